@@ -1,0 +1,41 @@
+# Two commands: `make report` renders the default study's report, `make test` runs all the tests.
+# Both set everything up in one .venv first. `make help` lists the rest.
+PYTHON ?= python3
+STUDY  ?= params/joe.yaml
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+
+.PHONY: report test lint install example clean help
+.DEFAULT_GOAL := help
+
+report: $(STAMP)  ## optimize, measure, evaluate and render: reports/joe/report.html and .pdf (STUDY=params/other.yaml)
+	@$(BIN)/ttsopt run $(STUDY)
+
+test: $(STAMP)  ## all tests, then lint and types
+	$(BIN)/python -m pytest
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+lint: $(STAMP)  ## format and check the source
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/pyright
+
+install: $(STAMP)  ## only set up .venv
+
+$(STAMP): pyproject.toml constraints.txt nodeps.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, $(PYTHON) is %d.%d: name another one, as in make PYTHON=python3.12 report" % v)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[workstation,test]'
+	$(BIN)/python -m pip install --quiet --no-deps --requirement nodeps.txt
+	@touch $@
+
+clean:  ## remove what the default study wrote (not .venv)
+	@$(BIN)/ttsopt clean $(STUDY) --yes
+
+help:
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10

@@ -1,0 +1,113 @@
+"""Records are whole, bound to their inputs, and never half-written."""
+
+import json
+
+import pytest
+
+from ttsopt_lib.records import (
+    Coverage,
+    RecordError,
+    StepRecord,
+    VariantRecord,
+    atomic_folder,
+    atomic_path,
+    code_digest,
+    content_key,
+    file_sha256,
+    read_if_current,
+    read_record,
+    read_variant_if_current,
+    write_record,
+)
+from ttsopt_lib.study import Targets
+
+
+def variant_record(**changes) -> VariantRecord:
+    values = {
+        "key": "k1",
+        "name": "int8-weights",
+        "recipe": [{"step": "quantize_weights"}],
+        "parent": "original",
+        "source_sha256": "s",
+        "files": {},
+        "size_bytes": 16,
+        "compressed_bytes": 15,
+        "parameters_stored": 4,
+        "parameters_nonzero": 4,
+        "coverage": Coverage(parameters=1.0, macs=0.0),
+        "steps": [StepRecord(step="quantize_weights", coverage=Coverage(parameters=1.0, macs=0.0), layers=2, note="")],
+        "seconds": 1.0,
+        "created": "2026-01-01T00:00:00Z",
+    }
+    return VariantRecord.model_validate(values | changes)
+
+
+def test_a_record_comes_back_as_it_was_written(tmp_path):
+    record = variant_record()
+    write_record(tmp_path / "deep" / "variant.json", record)
+    assert read_record(tmp_path / "deep" / "variant.json", VariantRecord, "optimize") == record
+    assert json.loads((tmp_path / "deep" / "variant.json").read_text())["schema_version"] == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 2}', '{"key": "k1", "surplus": 1}'])
+def test_a_broken_record_says_which_step_makes_it_anew(tmp_path, text):
+    path = tmp_path / "variant.json"
+    path.write_text(text)
+    with pytest.raises(RecordError, match=r"variant.json.*run 'ttsopt optimize' again"):
+        read_record(path, VariantRecord, "optimize")
+
+
+def test_a_missing_record_says_which_step_makes_it(tmp_path):
+    with pytest.raises(RecordError, match="run 'ttsopt optimize' first"):
+        read_record(tmp_path / "variant.json", VariantRecord, "optimize")
+
+
+def test_a_record_of_other_inputs_is_not_current(tmp_path):
+    write_record(tmp_path / "variant.json", variant_record())
+    assert read_if_current(tmp_path / "variant.json", VariantRecord, "k1") is not None
+    assert read_if_current(tmp_path / "variant.json", VariantRecord, "k2") is None
+    assert read_if_current(tmp_path / "nothing.json", VariantRecord, "k1") is None
+
+
+def test_a_variant_whose_file_was_touched_is_not_current(tmp_path):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(b"weights")
+    write_record(tmp_path / "variant.json", variant_record(files={"model.onnx": file_sha256(model)}))
+    assert read_variant_if_current(tmp_path, "k1") is not None
+    model.write_bytes(b"weightz")
+    assert read_variant_if_current(tmp_path, "k1") is None
+    model.unlink()
+    assert read_variant_if_current(tmp_path, "k1") is None
+
+
+def test_a_failure_while_writing_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(OSError, match="disk full"), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise OSError("disk full")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.txt"]
+    assert path.read_text() == "old"
+
+
+def test_a_failure_while_filling_a_folder_leaves_the_old_one_and_nothing_else(tmp_path):
+    folder = tmp_path / "v"
+    with atomic_folder(folder) as temporary:
+        (temporary / "a").write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_folder(folder) as temporary:
+        (temporary / "a").write_text("half")
+        raise KeyboardInterrupt
+    assert [file.name for file in tmp_path.iterdir()] == ["v"]
+    assert (folder / "a").read_text() == "old"
+
+
+def test_keys_depend_on_every_part_and_on_nothing_else():
+    key = content_key("a", {"x": 1, "y": [1, 2]}, Targets())
+    assert key == content_key("a", {"y": [1, 2], "x": 1}, Targets())
+    assert key != content_key("a", {"x": 1, "y": [2, 1]}, Targets())
+    assert key != content_key("a", {"x": 1, "y": [1, 2]}, Targets(size_reduction=0.5))
+
+
+def test_the_code_digest_covers_files_and_packages():
+    assert code_digest("study.py") != code_digest("records.py")
+    assert code_digest("voices") == code_digest("voices")

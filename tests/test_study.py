@@ -1,0 +1,138 @@
+"""A study says exactly what was asked, or one line says what is wrong with it."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ttsopt_lib.study import (
+    Device,
+    Study,
+    StudyError,
+    check,
+    notebook_parameters,
+    project_root,
+    read_device,
+    read_study,
+    resolve,
+)
+
+PARAMS = Path(__file__).parents[1] / "params"
+
+
+@pytest.fixture
+def values() -> dict[str, Any]:
+    return yaml.safe_load((PARAMS / "joe.yaml").read_text())["study"]
+
+
+def test_every_params_file_is_valid():
+    for path in PARAMS.glob("*.yaml"):
+        kind = next(iter(yaml.safe_load(path.read_text())))
+        assert isinstance(read_study(path) if kind == "study" else read_device(path), Study | Device)
+
+
+def test_a_study_survives_the_way_through_papermill(values):
+    study = check(Study, values, "joe.yaml: study")
+    assert check(Study, study.model_dump(mode="json"), "again") == study
+
+
+def refused(values: dict[str, Any], *path: str | int, **change: Any) -> str:
+    """The message for ``values`` with ``change`` made at ``path``."""
+    broken = copy.deepcopy(values)
+    place: Any = broken
+    for part in path:
+        place = place[part]
+    place.update(change)
+    with pytest.raises(StudyError) as caught:
+        check(Study, broken, "my.yaml: study")
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith("my.yaml: study: ")
+    return message
+
+
+def test_an_unknown_key_is_named_with_the_keys_that_exist(values):
+    message = refused(values, "measure", bugdet_seconds=5)
+    assert "measure.bugdet_seconds: unknown key" in message
+    assert "budget_seconds" in message.split("known here")[1]
+
+
+def test_an_unknown_key_in_a_step_is_named_with_the_keys_of_that_step(values):
+    weights = next(i for i, v in enumerate(values["variants"]) if v["name"] == "int8-weights")
+    message = refused(values, "variants", weights, "recipe", 0, minimum=5)
+    assert "minimum_size" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "expected"),
+    [
+        (("measure",), {"budget_seconds": "long"}, "measure.budget_seconds"),
+        (("measure",), {"pytorch": ["int9"]}, "'int9' is not a variant of this study"),
+        (("voice",), {"path": "x.onnx"}, "exactly one of package, path, huggingface"),
+        (("sentences", "calibration"), {"start": 50}, "no step has seen"),
+        (("variants", 0), {"name": "original"}, "reserved"),
+        (("variants", 0), {"name": "int8-static"}, "more than once"),
+        (("variants", 0), {"name": "../evil"}, "variants.0.name"),
+        (("evaluate",), {"wer_sentences": 1000}, "more than"),
+        (("evaluate",), {"predictors": ["dnsmos_p808"]}, "not among the predictors"),
+        (("targets",), {"size_reduction": 72}, "targets.size_reduction"),
+    ],
+)
+def test_what_cannot_be_right_is_refused(values, path, change, expected):
+    assert expected in refused(values, *path, **change)
+
+
+def test_a_network_step_after_quantization_is_refused(values):
+    steps = [{"step": "quantize_weights"}, {"step": "prune_magnitude"}]
+    assert "must come before quantization" in refused(values, "variants", 0, recipe=steps)
+
+
+def test_asking_for_a_variant_that_is_not_there_lists_those_that_are(values):
+    with pytest.raises(StudyError, match="no variant 'int9'.*fp32, int8-dynamic"):
+        check(Study, values, "x").variant("int9")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("device: {}\nstudy: {}\n", "expected the one top-level key 'study:'"),
+        ("- a\n", "expected the one top-level key 'study:'"),
+        ("study: {a: [\n", "not valid YAML in line"),
+        ("study:\n", "study"),
+    ],
+)
+def test_a_params_file_that_is_no_study_is_refused(tmp_path, text, expected):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError) as caught:
+        read_study(path)
+    assert str(path) in str(caught.value)
+    assert expected in str(caught.value)
+
+
+def test_a_params_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(StudyError, match="nothing.yaml: no such file"):
+        read_study(tmp_path / "nothing.yaml")
+
+
+def test_notebook_parameters_may_be_values_or_files(values):
+    (from_values,) = notebook_parameters({"study": values}, study=Study)
+    (from_file,) = notebook_parameters({"study": str(PARAMS / "joe.yaml")}, study=Study)
+    assert from_values == from_file
+
+
+def test_an_unknown_notebook_parameter_is_refused(values):
+    namespace = {"study": values, "stduy": 1, "Path": Path, "yaml": yaml, "_i1": "", "In": []}
+    with pytest.raises(StudyError, match="unknown notebook parameter: stduy; this notebook takes study"):
+        notebook_parameters(namespace, study=Study)
+
+
+def test_relative_paths_start_at_the_project_folder(tmp_path, monkeypatch):
+    (tmp_path / "params").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    assert project_root() == tmp_path
+    assert resolve(Path("params/x.txt")) == tmp_path / "params/x.txt"
+    assert resolve(Path("/etc/x")) == Path("/etc/x")

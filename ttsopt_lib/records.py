@@ -1,0 +1,357 @@
+"""What was found: one schema per JSON file, written atomically, bound to its inputs by content hash.
+
+A record carries ``key``, the hash of everything it was made from (recipe, files, settings, the code of the step).
+A step whose record is there with the right key, and whose files still have their hashes, is done and not repeated.
+Nothing half-written ever stands under a final name: files are written beside it and moved into place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ttsopt_lib.study import Study, TtsoptError, project_root
+
+
+class RecordError(TtsoptError, RuntimeError):
+    """A record that is missing, unreadable or of another schema. The message says which step makes it anew."""
+
+
+class Record(BaseModel):
+    """Base of all records. Unknown keys are refused, so that a record of an older schema is noticed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+# --- where things lie -----------------------------------------------------------------------------------------
+
+
+class StudyFolder:
+    """The files of one study: ``reports/<name>/`` in the project folder."""
+
+    def __init__(self, study: Study, reports: Path | None = None):
+        self.path = (reports or project_root() / "reports") / study.name
+
+    def variant(self, name: str) -> Path:
+        """Folder of a variant: model.onnx, model.onnx.json, variant.json, audio/."""
+        return self.path / "variants" / name
+
+    def model(self, name: str) -> Path:
+        """The deployable voice of a variant."""
+        return self.variant(name) / "model.onnx"
+
+    def variant_record(self, name: str) -> Path:
+        return self.variant(name) / "variant.json"
+
+    def device_record(self, name: str) -> Path:
+        return self.path / "records" / "devices" / f"{name}.json"
+
+    @property
+    def quality_record(self) -> Path:
+        return self.path / "records" / "quality.json"
+
+    def audio(self, name: str) -> Path:
+        """Folder of the report's listening examples of a variant: 0.wav, 1.wav ... as ``sentences.listening``."""
+        return self.variant(name) / "audio"
+
+    @property
+    def notebooks(self) -> Path:
+        return self.path / "notebooks"
+
+    @property
+    def tables(self) -> Path:
+        return self.path / "tables"
+
+    @property
+    def figures(self) -> Path:
+        return self.path / "figures"
+
+    @property
+    def summary(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def html(self) -> Path:
+        return self.path / "report.html"
+
+    @property
+    def pdf(self) -> Path:
+        return self.path / "report.pdf"
+
+
+# --- optimize -------------------------------------------------------------------------------------------------
+
+
+class Coverage(Record):
+    """Fractions of the finished model that were reached: of its stored parameters and its multiply-accumulates."""
+
+    parameters: float
+    macs: float
+
+
+class StepRecord(Record):
+    """What one step of a recipe reached, read from the finished model."""
+
+    step: str
+    coverage: Coverage
+    layers: int  # weighted layers reached
+    note: str = ""  # one sentence for the report, for example "30.0 % of 15.6 M weights are zero"
+
+
+class VariantRecord(Record):
+    """variants/<name>/variant.json: how a deployable voice was made and what is in it."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    name: str
+    recipe: list[dict[str, Any]]
+    parent: str | None  # the variant it was made from: "original", or null for the original itself
+    source_sha256: str  # of the voice that the study names
+    files: dict[str, str]  # file name -> sha256, relative to the variant's folder
+    size_bytes: int  # of model.onnx
+    compressed_bytes: int  # of model.onnx after zlib level 6: what a download of it takes
+    parameters_stored: int
+    parameters_nonzero: int
+    coverage: Coverage  # reached by any step
+    steps: list[StepRecord]
+    seconds: float  # wall time of the recipe
+    created: str
+
+
+# --- measure --------------------------------------------------------------------------------------------------
+
+
+class SystemRecord(Record):
+    """The machine that measured. None where the machine does not tell."""
+
+    hostname_hash: str  # of the host name: tells two machines apart without naming them
+    machine: str  # x86_64, aarch64
+    cpu: str
+    board: str | None  # /proc/device-tree/model, on a Raspberry Pi
+    logical_cores: int
+    memory_mb: int
+    os: str
+    kernel: str
+    governor: str | None
+    instruction_sets: list[str]  # those that matter for int8 and bf16 kernels
+    accelerator: str | None
+    python: str
+    packages: dict[str, str]
+
+
+class TimedSentence(Record):
+    """A sentence of the timing set as every variant was given it."""
+
+    length_class: str
+    text: str
+    phonemes: int
+
+
+class TimingRow(Record):
+    """Raw samples of one variant in one runtime with one number of threads."""
+
+    variant: str
+    runtime: Literal["onnxruntime", "pytorch"]
+    threads: int
+    load_seconds: list[float]  # of the model, once per worker start
+    peak_memory_mb: float  # resident set of the worker alone at its highest
+    idle_memory_mb: float  # resident set of the worker before it loaded the model
+    seconds: list[list[float]]  # [block][sentence] wall time, ids in to audio out
+    audio_seconds: list[list[float]]  # [block][sentence] length of the audio made
+
+
+class DeviceRecord(Record):
+    """records/devices/<device>.json: everything timed on one device, or why nothing was."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    device: str
+    label: str
+    kind: str
+    status: Literal["measured", "not_measured"]
+    reason: str | None
+    created: str
+    system: SystemRecord | None
+    sentences: list[TimedSentence] = []
+    scales: list[float] = []  # noise_scale, length_scale, noise_w that every run was given
+    rows: list[TimingRow] = []
+    stopped_by: Literal["interval", "budget", "max_blocks"] | None = None
+    elapsed_seconds: float = 0.0
+    warnings: list[str] = []
+
+
+# --- evaluate -------------------------------------------------------------------------------------------------
+
+
+class PredictorRecord(Record):
+    """A model that predicts listeners' scores."""
+
+    name: str
+    label: str  # as the report names it
+    version: str
+    weights_sha256: str
+
+
+class QualityRow(Record):
+    """Raw scores of one variant, or of one anchor, sentence by sentence."""
+
+    variant: str
+    key: str  # hash of the model file and all settings: an unchanged row is not scored again
+    scores: dict[str, list[float]]  # predictor -> one score per evaluation sentence
+    audio_seconds: list[float]  # per evaluation sentence
+    level_above_8khz_db: list[float]  # per evaluation sentence, mean power above 8 kHz, dB re full scale
+    hypotheses: list[str] | None  # recognizer's words, of the first wer_sentences; null: not measured
+    wer: float | None  # word error rate over those sentences
+
+
+class RatingsRow(Record):
+    """Mean of listeners' ratings of one variant."""
+
+    variant: str
+    mean: float
+    ci: tuple[float, float]
+    raters: int
+    ratings: int
+    change: float | None  # against the original, paired by sentence; null for the original
+    change_ci: tuple[float, float] | None
+
+
+class QualityRecord(Record):
+    """records/quality.json: every quality figure of the study, per sentence."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    created: str
+    sentences: list[str]
+    predictors: list[PredictorRecord]
+    asr: str | None  # recognizer and version; null with the reason in asr_reason
+    asr_reason: str | None
+    rows: list[QualityRow]
+    anchors: list[QualityRow]
+    ratings: list[RatingsRow] | None  # null: no ratings file, a MOS was not measured
+    ratings_reason: str | None
+
+
+# --- reading and writing --------------------------------------------------------------------------------------
+
+AnyRecord = TypeVar("AnyRecord", bound=BaseModel)
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601 to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_key(*parts: Any) -> str:
+    """SHA-256 over anything that JSON or pydantic can say; the same parts give the same key."""
+
+    def plain(part: Any) -> Any:
+        if isinstance(part, BaseModel):
+            return part.model_dump(mode="json")
+        if isinstance(part, list | tuple):
+            return [plain(item) for item in part]
+        return part
+
+    text = json.dumps([plain(part) for part in parts], sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def code_digest(*packages: str) -> str:
+    """SHA-256 over the source of sub-packages, so that a step is repeated when its code has changed.
+
+    ``packages`` are names below ttsopt_lib ("measure") or files ("evaluate/mos.py").
+    """
+    here = Path(__file__).parent
+    digest = hashlib.sha256()
+    for name in packages:
+        target = here / name
+        sources = [target] if target.suffix == ".py" else sorted(target.rglob("*.py"))
+        for source in sources:
+            digest.update(str(source.relative_to(here)).encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` to write to; moved into place when the block ends well, else removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside ``folder`` to fill; replaces it when the block ends well, else removed."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        yield temporary
+        os.chmod(temporary, 0o755)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_record(path: Path, record: BaseModel) -> None:
+    """Write a record as JSON, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def read_record(path: Path, model: type[AnyRecord], step: str) -> AnyRecord:
+    """A record from its file. Raises :class:`RecordError`, which names the ``step`` that makes it."""
+    try:
+        return model.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RecordError(f"{path}: not there yet; run 'ttsopt {step}' first") from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        first = str(error).splitlines()[0]
+        raise RecordError(f"{path}: not a {model.__name__} ({first}); run 'ttsopt {step}' again") from None
+
+
+def read_if_current(path: Path, model: type[AnyRecord], key: str) -> AnyRecord | None:
+    """The record at ``path`` if it was made from exactly the inputs that ``key`` stands for, else None."""
+    try:
+        record = read_record(path, model, "")
+    except RecordError:
+        return None
+    return record if getattr(record, "key", None) == key else None
+
+
+def read_variant_if_current(folder: Path, key: str) -> VariantRecord | None:
+    """A variant's record if its key is right and its files are there with the hashes that the record gives."""
+    record = read_if_current(folder / "variant.json", VariantRecord, key)
+    if record is None:
+        return None
+    for name, digest in record.files.items():
+        path = folder / name
+        if not path.is_file() or file_sha256(path) != digest:
+            return None
+    return record

@@ -1,0 +1,402 @@
+"""What was asked: a study of one voice (its variants, targets, sentences) and the devices it runs on.
+
+Both come from YAML files with one top-level key each (``study:``, ``device:``), so that
+``papermill -f params/joe.yaml -f params/cpu.yaml`` cannot mix them up. Unknown keys are refused: a typo is an
+error that names the file and the key, never a silently ignored wish.
+
+Relative paths in a study are relative to the project folder (see :func:`project_root`).
+"""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+._-]{0,60}$")]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+ORIGINAL = "original"
+ORIGINAL_COPY = "original-copy"  # the baseline timed against itself: the A/A row
+RESERVED_NAMES = (ORIGINAL, ORIGINAL_COPY)
+
+
+class TtsoptError(Exception):
+    """An error whose one-line message tells a person what to do: the command line shows it without a traceback."""
+
+
+class StudyError(TtsoptError, ValueError):
+    """Parameters that cannot be used. The message is one line: file, key, what would be right."""
+
+
+class Strict(BaseModel):
+    """A model that refuses keys it does not know and cannot change after it was checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+# --- the voice and its sentences -----------------------------------------------------------------------------
+
+
+class VoiceSource(Strict):
+    """Where the voice comes from: exactly one of a pip package, a Piper .onnx file, a Hugging Face folder."""
+
+    package: str | None = Field(default=None, description="pip package that ships a Piper voice whole")
+    path: Path | None = Field(default=None, description="a Piper .onnx file with its .onnx.json beside it")
+    huggingface: Path | None = Field(default=None, description="a local folder with a transformers VITS model")
+    speaker: int | None = Field(default=None, ge=0, description="speaker of a multi-speaker voice")
+    licence_chain: tuple[str, ...] = Field(
+        default=(), description="who made the voice from what, and under which terms"
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one_source(self) -> VoiceSource:
+        given = [name for name in ("package", "path", "huggingface") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of package, path, huggingface (given: {given or 'none'})")
+        return self
+
+
+class SentenceRange(Strict):
+    """``count`` sentences of a text file (one a line), beginning with line number ``start`` (0-based)."""
+
+    file: Path
+    start: int = Field(default=0, ge=0)
+    count: int = Field(ge=1)
+
+    def overlaps(self, other: SentenceRange) -> bool:
+        """Whether the two ranges share a line."""
+        return (
+            self.file == other.file and self.start < other.start + other.count and other.start < self.start + self.count
+        )
+
+
+class Sentences(Strict):
+    """The texts a study speaks. What calibrates or trains a variant never evaluates it."""
+
+    evaluation: SentenceRange
+    calibration: SentenceRange
+    timing: dict[Name, tuple[str, ...]] = Field(
+        description="length class -> sentences, for example one_word, short, medium, long", min_length=1
+    )
+    listening: tuple[str, ...] = Field(min_length=1, description="sentences to play in the report")
+
+    @model_validator(mode="after")
+    def _disjoint(self) -> Sentences:
+        if self.evaluation.overlaps(self.calibration):
+            raise ValueError(
+                "evaluation and calibration share sentences: quality must be judged on sentences that no step has seen"
+            )
+        if any(not texts for texts in self.timing.values()):
+            raise ValueError("timing: every length class needs at least one sentence")
+        return self
+
+
+# --- recipes -------------------------------------------------------------------------------------------------
+
+
+class Step(Strict):
+    """One step of a recipe. ``reaches_nothing: expected`` lets a step find nothing to do without an error."""
+
+    reaches_nothing: Literal["error", "expected"] = "error"
+
+
+class PruneMagnitude(Step):
+    """Set the smallest weights to zero, over all weighted layers together. Stored densely: zeros shrink nothing."""
+
+    step: Literal["prune_magnitude"]
+    amount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+
+
+class DistillDecoder(Step):
+    """Replace the decoder by a trained student: ``student`` is a folder under models/ with its training record."""
+
+    step: Literal["distill_decoder"]
+    student: Path
+
+
+class QuantizeDynamic(Step):
+    """Dynamic int8: weights int8 in the file, activations quantized on the fly.
+
+    ``MatMul`` is what PyTorch's ``quantize_dynamic`` reaches (``nn.Linear``); ``Conv`` adds ConvInteger, which
+    sherpa-onnx ships and PyTorch does not have.
+    """
+
+    step: Literal["quantize_dynamic"]
+    operators: tuple[Literal["MatMul", "Conv"], ...] = ("MatMul",)
+
+
+class QuantizeWeights(Step):
+    """Store weights as int8, one scale per output channel; arithmetic stays float32."""
+
+    step: Literal["quantize_weights"]
+    minimum_size: int = Field(default=1024, ge=1, description="smaller tensors stay float32")
+
+
+class QuantizeStatic(Step):
+    """Static int8 (QDQ): weights and activations int8, activation ranges calibrated on sentences."""
+
+    step: Literal["quantize_static"]
+    operators: tuple[Literal["MatMul", "Conv"], ...] = ("Conv",)
+    calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
+    exclude: tuple[str, ...] = Field(default=(), description="regular expressions of node names that stay float32")
+
+
+NetworkStep = PruneMagnitude | DistillDecoder  # change the PyTorch network, before export
+GraphStep = QuantizeDynamic | QuantizeWeights | QuantizeStatic  # change the exported ONNX graph
+AnyStep = Annotated[NetworkStep | GraphStep, Field(discriminator="step")]
+
+
+class Variant(Strict):
+    """A voice made from the original by an ordered recipe. An empty recipe is our plain fp32 export."""
+
+    name: Name
+    recipe: tuple[AnyStep, ...] = ()
+    note: str = Field(default="", description="one line for the report")
+
+    @model_validator(mode="after")
+    def _steps_in_order(self) -> Variant:
+        if self.name in RESERVED_NAMES:
+            raise ValueError(f"the name {self.name!r} is reserved: the baseline is always there, leave it out")
+        seen_graph_step = False
+        for step in self.recipe:
+            if isinstance(step, GraphStep):
+                seen_graph_step = True
+            elif seen_graph_step:
+                raise ValueError(
+                    f"variant {self.name!r}: {step.step} changes the network and must come before quantization"
+                )
+        return self
+
+
+# --- what counts as success, and how it is found out ----------------------------------------------------------
+
+
+class Targets(Strict):
+    """What the optimized voice must reach. The defaults are the claims of a typical hand-written report."""
+
+    size_reduction: Fraction = 0.72
+    latency_reduction: Fraction = 0.60
+    mos_change: Annotated[float, Field(le=0.0, ge=-4.0)] = -0.10
+    predicted_mos_change: Annotated[float, Field(le=0.0, ge=-4.0)] = -0.10
+
+
+class MeasureSettings(Strict):
+    """How long and how often to time. All devices of a study use the same."""
+
+    budget_seconds: float = Field(default=240.0, gt=0, description="all timing on one device, wall time")
+    warmup_passes: int = Field(default=2, ge=1, description="passes over the sentences that are not counted")
+    min_blocks: int = Field(default=8, ge=2, description="blocks to time even where the budget is spent")
+    max_blocks: int = Field(default=60, ge=2)
+    interval_width: float = Field(default=0.04, gt=0, description="stop when every reduction's interval is narrower")
+    pytorch: tuple[Name, ...] = Field(default=(), description="variants that get a PyTorch row as well")
+    seed: int = 0
+
+
+class EvaluateSettings(Strict):
+    """Which quality figures, on how many of the evaluation sentences."""
+
+    predictors: tuple[Literal["distillmos", "dnsmos_p808"], ...] = ("distillmos", "dnsmos_p808")
+    primary: Literal["distillmos", "dnsmos_p808"] = Field(
+        default="distillmos",
+        description="the predictor that targets and the choice of the optimized variant refer to",
+    )
+    wer_sentences: int = Field(default=40, ge=0, description="word error rate on the first so many sentences; 0: none")
+    asr_model: str = Field(default="tiny.en", description="faster-whisper model: a name or a local folder")
+    ratings: Path | None = Field(default=None, description="CSV with listeners' ratings")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _primary_is_scored(self) -> EvaluateSettings:
+        if self.primary not in self.predictors:
+            raise ValueError(f"primary: {self.primary} is not among the predictors {list(self.predictors)}")
+        return self
+
+
+class Study(Strict):
+    """Everything that was asked about one voice."""
+
+    name: Name
+    title: str = "Fast inference optimization report"
+    voice: VoiceSource
+    variants: tuple[Variant, ...]
+    sentences: Sentences
+    targets: Targets = Targets()
+    measure: MeasureSettings = MeasureSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> Study:
+        names = [variant.name for variant in self.variants]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"variants: {', '.join(doubled)} stands there more than once")
+        for name in self.measure.pytorch:
+            if name not in (ORIGINAL, *names):
+                raise ValueError(
+                    f"measure.pytorch: {name!r} is not a variant of this study; it has {', '.join([ORIGINAL, *names])}"
+                )
+        if self.evaluate.wer_sentences > self.sentences.evaluation.count:
+            raise ValueError(
+                f"evaluate.wer_sentences: {self.evaluate.wer_sentences} is more than "
+                f"the {self.sentences.evaluation.count} evaluation sentences"
+            )
+        return self
+
+    def variant(self, name: str) -> Variant:
+        """The variant of that name. Raises :class:`StudyError` where the study has none."""
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        raise StudyError(
+            f"no variant {name!r} in study {self.name!r}; it has: {', '.join(v.name for v in self.variants)}"
+        )
+
+    @property
+    def variant_names(self) -> tuple[str, ...]:
+        """The baseline and every variant, in the order of the tables."""
+        return (ORIGINAL, *(variant.name for variant in self.variants))
+
+
+class Device(Strict):
+    """One machine to time on, and how to reach it."""
+
+    name: Name
+    label: str = Field(description="what the report calls it")
+    kind: Literal["cpu", "gpu", "raspberry_pi"]
+    runner: Literal["local"] = "local"
+    threads: tuple[Annotated[int, Field(ge=1)], ...] = Field((1,), min_length=1)
+
+    @model_validator(mode="after")
+    def _threads_once(self) -> Device:
+        if len(set(self.threads)) != len(self.threads):
+            raise ValueError(f"threads: {list(self.threads)} has the same number twice")
+        return self
+
+
+# --- reading ------------------------------------------------------------------------------------------------
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def project_root() -> Path:
+    """The folder that a study's relative paths start from.
+
+    The nearest folder at or above the working directory that holds ``params/`` and ``notebooks/``, so that a
+    notebook opened in Jupyter and a command run at the top mean the same files; else the working directory.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "params").is_dir() and (folder / "notebooks").is_dir():
+            return folder
+    return here
+
+
+def resolve(path: Path) -> Path:
+    """A path of a study as an absolute path."""
+    path = path.expanduser()
+    return path if path.is_absolute() else project_root() / path
+
+
+def check(model: type[Model], values: Any, origin: str) -> Model:
+    """``values`` as a ``model``; raises a one-line :class:`StudyError` that names ``origin`` and the key."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = "unknown key" + _known_keys(model, first["loc"])
+        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+        raise StudyError(f"{origin}: {key}: {message}{more}") from None
+
+
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """The keys that would have been right, where they can be told from the model."""
+    known: type[BaseModel] | None = model
+    for part in location[:-1]:
+        if isinstance(part, int) or known is None:
+            continue
+        field = known.model_fields.get(part)
+        known = _first_model(field.annotation) if field else _step_model(str(part)) or known
+    return f"; known here: {', '.join(known.model_fields)}" if known else ""
+
+
+def _first_model(annotation: Any) -> type[BaseModel] | None:
+    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        found = _first_model(part)
+        if found:
+            return found
+    return None
+
+
+def _step_model(tag: str) -> type[BaseModel] | None:
+    for model in (PruneMagnitude, DistillDecoder, QuantizeDynamic, QuantizeWeights, QuantizeStatic):
+        if tag in str(model.model_fields["step"].annotation):
+            return model
+    return None
+
+
+def read_params(path: Path, key: Literal["study", "device"]) -> Any:
+    """The value below the only top-level key of a params file. Raises :class:`StudyError`."""
+    import yaml  # here, because a device that only times gets its parameters from a record
+
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise StudyError(f"{path}: no such file; params files are in params/") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    try:
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" in line {where.line + 1}" if where else ""
+        raise StudyError(f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}") from None
+    if not isinstance(values, dict) or list(values) != [key]:
+        found = ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__
+        raise StudyError(f"{path}: expected the one top-level key '{key}:', found: {found}")
+    return values[key]
+
+
+def read_study(path: Path) -> Study:
+    """A study from its YAML file. Raises :class:`StudyError` with one line that names file and key."""
+    return check(Study, read_params(path, "study"), f"{path}: study")
+
+
+def read_device(path: Path) -> Device:
+    """A device from its YAML file. Raises :class:`StudyError` with one line that names file and key."""
+    return check(Device, read_params(path, "device"), f"{path}: device")
+
+
+def notebook_parameters(namespace: dict[str, Any], **models: type[BaseModel]) -> tuple[Any, ...]:
+    """The parameters that papermill put into a notebook, checked; call it first, with ``globals()``.
+
+    Papermill only warns about a parameter that a notebook does not have; here it is an error. ``models`` names
+    each parameter and what it must be: ``study, device = notebook_parameters(globals(), study=Study, device=Device)``.
+    A parameter may also be the path of a params file, which is handier by hand.
+    """
+    ignored = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+    unknown = [
+        name
+        for name, value in namespace.items()
+        if not name.startswith("_")
+        and name not in ignored
+        and name not in models
+        and not inspect.ismodule(value)
+        and not callable(value)
+    ]
+    if unknown:
+        raise StudyError(f"unknown notebook parameter: {', '.join(unknown)}; this notebook takes {', '.join(models)}")
+    values = []
+    for name, model in models.items():
+        value = namespace.get(name)
+        if isinstance(value, str):
+            value = read_params(resolve(Path(value)), name)  # type: ignore[arg-type]
+        values.append(value if isinstance(value, model) else check(model, value, f"parameter {name}"))
+    return tuple(values)
