@@ -1,0 +1,103 @@
+"""The two ways to install agree, the package stays light, and the layers keep their order."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def declared() -> dict[str, Requirement]:
+    """Everything that a full installation by pyproject.toml asks for."""
+    lines = list(PROJECT["dependencies"])
+    for extra in ("device", "workstation", "test"):
+        lines += PROJECT["optional-dependencies"][extra]
+    requirements = [Requirement(line) for line in lines]
+    return {canonicalize_name(r.name): r for r in requirements if r.name != "ttsopt"}
+
+
+def pinned() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def test_conda_and_pip_describe_the_same_environment():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    requirements = [Requirement(line) for line in pip if not line.startswith("--")]
+    assert {canonicalize_name(r.name): r for r in requirements} == declared()
+    assert f"python {PROJECT['requires-python']}" in environment["dependencies"]
+    assert "pango" in environment["dependencies"]
+
+
+def test_every_tested_version_lies_in_the_range_that_is_promised():
+    versions = pinned()
+    for name, requirement in declared().items():
+        assert name in versions, f"constraints.txt does not pin {name}"
+        assert versions[name] in requirement.specifier, f"{name}: {versions[name]} is outside {requirement.specifier}"
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    heavy = ["torch", "transformers", "onnx", "onnxruntime", "pandas", "matplotlib", "yaml", "scipy"]
+    code = (
+        f"import sys, ttsopt_lib, ttsopt_lib.study, ttsopt_lib.records; print([m for m in {heavy} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# each layer may import itself and what stands before it
+LAYERS = [
+    {"study"},
+    {"records"},
+    {"voices", "networks"},
+    {"measure", "evaluate"},
+    {"optimize"},
+    {"report"},
+    {"notebooks", "doctor"},
+    {"cli"},
+]
+
+
+def layer(name: str) -> int:
+    return next(number for number, names in enumerate(LAYERS) if name in names)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "ttsopt_lib").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_follow_the_order_of_the_layers(path):
+    own = path.relative_to(ROOT / "ttsopt_lib").parts[0].removesuffix(".py")
+    if own == "__init__":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        modules = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules = [node.module]
+        elif isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        for module in modules:
+            parts = module.split(".")
+            if parts[0] == "ttsopt_lib" and len(parts) > 1:
+                assert layer(parts[1]) <= layer(own), f"{own} must not import {module}"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.name)
+def test_notebooks_hold_parameters_calls_and_no_logic(path):
+    cells = json.loads(path.read_text())["cells"]
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1
+    for cell in code:
+        source = "".join(cell["source"])
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+        assert not re.search(r"^\s*(def|class|for|while|if)\b", source, re.MULTILINE), source
