@@ -1,0 +1,111 @@
+"""A whole measurement of the real voice, and what it finds about copies and about a known amount of extra work."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from timed_study import CPU, add_variant, study_of, voice_with_work, work_alone
+
+from ttsopt_lib.measure.blocks import mirrored_visits
+from ttsopt_lib.measure.stats import reduction
+from ttsopt_lib.measure.timing import current_measurement, measure_device
+from ttsopt_lib.records import DeviceRecord, StudyFolder, TimingRow, read_record
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, check
+from ttsopt_lib.study import Device as DeviceParams
+
+MULTIPLICATIONS = 60
+STUDY = study_of(
+    "extra-work",
+    "work-alone",
+    budget_seconds=20,
+    warmup_passes=1,
+    min_blocks=12,
+    max_blocks=30,
+    pytorch=["original"],
+)
+
+
+@pytest.fixture(scope="module")
+def folder(joe: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
+    """The real voice, the same with matrix products on top, and the products alone."""
+    folder = StudyFolder(STUDY, tmp_path_factory.mktemp("reports"))
+    config = Path(f"{joe}.json")
+    add_variant(folder, "original", joe, config)
+    add_variant(folder, "extra-work", voice_with_work(joe, MULTIPLICATIONS), config)
+    add_variant(folder, "work-alone", work_alone(MULTIPLICATIONS), config)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def measured(folder: StudyFolder) -> DeviceRecord:
+    return measure_device(STUDY, CPU, folder, progress=False)
+
+
+def row(record: DeviceRecord, variant: str, runtime: str = "onnxruntime") -> TimingRow:
+    return next(row for row in record.rows if (row.variant, row.runtime) == (variant, runtime))
+
+
+def test_the_same_file_timed_twice_is_found_equal(measured: DeviceRecord):
+    value, (low, high) = reduction(row(measured, ORIGINAL_COPY), row(measured, ORIGINAL))
+    # One interval in twenty misses by right: two points more keep the test honest without making it a lottery.
+    assert low - 0.02 <= 0 <= high + 0.02, f"{value:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def test_a_voice_with_extra_work_is_found_slower_by_what_the_work_takes_alone(measured: DeviceRecord):
+    baseline = row(measured, ORIGINAL)
+    value, (low, high) = reduction(row(measured, "extra-work"), baseline)
+    work, voice = (np.median(np.sum(row(measured, name).seconds, axis=1)) for name in ("work-alone", ORIGINAL))
+    assert work > 0.1 * voice, "the extra work is too little to test anything"
+    assert high < 0
+    assert low - 0.08 <= -work / voice <= high + 0.08, f"{value:.3f} [{low:.3f}, {high:.3f}], truth {-work / voice:.3f}"
+
+
+def test_raw_samples_are_kept_for_every_block_and_sentence(measured: DeviceRecord):
+    blocks = {len(row.seconds) for row in measured.rows}
+    assert len(blocks) == 1 and 12 <= blocks.pop() <= 30
+    for one in measured.rows:
+        assert np.shape(one.seconds) == np.shape(one.audio_seconds) == (len(one.seconds), 2)
+        assert np.min(one.seconds) > 0
+    audio = np.array(row(measured, ORIGINAL).audio_seconds)
+    assert (audio == audio[0]).all() and audio[0, 1] > audio[0, 0] > 0.2, "durations are not the same in every block"
+    assert [one.length_class for one in measured.sentences] == ["one_word", "short"]
+    assert measured.scales[2] == 0
+
+
+def test_pytorch_is_a_row_of_its_own(measured: DeviceRecord):
+    torch_row = row(measured, ORIGINAL, "pytorch")
+    assert torch_row.audio_seconds[0] == pytest.approx(row(measured, ORIGINAL).audio_seconds[0], rel=0.05)
+
+
+def test_memory_and_load_time_are_the_workers_own(measured: DeviceRecord):
+    voice, work = row(measured, ORIGINAL), row(measured, "work-alone")
+    assert voice.peak_memory_mb > voice.idle_memory_mb + 63, "the voice alone is a 63 MB file"
+    assert work.peak_memory_mb < voice.peak_memory_mb - 63, "a worker without the voice cannot need as much"
+    assert all(0 < seconds < 60 for seconds in voice.load_seconds) and len(voice.load_seconds) == 3
+
+
+def test_record_says_why_it_stopped_and_where_it_was_made(measured: DeviceRecord, folder: StudyFolder):
+    assert measured.status == "measured" and measured.stopped_by in ("interval", "budget", "max_blocks")
+    assert measured.system is not None and measured.system.packages["onnxruntime"]
+    assert measured.elapsed_seconds > 0
+    assert any("too few for a 95th percentile" in text for text in measured.warnings) == (
+        len(measured.rows[0].seconds) < 20
+    )
+    assert read_record(folder.device_record("cpu"), DeviceRecord, "measure") == measured
+
+
+def test_unchanged_measurement_is_not_repeated(measured: DeviceRecord, folder: StudyFolder):
+    assert current_measurement(STUDY, CPU, folder) == measured
+    assert measure_device(STUDY, CPU, folder, progress=False) == measured
+    changed = study_of("extra-work", "work-alone", budget_seconds=21)
+    assert current_measurement(changed, CPU, folder) is None
+    two = check(DeviceParams, {**CPU.model_dump(), "threads": [1, 2]}, "cpu")
+    assert current_measurement(STUDY, two, folder) is None
+
+
+def test_second_block_of_a_pair_makes_the_same_visits_backwards():
+    random = np.random.default_rng(0)
+    pairs = [mirrored_visits(7, 4, random) for _ in range(20)]
+    everything = sorted((row, sentence) for row in range(7) for sentence in range(4))
+    assert all(sorted(forward) == everything and backward == forward[::-1] for forward, backward in pairs)
+    assert len({tuple(forward) for forward, _ in pairs}) == 20

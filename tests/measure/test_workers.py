@@ -1,0 +1,133 @@
+"""Workers are alone, tell what went wrong in one line, and never outlive whoever started them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from timed_study import CPU, study_of
+
+from ttsopt_lib.measure.blocks import time_rows
+from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
+from ttsopt_lib.measure.process import MeasureError, Worker
+from ttsopt_lib.measure.timing import measure_device
+from ttsopt_lib.records import RecordError
+from ttsopt_lib.study import MeasureSettings
+
+DRIVER = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from timed_study import CPU, study_of
+from ttsopt_lib.measure.timing import measure_device
+from ttsopt_lib.records import StudyFolder
+study = study_of("fp32", budget_seconds=300, min_blocks=8, max_blocks=2000, interval_width=1e-9)
+measure_device(study, CPU, StudyFolder(study, Path(sys.argv[1])), progress=False)
+"""
+
+
+def plan_for(model: Path, speaker: int | None = None) -> TimingPlan:
+    rows = [PlannedRow(variant=name, runtime="onnxruntime", threads=1, model=model) for name in ("original", "fp32")]
+    sentence = PlannedSentence(length_class="short", text="abc", ids=tuple([1, 5, 0, 6, 0, 7, 0, 2] * 4))
+    settings = MeasureSettings(budget_seconds=1, warmup_passes=1, min_blocks=2, max_blocks=4)
+    return TimingPlan(
+        rows=tuple(rows),
+        sentences=(sentence,),
+        scales=(0.667, 1.0, 0.0),
+        speaker=speaker,
+        sample_rate=22050,
+        settings=settings,
+    )
+
+
+def test_truncated_model_is_a_one_line_error_that_names_variant_and_file(tmp_path: Path, medium_voice: Path):
+    model = tmp_path / "cut.onnx"
+    model.write_bytes(medium_voice.read_bytes()[:20_000])
+    with pytest.raises(MeasureError) as error:
+        time_rows(plan_for(model))
+    message = str(error.value)
+    assert "original" in message and str(model) in message and "ttsopt optimize" in message and "\n" not in message
+
+
+def test_worker_that_is_killed_is_a_one_line_error(medium_voice: Path):
+    plan = plan_for(medium_voice)
+    with Worker(plan.rows[0]) as worker:
+        worker.load(plan)
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(MeasureError, match=r"original \(onnxruntime\) cannot be timed: .* signal 9 \(killed"):
+            worker.time_sentence(0)
+
+
+def test_changed_model_file_is_refused(small_folder):
+    study = study_of("fp32")
+    folder = small_folder(study)
+    folder.model("fp32").write_bytes(b"something else")
+    with pytest.raises(MeasureError, match=r"fp32/model.onnx: missing, or not the file that its variant.json"):
+        measure_device(study, CPU, folder, progress=False)
+    assert not folder.device_record("cpu").exists()
+
+
+def test_missing_variant_says_what_to_run(small_folder):
+    folder = small_folder(study_of("fp32"))
+    with pytest.raises(RecordError, match="ttsopt optimize"):
+        measure_device(study_of("fp32", "int8"), CPU, folder, progress=False)
+
+
+def test_multi_speaker_voice_is_timed(multi_speaker_voice: Path):
+    timing = time_rows(plan_for(multi_speaker_voice, speaker=2))
+    assert len(timing.rows) == 2 and len(timing.rows[0].seconds) >= 2
+
+
+def test_peak_memory_does_not_include_the_process_that_started_the_worker(medium_voice: Path):
+    ballast = np.ones(400_000_000 // 8)  # ru_maxrss would carry this over to the worker
+    plan = plan_for(medium_voice)
+    with Worker(plan.rows[0]) as worker:
+        worker.load(plan)
+        assert worker.time_sentence(0)["peak_memory_mb"] < 300
+    assert ballast[-1] == 1
+
+
+def test_waiting_worker_leaves_the_processor_alone(medium_voice: Path):
+    plan = plan_for(medium_voice)
+    row = plan.rows[0].model_copy(update={"threads": 2})
+    with Worker(row) as worker:
+        worker.load(plan)
+        worker.time_sentence(0)
+        process = psutil.Process(worker.pid)
+        before = sum(process.cpu_times()[:2])
+        time.sleep(1.0)
+        assert sum(process.cpu_times()[:2]) - before < 0.1
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_interrupted_measurement_leaves_no_record_and_no_process(how, small_folder, tmp_path: Path):
+    folder = small_folder(study_of("fp32"))
+    driver = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, str(tmp_path), str(Path(__file__).parent)], stderr=subprocess.PIPE
+    )
+    try:
+        workers = _workers_at_work(driver.pid)
+        driver.send_signal(how)
+        driver.communicate(timeout=30)
+    finally:
+        driver.kill()
+    assert driver.returncode != 0
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
+    assert not folder.device_record("cpu").exists()
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def _workers_at_work(driver: int) -> list[psutil.Process]:
+    """The driver's three workers, once they are past starting up."""
+    for _ in range(600):
+        children = psutil.Process(driver).children()
+        if len(children) == 3 and all(sum(child.cpu_times()[:2]) > 0.3 for child in children):
+            return children
+        time.sleep(0.05)
+    raise AssertionError("the workers did not start")

@@ -1,0 +1,151 @@
+"""Carry out a plan: workers side by side, one running at a time, visited in blocks until the figures are sharp.
+
+A block is one pass over all sentences by every row, sentence by sentence: all rows speak the first, in random
+order, then all speak the second, and so on, so that rows which are compared are neighbours within a second or two.
+The next block runs the same visits backwards. A machine that drifts (warms up, gets busy) touches all rows alike.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
+from ttsopt_lib.measure.process import Worker
+from ttsopt_lib.measure.stats import reduction
+from ttsopt_lib.records import TimingRow
+from ttsopt_lib.study import ORIGINAL, MeasureSettings
+
+StoppedBy = Literal["interval", "budget", "max_blocks"]
+Visit = tuple[int, int]  # number of the row, number of the sentence
+WEAKEST_FIRST: list[StoppedBy] = ["budget", "max_blocks", "interval"]  # what one word for all groups should be
+FIRST_SHARE = 2.0  # the first thread count is what targets refer to: it gets so many times a later one's time
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What :func:`time_rows` found."""
+
+    rows: list[TimingRow]
+    stopped_by: StoppedBy
+    elapsed_seconds: float
+
+
+def time_rows(
+    plan: TimingPlan,
+    tick: Callable[[float], None] = lambda elapsed: None,
+    started: Callable[[list[int]], None] = lambda pids: None,
+) -> Timing:
+    """Time every row of the plan, one number of threads after the other, within the plan's budget.
+
+    ``tick`` gets the seconds since the start, often; ``started`` the process ids of each new set of workers.
+    Raises :class:`ttsopt_lib.measure.process.MeasureError` when a model cannot be timed. No worker outlives the
+    call, and on an interrupt nothing of it is kept.
+    """
+    start = time.monotonic()
+    shares = [FIRST_SHARE, *[1.0] * (len(plan.thread_counts) - 1)]
+    order = np.random.default_rng(plan.settings.seed)
+    rows: list[TimingRow] = []
+    reasons: list[StoppedBy] = []
+    for position, threads in enumerate(plan.thread_counts):
+        # Time that an earlier thread count did not need is there for the later ones.
+        share = sum(shares[: position + 1]) / sum(shares)
+        deadline = start + share * plan.settings.budget_seconds
+        timed, reason = _time_together(plan, plan.rows_with(threads), deadline, order, start, tick, started)
+        rows += timed
+        reasons.append(reason)
+    return Timing(rows, min(reasons, key=WEAKEST_FIRST.index), time.monotonic() - start)
+
+
+def mirrored_visits(rows: int, sentences: int, order: np.random.Generator) -> tuple[list[Visit], list[Visit]]:
+    """The visits (row, sentence) of two blocks: a random order of the rows for each sentence, and the mirror."""
+    forward = [(row, sentence) for sentence in range(sentences) for row in order.permutation(rows).tolist()]
+    return forward, forward[::-1]
+
+
+def _time_together(
+    plan: TimingPlan,
+    planned: tuple[PlannedRow, ...],
+    deadline: float,
+    order: np.random.Generator,
+    start: float,
+    tick: Callable[[float], None],
+    started: Callable[[list[int]], None],
+) -> tuple[list[TimingRow], StoppedBy]:
+    """Time the rows of one number of threads until ``deadline`` (on the monotonic clock)."""
+    settings = plan.settings
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Worker(row)) for row in planned]
+        started([worker.pid for worker in workers])
+        rows = [_load(worker, plan, lambda: tick(time.monotonic() - start)) for worker in workers]
+        count = len(plan.sentences)
+        for _ in range(settings.warmup_passes):
+            for worker in workers:
+                for sentence in range(count):
+                    worker.time_sentence(sentence)
+                tick(time.monotonic() - start)
+        blocks, longest_pair = 0, 0.0
+        while True:
+            pair_start = time.monotonic()
+            for visits in mirrored_visits(len(workers), count, order):
+                for row in rows:
+                    row.seconds.append([0.0] * count)
+                    row.audio_seconds.append([0.0] * count)
+                for number, sentence in visits:
+                    timed, row = workers[number].time_sentence(sentence), rows[number]
+                    row.seconds[-1][sentence] = timed["seconds"]
+                    row.audio_seconds[-1][sentence] = timed["audio_seconds"]
+                    row.peak_memory_mb = max(row.peak_memory_mb, timed["peak_memory_mb"])
+                    tick(time.monotonic() - start)
+            blocks += 2
+            longest_pair = max(longest_pair, time.monotonic() - pair_start)
+            time_left = deadline - time.monotonic()
+            reason = _reason_to_stop(rows, blocks, time_left >= longest_pair, settings)
+            if reason:
+                return rows, reason
+
+
+def _load(worker: Worker, plan: TimingPlan, tick: Callable[[], None]) -> TimingRow:
+    """Have a worker load its model; the row that its samples will go to."""
+    loaded = worker.load(plan)
+    tick()
+    return TimingRow(
+        variant=worker.row.variant,
+        runtime=worker.row.runtime,
+        threads=worker.row.threads,
+        load_seconds=loaded["load_seconds"],
+        peak_memory_mb=loaded["idle_memory_mb"],
+        idle_memory_mb=loaded["idle_memory_mb"],
+        seconds=[],
+        audio_seconds=[],
+    )
+
+
+def _reason_to_stop(
+    rows: list[TimingRow], blocks: int, another_pair_fits: bool, settings: MeasureSettings
+) -> StoppedBy | None:
+    """Why no further pair of blocks is timed; None: one more."""
+    if blocks < settings.min_blocks:
+        return None
+    if blocks + 2 > settings.max_blocks:
+        return "max_blocks"
+    if not another_pair_fits:
+        return "budget"
+    return "interval" if _sharp(rows, settings.interval_width) else None
+
+
+def _sharp(rows: list[TimingRow], width: float) -> bool:
+    """Whether every reduction's interval is narrower than ``width`` (fraction of the baseline)."""
+    for row in rows:
+        baseline = next(r for r in rows if r.variant == ORIGINAL and r.runtime == row.runtime)
+        if row is baseline:
+            continue
+        low, high = reduction(row, baseline).ci
+        if not high - low < width:
+            return False
+    return True

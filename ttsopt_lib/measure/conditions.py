@@ -1,0 +1,166 @@
+"""When not to believe a timing: what else the machine did meanwhile, as sentences for the report.
+
+:class:`ConditionsWatch` compares the machine before and after; :mod:`ttsopt_lib.measure.doubts` looks at the
+samples themselves. A figure that the machine does not tell raises no warning: silence is "not known", too.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from pathlib import Path
+
+import psutil
+
+from ttsopt_lib.measure.system import governor, read_text, usable_cores
+
+BUSY_CORES = 0.2  # others' average load that shows in the figures of a one-thread run on two cores
+CLOCK_FALL = 0.85  # the clock wanders by a few percent on a healthy machine
+STEAL = 0.02
+SAMPLE_SECONDS = 2.0
+CPUS = Path("/sys/devices/system/cpu")
+PI_THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"
+PI_THROTTLE_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "temperature limit"}
+
+
+class ConditionsWatch:
+    """Watch the machine while something is timed: ``with ConditionsWatch() as watch: ...; watch.warnings``."""
+
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+        self._own_pids = {os.getpid()}
+        self._clocks: list[float] = []
+        self._last_sample = 0.0
+
+    def __enter__(self) -> ConditionsWatch:
+        self._start = time.monotonic()
+        self._busy = _busy_seconds()
+        self._own = _own_seconds()
+        self._processes = _process_seconds()
+        self._steal = _steal_seconds()
+        self._throttles = _throttle_count()
+        self._swap = psutil.swap_memory().sout
+        return self
+
+    def ignore(self, pids: list[int]) -> None:
+        """These processes are ours, not somebody else's load."""
+        self._own_pids.update(pids)
+
+    def sample(self) -> None:
+        """Note the clock frequency; call it often while a core is at work."""
+        if time.monotonic() - self._last_sample < SAMPLE_SECONDS:
+            return
+        self._last_sample = time.monotonic()
+        clock = _fastest_clock_mhz()
+        if clock:
+            self._clocks.append(clock)
+
+    def __exit__(self, *_: object) -> None:
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        steal = (_steal_seconds() - self._steal) / elapsed
+        self.warnings = [
+            *self._busy_warnings(elapsed),
+            *_clock_warnings(self._clocks, _throttle_count() - self._throttles),
+            *_raspberry_pi_warnings(),
+            *_power_warnings(),
+        ]
+        if steal > STEAL * usable_cores():
+            self.warnings.append(
+                f"the host took {steal:.2f} cores from this virtual machine (steal time): latencies include the wait"
+            )
+        if psutil.swap_memory().sout > self._swap:
+            self.warnings.append("memory ran short and was swapped out while timing: latencies include it")
+
+    def others_load(self) -> float:
+        """Cores that processes other than ours have used on average since the start."""
+        others = _busy_seconds() - self._busy - (_own_seconds() - self._own)
+        return others / max(time.monotonic() - self._start, 1e-9)
+
+    def _busy_warnings(self, elapsed: float) -> list[str]:
+        """Others' load, and who it was, where the process is still there to be asked."""
+        others = self.others_load()
+        if others < BUSY_CORES:
+            return []
+        used = {
+            key: (seconds - self._processes.get(key, 0.0)) / elapsed
+            for key, seconds in _process_seconds().items()
+            if key[0] not in self._own_pids
+        }
+        busiest = max(used, key=lambda key: used[key], default=None)
+        who = ""
+        if busiest and used[busiest] >= BUSY_CORES / 2:
+            who = f"; the busiest was {busiest[1]!r} with {100 * used[busiest]:.0f} % of a core"
+        return [
+            f"other processes used {others:.1f} of {os.cpu_count()} cores while timing{who}: "
+            f"close them and measure again for sharper figures"
+        ]
+
+
+def _busy_seconds() -> float:
+    """Core seconds that the machine has worked since it started, without what its host took."""
+    times = psutil.cpu_times()
+    return times.user + times.system + getattr(times, "nice", 0.0) + getattr(times, "softirq", 0.0)
+
+
+def _own_seconds() -> float:
+    """Core seconds of this process and of its ended children, the workers among them."""
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(part.ru_utime + part.ru_stime for part in usage)
+
+
+def _process_seconds() -> dict[tuple[int, str], float]:
+    """(process id, name) -> core seconds so far, of every process that may be looked at."""
+    found = {}
+    for process in psutil.process_iter(["pid", "name", "cpu_times"]):
+        times = process.info["cpu_times"]
+        if times is not None:
+            found[process.info["pid"], process.info["name"]] = times.user + times.system
+    return found
+
+
+def _steal_seconds() -> float:
+    return getattr(psutil.cpu_times(), "steal", 0.0)
+
+
+def _throttle_count() -> int:
+    """Times that a core was throttled for heat since the start, over all cores; 0 where it is not told."""
+    counts = (read_text(path) for path in CPUS.glob("cpu[0-9]*/thermal_throttle/core_throttle_count"))
+    return sum(int(count) for count in counts if count)
+
+
+def _fastest_clock_mhz() -> float | None:
+    clocks = [read_text(path) for path in CPUS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
+    return max((int(clock) / 1000 for clock in clocks if clock), default=None)
+
+
+def _clock_warnings(clocks: list[float], throttles: int) -> list[str]:
+    found = []
+    if throttles > 0:
+        found.append(f"the processor was throttled for heat {throttles} times while timing: cool it")
+    if clocks and min(clocks) < CLOCK_FALL * max(clocks):
+        found.append(
+            f"the clock went between {min(clocks):.0f} and {max(clocks):.0f} MHz while timing: "
+            f"latencies in ms depend on when they were taken; reductions are paired and depend less"
+        )
+    return found
+
+
+def _raspberry_pi_warnings() -> list[str]:
+    text = read_text(PI_THROTTLED)
+    if not text:
+        return []
+    flags = int(text, 16)
+    states = [name for bit, name in PI_THROTTLE_BITS.items() if flags & (1 << bit)]
+    return [f"the Raspberry Pi reports: {', '.join(states)}; check cooling and power supply"] if states else []
+
+
+def _power_warnings() -> list[str]:
+    found = []
+    mode = governor()
+    if mode and mode != "performance":
+        found.append(f"the frequency governor is '{mode}', not 'performance': the clock follows the load")
+    battery = getattr(psutil, "sensors_battery", lambda: None)()
+    if battery is not None and battery.power_plugged is False:
+        found.append("the machine runs on battery: plug it in and measure again")
+    return found

@@ -1,0 +1,132 @@
+"""The driver's end of a worker: start it in a fresh interpreter, ask it, and make sure it is gone afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import ttsopt_lib
+from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
+from ttsopt_lib.study import TtsoptError
+
+PATIENCE_SECONDS = 600.0  # a reply later than this means that the worker hangs, even on a small board
+
+
+class MeasureError(TtsoptError, RuntimeError):
+    """Timing that could not be done. One line: which variant, which file, what to do."""
+
+
+class Worker:
+    """One row's process. A context manager: leaving it ends the process, whatever happened."""
+
+    def __init__(self, row: PlannedRow):
+        self.row = row
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
+        threads = str(row.threads)
+        package_parent = str(Path(ttsopt_lib.__file__).parent.parent)
+        path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH")]))
+        # A new session: Ctrl-C in the terminal reaches the driver alone, which then ends its workers.
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "ttsopt_lib.measure.worker", str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            start_new_session=True,
+            env={
+                **os.environ,
+                "PYTHONPATH": path,
+                "OMP_NUM_THREADS": threads,
+                "MKL_NUM_THREADS": threads,
+                "OPENBLAS_NUM_THREADS": threads,
+            },
+        )
+        self._unread = b""
+
+    @property
+    def pid(self) -> int:
+        """Process id, for telling our own load from others'."""
+        return self._process.pid
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process and wait until it is gone."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._log):
+            if stream is not None and not stream.closed:
+                with suppress(BrokenPipeError):  # a request that a dead worker never read
+                    stream.close()
+
+    def load(self, plan: TimingPlan) -> dict[str, Any]:
+        """Load the model; returns ``load_seconds`` (list) and ``idle_memory_mb``. Raises :class:`MeasureError`."""
+        return self._ask(
+            {
+                "do": "load",
+                "row": self.row.model_dump(mode="json"),
+                "sentences": [sentence.ids for sentence in plan.sentences],
+                "scales": plan.scales,
+                "speaker": plan.speaker,
+                "sample_rate": plan.sample_rate,
+            }
+        )
+
+    def time_sentence(self, number: int) -> dict[str, float]:
+        """Time one sentence of the plan: ``seconds``, ``audio_seconds``, ``peak_memory_mb``. Raises MeasureError."""
+        return self._ask({"do": "time", "sentence": number})
+
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        stdin = self._process.stdin
+        assert stdin is not None
+        try:
+            stdin.write(json.dumps(request).encode() + b"\n")
+            stdin.flush()
+            line = self._read_line()
+        except BrokenPipeError:
+            line = b""
+        if not line:
+            raise self._error(self._why_it_died())
+        reply = json.loads(line)
+        if "error" in reply:
+            raise self._error(reply["error"])
+        return reply
+
+    def _read_line(self) -> bytes:
+        """The next line of the worker's output; empty when it ended. Raises MeasureError when it hangs."""
+        assert self._process.stdout is not None
+        descriptor = self._process.stdout.fileno()
+        while b"\n" not in self._unread:
+            ready, _, _ = select.select([descriptor], [], [], PATIENCE_SECONDS)
+            if not ready:
+                raise self._error(f"the worker gave no answer for {PATIENCE_SECONDS:.0f} s")
+            chunk = os.read(descriptor, 65536)
+            if not chunk:
+                return b""
+            self._unread += chunk
+        line, self._unread = self._unread.split(b"\n", 1)
+        return line
+
+    def _why_it_died(self) -> str:
+        code = self._process.wait()
+        self._log.seek(0)
+        said = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        hint = " (killed: was memory short?)" if code == -9 else ""
+        return f"the worker ended with {how}{hint}" + (f": {said[-1][:300]}" if said else "")
+
+    def _error(self, why: str) -> MeasureError:
+        return MeasureError(
+            f"{self.row.variant} ({self.row.runtime}) cannot be timed: {self.row.model}: {why}; "
+            f"'ttsopt optimize' makes the variant again"
+        )

@@ -1,0 +1,193 @@
+"""Time a study's variants on one device and keep the raw samples: the step behind ``ttsopt measure``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from ttsopt_lib.measure.blocks import Timing, time_rows
+from ttsopt_lib.measure.conditions import ConditionsWatch
+from ttsopt_lib.measure.devices import Probe, probe
+from ttsopt_lib.measure.doubts import sample_warnings
+from ttsopt_lib.measure.plan import PlannedSentence, TimingPlan, plan_rows
+from ttsopt_lib.measure.process import MeasureError
+from ttsopt_lib.measure.system import describe_system
+from ttsopt_lib.records import (
+    DeviceRecord,
+    StudyFolder,
+    TimedSentence,
+    VariantRecord,
+    code_digest,
+    content_key,
+    file_sha256,
+    now,
+    read_if_current,
+    read_record,
+    write_record,
+)
+from ttsopt_lib.study import ORIGINAL, Device, Study
+
+
+def device_key(study: Study, device: Device, variants: dict[str, VariantRecord]) -> str:
+    """Content key of one device's measurement: settings, sentences, voice files, device and measuring code.
+
+    The machine is not in it: a record brought from a board must stay good where the report is made. Which
+    machine it was stands in the record's ``system``.
+    """
+    return content_key(
+        study.measure,
+        study.sentences.timing,
+        study.voice.speaker,
+        device,
+        {name: [record.files, record.recipe] for name, record in variants.items()},
+        code_digest("measure"),
+    )
+
+
+def read_variants(study: Study, folder: StudyFolder) -> dict[str, VariantRecord]:
+    """The records of the baseline and every variant. Raises RecordError for one that is not made yet."""
+    return {name: read_record(folder.variant_record(name), VariantRecord, "optimize") for name in study.variant_names}
+
+
+def current_measurement(study: Study, device: Device, folder: StudyFolder) -> DeviceRecord | None:
+    """The record on file if measuring now would add nothing to it, else None.
+
+    A measured record of the same inputs stays; one that says ``not_measured`` only while its reason holds.
+    Raises RecordError for a variant that is not made yet.
+    """
+    key = device_key(study, device, read_variants(study, folder))
+    present = read_if_current(folder.device_record(device.name), DeviceRecord, key)
+    if present is None or present.status == "measured":
+        return present
+    return present if probe(device).reason == present.reason else None
+
+
+def measure_device(
+    study: Study,
+    device: Device,
+    folder: StudyFolder,
+    *,
+    torch_original: Path | None = None,
+    progress: bool = True,
+    again: bool = False,
+) -> DeviceRecord:
+    """Time the study on a device, write ``records/devices/<name>.json`` and return it.
+
+    What :func:`current_measurement` finds is returned as it is, unless ``again``. Where the device is not at
+    hand the record says ``not_measured`` and why; it never takes the place of the same study's measured one,
+    which may come from the device itself. ``torch_original`` is the voice file that PyTorch rows are made from
+    (default: the original variant's model).
+
+    Raises RecordError for a variant that is not made yet, :class:`MeasureError` for one that cannot be timed.
+    """
+    present = current_measurement(study, device, folder)
+    found = probe(device)
+    if present and (not again or found.reason):
+        return present
+    variants = read_variants(study, folder)
+    key = device_key(study, device, variants)
+    if found.reason:
+        record = _record(key, device, found, status="not_measured")
+    else:
+        record = _measured(key, study, device, folder, variants, torch_original, found, progress)
+    write_record(folder.device_record(device.name), record)
+    return record
+
+
+def _measured(
+    key: str,
+    study: Study,
+    device: Device,
+    folder: StudyFolder,
+    variants: dict[str, VariantRecord],
+    torch_original: Path | None,
+    found: Probe,
+    progress: bool,
+) -> DeviceRecord:
+    _check_files(folder, variants)
+    plan = _plan(study, device, folder, variants, torch_original, found)
+    system = describe_system(accelerator=found.accelerator_name)
+    with ConditionsWatch() as watch:
+        timing = _time_with_bar(plan, watch, f"timing on {device.label}", progress)
+    record = _record(key, device, found, status="measured")
+    record.system = system
+    record.sentences = [
+        TimedSentence(length_class=s.length_class, text=s.text, phonemes=len(s.ids)) for s in plan.sentences
+    ]
+    record.scales = list(plan.scales)
+    record.rows = timing.rows
+    record.stopped_by = timing.stopped_by
+    record.elapsed_seconds = timing.elapsed_seconds
+    record.warnings = [*watch.warnings, *sample_warnings(timing.rows, study.measure)]
+    return record
+
+
+def _time_with_bar(plan: TimingPlan, watch: ConditionsWatch, title: str, progress: bool) -> Timing:
+    """Time the plan below one bar that runs over the budget in seconds."""
+    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{remaining} left]"
+    with tqdm(total=plan.settings.budget_seconds, desc=title, disable=not progress, bar_format=form) as bar:
+
+        def tick(elapsed: float) -> None:
+            bar.total = max(bar.total, elapsed)  # min_blocks may go past the budget
+            bar.update(elapsed - bar.n)
+            watch.sample()
+
+        timing = time_rows(plan, tick, watch.ignore)
+        bar.total = timing.elapsed_seconds
+        bar.update(timing.elapsed_seconds - bar.n)
+    return timing
+
+
+def _record(key: str, device: Device, found: Probe, status: Any) -> DeviceRecord:
+    return DeviceRecord(
+        key=key,
+        device=device.name,
+        label=device.label,
+        kind=device.kind,
+        status=status,
+        reason=found.reason,
+        created=now(),
+        system=None,
+    )
+
+
+def _check_files(folder: StudyFolder, variants: dict[str, VariantRecord]) -> None:
+    """Refuse to time a file that is not the one its record describes (cut short, edited, replaced)."""
+    for name, record in variants.items():
+        model = folder.model(name)
+        if not model.is_file() or file_sha256(model) != record.files.get(model.name):
+            raise MeasureError(
+                f"{model}: missing, or not the file that its variant.json describes; run 'ttsopt optimize' again"
+            )
+
+
+def _plan(
+    study: Study,
+    device: Device,
+    folder: StudyFolder,
+    variants: dict[str, VariantRecord],
+    torch_original: Path | None,
+    found: Probe,
+) -> TimingPlan:
+    """Rows, and the sentences as phoneme ids with the scales of the original voice."""
+    from ttsopt_lib.voices.piper import open_piper  # here: these need the phonemizer, which timing itself does not
+    from ttsopt_lib.voices.text import utterance_ids
+
+    original = folder.model(ORIGINAL)
+    config = open_piper(original).config
+    sentences = [
+        PlannedSentence(length_class=length_class, text=text, ids=tuple(utterance_ids(config, text)))
+        for length_class, texts in study.sentences.timing.items()
+        for text in texts
+    ]
+    return TimingPlan(
+        rows=plan_rows(study, device, folder, variants, torch_original or original, found.accelerator),
+        sentences=tuple(sentences),
+        # noise_w 0: every run of a variant speaks the same durations, so that runs can be compared
+        scales=(config.noise_scale, config.length_scale, 0.0),
+        speaker=(study.voice.speaker or 0) if config.num_speakers > 1 else None,
+        sample_rate=config.sample_rate,
+        settings=study.measure,
+    )

@@ -1,0 +1,172 @@
+"""The process that times one row: ``python -m ttsopt_lib.measure.worker``, started by :mod:`.process`.
+
+A process of its own makes the memory figure the model's own and keeps one runtime's threads out of another's
+way. It reads one JSON object a line from standard input and answers with one a line: first a ``load``, then any
+number of ``time``. The end of its input, or the death of the process that started it, ends it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+
+Speak = Callable[[np.ndarray], int]  # phoneme ids [T] -> number of audio samples made
+
+ORT_LOADS = 3  # session creation is short and noisy: a few samples are cheap
+
+
+def peak_memory_mb() -> float:
+    """Highest resident set of this process so far, in MB (10^6 bytes).
+
+    Linux: VmHWM. ``ru_maxrss`` is no substitute there: across vfork and exec it keeps the peak of the process
+    that started this one (a notebook with PyTorch in it, say).
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def resident_memory_mb() -> float:
+    """Resident set of this process now, in MB (10^6 bytes)."""
+    import psutil
+
+    return psutil.Process().memory_info().rss / 1e6
+
+
+def open_onnxruntime(row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
+    """A session on the row's ONNX file, as a function from ids to the number of samples.
+
+    Raises RuntimeError where onnxruntime cannot load the file, or silently left the accelerator aside.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = row["threads"]
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # Threads may spin within a run, as they do for a user; between runs they must not take the core of the
+    # worker whose turn it is.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 3
+    wanted = ["CUDAExecutionProvider"] if row["accelerator"] == "cuda" else []
+    session = onnxruntime.InferenceSession(row["model"], options, [*wanted, "CPUExecutionProvider"])
+    if wanted and session.get_providers()[0] != wanted[0]:
+        raise RuntimeError("onnxruntime fell back to the CPU: its CUDA provider could not be started")
+    names = {node.name for node in session.get_inputs()}
+    fixed: dict[str, np.ndarray] = {"scales": np.array(scales, dtype=np.float32)}
+    if "sid" in names:
+        fixed["sid"] = np.array([speaker or 0], dtype=np.int64)
+
+    def speak(ids: np.ndarray) -> int:
+        lengths = np.array([ids.size], dtype=np.int64)
+        audio = session.run(None, {"input": ids[None], "input_lengths": lengths, **fixed})[0]
+        return np.asarray(audio).size
+
+    return speak
+
+
+def prepare(row: dict[str, Any]) -> None:
+    """Import the row's runtime, which is no part of loading its model."""
+    if row["runtime"] == "pytorch":
+        from ttsopt_lib.measure.torch_row import prepare_pytorch
+
+        prepare_pytorch(row["threads"])
+    else:
+        import onnxruntime  # noqa: F401
+
+
+def open_model(row: dict[str, Any], scales: list[float], speaker: int | None) -> tuple[Speak, list[float]]:
+    """The row's model ready to speak, and how long each load of it took in seconds."""
+    if row["runtime"] == "pytorch":
+        from ttsopt_lib.measure.torch_row import open_pytorch
+
+        opener, loads = open_pytorch, 1
+    else:
+        opener, loads = open_onnxruntime, ORT_LOADS
+    seconds, speak = [], None
+    for _ in range(loads):
+        del speak  # one model at a time, or the peak memory would count two
+        start = time.perf_counter()
+        speak = opener(row, scales, speaker)
+        seconds.append(time.perf_counter() - start)
+    assert speak is not None
+    return speak, seconds
+
+
+def time_sentence(speak: Speak, ids: np.ndarray, lead_in: np.ndarray, sample_rate: int) -> dict[str, Any]:
+    """Time one sentence: wall seconds from ids to audio, and seconds of audio made.
+
+    The shortest sentence, ``lead_in``, is spoken before the clock starts: another worker has just had the caches.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        speak(lead_in)
+        start = time.perf_counter()
+        samples = speak(ids)
+        seconds = time.perf_counter() - start
+    finally:
+        gc.enable()
+    return {"seconds": seconds, "audio_seconds": samples / sample_rate, "peak_memory_mb": peak_memory_mb()}
+
+
+def die_with(parent: int) -> None:
+    """Ask Linux to end this process when the one that started it ends, however that happens."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:  # it was gone before we asked
+        sys.exit(1)
+
+
+def answer_requests(requests: TextIO, replies: TextIO) -> None:
+    """Serve ``load`` and ``time`` requests until the input ends."""
+    speak: Speak | None = None
+    sentences: list[np.ndarray] = []
+    sample_rate = 1
+    for line in requests:
+        request = json.loads(line)
+        try:
+            if request["do"] == "load":
+                prepare(request["row"])
+                idle = resident_memory_mb()
+                sentences = [np.array(ids, dtype=np.int64) for ids in request["sentences"]]
+                sample_rate = request["sample_rate"]
+                speak, loads = open_model(request["row"], request["scales"], request["speaker"])
+                reply = {"load_seconds": loads, "idle_memory_mb": idle}
+            else:
+                assert speak is not None, "a sentence was asked for before a load"
+                ids = sentences[request["sentence"]]
+                reply = time_sentence(speak, ids, min(sentences, key=len), sample_rate)
+        except Exception as error:  # whatever a runtime raises: the driver turns it into one line
+            message = " ".join(str(error).split()) or type(error).__name__
+            reply = {"error": message[:500]}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+def main() -> None:
+    """Keep standard output for replies alone (libraries may print), then serve."""
+    die_with(int(sys.argv[1]))
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    answer_requests(sys.stdin, replies)
+
+
+if __name__ == "__main__":
+    main()
