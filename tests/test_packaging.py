@@ -64,8 +64,9 @@ LAYERS = [
     {"voices", "networks"},
     {"measure", "evaluate"},
     {"optimize"},
+    {"notebooks"},
     {"report"},
-    {"notebooks", "doctor"},
+    {"doctor"},
     {"cli"},
 ]
 

@@ -45,6 +45,7 @@ def run_notebook(name: str, output: Path, parameters: dict[str, Any]) -> Path:
                 kernel_name="python3",
                 progress_bar=False,
                 cwd=str(project_root()),
+                extra_arguments=["--IPKernelApp.log_level=40"],  # a note on TCP at every start helps nobody
             )
     except PapermillExecutionError as error:
         raise NotebookError(f"notebook {name}: {error.ename}: {error.evalue}") from None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -374,13 +374,20 @@ def read_device(path: Path) -> Device:
     return check(Device, read_params(path, "device"), f"{path}: device")
 
 
-def notebook_parameters(namespace: dict[str, Any], **models: type[BaseModel]) -> tuple[Any, ...]:
+def notebook_parameters(namespace: dict[str, Any], **models: Any) -> tuple[Any, ...]:
     """The parameters that papermill put into a notebook, checked; call it first, with ``globals()``.
 
     Papermill only warns about a parameter that a notebook does not have; here it is an error. ``models`` names
-    each parameter and what it must be: ``study, device = notebook_parameters(globals(), study=Study, device=Device)``.
-    A parameter may also be the path of a params file, which is handier by hand.
+    each parameter and what it must be: a model (``study=Study``), a list of them (``devices=list[Device]``) or a
+    plain type (``reports=str | None``). A model may also be given as the path of a params file, which is handier by
+    hand. Raises :class:`StudyError`.
     """
+
+    def parameter(value: Any, model: type[Model], origin: str) -> Model:
+        if isinstance(value, str):
+            return check(model, read_params(resolve(Path(value)), model.__name__.lower()), value)  # type: ignore[arg-type]
+        return value if isinstance(value, model) else check(model, value, origin)
+
     ignored = {"In", "Out", "exit", "quit", "open", "get_ipython"}
     unknown = [
         name
@@ -392,11 +399,21 @@ def notebook_parameters(namespace: dict[str, Any], **models: type[BaseModel]) ->
         and not callable(value)
     ]
     if unknown:
-        raise StudyError(f"unknown notebook parameter: {', '.join(unknown)}; this notebook takes {', '.join(models)}")
+        raise StudyError(
+            f"unknown notebook parameter: {', '.join(unknown)}; this notebook takes {', '.join(models)}"
+        )
     values = []
     for name, model in models.items():
-        value = namespace.get(name)
-        if isinstance(value, str):
-            value = read_params(resolve(Path(value)), name)  # type: ignore[arg-type]
-        values.append(value if isinstance(value, model) else check(model, value, f"parameter {name}"))
+        value, origin = namespace.get(name), f"parameter {name}"
+        if get_origin(model) is list:
+            if not isinstance(value, list | tuple):
+                raise StudyError(f"{origin}: expected a list, found: {type(value).__name__}")
+            of = get_args(model)[0]
+            values.append([parameter(one, of, f"{origin}[{index}]") for index, one in enumerate(value)])
+        elif inspect.isclass(model) and issubclass(model, BaseModel):
+            values.append(parameter(value, model, origin))
+        elif isinstance(value, model):
+            values.append(value)
+        else:
+            raise StudyError(f"{origin}: expected {model}, found: {value!r}")
     return tuple(values)
