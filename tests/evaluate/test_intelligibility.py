@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from ttsopt_lib.evaluate.intelligibility import (
+    Recognizer,
+    find_recognizer,
+    normalize_english,
+    transcribe,
+    word_error_rate,
+)
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    found = find_recognizer("tiny.en", "en_US")
+    assert isinstance(found, Recognizer), found
+    return found
+
+
+def test_the_original_is_understood_and_speech_lost_in_noise_is_not(recognizer, sentences, heard):
+    hypotheses = [transcribe(recognizer, waveform) for waveform in heard]
+    assert (word_error_rate(sentences, hypotheses) or 0) <= 0.15
+    generator = np.random.default_rng(0)
+    buried = [waveform * 0.02 + generator.normal(0, 0.1, len(waveform)).astype(np.float32) for waveform in heard]
+    lost = [transcribe(recognizer, waveform) for waveform in buried]
+    assert (word_error_rate(sentences, lost) or 0) >= 0.7
+
+
+def test_what_is_heard_does_not_depend_on_what_was_heard_before(recognizer, heard):
+    assert transcribe(recognizer, heard[1]) == transcribe(recognizer, heard[1])
+
+
+def test_words_are_compared_without_case_punctuation_and_apostrophes():
+    assert normalize_english("It's  a well-known\u2014café, “isn’t” it?") == "its a well known cafe isnt it"
+    assert word_error_rate(["It's here.", "Two cats"], ["its HERE", "too cats sat"]) == pytest.approx(2 / 4)
+    assert word_error_rate([], []) is None
+    assert word_error_rate(["..."], ["what"]) is None
+
+
+@pytest.mark.parametrize(
+    ("model", "language", "reason"),
+    [
+        ("tiny.en", "de_DE", "English voices only; this one speaks de_DE"),
+        ("no-such-model", "en-us", "'no-such-model' is neither a folder nor one of tiny.en"),
+    ],
+)
+def test_without_a_recognizer_there_is_a_reason(model, language, reason):
+    found = find_recognizer(model, language)
+    assert isinstance(found, str) and reason in found
+
+
+def test_a_folder_that_holds_no_model_is_named(tmp_path):
+    found = find_recognizer(str(tmp_path), "en_US")
+    assert isinstance(found, str) and str(tmp_path) in found and "model.bin" in found

@@ -1,0 +1,79 @@
+import sys
+
+import numpy as np
+import pytest
+
+from ttsopt_lib.evaluate import mos
+from ttsopt_lib.evaluate.anchors import ANCHORS, degrade
+from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
+
+# Scores of speechmos 0.0.1.1's own function (with librosa 0.11) on the signals of `speechlike`. 2.0 s becomes 16 s by
+# doubling and is scored in eight segments; 2.5 s becomes 10 s and is scored once.
+PACKAGE_SCORES = {2.0: 2.605969, 2.5: 2.616036, 9.5: 2.678244, 12.0: 2.664872}
+
+
+def speechlike(seconds: float) -> np.ndarray:
+    """A voice-like tone with hiss, made from sines alone, so that every machine has the same."""
+    count = np.arange(int(seconds * 16000))
+    time = count / 16000
+    glide = 120 * time + 8 * np.sin(2 * np.pi * 1.5 * time)
+    pitch = sum(np.sin(2 * np.pi * number * glide) / number for number in range(1, 20))
+    hiss = 0.002 * np.sin(0.37 * count.astype(float) ** 2)
+    return (0.1 * pitch * (0.55 + 0.45 * np.sin(2 * np.pi * 3 * time)) + hiss).astype(np.float32)
+
+
+@pytest.mark.parametrize("seconds", PACKAGE_SCORES)
+def test_p808_gives_the_scores_of_its_package(seconds):
+    score = mos.load_predictor("dnsmos_p808").score(speechlike(seconds))
+    assert score == pytest.approx(PACKAGE_SCORES[seconds], abs=1e-4)
+
+
+def test_distillmos_gives_the_scores_of_its_package(heard, capsys):
+    import torch
+
+    score = mos.load_predictor("distillmos").score(heard[0])
+    assert capsys.readouterr().out == ""
+    with mos.torchaudio_stand_in():
+        from distillmos import ConvTransformerSQAModel
+    network = ConvTransformerSQAModel().eval()
+    with torch.inference_mode():
+        assert score == pytest.approx(network(torch.from_numpy(heard[0])[None]).item(), abs=1e-4)
+
+
+def test_the_stand_in_for_torchaudio_is_gone_after_the_import():
+    before = sys.modules.get("torchaudio")
+    with mos.torchaudio_stand_in():
+        assert "torchaudio" in sys.modules
+    assert sys.modules.get("torchaudio") is before
+
+
+@pytest.mark.parametrize("name", mos.PREDICTORS)
+def test_a_score_depends_on_the_audio_alone(name, heard):
+    predictor = mos.load_predictor(name)
+    first = [predictor.score(waveform) for waveform in heard]
+    backwards = [predictor.score(waveform) for waveform in reversed(heard)]
+    assert first == backwards[::-1]
+    assert len(set(first)) == len(first)
+
+
+@pytest.mark.parametrize("name", mos.PREDICTORS)
+def test_the_original_scores_as_a_good_voice_and_both_anchors_below_it(name, spoken, heard):
+    predictor = mos.load_predictor(name)
+    original = np.mean([predictor.score(waveform) for waveform in heard])
+    assert 3.6 < original < 4.5
+    for anchor in ANCHORS:
+        damaged = [as_float(as_written(degrade(anchor, waveform, 22050, seed=0))) for waveform in spoken]
+        scores = [predictor.score(to_16khz(waveform, 22050)) for waveform in damaged]
+        assert np.mean(scores) < original - 0.2, anchor
+
+
+@pytest.mark.parametrize("name", mos.PREDICTORS)
+def test_a_predictor_is_named_with_version_and_hash(name):
+    record = mos.describe(name)
+    assert record.version and len(record.weights_sha256) == 64
+
+
+def test_a_missing_package_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(mos.PREDICTORS, "distillmos", ("DistillMOS", "no-such-package", "weights.pt"))
+    with pytest.raises(mos.PredictorError, match="pip install --no-deps no-such-package"):
+        mos.describe("distillmos")

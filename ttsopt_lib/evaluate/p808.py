@@ -1,0 +1,95 @@
+"""DNSMOS P.808: predicts the ratings of an ITU-T P.808 listening test (Reddy, Gopal & Cutler, ICASSP 2021).
+
+The network is ``model_v8.onnx`` of the ``speechmos`` package (MIT). That package's own function always runs a
+second, ten times slower network and needs librosa; here the P.808 network runs alone on the same features,
+which the tests hold against the package's own scores. What is predicted: the overall impression. What is not:
+the separate ratings of signal and background of P.835.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE = 16000  # Hz
+SEGMENT_SECONDS = 9.01  # what the network hears at once
+SEGMENT = int(SEGMENT_SECONDS * RATE)
+WINDOW = 321  # samples of the transform; its windows overlap by half
+HOP = 160
+BANDS = 120
+
+
+class P808:
+    """The P.808 network, on one thread."""
+
+    def __init__(self, weights: Path):
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        self.session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+
+    def score(self, waveform: NDArray[np.float32]) -> float:
+        """Predicted MOS, 1 to 5, of a 16 kHz waveform [samples] in [-1, 1].
+
+        As in the reference code, a shorter utterance is doubled until it fills 9.01 s, and a longer one is
+        scored every second and averaged. The segment's end is rounded as there, too: some come out one sample
+        short and do not count.
+        """
+        while len(waveform) < SEGMENT:
+            waveform = np.concatenate([waveform, waveform])
+        hops = int(len(waveform) // RATE - SEGMENT_SECONDS) + 1
+        segments = [waveform[second * RATE : int((second + SEGMENT_SECONDS) * RATE)] for second in range(hops)]
+        scores = [self._score_segment(segment) for segment in segments if len(segment) == SEGMENT]
+        return float(np.mean(scores))
+
+    def _score_segment(self, segment: NDArray[np.float32]) -> float:
+        features = log_mel(segment[:-HOP])[None].astype(np.float32)
+        (score,) = self.session.run(None, {"input_1": features})
+        return float(np.asarray(score)[0, 0])
+
+
+def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Log power in mel bands, [frames, 120]: decibels below the loudest band, mapped from [-80, 0] to [-1, 1].
+
+    The features of ``librosa.feature.melspectrogram`` with its defaults (centred frames padded with zeros,
+    periodic Hann window, power, Slaney's mel bands), which the network was trained on.
+    """
+    padded = np.pad(waveform.astype(np.float64), WINDOW // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
+    power = np.abs(np.fft.rfft(frames * window)) ** 2
+    mel = np.maximum(power @ mel_filters().T, 1e-10)
+    decibels = 10 * np.log10(mel / mel.max())
+    return (np.maximum(decibels, -80.0) + 40) / 40
+
+
+@cache
+def mel_filters() -> NDArray[np.float64]:
+    """Triangular mel bands of unit area [120, 161] on Slaney's scale (Auditory Toolbox, 1998), 0 to 8 kHz."""
+    edges = _slaney_hz(np.linspace(0.0, _slaney_mel(RATE / 2), BANDS + 2))
+    frequencies = np.fft.rfftfreq(WINDOW, 1 / RATE)
+    distance = edges[:, None] - frequencies[None]
+    width = np.diff(edges)[:, None]
+    rising = -distance[:-2] / width[:-1]
+    falling = distance[2:] / width[1:]
+    return np.maximum(0.0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None]
+
+
+# Slaney's scale: linear (3 mel per 200 Hz) up to 1 kHz, above it 27 mel per factor of 6.4.
+_LINEAR = 200 / 3
+_KNEE_HZ = 1000.0
+_KNEE_MEL = _KNEE_HZ / _LINEAR
+_LOG_STEP = np.log(6.4) / 27
+
+
+def _slaney_mel(hz: float) -> float:
+    return hz / _LINEAR if hz < _KNEE_HZ else _KNEE_MEL + float(np.log(hz / _KNEE_HZ)) / _LOG_STEP
+
+
+def _slaney_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(mel < _KNEE_MEL, mel * _LINEAR, _KNEE_HZ * np.exp(_LOG_STEP * (mel - _KNEE_MEL)))

@@ -1,0 +1,134 @@
+"""What an evaluation has to do: everything is read and checked here, so that no error comes after minutes of work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ttsopt_lib.evaluate.anchors import ANCHORS
+from ttsopt_lib.evaluate.intelligibility import Recognizer, find_recognizer
+from ttsopt_lib.evaluate.keys import listening_key, scoring_key, voice_key
+from ttsopt_lib.evaluate.listening import examples_are_current
+from ttsopt_lib.evaluate.mos import describe
+from ttsopt_lib.evaluate.ratings import rate_variants
+from ttsopt_lib.evaluate.ratings_file import read_ratings
+from ttsopt_lib.evaluate.scores import Task
+from ttsopt_lib.evaluate.speak import (
+    EVALUATION,
+    LISTENING,
+    Utterance,
+    evaluation_origin,
+    evaluation_texts,
+    utterances,
+)
+from ttsopt_lib.records import (
+    PredictorRecord,
+    QualityRecord,
+    QualityRow,
+    RatingsRow,
+    RecordError,
+    StudyFolder,
+    content_key,
+    read_record,
+)
+from ttsopt_lib.study import ORIGINAL, Study, StudyError, resolve
+from ttsopt_lib.voices.piper import PiperVoice, open_piper
+
+
+@dataclass
+class PlannedRow:
+    """One row of the record, a variant or an anchor, and what is left to do for it."""
+
+    name: str
+    key: str
+    tasks: list[Task]  # one per evaluation sentence
+    examples: list[Utterance]  # listening examples that are still to be made
+    done: QualityRow | None  # scored already, from exactly this
+
+    @property
+    def is_anchor(self) -> bool:
+        return self.tasks[0].anchor is not None
+
+
+@dataclass
+class Plan:
+    """The rows in the order of the tables, anchors last, and what the record says besides."""
+
+    rows: list[PlannedRow]
+    sentences: list[str]
+    predictors: list[PredictorRecord]
+    recognizer: Recognizer | str  # or the reason why there is none
+    ratings: list[RatingsRow] | None
+    ratings_reason: str | None
+
+    @property
+    def utterances(self) -> int:
+        """How many are left to speak."""
+        return sum((0 if row.done else len(row.tasks)) + len(row.examples) for row in self.rows)
+
+
+def plan_evaluation(study: Study, folder: StudyFolder, again: bool) -> Plan:
+    """What there is to do. ``again`` forgets what is done. Raises as ``evaluate_study`` does."""
+    sentences = evaluation_texts(study)
+    ratings, ratings_reason = _ratings(study)
+    keys = {name: voice_key(study, folder, name) for name in study.variant_names}
+    predictors = [describe(name) for name in study.evaluate.predictors]
+    voices = {name: open_piper(folder.model(name)) for name in study.variant_names}
+    recognizer = _recognizer(study, voices[ORIGINAL])
+    asr = recognizer if isinstance(recognizer, Recognizer) else None
+    heard = study.evaluate.wer_sentences if asr else 0
+    shared = [scoring_key(study), asr.label if asr else None]
+    known = {} if again else _known_rows(folder)
+
+    rows = []
+    for name, voice in voices.items():
+        spoken = _utterances(study, voice, sentences, evaluation_origin(study), EVALUATION)
+        tasks = [
+            Task(utterance, study.evaluate.predictors, asr if number < heard else None, None)
+            for number, utterance in enumerate(spoken)
+        ]
+        examples = []
+        if again or not examples_current(study, folder, name):
+            examples = _utterances(study, voice, study.sentences.listening, "sentences.listening", LISTENING)
+        key = content_key(shared, keys[name])
+        rows.append(PlannedRow(name, key, tasks, examples, known.get((name, key))))
+    for anchor in ANCHORS:
+        tasks = [Task(task.utterance, task.predictors, None, anchor) for task in rows[0].tasks]
+        key = content_key(shared, keys[ORIGINAL], anchor)
+        rows.append(PlannedRow(anchor, key, tasks, [], known.get((anchor, key))))
+    return Plan(rows, sentences, predictors, recognizer, ratings, ratings_reason)
+
+
+def examples_current(study: Study, folder: StudyFolder, name: str) -> bool:
+    """Whether a variant's listening examples are all there and made from its present model."""
+    key = listening_key(study, voice_key(study, folder, name))
+    return examples_are_current(folder.audio(name), key)
+
+
+def _utterances(study: Study, voice: PiperVoice, texts: Sequence[str], origin: str, stream: int) -> list[Utterance]:
+    return utterances(voice, study.voice.speaker, texts, origin, study.evaluate.seed, stream)
+
+
+def _recognizer(study: Study, original: PiperVoice) -> Recognizer | str:
+    if not study.evaluate.wer_sentences:
+        return "evaluate.wer_sentences is 0"
+    return find_recognizer(study.evaluate.asr_model, original.config.language_code)
+
+
+def _known_rows(folder: StudyFolder) -> dict[tuple[str, str], QualityRow]:
+    """Rows that an earlier run left, by name and key; none where there is no record of this schema."""
+    try:
+        record = read_record(folder.quality_record, QualityRecord, "evaluate")
+    except RecordError:
+        return {}
+    return {(row.variant, row.key): row for row in (*record.rows, *record.anchors)}
+
+
+def _ratings(study: Study) -> tuple[list[RatingsRow] | None, str | None]:
+    """Rows of the ratings file, and the reason why there are none or what is to be said about them."""
+    if study.evaluate.ratings is None:
+        return None, "no ratings file was given (evaluate.ratings), so no listener's opinion was measured"
+    path = resolve(study.evaluate.ratings)
+    if not path.is_file():
+        raise StudyError(f"{path}: evaluate.ratings: no such file; give a CSV with ratings, or leave the key out")
+    return rate_variants(read_ratings(path, study.variant_names), study.variant_names, study.evaluate.seed)

@@ -1,0 +1,150 @@
+"""The step 'evaluate': every variant speaks the evaluation sentences and is scored; ``records/quality.json``.
+
+Rows are kept by the hash of what they were made from: what is unchanged is not scored again, and the record
+is written after every row, so an interrupt costs one row at most. A record that is not complete yet has the
+key ``INCOMPLETE``. It holds raw scores, sentence by sentence; the report derives means, changes and
+intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
+from tqdm.auto import tqdm
+
+from ttsopt_lib.evaluate.intelligibility import Recognizer, word_error_rate
+from ttsopt_lib.evaluate.keys import listening_key, quality_key, voice_key
+from ttsopt_lib.evaluate.listening import write_examples
+from ttsopt_lib.evaluate.plan import Plan, PlannedRow, examples_current, plan_evaluation
+from ttsopt_lib.evaluate.scores import UtteranceScores, score_utterance
+from ttsopt_lib.evaluate.speak import speak
+from ttsopt_lib.records import (
+    QualityRecord,
+    QualityRow,
+    RecordError,
+    StudyFolder,
+    now,
+    read_if_current,
+    write_record,
+)
+from ttsopt_lib.study import Study
+
+INCOMPLETE = "incomplete"
+MAX_PROCESSES = 8  # each holds a voice, the predictors and the recognizer: about 1 GB
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def current_evaluation(study: Study, folder: StudyFolder) -> QualityRecord | None:
+    """The record if it is complete and nothing that it was made from has changed, else None."""
+    try:
+        record = read_if_current(folder.quality_record, QualityRecord, quality_key(study, folder))
+    except RecordError:
+        return None
+    if record is None or not all(examples_current(study, folder, name) for name in study.variant_names):
+        return None
+    return record
+
+
+def evaluate_study(
+    study: Study, folder: StudyFolder, again: bool = False, processes: int | None = None
+) -> QualityRecord:
+    """Score every variant and the anchors; write the record and the listening examples.
+
+    Args:
+        study: what was asked.
+        folder: of the study, with the model of every variant in it.
+        again: score everything anew, changed or not.
+        processes: worker processes; None takes the machine's cores (8 at most), 1 works in this process.
+
+    Raises:
+        RecordError: a variant's model is not there yet.
+        StudyError: sentences that cannot be spoken, or a ratings file that cannot be used.
+        VoiceError: a model that is no Piper voice.
+        PredictorError: a predictor's package is missing.
+        SpeechError: a variant gives no sound.
+    """
+    if not again and (done := current_evaluation(study, folder)):
+        return done
+    key = quality_key(study, folder)
+    plan = plan_evaluation(study, folder, again)
+    count = min(processes or cpu_count(), MAX_PROCESSES)
+    bar = tqdm(total=plan.utterances, desc="evaluate", unit="utterance", dynamic_ncols=True)
+    with bar, _workers(count) as parallel:
+        for row in plan.rows:
+            bar.set_postfix_str(row.name)
+            if row.done is None:
+                row.done = _quality_row(plan, row, _each(parallel, score_utterance, row.tasks, bar))
+                write_record(folder.quality_record, _record(plan, INCOMPLETE))
+            if row.examples:
+                _write_examples(study, folder, row, _each(parallel, speak, row.examples, bar))
+    record = _record(plan, key)
+    write_record(folder.quality_record, record)
+    return record
+
+
+@contextmanager
+def _workers(count: int) -> Iterator[Parallel]:
+    """Processes with one thread each, which keep their models from one row to the next and end with the block."""
+    if count == 1:
+        yield Parallel(n_jobs=1, return_as="generator")
+        return
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        try:
+            with Parallel(n_jobs=count, return_as="generator") as parallel:
+                yield parallel
+        finally:
+            # reuse=True: the executor that is there, whatever it was made with, and no new one only to end it
+            get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=False)  # pyright: ignore[reportArgumentType]
+
+
+def _each(parallel: Parallel, function: Callable[[Item], Result], items: Sequence[Item], bar: Any) -> list[Result]:
+    """``function`` of every item, in order; moves the progress bar."""
+    results = []
+    for result in parallel(delayed(function)(item) for item in items):
+        results.append(result)
+        bar.update()
+    return results
+
+
+def _quality_row(plan: Plan, row: PlannedRow, scores: list[UtteranceScores]) -> QualityRow:
+    hypotheses = [score.hypothesis for score in scores if score.hypothesis is not None]
+    levels = [score.level_above_8khz_db for score in scores if score.level_above_8khz_db is not None]
+    return QualityRow(
+        variant=row.name,
+        key=row.key,
+        scores={name: [score.predicted[name] for score in scores] for name in row.tasks[0].predictors},
+        audio_seconds=[score.audio_seconds for score in scores],
+        level_above_8khz_db=levels,
+        hypotheses=hypotheses or None,
+        wer=word_error_rate(plan.sentences[: len(hypotheses)], hypotheses) if hypotheses else None,
+    )
+
+
+def _write_examples(study: Study, folder: StudyFolder, row: PlannedRow, audio: list[Any]) -> None:
+    key = listening_key(study, voice_key(study, folder, row.name))
+    sample_rate = row.examples[0].sample_rate
+    write_examples(folder.audio(row.name), key, study.sentences.listening, audio, sample_rate)
+
+
+def _record(plan: Plan, key: str) -> QualityRecord:
+    """The record with every row that is done."""
+    done = [(row.is_anchor, row.done) for row in plan.rows if row.done is not None]
+    asr = plan.recognizer
+    return QualityRecord(
+        key=key,
+        created=now(),
+        sentences=plan.sentences,
+        predictors=plan.predictors,
+        asr=asr.label if isinstance(asr, Recognizer) else None,
+        asr_reason=None if isinstance(asr, Recognizer) else asr,
+        rows=[row for is_anchor, row in done if not is_anchor],
+        anchors=[row for is_anchor, row in done if is_anchor],
+        ratings=plan.ratings,
+        ratings_reason=plan.ratings_reason,
+    )

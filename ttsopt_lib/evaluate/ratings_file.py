@@ -1,0 +1,159 @@
+"""Read a CSV of listeners' ratings; every bad row is named by file and line, none is dropped silently.
+
+Columns, in any order, one row per rating:
+
+* ``test``: ``acr`` (absolute category rating, ITU-T P.800/P.808, 1 to 5), ``ccr`` (comparison, -3 to 3) or
+  ``mushra`` (ITU-R BS.1534, 0 to 100);
+* ``sentence``: any name of the sentence that was heard;
+* ``variant``: a variant of the study;
+* ``reference``: for ``ccr`` and ``mushra`` the variant it was compared with, empty for ``acr``;
+* ``rater``: any name of the listener;
+* ``score``: on the scale of the test;
+* ``seconds``: from the first play to the answer; may be empty;
+* ``trap``: empty for a rating. For a trap question, the score that the listener was told to give.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from ttsopt_lib.study import TtsoptError
+
+COLUMNS = ("test", "sentence", "variant", "reference", "rater", "score", "seconds", "trap")
+SCALES = {"acr": (1, 5), "ccr": (-3, 3), "mushra": (0, 100)}
+
+
+class RatingsError(TtsoptError, ValueError):
+    """A ratings file that cannot be used. One line: file and line, what is wrong, what would be right."""
+
+
+@dataclass(frozen=True)
+class Rating:
+    """One answer of one listener."""
+
+    test: str
+    sentence: str
+    variant: str
+    reference: str
+    rater: str
+    score: int
+    seconds: float | None
+    trap: int | None  # the answer that a trap question asked for; None: an ordinary rating
+
+
+def read_ratings(path: Path, variants: Collection[str]) -> list[Rating]:
+    """All rows of a ratings file.
+
+    Args:
+        path: the CSV, UTF-8 with a header line.
+        variants: names that may be rated.
+
+    Raises:
+        RatingsError: a missing or unknown column, or bad rows: the first is explained, the others are named.
+    """
+    ratings: list[Rating] = []
+    bad: list[tuple[int, str]] = []
+    seen: dict[tuple[str, ...], int] = {}
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file)
+            header = [name.strip() for name in next(reader, [])]
+            _check_header(path, header)
+            for fields in reader:
+                if not fields:
+                    continue  # an empty line, as editors leave at the end
+                try:
+                    rating = _rating(header, fields, variants)
+                    _check_new(rating, reader.line_num, seen)
+                except ValueError as error:
+                    bad.append((reader.line_num, str(error)))
+                else:
+                    ratings.append(rating)
+    except FileNotFoundError:
+        raise RatingsError(f"{path}: no such file; give a CSV with the columns {', '.join(COLUMNS)}") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise RatingsError(f"{path}: cannot be read as a CSV in UTF-8: {error}") from None
+    if bad:
+        line, reason = bad[0]
+        others = ", ".join(str(number) for number, _ in bad[1:21]) + (", ..." if len(bad) > 21 else "")
+        more = f" (bad as well, {len(bad) - 1}: line {others})" if len(bad) > 1 else ""
+        raise RatingsError(f"{path}:{line}: {reason}{more}")
+    return ratings
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    missing = [name for name in COLUMNS if name not in header]
+    unknown = [name for name in header if name not in COLUMNS]
+    doubled = sorted({name for name in header if header.count(name) > 1})
+    for what, names in (("missing", missing), ("unknown", unknown), ("doubled", doubled)):
+        if names:
+            raise RatingsError(f"{path}:1: {what} column {', '.join(names)}; the columns are {', '.join(COLUMNS)}")
+
+
+def _rating(header: list[str], fields: list[str], variants: Collection[str]) -> Rating:
+    """One row. Raises ValueError with what is wrong."""
+    if len(fields) != len(header):
+        raise ValueError(f"{len(fields)} fields, the header has {len(header)}")
+    row = {name: field.strip() for name, field in zip(header, fields, strict=True)}
+    test = row["test"]
+    if test not in SCALES:
+        raise ValueError(f"test {test!r}: known are {', '.join(SCALES)}")
+    for name in ("sentence", "rater"):
+        if not row[name]:
+            raise ValueError(f"{name} is empty")
+    trap = _on_scale("trap", row["trap"], test) if row["trap"] else None
+    if trap is None:
+        _check_variant("variant", row["variant"], variants)
+        if test != "acr":
+            _check_variant("reference", row["reference"], variants)
+    return Rating(
+        test=test,
+        sentence=row["sentence"],
+        variant=row["variant"],
+        reference=row["reference"],
+        rater=row["rater"],
+        score=_on_scale("score", row["score"], test),
+        seconds=_seconds(row["seconds"]),
+        trap=trap,
+    )
+
+
+def _check_variant(column: str, name: str, variants: Collection[str]) -> None:
+    if name not in variants:
+        raise ValueError(f"{column} {name!r} is not in this study; it has {', '.join(variants)}")
+
+
+def _on_scale(column: str, text: str, test: str) -> int:
+    low, high = SCALES[test]
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not (low <= value <= high and value == int(value)):
+        raise ValueError(f"{column} {text!r}: {test} asks for a whole number from {low} to {high}")
+    return int(value)
+
+
+def _seconds(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"seconds {text!r}: a number of seconds, or empty")
+    return value
+
+
+def _check_new(rating: Rating, line: int, seen: dict[tuple[str, ...], int]) -> None:
+    """Refuse a second answer to the same question: which of the two counts is not ours to choose."""
+    if rating.trap is not None:
+        return
+    question = (rating.test, rating.rater, rating.sentence, rating.variant, rating.reference)
+    first = seen.setdefault(question, line)
+    if first != line:
+        raise ValueError(f"rater {rating.rater!r} rated this sentence and variant already in line {first}")

@@ -1,0 +1,112 @@
+"""Let a variant speak the study's sentences: its own durations, the voice's natural scales, shared noise.
+
+Every variant is given the same random numbers for the same sentence, so that two of them differ by what was
+done to them and not by chance. Durations are the variant's own: a damaged duration predictor has to be heard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttsopt_lib.evaluate.waveform import as_written
+from ttsopt_lib.study import Study, StudyError, TtsoptError, resolve
+from ttsopt_lib.voices.paired import PairedSession
+from ttsopt_lib.voices.piper import PiperVoice
+from ttsopt_lib.voices.text import TextError, read_sentences, utterance_ids
+
+EVALUATION, LISTENING = 0, 1  # streams of noise
+
+
+class SpeechError(TtsoptError, RuntimeError):
+    """A variant that does not speak. The message names the model file."""
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One sentence as a variant is to speak it."""
+
+    model: Path
+    model_sha256: str  # so that a changed file is opened anew
+    ids: tuple[int, ...]
+    scales: tuple[float, float, float]  # noise_scale, length_scale, noise_w
+    speaker: int | None
+    seed: int
+    sample_rate: int  # Hz
+
+
+def utterances(
+    voice: PiperVoice, speaker: int | None, texts: Sequence[str], origin: str, seed: int, stream: int
+) -> list[Utterance]:
+    """The sentences as ``voice`` is to speak them; sentence i has the same noise whichever the variant.
+
+    Args:
+        voice: the variant.
+        speaker: of a multi-speaker voice.
+        texts: the sentences.
+        origin: file and key of the texts, for messages.
+        seed: of the study.
+        stream: ``EVALUATION`` or ``LISTENING``.
+
+    Raises:
+        StudyError: a sentence gives no phonemes, named by ``origin`` and its number.
+    """
+    return [
+        Utterance(
+            model=voice.path,
+            model_sha256=voice.onnx_sha256,
+            ids=_phoneme_ids(voice, text, f"{origin}: sentence {index + 1}"),
+            scales=voice.config.inference.scales,
+            speaker=speaker,
+            seed=int(np.random.SeedSequence([seed, stream, index]).generate_state(1)[0]),
+            sample_rate=voice.config.sample_rate,
+        )
+        for index, text in enumerate(texts)
+    ]
+
+
+def evaluation_texts(study: Study) -> list[str]:
+    """The evaluation sentences. Raises :class:`StudyError`, naming file and key, where the file holds too few."""
+    asked = study.sentences.evaluation
+    try:
+        texts = read_sentences(resolve(asked.file))[asked.start : asked.start + asked.count]
+    except TextError as error:
+        raise StudyError(f"sentences.evaluation: {error}") from None
+    if len(texts) < asked.count:
+        raise StudyError(
+            f"{asked.file}: sentences.evaluation: asks for {asked.count} sentences from line {asked.start} on, "
+            f"the file has {len(texts)}; lower start or count, or add sentences"
+        )
+    return texts
+
+
+def evaluation_origin(study: Study) -> str:
+    """What messages call the evaluation sentences."""
+    return f"{study.sentences.evaluation.file}: sentences.evaluation"
+
+
+def speak(utterance: Utterance) -> NDArray[np.int16]:
+    """The samples that a WAV file of the utterance holds. Raises :class:`SpeechError`."""
+    session = _open_session(utterance.model, utterance.model_sha256)
+    waveform, _ = session.speak(utterance.ids, seed=utterance.seed, scales=utterance.scales, sid=utterance.speaker)
+    if not len(waveform) or not np.isfinite(waveform).all():
+        what = "NaN or infinite samples" if len(waveform) else "no samples"
+        raise SpeechError(f"{utterance.model}: the voice gives {what}; make this variant anew or leave it out")
+    return as_written(waveform)
+
+
+@lru_cache(maxsize=1)
+def _open_session(model: Path, sha256: str) -> PairedSession:
+    return PairedSession(model, threads=1)
+
+
+def _phoneme_ids(voice: PiperVoice, text: str, origin: str) -> tuple[int, ...]:
+    try:
+        return tuple(utterance_ids(voice.config, text))
+    except TextError as error:
+        raise StudyError(f"{origin}: {error}") from None
