@@ -1,0 +1,242 @@
+"""Quantized voices: as small as claimed, int8 where claimed, the same voice otherwise."""
+
+import re
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper, numpy_helper
+
+from ttsopt_lib.optimize.calibration import voice_feed
+from ttsopt_lib.optimize.export import to_onnx
+from ttsopt_lib.optimize.quantize import (
+    quantize_dynamic,
+    quantize_static,
+    quantize_tensor,
+    quantize_weights,
+)
+from ttsopt_lib.study import QuantizeDynamic, QuantizeStatic, QuantizeWeights, StudyError
+from ttsopt_lib.voices.paired import PairedSession
+from ttsopt_lib.voices.piper import load_piper, open_piper
+
+WEIGHTS = QuantizeWeights(step="quantize_weights")
+DYNAMIC = QuantizeDynamic(step="quantize_dynamic")
+STATIC = QuantizeStatic(step="quantize_static")
+# Only the decoder's convolutions, where one is as good as all: the quantizer's time grows with their number.
+DECODER_ONLY = ("^/(enc_p|dp|flow)/",)
+STATIC_DECODER = QuantizeStatic(step="quantize_static", exclude=DECODER_ONLY)
+
+
+def feeds(voice, lengths=(20, 30)):
+    config = open_piper(voice).config
+    rng = np.random.default_rng(0)
+    return [voice_feed(config, rng.integers(3, min(config.num_symbols, 100), length).tolist()) for length in lengths]
+
+
+def runtime_graph(model, tmp_path):
+    """The graph that ONNX Runtime really executes."""
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "runtime.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnx.load(tmp_path / "runtime.onnx").graph
+
+
+def speak(model, feed):
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, feed)[0])
+
+
+def count(graph, operator):
+    return sum(node.op_type == operator for node in graph.node)
+
+
+@pytest.fixture(scope="module")
+def joe_model(joe):
+    return onnx.load(joe)
+
+
+@pytest.fixture(scope="module")
+def joe_int8_weights(joe_model):
+    return quantize_weights(joe_model, WEIGHTS)
+
+
+@pytest.fixture(scope="module")
+def medium_model(medium_voice):
+    return onnx.load(medium_voice)
+
+
+@pytest.fixture(scope="module")
+def medium_static(medium_voice, medium_model):
+    return quantize_static(medium_model, STATIC, feeds(medium_voice))
+
+
+def test_int8_weights_take_three_quarters_off_the_file(joe_model, joe_int8_weights):
+    assert 1 - joe_int8_weights.ByteSize() / joe_model.ByteSize() > 0.73
+
+
+def test_every_int8_weight_is_within_half_a_step_of_the_original(joe_model, joe_int8_weights):
+    originals = {tensor.name: numpy_helper.to_array(tensor) for tensor in joe_model.graph.initializer}
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in joe_int8_weights.graph.initializer}
+    quantized = [name for name in originals if f"{name}_int8" in stored]
+    assert len(quantized) == 117
+    for name in quantized:
+        integers, scale = stored[f"{name}_int8"], stored[f"{name}_scale"]
+        assert integers.dtype == np.int8
+        error = np.abs(integers * scale - originals[name])
+        assert (error <= 0.5001 * scale).all(), name
+
+
+def test_each_output_channel_has_its_own_scale(joe_model, joe_int8_weights):
+    scales = {t.name: list(t.dims) for t in joe_int8_weights.graph.initializer if t.name.endswith("_scale")}
+    assert scales["dec.conv_pre.weight_scale"] == [256, 1, 1]
+    assert scales["dec.ups.0.weight_scale"] == [1, 128, 1]  # a transposed convolution counts its outputs second
+    embedding = next(node.input[0] for node in joe_model.graph.node if node.name == "/enc_p/emb/Gather")
+    assert scales[f"{embedding}_scale"] == [256, 1]
+
+
+def test_int8_weights_are_unpacked_while_loading_and_not_in_every_utterance(joe_model, joe_int8_weights, tmp_path):
+    before, after = (runtime_graph(model, tmp_path) for model in (joe_model, joe_int8_weights))
+    for operator in ("DequantizeLinear", "Cast", "Mul"):
+        assert count(after, operator) == count(before, operator)
+
+
+def test_int8_weights_sound_like_the_original_and_naive_static_int8_does_not(joe, joe_int8_weights, joe_model):
+    ids = np.random.default_rng(1).integers(3, 100, 40).tolist()
+    reference, durations = PairedSession(joe).speak(ids, seed=1)
+
+    def distance(model):
+        """Log-spectral distance, dB."""
+        audio, _ = PairedSession(model).speak(ids, seed=1, durations=durations)
+        spectra = [
+            np.abs(np.fft.rfft(np.lib.stride_tricks.sliding_window_view(x, 1024)[::256] * np.hanning(1024)))
+            for x in (reference, audio)
+        ]
+        difference = 20 * np.log10((spectra[0] + 1e-3) / (spectra[1] + 1e-3))
+        return np.sqrt((difference**2).mean(axis=1)).mean()
+
+    static = quantize_static(joe_model, STATIC, feeds(joe))
+    assert distance(joe_int8_weights) < 4.0 < distance(static)
+
+
+def test_a_channel_of_zeros_stays_zero():
+    weight = np.zeros((2, 3), np.float32)
+    weight[1] = [1.0, -2.0, 0.5]
+    integers, scale = quantize_tensor(weight, axis=0)
+    assert not integers[0].any()
+    assert np.isfinite(scale).all()
+    assert integers[1].tolist() == [64, -127, 32]
+
+
+def test_small_tensors_and_biases_stay_float(joe_int8_weights):
+    by_name = {tensor.name: tensor for tensor in joe_int8_weights.graph.initializer}
+    assert "dec.conv_post.weight" in by_name
+    assert "dec.ups.0.bias" in by_name
+
+
+def test_shared_weights_are_stored_once_and_read_through_identities():
+    weight = np.random.default_rng(0).standard_normal((32, 32)).astype(np.float32)
+    graph = helper.make_graph(
+        [
+            helper.make_node("Identity", ["w"], ["w2"]),
+            helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
+            helper.make_node("MatMul", ["a", "w2"], ["y"], name="second"),
+        ],
+        "shared",
+        [helper.make_tensor_value_info("x", 1, [1, 32])],
+        [helper.make_tensor_value_info("y", 1, [1, 32])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    x = np.ones((1, 32), np.float32)
+    quantized = quantize_weights(model, WEIGHTS)
+    integers, scale = quantize_tensor(weight, 1)
+    unpacked = integers * scale
+    np.testing.assert_allclose(speak(quantized, {"x": x}), x @ unpacked @ unpacked, rtol=1e-4, atol=1e-4)
+    assert [tensor.name for tensor in quantized.graph.initializer] == ["w_int8", "w_scale"]
+
+
+def test_dynamic_int8_reaches_nothing_in_a_piper_file_because_no_matmul_holds_a_weight(joe_model):
+    assert count(quantize_dynamic(joe_model, DYNAMIC).graph, "MatMulInteger") == 0
+
+
+def test_dynamic_int8_reaches_the_linear_layers_that_pytorch_reaches(medium_voice):
+    import torch
+
+    opened = open_piper(medium_voice)
+    voice = load_piper(opened)
+    linear = sum(isinstance(module, torch.nn.Linear) for module in voice.modules())
+    quantized = quantize_dynamic(to_onnx(voice, opened.config), DYNAMIC)
+    assert linear > 0
+    assert count(quantized.graph, "MatMulInteger") == linear
+
+
+def test_dynamic_int8_with_conv_makes_integer_convolutions_that_run(medium_voice, medium_model):
+    quantized = quantize_dynamic(medium_model, QuantizeDynamic(step="quantize_dynamic", operators=("MatMul", "Conv")))
+    assert count(quantized.graph, "ConvInteger") == count(medium_model.graph, "Conv")
+    assert np.isfinite(speak(quantized, feeds(medium_voice)[0])).all()
+
+
+def test_static_int8_runs_every_convolution_as_int8(medium_model, medium_static, tmp_path):
+    graph = runtime_graph(medium_static, tmp_path)
+    assert count(graph, "QLinearConv") == count(medium_model.graph, "Conv")
+    assert count(graph, "Conv") == 0
+
+
+@pytest.mark.parametrize("method", ["percentile", "entropy"])
+def test_every_way_to_calibrate_gives_a_voice_that_speaks_and_prints_nothing(
+    medium_voice, medium_model, method, capsys
+):
+    step = QuantizeStatic(step="quantize_static", calibration=method, exclude=DECODER_ONLY)
+    quantized = quantize_static(medium_model, step, feeds(medium_voice, (20,)))
+    assert np.isfinite(speak(quantized, feeds(medium_voice)[0])).all()
+    assert not capsys.readouterr().out
+
+
+def test_excluded_nodes_stay_float(medium_voice, medium_model, tmp_path):
+    graph = runtime_graph(quantize_static(medium_model, STATIC_DECODER, feeds(medium_voice)), tmp_path)
+    in_decoder = sum(node.op_type == "Conv" and node.name.startswith("/dec/") for node in medium_model.graph.node)
+    assert count(graph, "QLinearConv") == in_decoder
+    assert count(graph, "Conv") + count(graph, "FusedConv") == count(medium_model.graph, "Conv") - in_decoder
+
+
+@pytest.mark.parametrize("pattern, message", [("(", "no regular expression"), ("^/decoder/", "matches no Conv node")])
+def test_an_exclude_pattern_that_cannot_be_meant_is_an_error(medium_voice, medium_model, pattern, message):
+    step = QuantizeStatic(step="quantize_static", exclude=(pattern,))
+    with pytest.raises(StudyError, match=f"exclude: {re.escape(repr(pattern))} .*{message}|{message}"):
+        quantize_static(medium_model, step, feeds(medium_voice))
+
+
+def test_static_int8_then_int8_weights_leaves_only_small_tensors_float(medium_voice, medium_static):
+    both = quantize_weights(medium_static, WEIGHTS)
+    for tensor in both.graph.initializer:
+        assert not (tensor.data_type == 1 and len(tensor.dims) > 1 and np.prod(tensor.dims) >= 1024), tensor.name
+    assert np.isfinite(speak(both, feeds(medium_voice)[0])).all()
+
+
+def test_interface_metadata_and_randomness_of_the_voice_survive(multi_speaker_voice):
+    model = onnx.load(multi_speaker_voice)
+    helper.set_model_props(model, {"model_type": "vits", "comment": "piper"})
+    before = model.SerializeToString()
+    for quantized in (
+        quantize_weights(model, WEIGHTS),
+        quantize_dynamic(model, QuantizeDynamic(step="quantize_dynamic", operators=("Conv",))),
+        quantize_static(model, STATIC_DECODER, feeds(multi_speaker_voice, (20,))),
+    ):
+        assert list(quantized.metadata_props) == list(model.metadata_props)
+        assert list(quantized.graph.input) == list(model.graph.input)
+        assert list(quantized.graph.output) == list(model.graph.output)
+        onnx.checker.check_model(quantized)
+        noise = [node for node in quantized.graph.node if node.op_type.startswith("Random")]
+        assert noise
+        assert not any(attribute.name == "seed" for node in noise for attribute in node.attribute)
+    assert model.SerializeToString() == before
+
+
+def test_the_same_inputs_give_the_same_bytes(medium_model):
+    for make in (
+        lambda: quantize_weights(medium_model, WEIGHTS),
+        lambda: quantize_dynamic(medium_model, QuantizeDynamic(step="quantize_dynamic", operators=("Conv",))),
+    ):
+        assert make().SerializeToString(deterministic=True) == make().SerializeToString(deterministic=True)

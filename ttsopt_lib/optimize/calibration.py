@@ -1,0 +1,57 @@
+"""Sentences as model inputs: what static quantization is calibrated on and what coverage is counted over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from onnxruntime.quantization import CalibrationDataReader
+
+from ttsopt_lib.voices.piper import VoiceConfig
+from ttsopt_lib.voices.text import utterance_ids
+
+Feed = dict[str, np.ndarray]
+
+
+def voice_feed(config: VoiceConfig, ids: Sequence[int], speaker: int | None = None, noise: bool = True) -> Feed:
+    """One utterance as the inputs of a Piper voice.
+
+    Args:
+        config: what the voice's .onnx.json says.
+        ids: phoneme ids of the utterance.
+        speaker: of a multi-speaker voice; None means the first.
+        noise: the voice's own noise scales; False for none, which makes durations and length repeatable.
+    """
+    scales = config.inference.scales if noise else (0.0, config.length_scale, 0.0)
+    feed = {
+        "input": np.asarray([ids], np.int64),
+        "input_lengths": np.asarray([len(ids)], np.int64),
+        "scales": np.asarray(scales, np.float32),
+    }
+    if config.num_speakers > 1:
+        feed["sid"] = np.asarray([speaker or 0], np.int64)
+    return feed
+
+
+def sentence_feeds(
+    config: VoiceConfig, sentences: Sequence[str], speaker: int | None = None, noise: bool = True
+) -> list[Feed]:
+    """Each sentence as inputs of the voice. Raises `TextError` for one that gives no phonemes."""
+    return [voice_feed(config, utterance_ids(config, sentence), speaker, noise) for sentence in sentences]
+
+
+class SentenceReader(CalibrationDataReader):
+    """Hands the calibrator one utterance at a time, in order."""
+
+    def __init__(self, feeds: Sequence[Feed]):
+        self.feeds = feeds
+        self.set_range(0, len(feeds))
+
+    def __len__(self) -> int:
+        return len(self.feeds)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._rest = iter(self.feeds[start_index:end_index])
+
+    def get_next(self) -> Feed | None:  # type: ignore[override]
+        return next(self._rest, None)

@@ -1,0 +1,267 @@
+"""What an optimization step really reached, read from the finished ONNX file.
+
+Two fractions, because size and time live in different layers of a voice:
+
+- `parameters`: of all parameters the file stores. A quantization reaches the weights that it made int8, pruning those
+  that it set to zero, distillation those of the student that stands in the teacher's place.
+- `macs`: of the multiply-accumulates of one reference utterance, in convolutions and matrix products. A quantization
+  reaches those that run on int8 inputs; weight-only int8 and zeros in a dense matrix reach none, because the
+  arithmetic is the same as before.
+
+Shapes are those of a real run, because the number of frames depends on the text. Embeddings look up and do not
+multiply. What is not counted: sums, activation functions and normalizations, which no step here changes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import ModelProto, NodeProto, TensorProto, helper
+
+from ttsopt_lib.optimize.weights import FLOATS, WEIGHT_INPUT, GraphIndex, StoredWeight
+from ttsopt_lib.records import Coverage, StepRecord
+
+DECODER = re.compile(r"^/?(dec|decoder)[/.]")  # node names that exporters give the decoder's layers
+INT8_OPERATORS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
+PRODUCTS = tuple(operator for operator in WEIGHT_INPUT if operator != "Gather")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node of the graph that has a weight or multiplies matrices."""
+
+    node: str
+    operator: str
+    weight: str | None  # name of the stored tensor; None where both factors are computed
+    parameters: int  # elements of the weight
+    zeros: int  # of them
+    macs: int  # multiply-accumulates of the reference utterance
+    stored_int8: bool
+    computes_int8: bool
+
+    @property
+    def in_decoder(self) -> bool:
+        return bool(DECODER.match(self.node))
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The layers of a voice, and what it stores and computes in all."""
+
+    layers: tuple[Layer, ...]
+    parameters_stored: int  # weights, biases and other learned tensors; no scales, zero points or shape constants
+    parameters_nonzero: int
+    samples: int  # length of the reference utterance
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates of the reference utterance."""
+        return sum(layer.macs for layer in self.layers)
+
+    @property
+    def weighted(self) -> tuple[Layer, ...]:
+        """Layers with a stored weight."""
+        return tuple(layer for layer in self.layers if layer.weight is not None)
+
+    def coverage(self, parameters: Callable[[Layer], int], macs: Callable[[Layer], bool]) -> Coverage:
+        """Fractions of the whole that were reached.
+
+        `parameters` says how many of a layer's were, `macs` whether its products were. A weight that several nodes
+        share is stored, and counted, once.
+        """
+        reached: dict[str, int] = {}
+        for layer in self.weighted:
+            assert layer.weight is not None
+            reached[layer.weight] = max(reached.get(layer.weight, 0), parameters(layer))
+        products = sum(layer.macs for layer in self.layers if macs(layer))
+        return Coverage(
+            parameters=sum(reached.values()) / max(self.parameters_stored, 1), macs=products / max(self.macs, 1)
+        )
+
+
+def take_inventory(path: Path, feed: dict[str, np.ndarray]) -> Inventory:
+    """Count a voice's layers, parameters and multiply-accumulates.
+
+    Args:
+        path: an ONNX voice: original, our export, or quantized in any of our ways.
+        feed: the reference utterance, as the model's inputs.
+    """
+    model = onnx.load(path)
+    index = GraphIndex(model.graph)
+    shapes, samples = _product_shapes(model, feed)
+    layers = []
+    for node in model.graph.node:
+        if node.op_type not in WEIGHT_INPUT:
+            continue
+        weight = index.weight_of(node)
+        if node.op_type == "Gather" and weight is None:
+            continue
+        layers.append(
+            Layer(
+                node=node.name,
+                operator=node.op_type,
+                weight=weight.name if weight else None,
+                parameters=weight.size if weight else 0,
+                zeros=weight.size - weight.count_nonzero() if weight else 0,
+                macs=_macs(node, shapes[node.output[0]]) if node.op_type in PRODUCTS else 0,
+                stored_int8=bool(weight and weight.is_int8),
+                computes_int8=_computes_int8(node, index),
+            )
+        )
+    stored, nonzero = _count_parameters(index)
+    return Inventory(tuple(layers), stored, nonzero, samples)
+
+
+def step_record(step: str, after: Inventory, before: Inventory | None = None, note: str = "") -> StepRecord:
+    """What one step of a recipe reached. `layers` is 0 where it reached nothing.
+
+    Args:
+        step: the step's name in a recipe.
+        after: the voice after the step (for steps on the network: after its export).
+        before: the voice before it; needed for quantization, where an earlier step may already have made int8.
+        note: replaces the sentence that explains the figures.
+    """
+    if step == "prune_magnitude":
+        coverage = after.coverage(lambda layer: layer.zeros, lambda layer: False)
+        layers = sum(layer.zeros > 0 for layer in after.weighted)
+        weights = sum(layer.parameters for layer in after.weighted)
+        zeros = sum(layer.zeros for layer in after.weighted)
+        note = note or (
+            f"{zeros / max(weights, 1):.1%} of {weights / 1e6:.2f} M weights are zero; "
+            "stored densely, and multiplied by all the same"
+        )
+    elif step == "distill_decoder":
+        coverage = after.coverage(
+            lambda layer: layer.parameters if layer.in_decoder else 0, lambda layer: layer.in_decoder
+        )
+        layers = sum(layer.in_decoder for layer in after.weighted)
+    else:
+        now, was = _int8(after), _int8(before) if before else Coverage(parameters=0.0, macs=0.0)
+        coverage = Coverage(parameters=max(now.parameters - was.parameters, 0.0), macs=max(now.macs - was.macs, 0.0))
+        new = _int8_layers(after) - (_int8_layers(before) if before else 0)
+        layers = max(new, 0)
+        note = note or _quantization_note(step, layers, after)
+    return StepRecord(step=step, coverage=coverage, layers=layers, note=note)
+
+
+def total_coverage(steps: Iterable[str], finished: Inventory) -> Coverage:
+    """What any of the steps reached, in the finished voice. No step: nothing."""
+    steps = set(steps)
+    quantized = any(step.startswith("quantize_") for step in steps)
+
+    def whole(layer: Layer) -> bool:
+        return ("distill_decoder" in steps and layer.in_decoder) or (quantized and layer.stored_int8)
+
+    return finished.coverage(
+        lambda layer: layer.parameters if whole(layer) else layer.zeros if "prune_magnitude" in steps else 0,
+        lambda layer: (quantized and layer.computes_int8) or ("distill_decoder" in steps and layer.in_decoder),
+    )
+
+
+def _int8(inventory: Inventory) -> Coverage:
+    return inventory.coverage(
+        lambda layer: layer.parameters if layer.stored_int8 else 0, lambda layer: layer.computes_int8
+    )
+
+
+def _int8_layers(inventory: Inventory) -> int:
+    return sum(layer.stored_int8 for layer in inventory.weighted)
+
+
+def _quantization_note(step: str, layers: int, after: Inventory) -> str:
+    reached = f"{layers} of {len(after.weighted)} layers with weights"
+    operators = {layer.operator for layer in after.layers if layer.computes_int8}
+    if step == "quantize_weights":
+        return f"{reached} are stored as int8; all arithmetic stays float32"
+    if step == "quantize_static":
+        return f"{reached} compute in int8; ONNX Runtime has no int8 transposed convolution"
+    if "ConvInteger" in operators:
+        return f"{reached} compute in int8, their inputs quantized anew for every utterance"
+    return f"{reached} compute in int8: matrix products (PyTorch's nn.Linear) only, and the rest are convolutions"
+
+
+def _computes_int8(node: NodeProto, index: GraphIndex) -> bool:
+    """Whether ONNX Runtime multiplies int8 here: an integer operator, or one between the right (de)quantizers."""
+    if node.op_type in INT8_OPERATORS:
+        return True
+    if node.op_type not in ("Conv", "MatMul", "Gemm"):
+        return False
+    for name in node.input[:2]:
+        maker = index.producers.get(name)
+        if maker is None or maker.op_type != "DequantizeLinear":
+            return False
+    if node.op_type != "Conv":
+        return True
+    # A convolution has an int8 kernel only where its output is quantized as well (Relu and Clip fold into that).
+    readers = index.readers[node.output[0]]
+    while len(readers) == 1 and readers[0].op_type in ("Relu", "Clip"):
+        readers = index.readers[readers[0].output[0]]
+    return bool(readers) and all(reader.op_type == "QuantizeLinear" for reader in readers)
+
+
+def _count_parameters(index: GraphIndex) -> tuple[int, int]:
+    """(stored, non-zero) parameters: every float tensor of two elements or more, and integers that stand for floats."""
+    scales = index.quantization_constants()
+    found: dict[str, StoredWeight] = {}
+    for name, tensor in index.constants.items():
+        if tensor.data_type in FLOATS and name not in scales and math.prod(tensor.dims) > 1:
+            found[name] = StoredWeight(tensor)
+    for node in index.graph.node:
+        stored = index.weight_of(node)
+        if node.op_type == "DequantizeLinear" and node.input[0] in index.constants:  # also int32 biases
+            stored = index.stored(node.output[0])
+        if stored is not None and stored.tensor.data_type not in FLOATS:
+            found[stored.name] = stored
+    return sum(w.size for w in found.values()), sum(w.count_nonzero() for w in found.values())
+
+
+Shapes = tuple[tuple[int, ...], ...]  # of both factors and of the result
+
+
+def _product_shapes(model: ModelProto, feed: dict[str, np.ndarray]) -> tuple[dict[str, tuple], int]:
+    """Shapes of one real run, by the name of each product's output, and the number of audio samples."""
+    probe = ModelProto()
+    probe.CopyFrom(model)
+    audio = model.graph.output[0].name
+    asked: dict[str, list[str]] = {}
+    made: set[str] = set()
+    for node in model.graph.node:
+        if node.op_type not in PRODUCTS:
+            continue
+        weight = WEIGHT_INPUT[node.op_type]
+        asked[node.output[0]] = [node.input[0], node.input[weight], node.output[0]]
+        for name in asked[node.output[0]]:
+            if name not in made:
+                made.add(name)
+                probe.graph.node.append(helper.make_node("Shape", [name], [f"shape of {name}"]))
+                probe.graph.output.append(helper.make_tensor_value_info(f"shape of {name}", TensorProto.INT64, None))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    values = {name: np.asarray(value) for name, value in zip(names, session.run(names, feed), strict=True)}
+    shapes = {
+        output: tuple(tuple(int(size) for size in values[f"shape of {name}"]) for name in asked_names)
+        for output, asked_names in asked.items()
+    }
+    return shapes, int(values[audio].size)
+
+
+def _macs(node: NodeProto, shapes: Shapes) -> int:
+    """Multiply-accumulates of one node, from the shapes of its data, its weight and its result."""
+    data, weight, result = shapes
+    if node.op_type == "ConvTranspose":  # weight [in, out / groups, kernel]: each input meets all of its channel's
+        return math.prod(data) * math.prod(weight[1:])
+    if "Conv" in node.op_type:  # weight [out, in / groups, kernel]
+        return math.prod(result) * math.prod(weight[1:])
+    if node.op_type == "Gemm":
+        transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        return math.prod(result) * data[0 if transposed else 1]
+    return math.prod(result) * data[-1]

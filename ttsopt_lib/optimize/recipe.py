@@ -1,0 +1,447 @@
+"""From a study to its variants: run each recipe and leave a deployable voice with a record of what was reached.
+
+    voice -> load -> [prune_magnitude, distill_decoder] -> export -> [quantize_*] -> variants/<name>/model.onnx
+
+Steps on the network come before the export, steps on the graph after it, each in the order of the recipe. `original`
+is not made but copied, byte for byte (of a Hugging Face voice, which is no file to copy, it is our plain export). A
+variant's folder appears whole or not at all, and one that was made from the same by the same code is not made again.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import time
+import warnings
+import zlib
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from tqdm.auto import tqdm
+
+from ttsopt_lib.networks.vits import StagedVits
+from ttsopt_lib.optimize.calibration import Feed, sentence_feeds
+from ttsopt_lib.optimize.coverage import Inventory, step_record, take_inventory, total_coverage
+from ttsopt_lib.optimize.export import export_piper
+from ttsopt_lib.optimize.prune import prune_magnitude
+from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_static, quantize_weights
+from ttsopt_lib.records import (
+    Coverage,
+    StepRecord,
+    StudyFolder,
+    VariantRecord,
+    atomic_folder,
+    code_digest,
+    content_key,
+    file_sha256,
+    now,
+    read_variant_if_current,
+    write_record,
+)
+from ttsopt_lib.study import (
+    ORIGINAL,
+    AnyStep,
+    DistillDecoder,
+    GraphStep,
+    NetworkStep,
+    PruneMagnitude,
+    QuantizeDynamic,
+    QuantizeStatic,
+    QuantizeWeights,
+    SentenceRange,
+    Study,
+    StudyError,
+    TtsoptError,
+    resolve,
+)
+from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
+from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper, packaged_voice
+from ttsopt_lib.voices.text import read_sentences
+
+LIBRARIES = ("torch", "onnx", "onnxruntime", "transformers")  # a change of these may change the bytes of a variant
+PLAUSIBLE_LENGTH = (0.5, 2.0)  # of the original's; int8 moves durations by a few per cent
+NOTHING = Coverage(parameters=0.0, macs=0.0)
+
+
+class VariantError(TtsoptError, RuntimeError):
+    """A variant that was built but is no voice: it does not load, or does not speak. Nothing of it is kept."""
+
+
+# --- what there is to do ----------------------------------------------------------------------------------------
+
+
+def source_voice(study: Study, folder: StudyFolder | None = None) -> PiperVoice:
+    """The voice that a study names, opened and checked.
+
+    A Hugging Face voice is no Piper file: what is opened is its export, the variant `original`, built where missing.
+
+    Raises:
+        VoiceError: the voice is not there or not sound.
+    """
+    source = study.voice
+    if source.package is not None:
+        return open_piper(packaged_voice(source.package))
+    if source.path is not None:
+        return open_piper(resolve(source.path))
+    folder = folder or StudyFolder(study)
+    build_study(study, folder, only=[ORIGINAL])
+    return open_piper(folder.model(ORIGINAL))
+
+
+def variant_key(study: Study, name: str) -> str:
+    """Hash of everything a variant is made from: voice, recipe, sentences and students it uses, code and libraries.
+
+    Raises:
+        StudyError: the study has no variant of that name, or the recipe names a student that is not there.
+    """
+    return _key(study, name, _source_hashes(study))
+
+
+def _key(study: Study, name: str, source: dict[str, str]) -> str:
+    recipe = () if name == ORIGINAL else study.variant(name).recipe
+    calibrated = any(isinstance(step, QuantizeStatic) for step in recipe)
+    return content_key(
+        "original" if name == ORIGINAL else "variant",
+        source,
+        study.voice.speaker,
+        list(recipe),
+        # Every variant speaks the first sentence, to count its multiply-accumulates and to show that it speaks.
+        _sentences(study.sentences.calibration)[: None if calibrated else 1],
+        [_student_hashes(step.student) for step in recipe if isinstance(step, DistillDecoder)],
+        code_digest("optimize", "voices", "networks"),
+        {library: version(library) for library in LIBRARIES},
+    )
+
+
+def stale_variants(
+    study: Study, folder: StudyFolder, only: Sequence[str] | None = None, again: bool = False
+) -> list[str]:
+    """Names of the variants that `build_study` would make: those missing, changed or made from other inputs.
+
+    Raises:
+        StudyError: `only` names a variant that the study does not have.
+    """
+    keys = _keys(study, only)
+    return [name for name, record in _current(keys, folder, again).items() if record is None]
+
+
+def build_study(
+    study: Study, folder: StudyFolder, only: Sequence[str] | None = None, again: bool = False
+) -> list[VariantRecord]:
+    """Make the variants of a study that are missing or no longer current.
+
+    Args:
+        study: what was asked.
+        folder: where the study's files lie.
+        only: names of the variants wanted; None for all, the original among them.
+        again: make them even where they are current.
+
+    Returns:
+        the records of the variants asked for, in the order of the study.
+
+    Raises:
+        StudyError: the study has no such variant, or a step of a recipe cannot be done or reached nothing.
+        VariantError: a finished variant does not speak.
+        VoiceError: the study's voice is not there or not sound.
+        TextError: the sentence file cannot be used, or a sentence gives no phonemes.
+    """
+    keys = _keys(study, only)
+    current = _current(keys, folder, again)
+    stale = [name for name, record in current.items() if record is None]
+    records = {name: record for name, record in current.items() if record is not None}
+    with tempfile.TemporaryDirectory(prefix="ttsopt-") as scratch:
+        bench = _Bench(study, Path(scratch))
+        with tqdm(stale, desc="variants", unit="variant", disable=not stale) as bar:
+            for name in bar:
+                bar.set_postfix_str(name)
+                records[name] = _build(bench, name, keys[name], folder)
+    return [records[name] for name in keys]
+
+
+def _keys(study: Study, only: Sequence[str] | None) -> dict[str, str]:
+    """Key of each variant asked for, in the study's order. Raises :class:`StudyError` for a name it does not have."""
+    for name in only or ():
+        if name != ORIGINAL:
+            study.variant(name)
+    source = _source_hashes(study)
+    names = [name for name in study.variant_names if only is None or name in only]
+    return {name: _key(study, name, source) for name in names}
+
+
+def _current(keys: dict[str, str], folder: StudyFolder, again: bool) -> dict[str, VariantRecord | None]:
+    """The record of each variant that is there and was made from the same; None for one to be made."""
+    return {name: None if again else read_variant_if_current(folder.variant(name), key) for name, key in keys.items()}
+
+
+def _source_hashes(study: Study) -> dict[str, str]:
+    """File name -> hash, of everything that is the voice."""
+    source = study.voice
+    if source.huggingface is not None:
+        root = resolve(source.huggingface)
+        files = [path for path in sorted(root.iterdir()) if path.is_file()] if root.is_dir() else []
+    else:
+        path = packaged_voice(source.package) if source.package else resolve(source.path or Path())
+        files = [path, Path(f"{path}.json")]
+        if not all(file.is_file() for file in files):
+            open_piper(path)  # says what is missing
+    return {file.name: file_sha256(file) for file in files}
+
+
+def _student_hashes(student: Path) -> dict[str, str]:
+    """File name -> hash, of a trained student's weights and record (its model card may be edited freely)."""
+    root = resolve(student)
+    files = sorted(path for path in root.glob("*") if path.suffix in (".safetensors", ".json"))
+    if not files:
+        raise StudyError(
+            f"distill_decoder: student: {root} holds no trained student (a folder with .safetensors and .json files)"
+        )
+    return {file.name: file_sha256(file) for file in files}
+
+
+def _sentences(wanted: SentenceRange) -> list[str]:
+    """The sentences of a range. Raises :class:`StudyError` where the file ends before it begins."""
+    found = read_sentences(resolve(wanted.file))[wanted.start : wanted.start + wanted.count]
+    if not found:
+        raise StudyError(
+            f"{wanted.file}: sentences.calibration: the file has no line {wanted.start} to begin with; lower 'start'"
+        )
+    return found
+
+
+# --- making one -------------------------------------------------------------------------------------------------
+
+
+class _Bench:
+    """What the variants of one study share: each is made when first needed, and gone when the study is built."""
+
+    def __init__(self, study: Study, scratch: Path):
+        self.study = study
+        self.scratch = scratch
+        self._exports: dict[str, tuple[Path, Inventory]] = {}
+
+    @cached_property
+    def voice(self) -> PiperVoice:
+        """The original, as a Piper file."""
+        source = self.study.voice.huggingface
+        if source is None:
+            return source_voice(self.study)
+        folder = resolve(source)
+        model, config = load_huggingface(folder), piper_config_for(folder)
+        return open_piper(export_piper(model, config, self.scratch / "original.onnx"))
+
+    def network(self) -> StagedVits:
+        """A fresh copy of the original in PyTorch, free to be changed."""
+        source = self.study.voice.huggingface
+        return load_piper(self.voice) if source is None else load_huggingface(resolve(source))
+
+    @cached_property
+    def calibration(self) -> list[Feed]:
+        """The calibration sentences as model inputs, with the voice's own noise."""
+        return sentence_feeds(self.voice.config, _sentences(self.study.sentences.calibration), self.study.voice.speaker)
+
+    @cached_property
+    def reference(self) -> Feed:
+        """One sentence without noise: what every variant speaks to be counted and checked."""
+        first = _sentences(self.study.sentences.calibration)[:1]
+        return sentence_feeds(self.voice.config, first, self.study.voice.speaker, noise=False)[0]
+
+    @cached_property
+    def reference_samples(self) -> int:
+        """How long the original speaks it."""
+        return speak(self.voice.path, self.reference).size
+
+    def export(self, steps: Sequence[NetworkStep]) -> tuple[Path, Inventory]:
+        """The voice after these steps on its network, as an ONNX file. Variants with the same steps share it."""
+        name = content_key(list(steps))
+        if name not in self._exports:
+            model = self.network()
+            apply_network_steps(model, steps)
+            path = export_piper(model, self.voice.config, self.scratch / f"{name}.onnx")
+            self._exports[name] = path, take_inventory(path, self.reference)
+        return self._exports[name]
+
+
+def _build(bench: _Bench, name: str, key: str, folder: StudyFolder) -> VariantRecord:
+    """Make one variant, check that it speaks, and put its folder into place."""
+    started = time.perf_counter()
+    recipe = () if name == ORIGINAL else bench.study.variant(name).recipe
+    with atomic_folder(folder.variant(name)) as new:
+        path = new / "model.onnx"
+        if name == ORIGINAL:
+            steps, finished = _copy_original(bench, path)
+        else:
+            steps, finished = _run_recipe(bench, name, recipe, path)
+        _check_speaks(name, path, bench.reference, bench.reference_samples)
+        content = path.read_bytes()
+        record = VariantRecord(
+            key=key,
+            name=name,
+            recipe=[step.model_dump(mode="json") for step in recipe],
+            parent=None if name == ORIGINAL else ORIGINAL,
+            source_sha256=bench.voice.onnx_sha256,
+            files={file: file_sha256(new / file) for file in ("model.onnx", "model.onnx.json")},
+            size_bytes=len(content),
+            compressed_bytes=len(zlib.compress(content, 6)),
+            parameters_stored=finished.parameters_stored,
+            parameters_nonzero=finished.parameters_nonzero,
+            coverage=total_coverage([step.step for step in recipe], finished),
+            steps=steps,
+            seconds=time.perf_counter() - started,
+            created=now(),
+        )
+        write_record(new / "variant.json", record)
+    return record
+
+
+def _copy_original(bench: _Bench, path: Path) -> tuple[list[StepRecord], Inventory]:
+    shutil.copyfile(bench.voice.path, path)
+    shutil.copyfile(bench.voice.config_path, f"{path}.json")
+    steps = []
+    if bench.study.voice.huggingface is not None:
+        note = "the voice came as a Hugging Face folder: this file is our plain export of it"
+        steps.append(StepRecord(step="export", coverage=NOTHING, layers=0, note=note))
+    return steps, take_inventory(path, bench.reference)
+
+
+def _run_recipe(bench: _Bench, name: str, recipe: Sequence[AnyStep], path: Path) -> tuple[list[StepRecord], Inventory]:
+    """Run a recipe into `path`; returns what each step reached and what the finished voice holds."""
+    on_network = [step for step in recipe if isinstance(step, NetworkStep)]
+    exported, inventory = bench.export(on_network)
+    shutil.copyfile(exported, path)
+    shutil.copyfile(f"{exported}.json", f"{path}.json")
+    records = []
+    for step in recipe:
+        before = inventory
+        if isinstance(step, GraphStep):
+            graph = apply_graph_step(onnx.load(path), step, bench)
+            path.write_bytes(graph.SerializeToString(deterministic=True))
+            inventory = take_inventory(path, bench.reference)
+        record = step_record(step.step, inventory, before, _note(step))
+        if record.layers == 0 and step.reaches_nothing != "expected":
+            raise StudyError(
+                f"variant {name!r}: step {step.step} reached no layer of this voice; take it out of the recipe, "
+                "or add 'reaches_nothing: expected' to it"
+            )
+        records.append(record)
+    return records, inventory
+
+
+def apply_network_steps(model: StagedVits, recipe: Sequence[AnyStep]) -> None:
+    """Do the steps of a recipe that change the PyTorch network, in place. Raises :class:`StudyError`."""
+    for step in recipe:
+        if isinstance(step, PruneMagnitude):
+            prune_magnitude(model, step.amount)
+        elif isinstance(step, DistillDecoder):
+            _replace_decoder(model, step.student)
+
+
+def apply_graph_step(model: onnx.ModelProto, step: GraphStep, bench: _Bench) -> onnx.ModelProto:
+    """Do a step of a recipe that changes the ONNX graph; the graph handed in is left alone."""
+    if isinstance(step, QuantizeDynamic):
+        return quantize_dynamic(model, step)
+    if isinstance(step, QuantizeWeights):
+        return quantize_weights(model, step)
+    return quantize_static(model, step, bench.calibration)
+
+
+def _replace_decoder(model: StagedVits, student: Path) -> None:
+    """Put a trained student in the decoder's place. Raises :class:`StudyError` where it belongs to another voice."""
+    import torch
+
+    from ttsopt_lib.optimize.distill import load_student
+
+    decoder, _ = load_student(resolve(student))
+    channels = model.text_encoder.proj.out_channels // 2  # mean and log standard deviation
+    frames = 16
+    speaker = model.speaker_embedding
+    g = None if speaker is None else torch.zeros(1, speaker.embedding_dim, 1)
+    try:
+        with torch.no_grad():
+            samples = decoder(torch.zeros(1, channels, frames), g).shape[-1]
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise StudyError(f"distill_decoder: student {student} does not fit this voice: {reason}") from None
+    if samples != frames * model.hop_length:
+        raise StudyError(
+            f"distill_decoder: student {student} makes {samples // frames} samples a frame, "
+            f"the voice {model.hop_length}: it was trained for another voice"
+        )
+    model.decoder = decoder
+
+
+def _note(step: AnyStep) -> str:
+    if isinstance(step, DistillDecoder):
+        return f"decoder replaced by the student {step.student.name}"
+    return ""
+
+
+# --- proof that it speaks ---------------------------------------------------------------------------------------
+
+
+def speak(path: Path, feed: Feed) -> np.ndarray:
+    """Audio of one utterance, float32 [samples], as any ONNX Runtime would make it from the file."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    output: Any = session.run(None, dict(feed))[0]
+    return output.reshape(-1)
+
+
+def _check_speaks(name: str, path: Path, feed: Feed, expected_samples: int) -> None:
+    """Raises :class:`VariantError` where a finished voice does not load or makes no plausible audio."""
+    try:
+        audio = speak(path, feed)
+    except Exception as error:  # ONNX Runtime's errors have no common base
+        reason = str(error).splitlines()[0]
+        raise VariantError(f"variant {name!r}: ONNX Runtime cannot speak with it: {reason}") from None
+    if not np.isfinite(audio).all():
+        raise VariantError(f"variant {name!r}: its audio holds values that are not numbers; drop or change a step")
+    low, high = (math.floor(share * expected_samples) for share in PLAUSIBLE_LENGTH)
+    if not low <= audio.size <= high:
+        raise VariantError(
+            f"variant {name!r}: it speaks a sentence in {audio.size} samples where the original takes "
+            f"{expected_samples}; drop or change a step"
+        )
+
+
+# --- the same recipe in PyTorch ---------------------------------------------------------------------------------
+
+
+def build_torch(recipe: Sequence[AnyStep], voice_path: Path) -> StagedVits:
+    """A recipe's voice in PyTorch, for timing it there.
+
+    Args:
+        recipe: steps on the network, and `quantize_dynamic` of MatMul alone: what PyTorch itself offers.
+        voice_path: the original `.onnx` with its config beside it.
+
+    Raises:
+        StudyError: PyTorch has no equal of a step.
+        VoiceError: the voice is not sound.
+    """
+    model = load_piper(open_piper(voice_path)).eval()
+    apply_network_steps(model, recipe)
+    for step in recipe:
+        if isinstance(step, QuantizeDynamic) and step.operators == ("MatMul",):
+            _quantize_linear(model)
+        elif isinstance(step, GraphStep):
+            raise StudyError(
+                f"measure.pytorch: {step.step} has no equal in PyTorch; name only variants whose recipe has "
+                "prune_magnitude, distill_decoder, or quantize_dynamic with operators: [MatMul]"
+            )
+    return model
+
+
+def _quantize_linear(model: StagedVits) -> None:
+    """PyTorch's dynamic int8 on every `nn.Linear`, in place."""
+    import torch
+
+    with warnings.catch_warnings():
+        # Deprecated, and still the quantization that PyTorch's name stands for: its two warnings say only that.
+        warnings.filterwarnings("ignore", message="(?s).*torch.ao.quantization is deprecated")
+        warnings.filterwarnings("ignore", message="(?s).*quantized tensor creation functions.*deprecated")
+        torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
