@@ -1,0 +1,64 @@
+"""Summaries and rendered reports of invented studies, made once per run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import invented_records as records
+import pytest
+
+from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.report.render import render_report
+from ttsopt_lib.report.schema import Summary
+from ttsopt_lib.report.summary import summarize
+
+CASES = {"good": records.good, "bad": records.bad, "unmeasured": records.unmeasured, "many": records.many}
+
+
+@pytest.fixture(scope="session")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], records.Case]:
+    """The records of an invented study by its name."""
+    made: dict[str, records.Case] = {}
+
+    def get(name: str) -> records.Case:
+        if name not in made:
+            made[name] = CASES[name](tmp_path_factory.mktemp("reports"))
+        return made[name]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def summary(case: Callable[[str], records.Case]) -> Callable[[str], Summary]:
+    """The summary of an invented study by its name; a copy that a test may change."""
+    made: dict[str, Summary] = {}
+
+    def get(name: str) -> Summary:
+        if name not in made:
+            made[name] = summarize(*case(name))
+        return made[name].model_copy(deep=True)
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def rendered(case: Callable[[str], records.Case]) -> Callable[[str], StudyFolder]:
+    """The folder of an invented study after its report was rendered."""
+    done: dict[str, StudyFolder] = {}
+
+    def get(name: str) -> StudyFolder:
+        if name not in done:
+            study, devices, folder = case(name)
+            result = render_report(study, devices, folder)
+            assert not result.messages, result.messages
+            done[name] = folder
+        return done[name]
+
+    return get
+
+
+@pytest.fixture
+def page(rendered: Callable[[str], StudyFolder]) -> Callable[[str], str]:
+    """The text of a rendered page."""
+    return lambda name: Path(rendered(name).html).read_text(encoding="utf-8")

@@ -1,0 +1,351 @@
+"""Random-seeded records of studies that never ran: inputs of the report's tests, never results of anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import soundfile
+
+from ttsopt_lib.records import (
+    Coverage,
+    DeviceRecord,
+    PredictorRecord,
+    QualityRecord,
+    QualityRow,
+    RatingsRow,
+    StepRecord,
+    StudyFolder,
+    SystemRecord,
+    TimedSentence,
+    TimingRow,
+    VariantRecord,
+    write_record,
+)
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study, read_device, read_study, resolve
+
+CREATED = "2026-01-01T00:00:00Z"
+SENTENCES = 40
+SIZE = 63_201_294
+PARAMETERS = 15_650_000
+SECONDS = [0.021, 0.046, 0.095, 0.31]  # one word, short, medium, long
+AUDIO = [0.5, 1.1, 2.3, 7.4]
+STEPS: dict[str, dict[str, Any]] = {
+    "dynamic": {"step": "quantize_dynamic", "operators": ["MatMul"]},
+    "conv": {"step": "quantize_dynamic", "operators": ["MatMul", "Conv"]},
+    "weights": {"step": "quantize_weights"},
+    "static": {"step": "quantize_static", "operators": ["Conv"]},
+    "prune": {"step": "prune_magnitude", "amount": 0.3},
+    "distill": {"step": "distill_decoder", "student": "models/joe-istft"},
+}
+
+
+@dataclass
+class Made:
+    """What an invented variant is like, relative to the original."""
+
+    name: str
+    steps: tuple[str, ...] = ()
+    size: float = 1.0  # times the original's
+    time: float = 1.0
+    change: float = 0.0  # of the predicted MOS
+    coverage: tuple[float, float] = (0.0, 0.0)
+    level: float = 0.0  # dB above 8 kHz
+    wer: float = 0.107
+    pytorch: bool = False
+    nonzero: float = 1.0
+    notes: list[str] = field(default_factory=list)
+
+
+GOOD = [
+    Made("fp32", time=1.01, pytorch=False),
+    Made("int8-dynamic", ("dynamic",), 1.0, 1.0, 0.0, (0.012, 0.008), pytorch=True),
+    Made("int8-weights", ("weights",), 0.262, 1.005, 0.005, (0.98, 0.99)),
+    Made("int8-static", ("static",), 0.31, 0.53, -0.98, (0.93, 0.97), 9.0, 0.16),
+    Made("pruned-30", ("prune",), 1.0, 1.0, -0.06, (1.0, 1.0), nonzero=0.7),
+    Made("distilled-int8", ("distill", "weights"), 0.22, 0.36, -0.03, (0.94, 0.96), -0.2),
+]
+BAD = [
+    Made("fp32", time=1.06, size=1.02),
+    Made("int8-dynamic", ("dynamic",), 1.01, 1.12, -0.3, (0.012, 0.008), pytorch=True),
+    Made("int8-weights", ("weights",), 0.4, 1.2, -0.45, (0.98, 0.99)),
+    Made("int8-static", ("static",), 0.5, 0.9, -1.4, (0.93, 0.97), 12.0, 0.4),
+    Made("pruned-30", ("prune",), 1.0, 1.03, -0.6, (1.0, 1.0), nonzero=0.7),
+]
+MANY = [
+    Made("fp32"),
+    Made("int8-dynamic", ("dynamic",), 1.0, 0.998, 0.0, (0.012, 0.008), pytorch=True),
+    Made("int8-dynamic-conv", ("conv",), 0.3, 0.85, -0.44, (0.95, 0.97), 3.0),
+    Made("int8-weights", ("weights",), 0.262, 1.003, 0.005, (0.98, 0.99)),
+    Made("int8-static", ("static",), 0.31, 0.53, -0.98, (0.93, 0.97), 9.0, 0.16),
+    Made("int8-static-mixed", ("static",), 0.35, 0.68, -0.10, (0.83, 0.7), 2.0),
+    Made("int8-static-encoder", ("static",), 0.36, 0.8, -0.02, (0.8, 0.4)),
+    Made("pruned-30", ("prune",), 1.0, 1.001, -0.04, (1.0, 1.0), nonzero=0.7),
+    Made("pruned-50", ("prune",), 1.0, 0.999, -0.35, (1.0, 1.0), nonzero=0.5),
+    Made("distilled", ("distill",), 0.9, 0.38, -0.03, (0.14, 0.85)),
+    Made("distilled-int8-weights", ("distill", "weights"), 0.24, 0.385, -0.035, (0.99, 0.99)),
+    Made("distilled-int8-static", ("distill", "static"), 0.25, 0.3, -0.2, (0.95, 0.95), 1.5),
+]
+
+
+def study_of(made: list[Made], name: str = "fixture", listening: int = 2) -> Study:
+    """The default study with other variants and fewer sentences."""
+    study = read_study(resolve(Path("params/joe.yaml")))
+    values = study.model_dump(mode="json")
+    values["name"] = name
+    values["variants"] = [
+        {"name": one.name, "recipe": [STEPS[step] for step in one.steps], "note": f"an invented {one.name}"}
+        for one in made
+    ]
+    values["sentences"]["evaluation"]["count"] = SENTENCES
+    values["sentences"]["listening"] = values["sentences"]["listening"][:listening]
+    values["measure"]["pytorch"] = [ORIGINAL, *(one.name for one in made if one.pytorch)]
+    values["evaluate"]["wer_sentences"] = 20
+    return Study.model_validate(values)
+
+
+def default_devices() -> list[Device]:
+    """The CPU, GPU and Raspberry Pi of params/."""
+    return [read_device(resolve(Path(f"params/{name}.yaml"))) for name in ("cpu", "gpu", "raspberry_pi")]
+
+
+def write_variants(folder: StudyFolder, made: list[Made], audio_seconds: float = 0.3) -> None:
+    """variant.json and listening examples of the original and of each variant."""
+    for one in [Made(ORIGINAL), *made]:
+        size = round(SIZE * one.size)
+        record = VariantRecord(
+            key=f"key-{one.name}",
+            name=one.name,
+            recipe=[STEPS[step] for step in one.steps],
+            parent=None if one.name == ORIGINAL else ORIGINAL,
+            source_sha256="5" * 64,
+            files={"model.onnx": f"{abs(hash(one.name)) % 16**8:08x}" * 8, "model.onnx.json": "0" * 64},
+            size_bytes=size,
+            compressed_bytes=round(size * (0.92 if one.nonzero == 1.0 else 0.7)),
+            parameters_stored=PARAMETERS,
+            parameters_nonzero=round(PARAMETERS * one.nonzero),
+            coverage=Coverage(parameters=one.coverage[0], macs=one.coverage[1]),
+            steps=[
+                StepRecord(
+                    step=STEPS[step]["step"],
+                    coverage=Coverage(parameters=one.coverage[0], macs=one.coverage[1]),
+                    layers=max(1, round(120 * one.coverage[0])),
+                    note=f"{one.coverage[0]:.1%} of the weights" if one.coverage[0] else "",
+                )
+                for step in one.steps
+            ],
+            seconds=12.0,
+            created=CREATED,
+        )
+        write_record(folder.variant_record(one.name), record)
+        write_audio(folder, one.name, audio_seconds)
+
+
+def write_audio(folder: StudyFolder, name: str, seconds: float, sentences: int = 2) -> None:
+    """Chirps in place of speech."""
+    time = np.arange(round(22050 * seconds)) / 22050
+    folder.audio(name).mkdir(parents=True, exist_ok=True)
+    for index in range(sentences):
+        wave = 0.3 * np.sin(2 * np.pi * (200 + 80 * index + 150 * time) * time)
+        soundfile.write(folder.audio(name) / f"{index}.wav", wave, 22050, subtype="PCM_16")
+
+
+def system(board: str | None = None) -> SystemRecord:
+    """A machine that is nowhere."""
+    return SystemRecord(
+        hostname_hash="0123456789ab",
+        machine="aarch64" if board else "x86_64",
+        cpu="Cortex-A76" if board else "Example CPU @ 2.50GHz",
+        board=board,
+        logical_cores=4,
+        memory_mb=8192,
+        os="Debian GNU/Linux 12",
+        kernel="6.1.0",
+        governor="performance",
+        instruction_sets=["avx2", "avx512f", "avx512_vnni"],
+        accelerator=None,
+        python="3.11.9",
+        packages={"onnxruntime": "1.31.0", "numpy": "2.4.0", "torch": "2.13.0"},
+    )
+
+
+def write_device(
+    folder: StudyFolder, device: Device, made: list[Made], seed: int = 0, speed: float = 1.0, blocks: int = 12
+) -> None:
+    """Timings of every variant, the A/A copy and the PyTorch rows, with noise of some per cent."""
+    rng = np.random.default_rng(seed)
+    known = [Made(ORIGINAL, pytorch=True), Made(ORIGINAL_COPY), *made]
+    rows = [
+        _row(rng, one, "onnxruntime", threads, speed / threads**0.7, blocks)
+        for threads in device.threads
+        for one in known
+    ]
+    rows += [_row(rng, one, "pytorch", device.threads[0], 1.36 * speed, blocks) for one in known if one.pytorch]
+    record = DeviceRecord(
+        key=f"key-{device.name}",
+        device=device.name,
+        label=device.label,
+        kind=device.kind,
+        status="measured",
+        reason=None,
+        created=CREATED,
+        system=system("Raspberry Pi 5" if device.kind == "raspberry_pi" else None),
+        sentences=[
+            TimedSentence(length_class=name, text="...", phonemes=5 * 3**index)
+            for index, name in enumerate(("one_word", "short", "medium", "long"))
+        ],
+        scales=[0.667, 1.0, 0.8],
+        rows=rows,
+        stopped_by="budget",
+        elapsed_seconds=238.0,
+        warnings=["load average was 1.9 when the timing began: other programs were running"],
+    )
+    write_record(folder.device_record(device.name), record)
+
+
+def _row(
+    rng: np.random.Generator,
+    one: Made,
+    runtime: Literal["onnxruntime", "pytorch"],
+    threads: int,
+    speed: float,
+    blocks: int,
+) -> TimingRow:
+    seconds = np.array(SECONDS) * one.time * speed * np.exp(rng.normal(0, 0.04, (blocks, len(SECONDS))))
+    audio = np.array(AUDIO) * np.exp(rng.normal(0, 0.01, (blocks, len(AUDIO))))
+    return TimingRow(
+        variant=one.name,
+        runtime=runtime,
+        threads=threads,
+        load_seconds=list(rng.normal(0.4, 0.02, 3)),
+        peak_memory_mb=float(180 + 60 * one.size + (400 if runtime == "pytorch" else 0)),
+        idle_memory_mb=60.0,
+        seconds=seconds.tolist(),
+        audio_seconds=audio.tolist(),
+    )
+
+
+def write_not_measured(folder: StudyFolder, device: Device, reason: str) -> None:
+    """A device that was asked for and not there."""
+    record = DeviceRecord(
+        key=f"key-{device.name}",
+        device=device.name,
+        label=device.label,
+        kind=device.kind,
+        status="not_measured",
+        reason=reason,
+        created=CREATED,
+        system=None,
+    )
+    write_record(folder.device_record(device.name), record)
+
+
+def write_quality(
+    folder: StudyFolder, made: list[Made], ratings: bool = False, wer: bool = True, seed: int = 0
+) -> None:
+    """Scores of every variant and of two anchors, sentence by sentence, with or without listeners' ratings."""
+    rng = np.random.default_rng(seed)
+    base = {"distillmos": rng.normal(4.0, 0.25, SENTENCES), "dnsmos_p808": rng.normal(3.9, 0.2, SENTENCES)}
+    anchors = [Made("lowpass-3500", change=-1.1, wer=0.14), Made("noise-10db", change=-2.0, wer=0.3, level=25.0)]
+
+    def row(one: Made) -> QualityRow:
+        noise = 0.0 if one.name == ORIGINAL else 0.08
+        scores = {
+            name: (values + one.change * (1.0 if name == "distillmos" else 0.7) + rng.normal(0, noise, SENTENCES))
+            for name, values in base.items()
+        }
+        return QualityRow(
+            variant=one.name,
+            key=f"key-{one.name}",
+            scores={name: values.tolist() for name, values in scores.items()},
+            audio_seconds=rng.normal(2.4, 0.3, SENTENCES).tolist(),
+            level_above_8khz_db=(rng.normal(-52, 1.0, SENTENCES) + one.level).tolist(),
+            hypotheses=["words"] * 20 if wer else None,
+            wer=one.wer if wer else None,
+        )
+
+    rated = [
+        RatingsRow(
+            variant=one.name,
+            mean=4.4 + one.change,
+            ci=(4.3 + one.change, 4.5 + one.change),
+            raters=12,
+            ratings=144,
+            change=None if one.name == ORIGINAL else one.change,
+            change_ci=None if one.name == ORIGINAL else (one.change - 0.05, one.change + 0.05),
+        )
+        for one in [Made(ORIGINAL), *made]
+    ]
+    record = QualityRecord(
+        key="key-quality",
+        created=CREATED,
+        sentences=[f"Sentence {index}." for index in range(SENTENCES)],
+        predictors=[
+            PredictorRecord(name="distillmos", label="DistillMOS", version="1.0", weights_sha256="1" * 64),
+            PredictorRecord(name="dnsmos_p808", label="DNSMOS P.808", version="1.0", weights_sha256="2" * 64),
+        ],
+        asr="faster-whisper tiny.en" if wer else None,
+        asr_reason=None if wer else "the recognizer's model is not there",
+        rows=[row(one) for one in [Made(ORIGINAL), *made]],
+        anchors=[row(one) for one in anchors],
+        ratings=rated if ratings else None,
+        ratings_reason=None if ratings else "no ratings file was given (evaluate.ratings)",
+    )
+    write_record(folder.quality_record, record)
+
+
+# --- whole studies ----------------------------------------------------------------------------------------------
+
+Case = tuple[Study, list[Device], StudyFolder]
+
+
+def good(reports: Path, ratings: bool = False, audio_seconds: float = 0.3) -> Case:
+    """One device measured, one variant that meets every target."""
+    study, devices = study_of(GOOD, "good"), default_devices()
+    folder = StudyFolder(study, reports)
+    write_variants(folder, GOOD, audio_seconds)
+    write_device(folder, devices[0], GOOD)
+    write_not_measured(folder, devices[1], "this machine has no CUDA device")
+    write_not_measured(folder, devices[2], "this machine is no Raspberry Pi")
+    write_quality(folder, GOOD, ratings)
+    return study, devices, folder
+
+
+def bad(reports: Path, audio_seconds: float = 0.3) -> Case:
+    """Everything slower, some larger, nothing that keeps the quality."""
+    study, devices = study_of(BAD, "bad"), default_devices()
+    folder = StudyFolder(study, reports)
+    write_variants(folder, BAD, audio_seconds)
+    write_device(folder, devices[0], BAD)
+    write_not_measured(folder, devices[1], "this machine has no CUDA device")
+    write_quality(folder, BAD, wer=False)
+    return study, devices, folder
+
+
+def unmeasured(reports: Path) -> Case:
+    """Variants were made, nothing was timed or scored, and there is no audio."""
+    study, devices = study_of(GOOD, "unmeasured"), default_devices()
+    folder = StudyFolder(study, reports)
+    write_variants(folder, GOOD)
+    for one in [ORIGINAL, *(one.name for one in GOOD)]:
+        for file in folder.audio(one).iterdir():
+            file.unlink()
+    write_not_measured(folder, devices[1], "this machine has no CUDA device")
+    return study, devices, folder
+
+
+def many(reports: Path, audio_seconds: float = 0.3) -> Case:
+    """Twelve variants on four measured devices."""
+    study = study_of(MANY, "many")
+    devices = [
+        *default_devices(),
+        Device(name="laptop", label="Laptop", kind="cpu", threads=(1,)),
+    ]
+    folder = StudyFolder(study, reports)
+    write_variants(folder, MANY, audio_seconds)
+    for index, device in enumerate(devices):
+        write_device(folder, device, MANY, seed=index, speed=(1.0, 0.4, 6.0, 1.3)[index], blocks=10)
+    write_quality(folder, MANY, ratings=True)
+    return study, devices, folder

@@ -1,0 +1,103 @@
+"""The figures: names that do not cover each other, text for those who cannot see, the same bytes every time."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import xml.etree.ElementTree as ET
+
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from ttsopt_lib.report import figures
+from ttsopt_lib.report.findings import pareto_front
+from ttsopt_lib.report.plot_style import Chart, inline_svg, svg_text
+from ttsopt_lib.report.schema import Summary
+from ttsopt_lib.report.tradeoff_figure import tradeoff_chart
+
+
+def charts(summary: Summary) -> list[Chart]:
+    found = [
+        figures.size_chart(summary),
+        figures.latency_chart(summary),
+        figures.quality_chart(summary),
+        tradeoff_chart(summary),
+    ]
+    return [chart for chart in found if chart]
+
+
+def test_there_are_four_where_all_was_measured_and_only_sizes_where_nothing_was(summary):
+    assert [chart.name for chart in charts(summary("good"))] == ["size", "latency", "quality", "tradeoff"]
+    assert [chart.name for chart in charts(summary("unmeasured"))] == ["size"]
+
+
+@pytest.mark.parametrize("name", ["good", "bad", "many"])
+def test_names_in_the_trade_off_cover_no_other_name(name, summary):
+    chart = tradeoff_chart(summary(name))
+    assert chart
+    canvas = FigureCanvasAgg(chart.figure)
+    chart.figure.draw_without_rendering()
+    texts = [text for text in chart.figure.axes[0].texts if text.get_text()]
+    names = {variant.name for variant in summary(name).variants}
+    written = {text.get_text() for text in texts}
+    assert names - {"original"} <= written and "original (baseline)" in written
+    boxes = [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in texts]
+    for (one, first), (other, second) in itertools.combinations(boxes, 2):
+        width = min(first.x1, second.x1) - max(first.x0, second.x0)
+        height = min(first.y1, second.y1) - max(first.y0, second.y0)
+        assert width <= 1 or height <= 1, (one, other)
+
+
+@pytest.mark.parametrize("name", ["good", "bad", "unmeasured", "many"])
+def test_titles_fit_the_figure(name, summary):
+    for chart in charts(summary(name)):
+        canvas = FigureCanvasAgg(chart.figure)
+        chart.figure.draw_without_rendering()
+        title = chart.figure._suptitle  # type: ignore[attr-defined]
+        assert title and title.get_window_extent(canvas.get_renderer()).x1 <= chart.figure.bbox.x1, chart.name
+
+
+def test_alt_text_says_every_number_that_is_drawn(summary):
+    for chart in charts(summary("good")):
+        for variant in summary("good").variants[1:]:
+            assert variant.name in chart.alt, chart.name
+        assert chart.alt.endswith(".") and chart.caption.endswith(".")
+
+
+def test_the_same_numbers_give_the_same_bytes(summary):
+    first = [svg_text(chart) for chart in charts(summary("good"))]
+    again = [svg_text(chart) for chart in charts(summary("good"))]
+    assert first == again
+
+
+def test_svgs_are_well_formed_small_and_load_nothing(summary):
+    for chart in charts(summary("many")):
+        svg = svg_text(chart)
+        ET.fromstring(svg)
+        assert len(svg) < 120_000
+        for link in re.findall(r'href="([^"]+)"|url\(([^)]+)\)', svg):
+            assert (link[0] or link[1]).startswith("#")
+
+
+def test_text_of_figures_uses_the_fonts_of_the_page(summary):
+    for chart in charts(summary("good")):
+        svg = svg_text(chart)
+        assert "<text" in svg and "DejaVu" not in svg and "system-ui" in svg
+
+
+def test_ids_of_several_figures_in_one_page_differ(summary):
+    ids = [found for chart in charts(summary("many")) for found in re.findall(r'\bid="([^"]+)"', svg_text(chart))]
+    assert ids and len(ids) == len(set(ids))
+
+
+def test_an_inline_figure_has_its_description_and_no_fixed_size(summary):
+    chart = charts(summary("good"))[0]
+    head = inline_svg(svg_text(chart), 'a "b" <c>').split(">", 1)[0]
+    assert 'role="img"' in head and "width=" not in head and "viewBox=" in head
+    assert 'aria-label="a &quot;b&quot; &lt;c"' in head or "&lt;c" in inline_svg(svg_text(chart), 'a "b" <c>')
+
+
+def test_the_pareto_front_is_what_nothing_beats():
+    points = [(0.0, 0.0), (0.5, -0.1), (0.4, -0.2), (0.5, -0.3), (-0.1, -0.1)]
+    assert pareto_front(points) == [0, 1]
+    assert pareto_front([(0.0, 0.0), (0.0, 0.0)]) == [0, 1]

@@ -1,0 +1,240 @@
+"""The rendered report: one file that loads nothing, can be walked without eyes, and prints well."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+
+from ttsopt_lib.notebooks import NotebookError
+from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.report import pdf, render
+from ttsopt_lib.report.audio import Players, encoded
+
+LOADING = {"src", "srcset", "poster", "data", "background", "action", "formaction", "xlink:href"}
+
+
+class Page(HTMLParser):
+    """What a page would load, and how it is built."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.loads: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.in_style = False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = {key: value or "" for key, value in attrs}
+        self.tags.append((tag, values))
+        self.in_style = tag == "style"
+        for key, value in values.items():
+            if key in LOADING or (key == "href" and tag != "a"):
+                self.loads.append(value)
+            self._css(value)
+            assert not key.startswith("on"), (tag, key)
+        if tag == "a":
+            self.links.append(values.get("href", ""))
+
+    def handle_data(self, data):
+        if self.in_style:
+            assert "@import" not in data
+            self._css(data)
+
+    def handle_endtag(self, tag):
+        self.in_style = False
+
+    def _css(self, text: str) -> None:
+        for part in text.split("url(")[1:]:
+            self.loads.append(part.split(")")[0].strip("'\" "))
+
+    def of(self, tag: str) -> list[dict[str, str]]:
+        return [values for name, values in self.tags if name == tag]
+
+
+@pytest.mark.parametrize("name", ["good", "many"])
+def test_the_page_loads_nothing_and_runs_nothing(name, page):
+    text = page(name)
+    read = Page(text)
+    assert not read.of("script") and not read.of("iframe") and not read.of("link")
+    for target in read.loads:
+        assert target.startswith(("data:", "#")), target[:80]
+    assert "mathjax" not in text.lower() and "cdn" not in text.lower()
+    assert len(text.encode()) < 8_000_000
+
+
+def test_the_page_can_be_walked_without_eyes(page):
+    read = Page(page("good"))
+    assert read.of("html")[0]["lang"] == "en" and read.of("main") and read.of("nav") and read.of("header")
+    assert len(read.of("h1")) == 1
+    levels = [int(tag[1]) for tag, _ in read.tags if tag in ("h1", "h2", "h3", "h4")]
+    assert all(after <= before + 1 for before, after in zip(levels, levels[1:], strict=False))
+    ids = [values["id"] for _, values in read.tags if "id" in values]
+    assert len(ids) == len(set(ids))
+    for link in read.links:
+        if link.startswith("#"):
+            assert link[1:] in ids
+    for values in read.of("th"):
+        assert values.get("scope") in ("col", "row", "rowgroup")
+    assert len(read.of("table")) == len(read.of("caption")) > 8
+    pictures = [values for values in read.of("svg") if values.get("aria-hidden") != "true"]
+    assert len(pictures) == len(read.of("figure")) == 4
+    assert all(values["role"] == "img" and len(values["aria-label"]) > 40 for values in pictures)
+    assert all(values.get("aria-label") for values in read.of("audio"))
+
+
+def test_the_page_has_the_sections_in_order_and_no_code(page):
+    text = page("good")
+    titles = ["1 Model quantization", "2 Fast inference", "3 Evaluation", "4 Trade-off analysis", "5 Conclusion"]
+    places = [text.index(f">{title}</h2>") for title in titles]
+    assert places == sorted(places)
+    assert "import " not in text and "notebook_parameters" not in text
+    assert "wall time / audio time" in text
+    assert "worse end has to meet the target" in text
+
+
+def test_every_voice_can_be_heard_and_downloaded(page, rendered):
+    folder = rendered("good")
+    read = Page(page("good"))
+    wavs = [link for link in read.links if link.endswith(".wav")]
+    assert {link.split("/")[1] for link in wavs} >= {"original", "int8-static", "distilled-int8"}
+    assert all((folder.path / link).is_file() for link in wavs)
+    assert len(read.of("audio")) == len(wavs)
+
+
+def test_everything_linked_is_there(rendered, page):
+    folder = rendered("good")
+    for link in Page(page("good")).links:
+        if not link.startswith(("#", "http")):
+            assert (folder.path / link).is_file(), link
+
+
+def test_tables_parse_and_figures_are_there(rendered):
+    folder = rendered("many")
+    files = sorted(folder.tables.glob("*.csv"))
+    assert len(files) >= 12
+    for path in files:
+        assert len(pd.read_csv(path).columns) > 2, path.name
+    devices = pd.read_csv(folder.tables / "devices.csv")
+    assert set(devices["device"]) == {"CPU", "GPU", "Raspberry Pi", "Laptop"}
+    assert all(devices["latency_reduction_low"].to_numpy() <= devices["latency_reduction_high"].to_numpy())
+    assert {path.stem for path in folder.figures.glob("*.svg")} == {"size", "latency", "quality", "tradeoff"}
+
+
+def test_the_pdf_has_pages_bookmarks_and_relative_links(rendered, tmp_path):
+    folder = rendered("good")
+    info = subprocess.run(["pdfinfo", str(folder.pdf)], capture_output=True, text=True, check=True).stdout
+    pages = int(next(line.split()[1] for line in info.splitlines() if line.startswith("Pages")))
+    assert 6 <= pages <= 14
+    weasyprint = pdf._weasyprint()
+    document = weasyprint.HTML(string=pdf.without_players(folder.html.read_text())).render()
+    bookmarks = [bookmark[0] for bookmark in document.make_bookmark_tree()[0][2]]
+    assert "1 Model quantization" in bookmarks and "5 Conclusion" in bookmarks
+    urls = subprocess.run(["pdfinfo", "-url", str(folder.pdf)], capture_output=True, text=True).stdout
+    assert "file:" not in urls
+    text = subprocess.run(["pdftotext", str(folder.pdf), "-"], capture_output=True, text=True, check=True).stdout
+    assert "NOT MEASURED" in text and "WAV" in text
+
+
+def test_the_summary_on_disk_is_the_one_in_the_page(rendered, page):
+    summary = json.loads(rendered("good").summary.read_text())
+    assert summary["created"] in page("good") and summary["source_sha256"] in page("good")
+    reduction = next(row for row in summary["verdict"] if row["claim"] == "size_reduction")["measured"]
+    assert f"{100 * reduction:.0f}\N{NARROW NO-BREAK SPACE}%" in page("good")
+
+
+def test_a_failed_run_leaves_nothing_that_looks_new(case, tmp_path):
+    study, devices, _ = case("good")
+    folder = StudyFolder(study, tmp_path)  # no variants there
+    folder.path.mkdir()
+    for path in (folder.summary, folder.html, folder.pdf):
+        path.write_text("old")
+    with pytest.raises(NotebookError, match="ttsopt optimize"):
+        render.render_report(study, devices, folder)
+    assert not [path for path in folder.path.rglob("*") if path.is_file() and path.name != "report.ipynb"]
+
+
+def test_without_pango_the_page_is_written_and_the_package_named(rendered, monkeypatch, tmp_path):
+    monkeypatch.setattr(pdf, "_weasyprint", _no_pango)
+    with pytest.raises(pdf.PdfUnavailable, match="pango"):
+        pdf.write_pdf("<p>x</p>", tmp_path / "x.pdf")
+    assert not list(tmp_path.iterdir())
+
+
+def _no_pango():
+    raise pdf.PdfUnavailable("no report.pdf: pango is not installed (sudo apt-get install libpango-1.0-0)")
+
+
+def test_the_printer_loads_nothing():
+    with pytest.raises(ValueError, match="must not load"):
+        pdf._nothing("https://example.org/x.css")
+
+
+def test_contents_are_nested_by_level():
+    page = render.with_anchors("<h2>One & two</h2><h3>A</h3><h3>B</h3><h2>Three</h2>")
+    assert 'id="one-two"' in page or 'id="one--two"' in page
+    found = render.contents(page)
+    assert found.count("<ol>") == 2 and found.count("<li>") == 4 == found.count("</li>")
+
+
+# --- audio ------------------------------------------------------------------------------------------------------
+
+
+def test_embedded_audio_keeps_its_level(tmp_path):
+    time = np.arange(22050) / 22050
+    quiet = 0.05 * np.sin(2 * np.pi * 440 * time)
+    soundfile.write(tmp_path / "a.wav", quiet, 22050, subtype="PCM_16")
+    mime, data = encoded(tmp_path / "a.wav")
+    assert mime == "audio/mpeg"
+    samples, rate = soundfile.read(io.BytesIO(data))
+    assert rate == 22050
+    change = 20 * np.log10(np.sqrt(np.mean(samples[2000:-2000] ** 2)) / np.sqrt(np.mean(quiet**2)))
+    assert abs(change) < 0.1
+
+
+def test_embedded_audio_keeps_noise_above_8_khz(tmp_path):
+    noise = np.random.default_rng(0).normal(0, 0.02, 44100)
+    soundfile.write(tmp_path / "a.wav", noise, 22050, subtype="PCM_16")
+    samples, _ = soundfile.read(io.BytesIO(encoded(tmp_path / "a.wav")[1]))
+
+    def above(signal: np.ndarray) -> float:
+        spectrum = np.abs(np.fft.rfft(signal[4000:36000])) ** 2
+        hertz = np.fft.rfftfreq(32000, 1 / 22050)
+        return 10 * np.log10(spectrum[(hertz > 8000) & (hertz < 10000)].mean())
+
+    assert abs(above(samples) - above(noise)) < 2.0
+
+
+def test_players_stop_at_their_budget_and_links_go_on(case, summary):
+    _, _, folder = case("good")
+    table = Players(folder, budget=0).table(summary("good"), ["original"], "x", "x")
+    assert "<audio" not in table and table.count(".wav") == 2
+    table = Players(folder).table(summary("good"), ["original"], "x", "x")
+    source = Page(table).of("audio")[0]["src"]
+    assert base64.b64decode(source.split(",")[1])
+
+
+def test_audio_that_was_not_made_is_said_to_be_missing(case, summary):
+    _, _, folder = case("unmeasured")
+    assert "not made" in Players(folder).table(summary("unmeasured"), ["original"], "x", "x")
+
+
+# --- the notebook ---------------------------------------------------------------------------------------------------
+
+
+def test_the_notebook_holds_no_logic_and_no_outputs():
+    notebook = json.loads(Path("notebooks/report.ipynb").read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            source = "".join(cell["source"])
+            assert not cell["outputs"] and cell["execution_count"] is None
+            assert "def " not in source and "class " not in source and "for " not in source.replace("# folder", "")

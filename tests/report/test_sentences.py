@@ -1,0 +1,242 @@
+"""The prose: right for good, bad and missing results, and no number in it that summary.json does not have."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ttsopt_lib.report import explanations, findings, numbers, sentences
+from ttsopt_lib.report.schema import Estimate, Summary
+
+NAMES = ["good", "bad", "unmeasured", "many"]
+CONSTANTS = {"1", "5", "8", "32", "95", "0"}  # "1 to 5", "8 bits", "32-bit", "95 %", "counted from 0"
+
+
+def prose(summary: Summary) -> list[str]:
+    """Everything that is said in words."""
+    return [
+        *sentences.manager_summary(summary),
+        *sentences.tradeoff(summary),
+        *sentences.conclusion(summary),
+        *explanations.quantization_notes(summary),
+        *explanations.pruning_notes(summary),
+        *explanations.distillation_notes(summary),
+        *explanations.timing_notes(summary),
+        *explanations.choice_notes(summary),
+        *explanations.limitations(summary),
+        explanations.rule(summary),
+        findings.size_title(summary),
+        findings.latency_title(summary),
+        findings.quality_title(summary),
+        *(findings.tradeoff_title(summary, device) for device in summary.measured_devices),
+    ]
+
+
+def said(value: float) -> set[str]:
+    """Every way in which the report may print a number."""
+    printed = {
+        numbers.percent(abs(value)).split(numbers.NARROW)[0],
+        numbers.number(100 * value),
+        numbers.percent(abs(value), 1).split(numbers.NARROW)[0],
+        numbers.signed(value),
+        numbers.number(value, 2),
+        numbers.megabytes(value),
+        numbers.millions(value),
+        numbers.number(value),
+    }
+    return printed
+
+
+def known(summary: Summary) -> set[str]:
+    """Every number of the summary, and how many variants, devices and claims it has, in every way of printing."""
+    found: set[str] = set()
+
+    def walk(part: object) -> None:
+        if isinstance(part, bool):
+            return
+        if isinstance(part, int | float):
+            found.update(said(part))
+        elif isinstance(part, dict):
+            for value in part.values():
+                walk(value)
+        elif isinstance(part, list | tuple):
+            for value in part:
+                walk(value)
+
+    walk(summary.model_dump(mode="json"))
+    counts = range(max(len(summary.verdict), len(summary.variants), len(summary.devices)) + 1)
+    return found | {str(count) for count in counts} | CONSTANTS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_number_in_the_prose_is_in_the_summary(name, summary):
+    one = summary(name)
+    allowed = known(one)
+    for variant in one.variants:
+        assert "original" in [v.name for v in one.variants], variant
+    for sentence in prose(one):
+        plain = re.sub(r"`[^`]*`", "", sentence)
+        for variant in one.variants:
+            plain = plain.replace(variant.name, "")
+        plain = plain.replace(one.asr or "\0", "").replace("P.808", "")
+        for number in re.findall(rf"[{numbers.MINUS}+]?\d[\d.]*\d|[{numbers.MINUS}+]?\d", plain):
+            assert number in allowed or number.lstrip("+" + numbers.MINUS) in allowed, (number, sentence)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sentences_are_whole(name, summary):
+    one = summary(name)
+    assert len(sentences.manager_summary(one)) == 3
+    for sentence in [*sentences.manager_summary(one), *sentences.tradeoff(one), *sentences.conclusion(one)]:
+        assert sentence[0].isupper() or sentence[0].isdigit() or sentence[0] == "`"
+        assert sentence.endswith(".") and ".." not in sentence
+        assert not re.search(r"\bNone\b(?! of| keeps)", sentence)
+        assert "  " not in sentence and "nan" not in sentence
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_predicted_mos_is_never_called_mos(name, summary):
+    one = summary(name)
+    one.quality = [row.model_copy(update={"human_mos": None}) for row in one.quality]
+    for sentence in prose(one):
+        for found in re.finditer(r"\bMOS\b|mean opinion score", sentence):
+            before = sentence[: found.start()]
+            denied = "nothing here is a" in before or "guess at the" in before
+            assert before.endswith(("predicted ", "predicted-", "Predicted ")) or denied, sentence
+
+
+def test_good_results(summary):
+    one = summary("good")
+    won, cost, met = sentences.manager_summary(one)
+    assert "`distilled-int8`" in won and "78" in won and "on CPU" in won
+    assert "no people were asked" in cost
+    assert "of 6 targets" in met and "GPU, Raspberry Pi and listeners' ratings" in met
+    analysis = " ".join(sentences.tradeoff(one))
+    assert "Size is not speed: `int8-weights`" in analysis and "32-bit" in analysis
+
+
+def test_bad_results(summary):
+    one = summary("bad")
+    won, cost, _ = sentences.manager_summary(one)
+    assert won.startswith("No variant qualifies") and "came closest" in won
+    assert "keep the predicted quality" in cost
+    assert "did not reach its targets" in sentences.conclusion(one)[0]
+    assert "None of the 5 variants" in sentences.tradeoff(one)[0]
+
+
+def test_nothing_measured(summary):
+    one = summary("unmeasured")
+    won, cost, met = sentences.manager_summary(one)
+    assert "nothing was timed" in won and "not measured" in cost and met.startswith("0 of 6")
+    assert "speed and quality were not measured" in sentences.conclusion(one)[0]
+    assert any("no device was measured" in sentence for sentence in sentences.tradeoff(one))
+
+
+def test_all_targets_met_on_several_devices(summary):
+    one = summary("many")
+    one.verdict = [row.model_copy(update={"status": "pass"}) for row in one.verdict]
+    won, cost, met = sentences.manager_summary(one)
+    assert met == "All 16 targets are met."
+    assert "people who listened rated it" in cost
+    assert "Laptop" in won
+    assert "reached every target" in sentences.conclusion(one)[0]
+
+
+def test_another_variant_on_each_device(summary):
+    one = summary("many")
+    one.optimized = {"cpu": "distilled", "gpu": "int8-weights", "raspberry_pi": "distilled", "laptop": None}
+    won, cost, _ = sentences.manager_summary(one)
+    assert "(`distilled`)" in won and "(`int8-weights`)" in won and "on Laptop no variant qualifies" in won
+    assert "that of `distilled` by" in cost and "that of `int8-weights` by" in cost
+    assert "rated `distilled`" in cost
+
+
+def test_a_spread_over_devices_is_a_range(summary):
+    one = summary("many")
+    for device, value in zip(one.devices, (0.31, 0.62, 0.55, 0.47), strict=True):
+        row = one.timing_of(device, "distilled-int8-weights")
+        assert row
+        row.latency_reduction = Estimate(value=value, ci=(value - 0.01, value + 0.01))
+    won = sentences.manager_summary(one)[0]
+    assert "between 31" in won and "(CPU) and 62" in won and "(GPU)" in won
+
+
+def test_quality_alone_is_missing(summary):
+    one = summary("good")
+    one.predictors, one.quality, one.anchors = [], [], []
+    one.optimized["cpu"] = None
+    one.choices = [one.choices[0].model_copy(update={"variant": None, "closest": None, "decided": False})]
+    one.quality_reason = "the voices were not evaluated yet"
+    assert "needs a predicted MOS" in sentences.manager_summary(one)[0]
+    assert "quality was not measured" in sentences.conclusion(one)[0]
+    assert "What that costs in quality was not measured" in sentences.tradeoff(one)[0]
+
+
+def test_a_chosen_variant_that_misses_a_target_succeeded_in_part(summary):
+    one = summary("good")
+    for row in one.verdict:
+        if row.claim == "latency_reduction" and row.device == "cpu":
+            row.status = "fail"
+    assert "in part" in sentences.conclusion(one)[0] and "the latency target" in sentences.conclusion(one)[0]
+
+
+def test_small_variants_that_all_sound_worse_are_listed_with_their_loss(summary):
+    one = summary("good")
+    for row in one.quality:
+        row.predicted_mos.change = Estimate(value=-0.5, ci=(-0.6, -0.4))
+    text = sentences.tradeoff(one)[0]
+    assert "none of them keeps" in text and "`int8-weights` changes by" in text
+    assert sentences.manager_summary(one)[1].startswith("Its predicted quality")
+    one.optimized["cpu"] = None
+    assert "No variant keeps the predicted quality" in sentences.manager_summary(one)[1]
+
+
+def test_no_variant_faster(summary):
+    one = summary("bad")
+    for row in one.devices[0].rows:
+        row.latency_reduction = Estimate(value=-0.1, ci=(-0.12, -0.08))
+    assert any("no variant is faster" in sentence for sentence in sentences.tradeoff(one))
+    assert findings.latency_title(one) == "No variant is faster than the original on CPU"
+
+
+def test_titles_of_bad_results(summary):
+    one = summary("bad")
+    for variant in one.variants:
+        variant.size_reduction = 0.0
+    for row in one.quality:
+        row.predicted_mos.change = Estimate(value=-0.5, ci=(-0.6, -0.4))
+    assert findings.size_title(one) == "No variant is smaller than the original"
+    assert findings.quality_title(one).startswith("No variant keeps")
+    assert "none is smaller than the original at all" in sentences.tradeoff(one)[0]
+
+
+def test_why_dynamic_quantization_does_little(summary):
+    notes = " ".join(explanations.quantization_notes(summary("good")))
+    assert "Why dynamic quantization does little here" in notes and "1.2" in notes
+
+
+def test_dynamic_quantization_that_reaches_much_is_not_said_to_do_little(summary):
+    notes = [note for note in explanations.quantization_notes(summary("many")) if "int8-dynamic-conv" in note]
+    assert len(notes) == 1 and "does little" not in notes[0]
+
+
+def test_zeros_shrink_nothing_unless_something_else_does(summary):
+    one = summary("good")
+    assert "a zero takes as many bits" in explanations.pruning_notes(one)[0]
+    pruned = one.variant("pruned-30")
+    pruned.steps = [*pruned.steps, *one.variant("int8-weights").steps]
+    assert "is the doing of weight quantization" in explanations.pruning_notes(one)[0]
+
+
+def test_an_unsteady_machine_is_not_believed(summary):
+    one = summary("good")
+    row = one.timing_of(one.devices[0], "original-copy")
+    assert row
+    assert "as it should" in explanations.timing_notes(one)[0]
+    row.latency_reduction = Estimate(value=0.05, ci=(0.03, 0.07))
+    assert "not steady" in explanations.timing_notes(one)[0]
+
+
+def test_a_study_without_students_says_so(summary):
+    assert "No variant" in explanations.distillation_notes(summary("bad"))[0]

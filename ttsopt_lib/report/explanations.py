@@ -1,0 +1,175 @@
+"""Sentences that explain a table: why dynamic int8 does little, why zeros shrink nothing, what to believe.
+
+Each explains only what the numbers in this study show; where they show something else, it says that instead.
+"""
+
+from __future__ import annotations
+
+from ttsopt_lib.report import numbers
+from ttsopt_lib.report.findings import listed
+from ttsopt_lib.report.schema import Summary, VariantSummary
+from ttsopt_lib.report.verdict import candidates
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
+
+LITTLE = 0.2  # of the parameters: a step that reaches less cannot change the size much
+RTF_FORMULA = "real-time factor (RTF) = wall time / audio time; below 1 is faster than real time"
+
+
+def quantization_notes(summary: Summary) -> list[str]:
+    """What each quantized variant's coverage explains."""
+    notes = []
+    for variant in summary.variants:
+        for step in variant.steps:
+            reached = f"{numbers.percent(step.coverage.parameters, 1)} of the parameters"
+            work = f"{numbers.percent(step.coverage.macs, 1)} of the multiply-accumulates"
+            size = f"the file is {numbers.less(variant.size_reduction, 'smaller', 'larger')}"
+            if step.step == "quantize_dynamic" and step.coverage.parameters < LITTLE:
+                notes.append(
+                    f"Why dynamic quantization does little here: in `{variant.name}` it reaches {reached} and {work}. "
+                    f"It quantizes linear layers only, and this voice is made of convolutions; {size}."
+                )
+            elif step.step in ("quantize_dynamic", "quantize_static"):
+                notes.append(f"`{variant.name}`: {_step_words(step.step)} reaches {reached} and {work}; {size}.")
+            elif step.step == "quantize_weights":
+                notes.append(
+                    f"`{variant.name}` stores {reached} as 8-bit integers, one scale per output channel, and computes "
+                    f"in 32-bit floating point: that is meant to shrink the file, not to save time; {size}."
+                )
+    return notes
+
+
+def pruning_notes(summary: Summary) -> list[str]:
+    """What pruning did to the number of weights and to the file."""
+    notes = []
+    for variant in summary.variants:
+        kinds = [step.step for step in variant.steps]
+        if "prune_magnitude" not in kinds:
+            continue
+        zeros = f"In `{variant.name}` {numbers.percent(variant.zero_fraction)} of the stored parameters are zero"
+        raw = numbers.less(variant.size_reduction, "smaller", "larger")
+        packed = numbers.less(variant.compressed_reduction, "smaller", "larger")
+        if len(kinds) == 1:
+            notes.append(
+                f"{zeros}, and yet the file is {raw} (compressed: {packed}): a zero takes as many bits as any other "
+                "number, and a dense kernel multiplies by it all the same. Zeros save something only where whole "
+                "channels go, or where the runtime has sparse kernels."
+            )
+        else:
+            others = listed([_step_words(kind) for kind in kinds if kind != "prune_magnitude"])
+            notes.append(
+                f"{zeros}; that its file is {raw} (compressed: {packed}) is the doing of {others}, not of the zeros."
+            )
+    return notes
+
+
+def distillation_notes(summary: Summary) -> list[str]:
+    """What the students are, or that there is none."""
+    students = [v for v in summary.variants if any(step.step == "distill_decoder" for step in v.steps)]
+    if not students:
+        return ["No variant of this study has a distilled student."]
+    original = summary.variant(ORIGINAL)
+    return [
+        f"In `{variant.name}` a trained student stands in place of the decoder: {numbers.millions(variant.parameters)} "
+        f"million parameters against the original's {numbers.millions(original.parameters)} million. "
+        + listed([_student(step.settings) for step in variant.steps if step.step == "distill_decoder"])
+        for variant in students
+    ]
+
+
+def _student(settings: dict[str, object]) -> str:
+    return f"How it was trained stands beside it in `{settings.get('student', 'models')}`."
+
+
+def timing_notes(summary: Summary) -> list[str]:
+    """How far the timings can be believed: the original against itself."""
+    notes = []
+    for device in summary.measured_devices:
+        copy = summary.timing_of(device, ORIGINAL_COPY)
+        if copy and copy.latency_reduction and copy.latency_reduction.ci:
+            low, high = copy.latency_reduction.ci
+            differs = numbers.reduction(copy.latency_reduction)
+            text = f"{device.label}: the original timed against itself differs by {differs}"
+            if low <= 0 <= high:
+                notes.append(f"{text}, as it should: zero lies inside the interval.")
+            else:
+                notes.append(
+                    f"{text}. Zero lies outside the interval, so the machine was not steady: do not believe "
+                    "differences as small as this one."
+                )
+    return notes
+
+
+def warnings(summary: Summary) -> list[str]:
+    """The warnings that the measurement left, with the device they belong to."""
+    return [f"{device.label}: {text}" for device in summary.devices for text in device.warnings]
+
+
+def rule(summary: Summary) -> str:
+    """The rule of the choice, with this study's targets."""
+    smaller = numbers.percent(summary.targets.size_reduction)
+    limit = numbers.signed(summary.targets.predicted_mos_change)
+    return (
+        "The optimized variant of a device was chosen by a rule that was fixed before anything was measured: the "
+        f"fastest variant whose file is at least {smaller} smaller and whose predicted MOS changes by no worse than "
+        f"{limit} at the lower end of its 95 % interval, judged on the even-numbered evaluation sentences (counted "
+        "from 0). The verdict reports the odd-numbered sentences, which had no part in the choice."
+    )
+
+
+def choice_notes(summary: Summary) -> list[str]:
+    """How the optimized variant was chosen, device by device."""
+    labels = {device.device: device.label for device in summary.devices}
+    notes = []
+    for choice in summary.choices:
+        where = labels[choice.device]
+        if choice.variant:
+            others = [name for name in choice.candidates if name != choice.variant]
+            beside = f"; {listed([f'`{name}`' for name in others])} also qualified, but not as fast" if others else ""
+            notes.append(f"{where}: `{choice.variant}`{beside}.")
+        elif choice.closest:
+            notes.append(f"{where}: none. `{choice.closest}` came closest, but {listed(choice.failed)}.")
+        elif not choice.decided:
+            notes.append(f"{where}: the rule could not be applied, a figure it needs was not measured.")
+    if not summary.choices:
+        notes.append(f"Nothing was timed, so none of the {len(candidates(summary))} variants was chosen.")
+    return notes
+
+
+def _step_words(step: str) -> str:
+    return {
+        "quantize_dynamic": "dynamic quantization",
+        "quantize_static": "static quantization",
+        "quantize_weights": "weight quantization",
+        "prune_magnitude": "magnitude pruning",
+        "distill_decoder": "the distilled decoder",
+    }.get(step, step.replace("_", " "))
+
+
+def recipe_words(variant: VariantSummary) -> str:
+    """A recipe in words, for tables: 'distilled decoder, int8 weights'."""
+    if variant.name == ORIGINAL:
+        return "as it came"
+    return ", ".join(_step_words(step["step"]).removeprefix("the ") for step in variant.recipe) or "exported unchanged"
+
+
+def limitations(summary: Summary) -> list[str]:
+    """What this study cannot say, as far as it can be told from what was measured."""
+    found = [
+        "Latency is of one sentence at a time, from phoneme ids to audio; turning text into phonemes is not in it.",
+        f"Timings come from {summary.timing_sentences} sentences and from the machines named above; another machine, "
+        "another load or another runtime version gives other figures.",
+        "A variant is chosen as the fastest of several: its own latency figure is a little flattered by that, while "
+        "its predicted MOS is reported on sentences that had no part in the choice.",
+    ]
+    if summary.predictors:
+        predictors = listed([predictor.label for predictor in summary.predictors])
+        found.append(
+            f"A predicted MOS is a model's guess, trained on other voices and other damage ({predictors}); "
+            "it can miss what listeners mind, and mind what they do not hear."
+        )
+    if not any(row.human_mos for row in summary.quality):
+        found.append("No listeners rated these voices, so nothing here is a mean opinion score.")
+    absent = [device.label for device in summary.devices if device.status == "not_measured"]
+    if absent:
+        found.append(f"{listed(absent)}: not measured, and nothing follows for {'it' if len(absent) == 1 else 'them'}.")
+    return found

@@ -1,0 +1,118 @@
+"""HTML pieces of the report: tables a screen reader can walk, figures with alt text, verdict marks, paragraphs.
+
+They are plain semantic HTML; how they look is said once, in template/report.css.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from ttsopt_lib.report.plot_style import Chart, inline_svg, svg_text
+
+SHAPES = {  # drawn, not typed: fonts differ in what they have for a check mark
+    "pass": '<circle cx="8" cy="8" r="7"/><path d="M4.5 8.3l2.4 2.4 4.6-5"/>',
+    "fail": '<rect x="1.5" y="1.5" width="13" height="13" rx="1.5"/><path d="M5 5l6 6M11 5l-6 6"/>',
+    "not_measured": '<circle cx="8" cy="8" r="6.5" stroke-dasharray="2.4 2"/><path d="M5 8h6"/>',
+}
+INKS = {"pass": "#0a5c40", "fail": "#8c2f00", "not_measured": "#4a4d52"}
+WORDS = {"pass": "PASS", "fail": "FAIL", "not_measured": "NOT MEASURED"}
+
+
+class Column(NamedTuple):
+    """How a column is printed: its heading, the cell's HTML made from a row, and whether it holds numbers."""
+
+    heading: str
+    cell: Callable[[Any], str]
+    numeric: bool = False
+
+
+def escape(text: object) -> str:
+    """Text as HTML, with `names in backticks` as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(str(text), quote=True))
+
+
+def mark(status: str) -> str:
+    """PASS, FAIL or NOT MEASURED as a word beside a shape; the colour only repeats it."""
+    shape = (  # colours as attributes: the printer of the PDF does not style inline SVG
+        f'<svg viewBox="0 0 16 16" width="14" height="14" aria-hidden="true" fill="none" stroke="{INKS[status]}" '
+        f'stroke-width="1.8" stroke-linecap="round" stroke-linejoin="round">{SHAPES[status]}</svg>'
+    )
+    return f'<span class="mark {status}">{shape}{WORDS[status]}</span>'
+
+
+def paragraphs(sentences: Iterable[str], kind: str = "") -> str:
+    """Each sentence as a paragraph."""
+    opening = f'<p class="{kind}">' if kind else "<p>"
+    return "\n".join(f"{opening}{escape(sentence)}</p>" for sentence in sentences)
+
+
+def bullets(sentences: Sequence[str]) -> str:
+    """Sentences as a list; nothing where there are none."""
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def note(title: str, sentences: Sequence[str], kind: str = "note") -> str:
+    """A box beside the text, for warnings and rules; nothing where there is nothing to say."""
+    if not sentences:
+        return ""
+    body = bullets(sentences) if len(sentences) > 1 else paragraphs(sentences)
+    return f'<aside class="{kind}" aria-label="{escape(title)}"><p class="title">{escape(title)}</p>{body}</aside>'
+
+
+def figure(chart: Chart | None, missing: str) -> str:
+    """A chart with its caption; where there is none, a sentence that says why."""
+    if chart is None:
+        return f'<p class="missing">{escape(missing)}</p>'
+    return (
+        f'<figure id="figure-{chart.name}"><div class="scroll" role="region" tabindex="0" '
+        f'aria-label="Figure: {escape(chart.name)}">{inline_svg(svg_text(chart), chart.alt)}</div>'
+        f"<figcaption>{escape(chart.caption)}</figcaption></figure>"
+    )
+
+
+def table(
+    frame: pd.DataFrame,
+    columns: Sequence[Column],
+    caption: str,
+    name: str,
+    group: str | None = None,
+    kind: str = "",
+    missing: str = "",
+) -> str:
+    """A frame as a table: the first column heads its row, ``group`` starts a new body wherever its value changes.
+
+    It scrolls inside its own box where it is wider than the page. An empty frame is the sentence ``missing``.
+    """
+    if frame.empty:
+        return f'<p class="missing">{escape(missing)}</p>'
+    head = "".join(f'<th scope="col"{_number(column)}>{escape(column.heading)}</th>' for column in columns)
+    bodies: list[str] = []
+    current: object = None
+    for row in frame.itertuples(index=False):
+        value = getattr(row, group) if group else ""
+        if not bodies or value != current:
+            current = value
+            title = f'<tr class="group"><th scope="rowgroup" colspan="{len(columns)}">{escape(value)}</th></tr>'
+            bodies.append(title if group else "")
+        cells = [f'<th scope="row">{columns[0].cell(row)}</th>']
+        cells += [
+            f'<td data-label="{escape(column.heading.split(" [")[0])}"{_number(column)}>{column.cell(row)}</td>'
+            for column in columns[1:]
+        ]
+        bodies[-1] += f"<tr>{''.join(cells)}</tr>\n"
+    body = "".join(f"<tbody>{rows}</tbody>" for rows in bodies)
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-labelledby="table-{name}">'
+        f'<table class="{kind}"><caption id="table-{name}"><span>{escape(caption)}</span></caption>'
+        f"<thead><tr>{head}</tr></thead>{body}</table></div>"
+    )
+
+
+def _number(column: Column) -> str:
+    return ' class="number"' if column.numeric else ""

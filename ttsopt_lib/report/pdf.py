@@ -1,0 +1,50 @@
+"""The same page on paper: links to the WAV files in place of players, page numbers, bookmarks."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from pathlib import Path
+
+from ttsopt_lib.records import atomic_path
+
+
+class PdfUnavailable(RuntimeError):
+    """No PDF can be made here. The message says what to install."""
+
+
+def without_players(page: str) -> str:
+    """The page without its players; the link to the WAV file beside each one stays."""
+    return re.sub(r"<audio\b.*?</audio>", "", page, flags=re.DOTALL)
+
+
+def write_pdf(page: str, path: Path) -> None:
+    """Print a page. Raises :class:`PdfUnavailable` where WeasyPrint or pango is missing."""
+    weasyprint = _weasyprint()
+    for name in ("weasyprint", "fontTools"):
+        logging.getLogger(name).setLevel(logging.ERROR)  # it warns of CSS that is for screens only
+    with atomic_path(path) as temporary:
+        # no base URL: links to the WAV files stay relative to the PDF, and no path of this machine gets into it
+        document = weasyprint.HTML(string=without_players(page), url_fetcher=_nothing)
+        document.write_pdf(str(temporary), pdf_tags=True)
+
+
+def _weasyprint():
+    try:
+        import weasyprint
+    except ImportError:
+        raise PdfUnavailable("no report.pdf: WeasyPrint is not installed (pip install weasyprint)") from None
+    except OSError:  # the Python package is there, the libraries that it draws with are not
+        command = (
+            "brew install pango"
+            if sys.platform == "darwin"
+            else "sudo apt-get install libpango-1.0-0 libpangoft2-1.0-0"
+        )
+        raise PdfUnavailable(f"no report.pdf: pango is not installed ({command})") from None
+    return weasyprint
+
+
+def _nothing(url: str, *_: object, **__: object):
+    """The page holds all it needs: whatever asks for more is a mistake."""
+    raise ValueError(f"the report must not load {url[:80]}")

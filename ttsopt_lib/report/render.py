@@ -1,0 +1,139 @@
+"""Render the report: run its notebook, make one HTML page of it, print that page to PDF, and put summary.json last.
+
+What an earlier run left is removed first. Whoever finds a summary.json therefore knows that the run which wrote it
+came to its end, and that the page, the PDF, the tables and the figures beside it are of the same run.
+"""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ttsopt_lib.notebooks import run_notebook
+from ttsopt_lib.records import StudyFolder, atomic_path
+from ttsopt_lib.report.pdf import PdfUnavailable, write_pdf
+from ttsopt_lib.report.schema import Summary
+from ttsopt_lib.study import Device, Study, project_root
+
+SUMMARY_MIME = "application/vnd.ttsopt.summary+json"
+
+
+class Rendered(NamedTuple):
+    """What was written, and what a person should be told (for example why there is no PDF)."""
+
+    paths: list[Path]
+    messages: list[str]
+
+
+def render_report(study: Study, devices: Sequence[Device], folder: StudyFolder) -> Rendered:
+    """Everything people and scripts read, from the records in ``folder``.
+
+    Raises :class:`~ttsopt_lib.notebooks.NotebookError` where a section cannot be made, for example because a variant
+    is missing. Without WeasyPrint or its system libraries all but the PDF is written, and a message says why.
+    """
+    remove_old(folder)
+    parameters = {
+        "study": study.model_dump(mode="json"),
+        "devices": [device.model_dump(mode="json") for device in devices],
+        "reports": _reports_folder(folder),
+    }
+    notebook = run_notebook("report", folder.notebooks / "report.ipynb", parameters)
+    summary, page = page_of(notebook)
+    _write(folder.html, page)
+    paths, messages = [folder.html], []
+    try:
+        write_pdf(page, folder.pdf)
+        paths.append(folder.pdf)
+    except PdfUnavailable as error:
+        messages.append(str(error))
+    _write(folder.summary, summary.model_dump_json(by_alias=True, indent=1) + "\n")
+    return Rendered([*paths, folder.summary], messages)
+
+
+def remove_old(folder: StudyFolder) -> None:
+    """Remove what an earlier run rendered, the summary first."""
+    for path in (folder.summary, folder.html, folder.pdf):
+        path.unlink(missing_ok=True)
+    for path in (folder.tables, folder.figures):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def page_of(notebook: Path) -> tuple[Summary, str]:
+    """The summary that an executed report notebook carries, and the page made from it."""
+    import nbformat
+    from nbconvert.exporters import HTMLExporter
+
+    node = nbformat.read(notebook, as_version=4)
+    summary = Summary.model_validate(_carried(node))
+    exporter = HTMLExporter(
+        template_name="template",
+        extra_template_basedirs=[str(Path(__file__).parent)],
+        exclude_input=True,
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
+    page, _ = exporter.from_notebook_node(node, resources={"page": _page_facts(summary)})
+    page = with_anchors(page)
+    return summary, page.replace("<!-- contents -->", contents(page))
+
+
+def with_anchors(page: str) -> str:
+    """Every heading with an id made from its text, for links, the contents and the PDF's bookmarks."""
+
+    def anchor(found: re.Match[str]) -> str:
+        words = re.sub(r"<[^>]+>|[^\w\s-]", "", found[2]).lower().split()
+        return f'<h{found[1]} id="{"-".join(words)}">{found[2]}</h{found[1]}>'
+
+    return re.sub(r"<h([23])\b[^>]*>(.*?)</h\1>", anchor, page, flags=re.DOTALL)
+
+
+def contents(page: str) -> str:
+    """The headings of a page as a nested list of links."""
+    items: list[str] = []
+    for level, anchor, title in re.findall(r'<h([23]) id="([^"]+)">(.*?)</h\1>', page, re.DOTALL):
+        link = f'<a href="#{anchor}">{title}</a>'
+        if level == "2" or not items:
+            items.append(f"<li>{link}")
+        else:
+            nested = items[-1].removesuffix("</ol>") if items[-1].endswith("</ol>") else items[-1] + "<ol>"
+            items[-1] = f"{nested}<li>{link}</li></ol>"
+    return "<ol>" + "".join(item + "</li>" for item in items) + "</ol>"
+
+
+def _carried(node: Any) -> dict[str, Any]:
+    """The summary among the outputs of a notebook."""
+    for cell in node.cells:
+        for output in cell.get("outputs", []):
+            if SUMMARY_MIME in output.get("data", {}):
+                return output["data"][SUMMARY_MIME]
+    raise ValueError("this notebook carries no summary: it is not an executed report notebook")
+
+
+def _page_facts(summary: Summary) -> dict[str, str]:
+    date = summary.created[:10]
+    commit = f", commit {summary.commit[:10]}" if summary.commit else ""
+    return {
+        "title": summary.title,
+        "voice": summary.voice,
+        "subtitle": f"{summary.voice}, {date}",
+        "description": html.unescape(f"Size, latency and quality of {len(summary.variants)} variants of a voice"),
+        "footer": f"Made {summary.created} from the records of study {summary.study}{commit}.",
+    }
+
+
+def _reports_folder(folder: StudyFolder) -> str:
+    """The folder of all reports, as short as it can be said: it stands in the executed notebook."""
+    reports = folder.path.parent.resolve()
+    root = project_root().resolve()
+    return os.path.relpath(reports, root) if reports.is_relative_to(root) else str(reports)
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

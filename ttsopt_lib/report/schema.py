@@ -1,0 +1,295 @@
+"""The schema of summary.json: what scripts read, and the only source of the numbers that the report prints.
+
+Reductions are fractions of the baseline (0.6 = 60 % less), latency reductions per second of audio made; changes are
+in points of the score's scale; every ``ci`` is the 95 % interval, [low, high]. The baseline's own reduction and
+change are zero by definition, so every row has the same shape.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ttsopt_lib.records import SystemRecord
+from ttsopt_lib.study import Targets
+
+Interval = tuple[float, float]
+Status = Literal["pass", "fail", "not_measured"]
+Claim = Literal["size_reduction", "latency_reduction", "mos_change", "predicted_mos_change"]
+
+
+class Part(BaseModel):
+    """Base of every part of the summary. Unknown keys are refused, so that a summary of another schema is noticed."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+
+class Estimate(Part):
+    """A figure that came from samples, with its 95 % interval (null where too few samples were there)."""
+
+    value: float
+    ci: Interval | None
+
+
+ZERO = Estimate(value=0.0, ci=(0.0, 0.0))  # the baseline against itself, by definition
+
+
+# --- variants ---------------------------------------------------------------------------------------------------
+
+
+class CoverageSummary(Part):
+    """Fractions of the stored parameters and of the multiply-accumulates that were reached."""
+
+    parameters: float
+    macs: float
+
+
+class StepSummary(Part):
+    """What one step of a recipe reached."""
+
+    step: str
+    settings: dict[str, Any]
+    coverage: CoverageSummary
+    layers: int
+    note: str
+
+
+class VariantSummary(Part):
+    """A deployable voice: what was done to it and how big it is."""
+
+    name: str
+    runtime: str
+    recipe: list[dict[str, Any]]
+    parameters: int
+    size_bytes: int
+    size_reduction: float
+    coverage: CoverageSummary
+    note: str
+    parent: str | None
+    parameters_nonzero: int
+    zero_fraction: float  # of the stored parameters
+    compressed_bytes: int
+    compressed_reduction: float
+    steps: list[StepSummary]
+    files: dict[str, str]  # name -> sha256
+    seconds: float
+
+
+# --- devices ----------------------------------------------------------------------------------------------------
+
+
+class LatencyMs(Part):
+    """Wall time per sentence in ms, ids in to audio out, the mean over the timing sentences; ``ci`` is the median's."""
+
+    median: float
+    p95: float
+    ci: Interval | None
+
+
+class ClassSummary(Part):
+    """A row's figures over the sentences of one length class alone."""
+
+    length_class: str
+    median_ms: float
+    latency_reduction: Estimate | None
+
+
+class TimingSummary(Part):
+    """One variant in one runtime with one number of threads; reductions against the baseline in the same."""
+
+    variant: str
+    runtime: str
+    threads: int
+    samples: int
+    latency_ms: LatencyMs
+    rtf: float
+    peak_memory_mb: float
+    latency_reduction: Estimate | None
+    blocks: int
+    rtf_ci: Interval | None
+    load_ms: float | None
+    length_classes: list[ClassSummary]
+
+
+class RuntimeChange(Part):
+    """The same variant with the same threads in another runtime: a change of runtime, no optimization."""
+
+    variant: str
+    threads: int
+    before: str
+    after: str
+    before_ms: float
+    after_ms: float
+    latency_reduction: Estimate
+
+
+class DeviceSummary(Part):
+    """Everything timed on one device, or why nothing was."""
+
+    device: str
+    status: Literal["measured", "not_measured"]
+    reason: str | None
+    system: SystemRecord | None
+    rows: list[TimingSummary]
+    label: str
+    kind: str
+    threads: int  # the number that targets refer to
+    created: str | None
+    blocks: int
+    scales: list[float]
+    stopped_by: str | None
+    elapsed_seconds: float
+    runtime_changes: list[RuntimeChange]
+    warnings: list[str]
+
+
+# --- quality ----------------------------------------------------------------------------------------------------
+
+
+class PredictedMos(Part):
+    """Mean score of one predictor, and its paired change against the baseline on the same sentences."""
+
+    value: float
+    ci: Interval | None
+    change: Estimate | None
+    change_choosing: Estimate | None  # on the even-numbered sentences, which choose the optimized variant
+    change_held_out: Estimate | None  # on the odd-numbered ones, which the verdict reports
+
+
+class HumanMos(Part):
+    """Mean opinion score: ratings by people."""
+
+    value: float
+    ci: Interval | None
+    raters: int
+    ratings: int
+    change: Estimate | None
+
+
+class QualitySummary(Part):
+    """One variant, or one anchor, scored by one predictor; what does not depend on the predictor is repeated."""
+
+    variant: str
+    predictor: str
+    sentences: int
+    predicted_mos: PredictedMos
+    wer: float | None
+    speaker_similarity: float | None
+    human_mos: HumanMos | None
+    level_above_8khz_db: Estimate
+    level_above_8khz_change_db: Estimate | None
+    speech_seconds: float
+
+
+class PredictorSummary(Part):
+    """A model that predicts listeners' scores."""
+
+    name: str
+    label: str
+    version: str
+    weights_sha256: str
+    primary: bool
+
+
+# --- verdict ----------------------------------------------------------------------------------------------------
+
+
+class VerdictRow(Part):
+    """One claim against its target. ``measured`` is null where nothing could be chosen or measured."""
+
+    claim: Claim
+    device: str | None
+    target: float
+    measured: float | None
+    status: Status
+    ci: Interval | None
+    variant: str | None
+    reason: str
+
+
+class Choice(Part):
+    """Which variant the rule picked on a measured device, or what came closest and why it failed."""
+
+    device: str
+    variant: str | None
+    candidates: list[str]
+    closest: str | None
+    failed: list[str]  # the closest variant's missed conditions, in words
+    decided: bool  # False: the rule could not be applied, because a figure it needs was not measured
+
+
+class Summary(Part):
+    """summary.json."""
+
+    model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    study: str
+    voice: str
+    created: str
+    commit: str | None
+    dirty: bool | None
+    system: SystemRecord | None
+    baseline: str
+    optimized: dict[str, str | None]
+    targets: Targets
+    variants: list[VariantSummary]
+    devices: list[DeviceSummary]
+    quality: list[QualitySummary]
+    anchors: list[QualitySummary]
+    verdict: list[VerdictRow]
+    title: str
+    choices: list[Choice]
+    predictors: list[PredictorSummary]
+    source_sha256: str
+    licence_chain: list[str]
+    asr: str | None
+    asr_reason: str | None
+    ratings_reason: str | None
+    quality_reason: str | None  # why there are no quality figures at all
+    quality_created: str | None
+    evaluation_sentences: int
+    wer_sentences: int
+    timing_sentences: int
+    listening: list[str]
+
+    # --- look-ups that prose, tables and figures share
+
+    @property
+    def measured_devices(self) -> list[DeviceSummary]:
+        """Devices that were there, in the order of the study."""
+        return [device for device in self.devices if device.status == "measured"]
+
+    @property
+    def primary_predictor(self) -> PredictorSummary | None:
+        """The predictor that the targets refer to; None where nothing was scored."""
+        return next((predictor for predictor in self.predictors if predictor.primary), None)
+
+    def variant(self, name: str) -> VariantSummary:
+        """The variant of that name. Raises KeyError."""
+        for variant in self.variants:
+            if variant.name == name:
+                return variant
+        raise KeyError(name)
+
+    def quality_of(self, name: str, predictor: str | None = None) -> QualitySummary | None:
+        """A variant's scores by a predictor, by default the primary one."""
+        wanted = predictor or (self.primary_predictor.name if self.primary_predictor else None)
+        rows = (row for row in self.quality if row.variant == name and row.predictor == wanted)
+        return next(rows, None)
+
+    def timing_of(self, device: DeviceSummary, name: str) -> TimingSummary | None:
+        """A variant's timing where the targets look: ONNX Runtime, the device's first number of threads."""
+        rows = (
+            row
+            for row in device.rows
+            if row.variant == name and row.runtime == "onnxruntime" and row.threads == device.threads
+        )
+        return next(rows, None)
+
+
+def read_summary(path: Path) -> Summary:
+    """A summary from its file."""
+    return Summary.model_validate_json(path.read_text(encoding="utf-8"))

@@ -1,0 +1,286 @@
+"""The report, section by section: what notebooks/report.ipynb shows.
+
+Each method returns one piece of HTML made from the summary, so that a notebook cell is one call, and the page that
+is rendered from the notebook is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ttsopt_lib.records import StudyFolder, atomic_folder
+from ttsopt_lib.report import columns, explanations, figures, frames, sentences
+from ttsopt_lib.report.audio import Players
+from ttsopt_lib.report.html import bullets, escape, figure, note, paragraphs, table
+from ttsopt_lib.report.plot_style import Chart, svg_text
+from ttsopt_lib.report.schema import Summary
+from ttsopt_lib.report.summary import summarize
+from ttsopt_lib.report.tradeoff_figure import tradeoff_chart
+from ttsopt_lib.study import ORIGINAL, Device, Study, resolve
+
+SUMMARY_MIME = "application/vnd.ttsopt.summary+json"
+
+
+class Html:
+    """A piece of the page. In a notebook it shows itself."""
+
+    def __init__(self, *parts: str, data: dict[str, Any] | None = None):
+        self.text = "\n".join(part for part in parts if part)
+        self.data = data or {}
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+        return {"text/html": self.text, **self.data}
+
+
+class Report:
+    """The sections of one study's report."""
+
+    def __init__(self, summary: Summary, folder: StudyFolder):
+        self.summary = summary
+        self.folder = folder
+        self.tables = frames.all_tables(summary)
+        self.players = Players(folder)
+        charts = (
+            figures.size_chart(summary),
+            figures.latency_chart(summary),
+            figures.quality_chart(summary),
+            tradeoff_chart(summary),
+        )
+        self.charts: dict[str, Chart] = {chart.name: chart for chart in charts if chart}
+
+    @classmethod
+    def open(cls, study: Study, devices: Sequence[Device], reports: str | None = None) -> Report:
+        """The report on the records of a study; ``reports`` is the folder of all reports, by default reports/."""
+        folder = StudyFolder(study, resolve(Path(reports)) if reports else None)
+        return cls(summarize(study, devices, folder), folder)
+
+    # --- first page
+
+    def first_page(self) -> Html:
+        """The verdict, the trade-off, before and after to hear. Carries the summary itself as data."""
+        summary = self.summary
+        chosen = list(dict.fromkeys(name for name in summary.optimized.values() if name))
+        closest = [choice.closest for choice in summary.choices if choice.closest]
+        compared = [ORIGINAL, *(chosen or closest[:1])]
+        return Html(
+            '<div class="lead">' + paragraphs(sentences.manager_summary(summary)) + "</div>",
+            table(
+                self.tables["verdict"],
+                columns.verdict(summary),
+                "Verdict: what was asked and what was measured",
+                "verdict",
+                kind="stack verdict",
+            ),
+            paragraphs(
+                ["Where a figure has an interval, its worse end has to meet the target, not its middle."], "small"
+            ),
+            figure(self.charts.get("tradeoff"), "No picture of the trade-off: nothing was both timed and scored."),
+            self.players.table(summary, compared, "Before and after, to hear (levels untouched)", "before-after"),
+            data={SUMMARY_MIME: summary.model_dump(mode="json", by_alias=True)},
+        )
+
+    # --- the sections
+
+    def quantization(self) -> Html:
+        """Sizes, what every step reached, and why."""
+        return Html(
+            table(self.tables["sizes"], columns.sizes(), "Size of each variant's model.onnx", "sizes"),
+            figure(self.charts["size"], ""),
+            table(
+                self.tables["coverage"],
+                columns.coverage(),
+                "Coverage: what each step really reached, read from the finished model",
+                "coverage",
+                missing="No variant of this study has a step.",
+            ),
+            bullets(explanations.quantization_notes(self.summary)),
+        )
+
+    def pruning(self) -> Html:
+        """What zeros did, and did not."""
+        return Html(paragraphs(explanations.pruning_notes(self.summary) or ["No variant of this study is pruned."]))
+
+    def distillation(self) -> Html:
+        """Students in place of the decoder."""
+        return Html(paragraphs(explanations.distillation_notes(self.summary)))
+
+    def devices(self) -> Html:
+        """Before and after on each device, then every timing."""
+        summary = self.summary
+        return Html(
+            table(
+                self.tables["improvement"],
+                columns.improvement(),
+                "Inference time before and after optimization, ms per sentence",
+                "improvement",
+            ),
+            figure(self.charts.get("latency"), "No picture of the latencies: no device was measured."),
+            note("Warnings of the measurement", explanations.warnings(summary), "warning"),
+            note("How the variant was chosen", explanations.choice_notes(summary)),
+            bullets(explanations.timing_notes(summary)),
+            *self._device_tables(),
+            self._length_classes(),
+            table(
+                self.tables["runtime_change"],
+                columns.runtime_change(),
+                "Change of runtime, PyTorch to ONNX Runtime: no optimization of the voice, and not counted as one",
+                "runtime-change",
+                missing="The change of runtime was not measured.",
+            ),
+        )
+
+    def _device_tables(self) -> list[str]:
+        """One table per measured device, a body per runtime and number of threads."""
+        found = []
+        for device in self.summary.measured_devices:
+            frame = frames.devices([device])
+            groups = [
+                f"{columns.RUNTIMES[row.runtime]}, {row.threads} thread" + ("s" if row.threads > 1 else "")
+                for row in device.rows
+            ]
+            order = list(dict.fromkeys(groups))
+            frame = frame.assign(group=groups, order=[order.index(group) for group in groups])
+            frame = frame.sort_values("order", kind="stable")
+            caption = f"Every timing on {device.label}: ms per sentence; {explanations.RTF_FORMULA}"
+            found.append(table(frame, columns.devices(), caption, f"devices-{device.device}", group="group"))
+        return found
+
+    def _length_classes(self) -> str:
+        """Reductions per length of sentence, a column per class."""
+        timed = [
+            (device, timing)
+            for device in self.summary.measured_devices
+            for variant in self.summary.variants
+            if variant.name != ORIGINAL and (timing := self.summary.timing_of(device, variant.name))
+        ]
+        classes = list(dict.fromkeys(part.length_class for _, timing in timed for part in timing.length_classes))
+        rows = []
+        for device, timing in timed:
+            row: dict[str, Any] = {"device": device.label, "variant": timing.variant}
+            for part in timing.length_classes:
+                field = f"class{classes.index(part.length_class)}"
+                row |= frames.estimate(field, part.latency_reduction)
+            rows.append(row)
+        return table(
+            pd.DataFrame(rows),
+            columns.length_classes(classes),
+            "Less time per second of audio, by length of the sentence",
+            "length-classes",
+            group="device",
+            missing="Lengths of sentences were not told apart.",
+        )
+
+    def mos(self) -> Html:
+        """Mean opinion score: listeners' ratings, or that there are none."""
+        rated = any(row.human_mos for row in self.summary.quality)
+        reason = self.summary.ratings_reason or "no ratings were given"
+        beside = " The predicted change stands beside it." if self.summary.predictors else ""
+        return Html(
+            "" if rated else paragraphs([f"MOS was not measured: {reason}.{beside}"]),
+            table(self.tables["mos"], columns.mos(), "Mean opinion score before and after optimization", "mos"),
+        )
+
+    def quality(self) -> Html:
+        """Predicted MOS, word errors, level above 8 kHz; anchors last."""
+        summary = self.summary
+        if not summary.predictors:
+            return Html(paragraphs([f"Nothing was scored: {summary.quality_reason}."], "missing"))
+        found = []
+        for predictor in summary.predictors:
+            role = "primary" if predictor.primary else "for comparison"
+            parts = [
+                frames.quality([row for row in scored if row.predictor == predictor.name]).assign(group=title)
+                for scored, title in ((summary.quality, "Variants"), (summary.anchors, "Anchors: known-bad conditions"))
+            ]
+            found.append(
+                table(
+                    pd.concat([part for part in parts if not part.empty] or parts[:1]),
+                    columns.quality(),
+                    f"Predicted MOS by {predictor.label} ({role}), {summary.evaluation_sentences} sentences",
+                    f"quality-{predictor.name}",
+                    group="group",
+                    missing="No variant has a score by this predictor.",
+                )
+            )
+        recognizer = (
+            f"WER: word error rate of {summary.asr} on the first {summary.wer_sentences} sentences."
+            if summary.asr
+            else f"Word error rate was not measured: {summary.asr_reason}."
+        )
+        return Html(figure(self.charts.get("quality"), ""), *found, paragraphs([recognizer], "small"))
+
+    def listening(self) -> Html:
+        """Every voice to hear."""
+        names = [variant.name for variant in self.summary.variants]
+        return Html(self.players.table(self.summary, names, "Every voice, the same sentences", "listening"))
+
+    def tradeoff(self) -> Html:
+        return Html(bullets(sentences.tradeoff(self.summary)))
+
+    def conclusion(self) -> Html:
+        return Html(paragraphs(sentences.conclusion(self.summary)))
+
+    # --- what it takes to believe it
+
+    def rule(self) -> Html:
+        """The rule of the choice, with this study's targets."""
+        return Html(paragraphs([explanations.rule(self.summary)]))
+
+    def provenance(self) -> Html:
+        """Who measured what, when, with which code and files."""
+        summary = self.summary
+        commit = summary.commit or "not under version control"
+        state = " with uncommitted changes" if summary.dirty else ""
+        facts = [
+            ("Voice", summary.voice),
+            ("SHA-256 of the voice's file", summary.source_sha256),
+            ("Study", summary.study),
+            ("Report made", summary.created),
+            ("Commit", commit + state),
+            ("Quality scored", summary.quality_created or f"not measured: {summary.quality_reason}"),
+            *((p.label, f"version {p.version}, weights {p.weights_sha256}") for p in summary.predictors),
+            ("Recognizer", summary.asr or f"not measured: {summary.asr_reason}"),
+        ]
+        items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts)
+        return Html(
+            f'<dl class="facts">{items}</dl>',
+            table(
+                self.tables["machines"],
+                columns.machines(),
+                "Machines that measured",
+                "machines",
+                missing="No machine has measured anything yet.",
+            ),
+            table(
+                self.tables["files"].query("file == 'model.onnx'"),
+                columns.files(),
+                "SHA-256 of each variant's model.onnx",
+                "files",
+            ),
+        )
+
+    def licences(self) -> Html:
+        chain = self.summary.licence_chain
+        return Html(bullets(chain) or paragraphs(["The study does not say under which terms the voice may be used."]))
+
+    def limitations(self) -> Html:
+        """What this study cannot say."""
+        return Html(bullets(explanations.limitations(self.summary)))
+
+    def files(self) -> Html:
+        """Write tables and figures beside the report, and link to them."""
+        with atomic_folder(self.folder.tables) as folder:
+            for name, frame in self.tables.items():
+                frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+        with atomic_folder(self.folder.figures) as folder:
+            for name, chart in self.charts.items():
+                (folder / f"{name}.svg").write_text(svg_text(chart), encoding="utf-8")
+        csv = ", ".join(f'<a href="tables/{name}.csv">{name}.csv</a>' for name in self.tables)
+        svg = ", ".join(f'<a href="figures/{name}.svg">{name}.svg</a>' for name in self.charts)
+        return Html(
+            f"<p>Tables: {csv}. Figures: {svg}. Everything for scripts: <a href='summary.json'>summary.json</a>.</p>"
+        )

@@ -1,0 +1,252 @@
+"""From records to :class:`Summary`: every number of the report is derived here, and only here."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ttsopt_lib.measure.stats import mean_interval, paired_change
+from ttsopt_lib.records import (
+    DeviceRecord,
+    QualityRecord,
+    QualityRow,
+    RatingsRow,
+    RecordError,
+    StudyFolder,
+    VariantRecord,
+    atomic_path,
+    now,
+    read_record,
+)
+from ttsopt_lib.report import verdict
+from ttsopt_lib.report.schema import (
+    ZERO,
+    CoverageSummary,
+    Estimate,
+    HumanMos,
+    PredictedMos,
+    PredictorSummary,
+    QualitySummary,
+    StepSummary,
+    Summary,
+    VariantSummary,
+)
+from ttsopt_lib.report.timing_rows import summarize_device
+from ttsopt_lib.study import ORIGINAL, Device, Study, project_root
+
+__all__ = ["Summary", "summarize", "write_summary"]
+
+
+def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> Summary:
+    """Everything the report says, from the records in ``folder``.
+
+    A device without a record, and quality without one, are "not measured". Raises :class:`RecordError` where a
+    variant of the study was not made: a report about voices that do not exist would be none.
+    """
+    variants = [read_record(folder.variant_record(name), VariantRecord, "optimize") for name in study.variant_names]
+    quality, quality_reason = _quality_record(folder)
+    device_rows = [summarize_device(device, _device_record(device, folder)) for device in devices]
+    measured = [device for device in device_rows if device.status == "measured"]
+    commit, dirty = _git_state()
+    notes = {variant.name: variant.note for variant in study.variants}
+    summary = Summary(
+        study=study.name,
+        voice=_voice_name(study),
+        created=now(),
+        commit=commit,
+        dirty=dirty,
+        system=measured[0].system if measured else None,
+        baseline=ORIGINAL,
+        optimized={},
+        targets=study.targets,
+        variants=[variant_summary(record, variants[0], notes.get(record.name, "")) for record in variants],
+        devices=device_rows,
+        quality=_quality(study, quality) if quality else [],
+        anchors=scored(quality, quality.anchors) if quality else [],
+        verdict=[],
+        title=study.title,
+        choices=[],
+        predictors=_predictors(study, quality) if quality else [],
+        source_sha256=variants[0].source_sha256,
+        licence_chain=list(study.voice.licence_chain),
+        asr=quality.asr if quality else None,
+        asr_reason=quality.asr_reason if quality else quality_reason,
+        ratings_reason=quality.ratings_reason if quality else quality_reason,
+        quality_reason=quality_reason,
+        quality_created=quality.created if quality else None,
+        evaluation_sentences=len(quality.sentences) if quality else 0,
+        wer_sentences=study.evaluate.wer_sentences,
+        timing_sentences=sum(len(texts) for texts in study.sentences.timing.values()),
+        listening=list(study.sentences.listening),
+    )
+    summary.choices = [verdict.choose(summary, device) for device in measured]
+    chosen = {choice.device: choice.variant for choice in summary.choices}
+    summary.optimized = {device.device: chosen.get(device.device) for device in device_rows}
+    summary.verdict = verdict.verdict(summary)
+    return summary
+
+
+def write_summary(summary: Summary, path: Path) -> None:
+    """summary.json, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(summary.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
+
+
+# --- variants ---------------------------------------------------------------------------------------------------
+
+
+def variant_summary(record: VariantRecord, original: VariantRecord, note: str = "") -> VariantSummary:
+    """A variant beside the original."""
+    return VariantSummary(
+        name=record.name,
+        runtime="onnxruntime",
+        recipe=record.recipe,
+        parameters=record.parameters_stored,
+        size_bytes=record.size_bytes,
+        size_reduction=1 - record.size_bytes / original.size_bytes,
+        coverage=CoverageSummary(**record.coverage.model_dump()),
+        note=note,
+        parent=record.parent,
+        parameters_nonzero=record.parameters_nonzero,
+        zero_fraction=1 - record.parameters_nonzero / max(1, record.parameters_stored),
+        compressed_bytes=record.compressed_bytes,
+        compressed_reduction=1 - record.compressed_bytes / original.compressed_bytes,
+        steps=[
+            StepSummary(
+                step=step.step,
+                settings=_settings(settings),
+                coverage=CoverageSummary(**step.coverage.model_dump()),
+                layers=step.layers,
+                note=step.note,
+            )
+            for step, settings in zip(record.steps, record.recipe, strict=False)
+        ],
+        files=record.files,
+        seconds=record.seconds,
+    )
+
+
+def _settings(recipe_step: dict[str, Any]) -> dict[str, Any]:
+    """What a step was told: without its name, and without settings that say nothing."""
+    silent = {"step": ..., "reaches_nothing": "error"}
+    return {key: value for key, value in recipe_step.items() if silent.get(key) not in (..., value) and value != []}
+
+
+def _voice_name(study: Study) -> str:
+    source = study.voice
+    named = source.path or source.huggingface
+    return source.package or (named.name if named else study.name)
+
+
+# --- devices ----------------------------------------------------------------------------------------------------
+
+
+def _device_record(device: Device, folder: StudyFolder) -> DeviceRecord | None:
+    path = folder.device_record(device.name)
+    return read_record(path, DeviceRecord, "measure") if path.is_file() else None
+
+
+# --- quality ----------------------------------------------------------------------------------------------------
+
+
+def _quality_record(folder: StudyFolder) -> tuple[QualityRecord | None, str | None]:
+    if not folder.quality_record.is_file():
+        return None, "the voices were not evaluated yet (ttsopt evaluate)"
+    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+    if not any(row.variant == ORIGINAL for row in record.rows):
+        raise RecordError(f"{folder.quality_record}: no scores of the original; run 'ttsopt evaluate' again")
+    return record, None
+
+
+def _predictors(study: Study, record: QualityRecord) -> list[PredictorSummary]:
+    return [
+        PredictorSummary(**predictor.model_dump(), primary=predictor.name == study.evaluate.primary)
+        for predictor in record.predictors
+    ]
+
+
+def _quality(study: Study, record: QualityRecord) -> list[QualitySummary]:
+    by_name = {row.variant: row for row in record.rows}
+    return scored(record, [by_name[name] for name in study.variant_names if name in by_name])
+
+
+def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary]:
+    """One summary per row and predictor, each change paired by sentence with the original's."""
+    original = next(row for row in record.rows if row.variant == ORIGINAL)
+    ratings = {row.variant: row for row in record.ratings or []}
+    found = []
+    for row in rows:
+        itself = row.variant == ORIGINAL
+        for predictor in (p.name for p in record.predictors if p.name in row.scores):
+            scores, baseline = row.scores[predictor], original.scores[predictor]
+            mean = _mean(scores)
+            found.append(
+                QualitySummary(
+                    variant=row.variant,
+                    predictor=predictor,
+                    sentences=len(scores),
+                    predicted_mos=PredictedMos(
+                        value=mean.value,
+                        ci=mean.ci,
+                        change=ZERO if itself else _change(scores, baseline),
+                        change_choosing=ZERO if itself else _change(scores[0::2], baseline[0::2]),
+                        change_held_out=ZERO if itself else _change(scores[1::2], baseline[1::2]),
+                    ),
+                    wer=row.wer,
+                    speaker_similarity=None,
+                    human_mos=_human(ratings.get(row.variant)),
+                    level_above_8khz_db=_mean(row.level_above_8khz_db),
+                    level_above_8khz_change_db=ZERO
+                    if itself
+                    else _change(row.level_above_8khz_db, original.level_above_8khz_db),
+                    speech_seconds=sum(row.audio_seconds),
+                )
+            )
+    return found
+
+
+def _mean(scores: list[float]) -> Estimate:
+    """Mean over sentences; one sentence has no interval."""
+    if len(scores) < 2:
+        return Estimate(value=scores[0] if scores else float("nan"), ci=None)
+    value, ci = mean_interval(scores)
+    return Estimate(value=value, ci=ci)
+
+
+def _change(scores: list[float], baseline: list[float]) -> Estimate | None:
+    """Paired change; None where there is nothing to pair, or too little for an interval."""
+    if len(scores) < 2 or len(scores) != len(baseline):
+        return None
+    value, ci = paired_change(scores, baseline)
+    return Estimate(value=value, ci=ci)
+
+
+def _human(row: RatingsRow | None) -> HumanMos | None:
+    if row is None:
+        return None
+    change = ZERO if row.variant == ORIGINAL else None
+    if row.change is not None:
+        change = Estimate(value=row.change, ci=row.change_ci)
+    return HumanMos(value=row.mean, ci=row.ci, raters=row.raters, ratings=row.ratings, change=change)
+
+
+# --- the code that made it --------------------------------------------------------------------------------------
+
+
+def _git_state() -> tuple[str | None, bool | None]:
+    """The commit of the project and whether files differ from it; null outside git or before the first commit."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=project_root(), capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    status = git("status", "--porcelain") if commit else None
+    return commit, None if status is None else bool(status)

@@ -1,0 +1,106 @@
+"""A device's raw samples as the rows of the summary: medians, real-time factors and reductions with intervals."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from ttsopt_lib.measure import stats
+from ttsopt_lib.records import DeviceRecord, TimingRow
+from ttsopt_lib.report.schema import (
+    ZERO,
+    ClassSummary,
+    DeviceSummary,
+    Estimate,
+    LatencyMs,
+    RuntimeChange,
+    TimingSummary,
+)
+from ttsopt_lib.study import ORIGINAL, Device
+
+
+def summarize_device(device: Device, record: DeviceRecord | None) -> DeviceSummary:
+    """A device's timings; without a record, "not measured" with what to do about it."""
+    reason = None if record else f"not run yet (ttsopt measure --device {device.name})"
+    rows = record.rows if record and record.status == "measured" else []
+    return DeviceSummary(
+        device=device.name,
+        status="measured" if rows else "not_measured",
+        reason=(record.reason or "nothing was timed") if record and not rows else reason,
+        system=record.system if record else None,
+        rows=[_timing(row, rows, record) for row in rows] if record else [],
+        label=device.label,
+        kind=device.kind,
+        threads=device.threads[0],
+        created=record.created if record else None,
+        blocks=min((len(row.seconds) for row in rows), default=0),
+        scales=record.scales if record else [],
+        stopped_by=record.stopped_by if record else None,
+        elapsed_seconds=record.elapsed_seconds if record else 0.0,
+        runtime_changes=_runtime_changes(rows),
+        warnings=record.warnings if record else [],
+    )
+
+
+def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> TimingSummary:
+    baseline = _find(rows, ORIGINAL, row.runtime, row.threads)
+    latency = stats.latency_summary(row)
+    speed = stats.rtf(row)
+    return TimingSummary(
+        variant=row.variant,
+        runtime=row.runtime,
+        threads=row.threads,
+        samples=sum(len(block) for block in row.seconds),
+        blocks=len(row.seconds),
+        latency_ms=LatencyMs(median=latency.median, p95=latency.p95, ci=latency.ci),
+        rtf=speed.value,
+        rtf_ci=speed.ci,
+        peak_memory_mb=row.peak_memory_mb,
+        latency_reduction=_reduction(row, baseline),
+        load_ms=1000 * median(row.load_seconds) if row.load_seconds else None,
+        length_classes=[
+            ClassSummary(
+                length_class=name,
+                median_ms=stats.latency_summary(row, numbers).median,
+                latency_reduction=_reduction(row, baseline, numbers),
+            )
+            for name, numbers in stats.length_classes(record.sentences).items()
+        ],
+    )
+
+
+def _reduction(row: TimingRow, baseline: TimingRow | None, sentences: list[int] | None = None) -> Estimate | None:
+    """The reduction against ``baseline``, which has the same runtime and threads; None where it was not timed."""
+    if baseline is None:
+        return None
+    if row.variant == ORIGINAL:
+        return ZERO
+    value, ci = stats.reduction(row, baseline, sentences)
+    return Estimate(value=value, ci=ci)
+
+
+def _runtime_changes(rows: list[TimingRow]) -> list[RuntimeChange]:
+    """PyTorch to ONNX Runtime, the same variant and threads."""
+    changes = []
+    for after in rows:
+        before = _find(rows, after.variant, "pytorch", after.threads)
+        if after.runtime == "pytorch" or before is None or len(before.seconds) != len(after.seconds):
+            continue
+        # the one comparison across runtimes, and called so: stats.reduction refuses it unless the names agree
+        value, ci = stats.reduction(after, before.model_copy(update={"runtime": after.runtime}))
+        changes.append(
+            RuntimeChange(
+                variant=after.variant,
+                threads=after.threads,
+                before=before.runtime,
+                after=after.runtime,
+                before_ms=stats.latency_summary(before).median,
+                after_ms=stats.latency_summary(after).median,
+                latency_reduction=Estimate(value=value, ci=ci),
+            )
+        )
+    return changes
+
+
+def _find(rows: list[TimingRow], variant: str, runtime: str, threads: int) -> TimingRow | None:
+    wanted = (variant, runtime, threads)
+    return next((row for row in rows if (row.variant, row.runtime, row.threads) == wanted), None)

@@ -1,0 +1,114 @@
+"""The trade-off in one picture: latency against predicted MOS, area for size, and the Pareto front."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
+
+from ttsopt_lib.report import findings, numbers
+from ttsopt_lib.report.figures import sizes_as_areas
+from ttsopt_lib.report.label_places import Point, place_labels
+from ttsopt_lib.report.plot_style import Chart, look, new_figure, set_title, target_line
+from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary, VariantSummary
+from ttsopt_lib.study import ORIGINAL
+
+BASELINE = "original (baseline)"
+
+
+class Position(NamedTuple):
+    """A variant in the plane of the trade-off: latency reduction in per cent, change of the predicted MOS."""
+
+    variant: VariantSummary
+    latency: Estimate
+    change: Estimate
+
+    @property
+    def x(self) -> float:
+        return 100 * self.latency.value
+
+    @property
+    def y(self) -> float:
+        return self.change.value
+
+
+def positions(summary: Summary, device: DeviceSummary) -> list[Position]:
+    """Every variant that was both timed on the device and scored."""
+    found = []
+    for variant in summary.variants:
+        timing, quality = summary.timing_of(device, variant.name), summary.quality_of(variant.name)
+        if timing and timing.latency_reduction and quality and quality.predicted_mos.change:
+            found.append(Position(variant, timing.latency_reduction, quality.predicted_mos.change))
+    return found
+
+
+def tradeoff_chart(summary: Summary) -> Chart | None:
+    """The trade-off on the first measured device; None where nothing was both timed and scored."""
+    device = next((device for device in summary.measured_devices if len(positions(summary, device)) > 1), None)
+    if device is None or summary.primary_predictor is None:
+        return None
+    points = positions(summary, device)
+    figure, axes = new_figure(2.95)
+    areas = sizes_as_areas([point.variant.size_bytes for point in points])
+    for point, area in sorted(zip(points, areas, strict=True), key=lambda pair: -pair[1]):
+        style = look(point.variant)
+        x_low, x_high = (100 * end for end in point.latency.ci or (point.latency.value,) * 2)
+        y_low, y_high = point.change.ci or (point.y, point.y)
+        axes.plot([x_low, x_high], [point.y] * 2, color=style.colour, linewidth=0.9, zorder=2)
+        axes.plot([point.x] * 2, [y_low, y_high], color=style.colour, linewidth=0.9, zorder=2)
+        axes.scatter(
+            point.x, point.y, s=area, marker=style.marker, facecolor=style.colour, alpha=0.6, edgecolor="#222222",
+            linewidth=0.6, zorder=3,
+        )  # fmt: skip
+    boxes = _frame(axes, summary, points)
+    front = findings.pareto_front([(point.x, point.y) for point in points])
+    axes.plot([points[i].x for i in front], [points[i].y for i in front], color="#777777", linewidth=0.9, zorder=1.6)
+    label = f"time per second of audio saved on {device.label} ({device.threads} thread"
+    axes.set_xlabel(label + ("s)" if device.threads > 1 else ")") + ", %    better →")
+    axes.set_ylabel("predicted MOS change    better →")
+    set_title(figure, findings.tradeoff_title(summary, device))
+    axes.grid()
+    radii = [math.sqrt(area) / 2 + 0.5 for area in areas]
+    named = [
+        Point(BASELINE if p.variant.name == ORIGINAL else p.variant.name, p.x, p.y, radius)
+        for p, radius in zip(points, radii, strict=True)
+    ]
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # freeze the axes: places of names are final
+    place_labels(axes, named, 6.5, boxes(axes), first=BASELINE)
+    alt = f"Scatter plot of latency reduction on {device.label} against change of the predicted MOS. " + "; ".join(
+        f"{p.variant.name}: {numbers.reduction(p.latency)} faster, {numbers.change(p.change)}, "
+        f"{numbers.megabytes(p.variant.size_bytes)} MB"
+        for p in points
+    )
+    caption = (
+        "Up and to the right is better; the area of a mark is the size of the file. The shaded corner meets both "
+        "targets; the grey line joins the variants that no other one beats in both (the Pareto front). "
+        "Crosses are 95 % intervals. Changes of the predicted MOS are over all sentences here; the verdict reports the "
+        "half that had no part in the choice."
+    )
+    return Chart("tradeoff", figure, alt + ".", caption)
+
+
+def _frame(axes: Axes, summary: Summary, points: list[Position]):
+    """Limits, targets and the corner that meets both. Returns a function that gives the boxes of their texts."""
+    targets = summary.targets
+    goal_x, goal_y = 100 * targets.latency_reduction, targets.predicted_mos_change
+    xs = [100 * end for p in points for end in (p.latency.ci or (p.latency.value,))]
+    ys = [end for p in points for end in (p.change.ci or (p.change.value,))]
+    x_low, x_high = min([0.0, *xs]), max([goal_x, *xs])
+    y_low, y_high = min([goal_y, *ys]), max([0.0, *ys])
+    x_pad, y_pad = 0.09 * (x_high - x_low), 0.16 * (y_high - y_low)
+    axes.set_xlim(x_low - x_pad, x_high + 1.6 * x_pad)
+    axes.set_ylim(y_low - y_pad, y_high + y_pad)
+    axes.fill_between([goal_x, x_high + 1.6 * x_pad], goal_y, y_high + y_pad, color="#E8F3EE", zorder=0.5)
+    target_line(axes, goal_y, f"target {numbers.signed(goal_y)}", vertical=False)
+    target_line(axes, goal_x, f"target {numbers.percent(goal_x / 100)}")
+    texts = list(axes.texts)
+
+    def boxes(axes: Axes) -> list[Bbox]:
+        return [text.get_window_extent() for text in texts]
+
+    return boxes

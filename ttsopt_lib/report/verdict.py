@@ -1,0 +1,168 @@
+"""The rule that picks the optimized variant, fixed before anything is measured, and the verdict on it.
+
+On each measured device, among the ONNX Runtime rows with the device's first number of threads, the optimized
+variant is the fastest one that meets the size target and whose predicted-MOS change stays within its target. The
+change is judged on the even-numbered evaluation sentences (numbered from 0) and reported on the odd-numbered ones,
+so that the figure in the verdict is not the one that won the choice.
+
+Wherever a figure has an interval, the interval's worse end must meet the target, not its middle.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ttsopt_lib.report import numbers
+from ttsopt_lib.report.schema import Choice, Claim, DeviceSummary, Estimate, Status, Summary, VerdictRow
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
+
+
+class Judged(NamedTuple):
+    """A variant against the two conditions of the rule.
+
+    ``gap`` is how far it missed, 0 when it met both: the missing fraction of the size plus the missing points of
+    predicted MOS. By the number of misses alone, a voice with which nothing was done would often come closest.
+    """
+
+    name: str
+    failed: list[str]
+    gap: float
+    unknown: bool  # no quality figure: can neither pass nor fail that condition
+
+
+def worse_end(estimate: Estimate) -> float:
+    """The lower end of the interval: for reductions and changes of a score, less is worse."""
+    return estimate.ci[0] if estimate.ci else estimate.value
+
+
+def candidates(summary: Summary) -> list[str]:
+    """The variants that may be chosen: everything but the baseline and its copy."""
+    return [v.name for v in summary.variants if v.name not in (ORIGINAL, ORIGINAL_COPY)]
+
+
+def judge(summary: Summary, name: str) -> Judged:
+    """Whether a variant meets the size target and, on the choosing half, the predicted-MOS target."""
+    targets, failed, gap = summary.targets, [], 0.0
+    size = summary.variant(name).size_reduction
+    if size < targets.size_reduction:
+        gap += targets.size_reduction - size
+        failed.append(
+            f"its file is {numbers.less(size, 'smaller', 'larger')} "
+            f"(target: {numbers.percent(targets.size_reduction)} smaller)"
+        )
+    quality = summary.quality_of(name)
+    change = quality.predicted_mos.change_choosing if quality else None
+    if change is None:
+        return Judged(name, failed, gap, unknown=True)
+    if worse_end(change) < targets.predicted_mos_change:
+        gap += targets.predicted_mos_change - worse_end(change)
+        failed.append(
+            f"its predicted MOS changes by {numbers.change(change)} on the sentences that choose "
+            f"(target: no worse than {numbers.signed(targets.predicted_mos_change)} at the interval's lower end)"
+        )
+    return Judged(name, failed, gap, unknown=False)
+
+
+def choose(summary: Summary, device: DeviceSummary) -> Choice:
+    """Apply the rule on one measured device."""
+    timed = {name: summary.timing_of(device, name) for name in candidates(summary)}
+    reductions = {name: row.latency_reduction.value for name, row in timed.items() if row and row.latency_reduction}
+    judged = [judge(summary, name) for name in reductions]
+    passed = [one.name for one in judged if not one.failed and not one.unknown]
+    if passed:
+        fastest = max(passed, key=lambda name: reductions[name])
+        return Choice(device=device.device, variant=fastest, candidates=passed, closest=None, failed=[], decided=True)
+    undecided = [one for one in judged if not one.failed and one.unknown]
+    nearest = min(judged, key=lambda one: (one.gap, -reductions[one.name]), default=None)
+    return Choice(
+        device=device.device,
+        variant=None,
+        candidates=[],
+        closest=nearest.name if nearest and not undecided else None,
+        failed=nearest.failed if nearest and not undecided else [],
+        decided=not undecided and bool(judged),
+    )
+
+
+def verdict(summary: Summary) -> list[VerdictRow]:
+    """Every claim against its target: four for a measured device, the latency alone for one that was not."""
+    rows: list[VerdictRow] = []
+    for device in summary.devices:
+        if device.status == "measured":
+            choice = next(choice for choice in summary.choices if choice.device == device.device)
+            rows += _measured_claims(summary, device, choice)
+        else:
+            rows.append(_row(summary, "latency_reduction", device.device, None, None, device.reason or ""))
+    if not summary.measured_devices:
+        reason = "no device was measured, so no variant could be chosen"
+        for claim in ("size_reduction", "predicted_mos_change", "mos_change"):
+            rows.append(_row(summary, claim, None, None, None, reason))
+    return sorted(rows, key=lambda row: _ORDER.index(row.claim))
+
+
+_ORDER = ["size_reduction", "latency_reduction", "predicted_mos_change", "mos_change"]
+
+
+def _measured_claims(summary: Summary, device: DeviceSummary, choice: Choice) -> list[VerdictRow]:
+    name = device.device
+    if choice.variant is None:
+        return [
+            _row(summary, claim, name, None, None, _why_none(summary, choice, claim), decided=choice.decided)
+            for claim in ("size_reduction", "latency_reduction", "predicted_mos_change", "mos_change")
+        ]
+    variant, timing = summary.variant(choice.variant), summary.timing_of(device, choice.variant)
+    quality = summary.quality_of(choice.variant)
+    size = Estimate(value=variant.size_reduction, ci=None)
+    held_out = quality.predicted_mos.change_held_out if quality else None
+    human = quality.human_mos.change if quality and quality.human_mos else None
+    no_ratings = "" if human else _no_ratings(summary)
+    return [
+        _row(summary, "size_reduction", name, variant.name, size, "exact: sizes of the files"),
+        _row(summary, "latency_reduction", name, variant.name, timing and timing.latency_reduction, ""),
+        _row(summary, "predicted_mos_change", name, variant.name, held_out, "on the odd-numbered sentences"),
+        _row(summary, "mos_change", name, variant.name, human, no_ratings),
+    ]
+
+
+def _row(
+    summary: Summary,
+    claim: Claim,
+    device: str | None,
+    variant: str | None,
+    measured: Estimate | None,
+    reason: str,
+    decided: bool = False,
+) -> VerdictRow:
+    """A verdict row; without a figure it is a failure if the rule was ``decided`` (none qualified), else open."""
+    target = getattr(summary.targets, claim)
+    status: Status
+    if measured is None:
+        # people's ratings that nobody gave are missing, whatever became of the choice
+        rated = claim != "mos_change" or any(row.human_mos for row in summary.quality)
+        status = "fail" if decided and rated else "not_measured"
+    else:
+        status = "pass" if worse_end(measured) >= target else "fail"
+    return VerdictRow(
+        claim=claim,
+        device=device,
+        target=target,
+        measured=measured.value if measured else None,
+        status=status,
+        ci=measured.ci if measured else None,
+        variant=variant,
+        reason=reason,
+    )
+
+
+def _why_none(summary: Summary, choice: Choice, claim: Claim) -> str:
+    if claim == "mos_change" and not any(row.human_mos for row in summary.quality):
+        return _no_ratings(summary)
+    if not choice.decided:
+        return "no variant could be chosen: " + (summary.quality_reason or "predicted MOS was not measured")
+    if choice.closest is None:
+        return "the study has no variant to choose"
+    return f"no variant qualifies; {choice.closest} came closest, but {' and '.join(choice.failed)}"
+
+
+def _no_ratings(summary: Summary) -> str:
+    return summary.ratings_reason or summary.quality_reason or "no ratings by listeners were given"
