@@ -70,6 +70,9 @@ LAYERS = [
     {"cli"},
 ]
 
+# The one exception, imported by the worker process of a PyTorch row only: such a row is made by the recipe itself.
+EXCEPTIONS = {("measure/torch_row.py", "ttsopt_lib.optimize.recipe")}
+
 
 def layer(name: str) -> int:
     return next(number for number, names in enumerate(LAYERS) if name in names)
@@ -77,7 +80,8 @@ def layer(name: str) -> int:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "ttsopt_lib").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_follow_the_order_of_the_layers(path):
-    own = path.relative_to(ROOT / "ttsopt_lib").parts[0].removesuffix(".py")
+    file = path.relative_to(ROOT / "ttsopt_lib")
+    own = file.parts[0].removesuffix(".py")
     if own == "__init__":
         return
     for node in ast.walk(ast.parse(path.read_text())):
@@ -88,7 +92,7 @@ def test_imports_follow_the_order_of_the_layers(path):
             modules = [alias.name for alias in node.names]
         for module in modules:
             parts = module.split(".")
-            if parts[0] == "ttsopt_lib" and len(parts) > 1:
+            if parts[0] == "ttsopt_lib" and len(parts) > 1 and (file.as_posix(), module) not in EXCEPTIONS:
                 assert layer(parts[1]) <= layer(own), f"{own} must not import {module}"
 
 

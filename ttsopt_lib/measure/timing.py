@@ -16,6 +16,7 @@ from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.records import (
     DeviceRecord,
+    RecordError,
     StudyFolder,
     TimedSentence,
     VariantRecord,
@@ -89,11 +90,22 @@ def measure_device(
     variants = read_variants(study, folder)
     key = device_key(study, device, variants)
     if found.reason:
+        _keep_outdated(folder.device_record(device.name))
         record = _record(key, device, found, status="not_measured")
     else:
         record = _measured(key, study, device, folder, variants, torch_original, found, progress)
     write_record(folder.device_record(device.name), record)
     return record
+
+
+def _keep_outdated(path: Path) -> None:
+    """Move a measurement of other variants or settings aside: the device that could repeat it is not at hand."""
+    try:
+        old = read_record(path, DeviceRecord, "measure")
+    except RecordError:
+        return
+    if old.status == "measured":
+        path.replace(path.with_name(f"{path.stem}.outdated-{old.created[:10]}.json"))
 
 
 def _measured(

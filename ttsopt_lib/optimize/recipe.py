@@ -65,6 +65,15 @@ from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper, packaged_voice
 from ttsopt_lib.voices.text import read_sentences
 
+# The code that decides what is in a variant. Training is not among it: a student counts by the hash of its weights.
+RECIPE_CODE = (
+    *(
+        f"optimize/{name}.py"
+        for name in ["calibration", "coverage", "export", "prune", "quantize", "recipe", "weights"]
+    ),
+    "voices",
+    "networks",
+)
 LIBRARIES = ("torch", "onnx", "onnxruntime", "transformers")  # a change of these may change the bytes of a variant
 PLAUSIBLE_LENGTH = (0.5, 2.0)  # of the original's; int8 moves durations by a few per cent
 NOTHING = Coverage(parameters=0.0, macs=0.0)
@@ -115,7 +124,7 @@ def _key(study: Study, name: str, source: dict[str, str]) -> str:
         # Every variant speaks the first sentence, to count its multiply-accumulates and to show that it speaks.
         _sentences(study.sentences.calibration)[: None if calibrated else 1],
         [_student_hashes(step.student) for step in recipe if isinstance(step, DistillDecoder)],
-        code_digest("optimize", "voices", "networks"),
+        code_digest(*RECIPE_CODE),
         {library: version(library) for library in LIBRARIES},
     )
 
