@@ -92,6 +92,7 @@ def to_onnx(model: StagedVits, voice_config: VoiceConfig, opset: int = 15) -> on
         model.train(training)
     graph = onnx.load_model_from_string(buffer.getvalue())
     _name_like_piper(graph)
+    _share_constants(graph)
     onnx.helper.set_model_props(graph, sherpa_metadata(voice_config))
     onnx.checker.check_model(graph)
     return graph
@@ -109,6 +110,26 @@ def sherpa_metadata(config: VoiceConfig) -> dict[str, str]:
         "sample_rate": str(config.sample_rate),
         "version": "1",
     }
+
+
+def _share_constants(model: onnx.ModelProto) -> None:
+    """Keep one Constant node of each value: tracing writes a new one wherever a number is used, 100 kB in all."""
+    first: dict[bytes, str] = {}
+    same: dict[str, str] = {}
+    nodes = []
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = same.get(name, name)
+        if node.op_type == "Constant":
+            value = onnx.AttributeProto.FromString(node.attribute[0].SerializeToString())
+            value.t.name = ""
+            output = first.setdefault(value.SerializeToString(deterministic=True), node.output[0])
+            if output != node.output[0]:
+                same[node.output[0]] = output
+                continue
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
 
 
 def _name_like_piper(model: onnx.ModelProto) -> None:
