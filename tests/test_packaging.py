@@ -66,7 +66,7 @@ LAYERS = [
     {"optimize"},
     {"notebooks"},
     {"report"},
-    {"doctor"},
+    {"doctor", "preflight"},
     {"cli"},
 ]
 

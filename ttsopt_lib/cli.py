@@ -72,8 +72,11 @@ def run(
     ] = None,
 ) -> None:
     """Everything: optimize, measure, evaluate, and the report."""
+    from ttsopt_lib.preflight import check_inputs
+
     asked = _study(study, voice)
     devices = _devices(device)
+    check_inputs(asked)
     folder = StudyFolder(asked)
     with _locked(folder):
         began = time.monotonic()
@@ -94,7 +97,13 @@ def optimize(
     again: AgainOption = False,
 ) -> None:
     """Make the variants: deployable voices under reports/<study>/variants/."""
+    from ttsopt_lib.optimize.recipe import source_voice
+
     asked = read_study(study)
+    for name in variant or ():
+        asked.variant(name)
+    if asked.voice.huggingface is None:
+        source_voice(asked)  # a voice that cannot be read is found before a folder is made for it
     folder = StudyFolder(asked)
     with _locked(folder):
         _optimize(asked, folder, variant, again)

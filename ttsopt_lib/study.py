@@ -399,9 +399,7 @@ def notebook_parameters(namespace: dict[str, Any], **models: Any) -> tuple[Any, 
         and not callable(value)
     ]
     if unknown:
-        raise StudyError(
-            f"unknown notebook parameter: {', '.join(unknown)}; this notebook takes {', '.join(models)}"
-        )
+        raise StudyError(f"unknown notebook parameter: {', '.join(unknown)}; this notebook takes {', '.join(models)}")
     values = []
     for name, model in models.items():
         value, origin = namespace.get(name), f"parameter {name}"

@@ -35,6 +35,7 @@ from ttsopt_lib.report.schema import (
 )
 from ttsopt_lib.report.timing_rows import summarize_device
 from ttsopt_lib.study import ORIGINAL, Device, Study, project_root
+from ttsopt_lib.voices.piper import packaged_voice
 
 __all__ = ["Summary", "summarize", "write_summary"]
 
@@ -135,9 +136,11 @@ def _settings(recipe_step: dict[str, Any]) -> dict[str, Any]:
 
 
 def _voice_name(study: Study) -> str:
+    """The voice's own name: of its file, also where a package ships it."""
     source = study.voice
-    named = source.path or source.huggingface
-    return source.package or (named.name if named else study.name)
+    if source.package:
+        return packaged_voice(source.package).stem
+    return Path(source.path or source.huggingface or study.name).stem
 
 
 # --- devices ----------------------------------------------------------------------------------------------------
