@@ -1,0 +1,330 @@
+"""Distilling a decoder of a small random voice: the data is right, training can stop and go on, the best is kept."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
+from ttsopt_lib.optimize import student_validation
+from ttsopt_lib.optimize.distill import DistillError, load_student, publish_student, read_config, train_decoder
+from ttsopt_lib.optimize.distill_config import DistillConfig
+from ttsopt_lib.optimize.spectral_losses import spectral_loss
+from ttsopt_lib.optimize.student_training import SharesError, Trainer, check_shares, is_better
+from ttsopt_lib.optimize.student_validation import Validation
+from ttsopt_lib.optimize.teacher_data import TeacherDataError, speak_corpus
+from ttsopt_lib.optimize.teacher_hints import hifigan_decoder
+from ttsopt_lib.optimize.utterances import SegmentError, Utterances
+from ttsopt_lib.voices.piper import load_piper, open_piper
+
+NOUNS = ["cat", "dog", "house", "tree", "boat", "river", "road", "hill"]
+SENTENCES = [
+    f"the {noun} was {state} and {end} again."
+    for noun in NOUNS
+    for state in ("red", "cold", "old", "wet")
+    for end in ("lost", "found")
+]
+
+
+def tiny_config(**changes) -> DistillConfig:
+    decoder = IstftDecoderConfig(latent_channels=24, channels=16, inner_channels=24, blocks=2)
+    settings = {
+        "hours": 0.02, "workers": 1, "decoder": decoder, "batch": 2, "segment_frames": 24, "margin_frames": 4,
+        "precision": "no", "warmup_steps": 2, "decay_steps": 2, "regression_steps": 2, "hint_steps": 3,
+        "adversarial_steps": 4, "adversarial_batch": 2, "adversarial_frames": 8, "discriminator_channels": 2,
+        "validation_utterances": 2, "validate_every": 3, "save_every": 2,
+    }  # fmt: skip
+    return DistillConfig(**settings | changes)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
+    path.write_text("\n".join(SENTENCES), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def shards(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return speak_corpus(medium_voice, corpus, tmp_path_factory.mktemp("teacher"), hours=1.0, workers=1)
+
+
+@pytest.fixture
+def listener(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A random voice has no quality to predict: any finite figure serves where the figure is not what is tested."""
+    monkeypatch.setattr(student_validation, "SHORTEST", 0.1)
+
+    class Level:
+        def score(self, samples: np.ndarray) -> float:
+            return float(np.abs(samples).mean())
+
+    monkeypatch.setattr(student_validation, "load_predictor", lambda name: Level())
+
+
+def trainer_in(out: Path, voice: Path, shards: list[Path], config: DistillConfig) -> Trainer:
+    out.mkdir(exist_ok=True)
+    validation = Validation(Utterances(shards[:1]), 22050, config.validation_utterances)
+    return Trainer(load_piper(open_piper(voice)), Utterances(shards[1:]), validation, out, config)
+
+
+# --- teacher data -----------------------------------------------------------------------------------------------
+
+
+def test_the_teachers_decoder_makes_the_stored_samples_from_the_stored_latents(
+    medium_voice: Path, shards: list[Path]
+) -> None:
+    teacher, data = load_piper(open_piper(medium_voice)), Utterances(shards)
+    for index in (0, 7, len(data) - 1):
+        z, samples, _ = data.utterance(index)
+        with torch.no_grad():
+            made = teacher.decode(z)[0, 0]
+        assert samples.abs().max() > 0.001
+        assert (made - samples).abs().max() < 0.02 * samples.abs().max() + 1 / 32767
+
+
+def test_teacher_data_is_the_same_every_time_and_goes_on_where_it_stopped(
+    medium_voice: Path, corpus: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    assert len(shards) == math.ceil(len(SENTENCES) / 24)
+    again = speak_corpus(medium_voice, corpus, tmp_path, hours=1e-6, workers=1)
+    assert len(again) == 1  # stopped early
+    stamp = again[0].stat().st_mtime_ns
+    again = speak_corpus(medium_voice, corpus, tmp_path, hours=1.0, workers=2)
+    assert again[0].stat().st_mtime_ns == stamp
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in shards]
+
+
+def test_teacher_data_of_another_seed_is_refused(medium_voice: Path, corpus: Path, shards: list[Path]) -> None:
+    with pytest.raises(TeacherDataError, match="seed"):
+        speak_corpus(medium_voice, corpus, shards[0].parent, hours=1.0, seed=5)
+
+
+def test_cut_edges_are_not_trusted_and_true_ends_are(shards: list[Path]) -> None:
+    data = Utterances(shards)
+    longest = int(data.frames.max())
+    whole = data.batch(np.random.default_rng(0), 4, longest, 4)
+    assert (whole.trust == 1).all()  # an utterance of exactly that length has no cut edge
+    cut = data.batch(np.random.default_rng(0), 64, longest // 2, 4)
+    for edge in (cut.trust[:, 0], cut.trust[:, -1]):
+        assert set(edge.tolist()) == {0.0, 1.0}
+    assert (cut.trust[:, 4 * data.hop : -4 * data.hop] == 1).all()
+    with pytest.raises(SegmentError, match="segment_frames"):
+        data.batch(np.random.default_rng(0), 2, longest + 1, 4)
+
+
+# --- losses -----------------------------------------------------------------------------------------------------
+
+
+def test_spectral_loss_is_zero_only_for_the_same_samples_and_hears_phase() -> None:
+    torch.manual_seed(0)
+    teacher = 0.1 * torch.randn(2, 8192)
+    same = spectral_loss(teacher.clone(), teacher)
+    assert same["log_magnitude"] < 1e-5 and same["complex"] < 1e-5
+    flipped = spectral_loss(-teacher, teacher)
+    assert flipped["log_magnitude"] < 1e-5 and flipped["complex"] > 1
+
+
+def test_digital_silence_has_finite_gradients() -> None:
+    student = torch.zeros(1, 8192, requires_grad=True)
+    terms = spectral_loss(student, torch.zeros(1, 8192))
+    (gradient,) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), student)
+    assert torch.isfinite(gradient).all()
+
+
+# --- training ---------------------------------------------------------------------------------------------------
+
+
+def test_interrupted_training_goes_on_bit_for_bit(
+    medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None
+) -> None:
+    config = tiny_config()
+    straight = trainer_in(tmp_path / "straight", medium_voice, shards, config)
+    straight.run()
+    first = trainer_in(tmp_path / "stopped", medium_voice, shards, config)
+    for _ in range(4):  # into the adversarial phase
+        first.train_step()
+    first.save()
+    second = trainer_in(tmp_path / "stopped", medium_voice, shards, config)
+    second.load()
+    second.run()
+    assert second.step == straight.step == config.steps
+    for name, value in straight.student.state_dict().items():
+        assert torch.equal(value, second.student.state_dict()[name]), name
+    for name, value in straight.average.state_dict().items():
+        assert torch.equal(value, second.average.state_dict()[name]), name
+    assert straight.curve[-1]["predicted_mos_change"] == second.curve[-1]["predicted_mos_change"]
+
+
+def test_training_comes_nearer_to_the_teacher(medium_voice: Path, shards: list[Path], tmp_path: Path) -> None:
+    config = tiny_config(regression_steps=40, hint_steps=40, adversarial_steps=0, warmup_steps=5, learning_rate=3e-3)
+    trainer = trainer_in(tmp_path / "run", medium_voice, shards, config)
+    steps = [trainer.train_step() for _ in range(config.steps)]
+    for name in ("log_magnitude", "hint"):
+        early, late = (np.mean([step[name] for step in part]) for part in (steps[:5], steps[-5:]))
+        assert late < 0.9 * early, name
+
+
+def test_a_step_with_a_non_finite_gradient_is_skipped_and_counted(
+    medium_voice: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config())
+    before = {name: value.clone() for name, value in trainer.student.state_dict().items()}
+    bias = trainer.student.get_parameter("decoder.head.projection.bias")
+    bias.register_hook(lambda gradient: gradient * math.nan)
+    trainer.train_step()
+    assert (trainer.step, trainer.skipped) == (1, 1)
+    for name, value in trainer.student.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_a_worse_or_broken_student_does_not_replace_the_best(
+    medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config())
+    scores = iter([-0.5, -0.7, math.nan, -0.2])
+    monkeypatch.setattr(trainer.validation, "score", lambda *_: {"predicted_mos_change": next(scores)})
+    kept = []
+    for _ in range(4):
+        trainer.step += 1
+        trainer.validate({})
+        best = trainer.best()
+        assert best is not None
+        kept.append((best["step"], (trainer.out / "best.safetensors").stat().st_mtime_ns))
+    assert [step for step, _ in kept] == [1, 1, 1, 4]
+    assert kept[0][1] == kept[1][1] == kept[2][1] < kept[3][1]
+    assert [entry["step"] for entry in trainer.record()["curve"]] == [1, 2, 3, 4]
+
+
+def test_a_student_that_makes_no_finite_samples_scores_nan(
+    medium_voice: Path, shards: list[Path], listener: None
+) -> None:
+    validation = Validation(Utterances(shards[:1]), 22050, 2)
+    broken = IstftDecoder(tiny_config().decoder)
+    broken.head.projection.bias.data[5] = math.nan
+    scores = validation.score(broken, load_piper(open_piper(medium_voice)))
+    assert math.isnan(scores["predicted_mos_change"]) and not is_better(scores, None)
+
+
+def test_a_short_time_gets_a_schedule_that_fits(
+    medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None
+) -> None:
+    whole = DistillConfig()
+    assert whole.in_steps(10**6) is whole
+    half = whole.in_steps(whole.steps // 2)
+    assert half.steps == whole.steps // 2 and half.decay_steps == whole.decay_steps // 2
+    tiny = whole.in_steps(9)
+    assert (tiny.steps, tiny.regression_steps) == (9, 4) and tiny.validate_every == 2
+
+    trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config(adversarial_steps=10**6))
+    trainer.run(minutes=0.1)
+    assert trainer.step <= trainer.config.steps < 10**6
+    assert trainer.curve[-1]["step"] == trainer.step > 20
+
+
+# --- the whole way ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def run(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of a few steps, validated by the real predictor."""
+    out = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(student_validation, "SHORTEST", 0.1)
+        train_decoder(medium_voice, corpus, out, tiny_config(validate_every=100))
+    return out
+
+
+def test_a_published_student_loads_and_ships_no_pickle(medium_voice: Path, run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "models" / "random" / "student"
+    record = publish_student(medium_voice, run, target)
+    assert sorted(path.name for path in target.iterdir()) == [
+        "README.md",
+        "config.json",
+        "decoder.safetensors",
+        "record.json",
+    ]
+    decoder, loaded = load_student(target)
+    assert loaded == record and not decoder.training
+    assert loaded["speed"]["student_ms"] > 0 and loaded["steps"] == 6 and loaded["curve"]
+    assert decoder(torch.randn(1, 24, 10)).shape == (1, 1, 2560)
+    card = (target / "README.md").read_text(encoding="utf-8")
+    assert "Licence" in card and f"{loaded['best']['predicted_mos_change']:+.3f}" in card
+
+
+def test_a_better_published_student_is_not_replaced(medium_voice: Path, run: Path, tmp_path: Path) -> None:
+    target = tmp_path / "student"
+    publish_student(medium_voice, run, target, measure_speed=False)
+    record = json.loads((target / "record.json").read_text(encoding="utf-8"))
+    record["best"]["predicted_mos_change"] = 1.0
+    (target / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(DistillError, match="better student"):
+        publish_student(medium_voice, run, target, measure_speed=False)
+
+
+def test_a_run_goes_on_only_with_its_own_student(medium_voice: Path, corpus: Path, run: Path) -> None:
+    other = IstftDecoderConfig(latent_channels=24, channels=8, inner_channels=8, blocks=2)
+    with pytest.raises(DistillError, match="other sizes"):
+        train_decoder(medium_voice, corpus, run, tiny_config(decoder=other))
+
+
+def test_a_damaged_student_is_named(medium_voice: Path, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(DistillError, match="no such file"):
+        load_student(tmp_path)
+    publish_student(medium_voice, run, tmp_path / "s", measure_speed=False)
+    weights = tmp_path / "s" / "decoder.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(DistillError, match="decoder.safetensors: is not whole"):
+        load_student(tmp_path / "s")
+
+
+def test_a_voice_with_speakers_can_be_distilled(
+    multi_speaker_voice: Path, corpus: Path, tmp_path: Path, listener: None
+) -> None:
+    record = train_decoder(multi_speaker_voice, corpus, tmp_path, tiny_config())
+    assert record["steps"] == 6 and record["skipped_steps"] == 0
+    shape = hifigan_decoder(load_piper(open_piper(multi_speaker_voice))).config
+    assert record["config"]["decoder"]["speaker_channels"] == shape.speaker_channels > 0
+
+
+def test_a_mistyped_setting_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"hours": 1, "bach": 4}', encoding="utf-8")
+    with pytest.raises(DistillError, match="config.json: bach: "):
+        read_config(path)
+    with pytest.raises(DistillError, match="cannot be read"):
+        read_config(tmp_path / "none.json")
+
+
+TWO_PROCESSES = """
+import sys
+from pathlib import Path
+from accelerate import debug_launcher
+from ttsopt_lib.optimize import student_validation
+from ttsopt_lib.optimize.distill import train_decoder
+from ttsopt_lib.optimize.distill_config import DistillConfig
+
+student_validation.SHORTEST = 0.1
+voice, corpus, out, config = map(Path, sys.argv[1:])
+config = DistillConfig.model_validate_json(config.read_text(encoding="utf-8"))
+debug_launcher(train_decoder, (voice, corpus, out, config), num_processes=2)
+"""
+
+
+def test_two_processes_train_one_student(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(tiny_config().model_dump_json(), encoding="utf-8")
+    arguments = [str(path) for path in (medium_voice, corpus, tmp_path / "run", config)]
+    subprocess.run([sys.executable, "-c", TWO_PROCESSES, *arguments], check=True, timeout=300)
+    record = json.loads((tmp_path / "run" / "record.json").read_text(encoding="utf-8"))
+    assert record["steps"] == 6 and [entry["step"] for entry in record["curve"]] == [3, 6]
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    check_shares(tiny_config(), 2)
+    with pytest.raises(SharesError, match="batch: 2 segments cannot be shared by 3"):
+        check_shares(tiny_config(), 3)

@@ -1,0 +1,94 @@
+"""How a student decoder is trained: sizes, losses, schedule. Unknown keys are refused: a typo is no wish."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ttsopt_lib.networks.istft import IstftDecoderConfig
+
+
+class DistillConfig(BaseModel):
+    """Schedules count steps, so a busy machine changes how long training takes, not what comes out."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int = Field(default=0, ge=0)
+    hours: float = Field(default=2.5, gt=0, description="hours of speech the teacher is asked for")
+    workers: int = Field(default=2, ge=1, description="processes that make teacher data side by side")
+    decoder: IstftDecoderConfig = IstftDecoderConfig()
+
+    batch: int = Field(default=8, ge=1)
+    segment_frames: int = Field(default=80, ge=1)
+    margin_frames: int = Field(
+        default=8, ge=1, description="frames at a cut edge, where the student lacks the teacher's context"
+    )
+    precision: Literal["no", "bf16"] = "bf16"
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    warmup_steps: int = Field(
+        default=300, ge=1, description="steps over which learning rate and adversarial losses come in"
+    )
+    decay_steps: int = Field(default=3_000, ge=0, description="last steps, over which the learning rate goes to zero")
+    clip: float = Field(default=1.0, gt=0, description="largest norm of a gradient")
+    average: float = Field(
+        default=0.9985, ge=0, lt=1, description="decay of the exponential moving average of the weights"
+    )
+
+    regression_steps: int = Field(default=2_000, ge=0, description="steps before the discriminators come in")
+    complex_weight: float = Field(default=0.5, ge=0, description="of the difference of complex spectra")
+    hint_weight: float = Field(default=1.0, ge=0, description="of the teacher's inner activations as a target")
+    hint_steps: int = Field(default=5_000, ge=0, description="steps for which they are one")
+
+    adversarial_steps: int = Field(default=10_000, ge=0)
+    adversarial_learning_rate: float = Field(default=6e-4, gt=0)
+    adversarial_batch: int = Field(default=4, ge=1, description="segments of a batch that the discriminators hear")
+    adversarial_frames: int = Field(default=32, ge=5, description="frames of each that they hear")
+    adversarial_weight: float = Field(
+        default=1.0, ge=0, description="size of the adversarial gradient against the spectral one"
+    )
+    feature_weight: float = Field(default=1.0, ge=0, description="the same of feature matching")
+    discriminator_channels: int = Field(default=16, ge=1)
+
+    validation_utterances: int = Field(default=20, ge=1)
+    validate_every: int = Field(default=500, ge=1)
+    save_every: int = Field(default=250, ge=1)
+    patience: int = Field(
+        default=20, ge=1, description="adversarial validations without improvement before training stops"
+    )
+
+    @property
+    def steps(self) -> int:
+        return self.regression_steps + self.adversarial_steps
+
+    def in_steps(self, steps: int) -> DistillConfig:
+        """The same schedule in fewer steps, where there is time for no more.
+
+        Half of them at most are regression: a student that is far from its teacher gains more from spectra.
+        """
+        steps = max(steps, 2)
+        if steps >= self.steps:
+            return self
+        part = steps / self.steps
+        regression = min(self.regression_steps, steps // 2)
+        return self.model_copy(
+            update={
+                "regression_steps": regression,
+                "adversarial_steps": steps - regression,
+                "hint_steps": max(regression, round(self.hint_steps * part)),
+                "decay_steps": round(self.decay_steps * part),
+                "warmup_steps": min(self.warmup_steps, max(1, steps // 10)),
+                "validate_every": min(self.validate_every, max(1, steps // 4)),
+            }
+        )
+
+    @model_validator(mode="after")
+    def _segments_hold_what_is_heard(self) -> DistillConfig:
+        inner = self.segment_frames - 2 * self.margin_frames
+        if inner < self.adversarial_frames:
+            raise ValueError(
+                f"segment_frames {self.segment_frames} less two margins of {self.margin_frames} leaves {inner} frames, "
+                f"adversarial_frames asks for {self.adversarial_frames}"
+            )
+        return self

@@ -1,0 +1,54 @@
+"""What a student decoder is told about its waveform: spectral regression that hears phase.
+
+The teacher's waveform is a deterministic function of the latents, so the student is asked for the same
+complex spectrum, not just for the same magnitudes. Three distances at each resolution: the log magnitude
+(every band counts alike, however quiet), spectral convergence (the linear magnitudes: loud harmonics) and the
+complex difference of square-root compressed spectra (phase). The last weighs less: where the phase cannot be
+foreseen yet, its optimum is silence.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+RESOLUTIONS = (2048, 1024, 512, 256, 128)
+POWER_FLOOR = 1e-9  # (3e-5)^2: one step of a 16-bit sample, and what keeps every root and logarithm differentiable
+
+
+def unit_gain_stft(samples: Tensor, n_fft: int, hop: int) -> Tensor:
+    """[B, N] -> complex [B, bins, frames]; white noise of standard deviation s has bins of about s at every n_fft."""
+    window = torch.hann_window(n_fft, device=samples.device, dtype=samples.dtype)
+    window = window / window.square().sum().sqrt()
+    return torch.stft(samples, n_fft, hop, window=window, center=False, return_complex=True)
+
+
+def spectral_loss(student: Tensor, teacher: Tensor, shift: float = 0.0) -> dict[str, Tensor]:
+    """Distances between two waveforms [B, N], each the mean over the resolutions.
+
+    Windows overlap by half; `shift` in [0, 1) moves their grid by that part of a hop, so that over many steps
+    every sample is in the middle of some window.
+    """
+    log_magnitude, convergence, compressed = [], [], []
+    for n_fft in RESOLUTIONS:
+        hop = n_fft // 2
+        start = int(shift * hop)
+        s = unit_gain_stft(student[:, start:], n_fft, hop)
+        with torch.no_grad():
+            t = unit_gain_stft(teacher[:, start:], n_fft, hop)
+            t_power = t.real.square() + t.imag.square() + POWER_FLOOR
+            t_root = t_power.pow(-0.25)
+            t_compressed = torch.view_as_real(t) * t_root.unsqueeze(-1)
+            t_log = t_power.log()
+        s_power = s.real.square() + s.imag.square() + POWER_FLOOR
+        s_compressed = torch.view_as_real(s) * s_power.pow(-0.25).unsqueeze(-1)
+        log_magnitude.append(0.5 * (s_power.log() - t_log).abs().mean())
+        difference = (s_power.sqrt() - t_power.sqrt()).square().sum()
+        convergence.append((difference / t_power.sum() + 1e-8).sqrt())
+        compressed.append((s_compressed - t_compressed).abs().sum() / t_compressed.abs().sum().clamp_min(1e-6))
+    count = len(RESOLUTIONS)
+    return {
+        "log_magnitude": torch.stack(log_magnitude).sum() / count,
+        "convergence": torch.stack(convergence).sum() / count,
+        "complex": torch.stack(compressed).sum() / count,
+    }

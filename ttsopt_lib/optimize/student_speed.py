@@ -1,0 +1,81 @@
+"""How much faster a student decoder is than its teacher: one thread of ONNX Runtime, the same latents,
+visited in turn.
+
+For the training record and the model card. The report's own figures are of whole voices, by
+`ttsopt_lib.measure`.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+FRAMES = 300  # about three and a half seconds of speech at 22 050 Hz
+ROUNDS = 15
+
+
+def decoder_speed(teacher: nn.Module, student: nn.Module, channels: int) -> dict[str, float | int | str]:
+    """Median milliseconds on `FRAMES` frames of `channels` latents; the speed-up is a median over the rounds."""
+    z = np.random.default_rng(0).standard_normal((1, channels, FRAMES)).astype(np.float32)
+    sessions = [onnx_session(network, channels) for network in (teacher, student)]
+    times: list[list[float]] = [[], []]
+    for _ in range(ROUNDS):
+        for session, taken in zip(sessions, times, strict=True):
+            start = time.perf_counter()
+            session.run(None, {"z": z})
+            taken.append(1e3 * (time.perf_counter() - start))
+    # The first rounds warm caches and allocators up.
+    warm = [taken[3:] for taken in times]
+    return {
+        "runtime": f"ONNX Runtime {onnxruntime.__version__}, one thread",
+        "frames": FRAMES,
+        "teacher_ms": round(statistics.median(warm[0]), 2),
+        "student_ms": round(statistics.median(warm[1]), 2),
+        "speedup": round(statistics.median(t / s for t, s in zip(*warm, strict=True)), 2),
+    }
+
+
+def macs_per_frame(teacher: nn.Module, channels: int) -> int:
+    """Multiply-accumulates that a convolutional decoder needs for one latent frame, counted while it runs."""
+    counted = 0
+
+    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal counted
+        if isinstance(layer, nn.ConvTranspose1d):
+            counted += inputs[0].numel() * layer.out_channels // layer.groups * layer.kernel_size[0]
+        elif isinstance(layer, nn.Conv1d):
+            counted += output.numel() * layer.in_channels // layer.groups * layer.kernel_size[0]
+
+    hooks = [layer.register_forward_hook(count) for layer in teacher.modules()]
+    with torch.no_grad():
+        teacher(torch.zeros(1, channels, FRAMES))
+    for hook in hooks:
+        hook.remove()
+    return counted // FRAMES
+
+
+def onnx_session(network: nn.Module, channels: int) -> onnxruntime.InferenceSession:
+    """A decoder as an ONNX Runtime session with input `z` [1, channels, T] of any length T, on one thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(export_decoder(network, channels), options, providers=["CPUExecutionProvider"])
+
+
+def export_decoder(network: nn.Module, channels: int) -> bytes:
+    """A decoder alone as serialized ONNX: `z` [1, channels, T] to `waveform` [1, 1, T * hop]."""
+    buffer: Any = io.BytesIO()  # the exporter writes to files too, but is typed for paths alone
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network.eval(), (torch.zeros(1, channels, 50),), buffer, opset_version=15, input_names=["z"],
+            output_names=["waveform"], dynamic_axes={"z": {2: "frames"}, "waveform": {2: "samples"}}, dynamo=False,
+        )  # fmt: skip
+    return buffer.getvalue()

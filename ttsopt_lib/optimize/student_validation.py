@@ -1,0 +1,91 @@
+"""How near a student decoder is to its teacher on utterances it never trained on.
+
+Both decode the same latents, so every figure is paired: the change of predicted MOS (DistillMOS, which hears
+nothing above 8 kHz), and, for what it cannot hear, the log-spectral distance in the full band and above 8 kHz
+and the level above 8 kHz.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import nn
+
+from ttsopt_lib.evaluate.mos import load_predictor
+from ttsopt_lib.evaluate.spectrum import has_band_above_8khz, level_above_8khz_db
+from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
+from ttsopt_lib.networks.vits import StagedVits
+from ttsopt_lib.optimize.utterances import Utterances
+from ttsopt_lib.study import TtsoptError
+
+SHORTEST, LONGEST = 1.5, 9.0  # seconds: a predictor needs something to hear, and its time grows with the length
+POWER_FLOOR_DB = -120.0
+
+
+class ValidationError(TtsoptError, ValueError):
+    """Teacher data that a student cannot be validated on. The message says what would help."""
+
+
+class Validation:
+    """Held-out utterances and, once computed, the teacher's scores on them."""
+
+    def __init__(self, held_out: Utterances, sample_rate: int, count: int):
+        self.sample_rate = sample_rate
+        seconds = held_out.frames * held_out.hop / sample_rate
+        chosen = np.flatnonzero((seconds >= SHORTEST) & (seconds <= LONGEST))[:count]
+        if not len(chosen):
+            raise ValidationError(
+                f"no held-out utterance lasts {SHORTEST} to {LONGEST} s: give a corpus of ordinary sentences"
+            )
+        self.pairs = [held_out.utterance(int(index)) for index in chosen]
+        self.teacher_mos: list[float] = []
+
+    def score(self, decoder: nn.Module, teacher: StagedVits) -> dict[str, float]:
+        """Mean figures over the utterances. A decoder that makes non-finite samples scores NaN everywhere."""
+        made = []
+        with torch.inference_mode():
+            for z, _, speaker in self.pairs:
+                made.append(decoder(z, teacher.speaker(speaker))[0, 0].float().cpu().numpy())
+        if not all(np.isfinite(m).all() for m in made):
+            return {"predicted_mos_change": math.nan, "log_spectral_distance_db": math.nan}
+        predict = load_predictor("distillmos").score
+        if not self.teacher_mos:
+            self.teacher_mos = [predict(self.heard(target.numpy())) for _, target, _ in self.pairs]
+        change = np.array([predict(self.heard(m)) for m in made]) - np.array(self.teacher_mos)
+        figures = {
+            "predicted_mos_change": float(change.mean()),
+            "predicted_mos_change_standard_error": float(change.std(ddof=1) / math.sqrt(len(change)))
+            if len(change) > 1
+            else 0.0,
+            "teacher_predicted_mos": float(np.mean(self.teacher_mos)),
+            "log_spectral_distance_db": self.distance(made, 0.0),
+        }
+        if has_band_above_8khz(self.sample_rate):
+            figures["log_spectral_distance_above_8khz_db"] = self.distance(made, 8000.0)
+            levels = [
+                level_above_8khz_db(m, self.sample_rate) - level_above_8khz_db(target.numpy(), self.sample_rate)
+                for m, (_, target, _) in zip(made, self.pairs, strict=True)
+            ]
+            figures["level_above_8khz_change_db"] = float(np.mean(levels))
+        return figures
+
+    def heard(self, samples: np.ndarray) -> np.ndarray:
+        return to_16khz(as_float(as_written(samples)), self.sample_rate)
+
+    def distance(self, made: list[np.ndarray], above_hz: float) -> float:
+        """Root mean square over bins of the difference in dB, frame by frame, then the mean over all frames."""
+        frames = []
+        for student, (_, target, _) in zip(made, self.pairs, strict=True):
+            difference = self.log_spectrum(student, above_hz) - self.log_spectrum(target.numpy(), above_hz)
+            frames.append(np.sqrt(np.mean(difference**2, axis=0)))
+        return float(np.concatenate(frames).mean())
+
+    def log_spectrum(self, samples: np.ndarray, above_hz: float, n_fft: int = 1024) -> np.ndarray:
+        window = torch.hann_window(n_fft)
+        spectrum = torch.stft(
+            torch.from_numpy(samples), n_fft, n_fft // 4, window=window / window.sum(), return_complex=True
+        )
+        first = math.ceil(above_hz * n_fft / self.sample_rate)
+        return 10 * np.log10(spectrum[first:].abs().numpy() ** 2 + 10 ** (POWER_FLOOR_DB / 10))

@@ -1,0 +1,177 @@
+"""Teacher data: what every stage of a voice saw and made while it spoke a text corpus.
+
+Kept for each utterance: phoneme ids and durations, the prior's statistics at phoneme rate, the latent frames
+before (`z_p`) and after the flow (`z`, the decoder's input), the waveform and the speaker. Utterances are
+written in shards that appear whole or not at all, so an interrupted run goes on with the first missing shard.
+
+The noise is drawn from (seed, line, sentence), so the same corpus, voice and seed give the same data whatever
+the number of workers or interruptions. What is not done: no recording is needed or used, and no text is
+normalised beyond what the voice's phonemizer does.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed
+from safetensors import safe_open
+from safetensors.numpy import save_file
+from tqdm.auto import tqdm
+
+from ttsopt_lib.networks.vits import StagedVits
+from ttsopt_lib.records import atomic_path, file_sha256
+from ttsopt_lib.study import TtsoptError
+from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
+from ttsopt_lib.voices.text import TextError, phoneme_ids, read_sentences
+
+SHARD_LINES = 24  # about two minutes of speech: little is lost when a run is interrupted
+
+
+class TeacherDataError(TtsoptError, ValueError):
+    """Teacher data that is not what was asked for. The message is one line: which folder, what would be right."""
+
+
+def speak_corpus(
+    voice_onnx: Path,
+    corpus: Path,
+    out: Path,
+    hours: float,
+    seed: int = 0,
+    workers: int = 2,
+    minutes: float | None = None,
+) -> list[Path]:
+    """Speak lines of a corpus, in an order shuffled by the seed, until there are `hours` of speech or no more lines.
+
+    Returns the shards in order. Shards that exist are kept. With `minutes`, it stops after so long (two shards at
+    least).
+
+    Raises:
+        TeacherDataError: if the folder was made with another voice, corpus or seed.
+    """
+    voice = open_piper(voice_onnx)
+    lines = read_sentences(corpus)
+    order = np.random.default_rng(seed).permutation(len(lines))
+    batches = [order[first : first + SHARD_LINES] for first in range(0, len(order), SHARD_LINES)]
+    claim_folder(out, voice, corpus, seed)
+
+    began = time.monotonic()
+    shards: list[Path] = []
+    wanted, spoken = hours * 3600, 0.0
+    with (
+        tqdm(total=round(wanted), unit="s", desc=f"{voice.name} speaks") as bar,
+        Parallel(n_jobs=workers) as parallel,
+    ):
+        for first in range(0, len(batches), workers):
+            group = [(out / shard_name(n), batches[n]) for n in range(first, min(first + workers, len(batches)))]
+            parallel(
+                delayed(write_shard)(voice_onnx, {int(number): lines[number] for number in batch}, seed, path)
+                for path, batch in group
+                if not path.exists()
+            )
+            for path, _ in group:
+                shards.append(path)
+                seconds = samples_in(path) / voice.config.sample_rate
+                spoken += seconds
+                bar.update(round(seconds))
+                if spoken >= wanted:
+                    return shards
+            if minutes is not None and time.monotonic() - began > 60 * minutes and len(shards) >= 2:
+                return shards
+    return shards
+
+
+def shard_name(number: int) -> str:
+    """File name of a shard."""
+    return f"shard-{number:05d}.safetensors"
+
+
+def claim_folder(out: Path, voice: PiperVoice, corpus: Path, seed: int) -> None:
+    """Note in the folder what its data is made from. Raises :class:`TeacherDataError` where it is something else."""
+    origin = {
+        "voice": voice.onnx_sha256,
+        "corpus": file_sha256(corpus),
+        "seed": seed,
+        "shard_utterances": SHARD_LINES,
+    }
+    note = out / "origin.json"
+    if note.exists():
+        there = json.loads(note.read_text(encoding="utf-8"))
+        other = [key for key in origin if there.get(key) != origin[key]]
+        if other:
+            raise TeacherDataError(
+                f"{out}: holds teacher data of another {' and '.join(other)}; name another folder, or delete this one"
+            )
+        return
+    with atomic_path(note) as partial:
+        partial.write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+
+
+# Once per worker process: loading a voice costs as much as a sentence.
+_loaded: dict[Path, tuple[PiperVoice, StagedVits]] = {}
+
+
+def write_shard(voice_onnx: Path, lines: dict[int, str], seed: int, path: Path) -> None:
+    """Speak numbered lines and write them as one shard: arrays of all utterances end to end, with their lengths."""
+    if voice_onnx not in _loaded:
+        voice = open_piper(voice_onnx)
+        _loaded[voice_onnx] = (voice, load_piper(voice))
+    voice, network = _loaded[voice_onnx]
+    utterances = []
+    for number, line in lines.items():
+        try:
+            sentences = phoneme_ids(voice.config, line)
+        except TextError:  # a line of dots or digits in another script says nothing
+            continue
+        for part, ids in enumerate(sentences):
+            utterance = speak(voice, network, ids, np.random.default_rng([seed, number, part]))
+            utterances.append(utterance | {"line": np.asarray([number], np.int32)})
+    if not utterances:
+        raise TeacherDataError(
+            f"{voice.name}: {len(lines)} lines of the corpus give no phonemes at all; is it in the voice's language?"
+        )
+    # safetensors writes memory as it lies, and a transposed array does not lie as its shape says.
+    joined = {key: np.ascontiguousarray(np.concatenate([u[key] for u in utterances])) for key in utterances[0]}
+    with atomic_path(path) as partial:
+        save_file(joined, partial)
+
+
+@torch.inference_mode()
+def speak(voice: PiperVoice, network: StagedVits, ids: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """One utterance at the voice's own noise scales: what each stage made, one row per phoneme, frame or sample."""
+    config = voice.config
+    speaker = int(rng.integers(config.num_speakers)) if network.speaker_embedding is not None else 0
+    g = network.speaker(torch.tensor([speaker]))
+    hidden, mean, log_std, mask = network.encode(torch.tensor([ids]), torch.tensor([len(ids)]), g)
+    noise = torch.from_numpy(rng.standard_normal((1, 2, len(ids)), dtype=np.float32))
+    durations = network.durations(hidden, mask, noise, config.length_scale, config.noise_w, g)
+    frame_mean, frame_log_std, frame_mask = network.expand(mean, log_std, durations)
+    noise = torch.from_numpy(rng.standard_normal(tuple(frame_mean.shape), dtype=np.float32))
+    z_p = frame_mean + noise * frame_log_std.exp() * config.noise_scale
+    z = network.flow_inverse(z_p, frame_mask, g)
+    samples = network.decode(z, g)[0, 0].numpy()
+
+    def rows(tensor: torch.Tensor) -> np.ndarray:
+        return tensor[0].T.numpy().astype(np.float16)
+
+    return {
+        "ids": np.asarray(ids, np.int16),
+        "durations": durations.reshape(-1).numpy().astype(np.int16),
+        "prior_mean": rows(mean),
+        "prior_logs": rows(log_std),
+        "z_p": rows(z_p),
+        "z": rows(z),
+        "audio": np.clip(np.round(samples * 32767), -32767, 32767).astype(np.int16),
+        "phonemes": np.asarray([len(ids)], np.int32),
+        "frames": np.asarray([z.shape[-1]], np.int32),
+        "speaker": np.asarray([speaker], np.int32),
+    }
+
+
+def samples_in(path: Path) -> int:
+    """Samples of speech in a shard, without reading them."""
+    with safe_open(path, framework="numpy") as shard:
+        return shard.get_slice("audio").get_shape()[0]

@@ -1,0 +1,105 @@
+"""Teacher data in memory, and the random segments of it that a student decoder trains on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from ttsopt_lib.study import TtsoptError
+
+
+class SegmentError(TtsoptError, ValueError):
+    """Teacher data that has no segment of the length asked for. The message says what would help."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """A batch: latents [B, C, T], samples and how far each can be trusted [B, T * hop], speakers [B]."""
+
+    z: Tensor
+    samples: Tensor
+    trust: Tensor
+    speakers: Tensor
+
+    def share(self, rank: int, processes: int) -> Segments:
+        """Every `processes`-th segment, from number `rank` on."""
+        return Segments(*(part[rank::processes] for part in (self.z, self.samples, self.trust, self.speakers)))
+
+    def to(self, device: torch.device) -> Segments:
+        return Segments(*(part.to(device) for part in (self.z, self.samples, self.trust, self.speakers)))
+
+
+class Utterances:
+    """Many utterances end to end: latents `z` [frames, C] float16 and `audio` [frames * hop] int16."""
+
+    def __init__(self, shards: list[Path]):
+        columns: dict[str, list[np.ndarray]] = {"z": [], "audio": [], "frames": [], "speaker": []}
+        for path in shards:
+            with safe_open(path, framework="numpy") as shard:
+                for name, parts in columns.items():
+                    parts.append(shard.get_tensor(name))
+        self.z, self.audio, self.frames, self.speaker = (np.concatenate(parts) for parts in columns.values())
+        self.hop = len(self.audio) // len(self.z)
+        self.starts = np.cumsum(self.frames) - self.frames
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def sha256(self) -> str:
+        """Hash of what a student is trained on."""
+        digest = hashlib.sha256()
+        for array in (self.frames, self.z, self.audio):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def utterance(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        """One whole utterance as float32: latents [1, C, T], samples [T * hop], speaker [1]."""
+        start, end = int(self.starts[index]), int(self.starts[index] + self.frames[index])
+        z = torch.from_numpy(self.z[start:end].astype(np.float32)).T.unsqueeze(0).contiguous()
+        samples = torch.from_numpy(self.audio[start * self.hop : end * self.hop].astype(np.float32) / 32767)
+        return z, samples, torch.tensor([int(self.speaker[index])])
+
+    def batch(self, rng: np.random.Generator, size: int, frames: int, margin: int) -> Segments:
+        """Random segments of `frames` frames.
+
+        Trust is 0 within `margin` frames of a cut edge, where the student lacks the context that the teacher
+        had, and rises to 1 over the last of them; at the true start and end of an utterance it is 1, so a
+        student learns how speech begins and ends.
+
+        Raises:
+            SegmentError: if no utterance is that long.
+        """
+        usable = np.flatnonzero(self.frames >= frames)
+        if not len(usable):
+            raise SegmentError(
+                f"no utterance of the teacher data has {frames} frames: speak longer sentences or lower segment_frames"
+            )
+        # A longer utterance holds more segments; the margin on both sides draws ends as often as middles.
+        weight = self.frames[usable] - frames + 2 * margin
+        chosen = rng.choice(usable, size, p=weight / weight.sum())
+        z = np.empty((size, frames, self.z.shape[1]), np.float32)
+        samples = np.empty((size, frames * self.hop), np.float32)
+        trust = np.ones((size, frames * self.hop), np.float32)
+        rise = np.concatenate([np.zeros((margin - 1) * self.hop), np.linspace(0, 1, self.hop)]).astype(np.float32)
+        for row, index in enumerate(chosen):
+            room = int(self.frames[index]) - frames
+            offset = int(np.clip(rng.integers(-margin, room + margin + 1), 0, room))
+            start = int(self.starts[index]) + offset
+            z[row] = self.z[start : start + frames]
+            samples[row] = self.audio[start * self.hop : (start + frames) * self.hop]
+            if offset > 0:
+                trust[row, : len(rise)] = rise
+            if offset < room:
+                trust[row, -len(rise) :] = rise[::-1]
+        return Segments(
+            torch.from_numpy(z).transpose(1, 2),
+            torch.from_numpy(samples / 32767),
+            torch.from_numpy(trust),
+            torch.from_numpy(self.speaker[chosen].astype(np.int64)),
+        )
