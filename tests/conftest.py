@@ -1,6 +1,7 @@
 """Voices for the tests: the real one that a package ships, and small random ones made the way Piper makes its own."""
 
 import json
+import signal
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from ttsopt_lib.voices.piper import packaged_voice
+
+# A shell that starts tests in the background makes them ignore interrupts, and so all processes that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 PHONEMES = "_^$ abcdefhijklmnopqrstuvwxyz.,!?ˈˌːæðŋɐɑɔəɚɛɡɪɹʃʊʌʒθ"
 

@@ -160,6 +160,17 @@ def test_interrupted_training_goes_on_bit_for_bit(
     assert straight.curve[-1]["predicted_mos_change"] == second.curve[-1]["predicted_mos_change"]
 
 
+def test_settings_that_a_run_went_on_with_are_in_its_record(
+    medium_voice: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    first = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config())
+    first.train_step()
+    first.save()
+    second = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config(adversarial_weight=2.0))
+    second.load()
+    assert second.record()["changed_settings"] == [{"from_step": 1, "settings": {"adversarial_weight": [1.0, 2.0]}}]
+
+
 def test_training_comes_nearer_to_the_teacher(medium_voice: Path, shards: list[Path], tmp_path: Path) -> None:
     config = tiny_config(regression_steps=40, hint_steps=40, adversarial_steps=0, warmup_steps=5, learning_rate=3e-3)
     trainer = trainer_in(tmp_path / "run", medium_voice, shards, config)

@@ -84,6 +84,7 @@ class Trainer:
         )
         self.step, self.skipped, self.seconds = 0, 0, 0.0
         self.steps_left: float = config.steps
+        self.changes: list[dict[str, Any]] = []  # of settings, where a run went on with others
         self.curve: list[dict[str, float]] = []
 
     def plain_decoder(self) -> IstftDecoder:
@@ -284,7 +285,8 @@ class Trainer:
             "schema": 1,
             "created": now(),
             **self.origin,
-            "config": json.loads(self.config.model_dump_json()),
+            "config": self.settings(),
+            "changed_settings": self.changes,
             "parameters": sum(parameter.numel() for parameter in self.average.parameters()),
             "steps": self.step,
             "skipped_steps": self.skipped,
@@ -292,6 +294,9 @@ class Trainer:
             "curve": self.curve,
             "best": self.best(),
         }
+
+    def settings(self) -> dict[str, Any]:
+        return self.config.model_dump(mode="json")
 
     def best(self) -> dict[str, float] | None:
         path = self.out / "best.json"
@@ -307,6 +312,8 @@ class Trainer:
             "skipped": self.skipped,
             "seconds": self.seconds,
             "curve": self.curve,
+            "changes": self.changes,
+            "settings": self.settings(),
             "student": self.student.state_dict(),
             "average": self.average.state_dict(),
             "discriminators": self.accelerator.unwrap_model(self.discriminators).state_dict(),
@@ -320,7 +327,12 @@ class Trainer:
     def load(self) -> None:
         """Go on from `state.pt`, bit for bit."""
         state = torch.load(self.out / "state.pt", map_location="cpu", weights_only=True)
-        self.step, self.skipped, self.seconds, self.curve = (state[k] for k in ("step", "skipped", "seconds", "curve"))
+        self.step, self.skipped, self.seconds = state["step"], state["skipped"], state["seconds"]
+        self.curve, self.changes = state["curve"], state["changes"]
+        before, now_set = state["settings"], self.settings()
+        changed = {name: [before[name], value] for name, value in now_set.items() if before[name] != value}
+        if changed:
+            self.changes = [*self.changes, {"from_step": self.step, "settings": changed}]
         self.steps_left = self.config.steps - self.step
         self.student.load_state_dict(state["student"])
         self.average.load_state_dict(state["average"])
