@@ -128,6 +128,22 @@ def report(study: StudyArgument = DEFAULT_STUDY, device: DeviceOption = None) ->
         _report(asked, _devices(device), folder)
 
 
+@app.command()
+def listen(study: StudyArgument = DEFAULT_STUDY) -> None:
+    """Make a listening test under reports/<study>/listening/: one page that any web server or file:// serves."""
+    from ttsopt_lib.listening.site import make_listening_test
+
+    asked = read_study(study)
+    folder = StudyFolder(asked)
+    with _locked(folder):
+        made = make_listening_test(asked, folder)
+        trials = ", ".join(f"{count} {test.upper()}" for test, count in made.trials.items())
+        _say("listen", f"trials for each listener: {trials}; listener numbers 1 to {asked.listening_test.raters}")
+        _say("listen", "made" if made.fresh else "there already, and nothing has changed since")
+        out.print(f"  {_relative(made.folder / 'index.html')}")
+        out.print(f"  {_relative(folder.listening_key)} (which voice is which: keep it, do not serve it)")
+
+
 def _optimize(study: Study, folder: StudyFolder, only: Sequence[str] | None = None, again: bool = False) -> None:
     from ttsopt_lib.optimize.recipe import build_study, stale_variants
 

@@ -61,6 +61,21 @@ class StudyFolder:
     def quality_record(self) -> Path:
         return self.path / "records" / "quality.json"
 
+    @property
+    def ratings(self) -> Path:
+        """Listeners' ratings that ``ttsopt ratings`` collected, with the variants' names in them."""
+        return self.path / "records" / "ratings.csv"
+
+    @property
+    def listening(self) -> Path:
+        """The listening test's page and audio: what is served, and nothing that tells variants apart."""
+        return self.path / "listening"
+
+    @property
+    def listening_key(self) -> Path:
+        """Which variant each of the listening test's clips is. Never in the folder that is served."""
+        return self.path / "records" / "listening_key.json"
+
     def audio(self, name: str) -> Path:
         """Folder of the report's listening examples of a variant: 0.wav, 1.wav ... as ``sentences.listening``."""
         return self.variant(name) / "audio"
