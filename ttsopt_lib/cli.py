@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from filelock import FileLock, Timeout
@@ -37,6 +37,9 @@ from ttsopt_lib.study import (
     read_study,
     resolve,
 )
+
+if TYPE_CHECKING:
+    from ttsopt_lib.evaluate.ratings import Rated
 
 app = typer.Typer(
     help="Make text-to-speech voices small and fast, and render the report that proves it.",
@@ -142,6 +145,53 @@ def listen(study: StudyArgument = DEFAULT_STUDY) -> None:
         _say("listen", "made" if made.fresh else "there already, and nothing has changed since")
         out.print(f"  {_relative(made.folder / 'index.html')}")
         out.print(f"  {_relative(folder.listening_key)} (which voice is which: keep it, do not serve it)")
+
+
+@app.command()
+def ratings(
+    files: Annotated[list[Path], typer.Argument(help="the CSV files that listeners sent back: all of them")],
+    study: Annotated[Path, typer.Option(help="the study's YAML file")] = DEFAULT_STUDY,
+    key: Annotated[Path | None, typer.Option(help="key of an earlier listening test")] = None,
+) -> None:
+    """Read listeners' ratings: check, screen, means with intervals; the report is filled with them."""
+    from ttsopt_lib.evaluate.quality import current_evaluation
+    from ttsopt_lib.listening.collect import collect_ratings
+
+    asked = read_study(study)
+    folder = StudyFolder(asked)
+    with _locked(folder):
+        evaluated = _is_evaluated(asked, folder) and current_evaluation(asked, folder) is not None
+        collected = collect_ratings(files, asked, folder, key)
+        _say("ratings", f"{len(collected.ratings)} ratings of {len(files)} files in {_relative(collected.path)}")
+        for one in collected.rated.screened:
+            _say("ratings", f"screened out: {one.rater} ({one.ratings} ratings): {one.reason}")
+        out.print(_ratings_table(collected.rated))
+        if collected.rated.rows is None and collected.rated.reason:
+            _say("ratings", f"no mean opinion score: {collected.rated.reason}")
+        if evaluated:
+            _evaluate(asked, folder)
+            _say("ratings", f"'ttsopt report {study}' shows them")
+        else:
+            _say("ratings", f"'ttsopt evaluate {study}' and 'ttsopt report {study}' show them")
+
+
+def _is_evaluated(study: Study, folder: StudyFolder) -> bool:
+    return all(folder.model(name).is_file() for name in study.variant_names) and folder.quality_record.is_file()
+
+
+def _ratings_table(rated: Rated) -> Table:
+    def interval(ci: tuple[float, float] | None) -> str:
+        return "-" if ci is None else f"{ci[0]:.2f} to {ci[1]:.2f}"
+
+    table = Table("test", "variant", "mean", "95 %", "change", "95 %", "raters", "ratings")
+    for row in rated.rows or ():
+        change = "-" if row.change is None else f"{row.change:+.2f}"
+        counts = (str(row.raters), str(row.ratings))
+        table.add_row("ACR", row.variant, f"{row.mean:.2f}", interval(row.ci), change, interval(row.change_ci), *counts)
+    for row in rated.comparisons:
+        counts = (str(row.raters), str(row.ratings))
+        table.add_row(row.test.upper(), row.variant, f"{row.mean:.2f}", interval(row.ci), "-", "-", *counts)
+    return table
 
 
 def _optimize(study: Study, folder: StudyFolder, only: Sequence[str] | None = None, again: bool = False) -> None:

@@ -1,8 +1,8 @@
 from collections import Counter
 
 import pytest
+from tone_test import ASKED, make
 
-from tests.listening.conftest import ASKED, make
 from ttsopt_lib.listening.orders import rating_order, swapped, williams, with_traps
 
 

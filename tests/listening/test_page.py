@@ -10,8 +10,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from tone_test import ASKED, VARIANTS, Made, make
 
-from tests.listening.conftest import ASKED, VARIANTS, Made, make
 from ttsopt_lib.evaluate.ratings_file import COLUMNS
 
 pytest.importorskip("selenium")
