@@ -39,6 +39,7 @@ from ttsopt_lib.study import (
 )
 
 if TYPE_CHECKING:
+    from ttsopt_lib.evaluate.monitor import Standing
     from ttsopt_lib.evaluate.ratings import Rated
 
 app = typer.Typer(
@@ -154,7 +155,9 @@ def ratings(
     key: Annotated[Path | None, typer.Option(help="key of an earlier listening test")] = None,
 ) -> None:
     """Read listeners' ratings: check, screen, means with intervals; the report is filled with them."""
+    from ttsopt_lib.evaluate.monitor import standings
     from ttsopt_lib.evaluate.quality import current_evaluation
+    from ttsopt_lib.evaluate.screening import screen
     from ttsopt_lib.listening.collect import collect_ratings
 
     asked = read_study(study)
@@ -168,11 +171,52 @@ def ratings(
         out.print(_ratings_table(collected.rated))
         if collected.rated.rows is None and collected.rated.reason:
             _say("ratings", f"no mean opinion score: {collected.rated.reason}")
+        margin = abs(asked.targets.mos_change)
+        so_far = standings(screen(collected.ratings)[0], asked.variant_names, margin)
+        if so_far:
+            _say("ratings", f"against the original, margin {margin:g} points; holds however often you look:")
+            out.print(_standings_table(so_far))
         if evaluated:
             _evaluate(asked, folder)
             _say("ratings", f"'ttsopt report {study}' shows them")
         else:
             _say("ratings", f"'ttsopt evaluate {study}' and 'ttsopt report {study}' show them")
+
+
+@app.command()
+def power(
+    study: StudyArgument = DEFAULT_STUDY,
+    effect: Annotated[float, typer.Option(help="change of MOS to find, in points", min=0.01, max=4.0)] = 0.1,
+) -> None:
+    """How many raters and sentences a listening test needs, from the ratings that are there, else from assumptions."""
+    from ttsopt_lib.evaluate.keys import ratings_path
+    from ttsopt_lib.evaluate.power import ASSUMED, MOST_RATERS, raters_needed
+    from ttsopt_lib.evaluate.ratings import change_components
+    from ttsopt_lib.evaluate.ratings_file import read_ratings
+
+    asked = read_study(study)
+    path = ratings_path(asked, StudyFolder(asked))
+    found = change_components(read_ratings(path, asked.variant_names), asked.variant_names) if path else None
+    spread = found or ASSUMED
+    source = f"found in {_relative(path)}" if found and path else "assumed: no ratings are there yet"
+    _say("power", f"to find a change of {effect:g} points in 8 of 10 tests (two-sided, 5 %), every rater hearing all")
+    _say("power", f"spread of changes ({source}):")
+    _say("power", f"raters {spread.rater:.2f}, sentences {spread.sentence:.2f}, rest {spread.rest:.2f}")
+    table = Table("sentences", "raters needed", "ratings of each variant")
+    for sentences in (6, 12, 24, 48, 96):
+        raters = raters_needed(effect, sentences, spread)
+        few = (f"more than {MOST_RATERS}: take more sentences", "-")
+        table.add_row(str(sentences), *(few if raters is None else (str(raters), str(raters * sentences))))
+    out.print(table)
+
+
+def _standings_table(standings: Sequence[Standing]) -> Table:
+    table = Table("variant", "so far", "change", "anytime-valid 95 %")
+    for one in standings:
+        verdict = one.verdict if one.more is None else f"{one.verdict}: about {one.more}"
+        change = "-" if one.change is None else f"{one.change:+.2f}"
+        table.add_row(one.variant, verdict, change, f"{one.ci[0]:+.2f} to {one.ci[1]:+.2f}" if one.ci else "-")
+    return table
 
 
 def _is_evaluated(study: Study, folder: StudyFolder) -> bool:

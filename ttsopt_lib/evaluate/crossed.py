@@ -54,6 +54,16 @@ class CrossedMean:
         return float(stats.t.sf((margin - abs(self.value)) / self.error, self.dof))
 
 
+def holm(p_values: list[float]) -> list[float]:
+    """p-values corrected for there being several (Holm, 1979), in the same order."""
+    order = sorted(range(len(p_values)), key=lambda number: p_values[number])
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, number in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[number]))
+        corrected[number] = highest
+    return corrected
+
+
 @dataclass(frozen=True)
 class Components:
     """Standard deviations of what raters, sentences and the rest add to a rating (or to a difference of two)."""

@@ -20,7 +20,7 @@ from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import PiperVoice
 from ttsopt_lib.voices.text import TextError, read_sentences, utterance_ids
 
-EVALUATION, LISTENING, LISTENING_TEST = 0, 1, 2  # streams of noise
+EVALUATION, LISTENING = 0, 1  # streams of noise
 
 
 class SpeechError(TtsoptError, RuntimeError):
@@ -51,7 +51,7 @@ def utterances(
         texts: the sentences.
         origin: file and key of the texts, for messages.
         seed: of the study.
-        stream: ``EVALUATION``, ``LISTENING`` or ``LISTENING_TEST``.
+        stream: ``EVALUATION`` or ``LISTENING``.
 
     Raises:
         StudyError: a sentence gives no phonemes, named by ``origin`` and its number.

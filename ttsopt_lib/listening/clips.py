@@ -13,7 +13,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from ttsopt_lib.evaluate.anchors import LOWPASS, NOISE, degrade
-from ttsopt_lib.evaluate.speak import LISTENING_TEST, evaluation_origin, evaluation_texts, speak, utterances
+from ttsopt_lib.evaluate.speak import evaluation_origin, evaluation_texts, speak, utterances
 from ttsopt_lib.evaluate.waveform import as_float
 from ttsopt_lib.listening.key import Clip
 from ttsopt_lib.listening.loudness import loudness
@@ -21,6 +21,7 @@ from ttsopt_lib.records import StudyFolder, file_sha256
 from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.piper import open_piper
 
+LISTENING_TEST = 2  # stream of noise; evaluate.speak has 0 and 1
 TARGET_LUFS = -23.0  # EBU R 128's level; lowered for all clips together where one would clip
 HIGHEST_PEAK = 0.98
 
