@@ -198,7 +198,7 @@ def power(
     path = ratings_path(asked, StudyFolder(asked))
     found = change_components(read_ratings(path, asked.variant_names), asked.variant_names) if path else None
     spread = found or ASSUMED
-    source = f"found in {_relative(path)}" if found and path else "assumed: no ratings are there yet"
+    source = f"found in {_relative(path)}" if found and path else "assumed: too few ratings are there yet"
     _say("power", f"to find a change of {effect:g} points in 8 of 10 tests (two-sided, 5 %), every rater hearing all")
     _say("power", f"spread of changes ({source}):")
     _say("power", f"raters {spread.rater:.2f}, sentences {spread.sentence:.2f}, rest {spread.rest:.2f}")
@@ -224,17 +224,18 @@ def _is_evaluated(study: Study, folder: StudyFolder) -> bool:
 
 
 def _ratings_table(rated: Rated) -> Table:
-    def interval(ci: tuple[float, float] | None) -> str:
-        return "-" if ci is None else f"{ci[0]:.2f} to {ci[1]:.2f}"
+    def figure(value: float | None, ci: tuple[float, float] | None, sign: str = "") -> str:
+        if value is None:
+            return "-"
+        return f"{value:{sign}.2f}" + (f" [{ci[0]:{sign}.2f}, {ci[1]:{sign}.2f}]" if ci else "")
 
-    table = Table("test", "variant", "mean", "95 %", "change", "95 %", "raters", "ratings")
+    table = Table("test", "variant", "mean, 95 %", "change, 95 %", "raters", "ratings")
     for row in rated.rows or ():
-        change = "-" if row.change is None else f"{row.change:+.2f}"
-        counts = (str(row.raters), str(row.ratings))
-        table.add_row("ACR", row.variant, f"{row.mean:.2f}", interval(row.ci), change, interval(row.change_ci), *counts)
+        change = figure(row.change, row.change_ci, "+")
+        table.add_row("ACR", row.variant, figure(row.mean, row.ci), change, str(row.raters), str(row.ratings))
     for row in rated.comparisons:
-        counts = (str(row.raters), str(row.ratings))
-        table.add_row(row.test.upper(), row.variant, f"{row.mean:.2f}", interval(row.ci), "-", "-", *counts)
+        mean = figure(row.mean, row.ci, "+" if row.test == "ccr" else "")
+        table.add_row(row.test.upper(), row.variant, mean, "-", str(row.raters), str(row.ratings))
     return table
 
 

@@ -34,6 +34,11 @@ def test_more_raters_help_until_the_sentences_are_the_limit():
     assert power(0.0, 30, 20, ASSUMED) == pytest.approx(0.05)
 
 
+def test_where_only_the_rest_varies_the_number_of_ratings_decides():
+    needed = [raters_needed(0.1, sentences, Components(0, 0, 0.98)) for sentences in (12, 24, 48, 96)]
+    assert all(needed) and needed == sorted(needed, reverse=True)  # type: ignore[type-var]
+
+
 def test_the_spread_is_found_again_in_ratings():
     true = Components(rater=0.3, sentence=0.2, rest=0.9)
     found = [components(differences(seed, 40, 40, 0, true)) for seed in range(20)]

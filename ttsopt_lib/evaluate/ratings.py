@@ -26,6 +26,7 @@ from ttsopt_lib.records import ComparisonRow, RatingsRow, ScreenedRater
 from ttsopt_lib.study import ORIGINAL
 
 LEAST = 2  # raters and sentences without which no interval can be given
+LEAST_TO_PLAN = 8  # raters and sentences without which their spread is hardly known
 
 Array = NDArray[np.float64]
 
@@ -59,12 +60,12 @@ def rate_variants(ratings: Sequence[Rating], variants: Sequence[str]) -> Rated:
 
 
 def change_components(ratings: Sequence[Rating], variants: Sequence[str]) -> Components | None:
-    """Spread of ACR changes over raters and sentences, pooled over the variants; None where none can be paired."""
+    """Spread of ACR changes over raters and sentences, pooled over the variants; None where too few can be paired."""
     tables = rating_tables(screen(ratings)[0], "acr", variants)
     if ORIGINAL not in tables:
         return None
     changes = [table - tables[ORIGINAL] for name, table in tables.items() if name != ORIGINAL]
-    found = [components(change) for change in changes if min(_size(change)) >= LEAST]
+    found = [components(change) for change in changes if min(_size(change)) >= LEAST_TO_PLAN]
     if not found:
         return None
     pooled = [
