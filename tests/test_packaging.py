@@ -63,6 +63,7 @@ LAYERS = [
     {"records"},
     {"voices", "networks"},
     {"measure", "evaluate"},
+    {"listening"},
     {"optimize"},
     {"notebooks"},
     {"report"},

@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from filelock import FileLock, Timeout
@@ -37,6 +37,10 @@ from ttsopt_lib.study import (
     read_study,
     resolve,
 )
+
+if TYPE_CHECKING:
+    from ttsopt_lib.evaluate.monitor import Standing
+    from ttsopt_lib.evaluate.ratings import Rated
 
 app = typer.Typer(
     help="Make text-to-speech voices small and fast, and render the report that proves it.",
@@ -135,6 +139,113 @@ def report(study: StudyArgument = DEFAULT_STUDY, device: DeviceOption = None) ->
     folder = StudyFolder(asked)
     with _locked(folder):
         _report(asked, _devices(device), folder)
+
+
+@app.command()
+def listen(study: StudyArgument = DEFAULT_STUDY) -> None:
+    """Make a listening test under reports/<study>/listening/: one page that any web server or file:// serves."""
+    from ttsopt_lib.listening.site import make_listening_test
+
+    asked = read_study(study)
+    folder = StudyFolder(asked)
+    with _locked(folder):
+        made = make_listening_test(asked, folder)
+        trials = ", ".join(f"{count} {test.upper()}" for test, count in made.trials.items())
+        _say("listen", f"trials for each listener: {trials}; listener numbers 1 to {asked.listening_test.raters}")
+        _say("listen", "made" if made.fresh else "there already, and nothing has changed since")
+        out.print(f"  {_relative(made.folder / 'index.html')}")
+        out.print(f"  {_relative(folder.listening_key)} (which voice is which: keep it, do not serve it)")
+
+
+@app.command()
+def ratings(
+    files: Annotated[list[Path], typer.Argument(help="the CSV files that listeners sent back: all of them")],
+    study: Annotated[Path, typer.Option(help="the study's YAML file")] = DEFAULT_STUDY,
+    key: Annotated[Path | None, typer.Option(help="key of an earlier listening test")] = None,
+) -> None:
+    """Read listeners' ratings: check, screen, means with intervals; the report is filled with them."""
+    from ttsopt_lib.evaluate.monitor import standings
+    from ttsopt_lib.evaluate.quality import current_evaluation
+    from ttsopt_lib.evaluate.screening import screen
+    from ttsopt_lib.listening.collect import collect_ratings
+
+    asked = read_study(study)
+    folder = StudyFolder(asked)
+    with _locked(folder):
+        evaluated = _is_evaluated(asked, folder) and current_evaluation(asked, folder) is not None
+        collected = collect_ratings(files, asked, folder, key)
+        _say("ratings", f"{len(collected.ratings)} ratings of {len(files)} files in {_relative(collected.path)}")
+        for one in collected.rated.screened:
+            _say("ratings", f"screened out: {one.rater} ({one.ratings} ratings): {one.reason}")
+        out.print(_ratings_table(collected.rated))
+        if collected.rated.rows is None and collected.rated.reason:
+            _say("ratings", f"no mean opinion score: {collected.rated.reason}")
+        margin = abs(asked.targets.mos_change)
+        so_far = standings(screen(collected.ratings)[0], asked.variant_names, margin)
+        if so_far:
+            _say("ratings", f"against the original, margin {margin:g} points; holds however often you look:")
+            out.print(_standings_table(so_far))
+        if evaluated:
+            _evaluate(asked, folder)
+            _say("ratings", f"'ttsopt report {study}' shows them")
+        else:
+            _say("ratings", f"'ttsopt evaluate {study}' and 'ttsopt report {study}' show them")
+
+
+@app.command()
+def power(
+    study: StudyArgument = DEFAULT_STUDY,
+    effect: Annotated[float, typer.Option(help="change of MOS to find, in points", min=0.01, max=4.0)] = 0.1,
+) -> None:
+    """How many raters and sentences a listening test needs, from the ratings that are there, else from assumptions."""
+    from ttsopt_lib.evaluate.keys import ratings_path
+    from ttsopt_lib.evaluate.power import ASSUMED, MOST_RATERS, raters_needed
+    from ttsopt_lib.evaluate.ratings import change_components
+    from ttsopt_lib.evaluate.ratings_file import read_ratings
+
+    asked = read_study(study)
+    path = ratings_path(asked, StudyFolder(asked))
+    found = change_components(read_ratings(path, asked.variant_names), asked.variant_names) if path else None
+    spread = found or ASSUMED
+    source = f"found in {_relative(path)}" if found and path else "assumed: too few ratings are there yet"
+    _say("power", f"to find a change of {effect:g} points in 8 of 10 tests (two-sided, 5 %), every rater hearing all")
+    _say("power", f"spread of changes ({source}):")
+    _say("power", f"raters {spread.rater:.2f}, sentences {spread.sentence:.2f}, rest {spread.rest:.2f}")
+    table = Table("sentences", "raters needed", "ratings of each variant")
+    for sentences in (6, 12, 24, 48, 96):
+        raters = raters_needed(effect, sentences, spread)
+        few = (f"more than {MOST_RATERS}: take more sentences", "-")
+        table.add_row(str(sentences), *(few if raters is None else (str(raters), str(raters * sentences))))
+    out.print(table)
+
+
+def _standings_table(standings: Sequence[Standing]) -> Table:
+    table = Table("variant", "so far", "change", "anytime-valid 95 %")
+    for one in standings:
+        verdict = one.verdict if one.more is None else f"{one.verdict}: about {one.more}"
+        change = "-" if one.change is None else f"{one.change:+.2f}"
+        table.add_row(one.variant, verdict, change, f"{one.ci[0]:+.2f} to {one.ci[1]:+.2f}" if one.ci else "-")
+    return table
+
+
+def _is_evaluated(study: Study, folder: StudyFolder) -> bool:
+    return all(folder.model(name).is_file() for name in study.variant_names) and folder.quality_record.is_file()
+
+
+def _ratings_table(rated: Rated) -> Table:
+    def figure(value: float | None, ci: tuple[float, float] | None, sign: str = "") -> str:
+        if value is None:
+            return "-"
+        return f"{value:{sign}.2f}" + (f" [{ci[0]:{sign}.2f}, {ci[1]:{sign}.2f}]" if ci else "")
+
+    table = Table("test", "variant", "mean, 95 %", "change, 95 %", "raters", "ratings")
+    for row in rated.rows or ():
+        change = figure(row.change, row.change_ci, "+")
+        table.add_row("ACR", row.variant, figure(row.mean, row.ci), change, str(row.raters), str(row.ratings))
+    for row in rated.comparisons:
+        mean = figure(row.mean, row.ci, "+" if row.test == "ccr" else "")
+        table.add_row(row.test.upper(), row.variant, mean, "-", str(row.raters), str(row.ratings))
+    return table
 
 
 def _optimize(study: Study, folder: StudyFolder, only: Sequence[str] | None = None, again: bool = False) -> None:

@@ -61,6 +61,21 @@ class StudyFolder:
     def quality_record(self) -> Path:
         return self.path / "records" / "quality.json"
 
+    @property
+    def ratings(self) -> Path:
+        """Listeners' ratings that ``ttsopt ratings`` collected, with the variants' names in them."""
+        return self.path / "records" / "ratings.csv"
+
+    @property
+    def listening(self) -> Path:
+        """The listening test's page and audio: what is served, and nothing that tells variants apart."""
+        return self.path / "listening"
+
+    @property
+    def listening_key(self) -> Path:
+        """Which variant each of the listening test's clips is. Never in the folder that is served."""
+        return self.path / "records" / "listening_key.json"
+
     def audio(self, name: str) -> Path:
         """Folder of the report's listening examples of a variant: 0.wav, 1.wav ... as ``sentences.listening``."""
         return self.variant(name) / "audio"
@@ -225,6 +240,30 @@ class RatingsRow(Record):
     ratings: int
     change: float | None  # against the original, paired by sentence; null for the original
     change_ci: tuple[float, float] | None
+    change_error: float | None = None  # standard error of the change, and its degrees of freedom
+    change_dof: float | None = None
+
+
+class ComparisonRow(Record):
+    """Mean of one variant in a test that is no ACR: CCR against the original (-3 to 3), or MUSHRA (0 to 100)."""
+
+    test: Literal["ccr", "mushra"]
+    variant: str
+    mean: float
+    ci: tuple[float, float] | None  # null: too few raters or sentences
+    error: float | None
+    dof: float | None
+    raters: int
+    sentences: int
+    ratings: int
+
+
+class ScreenedRater(Record):
+    """A listener whose ratings do not count."""
+
+    rater: str
+    reason: str
+    ratings: int
 
 
 class QualityRecord(Record):
@@ -241,6 +280,8 @@ class QualityRecord(Record):
     anchors: list[QualityRow]
     ratings: list[RatingsRow] | None  # null: no ratings file, a MOS was not measured
     ratings_reason: str | None
+    comparisons: list[ComparisonRow] = []
+    screened: list[ScreenedRater] = []
 
 
 # --- reading and writing --------------------------------------------------------------------------------------

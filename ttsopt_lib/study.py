@@ -214,6 +214,33 @@ class EvaluateSettings(Strict):
         return self
 
 
+class ListeningTest(Strict):
+    """The listening test that ``ttsopt listen`` makes: who hears what. See docs/listening.md."""
+
+    tests: tuple[Literal["acr", "ccr", "mushra"], ...] = Field(default=("acr",), min_length=1)
+    variants: tuple[Name, ...] = Field(default=(), description="heard beside the original; empty: all of the study")
+    sentences: int = Field(default=12, ge=2, description="the first so many evaluation sentences")
+    raters: int = Field(default=60, ge=1, le=1000, description="how many different orders to prepare")
+    traps: int = Field(default=2, ge=0, le=10, description="trap questions in each ACR and CCR test")
+    trap_sentence: str = Field(
+        default="This is a check. Please choose the answer: {label}.",
+        description="what the original says in a trap question; {label} is the answer to choose",
+    )
+    post_url: str | None = Field(default=None, description="where the page also sends the ratings (http or https)")
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _usable(self) -> ListeningTest:
+        for key, names in (("tests", self.tests), ("variants", self.variants)):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{key}: {', '.join(names)} has the same name twice")
+        if "{label}" not in self.trap_sentence:
+            raise ValueError("trap_sentence: must hold {label}, in place of which the answer to choose is spoken")
+        if self.post_url is not None and not self.post_url.startswith(("http://", "https://")):
+            raise ValueError(f"post_url: {self.post_url!r} should begin with http:// or https://")
+        return self
+
+
 class Study(Strict):
     """Everything that was asked about one voice."""
 
@@ -225,6 +252,7 @@ class Study(Strict):
     targets: Targets = Targets()
     measure: MeasureSettings = MeasureSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
+    listening_test: ListeningTest = ListeningTest()
 
     @model_validator(mode="after")
     def _names_fit(self) -> Study:
@@ -236,6 +264,12 @@ class Study(Strict):
             if name not in (ORIGINAL, *names):
                 raise ValueError(
                     f"measure.pytorch: {name!r} is not a variant of this study; it has {', '.join([ORIGINAL, *names])}"
+                )
+        for name in self.listening_test.variants:
+            if name not in names:
+                raise ValueError(
+                    f"listening_test.variants: {name!r} is not a variant of this study; it has {', '.join(names)} "
+                    f"({ORIGINAL} is always heard)"
                 )
         if self.evaluate.wer_sentences > self.sentences.evaluation.count:
             raise ValueError(

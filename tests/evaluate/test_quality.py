@@ -154,6 +154,11 @@ def test_ratings_fill_the_record_and_a_new_file_scores_nothing_again(study, fold
         record = evaluate_study(rated, folder, processes=1)
     assert scored == [] and record.rows == before.rows
     assert record.ratings is not None and [row.mean for row in record.ratings] == [4, 3]
+    # what 'ttsopt ratings' collected is read where the study names no file of its own
+    folder.ratings.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    with counted(monkeypatch) as scored:
+        assert evaluate_study(study, folder, processes=1).ratings == record.ratings
+    assert scored == []
 
 
 def test_a_missing_model_says_which_step_makes_it(study, folder):

@@ -10,6 +10,7 @@ import numpy as np
 import soundfile
 
 from ttsopt_lib.records import (
+    ComparisonRow,
     Coverage,
     DeviceRecord,
     PredictorRecord,
@@ -275,6 +276,8 @@ def write_quality(
             ratings=144,
             change=None if one.name == ORIGINAL else one.change,
             change_ci=None if one.name == ORIGINAL else (one.change - 0.05, one.change + 0.05),
+            change_error=None if one.name == ORIGINAL else 0.025,
+            change_dof=None if one.name == ORIGINAL else 60.0,
         )
         for one in [Made(ORIGINAL), *made]
     ]
@@ -292,8 +295,18 @@ def write_quality(
         anchors=[row(one) for one in anchors],
         ratings=rated if ratings else None,
         ratings_reason=None if ratings else "no ratings file was given (evaluate.ratings)",
+        comparisons=[comparison(made[-1].name, "ccr", -0.3), comparison(made[-1].name, "mushra", 78.0)]
+        if ratings
+        else [],
     )
     write_record(folder.quality_record, record)
+
+
+def comparison(variant: str, test: Literal["ccr", "mushra"], mean: float) -> ComparisonRow:
+    """What invented listeners said in a comparison."""
+    ci = (mean - 0.2, mean + 0.2)
+    counts = {"raters": 12, "sentences": 10, "ratings": 120}
+    return ComparisonRow(test=test, variant=variant, mean=mean, ci=ci, error=0.1, dof=20.0, **counts)
 
 
 # --- whole studies ----------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ SCORING_CODE = (
     *SPEAKING_CODE,
     *(f"evaluate/{name}.py" for name in ("anchors", "intelligibility", "mos", "p808", "scores", "spectrum")),
 )
-RATINGS_CODE = ("evaluate/ratings.py", "evaluate/ratings_file.py")
+RATINGS_CODE = tuple(f"evaluate/{name}.py" for name in ("crossed", "ratings", "ratings_file", "screening"))
 # A new version of any of these may change a score.
 SPEAKING_PACKAGES = ("onnxruntime", "piper-tts")
 SCORING_PACKAGES = (
@@ -63,13 +63,20 @@ def listening_key(study: Study, voice: str) -> str:
 
 def quality_key(study: Study, folder: StudyFolder) -> str:
     """Of the whole record. Reads every model once (some tenths of a second). Raises :class:`RecordError`."""
-    ratings = study.evaluate.ratings and resolve(study.evaluate.ratings)
+    ratings = ratings_path(study, folder)
     return content_key(
         scoring_key(study),
         [(name, voice_key(study, folder, name)) for name in study.variant_names],
-        [_hash(ratings) if ratings.is_file() else "missing", study.evaluate.seed] if ratings else None,
+        (_hash(ratings) if ratings.is_file() else "missing") if ratings else None,
         code_digest(*RATINGS_CODE, "evaluate/plan.py", "evaluate/quality.py"),
     )
+
+
+def ratings_path(study: Study, folder: StudyFolder) -> Path | None:
+    """The file that the study names (there or not), else what ``ttsopt ratings`` collected, else None."""
+    if study.evaluate.ratings is not None:
+        return resolve(study.evaluate.ratings)
+    return folder.ratings if folder.ratings.is_file() else None
 
 
 def _versions(packages: Sequence[str]) -> dict[str, str | None]:

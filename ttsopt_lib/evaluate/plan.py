@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.intelligibility import Recognizer, find_recognizer
-from ttsopt_lib.evaluate.keys import listening_key, scoring_key, voice_key
+from ttsopt_lib.evaluate.keys import listening_key, ratings_path, scoring_key, voice_key
 from ttsopt_lib.evaluate.listening import examples_are_current
 from ttsopt_lib.evaluate.mos import describe
-from ttsopt_lib.evaluate.ratings import rate_variants
+from ttsopt_lib.evaluate.ratings import Rated, rate_variants
 from ttsopt_lib.evaluate.ratings_file import read_ratings
 from ttsopt_lib.evaluate.scores import Task
 from ttsopt_lib.evaluate.speak import (
@@ -25,13 +25,12 @@ from ttsopt_lib.records import (
     PredictorRecord,
     QualityRecord,
     QualityRow,
-    RatingsRow,
     RecordError,
     StudyFolder,
     content_key,
     read_record,
 )
-from ttsopt_lib.study import ORIGINAL, Study, StudyError, resolve
+from ttsopt_lib.study import ORIGINAL, Study, StudyError
 from ttsopt_lib.voices.piper import PiperVoice, open_piper
 
 
@@ -58,8 +57,7 @@ class Plan:
     sentences: list[str]
     predictors: list[PredictorRecord]
     recognizer: Recognizer | str  # or the reason why there is none
-    ratings: list[RatingsRow] | None
-    ratings_reason: str | None
+    rated: Rated
 
     @property
     def utterances(self) -> int:
@@ -70,7 +68,7 @@ class Plan:
 def plan_evaluation(study: Study, folder: StudyFolder, again: bool) -> Plan:
     """What there is to do. ``again`` forgets what is done. Raises as ``evaluate_study`` does."""
     sentences = evaluation_texts(study)
-    ratings, ratings_reason = _ratings(study)
+    rated = _ratings(study, folder)
     keys = {name: voice_key(study, folder, name) for name in study.variant_names}
     predictors = [describe(name) for name in study.evaluate.predictors]
     voices = {name: open_piper(folder.model(name)) for name in study.variant_names}
@@ -96,7 +94,7 @@ def plan_evaluation(study: Study, folder: StudyFolder, again: bool) -> Plan:
         tasks = [Task(task.utterance, task.predictors, None, anchor) for task in rows[0].tasks]
         key = content_key(shared, keys[ORIGINAL], anchor)
         rows.append(PlannedRow(anchor, key, tasks, [], known.get((anchor, key))))
-    return Plan(rows, sentences, predictors, recognizer, ratings, ratings_reason)
+    return Plan(rows, sentences, predictors, recognizer, rated)
 
 
 def examples_current(study: Study, folder: StudyFolder, name: str) -> bool:
@@ -124,11 +122,11 @@ def _known_rows(folder: StudyFolder) -> dict[tuple[str, str], QualityRow]:
     return {(row.variant, row.key): row for row in (*record.rows, *record.anchors)}
 
 
-def _ratings(study: Study) -> tuple[list[RatingsRow] | None, str | None]:
-    """Rows of the ratings file, and the reason why there are none or what is to be said about them."""
-    if study.evaluate.ratings is None:
-        return None, "no ratings file was given (evaluate.ratings), so no listener's opinion was measured"
-    path = resolve(study.evaluate.ratings)
+def _ratings(study: Study, folder: StudyFolder) -> Rated:
+    """What listeners said, or the reason why there is nothing."""
+    path = ratings_path(study, folder)
+    if path is None:
+        return Rated(reason="no ratings file was given (evaluate.ratings), so no listener's opinion was measured")
     if not path.is_file():
         raise StudyError(f"{path}: evaluate.ratings: no such file; give a CSV with ratings, or leave the key out")
-    return rate_variants(read_ratings(path, study.variant_names), study.variant_names, study.evaluate.seed)
+    return rate_variants(read_ratings(path, study.variant_names), study.variant_names)

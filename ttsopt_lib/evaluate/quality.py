@@ -145,6 +145,8 @@ def _record(plan: Plan, key: str) -> QualityRecord:
         asr_reason=None if isinstance(asr, Recognizer) else asr,
         rows=[row for is_anchor, row in done if not is_anchor],
         anchors=[row for is_anchor, row in done if is_anchor],
-        ratings=plan.ratings,
-        ratings_reason=plan.ratings_reason,
+        ratings=plan.rated.rows,
+        ratings_reason=plan.rated.reason,
+        comparisons=plan.rated.comparisons,
+        screened=plan.rated.screened,
     )

@@ -1,141 +1,153 @@
-"""Mean opinion scores from listeners' ratings, with intervals that respect raters and sentences.
+"""From listeners' ratings to a mean opinion score, and to mean comparison scores, each with its interval.
 
-The interval resamples raters and sentences, both with replacement and independently (two-way or "pigeonhole"
-bootstrap; Owen, Annals of Applied Statistics 2007): it says how far the mean would move with other listeners
-*and* other sentences. It errs on the wide side. A bootstrap over single ratings would take a thousand ratings
-by ten people for a thousand opinions.
+* ACR makes the mean opinion score (MOS) of every variant, and its change against the original.
+* CCR makes the comparison mean opinion score (CMOS): the variant against the original, in whichever order they were
+  heard; a pair heard the other way round counts with the opposite sign.
+* MUSHRA makes a mean of 0 to 100 points.
 
-A rater who gave another answer to a trap question than the one it asked for is screened out with all ratings,
-and said so. Only ACR tests make a mean opinion score: CCR and MUSHRA rows are checked and left alone.
+Raters are screened first (:mod:`~ttsopt_lib.evaluate.screening`); the intervals respect raters and sentences
+(:mod:`~ttsopt_lib.evaluate.crossed`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ttsopt_lib.evaluate.anchors import ANCHORS
+from ttsopt_lib.evaluate.crossed import Components, components, table_change, table_mean
 from ttsopt_lib.evaluate.ratings_file import Rating
-from ttsopt_lib.records import RatingsRow
+from ttsopt_lib.evaluate.screening import screen
+from ttsopt_lib.records import ComparisonRow, RatingsRow, ScreenedRater
 from ttsopt_lib.study import ORIGINAL
 
-DRAWS = 4000
 LEAST = 2  # raters and sentences without which no interval can be given
+LEAST_TO_PLAN = 8  # raters and sentences without which their spread is hardly known
 
 Array = NDArray[np.float64]
 
 
-def rate_variants(
-    ratings: Sequence[Rating], variants: Sequence[str], seed: int = 0
-) -> tuple[list[RatingsRow] | None, str | None]:
-    """One row per variant that listeners rated, in the order of ``variants``.
+@dataclass
+class Rated:
+    """What listeners said."""
 
-    Args:
-        ratings: rows of a ratings file.
-        variants: names in the order of the tables.
-        seed: of the bootstrap.
+    rows: list[RatingsRow] | None = None  # None: no mean opinion score can be given, ``reason`` says why
+    reason: str | None = None  # or what is to be said about the rows
+    comparisons: list[ComparisonRow] = field(default_factory=list)  # CCR and MUSHRA
+    screened: list[ScreenedRater] = field(default_factory=list)
 
-    Returns:
-        the rows, or None where no mean opinion score can be given; and the reason for that, or what is to be
-        said about the rows (raters screened out), or None.
-    """
-    failed = sorted({rating.rater for rating in ratings if rating.trap is not None and rating.trap != rating.score})
-    asked = [rating for rating in ratings if rating.test == "acr" and rating.trap is None]
-    kept = [rating for rating in asked if rating.rater not in failed]
-    note = (
-        f"screened out for a wrong answer to a trap question: {', '.join(failed)} ({len(asked) - len(kept)} ratings)"
-        if failed
-        else None
-    )
-    raters = sorted({rating.rater for rating in kept})
-    sentences = sorted({rating.sentence for rating in kept})
-    if len(raters) < LEAST or len(sentences) < LEAST:
+
+def rate_variants(ratings: Sequence[Rating], variants: Sequence[str]) -> Rated:
+    """Everything that can be said from a ratings file, variants in the order of ``variants``."""
+    kept, screened = screen(ratings)
+    note = _note(screened)
+    tables = rating_tables(kept, "acr", variants)
+    raters, sentences = next(iter(tables.values())).shape if tables else (0, 0)
+    rated = Rated(reason=note, screened=screened, comparisons=_comparisons(kept, variants))
+    if min(raters, sentences) < LEAST:
         reason = (
-            f"the ratings file has {len(raters)} raters and {len(sentences)} sentences in its ACR test; "
+            f"the ratings have {raters} raters and {sentences} sentences in their ACR test; "
             f"an interval needs {LEAST} of each"
         )
-        return None, f"{reason}; {note}" if note else reason
+        rated.reason = f"{reason}; {note}" if note else reason
+        return rated
+    rated.rows = [_row(name, table, tables.get(ORIGINAL)) for name, table in tables.items()]
+    return rated
 
-    generator = np.random.default_rng(seed)
-    rater_weights = _draws(generator, len(raters))
-    sentence_weights = _draws(generator, len(sentences))
-    tables = {}
+
+def change_components(ratings: Sequence[Rating], variants: Sequence[str]) -> Components | None:
+    """Spread of ACR changes over raters and sentences, pooled over the variants; None where too few can be paired."""
+    tables = rating_tables(screen(ratings)[0], "acr", variants)
+    if ORIGINAL not in tables:
+        return None
+    changes = [table - tables[ORIGINAL] for name, table in tables.items() if name != ORIGINAL]
+    found = [components(change) for change in changes if min(_size(change)) >= LEAST_TO_PLAN]
+    if not found:
+        return None
+    pooled = [
+        float(np.sqrt(np.mean([getattr(one, part) ** 2 for one in found]))) for part in ("rater", "sentence", "rest")
+    ]
+    return Components(*pooled)
+
+
+def rating_tables(ratings: Sequence[Rating], test: str, variants: Sequence[str]) -> dict[str, Array]:
+    """Variant -> scores [raters, sentences] of one test, NaN where a rater did not hear a sentence."""
+    asked = [rating for rating in ratings if rating.test == test]
+    raters = {name: number for number, name in enumerate(sorted({rating.rater for rating in asked}))}
+    sentences = {name: number for number, name in enumerate(sorted({rating.sentence for rating in asked}))}
+    tables: dict[str, Array] = {}
     for name in variants:
-        table = _table([rating for rating in kept if rating.variant == name], raters, sentences)
-        if table is not None:
-            tables[name] = table
+        own = [rating for rating in asked if rating.variant == name]
+        if own:
+            tables[name] = np.full((len(raters), len(sentences)), np.nan)
+        for rating in own:
+            tables[name][raters[rating.rater], sentences[rating.sentence]] = rating.score
+    return tables
 
-    rows = []
-    for name, table in tables.items():
-        means = _means(table, rater_weights, sentence_weights)
-        change = None
-        if name != ORIGINAL and ORIGINAL in tables:
-            change = _changes(table, tables[ORIGINAL], rater_weights, sentence_weights)
-        rows.append(
-            RatingsRow(
-                variant=name,
-                mean=float(means[0]),
-                ci=_interval(means),
-                raters=int(np.isfinite(table).any(axis=1).sum()),
-                ratings=int(np.isfinite(table).sum()),
-                change=None if change is None else float(change[0]),
-                change_ci=None if change is None else _interval(change),
+
+def _row(name: str, table: Array, original: Array | None) -> RatingsRow:
+    raters, _ = _size(table)
+    mean = table_mean(table) if min(_size(table)) >= LEAST else None
+    change = table_change(table, original) if original is not None and name != ORIGINAL else None
+    average = float(np.nanmean(table))
+    return RatingsRow(
+        variant=name,
+        mean=average,
+        ci=_within(mean.interval(), 1, 5) if mean else (1.0, 5.0),  # too few say nothing
+        raters=raters,
+        ratings=int(np.isfinite(table).sum()),
+        change=change.value if change else None,
+        change_ci=change.interval() if change else None,
+        change_error=change.error if change else None,
+        change_dof=change.dof if change else None,
+    )
+
+
+def _comparisons(kept: Sequence[Rating], variants: Sequence[str]) -> list[ComparisonRow]:
+    turned = []
+    for rating in kept:
+        if rating.test != "ccr" or rating.reference == ORIGINAL:
+            turned.append(rating)
+        elif rating.variant == ORIGINAL:
+            turned.append(replace(rating, variant=rating.reference, reference=ORIGINAL, score=-rating.score))
+    rows: list[ComparisonRow] = []
+    tests: tuple[Literal["ccr", "mushra"], ...] = ("ccr", "mushra")
+    for test in tests:
+        for name, table in rating_tables(turned, test, [*variants, *ANCHORS]).items():
+            raters, sentences = _size(table)
+            mean = table_mean(table) if min(raters, sentences) >= LEAST else None
+            rows.append(
+                ComparisonRow(
+                    test=test,
+                    variant=name,
+                    mean=float(np.nanmean(table)),
+                    ci=mean.interval() if mean else None,
+                    error=mean.error if mean else None,
+                    dof=mean.dof if mean else None,
+                    raters=raters,
+                    sentences=sentences,
+                    ratings=int(np.isfinite(table).sum()),
+                )
             )
-        )
-    return rows, note
+    return rows
 
 
-def _draws(generator: np.random.Generator, count: int) -> Array:
-    """How often each of ``count`` things is drawn, [1 + DRAWS, count]; the first row is the sample itself."""
-    drawn = generator.multinomial(count, np.full(count, 1 / count), size=DRAWS)
-    return np.vstack([np.ones(count), drawn]).astype(np.float64)
-
-
-def _table(ratings: Sequence[Rating], raters: list[str], sentences: list[str]) -> Array | None:
-    """Scores [raters, sentences] of one variant, NaN where a rater did not hear a sentence; None: not rated."""
-    if not ratings:
-        return None
-    table = np.full((len(raters), len(sentences)), np.nan)
-    for rating in ratings:
-        table[raters.index(rating.rater), sentences.index(rating.sentence)] = rating.score
-    return table
-
-
-def _means(table: Array, rater_weights: Array, sentence_weights: Array) -> Array:
-    """Mean over all ratings, for every draw [draws]."""
-    sums, counts = _sentence_sums(table, rater_weights)
-    with np.errstate(invalid="ignore"):
-        return (sums * sentence_weights).sum(axis=1) / (counts * sentence_weights).sum(axis=1)
-
-
-def _changes(table: Array, baseline: Array, rater_weights: Array, sentence_weights: Array) -> Array | None:
-    """Mean change against the baseline, for every draw [draws]; None where nothing can be paired.
-
-    Paired by rater and sentence where raters heard a sentence from both; where no rater ever did (every
-    listener heard each sentence from one variant only), paired by sentence.
-    """
-    both = table - baseline
-    if np.isfinite(both).any():
-        return _means(both, rater_weights, sentence_weights)
-    (sums, counts), (base_sums, base_counts) = (_sentence_sums(t, rater_weights) for t in (table, baseline))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        change = sums / counts - base_sums / base_counts
-    there = np.isfinite(change)
-    if not there[0].any():
-        return None
-    weights = np.where(there, sentence_weights, 0.0)
-    with np.errstate(invalid="ignore"):
-        return (np.where(there, change, 0.0) * weights).sum(axis=1) / weights.sum(axis=1)
-
-
-def _sentence_sums(table: Array, rater_weights: Array) -> tuple[Array, Array]:
-    """Sum and number of ratings per draw and sentence, each [draws, sentences]."""
+def _size(table: Array) -> tuple[int, int]:
+    """Raters and sentences with at least one score."""
     there = np.isfinite(table)
-    return rater_weights @ np.where(there, table, 0.0), rater_weights @ there.astype(np.float64)
+    return int(there.any(axis=1).sum()), int(there.any(axis=0).sum())
 
 
-def _interval(draws: Array) -> tuple[float, float]:
-    """95 % percentile interval; draws that happened to hold no rating at all say nothing."""
-    low, high = np.nanpercentile(draws[1:], [2.5, 97.5])
-    return float(low), float(high)
+def _within(ci: tuple[float, float], low: float, high: float) -> tuple[float, float]:
+    return max(low, ci[0]), min(high, ci[1])
+
+
+def _note(screened: Sequence[ScreenedRater]) -> str | None:
+    if not screened:
+        return None
+    named = "; ".join(f"{one.rater} ({one.ratings} ratings): {one.reason}" for one in screened)
+    return f"screened out: {named}"

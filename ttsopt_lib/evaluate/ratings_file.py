@@ -5,7 +5,7 @@ Columns, in any order, one row per rating:
 * ``test``: ``acr`` (absolute category rating, ITU-T P.800/P.808, 1 to 5), ``ccr`` (comparison, -3 to 3) or
   ``mushra`` (ITU-R BS.1534, 0 to 100);
 * ``sentence``: any name of the sentence that was heard;
-* ``variant``: a variant of the study;
+* ``variant``: a variant of the study (in ``mushra`` also an anchor);
 * ``reference``: for ``ccr`` and ``mushra`` the variant it was compared with, empty for ``acr``;
 * ``rater``: any name of the listener;
 * ``score``: on the scale of the test;
@@ -16,13 +16,16 @@ Columns, in any order, one row per rating:
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ttsopt_lib.evaluate.anchors import ANCHORS
+from ttsopt_lib.records import atomic_path
 from ttsopt_lib.study import TtsoptError
 
 COLUMNS = ("test", "sentence", "variant", "reference", "rater", "score", "seconds", "trap")
+Row = dict[str, str]
 SCALES = {"acr": (1, 5), "ccr": (-3, 3), "mushra": (0, 100)}
 
 
@@ -44,19 +47,26 @@ class Rating:
     trap: int | None  # the answer that a trap question asked for; None: an ordinary rating
 
 
-def read_ratings(path: Path, variants: Collection[str]) -> list[Rating]:
+def read_ratings(
+    path: Path,
+    variants: Collection[str],
+    translate: Callable[[Row], Row] | None = None,
+    seen: dict[tuple[str, ...], str] | None = None,
+) -> list[Rating]:
     """All rows of a ratings file.
 
     Args:
         path: the CSV, UTF-8 with a header line.
         variants: names that may be rated.
+        translate: from a row as it stands there to one with the study's names; raises ValueError for a bad one.
+        seen: questions answered in other files, to which this one's are added.
 
     Raises:
         RatingsError: a missing or unknown column, or bad rows: the first is explained, the others are named.
     """
     ratings: list[Rating] = []
     bad: list[tuple[int, str]] = []
-    seen: dict[tuple[str, ...], int] = {}
+    seen = {} if seen is None else seen
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
@@ -66,8 +76,8 @@ def read_ratings(path: Path, variants: Collection[str]) -> list[Rating]:
                 if not fields:
                     continue  # an empty line, as editors leave at the end
                 try:
-                    rating = _rating(header, fields, variants)
-                    _check_new(rating, reader.line_num, seen)
+                    rating = _rating(header, fields, variants, translate)
+                    _check_new(rating, path, reader.line_num, seen)
                 except ValueError as error:
                     bad.append((reader.line_num, str(error)))
                 else:
@@ -93,22 +103,26 @@ def _check_header(path: Path, header: list[str]) -> None:
             raise RatingsError(f"{path}:1: {what} column {', '.join(names)}; the columns are {', '.join(COLUMNS)}")
 
 
-def _rating(header: list[str], fields: list[str], variants: Collection[str]) -> Rating:
+def _rating(
+    header: list[str], fields: list[str], variants: Collection[str], translate: Callable[[Row], Row] | None
+) -> Rating:
     """One row. Raises ValueError with what is wrong."""
     if len(fields) != len(header):
         raise ValueError(f"{len(fields)} fields, the header has {len(header)}")
     row = {name: field.strip() for name, field in zip(header, fields, strict=True)}
+    row = translate(row) if translate else row
     test = row["test"]
     if test not in SCALES:
         raise ValueError(f"test {test!r}: known are {', '.join(SCALES)}")
     for name in ("sentence", "rater"):
         if not row[name]:
             raise ValueError(f"{name} is empty")
+    known = [*variants, *ANCHORS] if test == "mushra" else variants
     trap = _on_scale("trap", row["trap"], test) if row["trap"] else None
     if trap is None:
-        _check_variant("variant", row["variant"], variants)
+        _check_variant("variant", row["variant"], known)
         if test != "acr":
-            _check_variant("reference", row["reference"], variants)
+            _check_variant("reference", row["reference"], known)
     return Rating(
         test=test,
         sentence=row["sentence"],
@@ -149,11 +163,23 @@ def _seconds(text: str) -> float | None:
     return value
 
 
-def _check_new(rating: Rating, line: int, seen: dict[tuple[str, ...], int]) -> None:
+def _check_new(rating: Rating, path: Path, line: int, seen: dict[tuple[str, ...], str]) -> None:
     """Refuse a second answer to the same question: which of the two counts is not ours to choose."""
     if rating.trap is not None:
         return
     question = (rating.test, rating.rater, rating.sentence, rating.variant, rating.reference)
-    first = seen.setdefault(question, line)
-    if first != line:
-        raise ValueError(f"rater {rating.rater!r} rated this sentence and variant already in line {first}")
+    here = f"{path}:{line}"
+    first = seen.setdefault(question, here)
+    if first != here:
+        before = f"line {first.rpartition(':')[2]}" if first.startswith(f"{path}:") else first
+        raise ValueError(f"rater {rating.rater!r} rated this sentence and variant already in {before}")
+
+
+def write_ratings(path: Path, ratings: Sequence[Rating]) -> None:
+    """Write ratings as a CSV that :func:`read_ratings` reads, whole or not at all."""
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for rating in ratings:
+            values = [getattr(rating, column) for column in COLUMNS]
+            writer.writerow(["" if value is None else value for value in values])

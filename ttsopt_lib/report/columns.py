@@ -216,6 +216,16 @@ def mos() -> list[Column]:
     ]
 
 
+def comparisons() -> list[Column]:
+    return [
+        Column("Variant", name_of),
+        Column("Mean", lambda row: change_cell(row, "score") if row.test == "ccr" else score_cell(row, "score"), True),
+        Column("Raters", lambda row: numbers.number(row.raters), True),
+        Column("Sentences", lambda row: numbers.number(row.sentences), True),
+        Column("Ratings", lambda row: numbers.number(row.ratings), True),
+    ]
+
+
 def machines() -> list[Column]:
     return [
         Column("Device", lambda row: escape(row.device)),

@@ -28,6 +28,7 @@ def all_tables(summary: Summary) -> dict[str, pd.DataFrame]:
         "quality": quality(summary.quality),
         "anchors": quality(summary.anchors),
         "mos": mos(summary),
+        "comparisons": comparisons(summary),
         "machines": machines(summary),
         "files": files(summary),
     }
@@ -263,14 +264,33 @@ def mos(summary: Summary) -> pd.DataFrame:
                 "raters": human.raters if human else None,
                 "ratings": human.ratings if human else None,
                 **estimate("mos_change", human.change if human else None),
+                "detectable": human.detectable if human else None,
+                "equivalence_p": human.equivalence_p if human else None,
                 **estimate("predicted_mos_change", row.predicted_mos.change if row else None),
             }
         )
     columns = (
         "variant condition mos mos_low mos_high raters ratings mos_change mos_change_low mos_change_high "
-        "predicted_mos_change predicted_mos_change_low predicted_mos_change_high"
+        "detectable equivalence_p predicted_mos_change predicted_mos_change_low predicted_mos_change_high"
     )
     return _frame(rows, columns)
+
+
+def comparisons(summary: Summary) -> pd.DataFrame:
+    """What listeners said in comparisons: CCR and MUSHRA."""
+    rows = [
+        {
+            "test": row.test,
+            "variant": row.variant,
+            **estimate("score", row.score),
+            "raters": row.raters,
+            "sentences": row.sentences,
+            "ratings": row.ratings,
+            "detectable": row.detectable,
+        }
+        for row in summary.comparisons
+    ]
+    return _frame(rows, "test variant score score_low score_high raters sentences ratings detectable")
 
 
 def _condition(name: str, chosen: list[str]) -> str:

@@ -166,6 +166,20 @@ class HumanMos(Part):
     raters: int
     ratings: int
     change: Estimate | None
+    detectable: float | None = None  # the smallest true change that ratings like these find in 8 of 10 tests
+    equivalence_p: float | None = None  # of "the change is smaller than the target margin" (TOST, Holm-corrected)
+
+
+class ComparisonSummary(Part):
+    """What listeners said in a test that is no ACR: CCR against the original (-3 to 3) or MUSHRA (0 to 100)."""
+
+    test: Literal["ccr", "mushra"]
+    variant: str
+    score: Estimate
+    raters: int
+    sentences: int
+    ratings: int
+    detectable: float | None
 
 
 class QualitySummary(Part):
@@ -248,6 +262,8 @@ class Summary(Part):
     asr: str | None
     asr_reason: str | None
     ratings_reason: str | None
+    comparisons: list[ComparisonSummary] = []
+    screened_raters: int = 0
     quality_reason: str | None  # why there are no quality figures at all
     quality_created: str | None
     evaluation_sentences: int

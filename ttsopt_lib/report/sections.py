@@ -182,7 +182,26 @@ class Report:
         return Html(
             "" if rated else paragraphs([f"MOS was not measured: {reason}.{beside}"]),
             table(self.tables["mos"], columns.mos(), "Mean opinion score before and after optimization", "mos"),
+            bullets(sentences.what_ratings_could_show(self.summary)),
+            *self._comparisons(),
         )
+
+    def _comparisons(self) -> list[str]:
+        """CCR and MUSHRA, a table each, where listeners took them."""
+        captions = {
+            "ccr": "Listeners' comparisons (CCR): the variant against the original, −3 much worse to 3 much better",
+            "mushra": "Listeners' ratings beside a hidden reference (MUSHRA), 0 to 100",
+        }
+        return [
+            table(
+                self.tables["comparisons"].query(f"test == '{test}'"),
+                columns.comparisons(),
+                caption,
+                f"comparisons-{test}",
+            )
+            for test, caption in captions.items()
+            if any(row.test == test for row in self.summary.comparisons)
+        ]
 
     def quality(self) -> Html:
         """Predicted MOS, word errors, level above 8 kHz; anchors last."""

@@ -309,3 +309,41 @@ def _claim_words(summary: Summary, claim: str, device: str | None) -> str:
 
 def _reason(text: str | None) -> str:
     return (text or "it was not measured").rstrip(".")
+
+
+# --- listeners
+
+
+def what_ratings_could_show(summary: Summary) -> list[str]:
+    """For every rated variant: what listeners heard, or what they could have missed."""
+    found = []
+    margin = abs(summary.targets.mos_change)
+    rated = {row.variant: row.human_mos for row in summary.quality if row.human_mos}
+    for name, human in rated.items():
+        if human.change is None or human.change.ci is None or human.detectable is None:
+            continue
+        reach = (
+            f"ratings like these find a true change of {numbers.number(human.detectable, 2)} points in 8 of 10 tests"
+        )
+        if human.change.ci[1] < 0:
+            heard = "listeners heard that it is worse"
+        elif human.change.ci[0] > 0:
+            heard = "listeners rated it higher than the original"
+        elif human.equivalence_p is not None and human.equivalence_p < 0.05:
+            heard = f"no measurable difference, and none as large as {numbers.number(margin, 2)} points"
+        else:
+            heard = (
+                "no measurable difference, but too few ratings to rule out one as large as "
+                f"{numbers.number(margin, 2)} points"
+            )
+        found.append(f"`{name}`: {numbers.change(human.change)}: {heard}; {reach}.")
+    if summary.screened_raters:
+        one = summary.screened_raters == 1
+        found.append(
+            f"{summary.screened_raters} {'rater was' if one else 'raters were'} screened out: {_screened(summary)}"
+        )
+    return found
+
+
+def _screened(summary: Summary) -> str:
+    return (summary.ratings_reason or "").rpartition("screened out: ")[2] + "."

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ttsopt_lib.evaluate.crossed import CrossedMean, holm
 from ttsopt_lib.measure.stats import mean_interval, paired_change
 from ttsopt_lib.records import (
     DeviceRecord,
@@ -23,6 +24,7 @@ from ttsopt_lib.records import (
 from ttsopt_lib.report import verdict
 from ttsopt_lib.report.schema import (
     ZERO,
+    ComparisonSummary,
     CoverageSummary,
     Estimate,
     HumanMos,
@@ -75,6 +77,8 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         asr=quality.asr if quality else None,
         asr_reason=quality.asr_reason if quality else quality_reason,
         ratings_reason=quality.ratings_reason if quality else quality_reason,
+        comparisons=_comparisons(quality) if quality else [],
+        screened_raters=len(quality.screened) if quality else 0,
         quality_reason=quality_reason,
         quality_created=quality.created if quality else None,
         evaluation_sentences=len(quality.sentences) if quality else 0,
@@ -82,6 +86,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         timing_sentences=sum(len(texts) for texts in study.sentences.timing.values()),
         listening=list(study.sentences.listening),
     )
+    _judge_equivalence(summary, quality)
     summary.choices = [verdict.choose(summary, device) for device in measured]
     chosen = {choice.device: choice.variant for choice in summary.choices}
     summary.optimized = {device.device: chosen.get(device.device) for device in device_rows}
@@ -232,7 +237,51 @@ def _human(row: RatingsRow | None) -> HumanMos | None:
     change = ZERO if row.variant == ORIGINAL else None
     if row.change is not None:
         change = Estimate(value=row.change, ci=row.change_ci)
-    return HumanMos(value=row.mean, ci=row.ci, raters=row.raters, ratings=row.ratings, change=change)
+    found = _crossed(row)
+    return HumanMos(
+        value=row.mean,
+        ci=row.ci,
+        raters=row.raters,
+        ratings=row.ratings,
+        change=change,
+        detectable=found.detectable() if found else None,
+    )
+
+
+def _crossed(row: RatingsRow) -> CrossedMean | None:
+    """The change of a variant's ratings with its standard error, where both are there."""
+    if row.change is None or row.change_error is None or row.change_dof is None:
+        return None
+    return CrossedMean(row.change, row.change_error, row.change_dof, row.raters, 0, row.ratings)
+
+
+def _judge_equivalence(summary: Summary, record: QualityRecord | None) -> None:
+    """For every rated variant the p-value of "listeners will not hear it", corrected for their number."""
+    found = {row.variant: crossed for row in (record.ratings if record else None) or [] if (crossed := _crossed(row))}
+    margin = abs(summary.targets.mos_change)
+    corrected = dict(zip(found, holm([one.equivalence_p(margin) for one in found.values()]), strict=True))
+    for row in summary.quality:
+        if row.human_mos and row.variant in corrected:
+            row.human_mos.equivalence_p = corrected[row.variant]
+
+
+def _comparisons(record: QualityRecord) -> list[ComparisonSummary]:
+    rows = []
+    for row in record.comparisons:
+        known = row.error is not None and row.dof is not None and row.test == "ccr"
+        crossed = CrossedMean(row.mean, row.error or 0.0, row.dof or 1.0, row.raters, row.sentences, row.ratings)
+        rows.append(
+            ComparisonSummary(
+                test=row.test,
+                variant=row.variant,
+                score=Estimate(value=row.mean, ci=row.ci),
+                raters=row.raters,
+                sentences=row.sentences,
+                ratings=row.ratings,
+                detectable=crossed.detectable() if known else None,
+            )
+        )
+    return rows
 
 
 # --- the code that made it --------------------------------------------------------------------------------------

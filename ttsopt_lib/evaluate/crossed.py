@@ -1,0 +1,172 @@
+"""Means of ratings in which every rater hears many sentences: intervals that respect both.
+
+A rating is the sum of what its rater, its sentence and the two together add (crossed random effects). The variance
+of a mean is then what raters contribute plus what sentences contribute, minus what was counted in both:
+
+    V = V_raters + V_sentences - V_rest
+
+as in two-way cluster-robust variances (Cameron, Gelbach and Miller, 2011); V_rest comes from the residuals of the
+additive model, so that V is the unbiased estimate of the analysis of variance where every rater heard everything. The
+interval is Student's t with Satterthwaite's degrees of freedom. A contribution that does not stand out from the rest
+is taken as none: counted always, the interval of a paired change, to which raters and sentences often add nothing of
+their own, covers 98 to 100 %. (docs/listening.md has the simulation.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Array = NDArray[np.float64]
+Labels = NDArray[np.integer]
+
+# Of rater or sentence sums to the rest; chosen by simulation: 1.0 gave 95 to 98.4 % coverage, 1.6 gave 91 to 97 %.
+STANDS_OUT = 1.3
+
+
+@dataclass(frozen=True)
+class CrossedMean:
+    """A mean, or a difference of means, over raters and sentences."""
+
+    value: float
+    error: float  # standard error
+    dof: float  # of the error
+    raters: int
+    sentences: int
+    ratings: int
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """The two-sided confidence interval."""
+        half = float(stats.t.ppf((1 + level) / 2, self.dof)) * self.error
+        return self.value - half, self.value + half
+
+    def detectable(self, power: float = 0.8) -> float:
+        """The smallest true difference from zero that ratings like these find with this power (two-sided, 5 %)."""
+        return float(stats.t.ppf(0.975, self.dof) + stats.t.ppf(power, self.dof)) * self.error
+
+    def equivalence_p(self, margin: float) -> float:
+        """p-value of the claim that the true value lies within +-``margin``: the worse of two one-sided tests."""
+        if self.error == 0:
+            return 0.0 if abs(self.value) < margin else 1.0
+        return float(stats.t.sf((margin - abs(self.value)) / self.error, self.dof))
+
+
+def holm(p_values: list[float]) -> list[float]:
+    """p-values corrected for there being several (Holm, 1979), in the same order."""
+    order = sorted(range(len(p_values)), key=lambda number: p_values[number])
+    corrected, highest = [0.0] * len(p_values), 0.0
+    for rank, number in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[number]))
+        corrected[number] = highest
+    return corrected
+
+
+@dataclass(frozen=True)
+class Components:
+    """Standard deviations of what raters, sentences and the rest add to a rating (or to a difference of two)."""
+
+    rater: float
+    sentence: float
+    rest: float
+
+
+def table_mean(table: Array) -> CrossedMean:
+    """The mean of a table [raters, sentences] with NaN where a rater did not hear a sentence.
+
+    Raises ValueError for fewer than two raters or sentences: no interval can be given.
+    """
+    raters, sentences = np.nonzero(np.isfinite(table))
+    scores = table[raters, sentences]
+    weights = np.full(len(scores), 1 / max(1, len(scores)))
+    value = float(scores @ weights)
+    return _mean(value, scores - value, weights, raters, sentences)
+
+
+def table_change(table: Array, baseline: Array) -> CrossedMean | None:
+    """The mean change between two tables [raters, sentences]; None where too little can be paired.
+
+    Paired by rater and sentence where raters heard a sentence from both; where no rater ever did (every listener
+    heard each sentence from one variant only), paired by sentence.
+    """
+    both = table - baseline
+    try:
+        return table_mean(both) if np.isfinite(both).any() else _apart(table, baseline)
+    except ValueError:
+        return None
+
+
+def _apart(table: Array, baseline: Array) -> CrossedMean:
+    """The mean over sentences of the difference of their means, each by raters of its own."""
+    common = np.flatnonzero(np.isfinite(table).any(axis=0) & np.isfinite(baseline).any(axis=0))
+    if len(common) < 2:
+        raise ValueError("fewer than two sentences in common")
+    parts = []
+    for side, sign in ((table[:, common], 1.0), (baseline[:, common], -1.0)):
+        raters, sentences = np.nonzero(np.isfinite(side))
+        counts = np.isfinite(side).sum(axis=0)
+        weights = 1 / counts[sentences] / len(common)
+        scores = side[raters, sentences]
+        mean = float(weights @ scores)
+        parts.append((sign * mean, scores - mean, sign * weights, raters, sentences))
+    value = sum(part[0] for part in parts)
+    residuals, weights, raters, sentences = (np.concatenate([part[i] for part in parts]) for i in (1, 2, 3, 4))
+    return _mean(value, residuals, weights, raters, sentences)
+
+
+def _mean(value: float, residuals: Array, weights: Array, raters: Labels, sentences: Labels) -> CrossedMean:
+    rest, left = _rest_variance(residuals, raters, sentences)
+    rest *= float(weights @ weights)
+    sums = [_cluster_sums(weights * residuals, labels) for labels in (raters, sentences)]
+    counts = [len(one) for one in sums]
+    if min(counts) < 2:
+        raise ValueError(f"an interval needs two raters and two sentences, not {counts[0]} and {counts[1]}")
+    by_rater, by_sentence = (len(one) / (len(one) - 1) * float(one @ one) for one in sums)
+    variance, spread, counted = rest, 0.0, 1
+    for contribution, count in ((by_rater, counts[0]), (by_sentence, counts[1])):
+        if contribution > STANDS_OUT * rest:
+            variance += contribution - rest
+            spread += contribution**2 / (count - 1)
+            counted -= 1
+    spread += (counted * rest) ** 2 / max(1, left)
+    dof = variance**2 / spread if spread > 0 else float(max(1, left))
+    return CrossedMean(value, float(np.sqrt(variance)), max(1.0, dof), counts[0], counts[1], len(residuals))
+
+
+def _cluster_sums(values: Array, labels: Labels) -> Array:
+    _, index = np.unique(labels, return_inverse=True)
+    return np.bincount(index, weights=values).astype(np.float64)
+
+
+def _rest_variance(residuals: Array, raters: Labels, sentences: Labels) -> tuple[float, int]:
+    """Variance per rating that neither rater nor sentence explains, and its degrees of freedom."""
+    design = np.hstack([_dummies(raters), _dummies(sentences)])
+    fitted, _, rank, _ = np.linalg.lstsq(design, residuals, rcond=None)
+    left = len(residuals) - int(rank)
+    if left < 1:
+        return 0.0, 0
+    unexplained = residuals - design @ fitted
+    return float(unexplained @ unexplained) / left, left
+
+
+def _dummies(labels: Labels) -> Array:
+    return (labels[:, None] == np.unique(labels)[None]).astype(np.float64)
+
+
+def components(table: Array) -> Components:
+    """Standard deviations of raters, sentences and the rest in a table [raters, sentences] without many gaps.
+
+    From the mean squares of the analysis of variance; a negative estimate is taken as 0.
+    """
+    raters, sentences = np.nonzero(np.isfinite(table))
+    scores = table[raters, sentences]
+    rest, _ = _rest_variance(scores - scores.mean(), raters, sentences)
+    found = []
+    for axis in (1, 0):
+        counts = np.isfinite(table).sum(axis=axis)
+        means = np.nansum(table, axis=axis)[counts > 0] / counts[counts > 0]
+        variance = float(np.var(means, ddof=1)) if len(means) > 1 else 0.0
+        found.append(np.sqrt(max(0.0, variance - rest * float(np.mean(1 / counts[counts > 0])))))
+    return Components(float(found[0]), float(found[1]), float(np.sqrt(rest)))
