@@ -50,7 +50,7 @@ def rearranged_layers(model: ModelProto) -> int:
 
 
 def _fold_means(model: ModelProto, decoder: list[NodeProto]) -> None:
-    """Move each division by a positive number, where only a leaky ReLU stands before the next layer, into that layer."""
+    """Move each division by a positive number into the next layer, where only a leaky ReLU stands between them."""
     index = GraphIndex(model.graph)
     for division in decoder:
         divisor = _positive_number(index, division.input[1]) if division.op_type == "Div" else None
@@ -103,6 +103,7 @@ class _Lift:
         for name in self.flat_outputs:
             self._flatten(name)
         read = {name for node in self.nodes for name in node.input}
+        self.nodes = [node for node in self.nodes if node.op_type != "Constant" or node.output[0] in read]
         for tensor in [tensor for tensor in self.graph.initializer if tensor.name not in read]:
             self.graph.initializer.remove(tensor)
         del self.graph.node[:]
