@@ -140,9 +140,7 @@ class GroupSensitivity(Record):
     label: str
     layers: int
     parameters: float  # fraction of all weights
-    time: (
-        float  # fraction of an utterance's time in float32, by ONNX Runtime's profiler; for the reader, not the search
-    )
+    time: float  # fraction of an utterance's time in float32, by ONNX Runtime's profiler; the search does not use it
     level_error_db: float
     spectral_distance_db: float
     level_above_8khz_db: float
