@@ -154,7 +154,7 @@ class QuantizeMixed(Step):
 
     step: Literal["quantize_mixed"]
     budget_db: float = Field(
-        default=1.0, ge=0.0, description="mean change of level over the mel bands, dB; 0: no int8 arithmetic"
+        default=0.75, ge=0.0, description="mean change of level over the mel bands, dB; 0: no int8 arithmetic"
     )
     calibration_sentences: int = Field(default=8, ge=1, description="how many of the calibration sentences give ranges")
     judged_sentences: int = Field(default=3, ge=1, description="how many of them spectra are compared on")
