@@ -54,6 +54,10 @@ class StudyFolder:
     def variant_record(self, name: str) -> Path:
         return self.variant(name) / "variant.json"
 
+    def sensitivity_record(self, variant: str) -> Path:
+        """What the search of a variant's recipe found; there only where the recipe has one."""
+        return self.path / "records" / "sensitivity" / f"{variant}.json"
+
     def device_record(self, name: str) -> Path:
         return self.path / "records" / "devices" / f"{name}.json"
 
@@ -141,6 +145,33 @@ class VariantRecord(Record):
     coverage: Coverage  # reached by any step
     steps: list[StepRecord]
     seconds: float  # wall time of the recipe
+    created: str
+
+
+class GroupSensitivity(Record):
+    """What int8 arithmetic in one group of layers alone does, and what the group's share of the voice is."""
+
+    group: str
+    label: str
+    layers: int
+    parameters: float  # fraction of all weights
+    time: float  # fraction of an utterance's time in float32, by ONNX Runtime's profiler; the search does not use it
+    level_error_db: float
+    spectral_distance_db: float
+    level_above_8khz_db: float
+
+
+class SensitivityRecord(Record):
+    """records/sensitivity/<variant>.json: every group alone, and which of them a search chose."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    variant: str
+    sentences: int
+    groups: list[GroupSensitivity]
+    chosen: list[str]  # groups that compute in int8
+    error_db: float = 0.0  # level error of all the chosen together
+    budget_db: float = 0.0
     created: str
 
 

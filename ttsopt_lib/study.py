@@ -143,8 +143,27 @@ class QuantizeStatic(Step):
     exclude: tuple[str, ...] = Field(default=(), description="regular expressions of node names that stay float32")
 
 
+class RearrangeDecoder(Step):
+    """Lay the decoder's convolutions out so that the same arithmetic runs faster; nothing is approximated."""
+
+    step: Literal["rearrange_decoder"]
+
+
+class QuantizeMixed(Step):
+    """Int8 arithmetic where a search finds it harmless, int8 storage of every other weight."""
+
+    step: Literal["quantize_mixed"]
+    budget_db: float = Field(
+        default=0.75, ge=0.0, description="mean change of level over the mel bands, dB; 0: no int8 arithmetic"
+    )
+    calibration_sentences: int = Field(default=8, ge=1, description="how many of the calibration sentences give ranges")
+    judged_sentences: int = Field(default=3, ge=1, description="how many of them spectra are compared on")
+
+
 NetworkStep = PruneMagnitude | DistillDecoder  # change the PyTorch network, before export
-GraphStep = QuantizeDynamic | QuantizeWeights | QuantizeStatic  # change the exported ONNX graph
+GraphStep = (
+    RearrangeDecoder | QuantizeDynamic | QuantizeWeights | QuantizeStatic | QuantizeMixed
+)  # change the exported ONNX graph
 AnyStep = Annotated[NetworkStep | GraphStep, Field(discriminator="step")]
 
 

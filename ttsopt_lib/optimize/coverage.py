@@ -45,6 +45,7 @@ class Layer:
     macs: int  # multiply-accumulates of the reference utterance
     stored_int8: bool
     computes_int8: bool
+    two_dimensional: bool = False  # a convolution of rows and columns
 
     @property
     def in_decoder(self) -> bool:
@@ -113,6 +114,7 @@ def take_inventory(path: Path, feed: dict[str, np.ndarray]) -> Inventory:
                 macs=_macs(node, shapes[node.output[0]]) if node.op_type in PRODUCTS else 0,
                 stored_int8=bool(weight and weight.is_int8),
                 computes_int8=_computes_int8(node, index),
+                two_dimensional=node.op_type == "Conv" and len(shapes[node.output[0]][2]) == 4,
             )
         )
     stored, nonzero = _count_parameters(index)
@@ -142,6 +144,12 @@ def step_record(step: str, after: Inventory, before: Inventory | None = None, no
             lambda layer: layer.parameters if layer.in_decoder else 0, lambda layer: layer.in_decoder
         )
         layers = sum(layer.in_decoder for layer in after.weighted)
+    elif step == "rearrange_decoder":
+        coverage = after.coverage(
+            lambda layer: layer.parameters if layer.two_dimensional else 0, lambda layer: layer.two_dimensional
+        )
+        layers = sum(layer.two_dimensional for layer in after.weighted)
+        note = note or f"{layers} of the decoder's convolutions in two dimensions: the same arithmetic, faster kernels"
     else:
         now, was = _int8(after), _int8(before) if before else Coverage(parameters=0.0, macs=0.0)
         coverage = Coverage(parameters=max(now.parameters - was.parameters, 0.0), macs=max(now.macs - was.macs, 0.0))

@@ -47,7 +47,7 @@ def quantize_dynamic(model: ModelProto, step: QuantizeDynamic) -> ModelProto:
     """
     # ONNX Runtime's ConvInteger takes unsigned weights only; MatMulInteger is signed as in PyTorch.
     types = {"MatMul": quantization.QuantType.QInt8, "Conv": quantization.QuantType.QUInt8}
-    result = _copy(model)
+    result = copy_named(model)
     for operator in step.operators:
         nodes = [node.name for node in _quantizable(result, (operator,))]
         if nodes:
@@ -74,12 +74,12 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
     Raises:
         StudyError: an `exclude` pattern is no regular expression, or matches no node.
     """
-    result = _copy(model)
+    result = copy_named(model)
     excluded = _excluded(result, step)
     nodes = [node.name for node in _quantizable(result, step.operators) if node.name not in excluded]
     if not nodes:
         return result
-    seeded = _seed_noise(result)
+    seeded = seed_noise(result)
     method = {
         "minmax": quantization.CalibrationMethod.MinMax,
         "percentile": quantization.CalibrationMethod.Percentile,
@@ -112,7 +112,7 @@ def quantize_weights(model: ModelProto, step: QuantizeWeights) -> ModelProto:
     Unpacked by Cast and Mul rather than DequantizeLinear: ONNX Runtime folds the former into a float32 constant while
     it loads the voice, but keeps the latter and pays for it in every utterance.
     """
-    result = _copy(model)
+    result = copy_named(model)
     graph = result.graph
     index = GraphIndex(graph)
     axes: dict[str, int] = {}
@@ -196,7 +196,7 @@ def _excluded(model: ModelProto, step: QuantizeStatic) -> set[str]:
     return excluded
 
 
-def _copy(model: ModelProto) -> ModelProto:
+def copy_named(model: ModelProto) -> ModelProto:
     """A copy whose nodes all have a name and read their weights directly."""
     copy = ModelProto()
     copy.CopyFrom(model)
@@ -230,7 +230,7 @@ def _cleaned(quantized: ModelProto, original: ModelProto) -> ModelProto:
     return quantized
 
 
-def _seed_noise(model: ModelProto) -> set[str]:
+def seed_noise(model: ModelProto) -> set[str]:
     """Give every unseeded noise node a seed of its own; returns the names of those nodes."""
     seeded = set()
     for number, node in enumerate(model.graph.node):

@@ -9,6 +9,7 @@ variant's folder appears whole or not at all, and one that was made from the sam
 
 from __future__ import annotations
 
+import hashlib
 import math
 import shutil
 import tempfile
@@ -30,10 +31,13 @@ from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed, sentence_feeds
 from ttsopt_lib.optimize.coverage import Inventory, step_record, take_inventory, total_coverage
 from ttsopt_lib.optimize.export import export_piper
+from ttsopt_lib.optimize.layout import rearrange_decoder
+from ttsopt_lib.optimize.mixed import quantize_mixed
 from ttsopt_lib.optimize.prune import prune_magnitude
 from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_static, quantize_weights
 from ttsopt_lib.records import (
     Coverage,
+    SensitivityRecord,
     StepRecord,
     StudyFolder,
     VariantRecord,
@@ -42,6 +46,7 @@ from ttsopt_lib.records import (
     content_key,
     file_sha256,
     now,
+    read_if_current,
     read_variant_if_current,
     write_record,
 )
@@ -53,8 +58,10 @@ from ttsopt_lib.study import (
     NetworkStep,
     PruneMagnitude,
     QuantizeDynamic,
+    QuantizeMixed,
     QuantizeStatic,
     QuantizeWeights,
+    RearrangeDecoder,
     SentenceRange,
     Study,
     StudyError,
@@ -65,11 +72,12 @@ from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper, packaged_voice
 from ttsopt_lib.voices.text import read_sentences
 
+SEARCH_CODE = ("layout", "mixed", "qdq", "ranges", "sensitivity")
 # The code that decides what is in a variant. Training is not among it: a student counts by the hash of its weights.
 RECIPE_CODE = (
     *(
         f"optimize/{name}.py"
-        for name in ["calibration", "coverage", "export", "prune", "quantize", "recipe", "weights"]
+        for name in ["calibration", "coverage", "export", "prune", "quantize", "recipe", "weights", *SEARCH_CODE]
     ),
     "voices",
     "networks",
@@ -115,7 +123,7 @@ def variant_key(study: Study, name: str) -> str:
 
 def _key(study: Study, name: str, source: dict[str, str]) -> str:
     recipe = () if name == ORIGINAL else study.variant(name).recipe
-    calibrated = any(isinstance(step, QuantizeStatic) for step in recipe)
+    calibrated = any(isinstance(step, QuantizeStatic | QuantizeMixed) for step in recipe)
     return content_key(
         "original" if name == ORIGINAL else "variant",
         source,
@@ -166,7 +174,7 @@ def build_study(
     stale = [name for name, record in current.items() if record is None]
     records = {name: record for name, record in current.items() if record is not None}
     with tempfile.TemporaryDirectory(prefix="ttsopt-") as scratch:
-        bench = _Bench(study, Path(scratch))
+        bench = _Bench(study, Path(scratch), folder)
         with tqdm(stale, desc="variants", unit="variant", disable=not stale) as bar:
             for name in bar:
                 bar.set_postfix_str(name)
@@ -230,9 +238,10 @@ def _sentences(wanted: SentenceRange) -> list[str]:
 class _Bench:
     """What the variants of one study share: each is made when first needed, and gone when the study is built."""
 
-    def __init__(self, study: Study, scratch: Path):
+    def __init__(self, study: Study, scratch: Path, folder: StudyFolder):
         self.study = study
         self.scratch = scratch
+        self.folder = folder
         self._exports: dict[str, tuple[Path, Inventory]] = {}
 
     @cached_property
@@ -327,12 +336,16 @@ def _run_recipe(bench: _Bench, name: str, recipe: Sequence[AnyStep], path: Path)
     shutil.copyfile(f"{exported}.json", f"{path}.json")
     records = []
     for step in recipe:
-        before = inventory
-        if isinstance(step, GraphStep):
+        before, note = inventory, _note(step)
+        if isinstance(step, QuantizeMixed):
+            graph, note = _search(bench, name, onnx.load(path), step, inventory)
+            path.write_bytes(graph.SerializeToString(deterministic=True))
+            inventory = take_inventory(path, bench.reference)
+        elif isinstance(step, GraphStep):
             graph = apply_graph_step(onnx.load(path), step, bench)
             path.write_bytes(graph.SerializeToString(deterministic=True))
             inventory = take_inventory(path, bench.reference)
-        record = step_record(step.step, inventory, before, _note(step))
+        record = step_record(step.step, inventory, before, note)
         if record.layers == 0 and step.reaches_nothing != "expected":
             raise StudyError(
                 f"variant {name!r}: step {step.step} reached no layer of this voice; take it out of the recipe, "
@@ -353,11 +366,40 @@ def apply_network_steps(model: StagedVits, recipe: Sequence[AnyStep]) -> None:
 
 def apply_graph_step(model: onnx.ModelProto, step: GraphStep, bench: _Bench) -> onnx.ModelProto:
     """Do a step of a recipe that changes the ONNX graph; the graph handed in is left alone."""
+    if isinstance(step, RearrangeDecoder):
+        return rearrange_decoder(model)
     if isinstance(step, QuantizeDynamic):
         return quantize_dynamic(model, step)
     if isinstance(step, QuantizeWeights):
         return quantize_weights(model, step)
+    assert isinstance(step, QuantizeStatic)
     return quantize_static(model, step, bench.calibration)
+
+
+def _search(
+    bench: _Bench, variant: str, model: onnx.ModelProto, step: QuantizeMixed, inventory: Inventory
+) -> tuple[onnx.ModelProto, str]:
+    """Mixed precision by search, and what it chose. The sensitivities it needs are kept: another budget reuses them."""
+    path = bench.folder.sensitivity_record(variant)
+    key = content_key(
+        hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
+        [{name: value.tolist() for name, value in feed.items()} for feed in bench.calibration],
+        [step.calibration_sentences, step.judged_sentences],
+        code_digest(*(f"optimize/{name}.py" for name in SEARCH_CODE), "voices"),
+        {library: version(library) for library in LIBRARIES},
+    )
+    mixed = quantize_mixed(
+        model,
+        step,
+        bench.calibration,
+        {layer.node: layer.macs for layer in inventory.layers},
+        bench.voice.config.sample_rate,
+        known=lambda: read_if_current(path, SensitivityRecord, key),
+        key=key,
+        variant=variant,
+    )
+    write_record(path, mixed.record)
+    return mixed.model, mixed.note
 
 
 def _replace_decoder(model: StagedVits, student: Path) -> None:

@@ -135,6 +135,18 @@ def coverage() -> list[Column]:
     ]
 
 
+def sensitivity() -> list[Column]:
+    return [
+        Column("Layers", lambda row: escape(row.label)),
+        Column("of the weights", lambda row: numbers.percent(row.parameters, 1), True),
+        Column("of the time", lambda row: numbers.percent(row.time, 1), True),
+        Column("Level error, dB", lambda row: numbers.number(row.level_error_db, 2), True),
+        Column("Spectral distance, dB", lambda row: numbers.number(row.spectral_distance_db, 1), True),
+        Column("Level above 8 kHz, dB", lambda row: numbers.signed(row.level_above_8khz_db, 1), True),
+        Column("Arithmetic chosen", lambda row: "int8" if row.int8 else "float32"),
+    ]
+
+
 def improvement() -> list[Column]:
     def milliseconds(row: Any, name: str) -> str:
         return plain_cell(getattr(row, name), numbers.milliseconds)

@@ -28,7 +28,7 @@ def quantization_notes(summary: Summary) -> list[str]:
                     f"Why dynamic quantization does little here: in `{variant.name}` it reaches {reached} and {work}. "
                     f"It quantizes linear layers only, and this voice is made of convolutions; {size}."
                 )
-            elif step.step in ("quantize_dynamic", "quantize_static"):
+            elif step.step in ("quantize_dynamic", "quantize_static", "quantize_mixed"):
                 notes.append(f"`{variant.name}`: {_step_words(step.step)} reaches {reached} and {work}; {size}.")
             elif step.step == "quantize_weights":
                 notes.append(
@@ -140,6 +140,8 @@ def _step_words(step: str) -> str:
         "quantize_dynamic": "dynamic quantization",
         "quantize_static": "static quantization",
         "quantize_weights": "weight quantization",
+        "quantize_mixed": "mixed-precision quantization",
+        "rearrange_decoder": "the rearranged decoder",
         "prune_magnitude": "magnitude pruning",
         "distill_decoder": "the distilled decoder",
     }.get(step, step.replace("_", " "))

@@ -58,6 +58,43 @@ def size_chart(summary: Summary) -> Chart:
     return Chart("size", figure, alt + ".", caption)
 
 
+# --- sensitivity --------------------------------------------------------------------------------------------------
+
+
+def sensitivity_chart(summary: Summary) -> Chart | None:
+    """A dot for each group of layers that a search judged: the error of int8 there alone. None where none searched."""
+    variants = list(dict.fromkeys(row.variant for row in summary.sensitivity))
+    if not variants:
+        return None
+    rows = sorted(
+        (row for row in summary.sensitivity if row.variant == variants[0]), key=lambda row: -row.level_error_db
+    )
+    figure, axes = new_figure(0.85 + ROW * len(rows))
+    least = 0.01  # dB; a logarithmic axis has no 0
+    for index, row in enumerate(rows):
+        error = max(row.level_error_db, least)
+        colour = LOOKS["quantize_mixed"].colour if row.int8 else GREY
+        axes.plot([least, error], [index] * 2, color=colour, linewidth=1.0)
+        axes.plot(error, index, "o" if row.int8 else "s", color=colour, markersize=4.5)
+        axes.annotate(
+            "int8" if row.int8 else "float32", (error, index), xytext=(6, 0), textcoords="offset points",
+            va="center", fontsize=6.0, color="#333333",
+        )  # fmt: skip
+    axes.set_yticks(range(len(rows)), [row.label for row in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlim(least, max(row.level_error_db for row in rows) * 2 + least)
+    axes.set_xlabel("level error of int8 arithmetic in these layers alone (dB, mean over mel bands; logarithmic)")
+    set_title(figure, f"Int8 arithmetic suits {rows[-1].label} best and {rows[0].label} least")
+    alt = "Dot plot of level errors. " + "; ".join(f"{row.label} {row.level_error_db:.2f} dB" for row in rows)
+    caption = (
+        f"What int8 arithmetic in one group of layers does to the spectrum, same noise and durations; the words beside "
+        f"the dots say what the search chose for {variants[0]}."
+    )
+    return Chart("sensitivity", figure, alt + ".", caption)
+
+
 # --- forest plots -----------------------------------------------------------------------------------------------
 
 

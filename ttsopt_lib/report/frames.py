@@ -21,6 +21,7 @@ def all_tables(summary: Summary) -> dict[str, pd.DataFrame]:
         "verdict": verdict(summary),
         "sizes": sizes(summary.variants),
         "coverage": coverage(summary.variants),
+        "sensitivity": sensitivity(summary),
         "improvement": improvement(summary),
         "devices": devices(summary.measured_devices),
         "runtime_change": runtime_change(summary),
@@ -117,6 +118,15 @@ def coverage(variants: Sequence[VariantSummary]) -> pd.DataFrame:
         for step in v.steps
     ]
     return _frame(rows, "variant step settings layers parameters macs note")
+
+
+def sensitivity(summary: Summary) -> pd.DataFrame:
+    """What int8 arithmetic in each group of layers alone does, the most sensitive first."""
+    rows = sorted(summary.sensitivity, key=lambda row: (row.variant, -row.level_error_db))
+    return _frame(
+        [row.model_dump(exclude={"group"}) for row in rows],
+        "variant label layers parameters time level_error_db spectral_distance_db level_above_8khz_db int8",
+    )
 
 
 def _plain(value: Any) -> str:

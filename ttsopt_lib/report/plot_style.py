@@ -66,6 +66,7 @@ LOOKS = {
     "quantize_dynamic": Look("dynamic int8", BLUE, "^"),
     "quantize_weights": Look("int8 weights", SKY, "v"),
     "quantize_static": Look("static int8", VERMILLION, "s"),
+    "quantize_mixed": Look("mixed int8", VERMILLION, "*"),
     "prune_magnitude": Look("pruned", PURPLE, "P"),
     "distill_decoder": Look("distilled", GREEN, "X"),
     "combined": Look("combined", ORANGE, "h"),
@@ -85,7 +86,8 @@ def look(variant: VariantSummary) -> Look:
     """The look of a variant, by what its recipe does."""
     if variant.name in (ORIGINAL, ORIGINAL_COPY):
         return LOOKS["baseline"]
-    kinds = list(dict.fromkeys(step["step"] for step in variant.recipe))
+    # The same arithmetic in another order is no family of its own, unless nothing else was done.
+    kinds = list(dict.fromkeys(step["step"] for step in variant.recipe if step["step"] != "rearrange_decoder"))
     if not kinds:
         return LOOKS["export"]
     return LOOKS.get(kinds[0], LOOKS["combined"]) if len(kinds) == 1 else LOOKS["combined"]

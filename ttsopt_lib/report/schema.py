@@ -56,6 +56,21 @@ class StepSummary(Part):
     note: str
 
 
+class SensitivitySummary(Part):
+    """What int8 arithmetic in one group of layers alone does, and whether the search chose it."""
+
+    variant: str
+    group: str
+    label: str
+    layers: int
+    parameters: float  # fraction of all weights
+    time: float  # fraction of an utterance's time in float32
+    level_error_db: float
+    spectral_distance_db: float
+    level_above_8khz_db: float
+    int8: bool
+
+
 class VariantSummary(Part):
     """A deployable voice: what was done to it and how big it is."""
 
@@ -270,6 +285,7 @@ class Summary(Part):
     wer_sentences: int
     timing_sentences: int
     listening: list[str]
+    sensitivity: list[SensitivitySummary] = []  # of the variants whose recipe searched
 
     # --- look-ups that prose, tables and figures share
 

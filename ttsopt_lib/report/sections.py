@@ -46,6 +46,7 @@ class Report:
         self.players = Players(folder)
         charts = (
             figures.size_chart(summary),
+            figures.sensitivity_chart(summary),
             figures.latency_chart(summary),
             figures.quality_chart(summary),
             tradeoff_chart(summary),
@@ -98,7 +99,23 @@ class Report:
                 missing="No variant of this study has a step.",
             ),
             bullets(explanations.quantization_notes(self.summary)),
+            *self._sensitivity(),
         )
+
+    def _sensitivity(self) -> list[str]:
+        """What the search for mixed precision found, where a recipe has one."""
+        if not self.summary.sensitivity:
+            return []
+        return [
+            figure(self.charts.get("sensitivity"), ""),
+            table(
+                self.tables["sensitivity"],
+                columns.sensitivity(),
+                "Sensitivity: what int8 arithmetic in one group of layers does to the sound",
+                "sensitivity",
+                group="variant",
+            ),
+        ]
 
     def pruning(self) -> Html:
         """What zeros did, and did not."""

@@ -15,6 +15,7 @@ from ttsopt_lib.records import (
     QualityRow,
     RatingsRow,
     RecordError,
+    SensitivityRecord,
     StudyFolder,
     VariantRecord,
     atomic_path,
@@ -31,6 +32,7 @@ from ttsopt_lib.report.schema import (
     PredictedMos,
     PredictorSummary,
     QualitySummary,
+    SensitivitySummary,
     StepSummary,
     Summary,
     VariantSummary,
@@ -85,6 +87,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         wer_sentences=study.evaluate.wer_sentences,
         timing_sentences=sum(len(texts) for texts in study.sentences.timing.values()),
         listening=list(study.sentences.listening),
+        sensitivity=_sensitivity(study, folder),
     )
     _judge_equivalence(summary, quality)
     summary.choices = [verdict.choose(summary, device) for device in measured]
@@ -138,6 +141,20 @@ def _settings(recipe_step: dict[str, Any]) -> dict[str, Any]:
     """What a step was told: without its name, and without settings that say nothing."""
     silent = {"step": ..., "reaches_nothing": "error"}
     return {key: value for key, value in recipe_step.items() if silent.get(key) not in (..., value) and value != []}
+
+
+def _sensitivity(study: Study, folder: StudyFolder) -> list[SensitivitySummary]:
+    """What the searches of the study's recipes found; nothing where none has a search."""
+    rows = []
+    for variant in study.variants:
+        path = folder.sensitivity_record(variant.name)
+        if path.is_file() and any(step.step == "quantize_mixed" for step in variant.recipe):
+            record = read_record(path, SensitivityRecord, "optimize")
+            for one in record.groups:
+                rows.append(
+                    SensitivitySummary(variant=variant.name, int8=one.group in record.chosen, **one.model_dump())
+                )
+    return rows
 
 
 def _voice_name(study: Study) -> str:

@@ -1,0 +1,165 @@
+"""Mixed precision by search: it finds the layer that int8 ruins, keeps to its budget, and leaves a voice."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from ttsopt_lib.optimize.calibration import voice_feed
+from ttsopt_lib.optimize.export import to_onnx
+from ttsopt_lib.optimize.layout import rearrange_decoder
+from ttsopt_lib.optimize.mixed import quantize_mixed, spend
+from ttsopt_lib.optimize.qdq import quantizable_convolutions, quantize_convolutions, quantized_tensors
+from ttsopt_lib.optimize.quantize import copy_named, seed_noise
+from ttsopt_lib.optimize.ranges import Histogram, histograms
+from ttsopt_lib.optimize.recipe import build_study, speak
+from ttsopt_lib.optimize.sensitivity import SpectralJudge, compare, layer_groups, sensitivities
+from ttsopt_lib.records import GroupSensitivity, SensitivityRecord, StudyFolder, read_record
+from ttsopt_lib.study import QuantizeMixed, Study
+from ttsopt_lib.voices.piper import load_piper, open_piper
+
+MIXED = {"step": "quantize_mixed", "budget_db": 50.0, "calibration_sentences": 1, "judged_sentences": 1}
+REARRANGE = {"step": "rearrange_decoder"}
+
+
+@pytest.fixture(scope="module")
+def tiny(medium_voice):
+    """A small random voice as a graph, an utterance, and the ranges of its layers."""
+    voice = open_piper(medium_voice)
+    model = copy_named(rearrange_decoder(to_onnx(load_piper(voice), voice.config)))
+    feeds = [voice_feed(voice.config, list(range(3, 30)))]
+    return model, feeds, _ranges(model, feeds), voice.config.sample_rate
+
+
+def _ranges(model, feeds):
+    seeded = copy_named(model)
+    seed_noise(seeded)
+    seen = histograms(seeded, quantized_tensors(quantizable_convolutions(model)), feeds)
+    return {name: histogram.range("minmax") for name, histogram in seen.items()}
+
+
+def _group(name, error):
+    return GroupSensitivity(
+        group=name, label=name, layers=1, parameters=0.1, time=0.1,
+        level_error_db=error, spectral_distance_db=error, level_above_8khz_db=0.0,
+    )  # fmt: skip
+
+
+def test_a_ruined_range_makes_its_group_the_most_sensitive(tiny):
+    model, feeds, ranges, rate = tiny
+    groups = layer_groups(model)
+    bad = "dec/resblocks.4"
+    ruined = dict(ranges)
+    for node in quantizable_convolutions(model):
+        if node.name in groups[bad]:
+            low, high = ranges[node.output[0]]
+            ruined[node.output[0]] = (300 * low, 300 * high)  # nothing but a few of the 256 steps is left
+    # of the decoder alone, to be quick
+    kept = [name for name in groups if name.startswith("dec/resblocks")]
+    judge = SpectralJudge(model, feeds, rate)
+    errors = {name: judge.judge(quantize_convolutions(model, groups[name], ruined))["level_error_db"] for name in kept}
+    assert max(errors, key=errors.__getitem__) == bad
+
+
+def test_every_group_of_a_voice_is_judged(tiny):
+    model, feeds, ranges, rate = tiny
+    record = sensitivities(model, SpectralJudge(model, feeds, rate), ranges, "key", "int8-mixed")
+    assert [one.group for one in record.groups] == list(layer_groups(model))
+    assert not any(one.group.startswith("dp") for one in record.groups)  # durations are given: it would look harmless
+    assert all(np.isfinite(one.level_error_db) and one.level_error_db >= 0 for one in record.groups)
+    assert 0.3 < sum(one.time for one in record.groups) <= 1
+    assert sum(one.parameters for one in record.groups) <= 1
+
+
+def test_without_a_budget_no_activation_is_quantized(tiny):
+    model, feeds, _, rate = tiny
+    step = QuantizeMixed(step="quantize_mixed", budget_db=0.0, calibration_sentences=1, judged_sentences=1)
+    known = SensitivityRecord(
+        key="k", variant="v", sentences=1, chosen=[], created="", groups=[_group(g, 0.0) for g in layer_groups(model)]
+    )
+    mixed = quantize_mixed(model, step, feeds, {n.name: 1 for n in model.graph.node}, rate, known=lambda: known)
+    assert not any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in mixed.model.graph.node)
+    assert any(tensor.data_type == onnx.TensorProto.INT8 for tensor in mixed.model.graph.initializer)
+
+
+def test_the_budget_goes_where_it_saves_most():
+    groups = [_group("cheap", 0.2), _group("dear", 0.9), _group("small", 0.2), _group("dec/conv_post", 0.0)]
+    saved = {"cheap": 100, "dear": 100, "small": 10, "dec/conv_post": 1000}
+    assert spend(groups, saved, 0.5) == ["cheap", "small"]
+    assert spend(groups, saved, 0.3) == ["cheap"]
+    assert spend(groups, saved, 2.0) == ["cheap", "dear", "small"]  # the last layer never
+
+
+def test_int8_convolution_is_within_the_steps_of_its_ranges(tiny):
+    model, feeds, ranges, _ = tiny
+    name = "/dec/conv_pre/Conv"
+    node = next(node for node in model.graph.node if node.name == name)
+    quantized = quantize_convolutions(model, [name], ranges)
+    kinds = [one.op_type for one in quantized.graph.node]
+    assert kinds.count("QuantizeLinear") == 2
+    weight = next(t for t in quantized.graph.initializer if t.name == f"{node.input[1]}_int8")
+    scale = next(t for t in quantized.graph.initializer if t.name == f"{node.input[1]}_scale")
+    original = next(t for t in model.graph.initializer if t.name == node.input[1])
+    unpacked = numpy_helper.to_array(weight) * numpy_helper.to_array(scale)[:, None, None, None]
+    steps = numpy_helper.to_array(scale)[:, None, None, None]
+    assert np.all(np.abs(unpacked - numpy_helper.to_array(original)) <= steps / 2 + 1e-7)
+
+
+def test_squared_error_clips_an_outlier_and_minmax_does_not():
+    counts = np.zeros(2048)
+    counts[900:1148] = 1e6
+    counts[-1] = 1
+    histogram = Histogram(-8.0, 8.0, counts)
+    assert histogram.range("minmax") == (-8.0, 8.0)
+    low, high = histogram.range("squared_error")
+    assert -4 < low <= -0.9 and 0.9 <= high < 4
+
+
+def test_noise_in_the_gaps_counts_and_its_like_in_loud_places_does_not():
+    rng = np.random.default_rng(0)
+    speech = np.concatenate([rng.standard_normal(20000) * 0.1, np.zeros(20000)]).astype(np.float32)
+    noise = rng.standard_normal(20000).astype(np.float32) * 1e-3
+    in_gaps, in_speech = speech.copy(), speech.copy()
+    in_gaps[20000:] += noise
+    in_speech[:20000] += noise
+    errors = [compare(speech, audio, 22050)["level_error_db"] for audio in (in_gaps, in_speech)]
+    assert errors[0] > 10 > 0.1 > errors[1]
+
+
+def test_mixed_variant_is_a_small_voice_made_the_same_each_time(multi_speaker_voice, tmp_path, monkeypatch):
+    sentences = tmp_path / "sentences.txt"
+    sentences.write_text("The sky is blue.\nRice is served.\nGlue it.\nA rare day.", encoding="utf-8")
+    study = Study.model_validate(
+        {
+            "name": "tiny",
+            "voice": {"path": str(multi_speaker_voice), "speaker": 1},
+            "variants": [{"name": "int8-mixed", "recipe": [REARRANGE, MIXED]}],
+            "sentences": {
+                "evaluation": {"file": str(sentences), "start": 0, "count": 2},
+                "calibration": {"file": str(sentences), "start": 2, "count": 2},
+                "timing": {"short": ["Yes."]},
+                "listening": ["Yes."],
+            },
+            "evaluate": {"wer_sentences": 0},
+        }
+    )
+    folder = StudyFolder(study, tmp_path / "reports")
+    original, mixed = build_study(study, folder)
+    voice = open_piper(folder.model("int8-mixed"))  # raises where it is no Piper voice
+    assert speak(voice.path, voice_feed(voice.config, list(range(3, 20)), speaker=1)).size > 1000
+    assert mixed.size_bytes < original.size_bytes
+    assert mixed.coverage.macs > 0.3
+    assert [step.step for step in mixed.steps] == ["rearrange_decoder", "quantize_mixed"]
+    assert "int8 arithmetic in text encoder" in mixed.steps[1].note
+    record = read_record(folder.sensitivity_record("int8-mixed"), SensitivityRecord, "optimize")
+    assert "dec/conv_post" not in record.chosen and record.error_db <= record.budget_db
+
+    # Made again, the sensitivities are read and not measured, and the bytes are the same.
+    monkeypatch.setattr("ttsopt_lib.optimize.mixed.sensitivities", None)
+    (again,) = build_study(study, folder, only=["int8-mixed"], again=True)
+    assert again.files == mixed.files
+    assert json.loads(folder.sensitivity_record("int8-mixed").read_text())["groups"] == [
+        one.model_dump() for one in record.groups
+    ]

@@ -1,0 +1,108 @@
+"""What the layers of a voice see: histograms of their inputs and outputs, and the ranges that 8 bits should span.
+
+A range is chosen tensor by tensor. Three rules:
+
+* `minmax`: all that was seen. Nothing is clipped, and one outlier widens every step.
+* `percentile`: all but the outermost 0.01 % on either side.
+* `squared_error`: the ends that make rounding and clipping together cost the least, found on the histogram.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+from onnx import ModelProto, TensorProto, helper
+
+from ttsopt_lib.optimize.calibration import Feed
+
+Range = tuple[float, float]
+RangeRule = Literal["minmax", "percentile", "squared_error"]
+BINS = 2048
+STEPS = 255  # of an unsigned byte
+OUTSIDE = 1e-4  # fraction that `percentile` leaves out on either side
+SHRINKING = np.linspace(1.0, 0.2, 33)  # ends that `squared_error` tries, as fractions of those seen
+VALUES = 200_000  # of a tensor and an utterance that are counted, evenly spread; the span is that of all
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """Values of one tensor over all calibration utterances; its span includes 0, which must be exact in int8."""
+
+    low: float
+    high: float
+    counts: np.ndarray  # [BINS], equal bins from low to high
+
+    @property
+    def centres(self) -> np.ndarray:
+        width = (self.high - self.low) / BINS
+        return self.low + width * (np.arange(BINS) + 0.5)
+
+    def range(self, rule: RangeRule) -> Range:
+        """The range that 8 bits should span."""
+        if rule == "minmax":
+            return self.low, self.high
+        if rule == "percentile":
+            return self._percentile()
+        return self._least_squared_error()
+
+    def _percentile(self) -> Range:
+        share = np.cumsum(self.counts) / max(self.counts.sum(), 1)
+        low = self.centres[int(np.searchsorted(share, OUTSIDE))]
+        high = self.centres[min(int(np.searchsorted(share, 1 - OUTSIDE)), BINS - 1)]
+        return min(float(low), 0.0), max(float(high), 0.0)
+
+    def _least_squared_error(self) -> Range:
+        low, high = self.low, self.high
+        for _ in range(2):  # one end after the other, twice: the ends hardly depend on each other
+            high = min((self._squared_error(low, self.high * s), self.high * s) for s in SHRINKING)[1]
+            low = min((self._squared_error(self.low * s, high), self.low * s) for s in SHRINKING)[1]
+        return low, high
+
+    def _squared_error(self, low: float, high: float) -> float:
+        values = self.centres
+        clipped = np.clip(values, low, high) - values
+        step = (high - low) / STEPS
+        inside = (values >= low) & (values <= high)
+        return float(np.sum(self.counts * (clipped**2 + inside * step**2 / 12)))
+
+
+def histograms(model: ModelProto, tensors: Sequence[str], feeds: Sequence[Feed]) -> dict[str, Histogram]:
+    """Histograms of float tensors over the utterances. The model's noise must be seeded for repeatable ones."""
+    wanted = list(dict.fromkeys(tensors))
+    spans = {name: (0.0, 0.0) for name in wanted}
+    for values in _values(model, wanted, feeds):
+        for name, value in values.items():
+            low, high = spans[name]
+            spans[name] = min(low, float(value.min())), max(high, float(value.max()))
+    spans = {name: _wide(span) for name, span in spans.items()}
+    counts = {name: np.zeros(BINS) for name in wanted}
+    for values in _values(model, wanted, feeds):
+        for name, value in values.items():
+            counted = value.reshape(-1)[:: -(-value.size // VALUES)]
+            counts[name] += np.histogram(counted, BINS, spans[name])[0]
+    return {name: Histogram(*spans[name], counts[name]) for name in wanted}
+
+
+def _wide(span: Range) -> Range:
+    """A span of some width even where a tensor is always 0."""
+    return span if span[1] - span[0] > 1e-8 else (0.0, 1e-8)
+
+
+def _values(model: ModelProto, tensors: Sequence[str], feeds: Sequence[Feed]) -> Iterator[dict[str, np.ndarray]]:
+    """The tensors of one utterance after the other."""
+    probe = ModelProto()
+    probe.CopyFrom(model)
+    known = {output.name for output in probe.graph.output}
+    probe.graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors if name not in known
+    )
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    for feed in feeds:
+        values: list[Any] = session.run(list(tensors), feed)
+        yield dict(zip(tensors, values, strict=True))

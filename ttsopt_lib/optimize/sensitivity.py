@@ -1,0 +1,210 @@
+"""What int8 arithmetic in one group of layers, and nowhere else, does to the sound of a voice.
+
+The voice speaks a few sentences twice, with the same noise and the same durations: in float32, and with int8 in one
+group. Waveforms cannot be compared (a decoder's phase moves with every small change), so spectra are:
+
+* `level_error_db`: in each mel band, how far the level averaged over the frames moved; the mean over the bands. This
+  is what the search spends. Small random changes of single frames cancel out in it, and noise that fills the gaps of
+  speech, which is what int8 does to a vocoder, does not.
+* `spectral_distance_db`: log-spectral distance, frame by frame and bin by bin. It counts harmless changes as well.
+* `level_above_8khz_db`: how far the level above 8 kHz rose.
+
+Layers that decide durations are not judged: the durations are given here, so the spectrum would find them harmless.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from ttsopt_lib.evaluate.spectrum import has_band_above_8khz, level_above_8khz_db
+from ttsopt_lib.optimize.calibration import Feed
+from ttsopt_lib.optimize.qdq import quantizable_convolutions, quantize_convolutions
+from ttsopt_lib.optimize.ranges import Range
+from ttsopt_lib.records import GroupSensitivity, SensitivityRecord, now
+from ttsopt_lib.voices.paired import PairedSession
+
+WINDOW, HOP = 1024, 256
+MEL_BANDS = 80
+FLOOR = 1e-9  # of the utterance's strongest band: 90 dB below it is silence
+PROFILED_RUNS = 5
+STAGES = re.compile(r"^/?(enc_p|flow|dec)/")  # not /dp: durations
+NAMES = {"enc_p": "text encoder", "flow": "flow", "dec": "decoder"}
+
+
+def layer_groups(model: ModelProto) -> dict[str, list[str]]:
+    """Group of layers -> names of its convolutions, in the graph's order.
+
+    The text encoder is one group, each coupling of the flow and each module of the decoder another.
+    """
+    groups: dict[str, list[str]] = {}
+    for node in quantizable_convolutions(model):
+        group = group_of(node.name)
+        if group:
+            groups.setdefault(group, []).append(node.name)
+    return groups
+
+
+def group_of(node: str) -> str | None:
+    """The group that a node belongs to, by its name; None for one that is not judged."""
+    if not STAGES.match(node):
+        return None
+    path = node.strip("/").split("/")
+    return path[0] if path[0] == "enc_p" or len(path) < 3 else f"{path[0]}/{path[1]}"
+
+
+def group_label(group: str) -> str:
+    """A group's name in a report: `decoder resblocks.8`."""
+    stage, _, module = group.partition("/")
+    return f"{NAMES.get(stage, stage)} {module}".strip()
+
+
+class SpectralJudge:
+    """Compares variants of a voice with the voice itself, on fixed noise and durations."""
+
+    def __init__(self, model: ModelProto, feeds: Sequence[Feed], sample_rate: int):
+        """
+        Args:
+            model: the voice in float32.
+            feeds: utterances to compare on.
+            sample_rate: of the voice, Hz.
+        """
+        self.sample_rate = sample_rate
+        self.feeds = feeds
+        session = PairedSession(model)
+        self._references = [self._speak(session, number, None) for number in range(len(feeds))]
+
+    def judge(self, variant: ModelProto) -> dict[str, float]:
+        """Means over the utterances of `level_error_db`, `spectral_distance_db` and `level_above_8khz_db`."""
+        session = PairedSession(variant)
+        found: dict[str, list[float]] = defaultdict(list)
+        for number, (reference, durations) in enumerate(self._references):
+            audio, _ = self._speak(session, number, durations)
+            for name, value in compare(reference, audio, self.sample_rate).items():
+                found[name].append(value)
+        return {name: float(np.mean(values)) for name, values in found.items()}
+
+    def _speak(
+        self, session: PairedSession, number: int, durations: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        feed = self.feeds[number]
+        speaker = int(feed["sid"][0]) if "sid" in feed else None
+        ids = [int(one) for one in feed["input"].reshape(-1)]
+        return session.speak(ids, seed=number, durations=durations, scales=feed["scales"].tolist(), sid=speaker)
+
+
+def compare(reference: NDArray[np.float32], audio: NDArray[np.float32], sample_rate: int) -> dict[str, float]:
+    """How far the spectrum of `audio` [samples] is from that of `reference` [samples], in dB.
+
+    A change that leaves no finite sound is infinitely far."""
+    if not np.isfinite(audio).all():
+        return {"level_error_db": np.inf, "spectral_distance_db": np.inf, "level_above_8khz_db": np.inf}
+    powers = [_power(waveform) for waveform in (reference, audio)]
+    bins = _decibels(powers)
+    bands = _decibels([power @ _mel_filters(sample_rate).T for power in powers])
+    above = 0.0
+    if has_band_above_8khz(sample_rate):
+        above = level_above_8khz_db(audio, sample_rate) - level_above_8khz_db(reference, sample_rate)
+    return {
+        "level_error_db": float(np.abs(np.mean(bands[1] - bands[0], axis=0)).mean()),
+        "spectral_distance_db": float(np.sqrt(np.mean((bins[1] - bins[0]) ** 2, axis=1)).mean()),
+        "level_above_8khz_db": above,
+    }
+
+
+def sensitivities(
+    model: ModelProto, judge: SpectralJudge, ranges: Mapping[str, Range], key: str, variant: str
+) -> SensitivityRecord:
+    """Judge every group of layers alone.
+
+    Args:
+        model: the voice in float32.
+        judge: made from the same voice.
+        ranges: of every tensor of `layer_groups`.
+        key: hash of everything the record is made from.
+        variant: whose recipe asked.
+    """
+    from tqdm.auto import tqdm
+
+    groups = layer_groups(model)
+    layers = {node.name: node for node in quantizable_convolutions(model)}
+    sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer if len(tensor.dims) > 1}
+    times = _profile(model, judge.feeds[0])
+    found = []
+    for group, names in tqdm(groups.items(), desc="sensitivity", leave=False):
+        errors = judge.judge(quantize_convolutions(model, names, ranges))
+        found.append(
+            GroupSensitivity(
+                group=group,
+                label=group_label(group),
+                layers=len(names),
+                parameters=sum(sizes[layers[name].input[1]] for name in names) / max(sum(sizes.values()), 1),
+                time=times.get(group, 0.0) / max(sum(times.values()), 1e-9),
+                **errors,
+            )
+        )
+    return SensitivityRecord(
+        key=key, variant=variant, sentences=len(judge.feeds), groups=found, chosen=[], created=now()
+    )
+
+
+def _profile(model: ModelProto, feed: Feed) -> dict[str, float]:
+    """Group -> its share of an utterance's time, by ONNX Runtime's profiler; what is in no group under its stage."""
+    producers = {output: node for node in model.graph.node for output in node.output}
+    with tempfile.TemporaryDirectory(prefix="ttsopt-") as folder:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_profiling = True
+        options.profile_file_prefix = str(Path(folder) / "profile")
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        for _ in range(PROFILED_RUNS):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+    times: dict[str, float] = defaultdict(float)
+    for event in events:
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            name = event["name"].removesuffix("_kernel_time")
+            # A fused layer is called after the tensor that its activation function makes.
+            made = producers.get(re.sub(r"_nchwc$", "", name))
+            if made is not None and made.op_type in ("Tanh", "LeakyRelu", "Relu"):
+                name = producers[made.input[0]].name if made.input[0] in producers else made.name
+            times[group_of(name) or "other"] += event["dur"]
+    return times
+
+
+def _power(waveform: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Power spectrum, float64 [frames, bins]."""
+    padded = np.pad(waveform.astype(np.float64), WINDOW // 2 + (-len(waveform)) % HOP // 2)
+    if len(padded) < WINDOW:
+        padded = np.pad(padded, (0, WINDOW - len(padded)))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
+    return np.abs(np.fft.rfft(frames * np.hanning(WINDOW))) ** 2
+
+
+def _decibels(powers: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """Both in dB, with the floor that the first one's maximum sets."""
+    floor = max(float(powers[0].max()) * FLOOR, 1e-30)
+    return [10 * np.log10(power + floor) for power in powers]
+
+
+@cache
+def _mel_filters(sample_rate: int) -> NDArray[np.float64]:
+    """Triangles that overlap by half, equally wide in mel, [bands, bins]; bands narrower than a bin left out."""
+    frequencies = np.fft.rfftfreq(WINDOW, 1 / sample_rate)
+    top = 2595 * np.log10(1 + sample_rate / 2 / 700)
+    edges = 700 * (10 ** (np.linspace(0, top, MEL_BANDS + 2) / 2595) - 1)
+    low, centre, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    triangles = np.minimum((frequencies - low) / (centre - low), (high - frequencies) / (high - centre))
+    filters = np.maximum(triangles, 0.0)
+    return filters[filters.sum(axis=1) > 0]
