@@ -132,6 +132,9 @@ class VariantRecord(Record):
 # --- measure --------------------------------------------------------------------------------------------------
 
 
+BeforeAfter = tuple[float | None, float | None]
+
+
 class SystemRecord(Record):
     """The machine that measured. None where the machine does not tell."""
 
@@ -148,6 +151,8 @@ class SystemRecord(Record):
     accelerator: str | None
     python: str
     packages: dict[str, str]
+    temperature_c: BeforeAfter = (None, None)  # of the processor, before and after timing
+    throttling: tuple[list[str] | None, list[str] | None] = (None, None)  # what a Raspberry Pi's firmware reports
 
 
 class TimedSentence(Record):
