@@ -66,9 +66,8 @@ class Connection:
         if "rsync: command not found" in errors or "rsync: not found" in errors:
             raise MeasureError(f"{self.host}: rsync is missing there: sudo apt install rsync")
         if code == RSYNC_FILE_IO and "No space left" not in errors:
-            raise MeasureError(
-                f"{self.host}: a file could not be written to {target} there: is the disk full or write-protected? {RESUME}"
-            )
+            why = f"a file could not be written to {target}: is the disk full or write-protected?"
+            raise MeasureError(f"{self.host}: {why} {RESUME}")
         if code:
             raise self.error(code, errors, "rsync")
 

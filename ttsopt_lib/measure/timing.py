@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from tqdm.auto import tqdm
@@ -28,6 +29,8 @@ from ttsopt_lib.records import (
     write_record,
 )
 from ttsopt_lib.study import ORIGINAL, Device, Study
+
+PLANNING = Lock()  # the phonemizer serves one caller at a time; devices are measured by several threads
 
 
 def device_key(study: Study, device: Device, variants: dict[str, VariantRecord]) -> str:
@@ -99,7 +102,8 @@ def measure_device(
         record = _record(key, device, found, status="not_measured")
     else:
         _check_files(folder, variants)
-        plan = _plan(study, device, folder, variants, torch_original, found)
+        with PLANNING:
+            plan = _plan(study, device, folder, variants, torch_original, found)
         with _Bar(plan, device, progress, position) as bar:
             if device.runner == "ssh":
                 far = connection or Connection(device)
