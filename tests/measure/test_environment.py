@@ -69,12 +69,11 @@ def with_dependencies(names: list[str]) -> set[str]:
 def repack(package: Distribution, folder: Path) -> None:
     """The wheel that an installed package came from, near enough for pip."""
     tags = [line.split(": ")[1] for line in (package.read_text("WHEEL") or "").splitlines() if line.startswith("Tag")]
-    python, abi, _ = tags[0].split("-")
-    platform = ".".join(dict.fromkeys(tag.split("-")[2] for tag in tags))
+    tag = "-".join(".".join(dict.fromkeys(parts)) for parts in zip(*(tag.split("-") for tag in tags), strict=True))
     name = package.metadata["Name"].replace("-", "_").replace(".", "_")
     info = f"{name}-{package.version}.dist-info"
     rows = []
-    with zipfile.ZipFile(folder / f"{name}-{package.version}-{python}-{abi}-{platform}.whl", "w") as wheel:
+    with zipfile.ZipFile(folder / f"{name}-{package.version}-{tag}.whl", "w") as wheel:
         for file in package.files or []:
             path = Path(str(file.locate()))
             if ".." in file.parts or "__pycache__" in file.parts or file.name == "RECORD" or not path.is_file():

@@ -9,8 +9,10 @@ from ttsopt_lib.measure.conditions import ConditionsWatch
 from ttsopt_lib.measure.doubts import sample_warnings
 from ttsopt_lib.measure.journal import Journal, StoppedBy
 from ttsopt_lib.measure.plan import TimingPlan
+from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.system import describe_system
-from ttsopt_lib.records import Record, SystemRecord, TimingRow
+from ttsopt_lib.records import ProfileRecord, Record, SystemRecord, TimingRow
+from ttsopt_lib.study import ORIGINAL_COPY
 
 
 class Findings(Record):
@@ -21,6 +23,7 @@ class Findings(Record):
     stopped_by: StoppedBy
     elapsed_seconds: float
     warnings: list[str]
+    profiles: list[ProfileRecord] = []
 
 
 def time_plan(
@@ -51,6 +54,11 @@ def time_plan(
         raise
     system.temperature_c, system.throttling = watch.temperature_c, watch.throttling
     found = [*journal.warnings, *watch.warnings]
+    profiles = []
+    try:
+        profiles = profile_rows(plan)
+    except MeasureError as error:
+        found.append(f"where the time goes was not measured: {error}")
     if resumed:
         found.append("the run was interrupted and went on later: its blocks come from more than one sitting")
     return Findings(
@@ -59,4 +67,20 @@ def time_plan(
         stopped_by=timing.stopped_by,
         elapsed_seconds=timing.elapsed_seconds,
         warnings=[*dict.fromkeys(found), *sample_warnings(timing.rows, plan.settings)],
+        profiles=profiles,
     )
+
+
+def profile_rows(plan: TimingPlan) -> list[ProfileRecord]:
+    """Where the time of each variant goes, with the first number of threads. Raises MeasureError.
+
+    Each in a process of its own, one after another; an accelerator's kernels end after the runtime's clock has
+    stopped, so its rows have no profile.
+    """
+    profiles = []
+    for row in plan.rows_with(plan.thread_counts[0]):
+        if row.runtime != "onnxruntime" or row.variant == ORIGINAL_COPY or row.accelerator:
+            continue
+        with Worker(row) as worker:
+            profiles.append(ProfileRecord(variant=row.variant, threads=row.threads, **worker.profile(plan)))
+    return profiles

@@ -148,6 +148,7 @@ def _measured(record: DeviceRecord, plan: TimingPlan, findings: Findings) -> Dev
     record.stopped_by = findings.stopped_by
     record.elapsed_seconds = findings.elapsed_seconds
     record.warnings = findings.warnings
+    record.profiles = findings.profiles
     return record
 
 
