@@ -189,6 +189,7 @@ class MeasureSettings(Strict):
     warmup_passes: int = Field(default=2, ge=1, description="passes over the sentences that are not counted")
     min_blocks: int = Field(default=8, ge=2, description="blocks to time even where the budget is spent")
     max_blocks: int = Field(default=60, ge=2)
+    enough_blocks: int = Field(default=30, ge=2, description="blocks before narrow intervals end the timing")
     interval_width: float = Field(default=0.04, gt=0, description="stop when every reduction's interval is narrower")
     pytorch: tuple[Name, ...] = Field(default=(), description="variants that get a PyTorch row as well")
     seed: int = 0

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import shutil
 import sys
 import threading
@@ -14,6 +15,7 @@ import pytest
 from loopback import Loopback, sshd_path
 from timed_study import study_of
 
+from ttsopt_lib.measure.device_side import tidy
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.timing import current_measurement, measure_device
@@ -234,3 +236,15 @@ def test_a_record_from_before_ssh_still_loads():
     }  # fmt: skip
     record = DeviceRecord.model_validate(old)
     assert record.system and record.system.temperature_c == (None, None)
+
+
+def test_what_nobody_used_for_a_month_is_removed_from_the_device(tmp_path: Path):
+    for name in ("voices/old.onnx", "voices/new.onnx", "runs/old/blocks.jsonl", "environments/new/.ready"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    month_ago = time.time() - 31 * 86400
+    for name in ("voices/old.onnx", "runs/old"):
+        os.utime(tmp_path / name, (month_ago, month_ago))
+    tidy(tmp_path)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")}
+    assert left == {"voices/new.onnx", "environments/new"}

@@ -154,7 +154,7 @@ def _reason_to_stop(
         return "max_blocks"
     if not another_pair_fits:
         return "budget"
-    return "interval" if _sharp(rows, settings.interval_width) else None
+    return "interval" if blocks >= settings.enough_blocks and _sharp(rows, settings.interval_width) else None
 
 
 def _sharp(rows: list[TimingRow], width: float) -> bool:

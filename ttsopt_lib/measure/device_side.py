@@ -28,7 +28,8 @@ from ttsopt_lib.measure.session import Findings, time_plan
 from ttsopt_lib.records import atomic_path, file_sha256
 
 TICK_SECONDS = 0.5
-KEEP_SECONDS = 30 * 86400.0  # voices, code and runs that nobody has asked for so long are removed
+KEEP_SECONDS = 30 * 86400.0  # what nobody has used for so long is removed
+KINDS = ("voices", "runs", "code", "environments")
 
 
 def say(**message: Any) -> None:
@@ -91,8 +92,8 @@ def with_voices(plan: TimingPlan, voices: Path) -> TimingPlan:
 
 
 def tidy(root: Path) -> None:
-    """Remove voices, runs and code that have not been used for a month: an SD card is small."""
-    for path in (*root.glob("voices/*"), *root.glob("runs/*"), *root.glob("code/*")):
+    """Remove what has not been used for a month: an SD card is small."""
+    for path in (path for kind in KINDS for path in root.glob(f"{kind}/*")):
         if time.time() - path.stat().st_mtime > KEEP_SECONDS:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -106,7 +107,9 @@ def main() -> None:
             if "--again" in sys.argv[3:]:
                 (run / "blocks.jsonl").unlink(missing_ok=True)
                 (run / "findings.json").unlink(missing_ok=True)
-            os.utime(Path(__file__).parents[2])
+            for used in (Path(__file__).parents[2], Path(sys.prefix)):
+                if used.is_relative_to(root):
+                    os.utime(used)
             say(findings=carry_out(root, run).model_dump(mode="json"))
             if sys.stdin.readline() == "kept\n":
                 shutil.rmtree(run)

@@ -21,6 +21,7 @@ def make_environment(folder: Path, requirements: Path, wheels: Path | None) -> N
     pip = [str(folder / "bin/python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     run([*pip, "--only-binary=:all:", *source, "--requirement", str(requirements)])
     (folder / ".ready").touch()
+    shutil.rmtree(requirements.parent)
 
 
 def run(command: list[str]) -> None:

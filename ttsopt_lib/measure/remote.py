@@ -1,7 +1,7 @@
 """Time on a device that ssh reaches: one call sends what is missing there, runs it, and brings the findings back.
 
 On the device, below its ``folder:``: ``voices/`` by content hash, ``environments/`` (virtual environments),
-``packages/`` (what those are made from), ``code/`` by digest, and ``runs/`` until their findings have arrived here.
+``packages/`` (what one is being made from), ``code/`` by digest, and ``runs/`` until their findings have arrived here.
 """
 
 from __future__ import annotations
