@@ -66,16 +66,16 @@ def test_added_work_is_found_under_its_operator_and_outside_the_stages(profiled)
     assert after.stages["other"] == pytest.approx(added, rel=0.2)
 
 
-def test_uncounted_runs_and_containers_are_left_out():
+def test_uncounted_runs_containers_and_interruptions_are_left_out():
     def node(name: str, operator: str, ts: int, dur: int = 2_000_000) -> dict:
         return {"cat": "Node", "name": f"{name}_kernel_time", "args": {"op_name": operator}, "ts": ts, "dur": dur}
 
     runs = [{"cat": "Session", "name": "model_run", "ts": ts, "dur": 9} for ts in (0, 100, 200)]
-    events = [*runs, node("/dec/a", "Conv", 1), node("/dec/a", "Conv", 101), node("/dec/a", "Conv", 201)]
-    events += [node("/dp/if", "If", 102), node("/dp/in", "Add", 103)]
-    found = shares(events, uncounted_runs=1, passes=2)
-    assert found["operators"] == {"Conv": 2.0, "Add": 1.0}
-    assert found["stages"]["decoder"] == 2.0 and found["stages"]["durations"] == 1.0
+    events = [*runs, node("/dec/a", "Conv", 1, 1), node("/dec/a", "Conv", 101), node("/dec/a", "Conv", 201, 9_000_000)]
+    events += [node("/dp/if", "If", 102), node("/dp/in", "Add", 103), node("/dp/in", "Add", 203)]
+    found = shares(events, sentences=1, uncounted_passes=1)
+    assert found["operators"] == {"Conv": 2.0, "Add": 2.0}
+    assert found["stages"]["decoder"] == 2.0 and found["stages"]["durations"] == 2.0
 
 
 def test_the_bound_is_amdahls():
@@ -85,7 +85,7 @@ def test_the_bound_is_amdahls():
         key="", device="cpu", label="CPU", kind="cpu", status="measured", reason=None, created="", system=None,
         profiles=[before, after],
     )  # fmt: skip
-    summary = summarize_device(Device(name="cpu", label="CPU", kind="cpu"), record)
+    summary = summarize_device(Device(name="cpu", label="CPU", kind="cpu", threads=(1,)), record)
     (row,) = profiles.amdahl([summary]).to_dict("records")
     assert row["faster_stages"] == "decoder" and row["bound"] == pytest.approx(0.7)
     assert row["bound_speedup"] == pytest.approx(1 / 0.3) and row["profiled_reduction"] == pytest.approx(0.63)

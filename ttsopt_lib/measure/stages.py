@@ -8,6 +8,7 @@ made by fusing others) is "other". Profiling slows a run down a little, so only 
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 SCOPES = {"enc_p": "text encoder", "emb_g": "text encoder", "dp": "durations", "flow": "flow", "dec": "decoder"}
 STAGES = ("text encoder", "durations", "flow", "decoder", "other")
 CONTAINERS = {"If", "Loop", "Scan"}  # their time is that of the nodes inside, which are listed as well
-WARMUP_PASSES, PASSES = 1, 2
+WARMUP_PASSES, PASSES = 1, 4
 
 
 def stage_of(node: str) -> str:
@@ -41,22 +42,29 @@ def profile_onnxruntime(
             for ids in sentences:
                 speak(ids)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return shares(events, WARMUP_PASSES * len(sentences), PASSES)
+    return shares(events, len(sentences), WARMUP_PASSES)
 
 
-def shares(events: list[dict[str, Any]], uncounted_runs: int, passes: int) -> dict[str, dict[str, float]]:
-    """The node times of a profile by stage and by operator type, in seconds per pass, without the first runs."""
+def shares(events: list[dict[str, Any]], sentences: int, uncounted_passes: int) -> dict[str, dict[str, float]]:
+    """The node times of a profile by stage and by operator type, in seconds for one pass over the sentences.
+
+    Each node counts with its shortest time over the passes: what interrupts one run does not look like a slow stage.
+    """
     runs = sorted(event["ts"] for event in events if event["name"] == "model_run")
-    begin = runs[uncounted_runs]
-    stages: Counter[str] = Counter(dict.fromkeys(STAGES, 0.0))  # type: ignore[arg-type]
-    operators: Counter[str] = Counter()
+    times: dict[tuple[int, str, str], Counter[int]] = {}
     for event in events:
-        if event["cat"] != "Node" or not event["name"].endswith("_kernel_time") or event["ts"] < begin:
+        if event["cat"] != "Node" or not event["name"].endswith("_kernel_time"):
             continue
-        operator = event["args"]["op_name"]
-        if operator in CONTAINERS:
+        if event["args"]["op_name"] in CONTAINERS:
             continue
-        seconds = event["dur"] / 1e6 / passes
-        stages[stage_of(event["name"])] += seconds
-        operators[operator] += seconds
-    return {"stages": dict(stages), "operators": dict(operators.most_common())}
+        number, sentence = divmod(bisect_right(runs, event["ts"]) - 1, sentences)
+        if number >= uncounted_passes:
+            node = (sentence, f"{event['name']} {event['args'].get('node_index')}", event["args"]["op_name"])
+            times.setdefault(node, Counter())[number] += event["dur"]
+    stages = dict.fromkeys(STAGES, 0.0)
+    operators: Counter[str] = Counter()
+    for (_, name, operator), passes in times.items():
+        seconds = min(passes.values()) / 1e6
+        stages[stage_of(name)] += seconds
+        operators[operator] += seconds  # type: ignore[assignment]
+    return {"stages": stages, "operators": dict(operators.most_common())}
