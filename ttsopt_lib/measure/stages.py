@@ -61,7 +61,7 @@ def shares(events: list[dict[str, Any]], sentences: int, uncounted_passes: int) 
         if number >= uncounted_passes:
             node = (sentence, f"{event['name']} {event['args'].get('node_index')}", event["args"]["op_name"])
             times.setdefault(node, Counter())[number] += event["dur"]
-    stages = dict.fromkeys(STAGES, 0.0)
+    stages: dict[str, float] = dict.fromkeys(STAGES, 0.0)
     operators: Counter[str] = Counter()
     for (_, name, operator), passes in times.items():
         seconds = min(passes.values()) / 1e6
