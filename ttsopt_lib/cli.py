@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from filelock import FileLock, Timeout
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ttsopt_lib.records import StudyFolder
@@ -85,10 +86,10 @@ def run(
     with _locked(folder):
         began = time.monotonic()
         _optimize(asked, folder)
-        for one in devices:
-            _measure(asked, one, folder)
+        failed = _measure(asked, devices, folder)
         _evaluate(asked, folder)
         _report(asked, devices, folder)
+        _refuse_failed(failed)
         out.print(f"done in {_duration(time.monotonic() - began)}")
 
 
@@ -115,12 +116,11 @@ def optimize(
 
 @app.command()
 def measure(study: StudyArgument = DEFAULT_STUDY, device: DeviceOption = None, again: AgainOption = False) -> None:
-    """Time the variants on this machine, as each device's file says."""
+    """Time the variants on each device: this machine, or one that ssh reaches."""
     asked = read_study(study)
     folder = StudyFolder(asked)
     with _locked(folder):
-        for one in _devices(device):
-            _measure(asked, one, folder, again)
+        _refuse_failed(_measure(asked, _devices(device), folder, again))
 
 
 @app.command()
@@ -261,21 +261,39 @@ def _optimize(study: Study, folder: StudyFolder, only: Sequence[str] | None = No
         _window("optimize", folder, todo or again, study=study)
 
 
-def _measure(study: Study, device: Device, folder: StudyFolder, again: bool = False) -> None:
-    from ttsopt_lib.measure.timing import current_measurement, measure_device
+def _measure(study: Study, devices: Sequence[Device], folder: StudyFolder, again: bool = False) -> list[str]:
+    """Measure what is not measured yet; returns the labels of devices that failed."""
+    from ttsopt_lib.measure.several import measure_devices
+    from ttsopt_lib.measure.timing import current_measurement
 
-    record = None if again else current_measurement(study, device, folder)
-    fresh = record is None
-    if record is None:
-        _say("measure", f"{device.label}: up to {_duration(study.measure.budget_seconds)}")
-        record = measure_device(study, device, folder, again=again)
-    elif record.status == "measured":
-        _say("measure", f"{device.label}: measured on {record.created}, unchanged since")
-    if record.status == "not_measured":
-        _say("measure", f"{device.label}: not measured: {record.reason}")
-    for warning in record.warnings if fresh else ():
-        _say("measure", f"warning: {warning}")
-    _window("measure", folder, fresh, suffix=f"-{device.name}", study=study, device=device)
+    current = {} if again else {one.name: current_measurement(study, one, folder) for one in devices}
+    todo = [one for one in devices if current.get(one.name) is None]
+    for one in todo:
+        _say("measure", f"{one.label}: up to {_duration(study.measure.budget_seconds)}")
+    outcomes = {outcome.device.name: outcome for outcome in measure_devices(study, todo, folder, again=again)}
+    failed = []
+    for one in devices:
+        outcome = outcomes.get(one.name)
+        record = outcome.record if outcome else current[one.name]
+        assert record is not None
+        if outcome and outcome.error:
+            failed.append(one.label)
+            _say("measure", f"{one.label}: failed: {outcome.error}")
+            continue
+        if record.status == "not_measured":
+            _say("measure", f"{one.label}: not measured: {record.reason}")
+        elif not outcome:
+            _say("measure", f"{one.label}: measured on {record.created}, unchanged since")
+        for warning in record.warnings if outcome else ():
+            _say("measure", f"warning: {one.label}: {warning}")
+        _window("measure", folder, outcome, suffix=f"-{one.name}", study=study, device=one)
+    return failed
+
+
+def _refuse_failed(labels: Sequence[str]) -> None:
+    """Everything else is done by now; the exit code still has to say that a device is missing."""
+    if labels:
+        raise StudyError(f"{', '.join(labels)}: could not be measured, see above; the rest is done")
 
 
 def _evaluate(study: Study, folder: StudyFolder, again: bool = False) -> None:
@@ -424,7 +442,7 @@ def _locked(folder: StudyFolder) -> FileLock:
 
 
 def _say(step: str, message: str) -> None:
-    out.print(f"[bold]{step:9}[/bold] {message}")
+    out.print(f"[bold]{step:9}[/bold] {escape(message)}")
 
 
 def _duration(seconds: float) -> str:

@@ -178,6 +178,9 @@ class SensitivityRecord(Record):
 # --- measure --------------------------------------------------------------------------------------------------
 
 
+BeforeAfter = tuple[float | None, float | None]
+
+
 class SystemRecord(Record):
     """The machine that measured. None where the machine does not tell."""
 
@@ -194,6 +197,8 @@ class SystemRecord(Record):
     accelerator: str | None
     python: str
     packages: dict[str, str]
+    temperature_c: BeforeAfter = (None, None)  # of the processor, before and after timing
+    throttling: tuple[list[str] | None, list[str] | None] = (None, None)  # what a Raspberry Pi's firmware reports
 
 
 class TimedSentence(Record):
@@ -217,6 +222,18 @@ class TimingRow(Record):
     audio_seconds: list[list[float]]  # [block][sentence] length of the audio made
 
 
+class ProfileRecord(Record):
+    """Where one variant's time goes in ONNX Runtime, in seconds per pass over the timing sentences.
+
+    From a profile, which slows runs down a little: for shares and ratios, never for a latency.
+    """
+
+    variant: str
+    threads: int
+    stages: dict[str, float]
+    operators: dict[str, float]  # operator type -> seconds, the longest first
+
+
 class DeviceRecord(Record):
     """records/devices/<device>.json: everything timed on one device, or why nothing was."""
 
@@ -235,6 +252,7 @@ class DeviceRecord(Record):
     stopped_by: Literal["interval", "budget", "max_blocks"] | None = None
     elapsed_seconds: float = 0.0
     warnings: list[str] = []
+    profiles: list[ProfileRecord] = []
 
 
 # --- evaluate -------------------------------------------------------------------------------------------------

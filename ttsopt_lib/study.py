@@ -208,6 +208,7 @@ class MeasureSettings(Strict):
     warmup_passes: int = Field(default=2, ge=1, description="passes over the sentences that are not counted")
     min_blocks: int = Field(default=8, ge=2, description="blocks to time even where the budget is spent")
     max_blocks: int = Field(default=60, ge=2)
+    enough_blocks: int = Field(default=30, ge=2, description="blocks before narrow intervals end the timing")
     interval_width: float = Field(default=0.04, gt=0, description="stop when every reduction's interval is narrower")
     pytorch: tuple[Name, ...] = Field(default=(), description="variants that get a PyTorch row as well")
     seed: int = 0
@@ -312,20 +313,52 @@ class Study(Strict):
         return (ORIGINAL, *(variant.name for variant in self.variants))
 
 
+# No leading "-", and nothing that a shell or rsync could read as anything but a name. IPv6 goes by an alias.
+Host = Annotated[
+    str, StringConstraints(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=255)
+]
+FarFolder = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./][A-Za-z0-9_./-]*$", max_length=255)]
+FarPython = Annotated[str, StringConstraints(pattern=r"^[^-\s][^\x00\n]*$", max_length=255)]
+
+
 class Device(Strict):
     """One machine to time on, and how to reach it."""
 
     name: Name
     label: str = Field(description="what the report calls it")
     kind: Literal["cpu", "gpu", "raspberry_pi"]
-    runner: Literal["local"] = "local"
+    runner: Literal["local", "ssh"] = "local"
     threads: tuple[Annotated[int, Field(ge=1)], ...] = Field((1,), min_length=1)
+
+    # runner: ssh
+    host: Host | None = Field(default=None, description="user@name, a name, or an alias of ~/.ssh/config")
+    port: int | None = Field(default=None, ge=1, le=65535)
+    identity: Path | None = Field(default=None, description="private key; default: whatever ssh itself would use")
+    known_hosts: Path | None = Field(default=None, description="host keys; default: ssh's own file")
+    folder: FarFolder = Field(default=".cache/ttsopt", description="on the device, below its home or absolute")
+    python: FarPython = Field(default="python3", description="interpreter on the device, 3.11 to 3.13")
+    venv: bool = Field(default=True, description="make a virtual environment there; false: python has the packages")
+    wheels: Path | None = Field(default=None, description="folder of wheels to send where the device has no network")
 
     @model_validator(mode="after")
     def _threads_once(self) -> Device:
         if len(set(self.threads)) != len(self.threads):
             raise ValueError(f"threads: {list(self.threads)} has the same number twice")
         return self
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Device:
+        if self.runner == "ssh" and self.host is None:
+            raise ValueError("runner: ssh needs host:, for example host: pi@raspberrypi.local")
+        far = {"host", "port", "identity", "known_hosts", "folder", "python", "venv", "wheels"} & self.model_fields_set
+        if self.runner == "local" and any(getattr(self, key) != type(self).model_fields[key].default for key in far):
+            raise ValueError(f"{', '.join(sorted(far))}: only for runner: ssh (this device has runner: local)")
+        return self
+
+    @property
+    def where(self) -> str:
+        """What devices share when they are the same machine: they are timed one after another."""
+        return f"{self.host}:{self.port or 22}" if self.host else ""
 
 
 # --- reading ------------------------------------------------------------------------------------------------

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from timed_study import CPU, add_variant, study_of, voice_with_work, work_alone
 
-from ttsopt_lib.measure.blocks import mirrored_visits
+from ttsopt_lib.measure.blocks import _reason_to_stop, mirrored_visits
 from ttsopt_lib.measure.stats import reduction
 from ttsopt_lib.measure.timing import current_measurement, measure_device
 from ttsopt_lib.records import DeviceRecord, StudyFolder, TimingRow, read_record
-from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, check
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, MeasureSettings, check
 from ttsopt_lib.study import Device as DeviceParams
 
 MULTIPLICATIONS = 60
@@ -101,6 +101,28 @@ def test_unchanged_measurement_is_not_repeated(measured: DeviceRecord, folder: S
     assert current_measurement(changed, CPU, folder) is None
     two = check(DeviceParams, {**CPU.model_dump(), "threads": [1, 2]}, "cpu")
     assert current_measurement(STUDY, two, folder) is None
+
+
+@pytest.mark.parametrize(
+    "blocks, fits, reason",
+    [
+        (6, True, None),
+        (6, False, None),
+        (8, False, "budget"),
+        (28, True, None),
+        (30, True, "interval"),
+        (60, True, "max_blocks"),
+    ],
+)
+def test_narrow_intervals_end_the_timing_after_30_blocks_and_the_budget_after_the_least(blocks, fits, reason):
+    rows = [
+        TimingRow(
+            variant=name, runtime="onnxruntime", threads=1, load_seconds=[], peak_memory_mb=0, idle_memory_mb=0,
+            seconds=[[1.0 + 0.001 * (block % 3)] for block in range(blocks)], audio_seconds=[[1.0]] * blocks,
+        )
+        for name in (ORIGINAL, ORIGINAL_COPY)
+    ]  # fmt: skip
+    assert _reason_to_stop(rows, blocks, fits, MeasureSettings()) == reason
 
 
 def test_second_block_of_a_pair_makes_the_same_visits_backwards():

@@ -11,17 +11,16 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
+from ttsopt_lib.measure.journal import Journal, Pair, StoppedBy, joined
+from ttsopt_lib.measure.plan import TimingPlan
 from ttsopt_lib.measure.process import Worker
 from ttsopt_lib.measure.stats import reduction
 from ttsopt_lib.records import TimingRow
 from ttsopt_lib.study import ORIGINAL, MeasureSettings
 
-StoppedBy = Literal["interval", "budget", "max_blocks"]
 Visit = tuple[int, int]  # number of the row, number of the sentence
 WEAKEST_FIRST: list[StoppedBy] = ["budget", "max_blocks", "interval"]  # what one word for all groups should be
 FIRST_SHARE = 2.0  # the first thread count is what targets refer to: it gets so many times a later one's time
@@ -40,25 +39,30 @@ def time_rows(
     plan: TimingPlan,
     tick: Callable[[float], None] = lambda elapsed: None,
     started: Callable[[list[int]], None] = lambda pids: None,
+    journal: Journal | None = None,
 ) -> Timing:
     """Time every row of the plan, one number of threads after the other, within the plan's budget.
 
-    ``tick`` gets the seconds since the start, often; ``started`` the process ids of each new set of workers.
+    ``tick`` gets the seconds since the start, often; ``started`` the process ids of each new set of workers. Pairs
+    of blocks that ``journal`` has are not timed again, and each new one is added to it.
     Raises :class:`ttsopt_lib.measure.process.MeasureError` when a model cannot be timed. No worker outlives the
-    call, and on an interrupt nothing of it is kept.
+    call, and on an interrupt nothing of it is kept but the journal.
     """
-    start = time.monotonic()
+    journal = journal or Journal()
+    start = time.monotonic() - journal.elapsed_seconds
     shares = [FIRST_SHARE, *[1.0] * (len(plan.thread_counts) - 1)]
-    order = np.random.default_rng(plan.settings.seed)
-    rows: list[TimingRow] = []
-    reasons: list[StoppedBy] = []
     for position, threads in enumerate(plan.thread_counts):
         # Time that an earlier thread count did not need is there for the later ones.
         share = sum(shares[: position + 1]) / sum(shares)
         deadline = start + share * plan.settings.budget_seconds
-        timed, reason = _time_together(plan, plan.rows_with(threads), deadline, order, start, tick, started)
-        rows += timed
-        reasons.append(reason)
+        done = journal.with_threads(threads)
+        if not done or done[-1].stopped_by is None:
+            _time_together(plan, threads, deadline, start, tick, started, journal)
+    rows, reasons = [], []
+    for threads in plan.thread_counts:
+        pairs = journal.with_threads(threads)
+        rows += joined(pairs)
+        reasons.append(pairs[-1].stopped_by)
     return Timing(rows, min(reasons, key=WEAKEST_FIRST.index), time.monotonic() - start)
 
 
@@ -70,44 +74,58 @@ def mirrored_visits(rows: int, sentences: int, order: np.random.Generator) -> tu
 
 def _time_together(
     plan: TimingPlan,
-    planned: tuple[PlannedRow, ...],
+    threads: int,
     deadline: float,
-    order: np.random.Generator,
     start: float,
     tick: Callable[[float], None],
     started: Callable[[list[int]], None],
-) -> tuple[list[TimingRow], StoppedBy]:
-    """Time the rows of one number of threads until ``deadline`` (on the monotonic clock)."""
+    journal: Journal,
+) -> None:
+    """Time the rows of one number of threads until ``deadline`` (on the monotonic clock), into the journal."""
     settings = plan.settings
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(row)) for row in planned]
+        workers = [stack.enter_context(Worker(row)) for row in plan.rows_with(threads)]
         started([worker.pid for worker in workers])
-        rows = [_load(worker, plan, lambda: tick(time.monotonic() - start)) for worker in workers]
-        count = len(plan.sentences)
+        fresh = [_load(worker, plan, lambda: tick(time.monotonic() - start)) for worker in workers]
         for _ in range(settings.warmup_passes):
             for worker in workers:
-                for sentence in range(count):
+                for sentence in range(len(plan.sentences)):
                     worker.time_sentence(sentence)
                 tick(time.monotonic() - start)
-        blocks, longest_pair = 0, 0.0
-        while True:
+        longest_pair, reason = 0.0, None
+        while reason is None:
+            done = journal.with_threads(threads)
+            order = np.random.default_rng([settings.seed, threads, len(done)])
             pair_start = time.monotonic()
-            for visits in mirrored_visits(len(workers), count, order):
-                for row in rows:
-                    row.seconds.append([0.0] * count)
-                    row.audio_seconds.append([0.0] * count)
-                for number, sentence in visits:
-                    timed, row = workers[number].time_sentence(sentence), rows[number]
-                    row.seconds[-1][sentence] = timed["seconds"]
-                    row.audio_seconds[-1][sentence] = timed["audio_seconds"]
-                    row.peak_memory_mb = max(row.peak_memory_mb, timed["peak_memory_mb"])
-                    tick(time.monotonic() - start)
-            blocks += 2
+            rows = _time_pair(workers, fresh, len(plan.sentences), order, lambda: tick(time.monotonic() - start))
+            fresh = [row.model_copy(update={"load_seconds": []}) for row in fresh]
             longest_pair = max(longest_pair, time.monotonic() - pair_start)
-            time_left = deadline - time.monotonic()
-            reason = _reason_to_stop(rows, blocks, time_left >= longest_pair, settings)
-            if reason:
-                return rows, reason
+            pair = Pair(threads=threads, rows=rows, elapsed_seconds=time.monotonic() - start, stopped_by=None)
+            another_fits = deadline - time.monotonic() >= longest_pair
+            reason = _reason_to_stop(joined([*done, pair]), 2 * len(done) + 2, another_fits, settings)
+            journal.add(pair.model_copy(update={"stopped_by": reason}))
+
+
+def _time_pair(
+    workers: list[Worker],
+    fresh: list[TimingRow],
+    sentences: int,
+    order: np.random.Generator,
+    tick: Callable[[], None],
+) -> list[TimingRow]:
+    """Two mirrored blocks: copies of the ``fresh`` rows with their samples."""
+    rows = [row.model_copy(deep=True) for row in fresh]
+    for visits in mirrored_visits(len(workers), sentences, order):
+        for row in rows:
+            row.seconds.append([0.0] * sentences)
+            row.audio_seconds.append([0.0] * sentences)
+        for number, sentence in visits:
+            timed, row = workers[number].time_sentence(sentence), rows[number]
+            row.seconds[-1][sentence] = timed["seconds"]
+            row.audio_seconds[-1][sentence] = timed["audio_seconds"]
+            row.peak_memory_mb = max(row.peak_memory_mb, timed["peak_memory_mb"])
+            tick()
+    return rows
 
 
 def _load(worker: Worker, plan: TimingPlan, tick: Callable[[], None]) -> TimingRow:
@@ -136,7 +154,7 @@ def _reason_to_stop(
         return "max_blocks"
     if not another_pair_fits:
         return "budget"
-    return "interval" if _sharp(rows, settings.interval_width) else None
+    return "interval" if blocks >= settings.enough_blocks and _sharp(rows, settings.interval_width) else None
 
 
 def _sharp(rows: list[TimingRow], width: float) -> bool:

@@ -13,15 +13,16 @@ from pathlib import Path
 
 import psutil
 
+from ttsopt_lib.measure.heat import firmware_flags, temperature_c, throttling, throttling_words
 from ttsopt_lib.measure.system import governor, read_text, usable_cores
+from ttsopt_lib.records import BeforeAfter
 
 BUSY_CORES = 0.2  # others' average load that shows in the figures of a one-thread run on two cores
 CLOCK_FALL = 0.85  # the clock wanders by a few percent on a healthy machine
 STEAL = 0.02
 SAMPLE_SECONDS = 2.0
 CPUS = Path("/sys/devices/system/cpu")
-PI_THROTTLED = "/sys/devices/platform/soc/soc:firmware/get_throttled"
-PI_THROTTLE_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "temperature limit"}
+HOT_C = 80.0  # a Raspberry Pi lowers its clock from here on; other processors a little later
 
 
 class ConditionsWatch:
@@ -29,6 +30,8 @@ class ConditionsWatch:
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
+        self.temperature_c: BeforeAfter = (None, None)
+        self.throttling: tuple[list[str] | None, list[str] | None] = (None, None)
         self._own_pids = {os.getpid()}
         self._clocks: list[float] = []
         self._last_sample = 0.0
@@ -41,6 +44,9 @@ class ConditionsWatch:
         self._steal = _steal_seconds()
         self._throttles = _throttle_count()
         self._swap = psutil.swap_memory().sout
+        self._firmware = firmware_flags()
+        self.temperature_c = (temperature_c(), None)
+        self.throttling = (throttling(), None)
         return self
 
     def ignore(self, pids: list[int]) -> None:
@@ -58,11 +64,14 @@ class ConditionsWatch:
 
     def __exit__(self, *_: object) -> None:
         elapsed = max(time.monotonic() - self._start, 1e-9)
+        self.temperature_c = (self.temperature_c[0], temperature_c())
+        self.throttling = (self.throttling[0], throttling())
         steal = (_steal_seconds() - self._steal) / elapsed
         self.warnings = [
             *self._busy_warnings(elapsed),
             *_clock_warnings(self._clocks, _throttle_count() - self._throttles),
-            *_raspberry_pi_warnings(),
+            *_raspberry_pi_warnings(self._firmware, firmware_flags()),
+            *_heat_warnings(self.temperature_c[1]),
             *_power_warnings(),
         ]
         if steal > STEAL * usable_cores():
@@ -146,13 +155,18 @@ def _clock_warnings(clocks: list[float], throttles: int) -> list[str]:
     return found
 
 
-def _raspberry_pi_warnings() -> list[str]:
-    text = read_text(PI_THROTTLED)
-    if not text:
+def _raspberry_pi_warnings(before: int | None, after: int | None) -> list[str]:
+    """What the firmware reports now, and what it has noted since the timing began."""
+    if after is None:
         return []
-    flags = int(text, 16)
-    states = [name for bit, name in PI_THROTTLE_BITS.items() if flags & (1 << bit)]
+    states = throttling_words(after & ~(before or 0) | after & 0xF)
     return [f"the Raspberry Pi reports: {', '.join(states)}; check cooling and power supply"] if states else []
+
+
+def _heat_warnings(after: float | None) -> list[str]:
+    if after is None or after < HOT_C:
+        return []
+    return [f"the processor was at {after:.0f} °C when the timing ended: cool it, or it will lower its clock"]
 
 
 def _power_warnings() -> list[str]:

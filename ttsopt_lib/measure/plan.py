@@ -70,7 +70,7 @@ def plan_rows(
     """The rows of one device: every variant and the baseline once more, for each number of threads.
 
     PyTorch rows (``study.measure.pytorch``, and always their baseline) come with the first number of threads,
-    which is the one that targets refer to; an accelerator is timed through ONNX Runtime only.
+    which is the one that targets refer to; an accelerator, or a device over ssh, is timed through ONNX Runtime only.
     """
     rows = []
     for position, threads in enumerate(device.threads):
@@ -79,7 +79,7 @@ def plan_rows(
             rows.append(
                 PlannedRow(variant=name, runtime="onnxruntime", threads=threads, model=model, accelerator=accelerator)
             )
-        if position or accelerator or not study.measure.pytorch:
+        if position or accelerator or device.runner == "ssh" or not study.measure.pytorch:
             continue
         for name in dict.fromkeys((ORIGINAL, *study.measure.pytorch)):
             rows.append(

@@ -71,16 +71,19 @@ class Worker:
 
     def load(self, plan: TimingPlan) -> dict[str, Any]:
         """Load the model; returns ``load_seconds`` (list) and ``idle_memory_mb``. Raises :class:`MeasureError`."""
-        return self._ask(
-            {
-                "do": "load",
-                "row": self.row.model_dump(mode="json"),
-                "sentences": [sentence.ids for sentence in plan.sentences],
-                "scales": plan.scales,
-                "speaker": plan.speaker,
-                "sample_rate": plan.sample_rate,
-            }
-        )
+        return self._ask({"do": "load", **self._task(plan), "sample_rate": plan.sample_rate})
+
+    def profile(self, plan: TimingPlan) -> dict[str, dict[str, float]]:
+        """Seconds per pass by ``stages`` and by ``operators`` (see :mod:`.stages`). Raises :class:`MeasureError`."""
+        return self._ask({"do": "profile", **self._task(plan)})
+
+    def _task(self, plan: TimingPlan) -> dict[str, Any]:
+        return {
+            "row": self.row.model_dump(mode="json"),
+            "sentences": [sentence.ids for sentence in plan.sentences],
+            "scales": plan.scales,
+            "speaker": plan.speaker,
+        }
 
     def time_sentence(self, number: int) -> dict[str, float]:
         """Time one sentence of the plan: ``seconds``, ``audio_seconds``, ``peak_memory_mb``. Raises MeasureError."""

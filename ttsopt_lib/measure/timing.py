@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from tqdm.auto import tqdm
 
-from ttsopt_lib.measure.blocks import Timing, time_rows
-from ttsopt_lib.measure.conditions import ConditionsWatch
 from ttsopt_lib.measure.devices import Probe, probe
-from ttsopt_lib.measure.doubts import sample_warnings
 from ttsopt_lib.measure.plan import PlannedSentence, TimingPlan, plan_rows
 from ttsopt_lib.measure.process import MeasureError
-from ttsopt_lib.measure.system import describe_system
+from ttsopt_lib.measure.remote import time_over_ssh
+from ttsopt_lib.measure.session import Findings, time_plan
+from ttsopt_lib.measure.ssh import Connection
 from ttsopt_lib.records import (
     DeviceRecord,
     RecordError,
@@ -30,18 +30,20 @@ from ttsopt_lib.records import (
 )
 from ttsopt_lib.study import ORIGINAL, Device, Study
 
+PLANNING = Lock()  # the phonemizer serves one caller at a time; devices are measured by several threads
+
 
 def device_key(study: Study, device: Device, variants: dict[str, VariantRecord]) -> str:
     """Content key of one device's measurement: settings, sentences, voice files, device and measuring code.
 
-    The machine is not in it: a record brought from a board must stay good where the report is made. Which
-    machine it was stands in the record's ``system``.
+    The machine and the way to it are not in it: a record brought from a board must stay good where the report is
+    made. Which machine it was stands in the record's ``system``.
     """
     return content_key(
         study.measure,
         study.sentences.timing,
         study.voice.speaker,
-        device,
+        [device.name, device.kind, device.threads],
         {name: [record.files, record.recipe] for name, record in variants.items()},
         code_digest("measure"),
     )
@@ -62,6 +64,8 @@ def current_measurement(study: Study, device: Device, folder: StudyFolder) -> De
     present = read_if_current(folder.device_record(device.name), DeviceRecord, key)
     if present is None or present.status == "measured":
         return present
+    if device.runner == "ssh":
+        return None  # whether it is there again is found out by going there
     return present if probe(device).reason == present.reason else None
 
 
@@ -73,18 +77,22 @@ def measure_device(
     torch_original: Path | None = None,
     progress: bool = True,
     again: bool = False,
+    connection: Connection | None = None,
+    position: int = 0,
 ) -> DeviceRecord:
     """Time the study on a device, write ``records/devices/<name>.json`` and return it.
 
     What :func:`current_measurement` finds is returned as it is, unless ``again``. Where the device is not at
     hand the record says ``not_measured`` and why; it never takes the place of the same study's measured one,
     which may come from the device itself. ``torch_original`` is the voice file that PyTorch rows are made from
-    (default: the original variant's model).
+    (default: the original variant's model). A device with ``runner: ssh`` is reached by ``connection`` (default: one
+    of its own); ``position`` is the line of its progress bar where several devices are timed at once.
 
-    Raises RecordError for a variant that is not made yet, :class:`MeasureError` for one that cannot be timed.
+    Raises RecordError for a variant that is not made yet, :class:`MeasureError` for one that cannot be timed or a
+    host that cannot be reached; nothing is written then.
     """
     present = current_measurement(study, device, folder)
-    found = probe(device)
+    found = Probe() if device.runner == "ssh" else probe(device)
     if present and (not again or found.reason):
         return present
     variants = read_variants(study, folder)
@@ -93,7 +101,16 @@ def measure_device(
         _keep_outdated(folder.device_record(device.name))
         record = _record(key, device, found, status="not_measured")
     else:
-        record = _measured(key, study, device, folder, variants, torch_original, found, progress)
+        _check_files(folder, variants)
+        with PLANNING:
+            plan = _plan(study, device, folder, variants, torch_original, found)
+        with _Bar(plan, device, progress, position) as bar:
+            if device.runner == "ssh":
+                far = connection or Connection(device)
+                findings = time_over_ssh(plan, device, far, again=again, tick=bar.tick, stage=bar.stage)
+            else:
+                findings = time_plan(plan, bar.tick, accelerator_name=found.accelerator_name)
+        record = _measured(_record(key, device, found, status="measured"), plan, findings)
     write_record(folder.device_record(device.name), record)
     return record
 
@@ -108,48 +125,64 @@ def _keep_outdated(path: Path) -> None:
         path.replace(path.with_name(f"{path.stem}.outdated-{old.created[:10]}.json"))
 
 
-def _measured(
-    key: str,
-    study: Study,
-    device: Device,
-    folder: StudyFolder,
-    variants: dict[str, VariantRecord],
-    torch_original: Path | None,
-    found: Probe,
-    progress: bool,
-) -> DeviceRecord:
-    _check_files(folder, variants)
-    plan = _plan(study, device, folder, variants, torch_original, found)
-    system = describe_system(accelerator=found.accelerator_name)
-    with ConditionsWatch() as watch:
-        timing = _time_with_bar(plan, watch, f"timing on {device.label}", progress)
-    record = _record(key, device, found, status="measured")
-    record.system = system
+def record_failure(study: Study, device: Device, folder: StudyFolder, reason: str) -> DeviceRecord:
+    """Leave "not measured" with the reason on file; an outdated measurement is moved aside, a current one stays."""
+    key = device_key(study, device, read_variants(study, folder))
+    present = read_if_current(folder.device_record(device.name), DeviceRecord, key)
+    if present and present.status == "measured":
+        return present
+    _keep_outdated(folder.device_record(device.name))
+    record = _record(key, device, Probe(reason), status="not_measured")
+    write_record(folder.device_record(device.name), record)
+    return record
+
+
+def _measured(record: DeviceRecord, plan: TimingPlan, findings: Findings) -> DeviceRecord:
+    """The record with what was found in it."""
+    record.system = findings.system
     record.sentences = [
         TimedSentence(length_class=s.length_class, text=s.text, phonemes=len(s.ids)) for s in plan.sentences
     ]
     record.scales = list(plan.scales)
-    record.rows = timing.rows
-    record.stopped_by = timing.stopped_by
-    record.elapsed_seconds = timing.elapsed_seconds
-    record.warnings = [*watch.warnings, *sample_warnings(timing.rows, study.measure)]
+    record.rows = findings.rows
+    record.stopped_by = findings.stopped_by
+    record.elapsed_seconds = findings.elapsed_seconds
+    record.warnings = findings.warnings
+    record.profiles = findings.profiles
     return record
 
 
-def _time_with_bar(plan: TimingPlan, watch: ConditionsWatch, title: str, progress: bool) -> Timing:
-    """Time the plan below one bar that runs over the budget in seconds."""
-    form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{remaining} left]"
-    with tqdm(total=plan.settings.budget_seconds, desc=title, disable=not progress, bar_format=form) as bar:
+class _Bar:
+    """One progress bar that runs over the budget in seconds."""
 
-        def tick(elapsed: float) -> None:
-            bar.total = max(bar.total, elapsed)  # min_blocks may go past the budget
-            bar.update(elapsed - bar.n)
-            watch.sample()
+    def __init__(self, plan: TimingPlan, device: Device, progress: bool, position: int):
+        form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{remaining} left]"
+        self._label = device.label
+        self._bar = tqdm(
+            total=plan.settings.budget_seconds,
+            desc=f"timing on {device.label}",
+            disable=not progress,
+            bar_format=form,
+            position=position or None,
+        )
 
-        timing = time_rows(plan, tick, watch.ignore)
-        bar.total = timing.elapsed_seconds
-        bar.update(timing.elapsed_seconds - bar.n)
-    return timing
+    def __enter__(self) -> _Bar:
+        return self
+
+    def __exit__(self, failed: object, *_: object) -> None:
+        if not failed:
+            self._bar.total = self._bar.n  # sharp figures come before the budget is spent
+            self._bar.refresh()
+        self._bar.close()
+
+    def stage(self, what: str) -> None:
+        """Say what is being done."""
+        self._bar.set_description_str(f"{self._label}: {what}")
+
+    def tick(self, elapsed: float) -> None:
+        """Seconds since the start."""
+        self._bar.total = max(self._bar.total, elapsed)  # min_blocks may go past the budget
+        self._bar.update(elapsed - self._bar.n)
 
 
 def _record(key: str, device: Device, found: Probe, status: Any) -> DeviceRecord:

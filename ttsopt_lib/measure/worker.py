@@ -2,7 +2,7 @@
 
 A process of its own makes the memory figure the model's own and keeps one runtime's threads out of another's
 way. It reads one JSON object a line from standard input and answers with one a line: first a ``load``, then any
-number of ``time``. The end of its input, or the death of the process that started it, ends it.
+number of ``time``; or one ``profile``. The end of its input, or the death of the process that started it, ends it.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def resident_memory_mb() -> float:
     return psutil.Process().memory_info().rss / 1e6
 
 
-def open_onnxruntime(row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
-    """A session on the row's ONNX file, as a function from ids to the number of samples.
+def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
+    """A session on the row's ONNX file; with ``profile``, the beginning of a file name, it keeps a profile.
 
     Raises RuntimeError where onnxruntime cannot load the file, or silently left the accelerator aside.
     """
@@ -63,10 +63,18 @@ def open_onnxruntime(row: dict[str, Any], scales: list[float], speaker: int | No
     # worker whose turn it is.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.log_severity_level = 3
+    if profile:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
     wanted = ["CUDAExecutionProvider"] if row["accelerator"] == "cuda" else []
     session = onnxruntime.InferenceSession(row["model"], options, [*wanted, "CPUExecutionProvider"])
     if wanted and session.get_providers()[0] != wanted[0]:
         raise RuntimeError("onnxruntime fell back to the CPU: its CUDA provider could not be started")
+    return session
+
+
+def speaker_of(session: Any, scales: list[float], speaker: int | None) -> Speak:
+    """A session as a function from phoneme ids [T] to the number of audio samples made."""
     names = {node.name for node in session.get_inputs()}
     fixed: dict[str, np.ndarray] = {"scales": np.array(scales, dtype=np.float32)}
     if "sid" in names:
@@ -78,6 +86,11 @@ def open_onnxruntime(row: dict[str, Any], scales: list[float], speaker: int | No
         return np.asarray(audio).size
 
     return speak
+
+
+def open_onnxruntime(row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
+    """The row's ONNX file, ready to speak. Raises RuntimeError as :func:`onnxruntime_session` does."""
+    return speaker_of(onnxruntime_session(row), scales, speaker)
 
 
 def prepare(row: dict[str, Any]) -> None:
@@ -149,6 +162,11 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
                 sample_rate = request["sample_rate"]
                 speak, loads = open_model(request["row"], request["scales"], request["speaker"])
                 reply = {"load_seconds": loads, "idle_memory_mb": idle}
+            elif request["do"] == "profile":
+                from ttsopt_lib.measure.stages import profile_onnxruntime
+
+                ids = [np.array(ids, dtype=np.int64) for ids in request["sentences"]]
+                reply = profile_onnxruntime(request["row"], ids, request["scales"], request["speaker"])
             else:
                 assert speak is not None, "a sentence was asked for before a load"
                 ids = sentences[request["sentence"]]

@@ -13,6 +13,7 @@ from ttsopt_lib.study import ORIGINAL
 
 BASELINE = '<span class="none">baseline</span>'
 NONE = '<span class="none">not measured</span>'
+NONE_FASTER = '<span class="none">none</span>'
 CLAIMS = {
     "size_reduction": "Size reduction",
     "latency_reduction": "Latency reduction",
@@ -238,7 +239,41 @@ def comparisons() -> list[Column]:
     ]
 
 
+def amdahl() -> list[Column]:
+    def bound(row: Any) -> str:
+        return (
+            f"{numbers.percent(row.bound, 1)} ({numbers.number(row.bound_speedup, 1)} times)"
+            if row.bound
+            else NONE_FASTER
+        )
+
+    return [
+        Column("Variant", name_of),
+        Column("Stages that became faster", lambda row: escape(row.faster_stages) or NONE_FASTER),
+        Column("Bound: if they cost nothing", bound, True),
+        Column("Measured reduction", lambda row: reduction_cell(row, "measured", 1), True),
+    ]
+
+
+def stages(names: list[str]) -> list[Column]:
+    """A column per stage: its share of the original's time, then of the variant's."""
+
+    def share(number: int) -> Column:
+        def cell(row: Any) -> str:
+            return plain_cell(getattr(row, f"stage{number}"), numbers.percent)
+
+        return Column(names[number].capitalize(), cell, True)
+
+    return [Column("Variant", name_of), *(share(number) for number in range(len(names)))]
+
+
 def machines() -> list[Column]:
+    def heat(row: Any) -> str:
+        ends = (row.temperature_before_c, row.temperature_after_c)
+        degrees = " to ".join(f"{end:.0f}" for end in ends if given(end))
+        held_back = f"<br>throttling: {escape(row.throttling_after)}" if given(row.throttling_after) else ""
+        return f"{degrees}{held_back}" if degrees or held_back else NONE
+
     return [
         Column("Device", lambda row: escape(row.device)),
         Column("Machine", lambda row: f"{escape(row.machine)}, {escape(row.cpu)}"),
@@ -246,6 +281,7 @@ def machines() -> list[Column]:
         Column("Memory, GB", lambda row: numbers.number(row.memory_mb / 1024, 1), True),
         Column("Instruction sets", lambda row: escape(row.instruction_sets)),
         Column("System", lambda row: escape(row.os)),
+        Column("Temperature, °C", heat),
         Column("Software", lambda row: escape(f"Python {row.python}, {row.packages}")),
     ]
 

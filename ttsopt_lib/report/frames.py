@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from ttsopt_lib.report import profiles
 from ttsopt_lib.report.explanations import recipe_words
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Interval, QualitySummary, Summary, VariantSummary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
@@ -26,6 +27,9 @@ def all_tables(summary: Summary) -> dict[str, pd.DataFrame]:
         "devices": devices(summary.measured_devices),
         "runtime_change": runtime_change(summary),
         "length_classes": length_classes(summary.measured_devices),
+        "amdahl": profiles.amdahl(summary.measured_devices),
+        "stages": profiles.stages(summary.measured_devices),
+        "operators": profiles.operators(summary.measured_devices),
         "quality": quality(summary.quality),
         "anchors": quality(summary.anchors),
         "mos": mos(summary),
@@ -323,6 +327,10 @@ def machines(summary: Summary) -> pd.DataFrame:
                     "instruction_sets": " ".join(system.instruction_sets),
                     "accelerator": system.accelerator,
                     "os": f"{system.os}, {system.kernel}",
+                    "temperature_before_c": system.temperature_c[0],
+                    "temperature_after_c": system.temperature_c[1],
+                    "throttling_before": _said(system.throttling[0]),
+                    "throttling_after": _said(system.throttling[1]),
                     "python": system.python,
                     "packages": ", ".join(f"{name} {version}" for name, version in system.packages.items()),
                     "measured": device.created,
@@ -330,9 +338,15 @@ def machines(summary: Summary) -> pd.DataFrame:
                 }
             )
     columns = (
-        "device machine cpu logical_cores memory_mb instruction_sets accelerator os python packages measured seconds"
+        "device machine cpu logical_cores memory_mb instruction_sets accelerator os temperature_before_c "
+        "temperature_after_c throttling_before throttling_after python packages measured seconds"
     )
     return _frame(rows, columns)
+
+
+def _said(throttling: list[str] | None) -> str | None:
+    """What a Raspberry Pi's firmware reports; None where the machine does not tell."""
+    return None if throttling is None else ", ".join(throttling) or "none"
 
 
 def files(summary: Summary) -> pd.DataFrame:

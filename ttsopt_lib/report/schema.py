@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ttsopt_lib.records import SystemRecord
+from ttsopt_lib.records import ProfileRecord, SystemRecord
 from ttsopt_lib.study import Targets
 
 Interval = tuple[float, float]
@@ -158,6 +158,7 @@ class DeviceSummary(Part):
     elapsed_seconds: float
     runtime_changes: list[RuntimeChange]
     warnings: list[str]
+    profiles: list[ProfileRecord] = []
 
 
 # --- quality ----------------------------------------------------------------------------------------------------

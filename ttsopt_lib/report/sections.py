@@ -141,6 +141,7 @@ class Report:
             bullets(explanations.timing_notes(summary)),
             *self._device_tables(),
             self._length_classes(),
+            *self._profiles(),
             table(
                 self.tables["runtime_change"],
                 columns.runtime_change(),
@@ -190,6 +191,39 @@ class Report:
             group="device",
             missing="Lengths of sentences were not told apart.",
         )
+
+    def _profiles(self) -> list[str]:
+        """Where the time goes, and the bound that this sets; nothing where no device has a profile."""
+        frame = self.tables["stages"]
+        if frame.empty:
+            return []
+        names = list(dict.fromkeys(frame["stage"]))
+        rows = []
+        for device in dict.fromkeys(frame["device"]):
+            here = frame[frame["device"] == device]
+            for variant in dict.fromkeys([ORIGINAL, *here["variant"]]):
+                group = here if variant == ORIGINAL else here[here["variant"] == variant]
+                shares = dict(
+                    zip(group["stage"], group["share" if variant == ORIGINAL else "share_after"], strict=True)
+                )
+                by_number = {f"stage{number}": shares[stage] for number, stage in enumerate(names)}
+                rows.append({"device": device, "variant": variant, **by_number})
+        return [
+            table(
+                pd.DataFrame(rows),
+                columns.stages(names),
+                "Where the time goes: each stage's share of the time in ONNX Runtime, from its own profile",
+                "stages",
+                group="device",
+            ),
+            table(
+                self.tables["amdahl"],
+                columns.amdahl(),
+                "What speeding up some stages can give at most (Amdahl's law), beside what was measured",
+                "amdahl",
+                group="device",
+            ),
+        ]
 
     def mos(self) -> Html:
         """Mean opinion score: listeners' ratings, or that there are none."""

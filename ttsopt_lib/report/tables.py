@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pandas as pd
 
 from ttsopt_lib.records import DeviceRecord, QualityRecord, VariantRecord
-from ttsopt_lib.report import frames
+from ttsopt_lib.report import frames, profiles
 from ttsopt_lib.report.schema import DeviceSummary, VariantSummary
 from ttsopt_lib.report.summary import scored, variant_summary
 from ttsopt_lib.report.timing_rows import summarize_device
@@ -32,6 +32,21 @@ def latency(record: DeviceRecord) -> pd.DataFrame:
 def length_classes(record: DeviceRecord) -> pd.DataFrame:
     """Median time and reduction per length of sentence."""
     return frames.length_classes(_device(record))
+
+
+def stages(record: DeviceRecord) -> pd.DataFrame:
+    """Where the time goes, stage by stage, before and after."""
+    return profiles.stages(_device(record))
+
+
+def amdahl(record: DeviceRecord) -> pd.DataFrame:
+    """The measured reduction beside the most that the stages which became faster could give."""
+    return profiles.amdahl(_device(record))
+
+
+def operators(record: DeviceRecord) -> pd.DataFrame:
+    """Where the time goes by operator type, before and after."""
+    return profiles.operators(_device(record))
 
 
 def quality(record: QualityRecord) -> pd.DataFrame:

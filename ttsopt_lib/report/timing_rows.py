@@ -38,6 +38,7 @@ def summarize_device(device: Device, record: DeviceRecord | None) -> DeviceSumma
         elapsed_seconds=record.elapsed_seconds if record else 0.0,
         runtime_changes=_runtime_changes(rows),
         warnings=record.warnings if record else [],
+        profiles=record.profiles if record else [],
     )
 
 

@@ -1,0 +1,86 @@
+"""A device without a network gets its packages from wheels that are sent along."""
+
+import base64
+import hashlib
+import sys
+import tomllib
+import zipfile
+from importlib.metadata import Distribution, distribution
+from pathlib import Path
+
+import pytest
+from loopback import Loopback, sshd_path
+from packaging.requirements import Requirement
+from timed_study import study_of
+
+from ttsopt_lib.measure.parcel import REQUIREMENTS
+from ttsopt_lib.measure.timing import measure_device
+from ttsopt_lib.study import Device, check
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_what_is_installed_on_a_device_is_what_the_project_declares():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {*project["dependencies"], *project["optional-dependencies"]["device"]}
+    assert set(REQUIREMENTS) <= declared
+    assert set(project["optional-dependencies"]["device"]) <= set(REQUIREMENTS)
+
+
+@pytest.mark.skipif(sshd_path() is None, reason="sshd is missing: apt install openssh-server rsync")
+def test_an_environment_is_made_from_wheels_once_and_used(tmp_path: Path, small_folder):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for name in with_dependencies([Requirement(one).name for one in REQUIREMENTS]):
+        repack(distribution(name), wheels)
+    study = study_of("fp32", budget_seconds=5, warmup_passes=1, min_blocks=2, max_blocks=2)
+    server = Loopback(tmp_path / "server")
+    try:
+        base = str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
+        device = check(Device, server.device_values(wheels=str(wheels), python=base), "far")
+        folder = small_folder(study)
+        record = measure_device(study, device, folder, progress=False)
+        assert record.system is not None
+        assert set(record.system.packages) == {"onnxruntime", "numpy", "scipy"}, "not the new environment"
+        (stamp,) = server.folder.glob("there/environments/*/.ready")
+        before = stamp.stat().st_mtime_ns
+        measure_device(study, device, folder, progress=False, again=True)
+        assert stamp.stat().st_mtime_ns == before
+    finally:
+        server.close()
+
+
+def with_dependencies(names: list[str]) -> set[str]:
+    """The packages and all that they need here."""
+    found: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = todo.pop().lower()
+        if name in found:
+            continue
+        found.add(name)
+        for line in distribution(name).requires or []:
+            requirement = Requirement(line)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
+                todo.append(requirement.name)
+    return found
+
+
+def repack(package: Distribution, folder: Path) -> None:
+    """The wheel that an installed package came from, near enough for pip."""
+    tags = [line.split(": ")[1] for line in (package.read_text("WHEEL") or "").splitlines() if line.startswith("Tag")]
+    tag = "-".join(".".join(dict.fromkeys(parts)) for parts in zip(*(tag.split("-") for tag in tags), strict=True))
+    name = package.metadata["Name"].replace("-", "_").replace(".", "_")
+    info = f"{name}-{package.version}.dist-info"
+    rows = []
+    with zipfile.ZipFile(folder / f"{name}-{package.version}-{tag}.whl", "w") as wheel:
+        for file in package.files or []:
+            path = Path(str(file.locate()))
+            if ".." in file.parts or "__pycache__" in file.parts or file.name == "RECORD" or not path.is_file():
+                continue
+            inside = "/".join([info, *file.parts[1:]]) if file.parts[0].endswith(".dist-info") else str(file)
+            content = path.read_bytes()
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+            rows.append(f"{inside},sha256={digest},{len(content)}")
+            wheel.writestr(inside, content)
+        wheel.writestr(f"{info}/RECORD", "\n".join([*rows, f"{info}/RECORD,,"]) + "\n")

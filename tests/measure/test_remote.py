@@ -1,0 +1,250 @@
+"""A device that only ssh reaches is measured by one call, and what goes wrong on the way is one line and resumable."""
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from loopback import Loopback, sshd_path
+from timed_study import study_of
+
+from ttsopt_lib.measure.device_side import tidy
+from ttsopt_lib.measure.journal import Journal
+from ttsopt_lib.measure.process import MeasureError
+from ttsopt_lib.measure.timing import current_measurement, measure_device
+from ttsopt_lib.records import DeviceRecord, file_sha256
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, StudyError, check
+
+needs_sshd = pytest.mark.skipif(sshd_path() is None, reason="sshd is missing: apt install openssh-server rsync")
+pytestmark = needs_sshd
+
+STUDY = study_of("fp32", budget_seconds=30, warmup_passes=1, min_blocks=4, max_blocks=6)
+LONG = study_of("fp32", budget_seconds=30, warmup_passes=1, min_blocks=4, max_blocks=60, interval_width=1e-9)
+
+
+@pytest.fixture
+def loopback(tmp_path: Path) -> Iterator[Loopback]:
+    server = Loopback(tmp_path / "server")
+    yield server
+    server.close()
+
+
+def far_device(server: Loopback, **more: object) -> Device:
+    """The far device; its packages are those of the interpreter that runs the tests."""
+    values = {"python": sys.executable, "venv": False, **more}
+    return check(Device, server.device_values(**values), "far")
+
+
+def error_of(study, device, folder) -> str:
+    with pytest.raises(MeasureError) as raised:
+        measure_device(study, device, folder, progress=False)
+    message = str(raised.value)
+    assert message.startswith("127.0.0.1: ") and "\n" not in message
+    return message.removeprefix("127.0.0.1: ")
+
+
+def test_one_call_brings_a_record_back_and_leaves_no_run_there(loopback: Loopback, small_folder):
+    folder = small_folder(STUDY)
+    device = far_device(loopback)
+    record = measure_device(STUDY, device, folder, progress=False)
+    assert record.status == "measured" and record.device == "far"
+    assert {row.variant for row in record.rows} == {ORIGINAL, ORIGINAL_COPY, "fp32"}
+    assert all(len(row.seconds) >= 4 for row in record.rows)
+    assert [sentence.text for sentence in record.sentences] == ["Yes.", "The door is open."]
+    assert record.system is not None and record.system.kernel and len(record.system.temperature_c) == 2
+    assert current_measurement(STUDY, device, folder) == record
+    there = loopback.folder / "there"
+    voices = [file.name for file in (there / "voices").iterdir() if file.is_file()]
+    assert voices == [f"{file_sha256(folder.model(ORIGINAL))}.onnx"], "equal files are sent once"
+    assert not list((there / "runs").iterdir())
+
+
+def test_a_second_run_waits_for_the_first_and_sends_nothing_that_is_there(loopback: Loopback, small_folder):
+    folder = small_folder(STUDY)
+    voices = loopback.folder / "there/voices"
+    voices.mkdir(parents=True)
+    voice = voices / f"{file_sha256(folder.model(ORIGINAL))}.onnx"
+    shutil.copy(folder.model(ORIGINAL), voice)
+    before = voice.stat().st_ino
+    with open(loopback.folder / "there/lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        release = threading.Timer(6.0, lambda: fcntl.flock(lock, fcntl.LOCK_UN))
+        release.start()
+        record = measure_device(STUDY, far_device(loopback), folder, progress=False)
+        assert not release.is_alive(), "it did not wait"
+    assert record.status == "measured"
+    assert voice.stat().st_ino == before, "rsync writes a new file beside the old one"
+
+
+def test_a_voice_that_was_damaged_there_is_noticed_and_sent_again(loopback: Loopback, small_folder):
+    folder = small_folder(STUDY)
+    device = far_device(loopback)
+    voices = loopback.folder / "there/voices"
+    voices.mkdir(parents=True)
+    damaged = voices / f"{file_sha256(folder.model(ORIGINAL))}.onnx"
+    damaged.write_bytes(b"0" * folder.model(ORIGINAL).stat().st_size)
+    assert "did not arrive whole" in error_of(STUDY, device, folder)
+    assert measure_device(STUDY, device, folder, progress=False).status == "measured"
+
+
+def test_a_cut_connection_is_one_line_and_the_next_call_goes_on_after_the_last_pair(loopback: Loopback, small_folder):
+    folder = small_folder(LONG)
+    device = far_device(loopback)
+    threading.Thread(target=cut_after_pairs, args=(loopback, 3)).start()
+    message = error_of(LONG, device, folder)
+    assert "connection was lost" in message and "goes on" in message
+    assert not folder.device_record("far").exists()
+    assert no_measuring_left(), "the device went on measuring for nobody"
+    (journal,) = loopback.folder.glob("there/runs/*/blocks.jsonl")
+    kept = Journal(journal).pairs
+    assert 3 <= len(kept) < 29, "cut too late to test anything"
+
+    record = measure_device(LONG, device, folder, progress=False)
+    assert record.stopped_by in ("budget", "max_blocks") and len(record.rows[0].seconds) > 2 * len(kept)
+    for number, row in enumerate(record.rows):
+        first = [block for pair in kept for block in pair.rows[number].seconds]
+        assert row.seconds[: len(first)] == first, "finished pairs were timed again"
+    assert any("more than one sitting" in warning for warning in record.warnings)
+
+
+def cut_after_pairs(server: Loopback, pairs: int) -> None:
+    """Cut the connection once so many pairs are on the device's disk."""
+    for _ in range(6000):
+        for journal in server.folder.glob("there/runs/*/blocks.jsonl"):
+            if journal.read_bytes().count(b"\n") >= pairs:
+                server.cut()
+                return
+        time.sleep(0.005)
+
+
+def no_measuring_left() -> bool:
+    """Whether the device's end has gone by itself, some seconds after the connection."""
+    for _ in range(200):
+        lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+        if not any("ttsopt_lib.measure.device_side" in line for line in lines):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_line_that_was_cut_short_is_dropped_from_the_journal(tmp_path: Path):
+    path = tmp_path / "blocks.jsonl"
+    whole = {"threads": 1, "rows": [], "elapsed_seconds": 2.0, "stopped_by": None}
+    path.write_text(json.dumps(whole) + "\n" + json.dumps(whole)[:20])
+    assert len(Journal(path).pairs) == 1 and Journal(path).elapsed_seconds == 2.0
+    assert path.read_text() == json.dumps(whole) + "\n"
+
+
+def test_an_unknown_host_key_is_refused(loopback: Loopback, small_folder, tmp_path: Path):
+    (tmp_path / "nobody").touch()
+    device = far_device(loopback, known_hosts=str(tmp_path / "nobody"))
+    assert "host key is not known" in error_of(STUDY, device, small_folder(STUDY))
+
+
+def test_another_host_key_than_the_known_one_is_refused(loopback: Loopback, small_folder):
+    known = loopback.folder / "known hosts"
+    kind, key, *_ = (loopback.folder / "client key.pub").read_text().split()
+    known.write_text(f"[127.0.0.1]:{loopback.port} {kind} {key}\n")
+    assert "host key is not the known one" in error_of(STUDY, far_device(loopback), small_folder(STUDY))
+
+
+def test_a_key_that_is_not_accepted_says_what_to_do(loopback: Loopback, small_folder):
+    (loopback.folder / "authorized_keys").write_text("")
+    assert "ssh-copy-id" in error_of(STUDY, far_device(loopback), small_folder(STUDY))
+
+
+def test_a_device_that_is_switched_off_is_one_line(loopback: Loopback, small_folder):
+    device = far_device(loopback)
+    loopback.close()
+    assert "is ssh enabled?" in error_of(STUDY, device, small_folder(STUDY))
+
+
+def test_a_missing_python_is_named(loopback: Loopback, small_folder):
+    device = far_device(loopback, python="python3.99")
+    assert "there is no 'python3.99'" in error_of(STUDY, device, small_folder(STUDY))
+
+
+def test_a_python_without_the_packages_says_which_is_missing(loopback: Loopback, small_folder):
+    bare = str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
+    assert "No module named" in error_of(STUDY, far_device(loopback, python=bare), small_folder(STUDY))
+
+
+def test_too_little_room_is_said_before_anything_is_sent(loopback: Loopback, small_folder, tmp_path: Path):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    with open(wheels / "huge-1-py3-none-any.whl", "wb") as huge:
+        huge.truncate(2**42)  # a file of 4.4 TB that takes no room here
+    device = far_device(loopback, venv=True, wheels=str(wheels))
+    message = error_of(STUDY, device, small_folder(STUDY))
+    assert "are needed there and" in message and "make room" in message
+    assert not list((loopback.folder / "there/voices").iterdir())
+
+
+def test_a_file_that_cannot_be_written_there_is_one_line(tmp_path: Path, small_folder):
+    """The far shell may write files of 50 kB at most: rsync ends as on a full disk."""
+    limit = 'ForceCommand sh -c \'ulimit -f 100; trap "" XFSZ; eval "$SSH_ORIGINAL_COMMAND"\''
+    server = Loopback(tmp_path / "server", limit)
+    try:
+        message = error_of(STUDY, far_device(server), small_folder(STUDY))
+    finally:
+        server.close()
+    assert "could not be written" in message and "disk full" in message and "goes on" in message
+
+
+@pytest.mark.parametrize("host", ["-oProxyCommand=touch x", "pi@-x", "a b", "pi@host;reboot", "$(id)", "a:b", ""])
+def test_a_host_that_could_be_read_as_anything_else_is_refused(host):
+    with pytest.raises(StudyError, match="host"):
+        check(Device, {"name": "a", "label": "a", "kind": "cpu", "runner": "ssh", "host": host}, "far")
+
+
+def test_words_reach_the_far_side_as_they_are(loopback: Loopback):
+    from ttsopt_lib.measure.ssh import Connection
+
+    words = ["a b", "$(id)", "`id`", "'; echo no", '"', "*", "~", "\\n"]
+    program = "import json, sys; print(json.dumps(sys.argv[1:]))"
+    said = Connection(far_device(loopback)).run([sys.executable, "-c", program, *words])
+    assert json.loads(said) == words
+
+
+def test_ssh_keys_without_ssh_are_refused():
+    with pytest.raises(StudyError, match="runner: ssh needs host"):
+        check(Device, {"name": "a", "label": "a", "kind": "cpu", "runner": "ssh"}, "far")
+    with pytest.raises(StudyError, match="only for runner: ssh"):
+        check(Device, {"name": "a", "label": "a", "kind": "cpu", "host": "pi@raspberrypi"}, "far")
+
+
+def test_a_raspberry_pi_that_is_none_is_not_measured(loopback: Loopback, small_folder):
+    device = far_device(loopback, kind="raspberry_pi")
+    assert "not a Raspberry Pi" in error_of(STUDY, device, small_folder(STUDY))
+
+
+def test_a_record_from_before_ssh_still_loads():
+    old = {
+        "key": "k", "device": "cpu", "label": "CPU", "kind": "cpu", "status": "measured", "reason": None, "created": "",
+        "system": {
+            "hostname_hash": "0", "machine": "x86_64", "cpu": "c", "board": None, "logical_cores": 1, "memory_mb": 1,
+            "os": "o", "kernel": "k", "governor": None, "instruction_sets": [], "accelerator": None, "python": "3",
+            "packages": {},
+        },
+    }  # fmt: skip
+    record = DeviceRecord.model_validate(old)
+    assert record.system and record.system.temperature_c == (None, None)
+
+
+def test_what_nobody_used_for_a_month_is_removed_from_the_device(tmp_path: Path):
+    for name in ("voices/old.onnx", "voices/new.onnx", "runs/old/blocks.jsonl", "environments/new/.ready"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    month_ago = time.time() - 31 * 86400
+    for name in ("voices/old.onnx", "runs/old"):
+        os.utime(tmp_path / name, (month_ago, month_ago))
+    tidy(tmp_path)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")}
+    assert left == {"voices/new.onnx", "environments/new"}

@@ -1,0 +1,34 @@
+"""Sent to a device as text, before anything else is there: what it is and what it already has, as one JSON line.
+
+Standard library only, and written so that a Python too old for the rest can still say its version.
+"""
+
+import json
+import os
+import sys
+
+
+def greet(root):
+    """What stands below ``root``, which is made where it is not there. Raises OSError."""
+    voices = os.path.join(root, "voices")
+    environments = os.path.join(root, "environments")
+    for folder in (voices, environments):
+        if not os.path.isdir(folder):
+            os.makedirs(folder)
+    ready = [name for name in os.listdir(environments) if os.path.exists(os.path.join(environments, name, ".ready"))]
+    files = [name for name in os.listdir(voices) if os.path.isfile(os.path.join(voices, name))]
+    disk = os.statvfs(root)
+    return {
+        "root": root,
+        "python": list(sys.version_info[:2]),
+        "free_bytes": disk.f_bavail * disk.f_frsize,
+        "voices": {name: os.path.getsize(os.path.join(voices, name)) for name in files},
+        "environments": ready,
+    }
+
+
+if __name__ == "__main__":
+    try:
+        print(json.dumps(greet(os.path.abspath(sys.argv[1]))))
+    except OSError as error:
+        sys.exit("{}: {}".format(error.filename, error.strerror))  # noqa: UP032

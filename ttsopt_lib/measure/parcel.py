@@ -1,0 +1,108 @@
+"""What a device needs that has nothing but a Python: voices, the plan, the measuring code, the list of packages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import ttsopt_lib
+from ttsopt_lib.measure.plan import TimingPlan
+from ttsopt_lib.measure.process import MeasureError
+from ttsopt_lib.records import code_digest, content_key, file_sha256
+from ttsopt_lib.study import Device, Strict, resolve
+
+# What timing imports: the package's own needs and its extra `device` (a test holds them to pyproject.toml).
+REQUIREMENTS = (
+    "numpy>=2.0,<3",
+    "onnxruntime>=1.31,<2",
+    "psutil>=6",
+    "pydantic>=2.10,<3",
+    "scipy>=1.14,<2",
+)
+CODE = ("__init__.py", "study.py", "records.py", "measure")  # of ttsopt_lib
+ENVIRONMENT_BYTES = 500_000_000  # what the packages take while they are installed, roughly
+
+
+class Job(Strict):
+    """What a device is asked to do. The plan's models are names in its folder of voices."""
+
+    device: Device
+    plan: TimingPlan
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """Everything that may have to be sent, by the name it has there."""
+
+    job: Job
+    voices: dict[str, Path]  # name there -> file here; the name is the hash of the content
+    wheels: tuple[Path, ...]
+    code: str  # digest of the measuring code
+
+    @property
+    def run(self) -> str:
+        """Name of the run there: the same job by the same code goes on where it was."""
+        return content_key(self.job, self.code)[:24]
+
+    def environment(self, python: Iterable[int]) -> str:
+        """Name of the virtual environment there: other packages or another Python are another one."""
+        return content_key(REQUIREMENTS, list(python), [wheel.name for wheel in self.wheels])[:24]
+
+    def missing(self, present: dict[str, int]) -> dict[str, Path]:
+        """The voices that are not among ``present`` (name -> size) in their full length."""
+        return {name: path for name, path in self.voices.items() if present.get(name) != path.stat().st_size}
+
+
+def pack(plan: TimingPlan, device: Device) -> Parcel:
+    """Name each voice by its content and collect what goes with it. Raises :class:`MeasureError`."""
+    names = {path: f"{file_sha256(path)}.onnx" for path in dict.fromkeys(row.model for row in plan.rows)}
+    rows = tuple(row.model_copy(update={"model": Path(names[row.model])}) for row in plan.rows)
+    here = Device(name=device.name, label=device.label, kind=device.kind, threads=device.threads)
+    job = Job(device=here, plan=plan.model_copy(update={"rows": rows}))
+    return Parcel(job, {name: path for path, name in names.items()}, _wheels(device), code_digest(*CODE)[:24])
+
+
+def _wheels(device: Device) -> tuple[Path, ...]:
+    if device.wheels is None:
+        return ()
+    found = tuple(sorted(resolve(device.wheels).glob("*.whl")))
+    if not found:
+        raise MeasureError(
+            f"{device.wheels}: no wheels in it (the device's wheels:); fill it with 'pip download --only-binary=:all: "
+            f"--platform manylinux_2_28_aarch64 --python-version 3.11 --dest {device.wheels} "
+            f"{' '.join(one.split('>')[0] for one in REQUIREMENTS)}'"
+        )
+    return found
+
+
+@contextmanager
+def laid_out(parcel: Parcel, voices: dict[str, Path], environment: str | None) -> Iterator[Path]:
+    """A folder as it will stand on the device, with links to the files: ``voices``, code, job, and what an
+    ``environment`` is made from, where one has to be made."""
+    package = Path(ttsopt_lib.__file__).parent
+    with TemporaryDirectory(prefix="ttsopt-") as name:
+        folder = Path(name)
+        for voice, path in voices.items():
+            _link(folder / "voices" / voice, path)
+        for part in CODE:
+            sources = sorted((package / part).glob("*.py")) if (package / part).is_dir() else [package / part]
+            for source in sources:
+                _link(folder / "code" / parcel.code / "ttsopt_lib" / source.relative_to(package), source)
+        if environment:
+            packages = folder / "packages" / environment
+            packages.mkdir(parents=True)
+            (packages / "requirements.txt").write_text("\n".join(REQUIREMENTS) + "\n", encoding="utf-8")
+            for wheel in parcel.wheels:
+                _link(packages / wheel.name, wheel)
+        run = folder / "runs" / parcel.run
+        run.mkdir(parents=True)
+        (run / "job.json").write_text(parcel.job.model_dump_json(), encoding="utf-8")
+        yield folder
+
+
+def _link(link: Path, target: Path) -> None:
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(target.absolute())

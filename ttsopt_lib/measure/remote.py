@@ -1,0 +1,129 @@
+"""Time on a device that ssh reaches: one call sends what is missing there, runs it, and brings the findings back.
+
+On the device, below its ``folder:``: ``voices/`` by content hash, ``environments/`` (virtual environments),
+``packages/`` (what one is being made from), ``code/`` by digest, and ``runs/`` until their findings have arrived here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ttsopt_lib.measure import greeting
+from ttsopt_lib.measure.parcel import ENVIRONMENT_BYTES, Parcel, laid_out, pack
+from ttsopt_lib.measure.plan import TimingPlan
+from ttsopt_lib.measure.process import MeasureError
+from ttsopt_lib.measure.session import Findings
+from ttsopt_lib.measure.ssh import RESUME, Connection
+from ttsopt_lib.study import Device
+
+OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
+
+
+def time_over_ssh(
+    plan: TimingPlan,
+    device: Device,
+    connection: Connection,
+    *,
+    again: bool = False,
+    tick: Callable[[float], None] = lambda elapsed: None,
+    stage: Callable[[str], None] = lambda what: None,
+) -> Findings:
+    """Time the plan on ``device``. ``tick`` gets the seconds timed so far, ``stage`` what is being done.
+
+    ``again`` forgets what an interrupted run has left there. Raises :class:`MeasureError`, one line that begins with
+    the host; what was sent, installed and timed by then is kept there for the next call.
+    """
+    stage("looking")
+    parcel = pack(plan, device)
+    there = greet(connection, device)
+    voices = parcel.missing(there["voices"])
+    environment = parcel.environment(there["python"]) if device.venv else None
+    unmade = environment if environment not in there["environments"] else None
+    _check_room(connection.host, there["free_bytes"], voices, parcel if unmade else None)
+
+    stage(f"sending {sum(path.stat().st_size for path in voices.values()) / 1e6:.0f} MB")
+    with laid_out(parcel, voices, unmade) as folder:
+        connection.send(folder, device.folder)
+    root = there["root"]
+    python = device.python
+    if environment:
+        python = f"{root}/environments/{environment}/bin/python"
+    if unmade:
+        stage("installing packages")
+        maker = f"{root}/code/{parcel.code}/ttsopt_lib/measure/environment.py"
+        packages = f"{root}/packages/{environment}"
+        words = [device.python, "-I", maker, f"{root}/environments/{environment}", f"{packages}/requirements.txt"]
+        connection.run([*words, packages] if parcel.wheels else words)
+    stage("timing")
+    settings = [f"PYTHONPATH={root}/code/{parcel.code}", "PYTHONDONTWRITEBYTECODE=1"]
+    words = ["env", *settings, python, "-m", "ttsopt_lib.measure.device_side", root, parcel.run]
+    return _talk(connection, [*words, "--again"] if again else words, tick, stage)
+
+
+def greet(connection: Connection, device: Device) -> dict[str, Any]:
+    """What the device says about itself (see :mod:`.greeting`). Raises :class:`MeasureError`."""
+    source = Path(greeting.__file__).read_text(encoding="utf-8")
+    there = json.loads(connection.run([device.python, "-c", source, device.folder]).splitlines()[-1])
+    found = tuple(there["python"])
+    if not OLDEST_PYTHON <= found < NEWEST_PYTHON:
+        raise MeasureError(
+            f"{connection.host}: {device.python} is Python {found[0]}.{found[1]}; 3.11 to 3.13 is needed "
+            f"(64-bit Raspberry Pi OS of 2023 or later has it), or name another one with python:"
+        )
+    return there
+
+
+def _check_room(host: str, free: int, voices: dict[str, Path], to_install: Parcel | None) -> None:
+    """Refuse to fill up a disk half-way."""
+    needed = sum(path.stat().st_size for path in voices.values())
+    if to_install:
+        needed += ENVIRONMENT_BYTES + sum(wheel.stat().st_size for wheel in to_install.wheels)
+    if needed > free:
+        raise MeasureError(
+            f"{host}: {needed / 1e6:.0f} MB are needed there and {free / 1e6:.0f} MB are free: make room, "
+            f"or name a folder: on another disk"
+        )
+
+
+def _talk(
+    connection: Connection, words: list[str], tick: Callable[[float], None], stage: Callable[[str], None]
+) -> Findings:
+    """Start the device's end, listen until it has its findings, and tell it that they have arrived."""
+    findings: Findings | None = None
+    try:
+        with connection.talk(words) as process:
+            assert process.stdout is not None and process.stdin is not None
+            for line in process.stdout:
+                message = _message(line)
+                if "elapsed" in message:
+                    tick(message["elapsed"])
+                elif "waiting" in message:
+                    stage("waiting for another run there")
+                elif "error" in message:
+                    raise MeasureError(f"{connection.host}: {_advice(message['error'])}")
+                elif "findings" in message:
+                    findings = Findings.model_validate(message["findings"])
+                    process.stdin.write(b"kept\n")
+                    process.stdin.close()
+    except (MeasureError, BrokenPipeError):
+        if findings is None:  # all is here: that the thanks did not arrive changes nothing
+            raise
+    if findings is None:
+        raise MeasureError(f"{connection.host}: it ended without findings; {RESUME}")
+    return findings
+
+
+def _message(line: bytes) -> dict[str, Any]:
+    """A line of the device's end; anything else that a login prints says nothing."""
+    try:
+        message = json.loads(line)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def _advice(error: str) -> str:
+    return f"{error}: make room there; {RESUME}" if "No space left" in error else error
