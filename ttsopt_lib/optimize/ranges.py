@@ -104,5 +104,5 @@ def _values(model: ModelProto, tensors: Sequence[str], feeds: Sequence[Feed]) ->
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
     for feed in feeds:
-        values: list[Any] = session.run(list(tensors), feed)
+        values: Any = session.run(list(tensors), feed)
         yield dict(zip(tensors, values, strict=True))
