@@ -283,6 +283,20 @@ def test_a_run_goes_on_only_with_its_own_student(medium_voice: Path, corpus: Pat
         train_decoder(medium_voice, corpus, run, tiny_config(decoder=other))
 
 
+def test_a_published_student_can_be_trained_further(
+    medium_voice: Path, corpus: Path, run: Path, tmp_path: Path, listener: None
+) -> None:
+    published = publish_student(medium_voice, run, tmp_path / "published", measure_speed=False)
+    still = tiny_config(learning_rate=1e-12, adversarial_learning_rate=1e-12)
+    out = tmp_path / "further"
+    record = train_decoder(medium_voice, corpus, out, still, start=tmp_path / "published")
+    assert record["started_from"] == published["weights_sha256"]
+    publish_student(medium_voice, out, tmp_path / "again", measure_speed=False)
+    before, after = (load_student(tmp_path / name)[0].state_dict() for name in ("published", "again"))
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, atol=1e-6, rtol=1e-3)
+
+
 def test_a_damaged_student_is_named(medium_voice: Path, run: Path, tmp_path: Path) -> None:
     with pytest.raises(DistillError, match="no such file"):
         load_student(tmp_path)

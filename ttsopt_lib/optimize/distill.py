@@ -45,7 +45,13 @@ class DistillError(TtsoptError, ValueError):
 
 
 def train_decoder(
-    voice_onnx: Path, corpus: Path, out: Path, config: DistillConfig, minutes: float | None = None, resume: bool = True
+    voice_onnx: Path,
+    corpus: Path,
+    out: Path,
+    config: DistillConfig,
+    minutes: float | None = None,
+    resume: bool = True,
+    start: Path | None = None,
 ) -> dict[str, Any]:
     """Train a student decoder for a Piper voice and return the training record.
 
@@ -57,6 +63,7 @@ def train_decoder(
         minutes: train for about so long, on a schedule that fits (the run can go on later), and let the teacher
             speak for a quarter of it at most; None trains to the last step.
         resume: go on from the folder's `state.pt`, bit for bit; False begins anew with the same teacher data.
+        start: a published student to begin a new run with, where its run folder is gone; None begins from the teacher.
 
     Raises:
         DistillError: if the folder's run was for another voice, corpus or student, or the corpus is too short.
@@ -89,6 +96,8 @@ def train_decoder(
         for name in ("state.pt", "best.safetensors", "best.json", "record.json"):
             (out / name).unlink(missing_ok=True)
     trainer = Trainer(teacher, data, validation, out, config, origin)
+    if start is not None:
+        origin["started_from"] = start_from_student(trainer, start)
     if (out / "state.pt").exists():
         check_same_run(out, trainer)
         trainer.load()
@@ -126,6 +135,16 @@ def fit_to_voice(config: DistillConfig, teacher: StagedVits) -> DistillConfig:
         speaker_channels=shape.speaker_channels,
     )
     return config.model_copy(update={"decoder": decoder})
+
+
+def start_from_student(trainer: Trainer, folder: Path) -> str:
+    """Put a published student's weights into a fresh trainer; returns their hash."""
+    student, record = load_student(folder)
+    if student.config != trainer.config.decoder:
+        raise DistillError(f"{folder}: holds a student of other sizes than this run's decoder")
+    trainer.student["decoder"].load_state_dict(student.state_dict())
+    trainer.average.load_state_dict(student.state_dict())
+    return record["weights_sha256"]
 
 
 def check_same_run(out: Path, trainer: Trainer) -> None:
@@ -231,6 +250,7 @@ def main() -> None:
     train.add_argument("--config", type=Path, help="JSON file with the training configuration")
     train.add_argument("--minutes", type=float)
     train.add_argument("--threads", type=int, default=2)
+    train.add_argument("--start", type=Path, help="folder of a published student to begin a new run with")
     train.add_argument("--anew", action="store_true", help="begin anew instead of going on")
     publish = commands.add_parser("publish", help="copy the best student so far to where it ships")
     publish.add_argument("voice", type=Path)
@@ -242,7 +262,13 @@ def main() -> None:
             torch.set_num_threads(arguments.threads)
             config = read_config(arguments.config) if arguments.config else DistillConfig()
             train_decoder(
-                arguments.voice, arguments.corpus, arguments.run, config, arguments.minutes, not arguments.anew
+                arguments.voice,
+                arguments.corpus,
+                arguments.run,
+                config,
+                arguments.minutes,
+                not arguments.anew,
+                arguments.start,
             )
         else:
             publish_student(arguments.voice, arguments.run, arguments.target)
