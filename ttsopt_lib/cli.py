@@ -53,6 +53,7 @@ app = typer.Typer(
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+INTERRUPTED = 130  # exit code
 DEFAULT_STUDY = Path("params/joe.yaml")
 DEFAULT_DEVICES = ("cpu", "gpu", "raspberry_pi")
 
@@ -463,6 +464,7 @@ def main() -> None:
     except OSError as error:
         err.print(f"ttsopt: {error.filename or 'system'}: {error.strerror or error}", markup=False)
         sys.exit(2)
-    except KeyboardInterrupt:
-        err.print("ttsopt: interrupted; what was complete is kept, the same command goes on from there")
-        sys.exit(130)
+    except SystemExit as ended:  # typer has made an exit code of the interrupt, and says nothing
+        if ended.code == INTERRUPTED:
+            err.print("ttsopt: interrupted; what was complete is kept, the same command goes on from there")
+        raise
