@@ -25,6 +25,8 @@ PACKAGES = {
     "speechmos": "evaluate",
     "faster-whisper": "evaluate",
     "jiwer": "evaluate",
+    "praat-parselmouth": "evaluate",
+    "resemblyzer": "evaluate",
     "papermill": "report",
     "nbconvert": "report",
     "weasyprint": "report",

@@ -267,6 +267,27 @@ class PredictorRecord(Record):
     weights_sha256: str
 
 
+class UnavailablePredictor(Record):
+    """A predictor that the study asks for and that could not be loaded here."""
+
+    name: str
+    label: str
+    reason: str
+
+
+class PairedScores(Record):
+    """Against the original with the same noise and the original's durations, per evaluation sentence.
+
+    An empty list was not measured; a null was not to be had from that sentence.
+    """
+
+    speaker_similarity: list[float | None]  # cosine of speaker vectors
+    log_spectral_distance_db: list[float]
+    log_spectral_distance_above_8khz_db: list[float]
+    f0_error_cents: list[float | None]  # median absolute error over frames voiced in both
+    voicing_disagreement: list[float]  # fraction of frames voiced in one of the two only
+
+
 class QualityRow(Record):
     """Raw scores of one variant, or of one anchor, sentence by sentence."""
 
@@ -277,6 +298,8 @@ class QualityRow(Record):
     level_above_8khz_db: list[float]  # per evaluation sentence, mean power above 8 kHz, dB re full scale
     hypotheses: list[str] | None  # recognizer's words, of the first wer_sentences; null: not measured
     wer: float | None  # word error rate over those sentences
+    word_errors: list[int] | None = None  # per transcribed sentence: words substituted, deleted and inserted
+    paired: PairedScores | None = None  # null: this is the original
 
 
 class RatingsRow(Record):
@@ -331,6 +354,12 @@ class QualityRecord(Record):
     ratings_reason: str | None
     comparisons: list[ComparisonRow] = []
     screened: list[ScreenedRater] = []
+    other_noise: QualityRow | None = None  # the original with other noise: what "the same" means
+    words: list[int] = []  # spoken in each transcribed sentence
+    unavailable: list[UnavailablePredictor] = []
+    speaker_encoder: PredictorRecord | None = None
+    speaker_reason: str | None = None  # why there is none
+    pitch_reason: str | None = None  # why F0 was not measured
 
 
 # --- reading and writing --------------------------------------------------------------------------------------

@@ -12,18 +12,8 @@ from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
 PACKAGE_SCORES = {2.0: 2.605969, 2.5: 2.616036, 9.5: 2.678244, 12.0: 2.664872}
 
 
-def speechlike(seconds: float) -> np.ndarray:
-    """A voice-like tone with hiss, made from sines alone, so that every machine has the same."""
-    count = np.arange(int(seconds * 16000))
-    time = count / 16000
-    glide = 120 * time + 8 * np.sin(2 * np.pi * 1.5 * time)
-    pitch = sum(np.sin(2 * np.pi * number * glide) / number for number in range(1, 20))
-    hiss = 0.002 * np.sin(0.37 * count.astype(float) ** 2)
-    return (0.1 * pitch * (0.55 + 0.45 * np.sin(2 * np.pi * 3 * time)) + hiss).astype(np.float32)
-
-
 @pytest.mark.parametrize("seconds", PACKAGE_SCORES)
-def test_p808_gives_the_scores_of_its_package(seconds):
+def test_p808_gives_the_scores_of_its_package(seconds, speechlike):
     score = mos.load_predictor("dnsmos_p808").score(speechlike(seconds))
     assert score == pytest.approx(PACKAGE_SCORES[seconds], abs=1e-4)
 

@@ -46,13 +46,22 @@ def test_a_copy_of_the_original_scores_the_same_and_is_not_scored_again(study, f
     assert current_evaluation(study, folder) is None
     with counted(monkeypatch) as scored:
         record = evaluate_study(study, folder, processes=1)
-    assert scored == ["original"] * 2 + ["fp32"] * 2 + [ANCHORS[0]] * 2 + [ANCHORS[1]] * 2
+    assert scored == [name for name in ("original", "fp32", "original", *ANCHORS) for _ in range(2)]
     original, copy = record.rows
     assert copy.scores == original.scores and copy.audio_seconds == original.audio_seconds
     assert [row.variant for row in record.anchors] == list(ANCHORS)
     for anchor in record.anchors:
         assert anchor.audio_seconds == original.audio_seconds
         assert np.mean(anchor.scores["dnsmos_p808"]) < np.mean(original.scores["dnsmos_p808"]) - 0.2
+    assert original.paired is None and copy.paired is not None and record.other_noise is not None
+    assert copy.paired.log_spectral_distance_db == copy.paired.f0_error_cents == [0.0, 0.0]
+    assert copy.paired.speaker_similarity == pytest.approx([1.0, 1.0])
+    # another draw of noise is another recording of the same voice: some dB apart, and nearer than the anchors
+    same, damaged = record.other_noise.paired, record.anchors[0].paired
+    assert same is not None and damaged is not None
+    assert all(1 < distance < 12 for distance in same.log_spectral_distance_db)
+    assert min(same.speaker_similarity) > 0.9  # type: ignore[type-var]
+    assert damaged.log_spectral_distance_above_8khz_db > same.log_spectral_distance_above_8khz_db
     assert record.asr is None and record.asr_reason == "evaluate.wer_sentences is 0"
     assert record.ratings is None and "no ratings file" in (record.ratings_reason or "")
 
@@ -98,7 +107,7 @@ def test_an_interrupt_leaves_a_record_to_go_on_from(study, folder, monkeypatch):
     assert current_evaluation(study, folder) is None
     with counted(monkeypatch) as scored:
         record = evaluate_study(study, folder, processes=1)
-    assert scored.count("original") == 0 and scored.count("fp32") == 2
+    assert scored.count("original") == 2 and scored.count("fp32") == 2  # the original again with other noise only
     assert current_evaluation(study, folder) == record
     left = [path.name for path in folder.path.rglob("*.part")]
     assert left == []
@@ -107,8 +116,8 @@ def test_an_interrupt_leaves_a_record_to_go_on_from(study, folder, monkeypatch):
 def test_worker_processes_give_the_same_scores(study, folder):
     alone = evaluate_study(study, folder, processes=1)
     together = evaluate_study(study, folder, again=True, processes=2)
-    for one, other in zip((*alone.rows, *alone.anchors), (*together.rows, *together.anchors), strict=True):
-        assert one == other
+    assert together.rows == alone.rows and together.anchors == alone.anchors
+    assert together.other_noise == alone.other_noise
 
 
 def test_all_figures_of_the_real_voice(folder, make_study):
@@ -119,6 +128,9 @@ def test_all_figures_of_the_real_voice(folder, make_study):
     assert record.asr is not None and "tiny.en" in record.asr and record.asr_reason is None
     assert original.hypotheses is not None and len(original.hypotheses) == 1
     assert original.wer is not None and original.wer <= 0.25
+    assert original.word_errors is not None and sum(original.word_errors) / sum(record.words) == original.wer
+    assert record.anchors[1].wer is not None and record.anchors[1].wer >= original.wer
+    assert record.speaker_encoder is not None and record.speaker_encoder.name == "resemblyzer"
     assert [predictor.name for predictor in record.predictors] == ["distillmos", "dnsmos_p808"]
 
 

@@ -143,14 +143,24 @@ def normalize_english(text: str) -> str:
     return " ".join(re.findall(r"[a-z0-9]+", plain))
 
 
-def word_error_rate(sentences: Sequence[str], hypotheses: Sequence[str]) -> float | None:
-    """Substituted, deleted and inserted words per word spoken, over all sentences together; None without sentences."""
+def spoken_words(sentence: str) -> int:
+    """How many words a sentence has, as they are compared."""
+    return len(normalize_english(sentence).split())
+
+
+def word_errors(sentence: str, hypothesis: str) -> int:
+    """Words substituted, deleted and inserted between a sentence and what was heard; 0 for one without words."""
     import jiwer
 
-    references = [normalize_english(sentence) for sentence in sentences]
-    heard = [normalize_english(hypothesis) for hypothesis in hypotheses]
-    # A sentence without words (another script, signs only) has no error rate.
-    pairs = [(reference, words) for reference, words in zip(references, heard, strict=True) if reference]
-    if not pairs:
-        return None
-    return float(jiwer.wer([reference for reference, _ in pairs], [words for _, words in pairs]))
+    reference = normalize_english(sentence)
+    if not reference:  # another script, signs only
+        return 0
+    found = jiwer.process_words(reference, normalize_english(hypothesis))
+    return found.substitutions + found.deletions + found.insertions
+
+
+def word_error_rate(sentences: Sequence[str], hypotheses: Sequence[str]) -> float | None:
+    """Substituted, deleted and inserted words per word spoken, over all sentences together; None without words."""
+    words = sum(spoken_words(sentence) for sentence in sentences)
+    errors = (word_errors(sentence, heard) for sentence, heard in zip(sentences, hypotheses, strict=True))
+    return sum(errors) / words if words else None

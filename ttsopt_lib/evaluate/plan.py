@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.intelligibility import Recognizer, find_recognizer
 from ttsopt_lib.evaluate.keys import listening_key, ratings_path, scoring_key, voice_key
 from ttsopt_lib.evaluate.listening import examples_are_current
-from ttsopt_lib.evaluate.mos import describe
+from ttsopt_lib.evaluate.mos import OPTIONAL, PREDICTORS, PredictorError, describe
+from ttsopt_lib.evaluate.pitch import missing_pitch_tracker
 from ttsopt_lib.evaluate.ratings import Rated, rate_variants
 from ttsopt_lib.evaluate.ratings_file import read_ratings
 from ttsopt_lib.evaluate.scores import Task
 from ttsopt_lib.evaluate.speak import (
     EVALUATION,
     LISTENING,
+    OTHER_NOISE,
     Utterance,
     evaluation_origin,
     evaluation_texts,
     utterances,
 )
+from ttsopt_lib.evaluate.speaker import describe_encoder
 from ttsopt_lib.records import (
     PredictorRecord,
     QualityRecord,
     QualityRow,
     RecordError,
     StudyFolder,
+    UnavailablePredictor,
     content_key,
     read_record,
 )
 from ttsopt_lib.study import ORIGINAL, Study, StudyError
 from ttsopt_lib.voices.piper import PiperVoice, open_piper
+
+OTHER_NOISE_ROW = "original, other noise"  # what "the same" means: the original's sentences with other draws
 
 
 @dataclass
@@ -40,13 +46,18 @@ class PlannedRow:
 
     name: str
     key: str
-    tasks: list[Task]  # one per evaluation sentence
+    tasks: list[Task]  # one per evaluation sentence, without the reference that is still to be made
     examples: list[Utterance]  # listening examples that are still to be made
     done: QualityRow | None  # scored already, from exactly this
 
     @property
     def is_anchor(self) -> bool:
         return self.tasks[0].anchor is not None
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether it is heard beside the original: everything but the original itself."""
+        return self.name != ORIGINAL
 
 
 @dataclass
@@ -56,13 +67,23 @@ class Plan:
     rows: list[PlannedRow]
     sentences: list[str]
     predictors: list[PredictorRecord]
+    unavailable: list[UnavailablePredictor]
     recognizer: Recognizer | str  # or the reason why there is none
+    encoder: PredictorRecord | str  # of speakers, or the reason why there is none
+    pitch_reason: str | None  # why F0 is not measured
     rated: Rated
+
+    @property
+    def references(self) -> list[Utterance]:
+        """The original's sentences to compare with; none where nothing is left to compare."""
+        todo = any(row.is_compared and row.done is None for row in self.rows)
+        return [task.utterance for task in self.rows[0].tasks] if todo else []
 
     @property
     def utterances(self) -> int:
         """How many are left to speak."""
-        return sum((0 if row.done else len(row.tasks)) + len(row.examples) for row in self.rows)
+        left = sum((0 if row.done else len(row.tasks)) + len(row.examples) for row in self.rows)
+        return left + len(self.references)
 
 
 def plan_evaluation(study: Study, folder: StudyFolder, again: bool) -> Plan:
@@ -70,31 +91,50 @@ def plan_evaluation(study: Study, folder: StudyFolder, again: bool) -> Plan:
     sentences = evaluation_texts(study)
     rated = _ratings(study, folder)
     keys = {name: voice_key(study, folder, name) for name in study.variant_names}
-    predictors = [describe(name) for name in study.evaluate.predictors]
+    predictors, unavailable = _predictors(study)
     voices = {name: open_piper(folder.model(name)) for name in study.variant_names}
     recognizer = _recognizer(study, voices[ORIGINAL])
     asr = recognizer if isinstance(recognizer, Recognizer) else None
     heard = study.evaluate.wer_sentences if asr else 0
-    shared = [scoring_key(study), asr.label if asr else None]
+    encoder, pitch_reason = describe_encoder(), missing_pitch_tracker()
+    names = tuple(one.name for one in predictors)
+    shared = [scoring_key(study), asr.label if asr else None, predictors, isinstance(encoder, str), pitch_reason]
     known = {} if again else _known_rows(folder)
 
     rows = []
     for name, voice in voices.items():
         spoken = _utterances(study, voice, sentences, evaluation_origin(study), EVALUATION)
         tasks = [
-            Task(utterance, study.evaluate.predictors, asr if number < heard else None, None)
-            for number, utterance in enumerate(spoken)
+            Task(utterance, names, asr if number < heard else None, None) for number, utterance in enumerate(spoken)
         ]
         examples = []
         if again or not examples_current(study, folder, name):
             examples = _utterances(study, voice, study.sentences.listening, "sentences.listening", LISTENING)
-        key = content_key(shared, keys[name])
+        key = content_key(shared, keys[name], None if name == ORIGINAL else keys[ORIGINAL])
         rows.append(PlannedRow(name, key, tasks, examples, known.get((name, key))))
+    original = keys[ORIGINAL]
+    again_spoken = _utterances(study, voices[ORIGINAL], sentences, evaluation_origin(study), OTHER_NOISE)
+    tasks = [replace(task, utterance=one) for task, one in zip(rows[0].tasks, again_spoken, strict=True)]
+    key = content_key(shared, original, OTHER_NOISE_ROW)
+    rows.append(PlannedRow(OTHER_NOISE_ROW, key, tasks, [], known.get((OTHER_NOISE_ROW, key))))
     for anchor in ANCHORS:
-        tasks = [Task(task.utterance, task.predictors, None, anchor) for task in rows[0].tasks]
-        key = content_key(shared, keys[ORIGINAL], anchor)
+        tasks = [replace(task, anchor=anchor) for task in rows[0].tasks]
+        key = content_key(shared, original, anchor)
         rows.append(PlannedRow(anchor, key, tasks, [], known.get((anchor, key))))
-    return Plan(rows, sentences, predictors, recognizer, rated)
+    return Plan(rows, sentences, predictors, unavailable, recognizer, encoder, pitch_reason, rated)
+
+
+def _predictors(study: Study) -> tuple[list[PredictorRecord], list[UnavailablePredictor]]:
+    """Those that are there, and those that are not with the reason; the primary one has to be there."""
+    found, unavailable = [], []
+    for name in study.evaluate.predictors:
+        try:
+            found.append(describe(name))
+        except PredictorError as error:
+            if name not in OPTIONAL or name == study.evaluate.primary:
+                raise
+            unavailable.append(UnavailablePredictor(name=name, label=PREDICTORS[name][0], reason=str(error)))
+    return found, unavailable
 
 
 def examples_current(study: Study, folder: StudyFolder, name: str) -> bool:
@@ -119,7 +159,8 @@ def _known_rows(folder: StudyFolder) -> dict[tuple[str, str], QualityRow]:
         record = read_record(folder.quality_record, QualityRecord, "evaluate")
     except RecordError:
         return {}
-    return {(row.variant, row.key): row for row in (*record.rows, *record.anchors)}
+    rows = (*record.rows, *record.anchors, *([record.other_noise] if record.other_noise else []))
+    return {(row.variant, row.key): row for row in rows}
 
 
 def _ratings(study: Study, folder: StudyFolder) -> Rated:

@@ -10,19 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 from tqdm.auto import tqdm
 
-from ttsopt_lib.evaluate.intelligibility import Recognizer, word_error_rate
+from ttsopt_lib.evaluate.compare import Compared, make_reference, reference_tasks
+from ttsopt_lib.evaluate.intelligibility import Recognizer, spoken_words, word_error_rate, word_errors
 from ttsopt_lib.evaluate.keys import listening_key, quality_key, voice_key
 from ttsopt_lib.evaluate.listening import write_examples
-from ttsopt_lib.evaluate.plan import Plan, PlannedRow, examples_current, plan_evaluation
+from ttsopt_lib.evaluate.plan import OTHER_NOISE_ROW, Plan, PlannedRow, examples_current, plan_evaluation
 from ttsopt_lib.evaluate.scores import UtteranceScores, score_utterance
 from ttsopt_lib.evaluate.speak import speak
 from ttsopt_lib.records import (
+    PairedScores,
+    PredictorRecord,
     QualityRecord,
     QualityRow,
     RecordError,
@@ -76,9 +80,13 @@ def evaluate_study(
     count = min(processes or cpu_count(), MAX_PROCESSES)
     bar = tqdm(total=plan.utterances, desc="evaluate", unit="utterance", dynamic_ncols=True)
     with bar, _workers(count) as parallel:
+        bar.set_postfix_str("references")
+        references = _each(parallel, make_reference, reference_tasks(plan.references), bar)
         for row in plan.rows:
             bar.set_postfix_str(row.name)
             if row.done is None:
+                if row.is_compared:
+                    row.tasks = [replace(task, reference=one) for task, one in zip(row.tasks, references, strict=True)]
                 row.done = _quality_row(plan, row, _each(parallel, score_utterance, row.tasks, bar))
                 write_record(folder.quality_record, _record(plan, INCOMPLETE))
             if row.examples:
@@ -114,16 +122,36 @@ def _each(parallel: Parallel, function: Callable[[Item], Result], items: Sequenc
 
 def _quality_row(plan: Plan, row: PlannedRow, scores: list[UtteranceScores]) -> QualityRow:
     hypotheses = [score.hypothesis for score in scores if score.hypothesis is not None]
-    levels = [score.level_above_8khz_db for score in scores if score.level_above_8khz_db is not None]
+    heard = plan.sentences[: len(hypotheses)]
     return QualityRow(
         variant=row.name,
         key=row.key,
         scores={name: [score.predicted[name] for score in scores] for name in row.tasks[0].predictors},
         audio_seconds=[score.audio_seconds for score in scores],
-        level_above_8khz_db=levels,
+        level_above_8khz_db=_known([score.level_above_8khz_db for score in scores]),
         hypotheses=hypotheses or None,
-        wer=word_error_rate(plan.sentences[: len(hypotheses)], hypotheses) if hypotheses else None,
+        wer=word_error_rate(heard, hypotheses) if hypotheses else None,
+        word_errors=[word_errors(*pair) for pair in zip(heard, hypotheses, strict=True)] if hypotheses else None,
+        paired=_paired(plan, [score.compared for score in scores if score.compared]),
     )
+
+
+def _paired(plan: Plan, compared: list[Compared]) -> PairedScores | None:
+    """The comparisons of a row's utterances as columns; None for the original, which is compared with nothing."""
+    if not compared:
+        return None
+    with_speaker, with_pitch = isinstance(plan.encoder, PredictorRecord), plan.pitch_reason is None
+    return PairedScores(
+        speaker_similarity=[one.speaker_similarity for one in compared] if with_speaker else [],
+        log_spectral_distance_db=[one.log_spectral_distance_db for one in compared],
+        log_spectral_distance_above_8khz_db=_known([one.log_spectral_distance_above_8khz_db for one in compared]),
+        f0_error_cents=[one.f0_error_cents for one in compared] if with_pitch else [],
+        voicing_disagreement=_known([one.voicing_disagreement for one in compared]),
+    )
+
+
+def _known(values: list[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
 
 
 def _write_examples(study: Study, folder: StudyFolder, row: PlannedRow, audio: list[Any]) -> None:
@@ -134,8 +162,9 @@ def _write_examples(study: Study, folder: StudyFolder, row: PlannedRow, audio: l
 
 def _record(plan: Plan, key: str) -> QualityRecord:
     """The record with every row that is done."""
-    done = [(row.is_anchor, row.done) for row in plan.rows if row.done is not None]
-    asr = plan.recognizer
+    done = [(row, row.done) for row in plan.rows if row.done is not None]
+    asr, encoder = plan.recognizer, plan.encoder
+    transcribed = sum(task.recognizer is not None for task in plan.rows[0].tasks)
     return QualityRecord(
         key=key,
         created=now(),
@@ -143,10 +172,16 @@ def _record(plan: Plan, key: str) -> QualityRecord:
         predictors=plan.predictors,
         asr=asr.label if isinstance(asr, Recognizer) else None,
         asr_reason=None if isinstance(asr, Recognizer) else asr,
-        rows=[row for is_anchor, row in done if not is_anchor],
-        anchors=[row for is_anchor, row in done if is_anchor],
+        rows=[made for row, made in done if not row.is_anchor and row.name != OTHER_NOISE_ROW],
+        anchors=[made for row, made in done if row.is_anchor],
         ratings=plan.rated.rows,
         ratings_reason=plan.rated.reason,
         comparisons=plan.rated.comparisons,
         screened=plan.rated.screened,
+        other_noise=next((made for row, made in done if row.name == OTHER_NOISE_ROW), None),
+        words=[spoken_words(sentence) for sentence in plan.sentences[:transcribed]],
+        unavailable=plan.unavailable,
+        speaker_encoder=encoder if isinstance(encoder, PredictorRecord) else None,
+        speaker_reason=encoder if isinstance(encoder, str) else None,
+        pitch_reason=plan.pitch_reason,
     )

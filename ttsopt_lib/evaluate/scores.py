@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ttsopt_lib.evaluate.anchors import degrade
+from ttsopt_lib.evaluate.compare import Compared, Reference, compare
 from ttsopt_lib.evaluate.intelligibility import Recognizer, transcribe
 from ttsopt_lib.evaluate.mos import load_predictor
-from ttsopt_lib.evaluate.speak import Utterance, speak
+from ttsopt_lib.evaluate.speak import Utterance, speak_with
 from ttsopt_lib.evaluate.spectrum import has_band_above_8khz, level_above_8khz_db
 from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
 
@@ -20,6 +21,7 @@ class Task:
     predictors: tuple[str, ...]
     recognizer: Recognizer | None  # None: not to be transcribed
     anchor: str | None  # the damage to do first, if any
+    reference: Reference | None = None  # the original's utterance to compare with; None: this is the original
 
 
 @dataclass(frozen=True)
@@ -30,18 +32,27 @@ class UtteranceScores:
     audio_seconds: float
     level_above_8khz_db: float | None  # None: the voice's sampling rate leaves no such band
     hypothesis: str | None
+    compared: Compared | None  # None: this is the original
 
 
 def score_utterance(task: Task) -> UtteranceScores:
     """Speak an utterance, damage it if it is an anchor, and score the samples that a WAV file of it would hold."""
-    rate = task.utterance.sample_rate
-    waveform = as_float(speak(task.utterance))
+    rate, reference = task.utterance.sample_rate, task.reference
+    samples, durations = speak_with(task.utterance)
+    waveform = as_float(samples)
     if task.anchor:
         waveform = as_float(as_written(degrade(task.anchor, waveform, rate, task.utterance.seed)))
     heard = to_16khz(waveform, rate)
+    compared = None
+    if reference:
+        paired = waveform
+        if durations != reference.durations:
+            paired = as_float(speak_with(task.utterance, reference.durations)[0])
+        compared = compare(paired, reference, rate)
     return UtteranceScores(
         predicted={name: load_predictor(name).score(heard) for name in task.predictors},
         audio_seconds=len(waveform) / rate,
         level_above_8khz_db=level_above_8khz_db(waveform, rate) if has_band_above_8khz(rate) else None,
         hypothesis=transcribe(task.recognizer, heard) if task.recognizer else None,
+        compared=compared,
     )

@@ -20,7 +20,7 @@ from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import PiperVoice
 from ttsopt_lib.voices.text import TextError, read_sentences, utterance_ids
 
-EVALUATION, LISTENING = 0, 1  # streams of noise
+EVALUATION, LISTENING, OTHER_NOISE = 0, 1, 2  # streams of noise
 
 
 class SpeechError(TtsoptError, RuntimeError):
@@ -51,7 +51,7 @@ def utterances(
         texts: the sentences.
         origin: file and key of the texts, for messages.
         seed: of the study.
-        stream: ``EVALUATION`` or ``LISTENING``.
+        stream: ``EVALUATION``, ``LISTENING`` or ``OTHER_NOISE``.
 
     Raises:
         StudyError: a sentence gives no phonemes, named by ``origin`` and its number.
@@ -92,12 +92,24 @@ def evaluation_origin(study: Study) -> str:
 
 def speak(utterance: Utterance) -> NDArray[np.int16]:
     """The samples that a WAV file of the utterance holds. Raises :class:`SpeechError`."""
+    return speak_with(utterance)[0]
+
+
+def speak_with(
+    utterance: Utterance, durations: tuple[int, ...] | None = None
+) -> tuple[NDArray[np.int16], tuple[int, ...]]:
+    """The samples that a WAV file of the utterance holds, and how many frames each phoneme lasted.
+
+    ``durations`` are frames to speak with in place of the variant's own. Raises :class:`SpeechError`.
+    """
     session = _open_session(utterance.model, utterance.model_sha256)
-    waveform, _ = session.speak(utterance.ids, seed=utterance.seed, scales=utterance.scales, sid=utterance.speaker)
+    waveform, lasted = session.speak(
+        utterance.ids, seed=utterance.seed, durations=durations, scales=utterance.scales, sid=utterance.speaker
+    )
     if not len(waveform) or not np.isfinite(waveform).all():
         what = "NaN or infinite samples" if len(waveform) else "no samples"
         raise SpeechError(f"{utterance.model}: the voice gives {what}; make this variant anew or leave it out")
-    return as_written(waveform)
+    return as_written(waveform), tuple(int(frames) for frames in lasted)
 
 
 @lru_cache(maxsize=1)

@@ -14,14 +14,13 @@ import torch
 from torch import nn
 
 from ttsopt_lib.evaluate.mos import load_predictor
-from ttsopt_lib.evaluate.spectrum import has_band_above_8khz, level_above_8khz_db
+from ttsopt_lib.evaluate.spectrum import has_band_above_8khz, level_above_8khz_db, log_spectral_distance_db
 from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.utterances import Utterances
 from ttsopt_lib.study import TtsoptError
 
 SHORTEST, LONGEST = 1.5, 9.0  # seconds: a predictor needs something to hear, and its time grows with the length
-POWER_FLOOR_DB = -120.0
 
 
 class ValidationError(TtsoptError, ValueError):
@@ -75,17 +74,9 @@ class Validation:
         return to_16khz(as_float(as_written(samples)), self.sample_rate)
 
     def distance(self, made: list[np.ndarray], above_hz: float) -> float:
-        """Root mean square over bins of the difference in dB, frame by frame, then the mean over all frames."""
-        frames = []
-        for student, (_, target, _) in zip(made, self.pairs, strict=True):
-            difference = self.log_spectrum(student, above_hz) - self.log_spectrum(target.numpy(), above_hz)
-            frames.append(np.sqrt(np.mean(difference**2, axis=0)))
+        """Mean log-spectral distance over all frames of all utterances, in dB."""
+        frames = [
+            log_spectral_distance_db(student, target.numpy(), self.sample_rate, above_hz)
+            for student, (_, target, _) in zip(made, self.pairs, strict=True)
+        ]
         return float(np.concatenate(frames).mean())
-
-    def log_spectrum(self, samples: np.ndarray, above_hz: float, n_fft: int = 1024) -> np.ndarray:
-        window = torch.hann_window(n_fft)
-        spectrum = torch.stft(
-            torch.from_numpy(samples), n_fft, n_fft // 4, window=window / window.sum(), return_complex=True
-        )
-        first = math.ceil(above_hz * n_fft / self.sample_rate)
-        return 10 * np.log10(spectrum[first:].abs().numpy() ** 2 + 10 ** (POWER_FLOOR_DB / 10))

@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ttsopt_lib.records import ProfileRecord, SystemRecord
+from ttsopt_lib.records import ProfileRecord, SystemRecord, UnavailablePredictor
 from ttsopt_lib.study import Targets
 
 Interval = tuple[float, float]
 Status = Literal["pass", "fail", "not_measured"]
+Finding = Literal["worse", "better", "no_difference"]
 Claim = Literal["size_reduction", "latency_reduction", "mos_change", "predicted_mos_change"]
 
 
@@ -172,6 +173,9 @@ class PredictedMos(Part):
     change: Estimate | None
     change_choosing: Estimate | None  # on the even-numbered sentences, which choose the optimized variant
     change_held_out: Estimate | None  # on the odd-numbered ones, which the verdict reports
+    change_p: float | None = None  # of "no change", all sentences; Holm-corrected over the rows it is judged with
+    finding: Finding | None = None  # what the corrected p-value says at 5 %
+    equivalence_p: float | None = None  # of "the change is smaller than the target margin" (TOST, Holm-corrected)
 
 
 class HumanMos(Part):
@@ -198,6 +202,30 @@ class ComparisonSummary(Part):
     detectable: float | None
 
 
+class PairedSummary(Part):
+    """Against the original with the same noise and the original's durations: means over sentences, bootstrap intervals.
+
+    Null: not measured. The change of duration is that of the variant's own durations, as a fraction.
+    """
+
+    speaker_similarity: Estimate | None  # cosine, 1 is the same
+    log_spectral_distance_db: Estimate | None
+    log_spectral_distance_above_8khz_db: Estimate | None
+    f0_error_cents: Estimate | None
+    voicing_disagreement: Estimate | None  # fraction of frames
+    duration_change: Estimate | None
+
+
+class WerSummary(Part):
+    """A word error rate beside the original's on the same sentences, with the bootstrap's interval."""
+
+    value: float
+    ci: Interval | None
+    change: Estimate | None
+    change_p: float | None = None  # of "no change" (permutation test), Holm-corrected over the rows it is judged with
+    finding: Finding | None = None
+
+
 class QualitySummary(Part):
     """One variant, or one anchor, scored by one predictor; what does not depend on the predictor is repeated."""
 
@@ -211,6 +239,8 @@ class QualitySummary(Part):
     level_above_8khz_db: Estimate
     level_above_8khz_change_db: Estimate | None
     speech_seconds: float
+    wer_figures: WerSummary | None = None
+    paired: PairedSummary | None = None
 
 
 class PredictorSummary(Part):
@@ -221,6 +251,8 @@ class PredictorSummary(Part):
     version: str
     weights_sha256: str
     primary: bool
+    orders_anchors: bool | None = None  # whether it puts every anchor significantly below the original
+    missed_anchors: list[str] = []  # those that it does not
 
 
 # --- verdict ----------------------------------------------------------------------------------------------------
@@ -287,6 +319,11 @@ class Summary(Part):
     timing_sentences: int
     listening: list[str]
     sensitivity: list[SensitivitySummary] = []  # of the variants whose recipe searched
+    other_noise: list[QualitySummary] = []  # the original with other noise, by predictor: what "the same" means
+    unavailable_predictors: list[UnavailablePredictor] = []
+    speaker_encoder: str | None = None
+    speaker_reason: str | None = None
+    pitch_reason: str | None = None
 
     # --- look-ups that prose, tables and figures share
 

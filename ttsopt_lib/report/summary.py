@@ -23,6 +23,7 @@ from ttsopt_lib.records import (
     read_record,
 )
 from ttsopt_lib.report import verdict
+from ttsopt_lib.report.compared_rows import judge_changes, paired_summary, wer_summary
 from ttsopt_lib.report.schema import (
     ZERO,
     ComparisonSummary,
@@ -88,8 +89,15 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         timing_sentences=sum(len(texts) for texts in study.sentences.timing.values()),
         listening=list(study.sentences.listening),
         sensitivity=_sensitivity(study, folder),
+        other_noise=scored(quality, [quality.other_noise]) if quality and quality.other_noise else [],
+        unavailable_predictors=quality.unavailable if quality else [],
+        speaker_encoder=_encoder_words(quality),
+        speaker_reason=quality.speaker_reason if quality else quality_reason,
+        pitch_reason=quality.pitch_reason if quality else quality_reason,
     )
     _judge_equivalence(summary, quality)
+    if quality:
+        judge_changes(summary, quality)
     summary.choices = [verdict.choose(summary, device) for device in measured]
     chosen = {choice.device: choice.variant for choice in summary.choices}
     summary.optimized = {device.device: chosen.get(device.device) for device in device_rows}
@@ -204,6 +212,8 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
     found = []
     for row in rows:
         itself = row.variant == ORIGINAL
+        paired = paired_summary(row, original)
+        wer = wer_summary(row, original, record.words)
         for predictor in (p.name for p in record.predictors if p.name in row.scores):
             scores, baseline = row.scores[predictor], original.scores[predictor]
             mean = _mean(scores)
@@ -220,16 +230,25 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
                         change_held_out=ZERO if itself else _change(scores[1::2], baseline[1::2]),
                     ),
                     wer=row.wer,
-                    speaker_similarity=None,
+                    speaker_similarity=paired.speaker_similarity.value
+                    if paired and paired.speaker_similarity
+                    else None,
                     human_mos=_human(ratings.get(row.variant)),
                     level_above_8khz_db=_mean(row.level_above_8khz_db),
                     level_above_8khz_change_db=ZERO
                     if itself
                     else _change(row.level_above_8khz_db, original.level_above_8khz_db),
                     speech_seconds=sum(row.audio_seconds),
+                    wer_figures=wer,
+                    paired=paired,
                 )
             )
     return found
+
+
+def _encoder_words(record: QualityRecord | None) -> str | None:
+    encoder = record.speaker_encoder if record else None
+    return f"{encoder.label} {encoder.version}" if encoder else None
 
 
 def _mean(scores: list[float]) -> Estimate:
