@@ -214,13 +214,19 @@ class MeasureSettings(Strict):
     seed: int = 0
 
 
+PredictorName = Literal["distillmos", "dnsmos_p808", "utmos", "nisqa_tts"]
+
+
 class EvaluateSettings(Strict):
     """Which quality figures, on how many of the evaluation sentences."""
 
-    predictors: tuple[Literal["distillmos", "dnsmos_p808"], ...] = ("distillmos", "dnsmos_p808")
-    primary: Literal["distillmos", "dnsmos_p808"] = Field(
+    predictors: tuple[PredictorName, ...] = ("distillmos", "dnsmos_p808")
+    primary: PredictorName = Field(
         default="distillmos",
         description="the predictor that targets and the choice of the optimized variant refer to",
+    )
+    weights: dict[Literal["utmos", "nisqa_tts"], Path] = Field(
+        default={}, description="files of weights that were fetched by hand, where no hub is reached"
     )
     wer_sentences: int = Field(default=40, ge=0, description="word error rate on the first so many sentences; 0: none")
     asr_model: str = Field(default="tiny.en", description="faster-whisper model: a name or a local folder")
@@ -232,6 +238,11 @@ class EvaluateSettings(Strict):
         if self.primary not in self.predictors:
             raise ValueError(f"primary: {self.primary} is not among the predictors {list(self.predictors)}")
         return self
+
+    def weights_of(self, predictor: str) -> Path | None:
+        """The file of weights that the study names for a predictor."""
+        given = {str(name): path for name, path in self.weights.items()}.get(predictor)
+        return resolve(given) if given else None
 
 
 class ListeningTest(Strict):

@@ -13,6 +13,7 @@ from ttsopt_lib.records import (
     ComparisonRow,
     Coverage,
     DeviceRecord,
+    PairedScores,
     PredictorRecord,
     ProfileRecord,
     QualityRecord,
@@ -277,6 +278,18 @@ def write_quality(
             level_above_8khz_db=(rng.normal(-52, 1.0, SENTENCES) + one.level).tolist(),
             hypotheses=["words"] * 20 if wer else None,
             wer=one.wer if wer else None,
+            word_errors=rng.binomial(8, one.wer, 20).tolist() if wer else None,
+            paired=None if one.name == ORIGINAL else paired(one),
+        )
+
+    def paired(one: Made) -> PairedScores:
+        far = 0.02 + abs(one.change)
+        return PairedScores(
+            speaker_similarity=(1 - 0.1 * far * rng.uniform(0.5, 1.5, SENTENCES)).tolist(),
+            log_spectral_distance_db=(10 * far**0.3 * rng.uniform(0.8, 1.2, SENTENCES)).tolist(),
+            log_spectral_distance_above_8khz_db=(8 * far**0.3 * rng.uniform(0.8, 1.2, SENTENCES)).tolist(),
+            f0_error_cents=[None, *(40 * far * rng.exponential(1.0, SENTENCES - 1))],
+            voicing_disagreement=(0.1 * far * rng.uniform(0, 1, SENTENCES)).tolist(),
         )
 
     rated = [
@@ -310,6 +323,11 @@ def write_quality(
         comparisons=[comparison(made[-1].name, "ccr", -0.3), comparison(made[-1].name, "mushra", 78.0)]
         if ratings
         else [],
+        other_noise=row(Made("original, other noise")),
+        words=[8] * 20 if wer else [],
+        speaker_encoder=PredictorRecord(
+            name="resemblyzer", label="Resemblyzer", version="0.1.4", weights_sha256="3" * 64
+        ),
     )
     write_record(folder.quality_record, record)
 

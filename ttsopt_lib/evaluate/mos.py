@@ -3,6 +3,7 @@
 * ``distillmos``: DistillMOS, distilled from XLS-R speech quality models (Stahl & Gamper, ICASSP 2025; package
   ``distillmos``, MIT).
 * ``dnsmos_p808``: DNSMOS P.808 (see :mod:`ttsopt_lib.evaluate.p808`; package ``speechmos``, MIT).
+* ``utmos``, ``nisqa_tts``: with weights from a hub (see :mod:`ttsopt_lib.evaluate.hub_predictors`).
 
 A prediction is never called MOS. Both take the waveform as it is; both are blind to its level by their own
 making, because their first operation divides by the utterance's peak.
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ttsopt_lib.evaluate.hub_predictors import LABELS, NisqaTts, Utmos, WeightsError, hub_weights
 from ttsopt_lib.evaluate.p808 import P808
 from ttsopt_lib.evaluate.stand_ins import stand_in
 from ttsopt_lib.records import PredictorRecord, file_sha256
@@ -46,15 +48,23 @@ PREDICTORS = {
     "distillmos": ("DistillMOS", "distillmos", "weights/distill_mos_v7.pt"),
     "dnsmos_p808": ("DNSMOS P.808", "speechmos", "dnsmos_models/model_v8.onnx"),
 }
-OPTIONAL: tuple[str, ...] = ()  # whose weights come from a hub: not there is "not measured", no error
+OPTIONAL = tuple(LABELS)  # whose weights come from a hub: not there is "not measured", no error
 
 
-def describe(name: str) -> PredictorRecord:
-    """A predictor with the version of its package and the hash of its weights. Raises :class:`PredictorError`."""
+def describe(name: str, given: Path | None = None) -> PredictorRecord:
+    """A predictor with the version of its package and the hash of its weights.
+
+    ``given`` is a file of weights to take in place of a hub's. Raises :class:`PredictorError`, also where the weights
+    are no weights of this predictor.
+    """
+    weights = weights_file(name, given)
+    if name in OPTIONAL:
+        load_predictor(name, weights)
+        return PredictorRecord(
+            name=name, label=LABELS[name], version="its weights' hash", weights_sha256=file_sha256(weights)
+        )
     label, _, _ = PREDICTORS[name]
-    return PredictorRecord(
-        name=name, label=label, version=package_version(name), weights_sha256=file_sha256(weights_file(name))
-    )
+    return PredictorRecord(name=name, label=label, version=package_version(name), weights_sha256=file_sha256(weights))
 
 
 def package_version(name: str) -> str:
@@ -66,8 +76,13 @@ def package_version(name: str) -> str:
         raise PredictorError(_not_installed(name, package)) from None
 
 
-def weights_file(name: str) -> Path:
-    """The weights that the package ships. Raises :class:`PredictorError`."""
+def weights_file(name: str, given: Path | None = None) -> Path:
+    """The weights that the package ships, or that a hub or the study gives. Raises :class:`PredictorError`."""
+    if name in OPTIONAL:
+        try:
+            return hub_weights(name, given)
+        except WeightsError as error:
+            raise PredictorError(str(error)) from error
     _, package, inside = PREDICTORS[name]
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -83,9 +98,15 @@ def _not_installed(name: str, package: str) -> str:
 
 
 @cache
-def load_predictor(name: str) -> Predictor:
+def load_predictor(name: str, weights: Path | None = None) -> Predictor:
     """A predictor with its weights, loaded once per process. Raises :class:`PredictorError`."""
-    return DistillMos(weights_file(name)) if name == "distillmos" else P808(weights_file(name))
+    weights = weights or weights_file(name)
+    if name in OPTIONAL:
+        try:
+            return Utmos(weights) if name == "utmos" else NisqaTts(weights)
+        except WeightsError as error:
+            raise PredictorError(str(error)) from error
+    return DistillMos(weights) if name == "distillmos" else P808(weights)
 
 
 class DistillMos:

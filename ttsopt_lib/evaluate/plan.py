@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ttsopt_lib.evaluate.anchors import ANCHORS
+from ttsopt_lib.evaluate.hub_predictors import LABELS
 from ttsopt_lib.evaluate.intelligibility import Recognizer, find_recognizer
 from ttsopt_lib.evaluate.keys import listening_key, ratings_path, scoring_key, voice_key
 from ttsopt_lib.evaluate.listening import examples_are_current
-from ttsopt_lib.evaluate.mos import OPTIONAL, PREDICTORS, PredictorError, describe
+from ttsopt_lib.evaluate.mos import OPTIONAL, PredictorError, describe, weights_file
 from ttsopt_lib.evaluate.pitch import missing_pitch_tracker
 from ttsopt_lib.evaluate.ratings import Rated, rate_variants
 from ttsopt_lib.evaluate.ratings_file import read_ratings
@@ -97,7 +98,7 @@ def plan_evaluation(study: Study, folder: StudyFolder, again: bool) -> Plan:
     asr = recognizer if isinstance(recognizer, Recognizer) else None
     heard = study.evaluate.wer_sentences if asr else 0
     encoder, pitch_reason = describe_encoder(), missing_pitch_tracker()
-    names = tuple(one.name for one in predictors)
+    loaded = tuple((one.name, weights_file(one.name, study.evaluate.weights_of(one.name))) for one in predictors)
     shared = [scoring_key(study), asr.label if asr else None, predictors, isinstance(encoder, str), pitch_reason]
     known = {} if again else _known_rows(folder)
 
@@ -105,7 +106,7 @@ def plan_evaluation(study: Study, folder: StudyFolder, again: bool) -> Plan:
     for name, voice in voices.items():
         spoken = _utterances(study, voice, sentences, evaluation_origin(study), EVALUATION)
         tasks = [
-            Task(utterance, names, asr if number < heard else None, None) for number, utterance in enumerate(spoken)
+            Task(utterance, loaded, asr if number < heard else None, None) for number, utterance in enumerate(spoken)
         ]
         examples = []
         if again or not examples_current(study, folder, name):
@@ -129,11 +130,11 @@ def _predictors(study: Study) -> tuple[list[PredictorRecord], list[UnavailablePr
     found, unavailable = [], []
     for name in study.evaluate.predictors:
         try:
-            found.append(describe(name))
+            found.append(describe(name, study.evaluate.weights_of(name)))
         except PredictorError as error:
             if name not in OPTIONAL or name == study.evaluate.primary:
                 raise
-            unavailable.append(UnavailablePredictor(name=name, label=PREDICTORS[name][0], reason=str(error)))
+            unavailable.append(UnavailablePredictor(name=name, label=LABELS[name], reason=str(error)))
     return found, unavailable
 
 

@@ -126,7 +126,7 @@ def _quality_row(plan: Plan, row: PlannedRow, scores: list[UtteranceScores]) -> 
     return QualityRow(
         variant=row.name,
         key=row.key,
-        scores={name: [score.predicted[name] for score in scores] for name in row.tasks[0].predictors},
+        scores={name: [score.predicted[name] for score in scores] for name, _ in row.tasks[0].predictors},
         audio_seconds=[score.audio_seconds for score in scores],
         level_above_8khz_db=_known([score.level_above_8khz_db for score in scores]),
         hypotheses=hypotheses or None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ttsopt_lib.evaluate.anchors import degrade
 from ttsopt_lib.evaluate.compare import Compared, Reference, compare
@@ -18,7 +19,7 @@ class Task:
     """One utterance and what to find out about it."""
 
     utterance: Utterance
-    predictors: tuple[str, ...]
+    predictors: tuple[tuple[str, Path], ...]  # names and files of weights
     recognizer: Recognizer | None  # None: not to be transcribed
     anchor: str | None  # the damage to do first, if any
     reference: Reference | None = None  # the original's utterance to compare with; None: this is the original
@@ -50,7 +51,7 @@ def score_utterance(task: Task) -> UtteranceScores:
             paired = as_float(speak_with(task.utterance, reference.durations)[0])
         compared = compare(paired, reference, rate)
     return UtteranceScores(
-        predicted={name: load_predictor(name).score(heard) for name in task.predictors},
+        predicted={name: load_predictor(name, weights).score(heard) for name, weights in task.predictors},
         audio_seconds=len(waveform) / rate,
         level_above_8khz_db=level_above_8khz_db(waveform, rate) if has_band_above_8khz(rate) else None,
         hypothesis=transcribe(task.recognizer, heard) if task.recognizer else None,

@@ -25,7 +25,7 @@ from scipy import stats
 
 from ttsopt_lib.measure.stats import Estimate
 
-RESAMPLES = 4999
+RESAMPLES = 1999
 ALPHA = 0.05
 
 

@@ -88,6 +88,7 @@ def _judge_scores(rows: list[QualitySummary], raw: list[QualityRow], record: Qua
         pairs = zip(by_name[row.variant].scores[row.predictor], original.scores[row.predictor], strict=True)
         differences = [score - before for score, before in pairs]
         change, equivalence = change_p(differences), equivalence_p(differences, margin)
+        row.predicted_mos.equivalence_p_held_out = equivalence_p(differences[1::2], margin)
         if change is not None and equivalence is not None:
             tested.append(row)
             changes.append(change)

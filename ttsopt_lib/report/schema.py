@@ -176,6 +176,7 @@ class PredictedMos(Part):
     change_p: float | None = None  # of "no change", all sentences; Holm-corrected over the rows it is judged with
     finding: Finding | None = None  # what the corrected p-value says at 5 %
     equivalence_p: float | None = None  # of "the change is smaller than the target margin" (TOST, Holm-corrected)
+    equivalence_p_held_out: float | None = None  # on the odd-numbered sentences; for the chosen variant, so alone
 
 
 class HumanMos(Part):

@@ -17,6 +17,8 @@ from ttsopt_lib.report import columns, explanations, figures, frames, sentences
 from ttsopt_lib.report.audio import Players
 from ttsopt_lib.report.html import bullets, escape, figure, note, paragraphs, table
 from ttsopt_lib.report.plot_style import Chart, svg_text
+from ttsopt_lib.report.quality_section import quality_parts
+from ttsopt_lib.report.quality_tables import quality_tables
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.report.summary import summarize
 from ttsopt_lib.report.tradeoff_figure import tradeoff_chart
@@ -42,7 +44,7 @@ class Report:
     def __init__(self, summary: Summary, folder: StudyFolder):
         self.summary = summary
         self.folder = folder
-        self.tables = frames.all_tables(summary)
+        self.tables = frames.all_tables(summary) | quality_tables(summary)
         self.players = Players(folder)
         charts = (
             figures.size_chart(summary),
@@ -255,33 +257,11 @@ class Report:
         ]
 
     def quality(self) -> Html:
-        """Predicted MOS, word errors, level above 8 kHz; anchors last."""
+        """Predicted MOS, word errors, and what differs beside the original; anchors last."""
         summary = self.summary
         if not summary.predictors:
             return Html(paragraphs([f"Nothing was scored: {summary.quality_reason}."], "missing"))
-        found = []
-        for predictor in summary.predictors:
-            role = "primary" if predictor.primary else "for comparison"
-            parts = [
-                frames.quality([row for row in scored if row.predictor == predictor.name]).assign(group=title)
-                for scored, title in ((summary.quality, "Variants"), (summary.anchors, "Anchors: known-bad conditions"))
-            ]
-            found.append(
-                table(
-                    pd.concat([part for part in parts if not part.empty] or parts[:1]),
-                    columns.quality(),
-                    f"Predicted MOS by {predictor.label} ({role}), {summary.evaluation_sentences} sentences",
-                    f"quality-{predictor.name}",
-                    group="group",
-                    missing="No variant has a score by this predictor.",
-                )
-            )
-        recognizer = (
-            f"WER: word error rate of {summary.asr} on the first {summary.wer_sentences} sentences."
-            if summary.asr
-            else f"Word error rate was not measured: {summary.asr_reason}."
-        )
-        return Html(figure(self.charts.get("quality"), ""), *found, paragraphs([recognizer], "small"))
+        return Html(figure(self.charts.get("quality"), ""), *quality_parts(summary, self.tables))
 
     def listening(self) -> Html:
         """Every voice to hear."""

@@ -6,7 +6,7 @@ Every function returns plain sentences (names in backticks); every number in the
 
 from __future__ import annotations
 
-from ttsopt_lib.report import findings, numbers
+from ttsopt_lib.report import findings, numbers, quality_words
 from ttsopt_lib.report.findings import listed
 from ttsopt_lib.report.schema import Choice, DeviceSummary, Summary
 from ttsopt_lib.report.verdict import candidates, worse_end
@@ -24,8 +24,10 @@ def code(names: list[str]) -> str:
 
 
 def manager_summary(summary: Summary) -> list[str]:
-    """Three sentences: what was won, what it costs, what of the targets is met."""
-    return [_won(summary), _cost(summary), _met(summary)]
+    """What was won, what it costs, what of the targets is met; and whether the predictor is to be believed at all."""
+    primary = summary.primary_predictor
+    doubt = quality_words.distrusted(summary) if primary and primary.orders_anchors is False else []
+    return [_won(summary), _cost(summary), *doubt[:1], _met(summary)]
 
 
 def _won(summary: Summary) -> str:
@@ -250,6 +252,7 @@ def conclusion(summary: Summary) -> list[str]:
             f"To use it, deploy `variants/{name}/model.onnx` with the `model.onnx.json` beside it: it is a drop-in "
             "Piper voice."
         )
+        sentences += [claim] if (claim := quality_words.unheard(summary, name)) else []
     sentences += _open_questions(summary)
     return sentences
 

@@ -1,0 +1,119 @@
+"""What is claimed about quality beside the original: tests, equivalence, and whether a predictor is believed."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ttsopt_lib.records import QualityRecord, UnavailablePredictor, read_record, write_record
+from ttsopt_lib.report import quality_words, sentences
+from ttsopt_lib.report.quality_tables import compared, quality_tables
+from ttsopt_lib.report.schema import Estimate, PredictedMos
+from ttsopt_lib.report.sections import Report
+from ttsopt_lib.report.summary import summarize
+
+
+def mos(finding, p, change=-0.01, ci=(-0.03, 0.01)) -> PredictedMos:
+    return PredictedMos(
+        value=4.0, ci=None, change=Estimate(value=change, ci=ci), change_choosing=None, change_held_out=None,
+        change_p=0.5, finding=finding, equivalence_p=p,
+    )  # fmt: skip
+
+
+def test_findings_are_those_that_were_invented(summary):
+    made = summary("many")
+    found = {row.variant: row.predicted_mos for row in made.quality if row.predictor == "distillmos"}
+    assert found["int8-static"].finding == "worse" and found["int8-static"].equivalence_p > 0.9
+    assert found["fp32"].finding == "no_difference" and found["fp32"].equivalence_p < 0.05
+    assert found["original"].finding is None and found["original"].change_p is None
+    words = {row.variant: row.wer_figures for row in made.quality}
+    assert words["fp32"].finding == "no_difference"
+    assert all(one.ci[0] <= one.value <= one.ci[1] for one in words.values())
+
+
+@pytest.mark.parametrize(
+    ("found", "says"),
+    [
+        (mos("no_difference", 0.01), "no measurable difference; shown to be less than 0.10"),
+        (mos("no_difference", 0.3), "no measurable difference; 0.10 is not ruled out"),
+        (mos("no_difference", 0.3, -0.05, (-0.09, -0.01)), "no measurable difference once corrected"),
+        (mos("worse", 0.01), "lower, and shown to be by less than 0.10"),
+        (mos("worse", 0.9), "lower"),
+        (mos("better", 0.9), "higher"),
+        (mos(None, None), "not tested"),
+    ],
+)
+def test_no_difference_and_small_difference_are_told_apart(found, says):
+    text = quality_words.mos_finding(found, 0.1)
+    assert text.startswith(says) and (says != "lower" or text == "lower")
+
+
+def test_a_predictor_that_orders_the_anchors_is_believed_and_one_that_does_not_is_not(case, tmp_path):
+    study, devices, folder = case("good")
+    trusted = summarize(study, devices, folder)
+    assert all(predictor.orders_anchors for predictor in trusted.predictors)
+    assert quality_words.distrusted(trusted) == [] and len(quality_words.trusted(trusted)) == 2
+    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+    before = record.model_copy(deep=True)
+    record.anchors[0].scores["distillmos"] = list(np.add(record.rows[0].scores["distillmos"], 0.02))
+    try:
+        write_record(folder.quality_record, record)
+        deaf = summarize(study, devices, folder)
+    finally:
+        write_record(folder.quality_record, before)
+    assert [predictor.orders_anchors for predictor in deaf.predictors] == [False, True]
+    warning = quality_words.distrusted(deaf)
+    assert len(warning) == 1 and "`lowpass-3500`" in warning[0] and "not to be trusted" in warning[0]
+    assert warning[0] in sentences.manager_summary(deaf)
+    assert "Not to be trusted" in Report(deaf, folder).quality().text
+
+
+def test_figures_beside_the_original_have_intervals_and_the_same_is_among_them(summary):
+    frame = compared(summary("good"))
+    assert frame["variant"].iloc[0] == "original, other noise" and "original" not in set(frame["variant"])
+    for name in ("speaker_similarity", "log_spectral_distance_db", "f0_error_cents", "duration_change"):
+        assert (frame[f"{name}_low"] <= frame[name]).all() and (frame[name] <= frame[f"{name}_high"]).all()
+    rows = summary("good").quality
+    assert next(row.speaker_similarity for row in rows if row.variant == "int8-static") < 0.95
+    assert "“the same”" in quality_words.what_same_means(summary("good"))[0]
+    assert "`int8-static`" in quality_words.worse_than_noise(summary("good"))[0]
+
+
+def test_a_predictor_that_is_not_there_is_a_row_with_its_reason(summary, case):
+    changed = summary("good")
+    changed.unavailable_predictors = [UnavailablePredictor(name="utmos", label="UTMOS", reason="no hub is reached")]
+    text = Report(changed, case("good")[2]).quality().text
+    assert "UTMOS: not measured: no hub is reached." in text
+
+
+def test_only_ratings_support_that_listeners_hear_nothing(summary):
+    predicted = quality_words.unheard(summary("good"), "distilled-int8")
+    assert "nobody rated it" in predicted and "Its predicted MOS" in predicted and "within 0.10" in predicted
+    rated = summary("many")
+    row = rated.quality_of("distilled")
+    row.human_mos.equivalence_p = 0.01
+    assert "ratings support" in quality_words.unheard(rated, "distilled")
+    row.human_mos.equivalence_p = 0.2
+    assert "do not show" in quality_words.unheard(rated, "distilled")
+
+
+def test_a_record_of_before_has_no_such_figures_and_still_gives_a_report(case, tmp_path):
+    study, devices, folder = case("good")
+    text = folder.quality_record.read_text()
+    record = json.loads(text)
+    for key in ("other_noise", "words", "unavailable", "speaker_encoder", "speaker_reason", "pitch_reason"):
+        record.pop(key)
+    for row in (*record["rows"], *record["anchors"]):
+        row.pop("paired"), row.pop("word_errors")
+    try:
+        folder.quality_record.write_text(json.dumps(record))
+        old = summarize(study, devices, folder)
+    finally:
+        folder.quality_record.write_text(text)
+    assert all(row.paired is None and row.speaker_similarity is None for row in old.quality)
+    assert quality_tables(old)["compared"].empty
+    assert "were not compared" in Report(old, folder).quality().text
+
+
+def test_small_p_values_are_not_printed_as_zero():
+    assert [quality_words.p_words(p) for p in (1e-9, 0.0123, 0.5, None)] == ["< 0.001", "0.012", "0.50", "not tested"]

@@ -1,0 +1,124 @@
+"""Tables of what a variant does beside the original: paired figures, and tests of change and of equivalence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pandas as pd
+
+from ttsopt_lib.report import numbers
+from ttsopt_lib.report.columns import NONE, change_cell, given, name_of
+from ttsopt_lib.report.frames import estimate
+from ttsopt_lib.report.html import Column, escape
+from ttsopt_lib.report.quality_words import mos_finding, p_words, wer_finding
+from ttsopt_lib.report.schema import QualitySummary, Summary
+from ttsopt_lib.study import ORIGINAL
+
+PAIRED = (
+    "speaker_similarity",
+    "log_spectral_distance_db",
+    "log_spectral_distance_above_8khz_db",
+    "f0_error_cents",
+    "voicing_disagreement",
+    "duration_change",
+)
+GROUPS = ("What “the same” means", "Variants", "Anchors: known-bad conditions")
+
+
+def quality_tables(summary: Summary) -> dict[str, pd.DataFrame]:
+    """Both tables by the name of their CSV file."""
+    return {"compared": compared(summary), "quality_tests": tests(summary)}
+
+
+def _groups(summary: Summary) -> list[tuple[str, list[QualitySummary]]]:
+    return list(zip(GROUPS, (summary.other_noise, summary.quality, summary.anchors), strict=True))
+
+
+def compared(summary: Summary) -> pd.DataFrame:
+    """One row per voice: speaker, spectrum, F0 and duration beside the original's."""
+    rows = []
+    for group, found in _groups(summary):
+        known = {row.variant: row.paired for row in found if row.paired}
+        for name, paired in known.items():
+            figures = {key: value for field in PAIRED for key, value in estimate(field, getattr(paired, field)).items()}
+            rows.append({"group": group, "variant": name, **figures})
+    ends = [f"{name}{end}" for name in PAIRED for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=pd.Index(["group", "variant", *ends]))
+
+
+def compared_columns() -> list[Column]:
+    return [
+        Column("Voice", name_of),
+        _figure("Speaker similarity", "speaker_similarity", lambda value: numbers.number(value, 3)),
+        _figure("Spectral distance, dB", "log_spectral_distance_db", lambda value: numbers.number(value, 1)),
+        _figure("above 8 kHz, dB", "log_spectral_distance_above_8khz_db", lambda value: numbers.number(value, 1)),
+        _figure("F0 error, cents", "f0_error_cents", lambda value: numbers.number(value, 1)),
+        _figure("Voicing differs, %", "voicing_disagreement", lambda value: numbers.number(100 * value, 1)),
+        _figure("Duration, %", "duration_change", lambda value: numbers.signed(100 * value, 1)),
+    ]
+
+
+def _figure(heading: str, field: str, words: Callable[[float], str]) -> Column:
+    def cell(row: Any) -> str:
+        value, low, high = (getattr(row, f"{field}{end}") for end in ("", "_low", "_high"))
+        if not given(value):
+            return NONE
+        interval = f' <span class="interval">[{words(low)}, {words(high)}]</span>' if given(low) else ""
+        return f'<span class="figure">{words(value)}</span>{interval}'
+
+    return Column(heading, cell, True)
+
+
+def tests(summary: Summary) -> pd.DataFrame:
+    """One row per voice and predictor: is there a change, and is it shown to be small?"""
+    margin = abs(summary.targets.predicted_mos_change)
+    rows = []
+    for group, found in _groups(summary):
+        for row in found:
+            if row.variant == ORIGINAL:
+                continue
+            mos, wer = row.predicted_mos, row.wer_figures
+            rows.append(
+                {
+                    "group": group,
+                    "variant": row.variant,
+                    "predictor": row.predictor,
+                    **estimate("change", mos.change),
+                    "change_p": mos.change_p,
+                    "equivalence_p": mos.equivalence_p,
+                    "finding": mos_finding(mos, margin),
+                    "wer": wer.value if wer else None,
+                    **estimate("wer_change", wer.change if wer else None),
+                    "wer_change_p": wer.change_p if wer else None,
+                    "wer_finding": wer_finding(wer) if wer else "not measured",
+                }
+            )
+    columns = (
+        "group variant predictor change change_low change_high change_p equivalence_p finding wer wer_change "
+        "wer_change_low wer_change_high wer_change_p wer_finding"
+    )
+    return pd.DataFrame(rows, columns=pd.Index(columns.split()))
+
+
+def test_columns() -> list[Column]:
+    def p_cell(value: Any) -> str:
+        return p_words(value) if given(value) else NONE
+
+    def wer_change(row: Any) -> str:
+        value, low, high = row.wer_change, row.wer_change_low, row.wer_change_high
+        if not given(value):
+            return NONE
+        ends = f"[{numbers.signed(100 * low, 1)}, {numbers.signed(100 * high, 1)}]" if given(low) else ""
+        return f'<span class="figure">{numbers.signed(100 * value, 1)}</span> <span class="interval">{ends}</span>'
+
+    return [
+        Column("Voice", name_of),
+        Column("Predicted MOS change", lambda row: change_cell(row, "change"), True),
+        Column("p, no change", lambda row: p_cell(row.change_p), True),
+        Column("p, beyond the margin", lambda row: p_cell(row.equivalence_p), True),
+        Column("Finding", lambda row: escape(row.finding)),
+        Column("WER change, points", wer_change, True),
+        Column("p, no change", lambda row: p_cell(row.wer_change_p), True),
+        Column("Finding", lambda row: escape(row.wer_finding)),
+    ]
