@@ -17,11 +17,9 @@ SPEAKING_CODE = (
 )
 SCORING_CODE = (
     *SPEAKING_CODE,
-    *(
-        f"evaluate/{name}.py"
-        for name in ("anchors", "hub_predictors", "intelligibility", "mel", "mos", "p808", "scores", "stand_ins")
-    ),
-    *(f"evaluate/{name}.py" for name in ("compare", "pitch", "speaker", "spectrum")),
+    *(f"evaluate/{name}.py" for name in ("hub_predictors", "mel", "mos", "p808", "stand_ins")),
+    *(f"evaluate/{name}.py" for name in ("anchors", "compare", "intelligibility", "pitch", "scores")),
+    *(f"evaluate/{name}.py" for name in ("speaker", "spectrum")),
 )
 RATINGS_CODE = tuple(f"evaluate/{name}.py" for name in ("crossed", "ratings", "ratings_file", "screening"))
 # A new version of any of these may change a score.

@@ -1,8 +1,9 @@
 """Mel spectra as librosa makes them, without librosa: networks were trained on these features.
 
-``librosa.feature.melspectrogram``: centred frames, periodic Hann window, Slaney's mel bands of unit area. One of its dependencies compiles code at run time and sets bounds on numpy; these few lines
-replace it for every network that is loaded here (:mod:`~ttsopt_lib.evaluate.p808`,
-:mod:`~ttsopt_lib.evaluate.speaker`, :mod:`~ttsopt_lib.evaluate.hub_predictors`).
+``librosa.feature.melspectrogram``: centred frames, periodic Hann window, Slaney's mel bands of unit area. One of its
+dependencies compiles code at run time and sets bounds on numpy; these few lines replace it for every network that is
+loaded here (:mod:`~ttsopt_lib.evaluate.p808`, :mod:`~ttsopt_lib.evaluate.speaker`,
+:mod:`~ttsopt_lib.evaluate.hub_predictors`).
 """
 
 from __future__ import annotations
