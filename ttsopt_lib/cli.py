@@ -125,12 +125,18 @@ def measure(study: StudyArgument = DEFAULT_STUDY, device: DeviceOption = None, a
 
 
 @app.command()
-def evaluate(study: StudyArgument = DEFAULT_STUDY, again: AgainOption = False) -> None:
+def evaluate(
+    study: StudyArgument = DEFAULT_STUDY,
+    again: AgainOption = False,
+    dask: Annotated[
+        str | None, typer.Option(help="scheduler of a Dask cluster, tcp://host:8786, in place of this machine's cores")
+    ] = None,
+) -> None:
     """Speak the evaluation sentences with every variant and score them."""
     asked = read_study(study)
     folder = StudyFolder(asked)
     with _locked(folder):
-        _evaluate(asked, folder, again)
+        _evaluate(asked, folder, again, dask)
 
 
 @app.command()
@@ -297,7 +303,7 @@ def _refuse_failed(labels: Sequence[str]) -> None:
         raise StudyError(f"{', '.join(labels)}: could not be measured, see above; the rest is done")
 
 
-def _evaluate(study: Study, folder: StudyFolder, again: bool = False) -> None:
+def _evaluate(study: Study, folder: StudyFolder, again: bool = False, dask: str | None = None) -> None:
     from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
 
     stale = again or current_evaluation(study, folder) is None
@@ -305,7 +311,7 @@ def _evaluate(study: Study, folder: StudyFolder, again: bool = False) -> None:
         count = study.sentences.evaluation.count
         seconds = 20 + 0.35 * count * len(study.variant_names)
         _say("evaluate", f"{count} sentences, {len(study.variant_names)} variants: about {_duration(seconds)}")
-        evaluate_study(study, folder, again=again)
+        evaluate_study(study, folder, again=again, dask=dask)
     else:
         _say("evaluate", "every variant is scored and unchanged")
     _window("evaluate", folder, stale, study=study)

@@ -5,12 +5,15 @@ import numpy as np
 import onnx
 import pytest
 import soundfile
+from distributed import LocalCluster
 from onnx import numpy_helper
 
-from ttsopt_lib.evaluate import quality
+from ttsopt_lib.evaluate import cluster, quality
 from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.quality import INCOMPLETE, current_evaluation, evaluate_study
+from ttsopt_lib.evaluate.plan import plan_evaluation
 from ttsopt_lib.evaluate.ratings_file import COLUMNS, RatingsError
+from ttsopt_lib.evaluate.scores import score_utterance
 from ttsopt_lib.evaluate.speak import SpeechError
 from ttsopt_lib.records import QualityRecord, RecordError, read_record
 from ttsopt_lib.study import StudyError
@@ -118,6 +121,21 @@ def test_worker_processes_give_the_same_scores(study, folder):
     together = evaluate_study(study, folder, again=True, processes=2)
     assert together.rows == alone.rows and together.anchors == alone.anchors
     assert together.other_noise == alone.other_noise
+
+
+def test_workers_of_a_dask_cluster_give_the_same_scores(study, folder):
+    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as workers:
+        record = evaluate_study(study, folder, dask=workers.scheduler_address)
+    original, copy = record.rows
+    assert copy.scores == original.scores and current_evaluation(study, folder) == record
+    alone = score_utterance(plan_evaluation(study, folder, again=True).rows[0].tasks[0])
+    assert alone.predicted["dnsmos_p808"] == original.scores["dnsmos_p808"][0]
+
+
+def test_a_cluster_that_is_not_there_is_named(study, folder, monkeypatch):
+    monkeypatch.setattr(cluster, "TIMEOUT_SECONDS", 0.5)
+    with pytest.raises(cluster.ClusterError, match="--dask tcp://127.0.0.1:9: no Dask scheduler answers there"):
+        evaluate_study(study, folder, dask="tcp://127.0.0.1:9")
 
 
 def test_all_figures_of_the_real_voice(folder, make_study):

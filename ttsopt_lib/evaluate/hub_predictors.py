@@ -30,6 +30,7 @@ from ttsopt_lib.records import atomic_path
 from ttsopt_lib.study import TtsoptError
 
 LABELS = {"utmos": "UTMOS", "nisqa_tts": "NISQA-TTS"}
+VERSIONS = {"utmos": "2022, strong learner", "nisqa_tts": "1.0"}  # of the model; the hash says which weights
 UTMOS_REPOSITORY, UTMOS_FILE = "Blinorot/UTMOS-PyTorch", "utmos_scripted.pt"
 NISQA_COMMIT = "fe84f0f252abec382b24367d5b22498a7ce34dbb"
 NISQA_URL = f"https://raw.githubusercontent.com/gabrielmittag/NISQA/{NISQA_COMMIT}/weights/nisqa_tts.tar"

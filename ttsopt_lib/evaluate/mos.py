@@ -24,7 +24,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ttsopt_lib.evaluate.hub_predictors import LABELS, NisqaTts, Utmos, WeightsError, hub_weights
+from ttsopt_lib.evaluate.hub_predictors import LABELS, VERSIONS, NisqaTts, Utmos, WeightsError, hub_weights
 from ttsopt_lib.evaluate.p808 import P808
 from ttsopt_lib.evaluate.stand_ins import stand_in
 from ttsopt_lib.records import PredictorRecord, file_sha256
@@ -61,7 +61,7 @@ def describe(name: str, given: Path | None = None) -> PredictorRecord:
     if name in OPTIONAL:
         load_predictor(name, weights)
         return PredictorRecord(
-            name=name, label=LABELS[name], version="its weights' hash", weights_sha256=file_sha256(weights)
+            name=name, label=LABELS[name], version=VERSIONS[name], weights_sha256=file_sha256(weights)
         )
     label, _, _ = PREDICTORS[name]
     return PredictorRecord(name=name, label=label, version=package_version(name), weights_sha256=file_sha256(weights))

@@ -17,6 +17,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 from tqdm.auto import tqdm
 
+from ttsopt_lib.evaluate.cluster import cluster_workers
 from ttsopt_lib.evaluate.compare import Compared, make_reference, reference_tasks
 from ttsopt_lib.evaluate.intelligibility import Recognizer, spoken_words, word_error_rate, word_errors
 from ttsopt_lib.evaluate.keys import listening_key, quality_key, voice_key
@@ -56,7 +57,11 @@ def current_evaluation(study: Study, folder: StudyFolder) -> QualityRecord | Non
 
 
 def evaluate_study(
-    study: Study, folder: StudyFolder, again: bool = False, processes: int | None = None
+    study: Study,
+    folder: StudyFolder,
+    again: bool = False,
+    processes: int | None = None,
+    dask: str | None = None,
 ) -> QualityRecord:
     """Score every variant and the anchors; write the record and the listening examples.
 
@@ -65,6 +70,7 @@ def evaluate_study(
         folder: of the study, with the model of every variant in it.
         again: score everything anew, changed or not.
         processes: worker processes; None takes the machine's cores (8 at most), 1 works in this process.
+        dask: address of a Dask scheduler whose workers are used instead; they must see the same files and packages.
 
     Raises:
         RecordError: a variant's model is not there yet.
@@ -72,6 +78,7 @@ def evaluate_study(
         VoiceError: a model that is no Piper voice.
         PredictorError: a predictor's package is missing.
         SpeechError: a variant gives no sound.
+        ClusterError: no Dask scheduler answers at the address, or the package is missing.
     """
     if not again and (done := current_evaluation(study, folder)):
         return done
@@ -79,7 +86,7 @@ def evaluate_study(
     plan = plan_evaluation(study, folder, again)
     count = min(processes or cpu_count(), MAX_PROCESSES)
     bar = tqdm(total=plan.utterances, desc="evaluate", unit="utterance", dynamic_ncols=True)
-    with bar, _workers(count) as parallel:
+    with bar, cluster_workers(dask) if dask else _workers(count) as parallel:
         bar.set_postfix_str("references")
         references = _each(parallel, make_reference, reference_tasks(plan.references), bar)
         for row in plan.rows:
