@@ -52,7 +52,7 @@ def _tests(summary: Summary, frame: pd.DataFrame, predictor: PredictorSummary) -
         return ""
     return table(
         frame[frame["predictor"] == predictor.name],
-        quality_tables.test_columns(),
+        quality_tables.columns_of_tests(),
         f"Is there a change, and is it shown to be small? ({predictor.label}; word errors)",
         "quality-tests",
         group="group",

@@ -101,7 +101,7 @@ def tests(summary: Summary) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=pd.Index(columns.split()))
 
 
-def test_columns() -> list[Column]:
+def columns_of_tests() -> list[Column]:
     def p_cell(value: Any) -> str:
         return p_words(value) if given(value) else NONE
 
