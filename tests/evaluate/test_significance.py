@@ -34,13 +34,13 @@ def test_equivalence_is_shown_only_by_enough_sentences_near_zero():
 
 def test_equivalence_is_claimed_wrongly_in_one_test_of_twenty_at_the_margin():
     generator = np.random.default_rng(0)
-    claimed = [equivalence_p(generator.gamma(2, 0.1, 40) - 0.2 - 0.1, 0.1) for _ in range(1500)]
+    claimed = [equivalence_p(generator.gamma(2, 0.1, 40) - 0.2 - 0.1, 0.1) for _ in range(800)]
     assert np.mean([p < 0.05 for p in claimed if p is not None]) == pytest.approx(0.05, abs=0.02)
 
 
 def test_of_many_variants_that_do_nothing_holm_lets_one_study_in_twenty_find_one():
     generator = np.random.default_rng(0)
-    studies = [holm([change_p(generator.normal(0, 1, 40)) or 0.0 for _ in range(7)]) for _ in range(600)]
+    studies = [holm([change_p(generator.normal(0, 1, 40)) or 0.0 for _ in range(7)]) for _ in range(300)]
     assert np.mean([min(study) < 0.05 for study in studies]) == pytest.approx(0.05, abs=0.03)
 
 

@@ -37,7 +37,8 @@ def test_distance_above_8_khz_sees_only_what_is_there():
     hissing = speech + tone(9000, 0.1)
     assert log_spectral_distance_db(hissing, speech, 22050, 8000).mean() > 5
     muffled = speech - 0.25 * tone(500, 1.0)
-    assert log_spectral_distance_db(muffled, speech, 22050, 8000).mean() < 0.1
+    inside = log_spectral_distance_db(muffled, speech, 22050, 8000)[2:-2]  # reflected ends have clicks, which are wide
+    assert inside.max() < 0.1
 
 
 def test_distance_is_that_of_the_short_time_spectra_of_pytorch():

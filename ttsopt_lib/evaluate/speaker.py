@@ -49,6 +49,8 @@ def describe_encoder() -> PredictorRecord | str:
 
 def embed(waveform: NDArray[np.float32]) -> NDArray[np.float32] | None:
     """The speaker vector [256], of length 1, of a 16 kHz waveform [samples]; None where it holds no speech."""
+    if not waveform.any():
+        return None
     audio, encoder = _load()
     trimmed = audio.preprocess_wav(np.asarray(waveform, dtype=np.float32))
     if not len(trimmed):
