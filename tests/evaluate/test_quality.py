@@ -10,8 +10,8 @@ from onnx import numpy_helper
 
 from ttsopt_lib.evaluate import cluster, quality
 from ttsopt_lib.evaluate.anchors import ANCHORS
-from ttsopt_lib.evaluate.quality import INCOMPLETE, current_evaluation, evaluate_study
 from ttsopt_lib.evaluate.plan import plan_evaluation
+from ttsopt_lib.evaluate.quality import INCOMPLETE, current_evaluation, evaluate_study
 from ttsopt_lib.evaluate.ratings_file import COLUMNS, RatingsError
 from ttsopt_lib.evaluate.scores import score_utterance
 from ttsopt_lib.evaluate.speak import SpeechError
