@@ -97,6 +97,15 @@ def test_only_ratings_support_that_listeners_hear_nothing(summary):
     assert "do not show" in quality_words.unheard(rated, "distilled")
 
 
+def test_comparisons_say_what_they_could_have_found(summary):
+    made = summary("many")
+    compared_to = quality_words.what_comparisons_could_show(made)
+    assert len(compared_to) == 1 and "listeners heard that it is worse" in compared_to[0]
+    assert "find a true difference of 0.29 points in 8 of 10 tests" in compared_to[0]
+    made.comparisons[0].score = Estimate(value=0.0, ci=(-0.2, 0.2))
+    assert "no measurable difference" in quality_words.what_comparisons_could_show(made)[0]
+
+
 def test_a_record_of_before_has_no_such_figures_and_still_gives_a_report(case, tmp_path):
     study, devices, folder = case("good")
     text = folder.quality_record.read_text()

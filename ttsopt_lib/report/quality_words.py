@@ -145,3 +145,20 @@ def unheard(summary: Summary, name: str) -> str:
         f"That listeners will not hear `{name}` is not shown: nobody rated it. Its predicted MOS {shown} within "
         f"{margin} on the sentences that had no part in the choice {test}."
     )
+
+
+def what_comparisons_could_show(summary: Summary) -> list[str]:
+    """For every variant that listeners compared with the original (CCR): what they heard, or could have missed."""
+    found = []
+    for row in summary.comparisons:
+        if row.test != "ccr" or row.score.ci is None or row.detectable is None:
+            continue
+        low, high = row.score.ci
+        heard = "no measurable difference"
+        if high < 0 or low > 0:
+            heard = "listeners heard that it is worse" if high < 0 else "listeners preferred it"
+        found.append(
+            f"`{row.variant}` compared with the original: {numbers.change(row.score)}: {heard}; comparisons like these "
+            f"find a true difference of {numbers.number(row.detectable, 2)} points in 8 of 10 tests."
+        )
+    return found

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ttsopt_lib.records import StudyFolder, atomic_folder
-from ttsopt_lib.report import columns, explanations, figures, frames, sentences
+from ttsopt_lib.report import columns, explanations, figures, frames, quality_words, sentences
 from ttsopt_lib.report.audio import Players
 from ttsopt_lib.report.html import bullets, escape, figure, note, paragraphs, table
 from ttsopt_lib.report.plot_style import Chart, svg_text
@@ -237,6 +237,7 @@ class Report:
             table(self.tables["mos"], columns.mos(), "Mean opinion score before and after optimization", "mos"),
             bullets(sentences.what_ratings_could_show(self.summary)),
             *self._comparisons(),
+            bullets(quality_words.what_comparisons_could_show(self.summary)),
         )
 
     def _comparisons(self) -> list[str]:
