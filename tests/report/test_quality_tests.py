@@ -23,12 +23,12 @@ def mos(finding, p, change=-0.01, ci=(-0.03, 0.01)) -> PredictedMos:
 def test_findings_are_those_that_were_invented(summary):
     made = summary("many")
     found = {row.variant: row.predicted_mos for row in made.quality if row.predictor == "distillmos"}
-    assert found["int8-static"].finding == "worse" and found["int8-static"].equivalence_p > 0.9
-    assert found["fp32"].finding == "no_difference" and found["fp32"].equivalence_p < 0.05
+    assert found["int8-static"].finding == "worse" and (found["int8-static"].equivalence_p or 0) > 0.9
+    assert found["fp32"].finding == "no_difference" and (found["fp32"].equivalence_p or 1) < 0.05
     assert found["original"].finding is None and found["original"].change_p is None
-    words = {row.variant: row.wer_figures for row in made.quality}
-    assert words["fp32"].finding == "no_difference"
-    assert all(one.ci[0] <= one.value <= one.ci[1] for one in words.values())
+    words = {row.variant: row.wer_figures for row in made.quality if row.wer_figures}
+    assert len(words) == len(found) and words["fp32"].finding == "no_difference"
+    assert all(one.ci and one.ci[0] <= one.value <= one.ci[1] for one in words.values())
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_figures_beside_the_original_have_intervals_and_the_same_is_among_them(s
     for name in ("speaker_similarity", "log_spectral_distance_db", "f0_error_cents", "duration_change"):
         assert (frame[f"{name}_low"] <= frame[name]).all() and (frame[name] <= frame[f"{name}_high"]).all()
     rows = summary("good").quality
-    assert next(row.speaker_similarity for row in rows if row.variant == "int8-static") < 0.95
+    assert next(row.speaker_similarity or 1 for row in rows if row.variant == "int8-static") < 0.95
     assert "“the same”" in quality_words.what_same_means(summary("good"))[0]
     assert "`int8-static`" in quality_words.worse_than_noise(summary("good"))[0]
 
@@ -91,6 +91,7 @@ def test_only_ratings_support_that_listeners_hear_nothing(summary):
     assert "nobody rated it" in predicted and "Its predicted MOS" in predicted and "within 0.10" in predicted
     rated = summary("many")
     row = rated.quality_of("distilled")
+    assert row and row.human_mos
     row.human_mos.equivalence_p = 0.01
     assert "ratings support" in quality_words.unheard(rated, "distilled")
     row.human_mos.equivalence_p = 0.2
