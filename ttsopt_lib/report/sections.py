@@ -15,7 +15,7 @@ import pandas as pd
 from ttsopt_lib.records import StudyFolder, atomic_folder
 from ttsopt_lib.report import columns, explanations, figures, frames, sentences
 from ttsopt_lib.report.audio import Players
-from ttsopt_lib.report.html import bullets, escape, figure, note, paragraphs, table
+from ttsopt_lib.report.html import bullets, escape, figure, note, paragraphs, reasoned, table
 from ttsopt_lib.report.plot_style import Chart, svg_text
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.report.summary import summarize
@@ -293,6 +293,11 @@ class Report:
 
     def conclusion(self) -> Html:
         return Html(paragraphs(sentences.conclusion(self.summary)))
+
+    def advice(self) -> Html:
+        """What to do next, and the measurements that say so."""
+        found = [(one.text, one.because) for one in self.summary.advice]
+        return Html(reasoned(found) or paragraphs(["No measurement of this study calls for anything more."]))
 
     # --- what it takes to believe it
 

@@ -23,6 +23,7 @@ from ttsopt_lib.records import (
     read_record,
 )
 from ttsopt_lib.report import verdict
+from ttsopt_lib.report.advice import advice
 from ttsopt_lib.report.schema import (
     ZERO,
     ComparisonSummary,
@@ -37,6 +38,7 @@ from ttsopt_lib.report.schema import (
     Summary,
     VariantSummary,
 )
+from ttsopt_lib.report.students import students
 from ttsopt_lib.report.timing_rows import summarize_device
 from ttsopt_lib.study import ORIGINAL, Device, Study, project_root
 from ttsopt_lib.voices.piper import packaged_voice
@@ -88,12 +90,14 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         timing_sentences=sum(len(texts) for texts in study.sentences.timing.values()),
         listening=list(study.sentences.listening),
         sensitivity=_sensitivity(study, folder),
+        students=students(study),
     )
     _judge_equivalence(summary, quality)
     summary.choices = [verdict.choose(summary, device) for device in measured]
     chosen = {choice.device: choice.variant for choice in summary.choices}
     summary.optimized = {device.device: chosen.get(device.device) for device in device_rows}
     summary.verdict = verdict.verdict(summary)
+    summary.advice = advice(summary)
     return summary
 
 
