@@ -14,10 +14,11 @@ import pandas as pd
 
 from ttsopt_lib.records import DeviceRecord, StudyFolder, read_record
 from ttsopt_lib.report.findings import listed
+from ttsopt_lib.report.html import figure
 from ttsopt_lib.report.spectrograms import Spoken, speak_together, spectrograms
 from ttsopt_lib.study import Study, StudyError, resolve
 
-__all__ = ["open_folder", "panel", "players", "speak_both", "spectrograms", "stage_times"]
+__all__ = ["open_folder", "panel", "picture", "players", "speak_both", "stage_times"]
 
 
 def open_folder(study: Study, reports: str | None = None) -> StudyFolder:
@@ -51,6 +52,13 @@ def stage_times(folder: StudyFolder, device: str, variants: Sequence[str]) -> pd
     return frame.round(1).rename_axis(f"ms on {record.label}")
 
 
+def picture(spoken: Sequence[Spoken]) -> Any:
+    """Spectrograms of all renderings with their caption, to display in a notebook."""
+    from IPython.display import HTML
+
+    return HTML(figure(spectrograms(spoken), ""))
+
+
 def players(spoken: Sequence[Spoken]) -> Any:
     """Audio players of all renderings, side by side, to display in a notebook. Levels are untouched."""
     import io
@@ -65,10 +73,8 @@ def players(spoken: Sequence[Spoken]) -> Any:
         buffer = io.BytesIO()
         soundfile.write(buffer, one.samples, one.sample_rate, format="WAV", subtype="PCM_16")
         source = data_uri(MIME["WAV"], buffer.getvalue())
-        cells.append(
-            f"<td><b>{one.variant}</b><br><audio controls aria-label='{one.variant}' src='{source}'></audio></td>"
-        )
-    return HTML(f"<table><tr>{''.join(cells)}</tr></table>")
+        cells.append(f"<td><b>{one.variant}</b><audio controls aria-label='{one.variant}' src='{source}'></audio></td>")
+    return HTML(f"<table><tbody><tr>{''.join(cells)}</tr></tbody></table>")
 
 
 def panel(study: Study, folder: StudyFolder, text: str, variants: Sequence[str], device: str = "cpu") -> Any:
@@ -98,7 +104,7 @@ def panel(study: Study, folder: StudyFolder, text: str, variants: Sequence[str],
             except StudyError as error:
                 display(str(error))
                 return
-            display(players(spoken), spectrograms(spoken).figure, stage_times(folder, str(where.value), names))
+            display(players(spoken), picture(spoken), stage_times(folder, str(where.value), names))
 
     button.on_click(speak)
     speak()
