@@ -250,7 +250,7 @@ def _printed(one: _Raw, estimate: Estimate) -> str:
 def _printed_change(one: _Raw, change: Estimate) -> str:
     if one.kind == "points":
         return numbers.change(change)
-    unit = "%" if one.kind == "ratio" else "points"
+    unit = "%" if one.kind == "ratio" else "percentage points"
     ends = ", ".join(numbers.signed(100 * end, 1) for end in change.ci or ())
     return f"{numbers.signed(100 * change.value, 1)} {unit}" + (f" [{ends}]" if ends else "")
 

@@ -15,7 +15,7 @@ BAR = 0.24  # inches of height for a bar
 # colour and hatching of each stage: neighbours differ in lightness, and in black and white by their lines
 STAGES = {
     "text encoder": ("#0072B2", ""),
-    "durations": ("#F0E442", "...."),
+    "durations": ("#F0E442", "|||"),
     "flow": (SKY, ""),
     "decoder": (ORANGE, "////"),
     "other": ("#DDDDDD", ""),

@@ -115,6 +115,7 @@ class Report:
             return []
         return [
             figure(self.charts.get("sensitivity"), ""),
+            '<div class="screen-only">',  # the figure has every group, and the CSV file every figure
             table(
                 self.tables["sensitivity"],
                 columns.sensitivity(),
@@ -122,6 +123,7 @@ class Report:
                 "sensitivity",
                 group="variant",
             ),
+            "</div>",
         ]
 
     def pruning(self) -> Html:
