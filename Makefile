@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: report test lint install example clean help
+.PHONY: report test lint install example docs clean help
 .DEFAULT_GOAL := help
 
 report: $(STAMP)  ## optimize, measure, evaluate and render: reports/joe/report.html and .pdf (STUDY=params/other.yaml)
@@ -33,6 +33,14 @@ $(STAMP): pyproject.toml constraints.txt nodeps.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[workstation,test]'
 	$(BIN)/python -m pip install --quiet --no-deps --requirement nodeps.txt
 	@touch $@
+
+example: $(STAMP)  ## put one rendered report, small enough for git, into reports/example/
+	@$(BIN)/ttsopt run $(STUDY)
+	@$(BIN)/python -m ttsopt_lib.report.example $(STUDY)
+
+docs: $(STAMP)  ## the documentation with the API as a site: site/index.html
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 clean:  ## remove what the default study wrote (not .venv)
 	@$(BIN)/ttsopt clean $(STUDY) --yes

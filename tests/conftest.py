@@ -1,9 +1,10 @@
 """Voices for the tests: the real one that a package ships, and small random ones made the way Piper makes its own."""
 
 import json
+import shutil
 import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,24 @@ def medium_voice(random_voice: Callable[[str], Path]) -> Path:
 def multi_speaker_voice(random_voice: Callable[[str], Path]) -> Path:
     """A small random voice with three speakers."""
     return random_voice("speakers")
+
+
+@pytest.fixture
+def browser(tmp_path) -> Iterator:
+    """Headless Chromium whose downloads go to tmp_path/downloads."""
+    if not shutil.which("chromium") or not shutil.which("chromedriver"):
+        pytest.skip("Debian packages chromium and chromium-driver are needed: apt install chromium chromium-driver")
+    from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+
+    options = ChromeOptions()
+    options.binary_location = shutil.which("chromium") or ""
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--mute-audio", "--disable-gpu"):
+        options.add_argument(argument)
+    downloads = tmp_path / "downloads"
+    downloads.mkdir()
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    driver = Chrome(options=options, service=ChromeService(shutil.which("chromedriver")))
+    try:
+        yield driver
+    finally:
+        driver.quit()

@@ -368,6 +368,34 @@ def check(
 
 
 @app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="RUN_A", help="a report's folder, or its summary.json")],
+    after: Annotated[Path, typer.Argument(metavar="RUN_B", help="another one: of another commit, or another voice")],
+    everything: Annotated[bool, typer.Option("--all", help="also print what did not change")] = False,
+    html: Annotated[Path | None, typer.Option(help="write the whole comparison as a page")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="write the whole comparison as Markdown")] = None,
+) -> None:
+    """What changed between two reports, and what of it is more than chance."""
+    from ttsopt_lib.records import atomic_path
+    from ttsopt_lib.report import compare_views
+    from ttsopt_lib.report.compare import compare, open_summary
+
+    found = compare(open_summary(before), open_summary(after))
+    for label, name in zip("AB", found.names, strict=True):
+        out.print(f"[bold]{label}[/bold] {escape(name)}")
+    out.print(escape(compare_views.headline(found)))
+    for text in compare_views.remarks(found):
+        out.print(f"- {escape(text)}")
+    if compare_views.shown(found, everything):
+        out.print(compare_views.terminal(found, everything))
+    for path, make in ((html, compare_views.page), (markdown, compare_views.markdown)):
+        if path:
+            with atomic_path(path) as temporary:
+                temporary.write_text(make(found), encoding="utf-8")
+            out.print(f"  {_relative(path)}")
+
+
+@app.command()
 def doctor() -> None:
     """What is installed, which devices and models are there, and what to do about what is not."""
     from ttsopt_lib.doctor import examine

@@ -255,3 +255,16 @@ def test_nothing_that_is_served_tells_variants_apart(tmp_path):
 def test_the_page_loads_nothing_from_elsewhere(made: Made):
     page = (made.folder / "index.html").read_text()
     assert re.findall(r'(?:src|href)="([^"]+)"', page) == ["style.css", "data:,", "test.js", "page.js"]
+
+
+def test_the_page_has_no_serious_fault_of_accessibility(browser, made: Made):
+    axe = (Path(__file__).parents[1] / "report" / "axe" / "axe.min.js").read_text(encoding="utf-8")
+    browser.get(made.url)
+    browser.find_element(By.ID, "rater").send_keys("1")
+    for screen in ("welcome", "headphones"):
+        browser.execute_script(axe)
+        found = browser.execute_async_script(
+            "const done = arguments[arguments.length - 1]; axe.run().then(found => done(found.violations));"
+        )
+        assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == [], screen
+        button(browser, "Begin" if screen == "welcome" else "Next").click()

@@ -87,7 +87,7 @@ def test_the_page_can_be_walked_without_eyes(page):
         assert values.get("scope") in ("col", "row", "rowgroup")
     assert len(read.of("table")) == len(read.of("caption")) > 8
     pictures = [values for values in read.of("svg") if values.get("aria-hidden") != "true"]
-    assert len(pictures) == len(read.of("figure")) == 4
+    assert len(pictures) == len(read.of("figure")) == 5
     assert all(values["role"] == "img" and len(values["aria-label"]) > 40 for values in pictures)
     assert all(values.get("aria-label") for values in read.of("audio"))
 
@@ -127,7 +127,7 @@ def test_tables_parse_and_figures_are_there(rendered):
     devices = pd.read_csv(folder.tables / "devices.csv")
     assert set(devices["device"]) == {"CPU", "GPU", "Raspberry Pi", "Laptop"}
     assert all(devices["latency_reduction_low"].to_numpy() <= devices["latency_reduction_high"].to_numpy())
-    assert {path.stem for path in folder.figures.glob("*.svg")} == {"size", "latency", "quality", "tradeoff"}
+    assert {path.stem for path in folder.figures.glob("*.svg")} == {"size", "latency", "stages", "quality", "tradeoff"}
 
 
 def test_the_pdf_has_pages_bookmarks_and_relative_links(rendered, tmp_path):

@@ -26,6 +26,7 @@ def prose(summary: Summary) -> list[str]:
         *explanations.choice_notes(summary),
         *explanations.limitations(summary),
         explanations.rule(summary),
+        *(text for one in summary.advice for text in (one.text, one.because)),
         findings.size_title(summary),
         findings.latency_title(summary),
         findings.quality_title(summary),
@@ -44,6 +45,7 @@ def said(value: float) -> set[str]:
         numbers.megabytes(value),
         numbers.millions(value),
         numbers.number(value),
+        numbers.milliseconds(value),
     }
     return printed
 

@@ -53,7 +53,9 @@ class Players:
         self._sources: dict[Path, str] = {}
 
     def table(self, summary: Summary, names: Sequence[str], caption: str, name: str) -> str:
-        """A table of players: a row per voice, a column per sentence."""
+        """A table of players: a row per voice, a column per sentence; a sentence where there is no audio at all."""
+        if not any((self.folder.audio(one) / "0.wav").is_file() for one in names):
+            return '<p class="missing">Nothing to hear: the examples were not made yet (ttsopt evaluate).</p>'
         heads = "".join(
             f'<th scope="col">Sentence {number}<br><q>{escape(text)}</q></th>'
             for number, text in enumerate(summary.listening, 1)

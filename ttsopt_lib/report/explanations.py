@@ -71,13 +71,28 @@ def distillation_notes(summary: Summary) -> list[str]:
     return [
         f"In `{variant.name}` a trained student stands in place of the decoder: {numbers.millions(variant.parameters)} "
         f"million parameters against the original's {numbers.millions(original.parameters)} million. "
-        + listed([_student(step.settings) for step in variant.steps if step.step == "distill_decoder"])
+        + _trained(summary, variant)
         for variant in students
     ]
 
 
-def _student(settings: dict[str, object]) -> str:
-    return f"How it was trained stands beside it in `{settings.get('student', 'models')}`."
+def _trained(summary: Summary, variant: VariantSummary) -> str:
+    """How long and on what the student of a variant was trained, and what its decoder alone takes."""
+    student = next((one for one in summary.students if variant.name in one.variants), None)
+    if student is None:
+        folder = next((step.settings.get("student") for step in variant.steps if step.step == "distill_decoder"), None)
+        return f"How it was trained stands beside it in `{folder or 'models'}`."
+    alone = (
+        f"; the decoder alone takes {numbers.milliseconds(student.student_ms)} ms where the teacher's takes "
+        f"{numbers.milliseconds(student.teacher_ms)} ms"
+        if student.student_ms and student.teacher_ms
+        else ""
+    )
+    return (
+        f"It was trained for {numbers.number(student.minutes)} minutes on {student.cpu}, on "
+        f"{numbers.number(student.teacher_hours, 1)} hours that the teacher spoke{alone}. The record stands in "
+        f"`{student.student}`."
+    )
 
 
 def timing_notes(summary: Summary) -> list[str]:

@@ -57,6 +57,15 @@ def bullets(sentences: Sequence[str]) -> str:
     return f"<ul>{items}</ul>" if items else ""
 
 
+def reasoned(items: Sequence[tuple[str, str]]) -> str:
+    """Statements as a numbered list, the reason below each; nothing where there are none."""
+    rows = "".join(
+        f'<li><strong>{escape(text)}</strong><br><span class="reason">{escape(reason)}</span></li>'
+        for text, reason in items
+    )
+    return f'<ol class="reasoned">{rows}</ol>' if items else ""
+
+
 def note(title: str, sentences: Sequence[str], kind: str = "note") -> str:
     """A box beside the text, for warnings and rules; nothing where there is nothing to say."""
     if not sentences:

@@ -70,17 +70,33 @@ def page_of(notebook: Path) -> tuple[Summary, str]:
 
     node = nbformat.read(notebook, as_version=4)
     summary = Summary.model_validate(_carried(node))
-    exporter = HTMLExporter(
+    page, _ = _exporter(HTMLExporter, code=False).from_notebook_node(node, resources={"page": _page_facts(summary)})
+    page = with_anchors(page)
+    return summary, page.replace("<!-- contents -->", contents(page))
+
+
+def notebook_page(notebook: Path, title: str, subtitle: str) -> str:
+    """Any executed notebook, with its code, as a page in the report's look. Cells that need a kernel are left out."""
+    import nbformat
+    from nbconvert.exporters import HTMLExporter
+
+    node = nbformat.read(notebook, as_version=4)
+    node.cells = [cell for cell in node.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
+    facts = {"title": title, "voice": "ttsopt", "subtitle": subtitle, "description": subtitle, "footer": ""}
+    page, _ = _exporter(HTMLExporter, code=True).from_notebook_node(node, resources={"page": facts})
+    page = with_anchors(page)
+    return page.replace("<!-- contents -->", contents(page))
+
+
+def _exporter(kind: Any, code: bool) -> Any:
+    return kind(
         template_name="template",
         extra_template_basedirs=[str(Path(__file__).parent)],
-        exclude_input=True,
+        exclude_input=not code,
         exclude_input_prompt=True,
         exclude_output_prompt=True,
         exclude_anchor_links=True,
     )
-    page, _ = exporter.from_notebook_node(node, resources={"page": _page_facts(summary)})
-    page = with_anchors(page)
-    return summary, page.replace("<!-- contents -->", contents(page))
 
 
 def with_anchors(page: str) -> str:

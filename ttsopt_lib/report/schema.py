@@ -283,6 +283,41 @@ class Choice(Part):
     decided: bool  # False: the rule could not be applied, because a figure it needs was not measured
 
 
+class Advice(Part):
+    """What to do next, and the measurement that says so. ``figures`` are those that triggered the rule."""
+
+    rule: str  # its name, for scripts
+    text: str
+    because: str
+    figures: dict[str, float]
+
+
+class CurvePoint(Part):
+    """One validation of a student in training, on utterances that were held out."""
+
+    step: int
+    minutes: float
+    predicted_mos_change: Estimate  # against the teacher's own decoder, given the same latents
+    log_spectral_distance_db: float | None
+
+
+class StudentSummary(Part):
+    """How the student of a variant was trained, from the record beside its weights."""
+
+    variants: list[str]  # that speak with it
+    student: str  # its folder
+    steps: int
+    minutes: float  # of wall time
+    cpu: str
+    teacher_hours: float
+    held_out_utterances: int
+    parameters: int
+    published_step: int  # the step whose weights were kept
+    teacher_ms: float | None  # the decoder alone, in the same runtime
+    student_ms: float | None
+    curve: list[CurvePoint]
+
+
 class Summary(Part):
     """summary.json."""
 
@@ -325,6 +360,8 @@ class Summary(Part):
     speaker_encoder: str | None = None
     speaker_reason: str | None = None
     pitch_reason: str | None = None
+    students: list[StudentSummary] = []
+    advice: list[Advice] = []
 
     # --- look-ups that prose, tables and figures share
 

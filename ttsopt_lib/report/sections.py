@@ -15,11 +15,13 @@ import pandas as pd
 from ttsopt_lib.records import StudyFolder, atomic_folder
 from ttsopt_lib.report import columns, explanations, figures, frames, quality_words, sentences
 from ttsopt_lib.report.audio import Players
-from ttsopt_lib.report.html import bullets, escape, figure, note, paragraphs, table
+from ttsopt_lib.report.html import bullets, escape, figure, note, paragraphs, reasoned, table
 from ttsopt_lib.report.plot_style import Chart, svg_text
+from ttsopt_lib.report.progress_figures import stage_chart, training_chart
 from ttsopt_lib.report.quality_section import quality_parts
 from ttsopt_lib.report.quality_tables import quality_tables
 from ttsopt_lib.report.schema import Summary
+from ttsopt_lib.report.spectrograms import study_spectrograms
 from ttsopt_lib.report.summary import summarize
 from ttsopt_lib.report.tradeoff_figure import tradeoff_chart
 from ttsopt_lib.study import ORIGINAL, Device, Study, resolve
@@ -41,7 +43,7 @@ class Html:
 class Report:
     """The sections of one study's report."""
 
-    def __init__(self, summary: Summary, folder: StudyFolder):
+    def __init__(self, summary: Summary, folder: StudyFolder, study: Study | None = None):
         self.summary = summary
         self.folder = folder
         self.tables = frames.all_tables(summary) | quality_tables(summary)
@@ -49,17 +51,22 @@ class Report:
         charts = (
             figures.size_chart(summary),
             figures.sensitivity_chart(summary),
+            training_chart(summary),
             figures.latency_chart(summary),
+            stage_chart(summary),
             figures.quality_chart(summary),
             tradeoff_chart(summary),
         )
         self.charts: dict[str, Chart] = {chart.name: chart for chart in charts if chart}
+        spectra, self.no_spectra = study_spectrograms(summary, study, folder) if study else (None, "no study was given")
+        if spectra:
+            self.charts[spectra.name] = spectra
 
     @classmethod
     def open(cls, study: Study, devices: Sequence[Device], reports: str | None = None) -> Report:
         """The report on the records of a study; ``reports`` is the folder of all reports, by default reports/."""
         folder = StudyFolder(study, resolve(Path(reports)) if reports else None)
-        return cls(summarize(study, devices, folder), folder)
+        return cls(summarize(study, devices, folder), folder, study)
 
     # --- first page
 
@@ -110,6 +117,7 @@ class Report:
             return []
         return [
             figure(self.charts.get("sensitivity"), ""),
+            '<div class="screen-only">',  # the figure has every group, and the CSV file every figure
             table(
                 self.tables["sensitivity"],
                 columns.sensitivity(),
@@ -117,6 +125,7 @@ class Report:
                 "sensitivity",
                 group="variant",
             ),
+            "</div>",
         ]
 
     def pruning(self) -> Html:
@@ -125,7 +134,8 @@ class Report:
 
     def distillation(self) -> Html:
         """Students in place of the decoder."""
-        return Html(paragraphs(explanations.distillation_notes(self.summary)))
+        training = self.charts.get("training")
+        return Html(paragraphs(explanations.distillation_notes(self.summary)), figure(training, "") if training else "")
 
     def devices(self) -> Html:
         """Before and after on each device, then every timing."""
@@ -211,6 +221,7 @@ class Report:
                 by_number = {f"stage{number}": shares[stage] for number, stage in enumerate(names)}
                 rows.append({"device": device, "variant": variant, **by_number})
         return [
+            figure(self.charts.get("stages"), "No picture of the stages: no variant was both timed and profiled."),
             table(
                 pd.DataFrame(rows),
                 columns.stages(names),
@@ -269,11 +280,20 @@ class Report:
         names = [variant.name for variant in self.summary.variants]
         return Html(self.players.table(self.summary, names, "Every voice, the same sentences", "listening"))
 
+    def spectra(self) -> Html:
+        """Spectrograms of the original, the optimized variant and the worst one, and their differences."""
+        return Html(figure(self.charts.get("spectrograms"), f"No spectrograms: {self.no_spectra}."))
+
     def tradeoff(self) -> Html:
         return Html(bullets(sentences.tradeoff(self.summary)))
 
     def conclusion(self) -> Html:
         return Html(paragraphs(sentences.conclusion(self.summary)))
+
+    def advice(self) -> Html:
+        """What to do next, and the measurements that say so."""
+        found = [(one.text, one.because) for one in self.summary.advice]
+        return Html(reasoned(found) or paragraphs(["No measurement of this study calls for anything more."]))
 
     # --- what it takes to believe it
 

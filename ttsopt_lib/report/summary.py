@@ -23,6 +23,7 @@ from ttsopt_lib.records import (
     read_record,
 )
 from ttsopt_lib.report import verdict
+from ttsopt_lib.report.advice import advice
 from ttsopt_lib.report.compared_rows import judge_changes, paired_summary, wer_summary
 from ttsopt_lib.report.schema import (
     ZERO,
@@ -38,6 +39,7 @@ from ttsopt_lib.report.schema import (
     Summary,
     VariantSummary,
 )
+from ttsopt_lib.report.students import students
 from ttsopt_lib.report.timing_rows import summarize_device
 from ttsopt_lib.study import ORIGINAL, Device, Study, project_root
 from ttsopt_lib.voices.piper import packaged_voice
@@ -94,6 +96,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         speaker_encoder=_encoder_words(quality),
         speaker_reason=quality.speaker_reason if quality else quality_reason,
         pitch_reason=quality.pitch_reason if quality else quality_reason,
+        students=students(study),
     )
     _judge_equivalence(summary, quality)
     if quality:
@@ -102,6 +105,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
     chosen = {choice.device: choice.variant for choice in summary.choices}
     summary.optimized = {device.device: chosen.get(device.device) for device in device_rows}
     summary.verdict = verdict.verdict(summary)
+    summary.advice = advice(summary)
     return summary
 
 

@@ -1,0 +1,165 @@
+"""Two reports side by side: what changed beyond chance, and what must not be compared."""
+
+from __future__ import annotations
+
+import io
+import math
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from ttsopt_lib.cli import app
+from ttsopt_lib.records import RecordError
+from ttsopt_lib.report.compare import Comparison, Difference, compare, difference, open_summary, p_value
+from ttsopt_lib.report.compare_views import headline, markdown, page, remarks, terminal
+from ttsopt_lib.report.schema import Estimate, Summary
+from ttsopt_lib.report.summary import write_summary
+
+
+def row(found: Comparison, what: str, subject: str) -> Difference:
+    return next(one for one in found.differences if one.what == what and one.subject.split(",")[0] == subject)
+
+
+def slower(summary: Summary, name: str, times: float) -> None:
+    timing = summary.timing_of(summary.devices[0], name)
+    assert timing and timing.rtf_ci
+    timing.rtf *= times
+    timing.rtf_ci = (timing.rtf_ci[0] * times, timing.rtf_ci[1] * times)
+
+
+def test_a_report_does_not_differ_from_itself(summary):
+    found = compare(summary("good"), summary("good"))
+    assert {one.outcome for one in found.differences} <= {"unclear", "same"}
+    assert found.only == ([], []) and found.cautions == []
+
+
+def test_a_slower_variant_is_worse_and_the_others_are_not(summary):
+    after = summary("good")
+    slower(after, "int8-weights", 1.5)
+    found = compare(summary("good"), after)
+    one = row(found, "time per second of audio", "int8-weights")
+    assert one.outcome == "worse" and one.change and one.change.value == pytest.approx(0.5)
+    assert row(found, "time per second of audio", "fp32").outcome == "unclear"
+
+
+def test_a_larger_file_is_worse_without_an_interval(summary):
+    after = summary("good")
+    after.variant("int8-weights").size_bytes *= 2
+    one = row(compare(summary("good"), after), "size", "int8-weights")
+    assert one.outcome == "worse" and one.printed_change.startswith("+100.0")
+
+
+def test_a_small_change_within_the_intervals_is_no_difference(summary):
+    after = summary("good")
+    quality = after.quality_of("fp32")
+    assert quality
+    quality.predicted_mos.value += 0.02
+    assert row(compare(summary("good"), after), "predicted MOS (DistillMOS)", "fp32").outcome == "unclear"
+    quality.predicted_mos.value += 1.0
+    quality.predicted_mos.ci = tuple(end + 1.02 for end in quality.predicted_mos.ci)
+    assert row(compare(summary("good"), after), "predicted MOS (DistillMOS)", "fp32").outcome == "better"
+
+
+def test_latencies_of_two_machines_are_not_compared(summary):
+    after = summary("good")
+    slower(after, "int8-weights", 3.0)
+    system = after.devices[0].system
+    after.devices[0].system = system.model_copy(update={"cpu": "Another CPU"})
+    found = compare(summary("good"), after)
+    one = row(found, "time per second of audio", "int8-weights")
+    assert one.outcome == "not compared" and one.change is None and "another processor" in one.note
+    assert row(found, "latency reduction", "int8-weights").outcome == "not compared"
+    assert any("no latency of it is compared" in text for text in found.cautions)
+
+
+def test_another_runtime_version_is_said(summary):
+    after = summary("good")
+    system = after.devices[0].system
+    after.devices[0].system = system.model_copy(update={"packages": {**system.packages, "onnxruntime": "9.9"}})
+    assert any("onnxruntime" in text and "9.9" in text for text in compare(summary("good"), after).cautions)
+
+
+def test_another_version_of_a_predictor_is_not_compared(summary):
+    after = summary("good")
+    after.predictors[0].weights_sha256 = "f" * 64
+    assert row(compare(summary("good"), after), "predicted MOS (DistillMOS)", "fp32").outcome == "not compared"
+
+
+def test_two_voices_and_variants_of_one_alone_are_said(summary):
+    after = summary("bad")
+    after.source_sha256, after.voice = "0" * 64, "en_US-other"
+    found = compare(summary("good"), after)
+    assert found.only == (["distilled-int8"], []) and "Two voices" in found.cautions[0]
+
+
+def test_the_interval_of_a_difference_holds_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    means = rng.normal(0.0, 1.0, (4000, 2)) * (0.3, 0.4) + (1.0, 1.5)
+    held = 0
+    for a, b in means:
+        change = difference(
+            Estimate(value=a, ci=(a - 1.96 * 0.3, a + 1.96 * 0.3)),
+            Estimate(value=b, ci=(b - 1.96 * 0.4, b + 1.96 * 0.4)),
+        )
+        assert change.ci
+        held += change.ci[0] <= 0.5 <= change.ci[1]
+    assert held / len(means) == pytest.approx(0.95, abs=0.012)
+
+
+def test_a_difference_as_wide_as_its_interval_has_a_p_of_five_per_cent():
+    assert p_value(Estimate(value=0.2, ci=(0.0, 0.5))) == pytest.approx(0.05, abs=1e-4)
+    assert p_value(Estimate(value=-0.2, ci=(-0.5, 0.0))) == pytest.approx(0.05, abs=1e-4)
+    assert p_value(Estimate(value=0.2, ci=None)) == 1.0
+
+
+def test_chance_alone_makes_nothing_significant(summary):
+    """Among many figures some differ by chance: the correction for their number has to hold that back."""
+    rng = np.random.default_rng(1)
+    alarms = 0
+    for _ in range(40):
+        after = summary("many")
+        for device in after.devices:
+            for timing in device.rows:
+                assert timing.rtf_ci
+                half = (math.log(timing.rtf_ci[1]) - math.log(timing.rtf_ci[0])) / 2
+                times = math.exp(rng.normal(0, math.sqrt(2) * half / 1.96))
+                timing.rtf, timing.rtf_ci = timing.rtf * times, (timing.rtf_ci[0] * times, timing.rtf_ci[1] * times)
+        found = compare(summary("many"), after).differences
+        alarms += any(one.outcome in ("better", "worse") for one in found)
+    assert alarms <= 8  # of 40, at 5 %
+
+
+def test_it_reads_on_a_terminal_in_markdown_and_as_a_page(summary):
+    after = summary("good")
+    slower(after, "int8-weights", 1.5)
+    found = compare(summary("good"), after)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(terminal(found))
+    printed = console.export_text()
+    assert "int8-weights" in printed and "worse" in printed and "fp32" not in printed
+    text = markdown(found)
+    assert "## What changed" in text and "## Everything else" in text and text.count("| worse |") == 1
+    html = page(found)
+    assert "<script" not in html and "http" not in html and 'scope="col"' in html
+    assert "1 worse" in headline(found) and any("Holm" in text for text in remarks(found))
+
+
+def test_the_command_takes_folders_and_files_and_writes_both(summary, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        write_summary(summary("good"), tmp_path / name / "summary.json")
+    done = CliRunner().invoke(
+        app,
+        ["compare", str(tmp_path / "a"), str(tmp_path / "b" / "summary.json"), "--all",
+         "--html", str(tmp_path / "c.html"), "--markdown", str(tmp_path / "c.md")],
+    )  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "figures stand in both reports" in done.output
+    assert (tmp_path / "c.html").is_file() and (tmp_path / "c.md").is_file()
+
+
+def test_a_folder_without_a_report_is_named(tmp_path):
+    with pytest.raises(RecordError, match="no report there"):
+        open_summary(tmp_path)

@@ -1,0 +1,154 @@
+"""Where the time goes, how a student was trained, and what the spectra show."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ttsopt_lib.records import RecordError, StudyFolder
+from ttsopt_lib.report import progress_figures, spectrograms
+from ttsopt_lib.report.explanations import distillation_notes
+from ttsopt_lib.report.plot_style import svg_text
+from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary, Summary
+from ttsopt_lib.report.spectrograms import Spoken, shown_variants, study_spectrograms
+from ttsopt_lib.report.students import student_summary
+from ttsopt_lib.study import read_study, resolve
+
+
+def student(variants: list[str]) -> StudentSummary:
+    curve = [
+        CurvePoint(
+            step=step,
+            minutes=step / 100,
+            predicted_mos_change=Estimate(value=-500 / step, ci=(-600 / step, -400 / step)),
+            log_spectral_distance_db=None,
+        )
+        for step in (1000, 2000, 4000)
+    ]
+    return StudentSummary(
+        variants=variants, student="models/x", steps=4000, minutes=41.0, cpu="Example CPU", teacher_hours=2.5,
+        held_out_utterances=20, parameters=2_000_000, published_step=4000, teacher_ms=119.0, student_ms=12.7,
+        curve=curve,
+    )  # fmt: skip
+
+
+def test_the_stages_are_shown_before_and_after_on_every_profiled_device(summary):
+    chart = progress_figures.stage_chart(summary("many"))
+    assert chart and len(chart.figure.axes) == 4
+    assert "original on CPU" in chart.alt and "distilled-int8-weights on Raspberry Pi" in chart.alt
+    assert "decoder" in chart.figure.get_suptitle()
+    assert len(svg_text(chart)) < 120_000
+
+
+def test_no_picture_of_stages_without_profiles(summary):
+    one: Summary = summary("good")
+    one.devices[0].profiles = []
+    assert progress_figures.stage_chart(one) is None
+
+
+def test_the_curve_names_the_step_that_was_kept(summary):
+    one = summary("good")
+    assert progress_figures.training_chart(one) is None
+    one.students = [student(["distilled-int8"])]
+    chart = progress_figures.training_chart(one)
+    assert chart and "40 minutes" in chart.figure.get_suptitle()
+    assert chart.alt.count("[") == 3 and "20 held-out utterances" in chart.caption
+    notes = " ".join(distillation_notes(one))
+    assert "41 minutes" in notes and "12.7 ms" in notes and "119 ms" in notes
+
+
+def test_the_shipped_student_has_a_curve():
+    found = student_summary(
+        read_study(resolve(Path("params/joe.yaml"))).variant("distilled").recipe[0].student, ["distilled"]
+    )
+    assert found and len(found.curve) > 5
+    assert found.published_step in {point.step for point in found.curve}
+    kept = next(point for point in found.curve if point.step == found.published_step)
+    assert kept.predicted_mos_change.value == max(point.predicted_mos_change.value for point in found.curve)
+
+
+def test_a_student_without_a_record_has_no_curve_and_a_broken_record_is_named(tmp_path):
+    assert student_summary(tmp_path, ["x"]) is None
+    (tmp_path / "record.json").write_text(json.dumps({"steps": 1}))
+    with pytest.raises(RecordError, match="record.json"):
+        student_summary(tmp_path, ["x"])
+
+
+# --- spectra ----------------------------------------------------------------------------------------------------
+
+
+def tone(variant: str, hertz: float, seconds: float = 0.5, amplitude: float = 0.5) -> Spoken:
+    time = np.arange(round(22050 * seconds)) / 22050
+    return Spoken(variant, (32767 * amplitude * np.sin(2 * np.pi * hertz * time)).astype(np.int16), 22050)
+
+
+def test_a_spectrum_is_in_db_of_full_scale_at_the_right_frequency():
+    spectrum = spectrograms.spectrum_db(tone("a", 2153.32))  # the middle of a bin
+    frame = spectrum[:, spectrum.shape[1] // 2]
+    assert np.argmax(frame) == 100
+    assert frame.max() == pytest.approx(20 * np.log10(0.25), abs=0.2)  # half of the amplitude is on each side
+
+
+def test_the_distance_of_a_quieter_copy_is_its_change_of_level_where_both_are_heard():
+    spectra = [spectrograms.spectrum_db(tone("a", 2153.32, amplitude=level)) for level in (0.5, 0.25)]
+    change = (spectra[1] - spectra[0])[100, 10]
+    assert change == pytest.approx(-6.02, abs=0.05)
+    assert spectrograms.spectral_distance_db(spectra[0], spectra[0]) == 0.0
+    assert spectrograms.spectral_distance_db(*spectra) > 0.0
+
+
+def test_the_figure_has_small_pictures_and_reads_in_grey():
+    chart = spectrograms.spectrograms([tone("original", 500), tone("a", 500, 0.6), tone("b", 5000)], "A sentence.")
+    svg = svg_text(chart)
+    assert svg.count("data:image/png;base64") >= 5 and len(svg) < 200_000
+    assert not re.findall(r'href="(?!#|data:)', svg)
+    assert "a 0.0 dB" in chart.figure.get_suptitle() or "a " in chart.figure.get_suptitle()
+    assert "A sentence." in chart.caption and "Log-spectral distance" in chart.alt
+    shades = spectrograms.CHANGE_COLOURS(np.linspace(0, 1, 50))[:, :3] @ [0.299, 0.587, 0.114]
+    assert np.all(np.diff(shades) > 0)
+
+
+def test_the_optimized_and_the_worst_variant_are_shown(summary):
+    assert shown_variants(summary("good")) == ["original", "distilled-int8", "int8-static"]
+    assert shown_variants(summary("bad"))[0] == "original" and "int8-static" in shown_variants(summary("bad"))
+    assert shown_variants(summary("unmeasured")) == ["original"]
+
+
+def test_without_model_files_the_reason_is_said(case, summary):
+    study, _, folder = case("good")
+    chart, why = study_spectrograms(summary("good"), study, folder)
+    assert chart is None and "int8-static" in why and "not in this folder" in why
+
+
+def test_variants_speak_with_the_same_durations(medium_voice, tmp_path):
+    import shutil
+
+    from ttsopt_lib.report.explore import speak_both, stage_times
+    from ttsopt_lib.study import Study, StudyError
+
+    study = read_study(resolve(Path("params/joe.yaml")))
+    study = Study.model_validate(study.model_dump(mode="json") | {"variants": [{"name": "fp32", "recipe": []}]})
+    folder = StudyFolder(study, tmp_path)
+    for name in ("original", "fp32"):
+        folder.variant(name).mkdir(parents=True)
+        shutil.copy(medium_voice, folder.model(name))
+        shutil.copy(f"{medium_voice}.json", f"{folder.model(name)}.json")
+    first, second = speak_both(study, folder, "Yes.", ["original", "fp32"])
+    assert np.array_equal(first.samples, second.samples) and len(first.samples)
+    assert "not measured yet" in str(stage_times(folder, "cpu", ["original", "fp32"]))
+    with pytest.raises(StudyError, match="two to compare"):
+        speak_both(study, folder, "Yes.", ["original"])
+
+
+def test_stage_times_of_two_variants_stand_side_by_side(case):
+    from ttsopt_lib.report.explore import stage_times
+
+    _, _, folder = case("good")
+    frame = stage_times(folder, "cpu", ["original", "distilled-int8"])
+    assert list(frame.columns) == ["original", "distilled-int8"]
+    assert frame.loc["decoder", "distilled-int8"] < frame.loc["decoder", "original"] < frame.loc["all", "original"]
+    assert "no CUDA" in str(stage_times(folder, "gpu", ["original"]))

@@ -1,0 +1,67 @@
+"""How the students of a study were trained, read from the records beside their weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ttsopt_lib.records import RecordError
+from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary
+from ttsopt_lib.study import DistillDecoder, Study, resolve
+
+NORMAL = 1.96  # a mean over 20 and more held-out utterances: its 95 % interval in standard errors
+
+
+def students(study: Study) -> list[StudentSummary]:
+    """Every student that a recipe of the study names, with its training curve.
+
+    A folder without a record (a student that somebody else trained) has none. Raises :class:`RecordError` where a
+    record is there and not one of a training.
+    """
+    variants: dict[Path, list[str]] = {}
+    for variant in study.variants:
+        for step in variant.recipe:
+            if isinstance(step, DistillDecoder):
+                variants.setdefault(step.student, []).append(variant.name)
+    found = [student_summary(folder, names) for folder, names in variants.items()]
+    return [student for student in found if student]
+
+
+def student_summary(folder: Path, variants: list[str]) -> StudentSummary | None:
+    """The training of the student in ``folder`` (below the project), None where it left no record."""
+    path = resolve(folder) / "record.json"
+    if not path.is_file():
+        return None
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        best, speed = record["best"], record.get("speed", {})
+        return StudentSummary(
+            variants=variants,
+            student=folder.as_posix(),
+            steps=record["steps"],
+            minutes=record["wall_minutes"],
+            cpu=record["machine"]["cpu"],
+            teacher_hours=record["teacher_hours"],
+            held_out_utterances=record["held_out_utterances"],
+            parameters=record["parameters"],
+            published_step=best["step"],
+            teacher_ms=speed.get("teacher_ms"),
+            student_ms=speed.get("student_ms"),
+            curve=[_point(point) for point in record["curve"] if "predicted_mos_change" in point],
+        )
+    except (KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
+        raise RecordError(
+            f"{path}: not a student's training record ({error!r}); publish the student again (docs/distillation.md)"
+        ) from None
+
+
+def _point(point: dict[str, Any]) -> CurvePoint:
+    value, error = point["predicted_mos_change"], point.get("predicted_mos_change_standard_error")
+    ci = (value - NORMAL * error, value + NORMAL * error) if error is not None else None
+    return CurvePoint(
+        step=point["step"],
+        minutes=point["minutes"],
+        predicted_mos_change=Estimate(value=value, ci=ci),
+        log_spectral_distance_db=point.get("log_spectral_distance_db"),
+    )
