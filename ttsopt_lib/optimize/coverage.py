@@ -139,6 +139,19 @@ def step_record(step: str, after: Inventory, before: Inventory | None = None, no
             f"{zeros / max(weights, 1):.1%} of {weights / 1e6:.2f} M weights are zero; "
             "stored densely, and multiplied by all the same"
         )
+    elif step == "prune_structured":
+        assert before is not None, "what is gone can only be counted against the whole voice"
+        coverage = Coverage(
+            parameters=max(1 - after.parameters_stored / before.parameters_stored, 0.0),
+            macs=max(1 - after.macs / max(before.macs, 1), 0.0),
+        )
+        was = {layer.node: layer.parameters for layer in before.weighted}
+        layers = sum(layer.parameters < was.get(layer.node, 0) for layer in after.weighted)
+        in_decoder = [sum(layer.macs for layer in voice.layers if layer.in_decoder) for voice in (before, after)]
+        note = note or (
+            f"{layers} layers have fewer channels: {coverage.parameters:.1%} of the parameters and {coverage.macs:.1%} "
+            f"of the multiply-accumulates are gone ({1 - in_decoder[1] / max(in_decoder[0], 1):.1%} of the decoder's)"
+        )
     elif step == "distill_decoder":
         coverage = after.coverage(
             lambda layer: layer.parameters if layer.in_decoder else 0, lambda layer: layer.in_decoder
