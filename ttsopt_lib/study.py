@@ -165,6 +165,14 @@ class QuantizeWeights(Step):
     minimum_size: int = Field(default=1024, ge=1, description="smaller tensors stay float32")
 
 
+class Fp16(Step):
+    """Store weights as float16: half the file. Arithmetic in float16 gains only where a device has kernels for it."""
+
+    step: Literal["fp16"]
+    arithmetic: Literal["float32", "float16"] = "float32"
+    minimum_size: int = Field(default=1024, ge=1, description="smaller tensors stay float32")
+
+
 class QuantizeStatic(Step):
     """Static int8 (QDQ): weights and activations int8, activation ranges calibrated on sentences."""
 
@@ -172,6 +180,9 @@ class QuantizeStatic(Step):
     operators: tuple[Literal["MatMul", "Conv"], ...] = ("Conv",)
     calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
     exclude: tuple[str, ...] = Field(default=(), description="regular expressions of node names that stay float32")
+    activations: Literal["unsigned", "signed"] = Field(
+        default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
+    )
 
 
 class RearrangeDecoder(Step):
@@ -189,11 +200,14 @@ class QuantizeMixed(Step):
     )
     calibration_sentences: int = Field(default=8, ge=1, description="how many of the calibration sentences give ranges")
     judged_sentences: int = Field(default=3, ge=1, description="how many of them spectra are compared on")
+    activations: Literal["unsigned", "signed"] = Field(
+        default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
+    )
 
 
 NetworkStep = PruneMagnitude | PruneStructured | DistillDecoder  # change the PyTorch network, before export
 GraphStep = (
-    RearrangeDecoder | QuantizeDynamic | QuantizeWeights | QuantizeStatic | QuantizeMixed
+    RearrangeDecoder | QuantizeDynamic | QuantizeWeights | QuantizeStatic | QuantizeMixed | Fp16
 )  # change the exported ONNX graph
 AnyStep = Annotated[NetworkStep | GraphStep, Field(discriminator="step")]
 
@@ -452,7 +466,7 @@ def _first_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def _step_model(tag: str) -> type[BaseModel] | None:
-    for model in (PruneMagnitude, DistillDecoder, QuantizeDynamic, QuantizeWeights, QuantizeStatic):
+    for model in (*get_args(NetworkStep), *get_args(GraphStep)):
         if tag in str(model.model_fields["step"].annotation):
             return model
     return None

@@ -1,6 +1,6 @@
 """From a study to its variants: run each recipe and leave a deployable voice with a record of what was reached.
 
-    voice -> load -> [prune_*, distill_decoder] -> export -> [quantize_*] -> variants/<name>/model.onnx
+    voice -> load -> [prune_*, distill_decoder] -> export -> [quantize_*, fp16] -> variants/<name>/model.onnx
 
 Steps on the network come before the export, steps on the graph after it, each in the order of the recipe. `original`
 is not made but copied, byte for byte (of a Hugging Face voice, which is no file to copy, it is our plain export). A
@@ -31,6 +31,7 @@ from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed, sentence_feeds
 from ttsopt_lib.optimize.coverage import Inventory, step_record, take_inventory, total_coverage
 from ttsopt_lib.optimize.export import export_piper
+from ttsopt_lib.optimize.half import half_precision
 from ttsopt_lib.optimize.layout import rearrange_decoder
 from ttsopt_lib.optimize.mixed import quantize_mixed
 from ttsopt_lib.optimize.prune import prune_magnitude
@@ -54,6 +55,7 @@ from ttsopt_lib.study import (
     ORIGINAL,
     AnyStep,
     DistillDecoder,
+    Fp16,
     GraphStep,
     NetworkStep,
     PruneMagnitude,
@@ -83,6 +85,7 @@ RECIPE_CODE = (
             "calibration",
             "coverage",
             "export",
+            "half",
             "prune",
             "quantize",
             "recipe",
@@ -410,6 +413,8 @@ def apply_graph_step(model: onnx.ModelProto, step: GraphStep, bench: _Bench) -> 
     """Do a step of a recipe that changes the ONNX graph; the graph handed in is left alone."""
     if isinstance(step, RearrangeDecoder):
         return rearrange_decoder(model)
+    if isinstance(step, Fp16):
+        return half_precision(model, step)
     if isinstance(step, QuantizeDynamic):
         return quantize_dynamic(model, step)
     if isinstance(step, QuantizeWeights):
