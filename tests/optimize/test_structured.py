@@ -151,6 +151,9 @@ def test_a_trained_decoder_is_put_in_and_one_that_lost_too_little_is_refused(med
     z = torch.randn(1, whole.config.latent_channels, 8)
     with torch.no_grad():
         assert torch.equal(fresh.decoder(z), shipped(z))
+    with pytest.raises(FinetuneError, match="decoder_widths"):
+        other = step(trained=tmp_path / "trained", decoder_widths=[32, 16, 8, 3])
+        prune_and_train(load_piper(open_piper(medium_voice)), other, None)
     with pytest.raises(FinetuneError, match="lost only"):
         prune_and_train(load_piper(open_piper(medium_voice)), step(amount=0.8, trained=tmp_path / "trained"), None)
 

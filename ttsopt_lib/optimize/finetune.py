@@ -105,6 +105,11 @@ def prune_and_train(model: StagedVits, step: PruneStructured, workshop: Workshop
     decoder, _ = load_pruned(trained)
     if not isinstance(whole, HifiGanDecoder) or whole.config != decoder.config:
         raise FinetuneError(f"prune_structured: trained: {step.trained} was pruned from the decoder of another voice")
+    has = [decoder.conv_pre.out_channels, *(_out_channels(up) for up in decoder.ups)]
+    if step.decoder_widths is not None and has != list(step.decoder_widths):
+        raise FinetuneError(
+            f"prune_structured: decoder_widths: {step.trained} has {has}: say so, or name another folder in 'trained'"
+        )
     gone = share_gone(whole, decoder, step.of)
     if gone < step.amount:
         raise FinetuneError(
@@ -241,6 +246,11 @@ def share_gone(whole: HifiGanDecoder, pruned: HifiGanDecoder, of: str) -> float:
     else:
         before, after = (sum(p.numel() for p in decoder.parameters()) for decoder in (whole, pruned))
     return 1 - after / before
+
+
+def _out_channels(layer: nn.Module) -> int:
+    assert isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)
+    return layer.out_channels
 
 
 def widths(decoder: HifiGanDecoder) -> dict[str, int]:
