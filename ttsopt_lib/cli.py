@@ -435,7 +435,11 @@ def _study(path: Path, voice: Path | None) -> Study:
         return asked
     if not voice.is_file():
         raise StudyError(f"--voice {voice}: no such file; give a Piper voice's .onnx")
-    trained = [v.name for v in asked.variants if any(step.step.startswith("distill") for step in v.recipe)]
+    trained = [
+        v.name
+        for v in asked.variants
+        if any(step.step.startswith("distill") or getattr(step, "trained", None) for step in v.recipe)
+    ]
     if trained:
         _say("study", f"left out, trained for another voice: {', '.join(trained)}")
     name = re.sub(r"[^a-z0-9+._-]+", "-", voice.stem.lower()).strip("-._+") or "voice"

@@ -109,6 +109,37 @@ class PruneMagnitude(Step):
     amount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
 
 
+class PruneStructured(Step):
+    """Remove whole channels from stages of the voice, then train what remains of the decoder against the whole one.
+
+    The widths are solved for so that ``amount`` of the multiply-accumulates (or parameters) of these stages is gone.
+    """
+
+    step: Literal["prune_structured"]
+    stages: tuple[Literal["decoder", "flow", "text_encoder"], ...] = Field(default=("decoder",), min_length=1)
+    amount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+    of: Literal["macs", "parameters"] = "macs"
+    round_to: int = Field(default=8, ge=1, description="channel counts become multiples of this: kernels like 8 or 16")
+    decoder_widths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None, description="channels after the first convolution and each upsampling, in place of solved ones"
+    )
+    trained: Path | None = Field(
+        default=None, description="folder of the fine-tuned decoder; trained for `minutes` and put there if missing"
+    )
+    minutes: float = Field(default=60.0, gt=0, description="how long to fine-tune, where nothing is in `trained`")
+    corpus: Path = Field(
+        default=Path("params/sentences/corpus_en.txt"), description="text that the voice speaks to be trained on"
+    )
+
+    @model_validator(mode="after")
+    def _trained_is_a_decoder(self) -> PruneStructured:
+        if self.trained is not None and self.stages != ("decoder",):
+            raise ValueError("prune_structured: trained: only the decoder can be fine-tuned; use stages: [decoder]")
+        if self.decoder_widths is not None and self.stages != ("decoder",):
+            raise ValueError("prune_structured: decoder_widths: goes with stages: [decoder] only")
+        return self
+
+
 class DistillDecoder(Step):
     """Replace the decoder by a trained student: ``student`` is a folder under models/ with its training record."""
 
@@ -134,6 +165,14 @@ class QuantizeWeights(Step):
     minimum_size: int = Field(default=1024, ge=1, description="smaller tensors stay float32")
 
 
+class Fp16(Step):
+    """Store weights as float16: half the file. Arithmetic in float16 gains only where a device has kernels for it."""
+
+    step: Literal["fp16"]
+    arithmetic: Literal["float32", "float16"] = "float32"
+    minimum_size: int = Field(default=1024, ge=1, description="smaller tensors stay float32")
+
+
 class QuantizeStatic(Step):
     """Static int8 (QDQ): weights and activations int8, activation ranges calibrated on sentences."""
 
@@ -141,6 +180,9 @@ class QuantizeStatic(Step):
     operators: tuple[Literal["MatMul", "Conv"], ...] = ("Conv",)
     calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
     exclude: tuple[str, ...] = Field(default=(), description="regular expressions of node names that stay float32")
+    activations: Literal["unsigned", "signed"] = Field(
+        default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
+    )
 
 
 class RearrangeDecoder(Step):
@@ -158,11 +200,14 @@ class QuantizeMixed(Step):
     )
     calibration_sentences: int = Field(default=8, ge=1, description="how many of the calibration sentences give ranges")
     judged_sentences: int = Field(default=3, ge=1, description="how many of them spectra are compared on")
+    activations: Literal["unsigned", "signed"] = Field(
+        default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
+    )
 
 
-NetworkStep = PruneMagnitude | DistillDecoder  # change the PyTorch network, before export
+NetworkStep = PruneMagnitude | PruneStructured | DistillDecoder  # change the PyTorch network, before export
 GraphStep = (
-    RearrangeDecoder | QuantizeDynamic | QuantizeWeights | QuantizeStatic | QuantizeMixed
+    RearrangeDecoder | QuantizeDynamic | QuantizeWeights | QuantizeStatic | QuantizeMixed | Fp16
 )  # change the exported ONNX graph
 AnyStep = Annotated[NetworkStep | GraphStep, Field(discriminator="step")]
 
@@ -432,7 +477,7 @@ def _first_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def _step_model(tag: str) -> type[BaseModel] | None:
-    for model in (PruneMagnitude, DistillDecoder, QuantizeDynamic, QuantizeWeights, QuantizeStatic):
+    for model in (*get_args(NetworkStep), *get_args(GraphStep)):
         if tag in str(model.model_fields["step"].annotation):
             return model
     return None

@@ -105,6 +105,15 @@ def test_int8_convolution_is_within_the_steps_of_its_ranges(tiny):
     unpacked = numpy_helper.to_array(weight) * numpy_helper.to_array(scale)[:, None, None, None]
     steps = numpy_helper.to_array(scale)[:, None, None, None]
     assert np.all(np.abs(unpacked - numpy_helper.to_array(original)) <= steps / 2 + 1e-7)
+    # Signed activations are the same steps, moved by 128.
+    signed = quantize_convolutions(model, [name], ranges, signed=True)
+    for tensor in (node.input[0], node.output[0]):
+        points = [
+            numpy_helper.to_array(next(t for t in graph.graph.initializer if t.name == f"{tensor}_zero"))
+            for graph in (quantized, signed)
+        ]
+        assert [point.dtype for point in points] == [np.uint8, np.int8]
+        assert int(points[0]) - 128 == int(points[1])
 
 
 def test_squared_error_clips_an_outlier_and_minmax_does_not():

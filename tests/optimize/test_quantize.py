@@ -9,14 +9,16 @@ import pytest
 from onnx import helper, numpy_helper
 
 from ttsopt_lib.optimize.calibration import voice_feed
+from ttsopt_lib.optimize.coverage import step_record, take_inventory
 from ttsopt_lib.optimize.export import to_onnx
+from ttsopt_lib.optimize.half import half_precision
 from ttsopt_lib.optimize.quantize import (
     quantize_dynamic,
     quantize_static,
     quantize_tensor,
     quantize_weights,
 )
-from ttsopt_lib.study import QuantizeDynamic, QuantizeStatic, QuantizeWeights, StudyError
+from ttsopt_lib.study import Fp16, QuantizeDynamic, QuantizeStatic, QuantizeWeights, StudyError
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
@@ -240,3 +242,46 @@ def test_the_same_inputs_give_the_same_bytes(medium_model):
         lambda: quantize_dynamic(medium_model, QuantizeDynamic(step="quantize_dynamic", operators=("Conv",))),
     ):
         assert make().SerializeToString(deterministic=True) == make().SerializeToString(deterministic=True)
+
+
+def test_half_precision_halves_the_file_and_keeps_every_weight_to_11_bits(joe_model):
+    half = half_precision(joe_model, Fp16(step="fp16"))
+    assert len(half.SerializeToString()) < 0.52 * len(joe_model.SerializeToString())
+    before = {tensor.name: numpy_helper.to_array(tensor) for tensor in joe_model.graph.initializer}
+    stored = [tensor for tensor in half.graph.initializer if tensor.name.endswith("_half")]
+    assert stored
+    for tensor in stored:
+        value = numpy_helper.to_array(tensor).astype(np.float32)
+        original = before[tensor.name.removesuffix("_half")]
+        assert np.all(np.abs(value - original) <= np.abs(original) * 2**-11 + 2**-25)
+
+
+@pytest.mark.parametrize("arithmetic", ["float32", "float16"])
+def test_a_voice_in_half_precision_speaks_for_as_long_as_before(medium_voice, medium_model, tmp_path, arithmetic):
+    half = half_precision(medium_model, Fp16(step="fp16", arithmetic=arithmetic, minimum_size=16))
+    feed = voice_feed(open_piper(medium_voice).config, range(3, 30), noise=False)
+    audio = speak(half, feed)
+    assert audio.dtype == np.float32 and np.isfinite(audio).all()
+    assert audio.size == speak(medium_model, feed).size
+    path = tmp_path / "half.onnx"
+    onnx.save(half, path)
+    record = step_record("fp16", take_inventory(path, feed))
+    assert record.coverage.parameters > 0.9
+    assert (record.coverage.macs > 0.5) == (arithmetic == "float16")
+
+
+def test_signed_activations_are_the_same_steps_moved_by_128(medium_voice, medium_model):
+    step = {"step": "quantize_static", "operators": ["Conv"]}
+    voice_feeds = feeds(medium_voice)
+    unsigned, signed = (
+        quantize_static(medium_model, QuantizeStatic.model_validate(step | {"activations": kind}), voice_feeds)
+        for kind in ("unsigned", "signed")
+    )
+    points = [
+        {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.name.endswith("_zero_point")}
+        for model in (unsigned, signed)
+    ]
+    moved = [name for name, value in points[0].items() if value.dtype == np.uint8]
+    assert moved
+    assert all(points[1][name].dtype == np.int8 for name in moved)
+    assert all(abs(int(points[0][name]) - 128 - int(points[1][name])) <= 1 for name in moved)

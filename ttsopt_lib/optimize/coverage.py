@@ -46,6 +46,8 @@ class Layer:
     stored_int8: bool
     computes_int8: bool
     two_dimensional: bool = False  # a convolution of rows and columns
+    stored_half: bool = False
+    computes_half: bool = False
 
     @property
     def in_decoder(self) -> bool:
@@ -114,6 +116,8 @@ def take_inventory(path: Path, feed: dict[str, np.ndarray]) -> Inventory:
                 macs=_macs(node, shapes[node.output[0]]) if node.op_type in PRODUCTS else 0,
                 stored_int8=bool(weight and weight.is_int8),
                 computes_int8=_computes_int8(node, index),
+                stored_half=bool(weight and weight.tensor.data_type == TensorProto.FLOAT16),
+                computes_half=_computes_half(node, index),
                 two_dimensional=node.op_type == "Conv" and len(shapes[node.output[0]][2]) == 4,
             )
         )
@@ -139,11 +143,31 @@ def step_record(step: str, after: Inventory, before: Inventory | None = None, no
             f"{zeros / max(weights, 1):.1%} of {weights / 1e6:.2f} M weights are zero; "
             "stored densely, and multiplied by all the same"
         )
+    elif step == "prune_structured":
+        assert before is not None, "what is gone can only be counted against the whole voice"
+        coverage = Coverage(
+            parameters=max(1 - after.parameters_stored / before.parameters_stored, 0.0),
+            macs=max(1 - after.macs / max(before.macs, 1), 0.0),
+        )
+        was = {layer.node: layer.parameters for layer in before.weighted}
+        layers = sum(layer.parameters < was.get(layer.node, 0) for layer in after.weighted)
+        in_decoder = [sum(layer.macs for layer in voice.layers if layer.in_decoder) for voice in (before, after)]
+        note = note or (
+            f"{layers} layers have fewer channels: {coverage.parameters:.1%} of the parameters and {coverage.macs:.1%} "
+            f"of the multiply-accumulates are gone ({1 - in_decoder[1] / max(in_decoder[0], 1):.1%} of the decoder's)"
+        )
     elif step == "distill_decoder":
         coverage = after.coverage(
             lambda layer: layer.parameters if layer.in_decoder else 0, lambda layer: layer.in_decoder
         )
         layers = sum(layer.in_decoder for layer in after.weighted)
+    elif step == "fp16":
+        coverage = _half(after)
+        layers = sum(layer.stored_half for layer in after.weighted)
+        note = note or (
+            f"{layers} of {len(after.weighted)} layers with weights are stored as float16; "
+            f"{coverage.macs:.0%} of the multiply-accumulates compute in it"
+        )
     elif step == "rearrange_decoder":
         coverage = after.coverage(
             lambda layer: layer.parameters if layer.two_dimensional else 0, lambda layer: layer.two_dimensional
@@ -165,11 +189,22 @@ def total_coverage(steps: Iterable[str], finished: Inventory) -> Coverage:
     quantized = any(step.startswith("quantize_") for step in steps)
 
     def whole(layer: Layer) -> bool:
-        return ("distill_decoder" in steps and layer.in_decoder) or (quantized and layer.stored_int8)
+        half = "fp16" in steps and layer.stored_half
+        return ("distill_decoder" in steps and layer.in_decoder) or (quantized and layer.stored_int8) or half
 
     return finished.coverage(
         lambda layer: layer.parameters if whole(layer) else layer.zeros if "prune_magnitude" in steps else 0,
-        lambda layer: (quantized and layer.computes_int8) or ("distill_decoder" in steps and layer.in_decoder),
+        lambda layer: (
+            (quantized and layer.computes_int8)
+            or ("distill_decoder" in steps and layer.in_decoder)
+            or ("fp16" in steps and layer.computes_half)
+        ),
+    )
+
+
+def _half(inventory: Inventory) -> Coverage:
+    return inventory.coverage(
+        lambda layer: layer.parameters if layer.stored_half else 0, lambda layer: layer.computes_half
     )
 
 
@@ -212,6 +247,15 @@ def _computes_int8(node: NodeProto, index: GraphIndex) -> bool:
     while len(readers) == 1 and readers[0].op_type in ("Relu", "Clip"):
         readers = index.readers[readers[0].output[0]]
     return bool(readers) and all(reader.op_type == "QuantizeLinear" for reader in readers)
+
+
+def _computes_half(node: NodeProto, index: GraphIndex) -> bool:
+    """Whether a layer multiplies float16: its weight is, and no Cast makes it float32 before it gets there."""
+    position = WEIGHT_INPUT[node.op_type]
+    if node.op_type == "Gather" or len(node.input) <= position:
+        return False
+    tensor = index.constants.get(node.input[position])
+    return tensor is not None and tensor.data_type == TensorProto.FLOAT16
 
 
 def _count_parameters(index: GraphIndex) -> tuple[int, int]:

@@ -84,7 +84,7 @@ def quantize_mixed(
     quantized = result
     while chosen:
         names = [name for group in chosen for name in groups[group]]
-        quantized = quantize_convolutions(result, names, ranges)
+        quantized = quantize_convolutions(result, names, ranges, step.activations == "signed")
         error = judge.judge(quantized)["level_error_db"]
         if error <= step.budget_db:
             break

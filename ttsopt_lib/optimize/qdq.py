@@ -1,8 +1,9 @@
 """Int8 arithmetic in chosen convolutions: QuantizeLinear and DequantizeLinear around them, with given ranges.
 
 ONNX Runtime fuses each such convolution to QLinearConv. Weights are symmetric, one scale per output channel; inputs
-and outputs are unsigned bytes, one range per tensor; biases are 32 bits wide at the scale of the products, so finer
-than any activation. What lies between the layers (activation functions, residual sums, masks) stays float32.
+and outputs are bytes (unsigned, or signed if asked), one range per tensor; biases are 32 bits wide at the scale of the
+products, so finer than any activation. What lies between the layers (activation functions, residual sums, masks)
+stays float32.
 """
 
 from __future__ import annotations
@@ -33,13 +34,16 @@ def quantized_tensors(nodes: Collection[NodeProto]) -> list[str]:
     return list(dict.fromkeys(name for node in nodes for name in (node.input[0], node.output[0])))
 
 
-def quantize_convolutions(model: ModelProto, names: Collection[str], ranges: Mapping[str, Range]) -> ModelProto:
+def quantize_convolutions(
+    model: ModelProto, names: Collection[str], ranges: Mapping[str, Range], signed: bool = False
+) -> ModelProto:
     """A copy of the voice in which the named convolutions compute in int8.
 
     Args:
         model: the voice.
         names: names of nodes among `quantizable_convolutions`.
         ranges: tensor -> what 8 bits span, for each of `quantized_tensors`.
+        signed: activations as signed bytes, which ARM processors multiply faster; the same steps, moved by 128.
     """
     result = ModelProto()
     result.CopyFrom(model)
@@ -54,7 +58,7 @@ def quantize_convolutions(model: ModelProto, names: Collection[str], ranges: Map
         return name
 
     def scale_of(tensor: str) -> tuple[np.float32, str, str]:
-        scale, zero = _affine(ranges[tensor])
+        scale, zero = _affine(ranges[tensor], signed)
         if f"{tensor}_scale" not in read:
             read.add(f"{tensor}_scale")
             store(f"{tensor}_scale", np.asarray(scale))
@@ -104,11 +108,12 @@ def quantize_convolutions(model: ModelProto, names: Collection[str], ranges: Map
     return result
 
 
-def _affine(span: Range) -> tuple[np.float32, np.uint8]:
-    """Scale and zero point of unsigned bytes that span a range."""
+def _affine(span: Range, signed: bool) -> tuple[np.float32, np.uint8 | np.int8]:
+    """Scale and zero point of bytes that span a range."""
     low, high = span
     scale = np.float32(max((high - low) / STEPS, 1e-12))
-    return scale, np.uint8(np.clip(np.rint(-low / scale), 0, STEPS))
+    zero = np.clip(np.rint(-low / scale), 0, STEPS)
+    return scale, np.int8(zero - 128) if signed else np.uint8(zero)
 
 
 def _dequantized(nodes: list[NodeProto], integers: str, scale: str, name: str) -> str:

@@ -9,8 +9,8 @@
 What is never quantized: biases of `quantize_weights`, normalizations, softmax, and transposed convolutions in int8
 arithmetic, for which ONNX Runtime has no kernel. Inputs, outputs and metadata of the voice stay as they are.
 
-Activations are unsigned and weights signed 8 bits wide, which x86 processors with VNNI multiply exactly; older ones
-(AVX2) may saturate where many large values meet.
+Activations are unsigned (signed if asked) and weights signed 8 bits wide, which x86 processors with VNNI multiply
+exactly; older ones (AVX2) may saturate where many large values meet.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
         "percentile": quantization.CalibrationMethod.Percentile,
         "entropy": quantization.CalibrationMethod.Entropy,
     }[step.calibration]
+    signed = quantization.QuantType.QInt8
     # The histogram calibrators print; a library does not.
     with _quantizer_files(result) as (source, target), contextlib.redirect_stdout(io.StringIO()):
         quantization.quantize_static(
@@ -95,8 +96,8 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
             op_types_to_quantize=list(step.operators),
             nodes_to_quantize=nodes,
             per_channel=True,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
+            activation_type=signed if step.activations == "signed" else quantization.QuantType.QUInt8,
+            weight_type=signed,
             calibrate_method=method,
             # One utterance at a time: the histogram methods otherwise hold every tensor of every sentence in memory.
             extra_options={"CalibStridedMinMax": 1},

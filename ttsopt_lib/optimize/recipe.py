@@ -1,6 +1,6 @@
 """From a study to its variants: run each recipe and leave a deployable voice with a record of what was reached.
 
-    voice -> load -> [prune_magnitude, distill_decoder] -> export -> [quantize_*] -> variants/<name>/model.onnx
+    voice -> load -> [prune_*, distill_decoder] -> export -> [quantize_*, fp16] -> variants/<name>/model.onnx
 
 Steps on the network come before the export, steps on the graph after it, each in the order of the recipe. `original`
 is not made but copied, byte for byte (of a Hugging Face voice, which is no file to copy, it is our plain export). A
@@ -31,6 +31,7 @@ from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed, sentence_feeds
 from ttsopt_lib.optimize.coverage import Inventory, step_record, take_inventory, total_coverage
 from ttsopt_lib.optimize.export import export_piper
+from ttsopt_lib.optimize.half import half_precision
 from ttsopt_lib.optimize.layout import rearrange_decoder
 from ttsopt_lib.optimize.mixed import quantize_mixed
 from ttsopt_lib.optimize.prune import prune_magnitude
@@ -54,9 +55,11 @@ from ttsopt_lib.study import (
     ORIGINAL,
     AnyStep,
     DistillDecoder,
+    Fp16,
     GraphStep,
     NetworkStep,
     PruneMagnitude,
+    PruneStructured,
     QuantizeDynamic,
     QuantizeMixed,
     QuantizeStatic,
@@ -75,9 +78,21 @@ from ttsopt_lib.voices.text import read_sentences
 SEARCH_CODE = ("layout", "mixed", "qdq", "ranges", "sensitivity")
 # The code that decides what is in a variant. Training is not among it: a student counts by the hash of its weights.
 RECIPE_CODE = (
+    *(f"optimize/{name}.py" for name in SEARCH_CODE),
     *(
         f"optimize/{name}.py"
-        for name in ["calibration", "coverage", "export", "prune", "quantize", "recipe", "weights", *SEARCH_CODE]
+        for name in [
+            "calibration",
+            "coverage",
+            "export",
+            "half",
+            "prune",
+            "quantize",
+            "recipe",
+            "refit",
+            "structured",
+            "weights",
+        ]
     ),
     "voices",
     "networks",
@@ -123,7 +138,10 @@ def variant_key(study: Study, name: str) -> str:
 
 def _key(study: Study, name: str, source: dict[str, str]) -> str:
     recipe = () if name == ORIGINAL else study.variant(name).recipe
-    calibrated = any(isinstance(step, QuantizeStatic | QuantizeMixed) for step in recipe)
+    calibrated = any(
+        isinstance(step, QuantizeStatic | QuantizeMixed) or (isinstance(step, PruneStructured) and step.trained is None)
+        for step in recipe
+    )
     return content_key(
         "original" if name == ORIGINAL else "variant",
         source,
@@ -132,6 +150,7 @@ def _key(study: Study, name: str, source: dict[str, str]) -> str:
         # Every variant speaks the first sentence, to count its multiply-accumulates and to show that it speaks.
         _sentences(study.sentences.calibration)[: None if calibrated else 1],
         [_student_hashes(step.student) for step in recipe if isinstance(step, DistillDecoder)],
+        [_trained_hashes(step) for step in recipe if isinstance(step, PruneStructured)],
         code_digest(*RECIPE_CODE),
         {library: version(library) for library in LIBRARIES},
     )
@@ -179,6 +198,9 @@ def build_study(
             for name in bar:
                 bar.set_postfix_str(name)
                 records[name] = _build(bench, name, keys[name], folder)
+                if (new := _key(study, name, _source_hashes(study))) != keys[name]:  # a decoder was trained on the way
+                    records[name] = records[name].model_copy(update={"key": new})
+                    write_record(folder.variant(name) / "variant.json", records[name])
     return [records[name] for name in keys]
 
 
@@ -219,6 +241,13 @@ def _student_hashes(student: Path) -> dict[str, str]:
         raise StudyError(
             f"distill_decoder: student: {root} holds no trained student (a folder with .safetensors and .json files)"
         )
+    return {file.name: file_sha256(file) for file in files}
+
+
+def _trained_hashes(step: PruneStructured) -> dict[str, str]:
+    """File name -> hash, of a fine-tuned decoder; nothing where it has yet to be trained."""
+    root = None if step.trained is None else resolve(step.trained)
+    files = sorted(root.glob("*.safetensors")) if root else []
     return {file.name: file_sha256(file) for file in files}
 
 
@@ -280,7 +309,7 @@ class _Bench:
         name = content_key(list(steps))
         if name not in self._exports:
             model = self.network()
-            apply_network_steps(model, steps)
+            apply_network_steps(model, steps, self)
             path = export_piper(model, self.voice.config, self.scratch / f"{name}.onnx")
             self._exports[name] = path, take_inventory(path, self.reference)
         return self._exports[name]
@@ -309,13 +338,20 @@ def _build(bench: _Bench, name: str, key: str, folder: StudyFolder) -> VariantRe
             compressed_bytes=len(zlib.compress(content, 6)),
             parameters_stored=finished.parameters_stored,
             parameters_nonzero=finished.parameters_nonzero,
-            coverage=total_coverage([step.step for step in recipe], finished),
+            coverage=_coverage(recipe, steps, finished),
             steps=steps,
             seconds=time.perf_counter() - started,
             created=now(),
         )
         write_record(new / "variant.json", record)
     return record
+
+
+def _coverage(recipe: Sequence[AnyStep], steps: Sequence[StepRecord], finished: Inventory) -> Coverage:
+    """What any step reached. Channels that are gone are not in the finished voice: their step's record has them."""
+    gone = [one.coverage for one in steps if one.step == "prune_structured"]
+    reached = [total_coverage([step.step for step in recipe], finished), *gone]
+    return Coverage(parameters=max(one.parameters for one in reached), macs=max(one.macs for one in reached))
 
 
 def _copy_original(bench: _Bench, path: Path) -> tuple[list[StepRecord], Inventory]:
@@ -337,6 +373,8 @@ def _run_recipe(bench: _Bench, name: str, recipe: Sequence[AnyStep], path: Path)
     records = []
     for step in recipe:
         before, note = inventory, _note(step)
+        if isinstance(step, PruneStructured):
+            before = bench.export([])[1]  # of the whole voice: what is gone is counted against it
         if isinstance(step, QuantizeMixed):
             graph, note = _search(bench, name, onnx.load(path), step, inventory)
             path.write_bytes(graph.SerializeToString(deterministic=True))
@@ -355,11 +393,18 @@ def _run_recipe(bench: _Bench, name: str, recipe: Sequence[AnyStep], path: Path)
     return records, inventory
 
 
-def apply_network_steps(model: StagedVits, recipe: Sequence[AnyStep]) -> None:
-    """Do the steps of a recipe that change the PyTorch network, in place. Raises :class:`StudyError`."""
+def apply_network_steps(model: StagedVits, recipe: Sequence[AnyStep], bench: _Bench | None = None) -> None:
+    """Do the steps of a recipe that change the PyTorch network, in place. Raises :class:`StudyError`.
+
+    Without a bench there are no sentences: only a pruned decoder that is trained already can be put in."""
     for step in recipe:
         if isinstance(step, PruneMagnitude):
             prune_magnitude(model, step.amount)
+        elif isinstance(step, PruneStructured):
+            from ttsopt_lib.optimize.finetune import Workshop, prune_and_train
+
+            shop = None if bench is None else Workshop(bench.voice.path, bench.calibration, bench.folder.path)
+            prune_and_train(model, step, shop)
         elif isinstance(step, DistillDecoder):
             _replace_decoder(model, step.student)
 
@@ -368,6 +413,8 @@ def apply_graph_step(model: onnx.ModelProto, step: GraphStep, bench: _Bench) -> 
     """Do a step of a recipe that changes the ONNX graph; the graph handed in is left alone."""
     if isinstance(step, RearrangeDecoder):
         return rearrange_decoder(model)
+    if isinstance(step, Fp16):
+        return half_precision(model, step)
     if isinstance(step, QuantizeDynamic):
         return quantize_dynamic(model, step)
     if isinstance(step, QuantizeWeights):
@@ -482,7 +529,7 @@ def build_torch(recipe: Sequence[AnyStep], voice_path: Path) -> StagedVits:
         elif isinstance(step, GraphStep):
             raise StudyError(
                 f"measure.pytorch: {step.step} has no equal in PyTorch; name only variants whose recipe has "
-                "prune_magnitude, distill_decoder, or quantize_dynamic with operators: [MatMul]"
+                "prune_magnitude, prune_structured, distill_decoder, or quantize_dynamic with operators: [MatMul]"
             )
     return model
 

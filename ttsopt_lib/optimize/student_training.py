@@ -56,7 +56,9 @@ class Trainer:
         out: Path,
         config: DistillConfig,
         origin: dict[str, Any] | None = None,
+        decoder: nn.Module | None = None,
     ):
+        """`decoder`: one to go on with, such as the pruned teacher, in place of a fresh student; it gets no hints."""
         self.config, self.data, self.validation, self.out = config, data, validation, out
         self.origin = origin or {}  # what the record says about where all this came from
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
@@ -64,19 +66,19 @@ class Trainer:
         self.teacher = teacher.eval().requires_grad_(False).to(self.accelerator.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            decoder = IstftDecoder(config.decoder)
-            start_from_teacher(decoder, hifigan_decoder(teacher), data)
-            sample = self.segments(np.random.default_rng(config.seed), HINT_SAMPLE)
-            hints = Hints(decoder, hifigan_decoder(teacher), sample.z, teacher.speaker(sample.speakers))
+            networks = {"decoder": decoder} if decoder is not None else self.fresh_student()
             discriminators = Discriminators(config.discriminator_channels)
-        decoder.blocks[hints.block - 1].register_forward_hook(self.keep_features)
+        self.shape = copy.deepcopy(networks["decoder"])
+        if "hints" in networks:
+            networks["decoder"].blocks[networks["hints"].block - 1].register_forward_hook(self.keep_features)
         # Not wrapped for several processes: a student that is gone through twice a step and discriminators that are
         # frozen in between break such a wrapper's count of gradients. `update` averages them instead.
-        self.decoder, self.hints, self.discriminators = (
-            self.accelerator.prepare_model(network, evaluation_mode=True)
-            for network in (decoder, hints, discriminators)
-        )
-        self.student = nn.ModuleDict({"decoder": decoder, "hints": hints})
+        prepared = {
+            name: self.accelerator.prepare_model(network, evaluation_mode=True)
+            for name, network in (networks | {"discriminators": discriminators}).items()
+        }
+        self.decoder, self.hints, self.discriminators = map(prepared.get, ("decoder", "hints", "discriminators"))
+        self.student = nn.ModuleDict(networks)
         self.average = copy.deepcopy(self.plain_decoder()).eval().requires_grad_(False)
         self.optimizer = self.accelerator.prepare_optimizer(adam(self.student, config.learning_rate))
         self.critic_optimizer = self.accelerator.prepare_optimizer(
@@ -87,9 +89,16 @@ class Trainer:
         self.changes: list[dict[str, Any]] = []  # of settings, where a run went on with others
         self.curve: list[dict[str, float]] = []
 
-    def plain_decoder(self) -> IstftDecoder:
+    def fresh_student(self) -> dict[str, Any]:
+        """A new decoder that knows what the teacher can give it, and the hints that it learns from."""
+        decoder, teacher = IstftDecoder(self.config.decoder), hifigan_decoder(self.teacher)
+        start_from_teacher(decoder, teacher, self.data)
+        sample = self.segments(np.random.default_rng(self.config.seed), HINT_SAMPLE)
+        return {"decoder": decoder, "hints": Hints(decoder, teacher, sample.z, self.teacher.speaker(sample.speakers))}
+
+    def plain_decoder(self) -> nn.Module:
         """The student's decoder in float32, without what `accelerate` put around its forward."""
-        decoder = IstftDecoder(self.config.decoder).to(self.accelerator.device)
+        decoder = copy.deepcopy(self.shape).to(self.accelerator.device)
         decoder.load_state_dict(self.student["decoder"].state_dict())
         return decoder
 
@@ -129,7 +138,7 @@ class Trainer:
             self.train_discriminators(batch.samples[part], made, terms)
             gradient[part] += self.adversarial_gradient(batch.samples[part], made, gradient[part], terms)
         asked, gradients = [samples], [gradient]
-        if self.step < c.hint_steps:
+        if self.hints is not None and self.step < c.hint_steps:
             terms["hint"] = self.hints(self.features, batch.z, g, c.margin_frames)
             asked.append(terms["hint"])
             gradients.append(torch.full_like(terms["hint"], c.hint_weight))
@@ -267,7 +276,7 @@ class Trainer:
     def validate(self, losses: dict[str, float]) -> dict[str, float]:
         """Score the averaged weights as they would ship (float16) and keep them where nothing before was as good."""
         shipped = {name: value.half().cpu() for name, value in self.average.state_dict().items()}
-        student = IstftDecoder(self.config.decoder).eval()
+        student = copy.deepcopy(self.shape).eval()
         student.load_state_dict(shipped)
         scores = self.validation.score(student, self.teacher)
         entry = {"step": self.step, "minutes": self.seconds / 60, "skipped": self.skipped, **losses, **scores}

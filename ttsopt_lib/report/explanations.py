@@ -43,6 +43,7 @@ def pruning_notes(summary: Summary) -> list[str]:
     notes = []
     for variant in summary.variants:
         kinds = [step.step for step in variant.steps]
+        notes += [f"`{variant.name}`: {step.note}." for step in variant.steps if step.step == "prune_structured"]
         if "prune_magnitude" not in kinds:
             continue
         zeros = f"In `{variant.name}` {numbers.percent(variant.zero_fraction)} of the stored parameters are zero"
@@ -158,6 +159,8 @@ def _step_words(step: str) -> str:
         "quantize_mixed": "mixed-precision quantization",
         "rearrange_decoder": "the rearranged decoder",
         "prune_magnitude": "magnitude pruning",
+        "prune_structured": "structured pruning",
+        "fp16": "half precision",
         "distill_decoder": "the distilled decoder",
     }.get(step, step.replace("_", " "))
 

@@ -70,6 +70,8 @@ LOOKS = {
     "quantize_static": Look("static int8", VERMILLION, "s"),
     "quantize_mixed": Look("mixed int8", VERMILLION, "*"),
     "prune_magnitude": Look("pruned", PURPLE, "P"),
+    "prune_structured": Look("fewer channels", PURPLE, "p"),
+    "fp16": Look("half precision", SKY, "<"),
     "distill_decoder": Look("distilled", GREEN, "X"),
     "combined": Look("combined", ORANGE, "h"),
 }

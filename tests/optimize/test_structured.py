@@ -1,0 +1,168 @@
+"""Structured pruning removes what it says, keeps a voice a voice, and fits what remains."""
+
+import copy
+
+import onnxruntime
+import pytest
+import torch
+
+from ttsopt_lib.networks.hifigan import HifiGanDecoder
+from ttsopt_lib.optimize.calibration import voice_feed
+from ttsopt_lib.optimize.export import export_piper
+from ttsopt_lib.optimize.finetune import FinetuneError, load_pruned, prune_and_train, share_gone, with_weights
+from ttsopt_lib.optimize.refit import refit_decoder
+from ttsopt_lib.optimize.structured import PruningError, channel_sets, latents, prune_structured
+from ttsopt_lib.optimize.student_speed import macs_per_frame
+from ttsopt_lib.study import PruneStructured
+from ttsopt_lib.voices.piper import load_piper, open_piper
+
+
+def step(**settings) -> PruneStructured:
+    return PruneStructured.model_validate({"step": "prune_structured", "round_to": 2, **settings})
+
+
+def feeds(path):
+    return [voice_feed(open_piper(path).config, range(3, 20))]
+
+
+@pytest.mark.parametrize("name", ["medium", "high", "speakers"])
+def test_the_asked_share_of_the_decoders_products_is_gone_and_the_voice_still_speaks(name, random_voice, tmp_path):
+    path = random_voice(name)
+    voice = open_piper(path)
+    model = load_piper(voice)
+    channels = model.decoder.config.latent_channels
+    before = macs_per_frame(model.decoder, channels)
+    pruned = prune_structured(model, step(amount=0.3), feeds(path))
+    assert 1 - macs_per_frame(model.decoder, channels) / before == pytest.approx(pruned.macs, abs=1e-3)
+    assert 0.3 <= pruned.macs < 0.5
+    assert pruned.widths
+    exported = export_piper(model, voice.config, tmp_path / "pruned.onnx")
+    feed = feeds(path)[0]
+    audio = onnxruntime.InferenceSession(exported).run(None, feed)[0]
+    assert audio.size % model.hop_length == 0 and audio.size
+    again = load_piper(open_piper(exported))  # a pruned voice loads like any other
+    assert macs_per_frame(again.decoder, channels) == macs_per_frame(model.decoder, channels)
+
+
+def test_flow_and_text_encoder_lose_parameters_and_keep_what_they_hand_on(medium_voice):
+    model = load_piper(open_piper(medium_voice))
+    stages = (model.flow, model.text_encoder)
+    before = sum(p.numel() for stage in stages for p in stage.parameters())
+    wanted = step(stages=["flow", "text_encoder"], amount=0.2, of="parameters")
+    pruned = prune_structured(model, wanted, feeds(medium_voice))
+    after = sum(p.numel() for stage in stages for p in stage.parameters())
+    assert 1 - after / before >= 0.2 and pruned.parameters >= 0.2
+    z, _ = latents(model, feeds(medium_voice)[0], 0)
+    assert z.shape[1] == model.decoder.config.latent_channels
+
+
+def test_a_decoders_stage_is_one_set_of_channels(medium_voice):
+    decoder = load_piper(open_piper(medium_voice)).decoder.requires_grad_(True)
+    sets = channel_sets(decoder)
+    assert sorted(one.count for one in sets) == [4, 8, 16, 32]  # conv_pre and three stages
+    names = {layer: name for name, layer in decoder.named_modules()}
+    stage = next(one for one in sets if one.count == 16)
+    made_by = {names[layer] for layer in stage.outputs}
+    assert made_by == {"ups.0"} | {f"resblocks.{block}.convs.{conv}" for block in range(3) for conv in range(2)}
+
+
+def test_the_widths_are_multiples_where_they_changed(medium_voice):
+    model = load_piper(open_piper(medium_voice))
+    pruned = prune_structured(model, step(round_to=4), feeds(medium_voice))
+    assert all(after % 4 == 0 and 4 <= after < before for before, after in pruned.widths.values())
+
+
+def test_given_widths_are_what_is_left_and_have_to_remove_enough(medium_voice):
+    model = load_piper(open_piper(medium_voice))
+    pruned = prune_structured(model, step(amount=0.2, decoder_widths=[32, 16, 8, 2]), feeds(medium_voice))
+    assert [model.decoder.conv_pre.out_channels, *(up.out_channels for up in model.decoder.ups)] == [32, 16, 8, 2]
+    assert all("ups.2" in name or "resblocks" in name for name in pruned.widths)
+    with pytest.raises(PruningError, match="amount asks for 90%"):
+        prune_structured(
+            load_piper(open_piper(medium_voice)), step(amount=0.9, decoder_widths=[32, 16, 8, 2]), feeds(medium_voice)
+        )
+
+
+def test_more_than_can_go_is_refused(medium_voice):
+    model = load_piper(open_piper(medium_voice))
+    with pytest.raises(PruningError, match="ask for a smaller amount"):
+        prune_structured(model, step(amount=0.9, round_to=16), feeds(medium_voice))
+
+
+def test_channels_that_say_nothing_new_are_fitted_away(medium_voice):
+    """A stage whose second half repeats its first loses the half without a trace: the rest can say all of it."""
+    whole = load_piper(open_piper(medium_voice)).decoder
+    assert isinstance(whole, HifiGanDecoder)
+    half = whole.ups[-1].out_channels // 2
+    blocks = [whole.resblocks[index] for index in range(len(whole.resblocks) - 3, len(whole.resblocks))]
+    with torch.no_grad():
+        whole.ups[-1].weight[:, half:] = whole.ups[-1].weight[:, :half]
+        whole.ups[-1].bias[half:] = whole.ups[-1].bias[:half]
+        for conv in (conv for block in blocks for conv in block.convs):
+            conv.weight[half:], conv.bias[half:] = conv.weight[:half], conv.bias[:half]
+    weights = {name: value.clone() for name, value in whole.state_dict().items()}
+    last = f"ups.{len(whole.ups) - 1}"
+    for name, value in weights.items():
+        if name.startswith(last) and name.endswith("weight"):
+            weights[name] = value[:, :half]
+        elif name.startswith(f"{last}.") or (
+            name.startswith(tuple(f"resblocks.{i}." for i in range(6, 9))) and "bias" in name
+        ):
+            weights[name] = value[:half]
+        elif name.startswith(tuple(f"resblocks.{i}." for i in range(6, 9))):
+            weights[name] = value[:half, :half]
+        elif name == "conv_post.weight":
+            weights[name] = value[:, :half]
+    student = with_weights(whole.config, weights)
+    z = [torch.randn(1, whole.config.latent_channels, 40, generator=torch.Generator().manual_seed(n)) for n in (1, 2)]
+    kept = {f"ups.{n}": torch.arange(up.out_channels) for n, up in enumerate(whole.ups)} | {last: torch.arange(half)}
+    with torch.no_grad():
+        wanted = whole(z[1])
+        before = (student(z[1]) - wanted).abs().max()
+        refit_decoder(student, whole, kept, z[:1])
+        after = (student(z[1]) - wanted).abs().max()
+    assert after < 0.1 * before  # what is left is the ridge's doing
+
+
+def test_a_trained_decoder_is_put_in_and_one_that_lost_too_little_is_refused(medium_voice, tmp_path):
+    from ttsopt_lib.optimize.distill_config import DistillConfig
+    from ttsopt_lib.optimize.finetune import finetune_decoder
+
+    model = load_piper(open_piper(medium_voice))
+    whole = copy.deepcopy(model.decoder)
+    prune_structured(model, step(), feeds(medium_voice))
+    gone = share_gone(whole, model.decoder, "macs")
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("\n".join(f"a longer line number {number} of many words" for number in range(60)))
+    settings = DistillConfig(
+        hours=0.02, workers=1, batch=1, segment_frames=24, margin_frames=2, precision="no", regression_steps=1,
+        adversarial_steps=22, hint_steps=0, adversarial_batch=1, adversarial_frames=16, warmup_steps=1,
+        validation_utterances=1, validate_every=23, save_every=23, decay_steps=0,
+    )  # fmt: skip
+    record = finetune_decoder(
+        medium_voice, model.decoder, corpus, tmp_path / "run", tmp_path / "trained", 10.0, settings
+    )
+    assert record["steps"] == 23 and record["macs_per_frame"]["student"] < record["macs_per_frame"]["teacher"]
+    assert "multiply-accumulates are gone" in (tmp_path / "trained" / "README.md").read_text()
+    shipped, _ = load_pruned(tmp_path / "trained")
+    fresh = load_piper(open_piper(medium_voice))
+    prune_and_train(fresh, step(trained=tmp_path / "trained"), None)
+    assert share_gone(whole, fresh.decoder, "macs") == pytest.approx(gone)
+    z = torch.randn(1, whole.config.latent_channels, 8)
+    with torch.no_grad():
+        assert torch.equal(fresh.decoder(z), shipped(z))
+    with pytest.raises(FinetuneError, match="decoder_widths"):
+        other = step(trained=tmp_path / "trained", decoder_widths=[32, 16, 8, 3])
+        prune_and_train(load_piper(open_piper(medium_voice)), other, None)
+    with pytest.raises(FinetuneError, match="lost only"):
+        prune_and_train(load_piper(open_piper(medium_voice)), step(amount=0.8, trained=tmp_path / "trained"), None)
+
+
+def test_without_sentences_only_a_trained_decoder_can_be_put_in(medium_voice):
+    with pytest.raises(FinetuneError, match="key: trained"):
+        prune_and_train(load_piper(open_piper(medium_voice)), step(), None)
+
+
+def test_only_a_decoder_can_be_fine_tuned():
+    with pytest.raises(ValueError, match="only the decoder"):
+        step(stages=["flow"], trained="models/somewhere")

@@ -1,0 +1,58 @@
+"""Half precision: a voice whose weights are float16, and, where asked, whose flow and decoder compute in it too.
+
+Storing is safe anywhere: the file is half as large, and the weights are float32 again once the voice is loaded.
+Computing in float16 pays only where the device has kernels for it (a GPU, some ARM processors). An x86 processor has
+none: ONNX Runtime converts back and forth around every layer, and the voice gets slower. The text encoder and what
+decides durations stay float32: a cumulative sum of frames does not fit into 11 bits.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+
+import numpy as np
+from onnx import ModelProto, TensorProto, helper, numpy_helper
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from ttsopt_lib.optimize.quantize import copy_named
+from ttsopt_lib.study import Fp16
+
+COMPUTING = re.compile(r"^/?(flow|dec)/")  # stages that compute in float16 where that is asked
+LARGEST = float(np.finfo(np.float16).max)
+
+
+def half_precision(model: ModelProto, step: Fp16) -> ModelProto:
+    """Store weights as float16; with `arithmetic: float16`, let flow and decoder compute in it."""
+    result = copy_named(model)
+    if step.arithmetic == "float16":
+        others = [node.name for node in result.graph.node if not COMPUTING.match(node.name)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # weights below the smallest float16: rounded to it, as documented there
+            result = convert_float_to_float16(
+                result, keep_io_types=True, disable_shape_infer=False, node_block_list=others
+            )
+    return _stored(result, step.minimum_size)
+
+
+def _stored(model: ModelProto, minimum_size: int) -> ModelProto:
+    """Large float32 tensors as float16, each unpacked by one Cast that ONNX Runtime does once, while it loads."""
+    graph = model.graph
+    unpacking = []
+    for tensor in list(graph.initializer):
+        if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < minimum_size:
+            continue
+        values = numpy_helper.to_array(tensor)
+        if np.abs(values).max() > LARGEST:
+            continue
+        name = tensor.name
+        graph.initializer.remove(tensor)
+        graph.initializer.append(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+        unpacking.append(
+            helper.make_node("Cast", [f"{name}_half"], [name], name=f"{name}/Unpack", to=TensorProto.FLOAT)
+        )
+    nodes = [*unpacking, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return model
