@@ -109,10 +109,10 @@ class PruneMagnitude(Step):
     amount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
 
 
-class DistillDecoder(Step):
-    """Replace the decoder by a trained student: ``student`` is a folder under models/ with its training record."""
+class Distill(Step):
+    """Replace stages of the voice by trained students: ``student`` is a folder under models/ with their record."""
 
-    step: Literal["distill_decoder"]
+    step: Literal["distill"]
     student: Path
 
 
@@ -160,7 +160,7 @@ class QuantizeMixed(Step):
     judged_sentences: int = Field(default=3, ge=1, description="how many of them spectra are compared on")
 
 
-NetworkStep = PruneMagnitude | DistillDecoder  # change the PyTorch network, before export
+NetworkStep = PruneMagnitude | Distill  # change the PyTorch network, before export
 GraphStep = (
     RearrangeDecoder | QuantizeDynamic | QuantizeWeights | QuantizeStatic | QuantizeMixed
 )  # change the exported ONNX graph
@@ -421,7 +421,7 @@ def _first_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def _step_model(tag: str) -> type[BaseModel] | None:
-    for model in (PruneMagnitude, DistillDecoder, QuantizeDynamic, QuantizeWeights, QuantizeStatic):
+    for model in (PruneMagnitude, Distill, QuantizeDynamic, QuantizeWeights, QuantizeStatic):
         if tag in str(model.model_fields["step"].annotation):
             return model
     return None

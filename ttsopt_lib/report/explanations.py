@@ -64,14 +64,14 @@ def pruning_notes(summary: Summary) -> list[str]:
 
 def distillation_notes(summary: Summary) -> list[str]:
     """What the students are, or that there is none."""
-    students = [v for v in summary.variants if any(step.step == "distill_decoder" for step in v.steps)]
+    students = [v for v in summary.variants if any(step.step == "distill" for step in v.steps)]
     if not students:
         return ["No variant of this study has a distilled student."]
     original = summary.variant(ORIGINAL)
     return [
         f"In `{variant.name}` a trained student stands in place of the decoder: {numbers.millions(variant.parameters)} "
         f"million parameters against the original's {numbers.millions(original.parameters)} million. "
-        + listed([_student(step.settings) for step in variant.steps if step.step == "distill_decoder"])
+        + listed([_student(step.settings) for step in variant.steps if step.step == "distill"])
         for variant in students
     ]
 
@@ -143,7 +143,7 @@ def _step_words(step: str) -> str:
         "quantize_mixed": "mixed-precision quantization",
         "rearrange_decoder": "the rearranged decoder",
         "prune_magnitude": "magnitude pruning",
-        "distill_decoder": "the distilled decoder",
+        "distill": "the distilled decoder",
     }.get(step, step.replace("_", " "))
 
 

@@ -68,7 +68,7 @@ LOOKS = {
     "quantize_static": Look("static int8", VERMILLION, "s"),
     "quantize_mixed": Look("mixed int8", VERMILLION, "*"),
     "prune_magnitude": Look("pruned", PURPLE, "P"),
-    "distill_decoder": Look("distilled", GREEN, "X"),
+    "distill": Look("distilled", GREEN, "X"),
     "combined": Look("combined", ORANGE, "h"),
 }
 
