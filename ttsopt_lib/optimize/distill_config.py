@@ -116,7 +116,7 @@ class DistillConfig(TrainingConfig):
             update={
                 "regression_steps": regression,
                 "adversarial_steps": steps - regression,
-                "hint_steps": max(regression, round(self.hint_steps * part)),
+                "hint_steps": max(regression, round(self.hint_steps * part)) if self.hint_steps else 0,
                 "decay_steps": round(self.decay_steps * part),
                 "warmup_steps": min(self.warmup_steps, max(1, steps // 10)),
                 "validate_every": min(self.validate_every, max(1, steps // 4)),

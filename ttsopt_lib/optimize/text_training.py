@@ -26,6 +26,7 @@ LOUDEST_DURATION_NOISE = 1.2  # noise_w is drawn from zero to here: above what v
 SHORTEST_LOG_FRAMES = -1.5  # durations are rounded up: below one frame nothing is heard of the difference
 SCORED_TOGETHER = 8
 VOICE_NOISE_W = 0.8
+LENGTH_WEIGHT = 10.0  # a sentence that is 5 % too short weighs as much as log durations that are 0.2 off
 
 
 class TextTrainer(TrainingRun):
@@ -70,8 +71,7 @@ class TextTrainer(TrainingRun):
         with self.accelerator.autocast():
             made = speak_text(self.shipping, batch, noise, g)
         terms = text_losses(batch, wanted, *made)
-        loss = terms["mean"] + terms["spread"] + c.duration_weight * terms["durations"]
-        self.accelerator.backward(loss)
+        self.accelerator.backward(text_error(terms, c))
         return self.finish_step(terms)
 
     def draw_speakers(self, rng: np.random.Generator, count: int) -> Tensor:
@@ -99,7 +99,7 @@ class TextTrainer(TrainingRun):
             terms = text_losses(batch, wanted, mean, log_std, log_frames, mask)
             frames, frames_wanted = (torch.ceil(value.exp() * mask) for value in (log_frames, wanted))
             entry = {name: float(value) for name, value in terms.items()} | {
-                "text_error": float(terms["mean"] + terms["spread"] + c.duration_weight * terms["durations"]),
+                "text_error": float(text_error(terms, c)),
                 "frames_off_per_phoneme": float((frames - frames_wanted).abs().sum() / mask.sum()),
                 "length_change": float(frames.sum() / frames_wanted.sum() - 1),
             }
@@ -134,7 +134,8 @@ def teacher_log_frames(teacher: StagedVits, batch: Sentences, noise: Tensor, g: 
 def text_losses(
     batch: Sentences, wanted: Tensor, mean: Tensor, log_std: Tensor, log_frames: Tensor, mask: Tensor
 ) -> dict[str, Tensor]:
-    """Squared errors of the prior (means in standard deviations of the teacher's) per frame, and of durations."""
+    """Squared errors of the prior (means in standard deviations of the teacher's) per frame, and of durations: of each
+    phoneme's logarithm, and of the sentence's length, which the logarithms alone would make too short."""
     weight = torch.ceil(wanted.exp()).clamp(max=50) * mask
     weight = weight / weight.sum()
     off = (mean - batch.mean) * torch.exp(-batch.log_std)
@@ -143,7 +144,14 @@ def text_losses(
         "mean": (off.square().mean(1, keepdim=True) * weight).sum(),
         "spread": ((log_std - batch.log_std).square().mean(1, keepdim=True) * weight).sum(),
         "durations": (frames_off * mask).sum() / mask.sum(),
+        "length": (log_frames.exp() * mask).sum(2).div((wanted.exp() * mask).sum(2)).sub(1).square().mean(),
     }
+
+
+def text_error(terms: dict[str, Tensor], config: TextConfig) -> Tensor:
+    """What is made small: all of it in one figure."""
+    durations = terms["durations"] + LENGTH_WEIGHT * terms["length"]
+    return terms["mean"] + terms["spread"] + config.duration_weight * durations
 
 
 @torch.no_grad()
