@@ -140,7 +140,7 @@ def distill(
     unknown = [name for name in stage or () if name not in STAGES]
     if unknown:
         raise StudyError(f"--stage: {unknown[0]!r} is none of {', '.join(STAGES)}")
-    stages = [name for name in STAGES if not stage or name in stage]
+    stages = tuple(name for name in STAGES if not stage or name in stage)
     if threads is not None:
         import torch
 

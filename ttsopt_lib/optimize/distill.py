@@ -6,8 +6,10 @@ corpus) and one folder for each training, which can be stopped and goes on from 
 - `text_encoder`: students of the text encoder and the duration predictor;
 - `flow`: a student of the flow;
 - `decoder`: a student of the decoder, given the teacher's latents;
-- `speech`: flow and decoder together, from where the two trainings above left them, given samples of the prior as
-  the student of the text encoder makes them where there is one.
+- `speech`: flow and decoder together, from where the two trainings above left them, given samples of the prior.
+
+All are given what the teacher's own earlier stages made: what the teacher said is a function of that, and of nothing
+that a student of an earlier stage makes.
 
     python -m ttsopt_lib.optimize.distill train VOICE.onnx CORPUS.txt RUN_FOLDER --stage decoder
     python -m ttsopt_lib.optimize.distill publish VOICE.onnx RUN_FOLDER models/VOICE/STUDENT
@@ -29,7 +31,6 @@ from safetensors.torch import load_file
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.networks.coupling import Flip
 from ttsopt_lib.networks.durations import DurationPredictor
-from ttsopt_lib.networks.students import TextEncoderStudent
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.distill_config import DistillConfig, FlowConfig, TextConfig
 from ttsopt_lib.optimize.flow_training import FlowTrainer
@@ -41,7 +42,7 @@ from ttsopt_lib.optimize.teacher_hints import hifigan_decoder
 from ttsopt_lib.optimize.text_data import TextData, read_corpus
 from ttsopt_lib.optimize.text_training import TextTrainer
 from ttsopt_lib.optimize.training_run import TrainingRun
-from ttsopt_lib.optimize.utterances import Utterances, with_student_prior
+from ttsopt_lib.optimize.utterances import Utterances
 from ttsopt_lib.records import atomic_path, file_sha256
 from ttsopt_lib.study import TtsoptError
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
@@ -105,6 +106,7 @@ class Distillation:
             trainer.origin["started_from"] = start_from_student(trainer, start)
         elif stage == "speech":
             trainer.origin["started_from"] = start_from_stages(trainer, self.out)
+            trainer.load_other_state(torch.load(self.out / "decoder" / "state.pt", weights_only=True))
         trainer.run(minutes)
         return trainer.record()
 
@@ -140,11 +142,7 @@ class Distillation:
             raise DistillError(
                 f"{self.corpus}: gives {len(shards)} shard of speech, and one is held out: use more lines or more hours"
             )
-        encoder = self.best_text_encoder() if stage == "speech" else None
-        data, held_out = (
-            with_student_prior(part, encoder, self.voice.config.noise_scale) if encoder else Utterances(part)
-            for part in (shards[1:], shards[:1])
-        )
+        data, held_out = Utterances(shards[1:]), Utterances(shards[:1])
         config = getattr(settings, stage)
         validation = Validation(held_out, self.voice.config.sample_rate, config.validation_utterances)
         origin = self.origin() | {
@@ -153,19 +151,8 @@ class Distillation:
             "teacher_data_sha256": data.sha256(),
             "held_out_utterances": len(validation.pairs),
         }
-        if encoder is not None:
-            origin["text_encoder_sha256"] = file_sha256(self.out / "text_encoder" / "best.safetensors")
         kind = FlowTrainer if stage == "flow" else Trainer
         return kind(self.teacher, data, validation, folder, config, origin)
-
-    def best_text_encoder(self) -> TextEncoderStudent | None:
-        """The run's own student of the text encoder, where it has one."""
-        best = self.out / "text_encoder" / "best.safetensors"
-        if not best.exists():
-            return None
-        student = TextEncoderStudent(self.settings.text_encoder.text_encoder)
-        student.load_state_dict(part_of(load_file(best), "text_encoder"))
-        return student.eval()
 
 
 def one_process_first():
@@ -243,14 +230,17 @@ def start_from_student(trainer: TrainingRun, folder: Path) -> str:
 
 
 def start_from_stages(trainer: TrainingRun, out: Path) -> dict[str, str]:
-    """Begin the training of flow and decoder together with the best of each alone; returns their hashes."""
+    """Begin the training of flow and decoder together with the best of each alone; returns their hashes.
+
+    The discriminators of the decoder's training go on with it: fresh ones would have to learn first what is left to
+    hear.
+    """
     weights, hashes = {}, {}
     for stage in ("flow", "decoder"):
         best = out / stage / "best.safetensors"
         if not best.exists():
             raise DistillError(f"{best}: no such file; train the stages flow and decoder before speech")
-        loaded = load_file(best)
-        weights |= {name if name.startswith(f"{stage}.") else f"{stage}.{name}": t for name, t in loaded.items()}
+        weights |= load_file(best)
         hashes[stage] = file_sha256(best)
     put_weights(trainer, weights, out)
     return hashes
@@ -264,11 +254,6 @@ def put_weights(trainer: TrainingRun, weights: dict[str, torch.Tensor], source: 
         trainer.average.load_state_dict(weights)
     except RuntimeError as error:
         raise DistillError(f"{source}: holds a student of other sizes than this run's settings") from error
-
-
-def part_of(weights: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:
-    """The weights of one stage, without its name before theirs."""
-    return {name.removeprefix(f"{part}."): value.float() for name, value in weights.items() if name.startswith(part)}
 
 
 def check_same_run(folder: Path, trainer: TrainingRun) -> None:

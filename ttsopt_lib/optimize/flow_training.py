@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ttsopt_lib.networks.students import FlowStudent
 from ttsopt_lib.networks.vits import StagedVits
@@ -38,9 +38,9 @@ class FlowTrainer(TrainingRun):
         self.teacher = teacher.eval().requires_grad_(False).to(self.accelerator.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            flow = FlowStudent(config.flow)
+            self.flow = FlowStudent(config.flow)
         self.spread = torch.from_numpy(data.z[:: max(1, len(data.z) // 20_000)].astype(np.float32)).std(0).mean()
-        self.train_these(flow.to(self.accelerator.device))
+        self.train_these(nn.ModuleDict({"flow": self.flow}).to(self.accelerator.device))
 
     def train_step(self) -> dict[str, float]:
         """One batch of segments; nothing is asked of the frames at a cut edge."""
@@ -50,7 +50,7 @@ class FlowTrainer(TrainingRun):
         batch = batch.share(self.accelerator.process_index, self.accelerator.num_processes).to(self.accelerator.device)
         g = self.teacher.speaker(batch.speakers)
         with self.accelerator.autocast():
-            made = self.shipping(batch.z_p, torch.ones_like(batch.z_p[:, :1]), g)
+            made = self.flow(batch.z_p, torch.ones_like(batch.z_p[:, :1]), g)
         trust = batch.trust[:, None, :: self.data.hop]
         error = ((made.float() - batch.z) * trust).square().mean() / trust.mean() / self.spread**2
         self.accelerator.backward(error)
@@ -59,11 +59,11 @@ class FlowTrainer(TrainingRun):
     @torch.inference_mode()
     def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
         """Squared error on held-out utterances over the variance, and what the teacher's decoder makes of it."""
-        student = FlowStudent(self.config.flow).eval()
-        student.load_state_dict(shipped)
+        students = nn.ModuleDict({"flow": FlowStudent(self.config.flow)}).eval()
+        students.load_state_dict(shipped)
 
         def made(z_p: Tensor, g: Tensor | None) -> Tensor:
-            return student(z_p, torch.ones_like(z_p[:, :1]), g)
+            return students["flow"](z_p, torch.ones_like(z_p[:, :1]), g)
 
         errors = []
         for pair in self.validation.pairs:

@@ -152,11 +152,12 @@ class TrainingRun:
         """
         began = time.monotonic()
         if minutes is not None and self.step == 0:
-            for _ in range(PACE_STEPS):
+            tried = min(PACE_STEPS, self.config.steps - 1)
+            for _ in range(tried):
                 self.train_step()
-            pace = (time.monotonic() - began) / PACE_STEPS
-            (steps,) = broadcast_object_list([int(60 * minutes / pace / self.later_steps_cost)])
-            self.config = self.in_steps(steps)
+            pace = (time.monotonic() - began) / max(1, tried)
+            (steps,) = broadcast_object_list([int(60 * minutes / max(pace, 1e-6) / self.later_steps_cost)])
+            self.config = self.in_steps(max(steps, self.step + 1))
             self.steps_left = self.config.steps - self.step
         c = self.config
         spent, latest, pace = self.seconds, time.monotonic(), 0.0

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from torch import Tensor, nn
+from torch import Tensor
 
 from ttsopt_lib.study import TtsoptError
 
@@ -122,34 +122,3 @@ class Utterances:
             torch.from_numpy(trust),
             torch.from_numpy(self.speaker[chosen].astype(np.int64)),
         )
-
-
-@torch.inference_mode()
-def with_student_prior(shards: list[Path], encoder: nn.Module, noise_scale: float) -> Utterances:
-    """Teacher data whose samples of the prior are those that a student of the text encoder would have drawn.
-
-    The noise and the durations stay the teacher's, so what the student's flow and decoder are asked for is still what
-    the teacher said.
-    """
-    data = Utterances(shards)
-    frame = 0
-    for path in shards:
-        with safe_open(path, framework="numpy") as shard:
-            names = ("ids", "durations", "prior_mean", "prior_logs", "phonemes", "frames")
-            ids, durations, means, log_stds, phonemes, frames = (shard.get_tensor(name) for name in names)
-        first = 0
-        for length, count in zip(phonemes.tolist(), frames.tolist(), strict=True):
-            one = slice(first, first + length)
-            mean, log_std = encoder(torch.from_numpy(ids[one].astype(np.int64))[None], torch.tensor([length]))[1:3]
-            repeats = durations[one].astype(np.int64)
-
-            def by_frame(rows: np.ndarray, repeats: np.ndarray = repeats) -> np.ndarray:
-                return np.repeat(rows.astype(np.float32), repeats, axis=0)
-
-            there = slice(frame, frame + count)
-            deviation = np.exp(by_frame(log_stds[one])) * noise_scale
-            noise = (data.z_p[there].astype(np.float32) - by_frame(means[one])) / deviation
-            drawn = by_frame(mean[0].T.numpy()) + noise * np.exp(by_frame(log_std[0].T.numpy())) * noise_scale
-            data.z_p[there] = drawn.astype(np.float16)
-            first, frame = first + length, frame + count
-    return data
