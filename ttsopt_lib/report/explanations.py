@@ -69,11 +69,17 @@ def distillation_notes(summary: Summary) -> list[str]:
         return ["No variant of this study has a distilled student."]
     original = summary.variant(ORIGINAL)
     return [
-        f"In `{variant.name}` a trained student stands in place of the decoder: {numbers.millions(variant.parameters)} "
-        f"million parameters against the original's {numbers.millions(original.parameters)} million. "
+        f"In `{variant.name}` trained students stand in place of the {_stages(variant)}: "
+        f"{numbers.millions(variant.parameters)} million parameters against the original's {numbers.millions(original.parameters)} million. "
         + listed([_student(step.settings) for step in variant.steps if step.step == "distill"])
         for variant in students
     ]
+
+
+def _stages(variant: VariantSummary) -> str:
+    """The stages that students took the place of, from what the recipe noted."""
+    notes = [step.note.partition(" replaced by ")[0] for step in variant.steps if step.step == "distill"]
+    return listed(", ".join(filter(None, notes)).split(", ")) or "decoder"
 
 
 def _student(settings: dict[str, object]) -> str:
@@ -143,7 +149,7 @@ def _step_words(step: str) -> str:
         "quantize_mixed": "mixed-precision quantization",
         "rearrange_decoder": "the rearranged decoder",
         "prune_magnitude": "magnitude pruning",
-        "distill": "the distilled decoder",
+        "distill": "distillation",
     }.get(step, step.replace("_", " "))
 
 
