@@ -70,7 +70,8 @@ def distillation_notes(summary: Summary) -> list[str]:
     original = summary.variant(ORIGINAL)
     return [
         f"In `{variant.name}` trained students stand in place of the {_stages(variant)}: "
-        f"{numbers.millions(variant.parameters)} million parameters against the original's {numbers.millions(original.parameters)} million. "
+        f"{numbers.millions(variant.parameters)} million parameters against the original's "
+        f"{numbers.millions(original.parameters)} million. "
         + listed([_student(step.settings) for step in variant.steps if step.step == "distill"])
         for variant in students
     ]
