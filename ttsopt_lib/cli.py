@@ -29,6 +29,7 @@ from rich.table import Table
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import (
     Device,
+    Distill,
     Study,
     StudyError,
     TtsoptError,
@@ -113,6 +114,44 @@ def optimize(
     folder = StudyFolder(asked)
     with _locked(folder):
         _optimize(asked, folder, variant, again)
+
+
+@app.command()
+def distill(
+    study: StudyArgument = DEFAULT_STUDY,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="for all the trainings together, in place of what the study says")
+    ] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option("--stage", help="text_encoder, flow, decoder or speech; may be given several times"),
+    ] = None,
+    voice: Annotated[
+        Path | None, typer.Option(help="a Piper .onnx of your own; its students go to models/<voice>/student")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="of PyTorch; its own choice if not given")] = None,
+) -> None:
+    """Train the study's students on what the voice itself says, and publish them. Goes on where it was stopped."""
+    from ttsopt_lib.optimize.distill import STAGES
+    from ttsopt_lib.optimize.distill_study import train_students, training_plan
+
+    asked = _study(study, voice, training=True)
+    plan = training_plan(asked)
+    unknown = [name for name in stage or () if name not in STAGES]
+    if unknown:
+        raise StudyError(f"--stage: {unknown[0]!r} is none of {', '.join(STAGES)}")
+    stages = tuple(name for name in STAGES if not stage or name in stage)
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    folder = StudyFolder(asked)
+    with _locked(folder):
+        total = plan.minutes if minutes is None else minutes
+        _say("distill", f"{', '.join(name.replace('_', ' ') for name in stages)}: about {_duration(60 * total)}")
+        record = train_students(asked, folder, minutes, stages)
+        change, error = (record["best"][f"predicted_mos_change{part}"] for part in ("", "_standard_error"))
+        _say("distill", f"{plan.student}: predicted MOS {change:+.3f} (standard error {error:.3f})")
 
 
 @app.command()
@@ -258,6 +297,7 @@ def _ratings_table(rated: Rated) -> Table:
 def _optimize(study: Study, folder: StudyFolder, only: Sequence[str] | None = None, again: bool = False) -> None:
     from ttsopt_lib.optimize.recipe import build_study, stale_variants
 
+    _train_missing(study, folder, only)
     todo = stale_variants(study, folder, only=only, again=again)
     if todo:
         _say("optimize", f"{len(todo)} of {len(study.variant_names)} variants to make: {', '.join(todo)}")
@@ -266,6 +306,16 @@ def _optimize(study: Study, folder: StudyFolder, only: Sequence[str] | None = No
         _say("optimize", "every variant is there and unchanged")
     if only is None:
         _window("optimize", folder, todo or again, study=study)
+
+
+def _train_missing(study: Study, folder: StudyFolder, only: Sequence[str] | None) -> None:
+    """Train the students that recipes name and that are not there."""
+    from ttsopt_lib.optimize.distill_study import missing_students, train_students, training_plan
+
+    for student in missing_students(study, only):
+        total = _duration(60 * training_plan(study).minutes)
+        _say("distill", f"{student} holds no trained student: it is trained now, which takes about {total}")
+        train_students(study, folder)
 
 
 def _measure(study: Study, devices: Sequence[Device], folder: StudyFolder, again: bool = False) -> list[str]:
@@ -414,42 +464,55 @@ def clean(
     study: StudyArgument = DEFAULT_STUDY,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
 ) -> None:
-    """Remove what a study wrote: its variants, records and report."""
-    folder = StudyFolder(read_study(study)).path
-    if not folder.is_dir():
+    """Remove what a study wrote: its variants, records and report. A training is hours of work, and stays."""
+    files = StudyFolder(read_study(study))
+    folder = files.path
+    parts = [path for path in folder.glob("*") if path != files.training]
+    if not parts:
         out.print(f"{_relative(folder)}: nothing there")
         return
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    size = sum(file.stat().st_size for part in parts for file in (part, *part.rglob("*")) if file.is_file())
     if yes or typer.confirm(f"remove {_relative(folder)} ({size / 1e6:.0f} MB)?"):
-        shutil.rmtree(folder)
-        out.print(f"removed {_relative(folder)} ({size / 1e6:.0f} MB)")
+        for part in parts:
+            shutil.rmtree(part) if part.is_dir() else part.unlink()
+        kept = f"; kept {_relative(files.training)}" if files.training.exists() else ""
+        if not kept:
+            folder.rmdir()
+        out.print(f"removed {_relative(folder)} ({size / 1e6:.0f} MB){kept}")
 
 
 # --- what was asked ---------------------------------------------------------------------------------------------
 
 
-def _study(path: Path, voice: Path | None) -> Study:
-    """The study, or the same study on another voice (its own trained students do not fit that one)."""
+def _study(path: Path, voice: Path | None, training: bool = False) -> Study:
+    """The study, or the same study on another voice, with students of that voice where some were trained."""
     asked = read_study(path)
     if voice is None:
         return asked
     if not voice.is_file():
         raise StudyError(f"--voice {voice}: no such file; give a Piper voice's .onnx")
-    trained = [
-        v.name
-        for v in asked.variants
-        if any(step.step.startswith("distill") or getattr(step, "trained", None) for step in v.recipe)
-    ]
-    if trained:
-        _say("study", f"left out, trained for another voice: {', '.join(trained)}")
     name = re.sub(r"[^a-z0-9+._-]+", "-", voice.stem.lower()).strip("-._+") or "voice"
-    return asked.model_copy(
-        update={
-            "name": name,
-            "voice": VoiceSource(path=voice.resolve()),
-            "variants": tuple(v for v in asked.variants if v.name not in trained),
-        }
-    )
+    student = Path("models") / name / "student"
+    variants, left_out = [], []
+    for variant in asked.variants:
+        if any(getattr(step, "trained", None) for step in variant.recipe):
+            left_out.append(variant.name)
+        elif not any(isinstance(step, Distill) for step in variant.recipe):
+            variants.append(variant)
+        elif (resolve(student) / "record.json").is_file():
+            recipe = [
+                step.model_copy(update={"student": student}) if isinstance(step, Distill) else step
+                for step in variant.recipe
+            ]
+            variants.append(variant.model_copy(update={"recipe": tuple(recipe)}))
+        else:
+            left_out.append(variant.name)
+    if left_out and not training:
+        how = f"ttsopt distill {path} --voice {voice}"
+        _say("study", f"left out, trained for another voice: {', '.join(left_out)} ({how} trains students of this one)")
+    plan = asked.training and asked.training.model_copy(update={"student": student})
+    changes = {"name": name, "voice": VoiceSource(path=voice.resolve()), "training": plan, "variants": tuple(variants)}
+    return asked.model_copy(update=changes)
 
 
 def _devices(names: Sequence[str] | None) -> list[Device]:

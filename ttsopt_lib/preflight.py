@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from ttsopt_lib.evaluate.ratings_file import read_ratings
 from ttsopt_lib.evaluate.speak import evaluation_origin, evaluation_texts
+from ttsopt_lib.optimize.distill_study import missing_students
 from ttsopt_lib.optimize.recipe import source_voice, variant_key
 from ttsopt_lib.study import Study, StudyError, resolve
 from ttsopt_lib.voices.piper import VoiceConfig
@@ -29,8 +30,9 @@ def check_inputs(study: Study) -> None:
         for length_class, sentences in study.sentences.timing.items():
             _check_phonemes(config, sentences, f"sentences.timing.{length_class}")
         _check_phonemes(config, study.sentences.listening, "sentences.listening")
-    for name in study.variant_names:
-        variant_key(study, name)  # reads the calibration sentences and the students
+    if not missing_students(study):  # those that are missing are trained first
+        for name in study.variant_names:
+            variant_key(study, name)  # reads the calibration sentences and the students
     if study.evaluate.ratings is not None:
         read_ratings(resolve(study.evaluate.ratings), study.variant_names)
 

@@ -58,6 +58,11 @@ class StudyFolder:
         """What the search of a variant's recipe found; there only where the recipe has one."""
         return self.path / "records" / "sensitivity" / f"{variant}.json"
 
+    @property
+    def training(self) -> Path:
+        """Run folder of the study's trainings: what students are made from."""
+        return self.path / "training"
+
     def device_record(self, name: str) -> Path:
         return self.path / "records" / "devices" / f"{name}.json"
 

@@ -140,10 +140,10 @@ class PruneStructured(Step):
         return self
 
 
-class DistillDecoder(Step):
-    """Replace the decoder by a trained student: ``student`` is a folder under models/ with its training record."""
+class Distill(Step):
+    """Replace stages of the voice by trained students: ``student`` is a folder under models/ with their record."""
 
-    step: Literal["distill_decoder"]
+    step: Literal["distill"]
     student: Path
 
 
@@ -205,7 +205,7 @@ class QuantizeMixed(Step):
     )
 
 
-NetworkStep = PruneMagnitude | PruneStructured | DistillDecoder  # change the PyTorch network, before export
+NetworkStep = PruneMagnitude | PruneStructured | Distill  # change the PyTorch network, before export
 GraphStep = (
     RearrangeDecoder | QuantizeDynamic | QuantizeWeights | QuantizeStatic | QuantizeMixed | Fp16
 )  # change the exported ONNX graph
@@ -317,6 +317,15 @@ class ListeningTest(Strict):
         return self
 
 
+class Training(Strict):
+    """How the study's students are trained: by ``ttsopt distill``, and where a recipe needs them and has none."""
+
+    student: Path = Field(description="folder they are published to, and recipes name")
+    corpus: Path = Field(description="text for the teacher to speak and read, one sentence a line")
+    minutes: float = Field(default=180, gt=0, description="how long all trainings together take")
+    settings: dict[str, Any] = Field(default={}, description="of `DistillSettings`, where not the default")
+
+
 class Study(Strict):
     """Everything that was asked about one voice."""
 
@@ -329,6 +338,7 @@ class Study(Strict):
     measure: MeasureSettings = MeasureSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     listening_test: ListeningTest = ListeningTest()
+    training: Training | None = Field(default=None, description="of students; None: only those that are there")
 
     @model_validator(mode="after")
     def _names_fit(self) -> Study:

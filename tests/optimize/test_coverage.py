@@ -172,10 +172,10 @@ def test_a_student_decoder_is_counted_as_what_replaced_the_teachers(medium_voice
     weights = sum(p.numel() for name, p in network.decoder.named_parameters() if p.dim() > 1)
     export_piper(network, voice.config, tmp_path / "student.onnx")
     inventory = take_inventory(tmp_path / "student.onnx", reference(medium_voice))
-    record = step_record("distill_decoder", inventory, note="a student")
+    record = step_record("distill", inventory, note="a student", stages=["decoder"])
     assert record.coverage.parameters == pytest.approx(weights / inventory.parameters_stored, rel=1e-6)
     assert 0.0 < record.coverage.macs < 1.0
-    assert total_coverage(["distill_decoder"], inventory) == record.coverage
+    assert total_coverage(["distill"], inventory, ["decoder"]) == record.coverage
 
 
 def test_steps_together_never_count_a_parameter_twice(medium_voice, pruned, tmp_path):

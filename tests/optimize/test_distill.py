@@ -11,15 +11,27 @@ import pytest
 import torch
 
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
+from ttsopt_lib.networks.students import (
+    DurationStudent,
+    DurationStudentConfig,
+    TextEncoderStudent,
+    TextEncoderStudentConfig,
+)
 from ttsopt_lib.optimize import student_validation
-from ttsopt_lib.optimize.distill import DistillError, load_student, publish_student, read_config, train_decoder
+from ttsopt_lib.optimize.distill import Distillation, DistillSettings, fit_to_voice, read_settings
 from ttsopt_lib.optimize.distill_config import DistillConfig
+from ttsopt_lib.optimize.export import export_piper
+from ttsopt_lib.optimize.recipe import apply_network_steps
 from ttsopt_lib.optimize.spectral_losses import spectral_loss
-from ttsopt_lib.optimize.student_training import SharesError, Trainer, check_shares, is_better
+from ttsopt_lib.optimize.student_files import DistillError, load_student, publish_student
+from ttsopt_lib.optimize.student_training import Trainer
 from ttsopt_lib.optimize.student_validation import Validation
 from ttsopt_lib.optimize.teacher_data import TeacherDataError, speak_corpus
 from ttsopt_lib.optimize.teacher_hints import hifigan_decoder
+from ttsopt_lib.optimize.training_run import SharesError, check_shares
 from ttsopt_lib.optimize.utterances import SegmentError, Utterances
+from ttsopt_lib.study import Distill
+from ttsopt_lib.voices.paired import Noise, PairedSession, duration_noise, prior_noise
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 NOUNS = ["cat", "dog", "house", "tree", "boat", "river", "road", "hill"]
@@ -34,12 +46,31 @@ SENTENCES = [
 def tiny_config(**changes) -> DistillConfig:
     decoder = IstftDecoderConfig(latent_channels=24, channels=16, inner_channels=24, blocks=2)
     settings = {
-        "hours": 0.02, "workers": 1, "decoder": decoder, "batch": 2, "segment_frames": 24, "margin_frames": 4,
+        "decoder": decoder, "batch": 2, "segment_frames": 24, "margin_frames": 4,
         "precision": "no", "warmup_steps": 2, "decay_steps": 2, "regression_steps": 2, "hint_steps": 3,
         "adversarial_steps": 4, "adversarial_batch": 2, "adversarial_frames": 8, "discriminator_channels": 2,
         "validation_utterances": 2, "validate_every": 3, "save_every": 2,
     }  # fmt: skip
     return DistillConfig(**settings | changes)
+
+
+def tiny_settings(**changes) -> DistillSettings:
+    blocks = {"channels": 16, "inner_channels": 24}
+    regression = {
+        "steps": 6, "batch": 2, "precision": "no", "warmup_steps": 2, "decay_steps": 2, "validation_utterances": 2,
+        "validate_every": 3, "save_every": 2,
+    }  # fmt: skip
+    text = {"lines": 40, "text_encoder": blocks | {"heads": 2, "layers": "cac"}, "durations": blocks | {"blocks": 1}}
+    flow = {"segment_frames": 24, "margin_frames": 4, "flow": blocks | {"blocks": 2}}
+    settings = {
+        "hours": 0.02, "workers": 1, "text_encoder": regression | text, "flow": regression | flow,
+        "decoder": tiny_config(), "speech": tiny_config(hint_steps=0),
+    }  # fmt: skip
+    return DistillSettings.model_validate(settings | changes)
+
+
+def train_decoder(voice: Path, corpus: Path, out: Path, config: DistillConfig, start: Path | None = None) -> dict:
+    return Distillation(voice, corpus, out, tiny_settings(decoder=config)).train("decoder", start=start)
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +111,12 @@ def test_the_teachers_decoder_makes_the_stored_samples_from_the_stored_latents(
 ) -> None:
     teacher, data = load_piper(open_piper(medium_voice)), Utterances(shards)
     for index in (0, 7, len(data) - 1):
-        z, samples, _ = data.utterance(index)
+        utterance = data.utterance(index)
+        z, samples = utterance.z, utterance.samples
         with torch.no_grad():
             made = teacher.decode(z)[0, 0]
+            latents = teacher.flow_inverse(utterance.z_p, torch.ones_like(z[:, :1]))
+        assert (latents - z).abs().max() < 0.01 * z.abs().max()
         assert samples.abs().max() > 0.001
         assert (made - samples).abs().max() < 0.02 * samples.abs().max() + 1 / 32767
 
@@ -185,7 +219,7 @@ def test_a_step_with_a_non_finite_gradient_is_skipped_and_counted(
 ) -> None:
     trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config())
     before = {name: value.clone() for name, value in trainer.student.state_dict().items()}
-    bias = trainer.student.get_parameter("decoder.head.projection.bias")
+    bias = trainer.shipping.get_parameter("decoder.head.projection.bias")
     bias.register_hook(lambda gradient: gradient * math.nan)
     trainer.train_step()
     assert (trainer.step, trainer.skipped) == (1, 1)
@@ -212,13 +246,14 @@ def test_a_worse_or_broken_student_does_not_replace_the_best(
 
 
 def test_a_student_that_makes_no_finite_samples_scores_nan(
-    medium_voice: Path, shards: list[Path], listener: None
+    medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None
 ) -> None:
     validation = Validation(Utterances(shards[:1]), 22050, 2)
     broken = IstftDecoder(tiny_config().decoder)
     broken.head.projection.bias.data[5] = math.nan
-    scores = validation.score(broken, load_piper(open_piper(medium_voice)))
-    assert math.isnan(scores["predicted_mos_change"]) and not is_better(scores, None)
+    scores = validation.score(lambda pair, g: broken(pair.z, g), load_piper(open_piper(medium_voice)))
+    trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config())
+    assert math.isnan(scores["predicted_mos_change"]) and not trainer.is_better(scores, None)
 
 
 def test_a_short_time_gets_a_schedule_that_fits(
@@ -256,10 +291,12 @@ def test_a_published_student_loads_and_ships_no_pickle(medium_voice: Path, run: 
     assert sorted(path.name for path in target.iterdir()) == [
         "README.md",
         "config.json",
-        "decoder.safetensors",
         "record.json",
+        "student.safetensors",
     ]
-    decoder, loaded = load_student(target)
+    students, loaded = load_student(target)
+    assert list(students) == ["decoder"]
+    decoder = students["decoder"]
     assert loaded == record and not decoder.training
     assert loaded["speed"]["student_ms"] > 0 and loaded["steps"] == 6 and loaded["curve"]
     assert decoder(torch.randn(1, 24, 10)).shape == (1, 1, 2560)
@@ -292,7 +329,7 @@ def test_a_published_student_can_be_trained_further(
     record = train_decoder(medium_voice, corpus, out, still, start=tmp_path / "published")
     assert record["started_from"] == published["weights_sha256"]
     publish_student(medium_voice, out, tmp_path / "again", measure_speed=False)
-    before, after = (load_student(tmp_path / name)[0].state_dict() for name in ("published", "again"))
+    before, after = (load_student(tmp_path / name)[0]["decoder"].state_dict() for name in ("published", "again"))
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, atol=1e-6, rtol=1e-3)
 
@@ -301,9 +338,9 @@ def test_a_damaged_student_is_named(medium_voice: Path, run: Path, tmp_path: Pat
     with pytest.raises(DistillError, match="no such file"):
         load_student(tmp_path)
     publish_student(medium_voice, run, tmp_path / "s", measure_speed=False)
-    weights = tmp_path / "s" / "decoder.safetensors"
+    weights = tmp_path / "s" / "student.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(DistillError, match="decoder.safetensors: is not whole"):
+    with pytest.raises(DistillError, match="student.safetensors: is not whole"):
         load_student(tmp_path / "s")
 
 
@@ -318,11 +355,11 @@ def test_a_voice_with_speakers_can_be_distilled(
 
 def test_a_mistyped_setting_is_named(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
-    path.write_text('{"hours": 1, "bach": 4}', encoding="utf-8")
-    with pytest.raises(DistillError, match="config.json: bach: "):
-        read_config(path)
+    path.write_text('{"hours": 1, "decoder": {"bach": 4}}', encoding="utf-8")
+    with pytest.raises(DistillError, match="config.json: decoder.bach: "):
+        read_settings(path)
     with pytest.raises(DistillError, match="cannot be read"):
-        read_config(tmp_path / "none.json")
+        read_settings(tmp_path / "none.json")
 
 
 TWO_PROCESSES = """
@@ -330,26 +367,126 @@ import sys
 from pathlib import Path
 from accelerate import debug_launcher
 from ttsopt_lib.optimize import student_validation
-from ttsopt_lib.optimize.distill import train_decoder
-from ttsopt_lib.optimize.distill_config import DistillConfig
+from ttsopt_lib.optimize.distill import Distillation, read_settings
 
 student_validation.SHORTEST = 0.1
-voice, corpus, out, config = map(Path, sys.argv[1:])
-config = DistillConfig.model_validate_json(config.read_text(encoding="utf-8"))
-debug_launcher(train_decoder, (voice, corpus, out, config), num_processes=2)
+voice, corpus, out, settings = map(Path, sys.argv[1:])
+
+
+def train():
+    distillation = Distillation(voice, corpus, out, read_settings(settings))
+    distillation.train("text_encoder")
+    distillation.train("decoder")
+
+
+debug_launcher(train, num_processes=2)
 """
 
 
 def test_two_processes_train_one_student(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
-    config.write_text(tiny_config().model_dump_json(), encoding="utf-8")
+    config.write_text(tiny_settings().model_dump_json(), encoding="utf-8")
     arguments = [str(path) for path in (medium_voice, corpus, tmp_path / "run", config)]
     subprocess.run([sys.executable, "-c", TWO_PROCESSES, *arguments], check=True, timeout=300)
-    record = json.loads((tmp_path / "run" / "record.json").read_text(encoding="utf-8"))
-    assert record["steps"] == 6 and [entry["step"] for entry in record["curve"]] == [3, 6]
+    for stage in ("text_encoder", "decoder"):
+        record = json.loads((tmp_path / "run" / stage / "record.json").read_text(encoding="utf-8"))
+        assert record["steps"] == 6 and [entry["step"] for entry in record["curve"]] == [3, 6]
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     check_shares(tiny_config(), 2)
     with pytest.raises(SharesError, match="batch: 2 segments cannot be shared by 3"):
         check_shares(tiny_config(), 3)
+
+
+# --- the stages before the decoder --------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def whole_run(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in which every stage was trained for a few steps."""
+    out = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(student_validation, "SHORTEST", 0.1)
+        distillation = Distillation(medium_voice, corpus, out, tiny_settings())
+        for stage in ("text_encoder", "flow", "decoder", "speech"):
+            distillation.train(stage)
+    return out
+
+
+def test_a_voice_of_students_speaks_like_any_other(medium_voice: Path, whole_run: Path, tmp_path: Path) -> None:
+    record = publish_student(medium_voice, whole_run, tmp_path / "student", measure_speed=False)
+    assert record["students"] == ["text_encoder", "duration_predictor", "flow", "decoder"]
+    assert set(record["trainings"]) == {"text_encoder", "flow", "decoder"}
+    model = load_piper(open_piper(medium_voice))
+    teacher_size = sum(parameter.numel() for parameter in model.parameters())
+    apply_network_steps(model, [Distill(step="distill", student=tmp_path / "student")])
+    assert sum(parameter.numel() for parameter in model.parameters()) == record["parameters"] < teacher_size / 3
+    voice = export_piper(model, open_piper(medium_voice).config, tmp_path / "voice.onnx")
+    session = PairedSession(voice)
+    ids = [1, 5, 9, 12, 7, 2]
+    durations = np.array([3, 2, 4, 5, 1, 2])
+    noise = Noise(duration_noise(0, len(ids)), prior_noise(0, 24, 17))
+    made, lasted = session.speak(ids, noise=noise, durations=durations)
+    assert lasted.reshape(-1).tolist() == durations.tolist() and made.size == 17 * 256
+    with torch.no_grad():
+        wanted = model(
+            torch.tensor([ids]), torch.tensor([len(ids)]), torch.tensor([0.667, 1.0, 0.8]),
+            prior_noise=torch.from_numpy(noise.prior)[None], durations=torch.from_numpy(durations).float()[None, None],
+        )  # fmt: skip
+    assert np.abs(made.reshape(-1) - wanted.numpy().reshape(-1)).max() < 1e-4
+    # Durations of its own, from the noise: more noise, other durations.
+    still, moved = (session.speak(ids, noise=noise, scales=(0.667, 1.0, scale))[1] for scale in (0.0, 40.0))
+    assert still.reshape(-1).tolist() != moved.reshape(-1).tolist()
+
+
+def test_padding_does_not_change_what_a_student_makes_of_a_sentence() -> None:
+    torch.manual_seed(0)
+    encoder = TextEncoderStudent(TextEncoderStudentConfig(channels=16, inner_channels=24, heads=2, layers="cac")).eval()
+    durations = DurationStudent(
+        DurationStudentConfig(hidden_channels=16, channels=16, inner_channels=24, blocks=2)
+    ).eval()
+    ids, noise = torch.randint(1, 50, (1, 9)), torch.randn(1, 2, 9)
+    for network in (encoder, durations):
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    padded = torch.cat([ids, torch.full((1, 5), 7)], dim=1)
+    with torch.no_grad():
+        alone = encoder(ids, torch.tensor([9]))
+        beside = encoder(padded, torch.tensor([9]))
+        lasts = durations(alone[0], alone[3], noise)
+        lasts_beside = durations(beside[0], beside[3], torch.cat([noise, torch.randn(1, 2, 5)], dim=2))
+    for one, other in zip((*alone, lasts), (*beside, lasts_beside), strict=True):
+        torch.testing.assert_close(other[..., :9], one, atol=1e-5, rtol=1e-4)
+        assert (other[..., 9:] == 0).all()
+
+
+def test_text_and_flow_come_nearer_to_the_teacher(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:
+    settings = tiny_settings()
+    changes = {"steps": 60, "learning_rate": 3e-3, "warmup_steps": 5, "batch": 4}
+    settings = settings.model_copy(
+        update={
+            "text_encoder": settings.text_encoder.model_copy(update=changes),
+            "flow": settings.flow.model_copy(update=changes),
+        }
+    )
+    distillation = Distillation(medium_voice, corpus, tmp_path, settings)
+    text = distillation.text_trainer(tmp_path)
+    losses = [text.train_step() for _ in range(60)]
+    for name in ("mean", "spread", "durations"):
+        early, late = (np.mean([step[name] for step in part]) for part in (losses[:5], losses[-5:]))
+        assert late < 0.9 * early, name
+
+
+def test_speech_needs_flow_and_decoder_first(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:
+    with pytest.raises(DistillError, match="train the stages flow and decoder"):
+        Distillation(medium_voice, corpus, tmp_path, tiny_settings()).train("speech")
+
+
+def test_settings_take_the_sizes_of_the_voice(multi_speaker_voice: Path) -> None:
+    teacher = load_piper(open_piper(multi_speaker_voice))
+    settings = fit_to_voice(DistillSettings(), teacher)
+    assert teacher.speaker_embedding is not None
+    width = teacher.speaker_embedding.embedding_dim
+    assert settings.text_encoder.durations.speaker_channels == settings.flow.flow.speaker_channels == width
+    assert settings.speech.flow == settings.flow.flow and settings.speech.decoder == settings.decoder.decoder

@@ -41,7 +41,7 @@ STEPS: dict[str, dict[str, Any]] = {
     "weights": {"step": "quantize_weights"},
     "static": {"step": "quantize_static", "operators": ["Conv"]},
     "prune": {"step": "prune_magnitude", "amount": 0.3},
-    "distill": {"step": "distill_decoder", "student": "models/joe-istft"},
+    "distill": {"step": "distill", "student": "models/joe-istft"},
 }
 
 

@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ttsopt_lib.networks.convnext import ConvNeXtBlock, small_linear_weights
+
 # Beyond the 16-bit floor and any full-scale tone: exp() can neither vanish nor overflow.
 LOG_MAGNITUDE_RANGE = (-14.0, 6.0)
 
@@ -67,37 +69,6 @@ class IstftDecoderConfig:
         return cls(**values)
 
 
-class ConvNeXtBlock(nn.Module):
-    """Depthwise convolution over time, then a two-layer perceptron per frame, added to the input. [B, T, C] -> same."""
-
-    def __init__(self, channels: int, inner_channels: int, kernel_size: int, scale: float):
-        super().__init__()
-        self.depthwise = nn.Conv1d(channels, channels, kernel_size, padding=kernel_size // 2, groups=channels)
-        self.norm = nn.LayerNorm(channels, eps=1e-6)
-        self.expand = nn.Linear(channels, inner_channels)
-        self.contract = nn.Linear(inner_channels, channels)
-        self.scale = nn.Parameter(torch.full((channels,), scale))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.gelu(self.expand(self.norm(self.convolve(x))))
-        if torch.onnx.is_in_onnx_export():
-            # The same with the scale worked into the weights: the exporter multiplies these out.
-            scale = self.scale
-            return x + F.linear(y, scale[:, None] * self.contract.weight, scale * self.contract.bias)
-        return x + self.scale * self.contract(y)
-
-    def convolve(self, x: Tensor) -> Tensor:
-        if torch.onnx.is_in_onnx_export():
-            return self.depthwise(x.transpose(1, 2)).transpose(1, 2)
-        # The same convolution as a 2-D one over [B, C, T, 1] whose memory order is already [B, T, C]: no copies.
-        weight = self.depthwise.weight.unsqueeze(-1)
-        y = F.conv2d(
-            x.transpose(1, 2).unsqueeze(-1), weight, self.depthwise.bias,
-            padding=(weight.shape[2] // 2, 0), groups=x.shape[-1],
-        )  # fmt: skip
-        return y.squeeze(-1).transpose(1, 2)
-
-
 class IstftHead(nn.Module):
     """Features to samples: log magnitude and a free complex factor per bin, then the inverse transform.
 
@@ -136,10 +107,7 @@ class IstftDecoder(nn.Module):
         )
         self.norm_post = nn.LayerNorm(config.channels, eps=1e-6)
         self.head = IstftHead(config.channels, config.n_fft, config.hop)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                nn.init.zeros_(module.bias)
+        small_linear_weights(self)
 
     def forward(self, z: Tensor, g: Tensor | None = None) -> Tensor:
         x = self.conv_pre(z)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +27,10 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from ttsopt_lib.optimize.weights import FLOATS, WEIGHT_INPUT, GraphIndex, StoredWeight
 from ttsopt_lib.records import Coverage, StepRecord
+from ttsopt_lib.voices.weights import STAGES
 
 DECODER = re.compile(r"^/?(dec|decoder)[/.]")  # node names that exporters give the decoder's layers
+STAGE = re.compile(r"^/?(\w+)[/.]")  # node names begin with the stage, ours or Piper's name of it
 INT8_OPERATORS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
 PRODUCTS = tuple(operator for operator in WEIGHT_INPUT if operator != "Gather")
 
@@ -52,6 +54,11 @@ class Layer:
     @property
     def in_decoder(self) -> bool:
         return bool(DECODER.match(self.node))
+
+    def in_stages(self, stages: Collection[str]) -> bool:
+        """Whether the layer belongs to one of these stages of a `StagedVits`."""
+        found = STAGE.match(self.node)
+        return bool(found) and any(found[1] in (stage, STAGES[stage]) for stage in stages)
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,9 @@ def take_inventory(path: Path, feed: dict[str, np.ndarray]) -> Inventory:
     return Inventory(tuple(layers), stored, nonzero, samples)
 
 
-def step_record(step: str, after: Inventory, before: Inventory | None = None, note: str = "") -> StepRecord:
+def step_record(
+    step: str, after: Inventory, before: Inventory | None = None, note: str = "", stages: Collection[str] = ()
+) -> StepRecord:
     """What one step of a recipe reached. `layers` is 0 where it reached nothing.
 
     Args:
@@ -133,6 +142,7 @@ def step_record(step: str, after: Inventory, before: Inventory | None = None, no
         after: the voice after the step (for steps on the network: after its export).
         before: the voice before it; needed for quantization, where an earlier step may already have made int8.
         note: replaces the sentence that explains the figures.
+        stages: those that students took the place of.
     """
     if step == "prune_magnitude":
         coverage = after.coverage(lambda layer: layer.zeros, lambda layer: False)
@@ -156,11 +166,11 @@ def step_record(step: str, after: Inventory, before: Inventory | None = None, no
             f"{layers} layers have fewer channels: {coverage.parameters:.1%} of the parameters and {coverage.macs:.1%} "
             f"of the multiply-accumulates are gone ({1 - in_decoder[1] / max(in_decoder[0], 1):.1%} of the decoder's)"
         )
-    elif step == "distill_decoder":
+    elif step == "distill":
         coverage = after.coverage(
-            lambda layer: layer.parameters if layer.in_decoder else 0, lambda layer: layer.in_decoder
+            lambda layer: layer.parameters if layer.in_stages(stages) else 0, lambda layer: layer.in_stages(stages)
         )
-        layers = sum(layer.in_decoder for layer in after.weighted)
+        layers = sum(layer.in_stages(stages) for layer in after.weighted)
     elif step == "fp16":
         coverage = _half(after)
         layers = sum(layer.stored_half for layer in after.weighted)
@@ -183,21 +193,19 @@ def step_record(step: str, after: Inventory, before: Inventory | None = None, no
     return StepRecord(step=step, coverage=coverage, layers=layers, note=note)
 
 
-def total_coverage(steps: Iterable[str], finished: Inventory) -> Coverage:
-    """What any of the steps reached, in the finished voice. No step: nothing."""
+def total_coverage(steps: Iterable[str], finished: Inventory, stages: Collection[str] = ()) -> Coverage:
+    """What any of the steps reached, in the finished voice; `stages` are students'. No step: nothing."""
     steps = set(steps)
     quantized = any(step.startswith("quantize_") for step in steps)
 
     def whole(layer: Layer) -> bool:
         half = "fp16" in steps and layer.stored_half
-        return ("distill_decoder" in steps and layer.in_decoder) or (quantized and layer.stored_int8) or half
+        return layer.in_stages(stages) or (quantized and layer.stored_int8) or half
 
     return finished.coverage(
         lambda layer: layer.parameters if whole(layer) else layer.zeros if "prune_magnitude" in steps else 0,
         lambda layer: (
-            (quantized and layer.computes_int8)
-            or ("distill_decoder" in steps and layer.in_decoder)
-            or ("fp16" in steps and layer.computes_half)
+            (quantized and layer.computes_int8) or layer.in_stages(stages) or ("fp16" in steps and layer.computes_half)
         ),
     )
 

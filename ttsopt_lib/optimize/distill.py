@@ -1,11 +1,17 @@
-"""Distillation of a voice's decoder: the teacher speaks, a student trains on it, is published, is loaded.
+"""Distillation of a voice: the teacher speaks and reads, students of its stages train on it.
 
-One run folder holds all of it: `teacher/` (what the teacher said), `state.pt` (to go on from),
-`best.safetensors` with `best.json` (the best student so far) and `record.json`. `publish_student` turns it
-into what ships: weights as safetensors, sizes, record and a model card, nothing pickled. What is not done
-here: the encoder, flow and duration predictor keep their teacher's weights.
+One run folder holds all of it: `teacher/` (what the teacher said), `text/` (what its text encoder made of the
+corpus) and one folder for each training, which can be stopped and goes on from its `state.pt`:
 
-    python -m ttsopt_lib.optimize.distill train VOICE.onnx CORPUS.txt RUN_FOLDER
+- `text_encoder`: students of the text encoder and the duration predictor;
+- `flow`: a student of the flow;
+- `decoder`: a student of the decoder, given the teacher's latents;
+- `speech`: flow and decoder together, from where the two trainings above left them, given samples of the prior.
+
+All are given what the teacher's own earlier stages made: what the teacher said is a function of that, and of nothing
+that a student of an earlier stage makes.
+
+    python -m ttsopt_lib.optimize.distill train VOICE.onnx CORPUS.txt RUN_FOLDER --stage decoder
     python -m ttsopt_lib.optimize.distill publish VOICE.onnx RUN_FOLDER models/VOICE/STUDENT
 """
 
@@ -13,221 +19,263 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from accelerate import PartialState
-from pydantic import ValidationError
-from safetensors import SafetensorError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file
 
 from ttsopt_lib.measure.system import describe_system
-from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
+from ttsopt_lib.networks.coupling import Flip
+from ttsopt_lib.networks.durations import DurationPredictor
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.distill_config import DistillConfig
-from ttsopt_lib.optimize.student_card import model_card
-from ttsopt_lib.optimize.student_speed import decoder_speed, macs_per_frame
+from ttsopt_lib.optimize.distill_config import DistillConfig, FlowConfig, TextConfig
+from ttsopt_lib.optimize.flow_training import FlowTrainer
+from ttsopt_lib.optimize.student_files import DistillError, load_student, publish_student
 from ttsopt_lib.optimize.student_training import Trainer
 from ttsopt_lib.optimize.student_validation import Validation
 from ttsopt_lib.optimize.teacher_data import claim_folder, shard_name, speak_corpus
 from ttsopt_lib.optimize.teacher_hints import hifigan_decoder
+from ttsopt_lib.optimize.text_data import TextData, read_corpus
+from ttsopt_lib.optimize.text_training import TextTrainer
+from ttsopt_lib.optimize.training_run import TrainingRun
 from ttsopt_lib.optimize.utterances import Utterances
-from ttsopt_lib.records import atomic_folder, atomic_path, file_sha256
+from ttsopt_lib.records import atomic_path, file_sha256
 from ttsopt_lib.study import TtsoptError
-from ttsopt_lib.voices.piper import load_piper, open_piper
+from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
+
+Stage = Literal["text_encoder", "flow", "decoder", "speech"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
-class DistillError(TtsoptError, ValueError):
-    """A run or a student that cannot be used. The message is one line: which file, what would be right."""
+class DistillSettings(BaseModel):
+    """Settings of all the trainings. `speech` trains the students of `flow` and `decoder`, with settings of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hours: float = 2.5
+    workers: int = 2
+    text_encoder: TextConfig = TextConfig()
+    flow: FlowConfig = FlowConfig()
+    decoder: DistillConfig = DistillConfig()
+    speech: DistillConfig = DistillConfig(
+        regression_steps=300, adversarial_steps=4_000, hint_steps=0, segment_frames=96, margin_frames=16,
+        learning_rate=5e-4, adversarial_learning_rate=5e-4, warmup_steps=200,
+    )  # fmt: skip
 
 
-def train_decoder(
-    voice_onnx: Path,
-    corpus: Path,
-    out: Path,
-    config: DistillConfig,
-    minutes: float | None = None,
-    resume: bool = True,
-    start: Path | None = None,
-) -> dict[str, Any]:
-    """Train a student decoder for a Piper voice and return the training record.
+class Distillation:
+    """A voice, a corpus and a run folder. Each training is a method's work; what is complete is not done again."""
 
-    Args:
-        voice_onnx: the teacher, with its `.onnx.json` beside it.
-        corpus: text to speak, one sentence a line; the first shard of what is spoken is held out for validation.
-        out: the run folder. What is complete in it is not done again.
-        config: sizes, losses and schedule; the sizes that the voice decides are taken from it.
-        minutes: train for about so long, on a schedule that fits (the run can go on later), and let the teacher
-            speak for a quarter of it at most; None trains to the last step.
-        resume: go on from the folder's `state.pt`, bit for bit; False begins anew with the same teacher data.
-        start: a published student to begin a new run with, where its run folder is gone; None begins from the teacher.
+    def __init__(self, voice_onnx: Path, corpus: Path, out: Path, settings: DistillSettings | None = None):
+        self.voice_onnx, self.corpus, self.out = voice_onnx, corpus, out
+        self.voice: PiperVoice = open_piper(voice_onnx)
+        self.teacher = load_piper(self.voice)
+        self.settings = fit_to_voice(settings or DistillSettings(), self.teacher)
+        out.mkdir(parents=True, exist_ok=True)
 
-    Raises:
-        DistillError: if the folder's run was for another voice, corpus or student, or the corpus is too short.
-    """
-    voice = open_piper(voice_onnx)
-    teacher = load_piper(voice)
-    config = fit_to_voice(config, teacher)
-    out.mkdir(parents=True, exist_ok=True)
-    # One process speaks; the others wait and find everything spoken.
-    with PartialState(cpu=not torch.cuda.is_available()).main_process_first():
-        shards = teacher_shards(voice_onnx, corpus, out, config, minutes)
-    if len(shards) < 2:
-        raise DistillError(
-            f"{corpus}: gives {len(shards)} shard of speech, and one is held out: use more lines or more hours"
-        )
-    data, held_out = Utterances(shards[1:]), Utterances(shards[:1])
-    validation = Validation(held_out, voice.config.sample_rate, config.validation_utterances)
-    origin = {
-        "voice": voice.name,
-        "voice_sha256": voice.onnx_sha256,
-        "corpus_sha256": file_sha256(corpus),
-        "teacher_utterances": len(data),
-        "teacher_hours": round(len(data.audio) / voice.config.sample_rate / 3600, 3),
-        "teacher_data_sha256": data.sha256(),
-        "held_out_utterances": len(validation.pairs),
-        "machine": describe_system().model_dump(mode="json"),
-        "torch_threads": torch.get_num_threads(),
-    }
-    if not resume:
-        for name in ("state.pt", "best.safetensors", "best.json", "record.json"):
-            (out / name).unlink(missing_ok=True)
-    trainer = Trainer(teacher, data, validation, out, config, origin)
-    if start is not None:
-        origin["started_from"] = start_from_student(trainer, start)
-    if (out / "state.pt").exists():
-        check_same_run(out, trainer)
-        trainer.load()
-    trainer.run(minutes)
-    return trainer.record()
+    def train(
+        self, stage: Stage, minutes: float | None = None, resume: bool = True, start: Path | None = None
+    ) -> dict[str, Any]:
+        """Train the students of one stage and return the training record.
+
+        Args:
+            stage: which.
+            minutes: train for about so long, on a schedule that fits (the run can go on later), and let the teacher
+                speak for a quarter of it at most; None trains to the last step.
+            resume: go on from `state.pt`, bit for bit; False begins anew with the same teacher data.
+            start: a published student to begin a new run with, where its run folder is gone; None begins from the
+                teacher (`speech`: from the best of the run's own `flow` and `decoder`).
+
+        Raises:
+            DistillError: if the folder's run was for another voice, corpus or student, or the corpus is too short.
+        """
+        folder = self.out / stage
+        folder.mkdir(exist_ok=True)
+        if not resume:
+            for name in ("state.pt", "best.safetensors", "best.json", "record.json"):
+                (folder / name).unlink(missing_ok=True)
+        trainer = self.text_trainer(folder) if stage == "text_encoder" else self.speech_trainer(stage, folder, minutes)
+        if (folder / "state.pt").exists():
+            check_same_run(folder, trainer)
+            trainer.load()
+        elif start is not None:
+            trainer.origin["started_from"] = start_from_student(trainer, start)
+        elif stage == "speech":
+            trainer.origin["started_from"] = start_from_stages(trainer, self.out)
+            trainer.load_other_state(torch.load(self.out / "decoder" / "state.pt", weights_only=True))
+        trainer.run(minutes)
+        return trainer.record()
+
+    def origin(self) -> dict[str, Any]:
+        """What every record says of where it comes from."""
+        return {
+            "voice": self.voice.name,
+            "voice_sha256": self.voice.onnx_sha256,
+            "corpus_sha256": file_sha256(self.corpus),
+            "machine": describe_system().model_dump(mode="json"),
+            "torch_threads": torch.get_num_threads(),
+        }
+
+    def text_trainer(self, folder: Path) -> TextTrainer:
+        config = self.settings.text_encoder
+        with one_process_first():
+            shards = read_corpus(self.voice, self.teacher, self.corpus, self.out / "text", config.lines, config.seed)
+        if len(shards) < 2:
+            raise DistillError(f"{self.corpus}: {config.lines} lines are too few: one part of the text is held out")
+        data, held_out = TextData(shards[1:]), TextData(shards[:1])
+        origin = self.origin() | {
+            "teacher_sentences": len(data),
+            "teacher_data_sha256": data.sha256(),
+            "held_out_utterances": len(held_out),
+        }
+        return TextTrainer(self.teacher, data, held_out, folder, config, origin)
+
+    def speech_trainer(self, stage: Stage, folder: Path, minutes: float | None) -> FlowTrainer | Trainer:
+        settings = self.settings
+        with one_process_first():
+            shards = teacher_shards(self.voice_onnx, self.corpus, self.out, settings, minutes)
+        if len(shards) < 2:
+            raise DistillError(
+                f"{self.corpus}: gives {len(shards)} shard of speech, and one is held out: use more lines or more hours"
+            )
+        data, held_out = Utterances(shards[1:]), Utterances(shards[:1])
+        config = getattr(settings, stage)
+        validation = Validation(held_out, self.voice.config.sample_rate, config.validation_utterances)
+        origin = self.origin() | {
+            "teacher_utterances": len(data),
+            "teacher_hours": round(len(data.audio) / self.voice.config.sample_rate / 3600, 3),
+            "teacher_data_sha256": data.sha256(),
+            "held_out_utterances": len(validation.pairs),
+        }
+        kind = FlowTrainer if stage == "flow" else Trainer
+        return kind(self.teacher, data, validation, folder, config, origin)
+
+
+def one_process_first():
+    """One process speaks or reads; the others wait and find everything done."""
+    return PartialState(cpu=not torch.cuda.is_available()).main_process_first()
 
 
 def teacher_shards(
-    voice_onnx: Path, corpus: Path, out: Path, config: DistillConfig, minutes: float | None
+    voice_onnx: Path, corpus: Path, out: Path, settings: DistillSettings, minutes: float | None
 ) -> list[Path]:
     """What this run trains on: noted when it begins, so that it goes on with the same."""
-    note, folder = out / "data.json", out / "teacher"
+    note, folder, seed = out / "data.json", out / "teacher", settings.decoder.seed
     if note.exists():
         count = json.loads(note.read_text(encoding="utf-8"))["shards"]
         shards = [folder / shard_name(number) for number in range(count)]
         if all(path.exists() for path in shards):
-            claim_folder(folder, open_piper(voice_onnx), corpus, config.seed)
+            claim_folder(folder, open_piper(voice_onnx), corpus, seed)
             return shards
     shards = speak_corpus(
-        voice_onnx, corpus, folder, config.hours, config.seed, config.workers, None if minutes is None else minutes / 4
+        voice_onnx, corpus, folder, settings.hours, seed, settings.workers, None if minutes is None else minutes / 4
     )
     with atomic_path(note) as partial:
         partial.write_text(json.dumps({"shards": len(shards)}) + "\n", encoding="utf-8")
     return shards
 
 
-def fit_to_voice(config: DistillConfig, teacher: StagedVits) -> DistillConfig:
-    """The configuration with the sizes that the voice decides: its latents, its hop, its speakers."""
+def fit_to_voice(settings: DistillSettings, teacher: StagedVits) -> DistillSettings:
+    """The settings with the sizes that the voice decides: its symbols, latents, hop and speakers."""
     shape = hifigan_decoder(teacher).config
+    speakers = 0 if teacher.speaker_embedding is None else teacher.speaker_embedding.embedding_dim
+    random = not isinstance(teacher.duration_predictor, DurationPredictor)
+    text, flow = settings.text_encoder, settings.flow
+    encoder = replace(
+        text.text_encoder,
+        symbols=teacher.text_encoder.emb.num_embeddings,
+        latent_channels=teacher.text_encoder.proj.out_channels // 2,
+    )
+    durations = replace(
+        text.durations,
+        hidden_channels=encoder.channels,
+        noise_channels=2 if random else 0,
+        speaker_channels=speakers,
+    )
+    flips = sum(isinstance(layer, Flip) for layer in teacher.flow.flows)
+    flow_student = replace(
+        flow.flow, latent_channels=encoder.latent_channels, speaker_channels=speakers, mirrored=flips % 2 == 1
+    )
     decoder = replace(
-        config.decoder,
+        settings.decoder.decoder,
         latent_channels=shape.latent_channels,
         hop=shape.hop_length,
         n_fft=4 * shape.hop_length,
         speaker_channels=shape.speaker_channels,
     )
-    return config.model_copy(update={"decoder": decoder})
+    return settings.model_copy(
+        update={
+            "text_encoder": text.model_copy(update={"text_encoder": encoder, "durations": durations}),
+            "flow": flow.model_copy(update={"flow": flow_student}),
+            "decoder": settings.decoder.model_copy(update={"decoder": decoder}),
+            "speech": settings.speech.model_copy(update={"decoder": decoder, "flow": flow_student}),
+        }
+    )
 
 
-def start_from_student(trainer: Trainer, folder: Path) -> str:
+def start_from_student(trainer: TrainingRun, folder: Path) -> str:
     """Put a published student's weights into a fresh trainer; returns their hash."""
-    student, record = load_student(folder)
-    if student.config != trainer.config.decoder:
-        raise DistillError(f"{folder}: holds a student of other sizes than this run's decoder")
-    trainer.student["decoder"].load_state_dict(student.state_dict())
-    trainer.average.load_state_dict(student.state_dict())
+    students, record = load_student(folder)
+    weights = {}
+    for name in {name.partition(".")[0] for name in trainer.shipping.state_dict()}:
+        if name not in students:
+            raise DistillError(f"{folder}: holds no student of the {name.replace('_', ' ')}")
+        weights |= {f"{name}.{key}": value for key, value in students[name].state_dict().items()}
+    put_weights(trainer, weights, folder)
     return record["weights_sha256"]
 
 
-def check_same_run(out: Path, trainer: Trainer) -> None:
+def start_from_stages(trainer: TrainingRun, out: Path) -> dict[str, str]:
+    """Begin the training of flow and decoder together with the best of each alone; returns their hashes.
+
+    The discriminators of the decoder's training go on with it: fresh ones would have to learn first what is left to
+    hear.
+    """
+    weights, hashes = {}, {}
+    for stage in ("flow", "decoder"):
+        best = out / stage / "best.safetensors"
+        if not best.exists():
+            raise DistillError(f"{best}: no such file; train the stages flow and decoder before speech")
+        weights |= load_file(best)
+        hashes[stage] = file_sha256(best)
+    put_weights(trainer, weights, out)
+    return hashes
+
+
+def put_weights(trainer: TrainingRun, weights: dict[str, torch.Tensor], source: Path) -> None:
+    """Give them to what trains and to its average. Raises :class:`DistillError` where sizes differ."""
+    weights = {name: value.float() for name, value in weights.items()}
+    try:
+        trainer.shipping.load_state_dict(weights)
+        trainer.average.load_state_dict(weights)
+    except RuntimeError as error:
+        raise DistillError(f"{source}: holds a student of other sizes than this run's settings") from error
+
+
+def check_same_run(folder: Path, trainer: TrainingRun) -> None:
     """A run goes on with the student and data it began with; the schedule may change."""
-    path = out / "record.json"
+    path = folder / "record.json"
     if not path.exists():
         return
     before, after = json.loads(path.read_text(encoding="utf-8")), trainer.record()
-    same_student = before["config"]["decoder"] == after["config"]["decoder"]
+    sizes = [
+        {name: value for name, value in record["config"].items() if isinstance(value, dict)}
+        for record in (before, after)
+    ]
+    same_student = sizes[0] == sizes[1]
     if not same_student or before["teacher_data_sha256"] != after["teacher_data_sha256"]:
         what = "with other teacher data" if same_student else "for a student of other sizes"
-        raise DistillError(f"{out}: this run began {what}; name another folder, or begin anew (--anew)")
+        raise DistillError(f"{folder}: this run began {what}; name another folder, or begin anew (--anew)")
 
 
-def load_student(folder: Path) -> tuple[IstftDecoder, dict[str, Any]]:
-    """A published student, ready to decode, and its training record.
-
-    Raises:
-        DistillError: if a file is missing, or weights and sizes do not belong together.
-    """
-    folder = Path(folder)
-    for name in ("decoder.safetensors", "config.json", "record.json"):
-        if not (folder / name).is_file():
-            raise DistillError(
-                f"{folder / name}: no such file; a student is a folder with its weights, config.json and record.json"
-            )
+def read_settings(path: Path) -> DistillSettings:
+    """Training settings from JSON. Raises :class:`DistillError`, which names the file and the key."""
     try:
-        decoder = IstftDecoder(IstftDecoderConfig.from_json((folder / "config.json").read_text(encoding="utf-8")))
-    except (TypeError, ValueError) as error:
-        raise DistillError(f"{folder / 'config.json'}: {error}") from error
-    try:
-        weights = load_file(folder / "decoder.safetensors")
-        decoder.load_state_dict({name: value.float() for name, value in weights.items()})
-    except (RuntimeError, SafetensorError) as error:
-        raise DistillError(
-            f"{folder / 'decoder.safetensors'}: is not whole, or not of the sizes in config.json "
-            f"({str(error).splitlines()[0]})"
-        ) from error
-    return decoder.eval(), json.loads((folder / "record.json").read_text(encoding="utf-8"))
-
-
-def publish_student(voice_onnx: Path, run: Path, target: Path, measure_speed: bool = True) -> dict[str, Any]:
-    """Copy the best student of a run to where it ships, whole or not at all, and return its record.
-
-    Refuses to replace a published student of the same teacher data that validated better.
-    """
-    for name in ("best.safetensors", "best.json", "record.json"):
-        if not (run / name).is_file():
-            raise DistillError(f"{run / name}: no such file; the run has not validated yet, train it for longer")
-    record = json.loads((run / "record.json").read_text(encoding="utf-8"))
-    record["best"] = json.loads((run / "best.json").read_text(encoding="utf-8"))
-    if (target / "record.json").is_file():
-        shipped = json.loads((target / "record.json").read_text(encoding="utf-8"))
-        same_data = shipped["teacher_data_sha256"] == record["teacher_data_sha256"]
-        if same_data and shipped["best"]["predicted_mos_change"] > record["best"]["predicted_mos_change"]:
-            raise DistillError(
-                f"{target}: holds a better student ({shipped['best']['predicted_mos_change']:+.3f} predicted MOS); "
-                "delete it first"
-            )
-    decoder_config = IstftDecoderConfig(**record["config"]["decoder"])
-    with atomic_folder(target) as folder:
-        shutil.copyfile(run / "best.safetensors", folder / "decoder.safetensors")
-        (folder / "config.json").write_text(decoder_config.to_json() + "\n", encoding="utf-8")
-        (folder / "record.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        student, _ = load_student(folder)
-        # What to expect of the speed, and (below) what came of it.
-        teacher, channels = load_piper(open_piper(voice_onnx)).decoder, decoder_config.latent_channels
-        record["macs_per_frame"] = {
-            "teacher": macs_per_frame(teacher, channels),
-            "student": decoder_config.macs_per_frame,
-        }
-        if measure_speed:
-            record["speed"] = decoder_speed(teacher, student, channels)
-        record["weights_sha256"] = file_sha256(folder / "decoder.safetensors")
-        (folder / "record.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(model_card(record, student), encoding="utf-8")
-    return record
-
-
-def read_config(path: Path) -> DistillConfig:
-    """A training configuration from JSON. Raises :class:`DistillError`, which names the file and the key."""
-    try:
-        return DistillConfig.model_validate_json(path.read_text(encoding="utf-8"))
+        return DistillSettings.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise DistillError(
             f"{path}: cannot be read ({error.strerror}); it should be a JSON file of settings"
@@ -239,39 +287,32 @@ def read_config(path: Path) -> DistillConfig:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m ttsopt_lib.optimize.distill", description="Distil a voice's decoder."
-    )
+    parser = argparse.ArgumentParser(prog="python -m ttsopt_lib.optimize.distill", description="Distil a voice.")
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train a student decoder, or go on with one")
+    train = commands.add_parser("train", help="train the students of a stage, or go on with them")
     train.add_argument("voice", type=Path)
     train.add_argument("corpus", type=Path)
     train.add_argument("run", type=Path)
-    train.add_argument("--config", type=Path, help="JSON file with the training configuration")
+    train.add_argument("--stage", choices=STAGES, default="decoder")
+    train.add_argument("--settings", type=Path, help="JSON file with the training settings")
     train.add_argument("--minutes", type=float)
     train.add_argument("--threads", type=int, default=2)
     train.add_argument("--start", type=Path, help="folder of a published student to begin a new run with")
     train.add_argument("--anew", action="store_true", help="begin anew instead of going on")
-    publish = commands.add_parser("publish", help="copy the best student so far to where it ships")
+    publish = commands.add_parser("publish", help="copy the best students so far to where they ship")
     publish.add_argument("voice", type=Path)
     publish.add_argument("run", type=Path)
     publish.add_argument("target", type=Path)
+    publish.add_argument("--decoder-only", action="store_true", help="the decoder's student alone")
     arguments = parser.parse_args()
     try:
         if arguments.command == "train":
             torch.set_num_threads(arguments.threads)
-            config = read_config(arguments.config) if arguments.config else DistillConfig()
-            train_decoder(
-                arguments.voice,
-                arguments.corpus,
-                arguments.run,
-                config,
-                arguments.minutes,
-                not arguments.anew,
-                arguments.start,
-            )
+            settings = read_settings(arguments.settings) if arguments.settings else None
+            distillation = Distillation(arguments.voice, arguments.corpus, arguments.run, settings)
+            distillation.train(arguments.stage, arguments.minutes, not arguments.anew, arguments.start)
         else:
-            publish_student(arguments.voice, arguments.run, arguments.target)
+            publish_student(arguments.voice, arguments.run, arguments.target, decoder_only=arguments.decoder_only)
     except TtsoptError as error:
         parser.exit(1, f"{error}\n")
 

@@ -1,41 +1,88 @@
-"""How a student decoder is trained: sizes, losses, schedule. Unknown keys are refused: a typo is no wish."""
+"""How students are trained: sizes, losses, schedules. Unknown keys are refused: a typo is no wish."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ttsopt_lib.networks.istft import IstftDecoderConfig
+from ttsopt_lib.networks.students import DurationStudentConfig, FlowStudentConfig, TextEncoderStudentConfig
 
 
-class DistillConfig(BaseModel):
+class TrainingConfig(BaseModel):
     """Schedules count steps, so a busy machine changes how long training takes, not what comes out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seed: int = Field(default=0, ge=0)
-    hours: float = Field(default=2.5, gt=0, description="hours of speech the teacher is asked for")
-    workers: int = Field(default=2, ge=1, description="processes that make teacher data side by side")
-    decoder: IstftDecoderConfig = IstftDecoderConfig()
-
     batch: int = Field(default=8, ge=1)
-    segment_frames: int = Field(default=80, ge=1)
-    margin_frames: int = Field(
-        default=8, ge=1, description="frames at a cut edge, where the student lacks the teacher's context"
-    )
     precision: Literal["no", "bf16"] = "bf16"
-
     learning_rate: float = Field(default=1e-3, gt=0)
-    warmup_steps: int = Field(
-        default=300, ge=1, description="steps over which learning rate and adversarial losses come in"
-    )
+    warmup_steps: int = Field(default=300, ge=1, description="steps over which learning rate and new losses come in")
     decay_steps: int = Field(default=3_000, ge=0, description="last steps, over which the learning rate goes to zero")
     clip: float = Field(default=1.0, gt=0, description="largest norm of a gradient")
     average: float = Field(
         default=0.9985, ge=0, lt=1, description="decay of the exponential moving average of the weights"
     )
+    validation_utterances: int = Field(default=20, ge=1)
+    validate_every: int = Field(default=500, ge=1)
+    save_every: int = Field(default=250, ge=1)
+    patience: int = Field(default=20, ge=1, description="validations without improvement before training stops")
 
+
+class RegressionConfig(TrainingConfig):
+    """A student that learns its teacher's outputs by regression alone."""
+
+    steps: int = Field(default=6_000, ge=1)
+
+    def in_steps(self, steps: int) -> Self:
+        """The same schedule in fewer steps, where there is time for no more."""
+        steps = max(steps, 2)
+        if steps >= self.steps:
+            return self
+        part = steps / self.steps
+        return self.model_copy(
+            update={
+                "steps": steps,
+                "decay_steps": round(self.decay_steps * part),
+                "warmup_steps": min(self.warmup_steps, max(1, steps // 10)),
+                "validate_every": min(self.validate_every, max(1, steps // 4)),
+            }
+        )
+
+
+class TextConfig(RegressionConfig):
+    """The text encoder and the duration predictor, on sentences alone: nothing need be spoken for that."""
+
+    text_encoder: TextEncoderStudentConfig = TextEncoderStudentConfig()
+    durations: DurationStudentConfig = DurationStudentConfig()
+    lines: int = Field(default=8_000, ge=2, description="lines of the corpus that the teacher's encoder reads")
+    batch: int = Field(default=16, ge=1, description="sentences")
+    duration_weight: float = Field(default=1.0, ge=0, description="of durations against the prior")
+
+
+class FlowConfig(RegressionConfig):
+    """The flow, from prior samples to the latents that the teacher's flow made of them."""
+
+    flow: FlowStudentConfig = FlowStudentConfig()
+    batch: int = Field(default=16, ge=1, description="segments")
+    segment_frames: int = Field(default=120, ge=1)
+    margin_frames: int = Field(default=20, ge=1, description="frames at a cut edge that nothing is asked of")
+
+
+class DistillConfig(TrainingConfig):
+    """The decoder, by spectra, hints and discriminators; with `flow`, the student of the flow trains with it."""
+
+    hours: float = Field(default=2.5, gt=0, description="hours of speech the teacher is asked for")
+    workers: int = Field(default=2, ge=1, description="processes that make teacher data side by side")
+    decoder: IstftDecoderConfig = IstftDecoderConfig()
+    flow: FlowStudentConfig | None = Field(default=None, description="trained together with the decoder, if set")
+
+    segment_frames: int = Field(default=80, ge=1)
+    margin_frames: int = Field(
+        default=8, ge=1, description="frames at a cut edge, where the student lacks the teacher's context"
+    )
     regression_steps: int = Field(default=2_000, ge=0, description="steps before the discriminators come in")
     complex_weight: float = Field(default=0.5, ge=0, description="of the difference of complex spectra")
     hint_weight: float = Field(default=1.0, ge=0, description="of the teacher's inner activations as a target")
@@ -50,13 +97,6 @@ class DistillConfig(BaseModel):
     )
     feature_weight: float = Field(default=1.0, ge=0, description="the same of feature matching")
     discriminator_channels: int = Field(default=16, ge=1)
-
-    validation_utterances: int = Field(default=20, ge=1)
-    validate_every: int = Field(default=500, ge=1)
-    save_every: int = Field(default=250, ge=1)
-    patience: int = Field(
-        default=20, ge=1, description="adversarial validations without improvement before training stops"
-    )
 
     @property
     def steps(self) -> int:
@@ -76,7 +116,7 @@ class DistillConfig(BaseModel):
             update={
                 "regression_steps": regression,
                 "adversarial_steps": steps - regression,
-                "hint_steps": max(regression, round(self.hint_steps * part)),
+                "hint_steps": max(regression, round(self.hint_steps * part)) if self.hint_steps else 0,
                 "decay_steps": round(self.decay_steps * part),
                 "warmup_steps": min(self.warmup_steps, max(1, steps // 10)),
                 "validate_every": min(self.validate_every, max(1, steps // 4)),

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import copy
 import json
-import shutil
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,14 +20,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.networks.hifigan import HifiGanConfig, HifiGanDecoder
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed
-from ttsopt_lib.optimize.distill import teacher_shards
+from ttsopt_lib.optimize.distill import DistillSettings, teacher_shards
 from ttsopt_lib.optimize.distill_config import DistillConfig
 from ttsopt_lib.optimize.structured import prune_structured
 from ttsopt_lib.optimize.student_card import LICENCES, UNKNOWN_LICENCE
@@ -40,8 +39,8 @@ from ttsopt_lib.records import atomic_folder, file_sha256
 from ttsopt_lib.study import PruneStructured, TtsoptError, resolve
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
+HOURS = 1.0  # of the voice's speech
 SETTINGS = DistillConfig(
-    hours=1.0,
     batch=4,
     segment_frames=56,
     precision="no",
@@ -138,7 +137,7 @@ def finetune_decoder(
     voice = open_piper(voice_onnx)
     teacher = load_piper(voice)
     run.mkdir(parents=True, exist_ok=True)
-    shards = teacher_shards(voice_onnx, corpus, run, settings, minutes)
+    shards = teacher_shards(voice_onnx, corpus, run, DistillSettings(hours=HOURS, decoder=settings), minutes)
     if len(shards) < 2:
         raise FinetuneError(f"{corpus}: gives {len(shards)} shard of speech, and one is held out: use more lines")
     data = Utterances(shards[1:])
@@ -170,7 +169,8 @@ def publish_pruned(voice_onnx: Path, run: Path, target: Path) -> dict[str, Any]:
             raise FinetuneError(f"{run / name}: no such file; the run has not validated yet, train it for longer")
     teacher = load_piper(open_piper(voice_onnx)).decoder
     assert isinstance(teacher, HifiGanDecoder)
-    weights = load_file(run / "best.safetensors")
+    best = load_file(run / "best.safetensors")
+    weights = {name.removeprefix("decoder."): weight for name, weight in best.items()}
     decoder = with_weights(teacher.config, weights)
     record = json.loads((run / "record.json").read_text(encoding="utf-8"))
     record["best"] = json.loads((run / "best.json").read_text(encoding="utf-8"))
@@ -183,7 +183,7 @@ def publish_pruned(voice_onnx: Path, run: Path, target: Path) -> dict[str, Any]:
     }  # fmt: skip
     sizes = {"decoder": asdict(teacher.config), "channels": widths(decoder)}
     with atomic_folder(target) as folder:
-        shutil.copyfile(run / "best.safetensors", folder / "decoder.safetensors")
+        save_file(weights, folder / "decoder.safetensors")
         record["weights_sha256"] = file_sha256(folder / "decoder.safetensors")
         (folder / "config.json").write_text(json.dumps(sizes, indent=1) + "\n", encoding="utf-8")
         (folder / "record.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """From a study to its variants: run each recipe and leave a deployable voice with a record of what was reached.
 
-    voice -> load -> [prune_*, distill_decoder] -> export -> [quantize_*, fp16] -> variants/<name>/model.onnx
+    voice -> load -> [prune_*, distill] -> export -> [quantize_*, fp16] -> variants/<name>/model.onnx
 
 Steps on the network come before the export, steps on the graph after it, each in the order of the recipe. `original`
 is not made but copied, byte for byte (of a Hugging Face voice, which is no file to copy, it is our plain export). A
@@ -10,6 +10,7 @@ variant's folder appears whole or not at all, and one that was made from the sam
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import shutil
 import tempfile
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import torch
 from tqdm.auto import tqdm
 
 from ttsopt_lib.networks.vits import StagedVits
@@ -54,7 +56,7 @@ from ttsopt_lib.records import (
 from ttsopt_lib.study import (
     ORIGINAL,
     AnyStep,
-    DistillDecoder,
+    Distill,
     Fp16,
     GraphStep,
     NetworkStep,
@@ -149,7 +151,7 @@ def _key(study: Study, name: str, source: dict[str, str]) -> str:
         list(recipe),
         # Every variant speaks the first sentence, to count its multiply-accumulates and to show that it speaks.
         _sentences(study.sentences.calibration)[: None if calibrated else 1],
-        [_student_hashes(step.student) for step in recipe if isinstance(step, DistillDecoder)],
+        [_student_hashes(step.student) for step in recipe if isinstance(step, Distill)],
         [_trained_hashes(step) for step in recipe if isinstance(step, PruneStructured)],
         code_digest(*RECIPE_CODE),
         {library: version(library) for library in LIBRARIES},
@@ -239,7 +241,7 @@ def _student_hashes(student: Path) -> dict[str, str]:
     files = sorted(path for path in root.glob("*") if path.suffix in (".safetensors", ".json"))
     if not files:
         raise StudyError(
-            f"distill_decoder: student: {root} holds no trained student (a folder with .safetensors and .json files)"
+            f"distill: student: {root} holds no trained student (a folder with .safetensors and .json files)"
         )
     return {file.name: file_sha256(file) for file in files}
 
@@ -350,7 +352,7 @@ def _build(bench: _Bench, name: str, key: str, folder: StudyFolder) -> VariantRe
 def _coverage(recipe: Sequence[AnyStep], steps: Sequence[StepRecord], finished: Inventory) -> Coverage:
     """What any step reached. Channels that are gone are not in the finished voice: their step's record has them."""
     gone = [one.coverage for one in steps if one.step == "prune_structured"]
-    reached = [total_coverage([step.step for step in recipe], finished), *gone]
+    reached = [total_coverage([step.step for step in recipe], finished, student_stages(recipe)), *gone]
     return Coverage(parameters=max(one.parameters for one in reached), macs=max(one.macs for one in reached))
 
 
@@ -383,7 +385,7 @@ def _run_recipe(bench: _Bench, name: str, recipe: Sequence[AnyStep], path: Path)
             graph = apply_graph_step(onnx.load(path), step, bench)
             path.write_bytes(graph.SerializeToString(deterministic=True))
             inventory = take_inventory(path, bench.reference)
-        record = step_record(step.step, inventory, before, note)
+        record = step_record(step.step, inventory, before, note, student_stages([step]))
         if record.layers == 0 and step.reaches_nothing != "expected":
             raise StudyError(
                 f"variant {name!r}: step {step.step} reached no layer of this voice; take it out of the recipe, "
@@ -405,8 +407,8 @@ def apply_network_steps(model: StagedVits, recipe: Sequence[AnyStep], bench: _Be
 
             shop = None if bench is None else Workshop(bench.voice.path, bench.calibration, bench.folder.path)
             prune_and_train(model, step, shop)
-        elif isinstance(step, DistillDecoder):
-            _replace_decoder(model, step.student)
+        elif isinstance(step, Distill):
+            _replace_stages(model, step.student)
 
 
 def apply_graph_step(model: onnx.ModelProto, step: GraphStep, bench: _Bench) -> onnx.ModelProto:
@@ -449,34 +451,55 @@ def _search(
     return mixed.model, mixed.note
 
 
-def _replace_decoder(model: StagedVits, student: Path) -> None:
-    """Put a trained student in the decoder's place. Raises :class:`StudyError` where it belongs to another voice."""
-    import torch
+def _replace_stages(model: StagedVits, student: Path) -> None:
+    """Put trained students in their teachers' places. Raises :class:`StudyError` where they are of another voice."""
+    from ttsopt_lib.optimize.student_files import load_student
 
-    from ttsopt_lib.optimize.distill import load_student
-
-    decoder, _ = load_student(resolve(student))
-    channels = model.text_encoder.proj.out_channels // 2  # mean and log standard deviation
-    frames = 16
+    students, _ = load_student(resolve(student))
+    before = model.hop_length, model.text_encoder.proj.out_channels, model.text_encoder.emb.num_embeddings
+    for stage, network in students.items():
+        setattr(model, stage, network)
+    encoder = model.text_encoder
+    if (encoder.proj.out_channels, encoder.emb.num_embeddings) != before[1:]:
+        raise StudyError(
+            f"distill: student {student} is for other phonemes or latents: it was trained for another voice"
+        )
     speaker = model.speaker_embedding
     g = None if speaker is None else torch.zeros(1, speaker.embedding_dim, 1)
+    z_p, frames = torch.zeros(1, before[1] // 2, 16), 16  # mean and log standard deviation
     try:
         with torch.no_grad():
-            samples = decoder(torch.zeros(1, channels, frames), g).shape[-1]
+            samples = model.decode(model.flow_inverse(z_p, torch.ones(1, 1, frames), g), g).shape[-1]
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise StudyError(f"distill_decoder: student {student} does not fit this voice: {reason}") from None
+        raise StudyError(f"distill: student {student} does not fit this voice: {reason}") from None
     if samples != frames * model.hop_length:
         raise StudyError(
-            f"distill_decoder: student {student} makes {samples // frames} samples a frame, "
+            f"distill: student {student} makes {samples // frames} samples a frame, "
             f"the voice {model.hop_length}: it was trained for another voice"
         )
-    model.decoder = decoder
+
+
+def student_stages(recipe: Sequence[AnyStep]) -> list[str]:
+    """The stages that students of a recipe take the place of.
+
+    Raises:
+        StudyError: a student's folder is not whole.
+    """
+    stages: list[str] = []
+    for step in recipe:
+        if isinstance(step, Distill):
+            sizes = resolve(step.student) / "config.json"
+            if not sizes.is_file():
+                raise StudyError(f"{sizes}: no such file; a student's folder says there what sizes it has")
+            stages += json.loads(sizes.read_text(encoding="utf-8"))
+    return stages
 
 
 def _note(step: AnyStep) -> str:
-    if isinstance(step, DistillDecoder):
-        return f"decoder replaced by the student {step.student.name}"
+    if isinstance(step, Distill):
+        stages = [stage.replace("_", " ") for stage in student_stages([step])]
+        return f"{', '.join(stages)} replaced by the student {step.student.name}"
     return ""
 
 
@@ -529,15 +552,13 @@ def build_torch(recipe: Sequence[AnyStep], voice_path: Path) -> StagedVits:
         elif isinstance(step, GraphStep):
             raise StudyError(
                 f"measure.pytorch: {step.step} has no equal in PyTorch; name only variants whose recipe has "
-                "prune_magnitude, prune_structured, distill_decoder, or quantize_dynamic with operators: [MatMul]"
+                "prune_magnitude, prune_structured, distill, or quantize_dynamic with operators: [MatMul]"
             )
     return model
 
 
 def _quantize_linear(model: StagedVits) -> None:
     """PyTorch's dynamic int8 on every `nn.Linear`, in place."""
-    import torch
-
     with warnings.catch_warnings():
         # Deprecated, and still the quantization that PyTorch's name stands for: its two warnings say only that.
         warnings.filterwarnings("ignore", message="(?s).*torch.ao.quantization is deprecated")

@@ -92,7 +92,7 @@ def prune_structured(model: StagedVits, step: PruneStructured, feeds: Sequence[F
     """
     if "decoder" in step.stages and not isinstance(model.decoder, HifiGanDecoder):
         raise PruningError(
-            "prune_structured: the decoder is no HiFi-GAN; put the step before distill_decoder, or prune other stages"
+            "prune_structured: the decoder is no HiFi-GAN; put the step before distill, or prune other stages"
         )
     whole = copy.deepcopy(model.decoder)
     stages = [getattr(model, stage) for stage in step.stages]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from torch import nn
+
 from ttsopt_lib.networks.istft import IstftDecoder
 
 LICENCES = {
@@ -17,41 +19,22 @@ LICENCES = {
 UNKNOWN_LICENCE = "A student is made from its teacher: whatever terms the teacher voice has hold for this student too."
 
 
-def model_card(record: dict[str, Any], student: IstftDecoder) -> str:
-    """Markdown for the README.md beside a student's weights."""
-    best, sizes = record["best"], student.config
-    error = best.get("predicted_mos_change_standard_error", 0.0)
-    results = [
-        ("predicted MOS of the teacher (DistillMOS)", f"{best['teacher_predicted_mos']:.2f}"),
-        ("change of predicted MOS", f"{best['predicted_mos_change']:+.3f} (standard error {error:.3f})"),
-        ("log-spectral distance", f"{best['log_spectral_distance_db']:.1f} dB"),
-    ]
-    if "log_spectral_distance_above_8khz_db" in best:
-        results.append(("log-spectral distance above 8 kHz", f"{best['log_spectral_distance_above_8khz_db']:.1f} dB"))
-        results.append(("level above 8 kHz against the teacher", f"{best['level_above_8khz_change_db']:+.1f} dB"))
-    macs = record["macs_per_frame"]
-    fewer = macs["teacher"] / macs["student"]
-    results.append(
-        (
-            "multiply-accumulates for one latent frame",
-            f"{macs['student'] / 1e6:.2f} M, teacher {macs['teacher'] / 1e6:.2f} M: {fewer:.1f} times fewer",
-        )
-    )
-    if "speed" in record:
-        speed = record["speed"]
-        results.append(
-            (
-                f"decoder alone, {speed['frames']} frames, {speed['runtime']}",
-                f"{speed['student_ms']:.1f} ms, teacher {speed['teacher_ms']:.1f} ms: {speed['speedup']:.1f}x",
-            )
-        )
-    table = "\n".join(f"| {name} | {value} |" for name, value in results)
-    config, machine = record["config"], record["machine"]
-    return f"""# Student decoder for {record["voice"]}
+def model_card(record: dict[str, Any], students: dict[str, nn.Module]) -> str:
+    """Markdown for the README.md beside the students' weights."""
+    best = record["best"]
+    table = "\n".join(f"| {name} | {value} |" for name, value in results(record))
+    whole = "flow" in students
+    stages = listed([stage.replace("_", " ") for stage in students])
+    machine, config = record["machine"], record["config"]
+    given = "samples of the prior" if whole else "latents"
+    return f"""# Student{"s" if whole else ""} for {record["voice"]}: {stages}
 
-Replaces the HiFi-GAN decoder of the Piper voice `{record["voice"]}`: {sizes.blocks} ConvNeXt blocks of
-{sizes.channels} channels (inner {sizes.inner_channels}) at frame rate and one inverse short-time Fourier
-transform ({sizes.n_fft} points, hop {sizes.hop}). {record["parameters"] / 1e6:.2f} M parameters, stored as float16.
+{"Replace those stages" if whole else "Replaces the decoder"} of the Piper voice `{record["voice"]}`.
+{record["parameters"] / 1e6:.2f} M parameters, stored as float16.
+
+| stage | parameters | what it is |
+|---|---|---|
+{chr(10).join(stage_row(stage, student) for stage, student in students.items())}
 
 ## Data
 
@@ -60,14 +43,15 @@ natural noise scales): no recording was used. Hashes of voice, corpus and data a
 
 ## Training
 
-{best["step"]} steps, {best["minutes"]:.0f} minutes of wall time on {machine["cpu"]} ({machine["logical_cores"]} cores).
-Spectral regression that hears phase, with the teacher's inner activations as hints; from step
+{best["step"]} steps of {"flow and decoder" if whole else "the decoder"}, {best["minutes"]:.0f} minutes of wall time
+on {machine["cpu"]} ({machine["logical_cores"]} cores). Spectral regression that hears phase; from step
 {config["regression_steps"]} on three small complex-spectrum discriminators as well. The weights are a moving average,
 validated as they are stored. Steps skipped for a non-finite gradient: {best["skipped"]}.
-
+{earlier(record)}
 ## Results
 
-On {record["held_out_utterances"]} utterances that were held out; both decoders were given the same latents.
+On {record["held_out_utterances"]} utterances that were held out; teacher and student were given the same {given},
+noise and durations.
 
 | | |
 |---|---|
@@ -80,3 +64,77 @@ hears nothing above 8 kHz.
 
 {LICENCES.get(record["voice"], UNKNOWN_LICENCE)}
 """
+
+
+def results(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """Rows of the table of results."""
+    best = record["best"]
+    error = best.get("predicted_mos_change_standard_error", 0.0)
+    rows = [
+        ("predicted MOS of the teacher (DistillMOS)", f"{best['teacher_predicted_mos']:.2f}"),
+        ("change of predicted MOS", f"{best['predicted_mos_change']:+.3f} (standard error {error:.3f})"),
+        ("log-spectral distance", f"{best['log_spectral_distance_db']:.1f} dB"),
+    ]
+    if "log_spectral_distance_above_8khz_db" in best:
+        rows.append(("log-spectral distance above 8 kHz", f"{best['log_spectral_distance_above_8khz_db']:.1f} dB"))
+        rows.append(("level above 8 kHz against the teacher", f"{best['level_above_8khz_change_db']:+.1f} dB"))
+    text = record.get("trainings", {}).get("text_encoder")
+    if text:
+        rows.append(("frames a phoneme's duration is off, mean", f"{text['best']['frames_off_per_phoneme']:.2f}"))
+        rows.append(("change of length with durations of its own", f"{100 * text['best']['length_change']:+.1f} %"))
+    macs = record["macs_per_frame"]
+    fewer = macs["teacher"] / macs["student"]
+    rows.append(
+        (
+            "multiply-accumulates of the decoder for one latent frame",
+            f"{macs['student'] / 1e6:.2f} M, teacher {macs['teacher'] / 1e6:.2f} M: {fewer:.1f} times fewer",
+        )
+    )
+    if "speed" in record:
+        speed = record["speed"]
+        rows.append(
+            (
+                f"decoder alone, {speed['frames']} frames, {speed['runtime']}",
+                f"{speed['student_ms']:.1f} ms, teacher {speed['teacher_ms']:.1f} ms: {speed['speedup']:.1f}x",
+            )
+        )
+    return rows
+
+
+def stage_row(stage: str, student: nn.Module) -> str:
+    """What a student is, as a row of a table."""
+    millions = sum(parameter.numel() for parameter in student.parameters()) / 1e6
+    sizes: Any = student.config
+    if isinstance(student, IstftDecoder):
+        words = (
+            f"{sizes.blocks} ConvNeXt blocks of {sizes.channels} channels (inner {sizes.inner_channels}) at frame rate "
+            f"and one inverse short-time Fourier transform ({sizes.n_fft} points, hop {sizes.hop})"
+        )
+    elif stage == "text_encoder":
+        convolutions, attentions = (sizes.layers.count(kind) for kind in "ca")
+        words = (
+            f"{convolutions} ConvNeXt blocks of {sizes.channels} channels (inner {sizes.inner_channels}) and "
+            f"{attentions} layers of attention"
+        )
+    else:
+        words = f"{sizes.blocks} ConvNeXt blocks of {sizes.channels} channels (inner {sizes.inner_channels})"
+    return f"| {stage.replace('_', ' ')} | {millions:.2f} M | {words} |"
+
+
+def earlier(record: dict[str, Any]) -> str:
+    """The trainings before the last, in words."""
+    words = {
+        "text_encoder": "text encoder and duration predictor",
+        "flow": "the flow alone, by regression",
+        "decoder": "the decoder alone, with the teacher's inner activations as hints",
+    }
+    rows = [
+        f"- {words[name]}: {training['steps']} steps, {training['wall_minutes']:.0f} minutes"
+        for name, training in record.get("trainings", {}).items()
+    ]
+    return "\nBefore that:\n\n" + "\n".join(rows) + "\n" if rows else ""
+
+
+def listed(words: list[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

@@ -1,6 +1,6 @@
-"""How near a student decoder is to its teacher on utterances it never trained on.
+"""How near a student sounds to its teacher on utterances it never trained on.
 
-Both decode the same latents, so every figure is paired: the change of predicted MOS (DistillMOS, which hears
+Both are given the same latents, so every figure is paired: the change of predicted MOS (DistillMOS, which hears
 nothing above 8 kHz), and, for what it cannot hear, the log-spectral distance in the full band and above 8 kHz
 and the level above 8 kHz.
 """
@@ -8,19 +8,22 @@ and the level above 8 kHz.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor
 
 from ttsopt_lib.evaluate.mos import load_predictor
 from ttsopt_lib.evaluate.spectrum import has_band_above_8khz, level_above_8khz_db, log_spectral_distance_db
 from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.utterances import Utterances
+from ttsopt_lib.optimize.utterances import Utterance, Utterances
 from ttsopt_lib.study import TtsoptError
 
 SHORTEST, LONGEST = 1.5, 9.0  # seconds: a predictor needs something to hear, and its time grows with the length
+
+Speak = Callable[[Utterance, Tensor | None], Tensor]
 
 
 class ValidationError(TtsoptError, ValueError):
@@ -41,17 +44,22 @@ class Validation:
         self.pairs = [held_out.utterance(int(index)) for index in chosen]
         self.teacher_mos: list[float] = []
 
-    def score(self, decoder: nn.Module, teacher: StagedVits) -> dict[str, float]:
-        """Mean figures over the utterances. A decoder that makes non-finite samples scores NaN everywhere."""
+    def score(self, speak: Speak, teacher: StagedVits) -> dict[str, float]:
+        """Mean figures over the utterances. A student that makes non-finite samples scores NaN everywhere.
+
+        Args:
+            speak: makes a waveform [1, 1, samples] of an utterance's latents and a speaker embedding.
+            teacher: whose speaker embeddings are used.
+        """
         made = []
         with torch.inference_mode():
-            for z, _, speaker in self.pairs:
-                made.append(decoder(z, teacher.speaker(speaker))[0, 0].float().cpu().numpy())
+            for pair in self.pairs:
+                made.append(speak(pair, teacher.speaker(pair.speaker))[0, 0].float().cpu().numpy())
         if not all(np.isfinite(m).all() for m in made):
             return {"predicted_mos_change": math.nan, "log_spectral_distance_db": math.nan}
         predict = load_predictor("distillmos").score
         if not self.teacher_mos:
-            self.teacher_mos = [predict(self.heard(target.numpy())) for _, target, _ in self.pairs]
+            self.teacher_mos = [predict(self.heard(pair.samples.numpy())) for pair in self.pairs]
         change = np.array([predict(self.heard(m)) for m in made]) - np.array(self.teacher_mos)
         figures = {
             "predicted_mos_change": float(change.mean()),
@@ -64,8 +72,8 @@ class Validation:
         if has_band_above_8khz(self.sample_rate):
             figures["log_spectral_distance_above_8khz_db"] = self.distance(made, 8000.0)
             levels = [
-                level_above_8khz_db(m, self.sample_rate) - level_above_8khz_db(target.numpy(), self.sample_rate)
-                for m, (_, target, _) in zip(made, self.pairs, strict=True)
+                level_above_8khz_db(m, self.sample_rate) - level_above_8khz_db(pair.samples.numpy(), self.sample_rate)
+                for m, pair in zip(made, self.pairs, strict=True)
             ]
             figures["level_above_8khz_change_db"] = float(np.mean(levels))
         return figures
@@ -76,7 +84,7 @@ class Validation:
     def distance(self, made: list[np.ndarray], above_hz: float) -> float:
         """Mean log-spectral distance over all frames of all utterances, in dB."""
         frames = [
-            log_spectral_distance_db(student, target.numpy(), self.sample_rate, above_hz)
-            for student, (_, target, _) in zip(made, self.pairs, strict=True)
+            log_spectral_distance_db(student, pair.samples.numpy(), self.sample_rate, above_hz)
+            for student, pair in zip(made, self.pairs, strict=True)
         ]
         return float(np.concatenate(frames).mean())

@@ -1,4 +1,4 @@
-"""Teacher data in memory, and the random segments of it that a student decoder trains on."""
+"""Teacher data in memory, and the random segments of it that a student trains on."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ class SegmentError(TtsoptError, ValueError):
 
 @dataclass(frozen=True)
 class Segments:
-    """A batch: latents [B, C, T], samples and how far each can be trusted [B, T * hop], speakers [B]."""
+    """A batch: latents before and after the flow [B, C, T], samples and how far each can be trusted [B, T * hop],
+    speakers [B]."""
 
+    z_p: Tensor
     z: Tensor
     samples: Tensor
     trust: Tensor
@@ -29,22 +31,35 @@ class Segments:
 
     def share(self, rank: int, processes: int) -> Segments:
         """Every `processes`-th segment, from number `rank` on."""
-        return Segments(*(part[rank::processes] for part in (self.z, self.samples, self.trust, self.speakers)))
+        return Segments(*(part[rank::processes] for part in self.parts()))
 
     def to(self, device: torch.device) -> Segments:
-        return Segments(*(part.to(device) for part in (self.z, self.samples, self.trust, self.speakers)))
+        return Segments(*(part.to(device) for part in self.parts()))
+
+    def parts(self) -> tuple[Tensor, ...]:
+        return self.z_p, self.z, self.samples, self.trust, self.speakers
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """A whole utterance: latents before and after the flow [1, C, T], samples [T * hop], speaker [1]."""
+
+    z_p: Tensor
+    z: Tensor
+    samples: Tensor
+    speaker: Tensor
 
 
 class Utterances:
-    """Many utterances end to end: latents `z` [frames, C] float16 and `audio` [frames * hop] int16."""
+    """Many utterances end to end: latents `z_p` and `z` [frames, C] float16 and `audio` [frames * hop] int16."""
 
     def __init__(self, shards: list[Path]):
-        columns: dict[str, list[np.ndarray]] = {"z": [], "audio": [], "frames": [], "speaker": []}
+        columns: dict[str, list[np.ndarray]] = {"z_p": [], "z": [], "audio": [], "frames": [], "speaker": []}
         for path in shards:
             with safe_open(path, framework="numpy") as shard:
                 for name, parts in columns.items():
                     parts.append(shard.get_tensor(name))
-        self.z, self.audio, self.frames, self.speaker = (np.concatenate(parts) for parts in columns.values())
+        self.z_p, self.z, self.audio, self.frames, self.speaker = (np.concatenate(parts) for parts in columns.values())
         self.hop = len(self.audio) // len(self.z)
         self.starts = np.cumsum(self.frames) - self.frames
 
@@ -58,12 +73,15 @@ class Utterances:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def utterance(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
-        """One whole utterance as float32: latents [1, C, T], samples [T * hop], speaker [1]."""
+    def utterance(self, index: int) -> Utterance:
+        """One whole utterance as float32."""
         start, end = int(self.starts[index]), int(self.starts[index] + self.frames[index])
-        z = torch.from_numpy(self.z[start:end].astype(np.float32)).T.unsqueeze(0).contiguous()
+
+        def latents(frames: np.ndarray) -> Tensor:
+            return torch.from_numpy(frames[start:end].astype(np.float32)).T.unsqueeze(0).contiguous()
+
         samples = torch.from_numpy(self.audio[start * self.hop : end * self.hop].astype(np.float32) / 32767)
-        return z, samples, torch.tensor([int(self.speaker[index])])
+        return Utterance(latents(self.z_p), latents(self.z), samples, torch.tensor([int(self.speaker[index])]))
 
     def batch(self, rng: np.random.Generator, size: int, frames: int, margin: int) -> Segments:
         """Random segments of `frames` frames.
@@ -83,7 +101,7 @@ class Utterances:
         # A longer utterance holds more segments; the margin on both sides draws ends as often as middles.
         weight = self.frames[usable] - frames + 2 * margin
         chosen = rng.choice(usable, size, p=weight / weight.sum())
-        z = np.empty((size, frames, self.z.shape[1]), np.float32)
+        z_p, z = (np.empty((size, frames, self.z.shape[1]), np.float32) for _ in range(2))
         samples = np.empty((size, frames * self.hop), np.float32)
         trust = np.ones((size, frames * self.hop), np.float32)
         rise = np.concatenate([np.zeros((margin - 1) * self.hop), np.linspace(0, 1, self.hop)]).astype(np.float32)
@@ -91,13 +109,14 @@ class Utterances:
             room = int(self.frames[index]) - frames
             offset = int(np.clip(rng.integers(-margin, room + margin + 1), 0, room))
             start = int(self.starts[index]) + offset
-            z[row] = self.z[start : start + frames]
+            z_p[row], z[row] = (latents[start : start + frames] for latents in (self.z_p, self.z))
             samples[row] = self.audio[start * self.hop : (start + frames) * self.hop]
             if offset > 0:
                 trust[row, : len(rise)] = rise
             if offset < room:
                 trust[row, -len(rise) :] = rise[::-1]
         return Segments(
+            torch.from_numpy(z_p).transpose(1, 2),
             torch.from_numpy(z).transpose(1, 2),
             torch.from_numpy(samples / 32767),
             torch.from_numpy(trust),

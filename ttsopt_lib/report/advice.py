@@ -31,7 +31,7 @@ NEAR = 0.15  # points of predicted MOS: a variant that misses by less is worth a
 DOT_PRODUCTS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}  # what makes int8 faster than float32
 INT8_STEPS = {"quantize_static", "quantize_mixed", "quantize_dynamic"}
 STAGE_REMEDIES = {
-    "decoder": "distil it (`distill_decoder`)",
+    "decoder": "distil it (`distill`)",
     "flow": "compute it in int8 (`quantize_mixed`), or train a shallower one",
     "text encoder": "compute it in int8 (`quantize_mixed`), or train a smaller one",
     "durations": "a deterministic duration predictor costs a fraction of a stochastic one",
@@ -83,7 +83,7 @@ def largest_stages(summary: Summary) -> Iterator[Advice]:
         share = seconds / sum(profile.stages.values())
         if share >= LARGE_SHARE and stage in STAGE_REMEDIES:
             stages.setdefault((stage, name), []).append((device, share))
-    students = [v.name for v in summary.variants if any(s.step == "distill_decoder" for s in v.steps)]
+    students = [v.name for v in summary.variants if any(s.step == "distill" for s in v.steps)]
     for (stage, name), where in stages.items():
         remedy = STAGE_REMEDIES[stage]
         if stage == "decoder" and students:
@@ -234,7 +234,7 @@ def _computes_in_int8(variant: VariantSummary) -> bool:
 
 def _remedy(variant: VariantSummary) -> str:
     steps = [step.step for step in variant.steps]
-    if "distill_decoder" in steps:
+    if "distill" in steps:
         return "train its student longer (docs/distillation.md)"
     if "prune_magnitude" in steps:
         return "prune less of it"

@@ -65,14 +65,14 @@ def pruning_notes(summary: Summary) -> list[str]:
 
 def distillation_notes(summary: Summary) -> list[str]:
     """What the students are, or that there is none."""
-    students = [v for v in summary.variants if any(step.step == "distill_decoder" for step in v.steps)]
+    students = [v for v in summary.variants if any(step.step == "distill" for step in v.steps)]
     if not students:
         return ["No variant of this study has a distilled student."]
     original = summary.variant(ORIGINAL)
     return [
-        f"In `{variant.name}` a trained student stands in place of the decoder: {numbers.millions(variant.parameters)} "
-        f"million parameters against the original's {numbers.millions(original.parameters)} million. "
-        + _trained(summary, variant)
+        f"In `{variant.name}` trained students stand in place of the {_stages(variant)}: "
+        f"{numbers.millions(variant.parameters)} million parameters against the original's "
+        f"{numbers.millions(original.parameters)} million. " + _trained(summary, variant)
         for variant in students
     ]
 
@@ -81,7 +81,7 @@ def _trained(summary: Summary, variant: VariantSummary) -> str:
     """How long and on what the student of a variant was trained, and what its decoder alone takes."""
     student = next((one for one in summary.students if variant.name in one.variants), None)
     if student is None:
-        folder = next((step.settings.get("student") for step in variant.steps if step.step == "distill_decoder"), None)
+        folder = next((step.settings.get("student") for step in variant.steps if step.step == "distill"), None)
         return f"How it was trained stands beside it in `{folder or 'models'}`."
     alone = (
         f"; the decoder alone takes {numbers.milliseconds(student.student_ms)} ms where the teacher's takes "
@@ -94,6 +94,12 @@ def _trained(summary: Summary, variant: VariantSummary) -> str:
         f"{numbers.number(student.teacher_hours, 1)} hours that the teacher spoke{alone}. The record stands in "
         f"`{student.student}`."
     )
+
+
+def _stages(variant: VariantSummary) -> str:
+    """The stages that students took the place of, from what the recipe noted."""
+    notes = [step.note.partition(" replaced by ")[0] for step in variant.steps if step.step == "distill"]
+    return listed(", ".join(filter(None, notes)).split(", ")) or "decoder"
 
 
 def timing_notes(summary: Summary) -> list[str]:
@@ -161,7 +167,7 @@ def _step_words(step: str) -> str:
         "prune_magnitude": "magnitude pruning",
         "prune_structured": "structured pruning",
         "fp16": "half precision",
-        "distill_decoder": "the distilled decoder",
+        "distill": "distillation",
     }.get(step, step.replace("_", " "))
 
 

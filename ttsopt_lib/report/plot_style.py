@@ -72,7 +72,7 @@ LOOKS = {
     "prune_magnitude": Look("pruned", PURPLE, "P"),
     "prune_structured": Look("fewer channels", PURPLE, "p"),
     "fp16": Look("half precision", SKY, "<"),
-    "distill_decoder": Look("distilled", GREEN, "X"),
+    "distill": Look("distilled", GREEN, "X"),
     "combined": Look("combined", ORANGE, "h"),
 }
 

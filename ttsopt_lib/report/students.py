@@ -8,7 +8,7 @@ from typing import Any
 
 from ttsopt_lib.records import RecordError
 from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary
-from ttsopt_lib.study import DistillDecoder, Study, resolve
+from ttsopt_lib.study import Distill, Study, resolve
 
 NORMAL = 1.96  # a mean over 20 and more held-out utterances: its 95 % interval in standard errors
 
@@ -22,7 +22,7 @@ def students(study: Study) -> list[StudentSummary]:
     variants: dict[Path, list[str]] = {}
     for variant in study.variants:
         for step in variant.recipe:
-            if isinstance(step, DistillDecoder):
+            if isinstance(step, Distill):
                 variants.setdefault(step.student, []).append(variant.name)
     found = [student_summary(folder, names) for folder, names in variants.items()]
     return [student for student in found if student]
@@ -40,7 +40,7 @@ def student_summary(folder: Path, variants: list[str]) -> StudentSummary | None:
             variants=variants,
             student=folder.as_posix(),
             steps=record["steps"],
-            minutes=record["wall_minutes"],
+            minutes=record.get("total_minutes", record["wall_minutes"]),
             cpu=record["machine"]["cpu"],
             teacher_hours=record["teacher_hours"],
             held_out_utterances=record["held_out_utterances"],

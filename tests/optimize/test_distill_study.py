@@ -1,0 +1,79 @@
+"""The students of a study: missing ones are named, trained in turn and published; a command does it all."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.optimize.test_distill import corpus, tiny_settings  # noqa: F401  (a fixture)
+from ttsopt_lib.optimize import student_validation
+from ttsopt_lib.optimize.distill_study import missing_students, train_students, training_settings
+from ttsopt_lib.optimize.recipe import build_study
+from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.study import Study, StudyError, Training
+
+
+def study_with(voice: Path, student: Path, training: dict | None) -> Study:
+    sentences = Path(__file__).parents[2] / "params" / "sentences" / "harvard.txt"
+    span, other = ({"file": str(sentences), "start": start, "count": 2} for start in (0, 10))
+    return Study.model_validate(
+        {
+            "name": "random",
+            "voice": {"path": str(voice)},
+            "variants": [
+                {"name": "fp32"},
+                {
+                    "name": "distilled",
+                    "recipe": [
+                        {"step": "distill", "student": str(student)},
+                        {"step": "quantize_dynamic"},
+                        {"step": "quantize_weights"},
+                    ],
+                },
+            ],
+            "sentences": {
+                "evaluation": span,
+                "calibration": other,
+                "timing": {"short": ["Yes."]},
+                "listening": ["Yes."],
+            },
+            "evaluate": {"wer_sentences": 2},
+            "training": training,
+        }
+    )
+
+
+def test_a_missing_student_is_trained_published_and_put_into_the_voice(
+    medium_voice: Path,
+    corpus: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(student_validation, "SHORTEST", 0.1)
+    student = tmp_path / "models" / "student"
+    settings = tiny_settings().model_dump(mode="json")
+    study = study_with(
+        medium_voice, student, {"student": student, "corpus": corpus, "minutes": 1.0, "settings": settings}
+    )
+    folder = StudyFolder(study, tmp_path / "reports")
+    assert missing_students(study) == [student]
+    assert missing_students(study, ["fp32"]) == []
+    record = train_students(study, folder)
+    assert record["best"]["step"] > 0 and missing_students(study) == []
+    original, _, distilled = build_study(study, folder)
+    assert distilled.size_bytes < 0.5 * original.size_bytes
+    assert distilled.steps[0].coverage.parameters > 0.9 and "text encoder" in distilled.steps[0].note
+
+
+def test_a_missing_student_that_nobody_can_train_is_named(medium_voice: Path, tmp_path: Path) -> None:
+    student = tmp_path / "student"
+    with pytest.raises(StudyError, match="holds no trained student .* add 'training:"):
+        missing_students(study_with(medium_voice, student, None))
+    other = {"student": tmp_path / "other", "corpus": "params/sentences/corpus_en.txt"}
+    with pytest.raises(StudyError, match="holds no trained student"):
+        missing_students(study_with(medium_voice, student, other))
+
+
+def test_a_mistyped_training_setting_is_named() -> None:
+    plan = Training(student=Path("s"), corpus=Path("c"), settings={"flow": {"stpes": 3}})
+    with pytest.raises(StudyError, match=r"training\.settings\.flow\.stpes: "):
+        training_settings(plan)

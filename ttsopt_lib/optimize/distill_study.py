@@ -1,0 +1,94 @@
+"""The students of a study: which are missing, and one call that trains them all and publishes them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ttsopt_lib.optimize.distill import STAGES, Distillation, DistillSettings, Stage
+from ttsopt_lib.optimize.student_files import WEIGHTS, publish_student
+from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.study import Distill, Study, StudyError, Training, resolve
+
+SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25}
+"""Of the time. The decoder is the hardest to learn; flow and text encoder are near their teachers within minutes."""
+
+
+def missing_students(study: Study, only: Sequence[str] | None = None) -> list[Path]:
+    """Folders that recipes of a study name and that hold no trained student.
+
+    Raises:
+        StudyError: one is missing that the study does not say how to train.
+    """
+    named = {
+        step.student
+        for variant in study.variants
+        if only is None or variant.name in only
+        for step in variant.recipe
+        if isinstance(step, Distill)
+    }
+    missing = sorted(path for path in named if not any(resolve(path).glob("*.safetensors")))
+    for path in missing:
+        if study.training is None or study.training.student != path:
+            raise StudyError(
+                f"distill: student: {resolve(path)} holds no trained student ({WEIGHTS}); train it: add "
+                f"'training: {{student: {path}, corpus: params/sentences/corpus_en.txt}}' to the study and run "
+                "ttsopt distill"
+            )
+    return missing
+
+
+def train_students(
+    study: Study, folder: StudyFolder, minutes: float | None = None, stages: Sequence[Stage] = STAGES
+) -> dict[str, Any]:
+    """Train a study's students stage by stage, publish the best of them, and return their record.
+
+    A run that was stopped goes on where it was; one that has used its time gets `minutes` more of it.
+
+    Args:
+        study: its `training` says with what text and where the students go.
+        folder: the run's files lie in `training/` there.
+        minutes: for all stages together; None for what the study says.
+        stages: which to train now; the others are taken as they are.
+
+    Raises:
+        StudyError: the study says nothing of training, or its settings are not sound.
+        DistillError: the run is of another voice or corpus, or the students published already are better.
+    """
+    from ttsopt_lib.optimize.recipe import source_voice
+
+    plan = training_plan(study)
+    total = plan.minutes if minutes is None else minutes
+    voice = source_voice(study, folder)
+    distillation = Distillation(voice.path, resolve(plan.corpus), folder.training, training_settings(plan))
+    whole = sum(SHARES[stage] for stage in stages)
+    ends = time.monotonic() + 60 * total
+    for number, stage in enumerate(stages):
+        # What the earlier stages took too much or left over is shared by the later ones.
+        left = max((ends - time.monotonic()) / 60, 0.1 * total * SHARES[stage])
+        distillation.train(stage, left * SHARES[stage] / whole if number < len(stages) - 1 else left)
+        whole -= SHARES[stage]
+    return publish_student(voice.path, folder.training, resolve(plan.student))
+
+
+def training_plan(study: Study) -> Training:
+    """Raises :class:`StudyError` where the study has none."""
+    if study.training is None:
+        raise StudyError(
+            f"study {study.name!r} says nothing of training: add "
+            "'training: {student: models/MY-VOICE/student, corpus: params/sentences/corpus_en.txt}'"
+        )
+    return study.training
+
+
+def training_settings(plan: Training) -> DistillSettings:
+    """The settings of a study's trainings. Raises :class:`StudyError`, which names the key."""
+    try:
+        return DistillSettings.model_validate(plan.settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise StudyError(f"training.settings.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error

@@ -1,0 +1,73 @@
+"""Trains the student of the flow, by regression on the latents that the teacher's flow made of prior samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ttsopt_lib.networks.students import FlowStudent
+from ttsopt_lib.networks.vits import StagedVits
+from ttsopt_lib.optimize.distill_config import FlowConfig
+from ttsopt_lib.optimize.student_validation import Validation
+from ttsopt_lib.optimize.training_run import TrainingRun
+from ttsopt_lib.optimize.utterances import Utterances
+
+
+class FlowTrainer(TrainingRun):
+    """Trains a `FlowStudent`; the teacher's own decoder says how the latents of the held-out utterances sound."""
+
+    label: ClassVar[str] = "flow trains"
+    criterion: ClassVar[str] = "latent_error"
+    higher_is_better: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        teacher: StagedVits,
+        data: Utterances,
+        validation: Validation,
+        out: Path,
+        config: FlowConfig,
+        origin: dict[str, Any] | None = None,
+    ):
+        super().__init__(out, config, origin)
+        self.data, self.validation = data, validation
+        self.teacher = teacher.eval().requires_grad_(False).to(self.accelerator.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.flow = FlowStudent(config.flow)
+        self.spread = torch.from_numpy(data.z[:: max(1, len(data.z) // 20_000)].astype(np.float32)).std(0).mean()
+        self.train_these(nn.ModuleDict({"flow": self.flow}).to(self.accelerator.device))
+
+    def train_step(self) -> dict[str, float]:
+        """One batch of segments; nothing is asked of the frames at a cut edge."""
+        c = self.config
+        rng = np.random.default_rng([c.seed, self.step])
+        batch = self.data.batch(rng, c.batch, c.segment_frames, c.margin_frames)
+        batch = batch.share(self.accelerator.process_index, self.accelerator.num_processes).to(self.accelerator.device)
+        g = self.teacher.speaker(batch.speakers)
+        with self.accelerator.autocast():
+            made = self.flow(batch.z_p, torch.ones_like(batch.z_p[:, :1]), g)
+        trust = batch.trust[:, None, :: self.data.hop]
+        error = ((made.float() - batch.z) * trust).square().mean() / trust.mean() / self.spread**2
+        self.accelerator.backward(error)
+        return self.finish_step({"latent_error": error})
+
+    @torch.inference_mode()
+    def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
+        """Squared error on held-out utterances over the variance, and what the teacher's decoder makes of it."""
+        students = nn.ModuleDict({"flow": FlowStudent(self.config.flow)}).eval()
+        students.load_state_dict(shipped)
+
+        def made(z_p: Tensor, g: Tensor | None) -> Tensor:
+            return students["flow"](z_p, torch.ones_like(z_p[:, :1]), g)
+
+        errors = []
+        for pair in self.validation.pairs:
+            error = (made(pair.z_p, self.teacher.speaker(pair.speaker)) - pair.z).square().mean()
+            errors.append(float(error / self.spread**2))
+        heard = self.validation.score(lambda pair, g: self.teacher.decode(made(pair.z_p, g), g), self.teacher)
+        return {"latent_error": float(np.mean(errors))} | heard

@@ -1,0 +1,140 @@
+"""What the teacher's text encoder makes of a corpus: all that a student of it needs, and nothing need be spoken.
+
+Kept for each sentence: phoneme ids, the hidden states that the teacher's duration predictor is given, and the
+statistics of the prior. Written in shards that appear whole or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from ttsopt_lib.networks.vits import StagedVits
+from ttsopt_lib.optimize.teacher_data import TeacherDataError, claim_folder
+from ttsopt_lib.records import atomic_path
+from ttsopt_lib.voices.piper import PiperVoice
+from ttsopt_lib.voices.text import TextError, phoneme_ids, read_sentences
+
+SHARD_LINES = 500
+LEAST_SHARDS = 4  # the first of them is held out
+POOL = 4  # how many batches of sentences are drawn to find one of similar lengths
+COLUMNS = ("ids", "hidden", "mean", "log_std")
+
+
+@dataclass(frozen=True)
+class Sentences:
+    """A batch, padded at the end: ids and lengths int64 [B, T] and [B]; hidden, mean, log_std [B, C, T]."""
+
+    ids: Tensor
+    lengths: Tensor
+    hidden: Tensor
+    mean: Tensor
+    log_std: Tensor
+
+    def share(self, rank: int, processes: int) -> Sentences:
+        """Every `processes`-th sentence, from number `rank` on."""
+        return Sentences(*(getattr(self, name)[rank::processes] for name in self.__dataclass_fields__))
+
+    def to(self, device: torch.device) -> Sentences:
+        return Sentences(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
+
+class TextData:
+    """Many sentences end to end, as `read_corpus` wrote them."""
+
+    def __init__(self, shards: list[Path]):
+        loaded = [load_file(path) for path in shards]
+        self.columns = {name: np.concatenate([shard[name] for shard in loaded]) for name in COLUMNS}
+        self.lengths = np.concatenate([shard["phonemes"] for shard in loaded])
+        self.starts = np.cumsum(self.lengths) - self.lengths
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def sha256(self) -> str:
+        """Hash of what a student is trained on."""
+        digest = hashlib.sha256()
+        for array in (self.lengths, *self.columns.values()):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def batch(self, rng: np.random.Generator, size: int) -> Sentences:
+        """Random sentences of similar lengths, so that little of a batch is padding."""
+        drawn = rng.choice(len(self), min(len(self), POOL * size), replace=False)
+        drawn = drawn[np.argsort(self.lengths[drawn], kind="stable")]
+        first = int(rng.integers(0, max(1, len(drawn) - size + 1)))
+        return self.sentences(drawn[first : first + size])
+
+    def sentences(self, chosen: np.ndarray) -> Sentences:
+        """The sentences of these numbers."""
+        lengths, longest = self.lengths[chosen], int(self.lengths[chosen].max())
+        made = {}
+        for name, rows in self.columns.items():
+            padded = np.zeros((len(chosen), longest, *rows.shape[1:]), np.int64 if name == "ids" else np.float32)
+            for row, number in enumerate(chosen):
+                start = int(self.starts[number])
+                padded[row, : lengths[row]] = rows[start : start + lengths[row]]
+            made[name] = torch.from_numpy(padded)
+        return Sentences(
+            made["ids"],
+            torch.from_numpy(lengths.astype(np.int64)),
+            *(made[name].transpose(1, 2).contiguous() for name in ("hidden", "mean", "log_std")),
+        )
+
+
+def read_corpus(voice: PiperVoice, teacher: StagedVits, corpus: Path, out: Path, lines: int, seed: int) -> list[Path]:
+    """Have the teacher's text encoder read `lines` lines of a corpus, in an order shuffled by the seed.
+
+    Returns the shards in order; those that exist are kept.
+
+    Raises:
+        TeacherDataError: if the folder was made with another voice, corpus or seed, or nothing gives phonemes.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    claim_folder(out, voice, corpus, seed)
+    text = read_sentences(corpus)
+    order = np.random.default_rng([seed, 1]).permutation(len(text))[:lines]
+    shards = []
+    with tqdm(total=len(order), unit="line", desc=f"{voice.name} reads") as bar:
+        size = max(1, min(SHARD_LINES, len(order) // LEAST_SHARDS))
+        for first in range(0, len(order), size):
+            numbers = order[first : first + size]
+            # What is in it is in the name: a shard that is cut otherwise when more lines are wanted is another.
+            path = out / f"text-{first // size:04d}-{len(numbers)}.safetensors"
+            if not path.exists():
+                write_text_shard(voice, teacher, [text[number] for number in numbers], path)
+            shards.append(path)
+            bar.update(len(numbers))
+    return shards
+
+
+@torch.inference_mode()
+def write_text_shard(voice: PiperVoice, teacher: StagedVits, lines: list[str], path: Path) -> None:
+    """Encode lines and write them as one shard: arrays of all sentences end to end, with their lengths."""
+    rows: list[dict[str, np.ndarray]] = []
+    for line in lines:
+        try:
+            sentences = phoneme_ids(voice.config, line)
+        except TextError:  # a line of dots or digits in another script says nothing
+            continue
+        for ids in sentences:
+            hidden, mean, log_std, _ = teacher.encode(torch.tensor([ids]), torch.tensor([len(ids)]))
+            columns = {"hidden": hidden, "mean": mean, "log_std": log_std}
+            rows.append(
+                {name: value[0].T.numpy().astype(np.float16) for name, value in columns.items()}
+                | {"ids": np.asarray(ids, np.int16), "phonemes": np.asarray([len(ids)], np.int32)}
+            )
+    if not rows:
+        raise TeacherDataError(
+            f"{voice.name}: {len(lines)} lines of the corpus give no phonemes at all; is it in the voice's language?"
+        )
+    # safetensors writes memory as it lies, and a transposed array does not lie as its shape says.
+    with atomic_path(path) as partial:
+        save_file({key: np.ascontiguousarray(np.concatenate([row[key] for row in rows])) for key in rows[0]}, partial)

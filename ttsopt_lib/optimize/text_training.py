@@ -1,0 +1,165 @@
+"""Trains the students of the text encoder and the duration predictor, on sentences that the teacher read.
+
+Both are regressions. The prior's mean is compared in units of the prior's own standard deviation, because that is
+the noise it is sampled with, and each phoneme counts for as many frames as it lasts. The duration predictor is
+given fresh noise in every step and learns what its teacher makes of that noise.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ttsopt_lib.networks.durations import DurationPredictor
+from ttsopt_lib.networks.students import DurationStudent, TextEncoderStudent
+from ttsopt_lib.networks.vits import StagedVits
+from ttsopt_lib.optimize.distill_config import TextConfig
+from ttsopt_lib.optimize.text_data import Sentences, TextData
+from ttsopt_lib.optimize.training_run import TrainingRun
+
+LOUDEST_DURATION_NOISE = 1.2  # noise_w is drawn from zero to here: above what voices are spoken with (0.8)
+SHORTEST_LOG_FRAMES = -1.5  # durations are rounded up: below one frame nothing is heard of the difference
+SCORED_TOGETHER = 8
+VOICE_NOISE_W = 0.8
+LENGTH_WEIGHT = 10.0  # a sentence that is 5 % too short weighs as much as log durations that are 0.2 off
+
+
+class TextTrainer(TrainingRun):
+    """Trains a `TextEncoderStudent` and a `DurationStudent` side by side."""
+
+    label: ClassVar[str] = "text encoder trains"
+    criterion: ClassVar[str] = "text_error"
+    higher_is_better: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        teacher: StagedVits,
+        data: TextData,
+        held_out: TextData,
+        out: Path,
+        config: TextConfig,
+        origin: dict[str, Any] | None = None,
+    ):
+        super().__init__(out, config, origin)
+        self.data, self.held_out = data, held_out
+        self.teacher = teacher.eval().requires_grad_(False).to(self.accelerator.device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            encoder = TextEncoderStudent(config.text_encoder)
+            durations = DurationStudent(config.durations)
+            start_from_teacher(encoder, teacher, data)
+        self.train_these(text_students(encoder, durations).to(self.accelerator.device))
+
+    def train_step(self) -> dict[str, float]:
+        """One batch of sentences."""
+        c = self.config
+        rng = np.random.default_rng([c.seed, self.step])
+        noise_w = float(rng.uniform(0, LOUDEST_DURATION_NOISE))
+        batch = self.data.batch(rng, c.batch)
+        noise = torch.from_numpy(rng.standard_normal((len(batch.ids), 2, batch.ids.shape[1]), dtype=np.float32))
+        speakers = self.draw_speakers(rng, len(batch.ids))
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        batch = batch.share(rank, processes).to(self.accelerator.device)
+        noise = noise[rank::processes].to(self.accelerator.device) * noise_w
+        g = self.teacher.speaker(speakers[rank::processes])
+        wanted = teacher_log_frames(self.teacher, batch, noise, g)
+        with self.accelerator.autocast():
+            made = speak_text(self.shipping, batch, noise, g)
+        terms = text_losses(batch, wanted, *made)
+        self.accelerator.backward(text_error(terms, c))
+        return self.finish_step(terms)
+
+    def draw_speakers(self, rng: np.random.Generator, count: int) -> Tensor:
+        embedding = self.teacher.speaker_embedding
+        many = 1 if embedding is None else embedding.num_embeddings
+        return torch.from_numpy(rng.integers(many, size=count)).to(self.accelerator.device)
+
+    @torch.inference_mode()
+    def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
+        """On held-out sentences, at the noise that voices are spoken with."""
+        c = self.config
+        students = text_students(TextEncoderStudent(c.text_encoder), DurationStudent(c.durations)).eval()
+        students.load_state_dict(shipped)
+        students.to(self.accelerator.device)
+        rng = np.random.default_rng(c.seed)
+        order = np.argsort(self.held_out.lengths, kind="stable")[:: max(1, len(self.held_out) // 200)]
+        totals: dict[str, list[float]] = {}
+        for first in range(0, len(order), SCORED_TOGETHER):
+            batch = self.held_out.sentences(order[first : first + SCORED_TOGETHER]).to(self.accelerator.device)
+            noise = torch.from_numpy(rng.standard_normal((len(batch.ids), 2, batch.ids.shape[1]), dtype=np.float32))
+            noise = noise.to(self.accelerator.device) * VOICE_NOISE_W
+            g = self.teacher.speaker(self.draw_speakers(rng, len(batch.ids)))
+            wanted = teacher_log_frames(self.teacher, batch, noise, g)
+            mean, log_std, log_frames, mask = speak_text(students, batch, noise, g)
+            terms = text_losses(batch, wanted, mean, log_std, log_frames, mask)
+            frames, frames_wanted = (torch.ceil(value.exp() * mask) for value in (log_frames, wanted))
+            entry = {name: float(value) for name, value in terms.items()} | {
+                "text_error": float(text_error(terms, c)),
+                "frames_off_per_phoneme": float((frames - frames_wanted).abs().sum() / mask.sum()),
+                "length_change": float(frames.sum() / frames_wanted.sum() - 1),
+            }
+            for name, value in entry.items():
+                totals.setdefault(name, []).append(value)
+        return {f"held_out_{n}" if n in terms else n: float(np.mean(values)) for n, values in totals.items()}
+
+
+def text_students(encoder: TextEncoderStudent, durations: DurationStudent) -> nn.ModuleDict:
+    """Both, under the names of the stages they stand for."""
+    return nn.ModuleDict({"text_encoder": encoder, "duration_predictor": durations})
+
+
+def speak_text(students: nn.Module, batch: Sentences, noise: Tensor, g: Tensor | None) -> tuple[Tensor, ...]:
+    """Mean, log standard deviation, log frames (float32) and mask, as the students make them."""
+    encoder, durations = students.get_submodule("text_encoder"), students.get_submodule("duration_predictor")
+    hidden, mean, log_std, mask = encoder(batch.ids, batch.lengths)
+    log_frames = durations(hidden, mask, noise, g)
+    return mean.float(), log_std.float(), log_frames.float(), mask
+
+
+@torch.no_grad()
+def teacher_log_frames(teacher: StagedVits, batch: Sentences, noise: Tensor, g: Tensor | None) -> Tensor:
+    """What the teacher's duration predictor makes of the noise: log frames [B, 1, T]."""
+    positions = torch.arange(batch.ids.shape[1], device=batch.ids.device)
+    mask = (positions < batch.lengths[:, None]).float()[:, None]
+    if isinstance(teacher.duration_predictor, DurationPredictor):
+        return teacher.duration_predictor(batch.hidden, mask, g)
+    return teacher.duration_predictor(batch.hidden, mask, noise, g)
+
+
+def text_losses(
+    batch: Sentences, wanted: Tensor, mean: Tensor, log_std: Tensor, log_frames: Tensor, mask: Tensor
+) -> dict[str, Tensor]:
+    """Squared errors of the prior (means in standard deviations of the teacher's) per frame, and of durations: of each
+    phoneme's logarithm, and of the sentence's length, which the logarithms alone would make too short."""
+    weight = torch.ceil(wanted.exp()).clamp(max=50) * mask
+    weight = weight / weight.sum()
+    off = (mean - batch.mean) * torch.exp(-batch.log_std)
+    frames_off = F.smooth_l1_loss(log_frames, wanted.clamp(min=SHORTEST_LOG_FRAMES), reduction="none", beta=0.5)
+    return {
+        "mean": (off.square().mean(1, keepdim=True) * weight).sum(),
+        "spread": ((log_std - batch.log_std).square().mean(1, keepdim=True) * weight).sum(),
+        "durations": (frames_off * mask).sum() / mask.sum(),
+        "length": (log_frames.exp() * mask).sum(2).div((wanted.exp() * mask).sum(2)).sub(1).square().mean(),
+    }
+
+
+def text_error(terms: dict[str, Tensor], config: TextConfig) -> Tensor:
+    """What is made small: all of it in one figure."""
+    durations = terms["durations"] + LENGTH_WEIGHT * terms["length"]
+    return terms["mean"] + terms["spread"] + config.duration_weight * durations
+
+
+@torch.no_grad()
+def start_from_teacher(encoder: TextEncoderStudent, teacher: StagedVits, data: TextData) -> None:
+    """Give a fresh encoder what the teacher has: its phoneme embedding, and the mean of the statistics it makes."""
+    embedding, scale = teacher.text_encoder.emb.weight, teacher.text_encoder.embedding_scale
+    if encoder.emb.weight.shape == embedding.shape:
+        encoder.emb.weight.copy_(embedding * scale)
+    means = [data.columns[name].astype(np.float32).mean(0) for name in ("mean", "log_std")]
+    assert encoder.proj.bias is not None
+    encoder.proj.bias.copy_(torch.from_numpy(np.concatenate(means)))

@@ -1,0 +1,304 @@
+"""What every training of a student shares: the loop, the average that ships, what is kept and how a run goes on.
+
+A run is a folder. `state.pt` is everything a resumed run needs to go on bit for bit (weights, average,
+optimizers, random state, step); `best.safetensors` holds the averaged weights with the best validation so far
+and is never replaced by worse or non-finite ones; `record.json` is the training record. Batches are drawn
+from (seed, step), so the position in the data is the step.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ttsopt_lib.optimize.distill_config import TrainingConfig
+from ttsopt_lib.records import atomic_path, now
+from ttsopt_lib.study import TtsoptError
+
+PACE_STEPS = 20  # enough to tell how long a step takes on this machine now
+
+
+class SharesError(TtsoptError, ValueError):
+    """A batch that the processes cannot share evenly. The message names the setting."""
+
+
+class TrainingRun:
+    """A student in training: `load()` brings it to where its folder left off, `run()` goes on from there.
+
+    A subclass makes the networks, gives them to `train_these` and says what one step and one validation are.
+
+    Attributes:
+        student: all that trains.
+        shipping: the part of it whose averaged weights are published.
+    """
+
+    label: ClassVar[str] = "student trains"
+    criterion: ClassVar[str]  # name of the validation figure that decides which weights are best
+    higher_is_better: ClassVar[bool] = True
+    later_steps_cost: ClassVar[float] = 1.0  # how much longer an average step takes than the first ones
+
+    def __init__(self, out: Path, config: Any, origin: dict[str, Any] | None = None):
+        self.config: Any = config
+        self.out = out
+        self.origin = origin or {}  # what the record says about where all this came from
+        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
+        check_shares(config, self.accelerator.num_processes)
+        self.step, self.skipped, self.seconds = 0, 0, 0.0
+        self.steps_left: float = config.steps
+        self.changes: list[dict[str, Any]] = []  # of settings, where a run went on with others
+        self.curve: list[dict[str, float]] = []
+
+    def train_these(self, shipping: nn.Module, also: nn.Module | None = None) -> None:
+        """Take the networks, once they are on the device that trains: what ships, and what trains with it."""
+        parts = {"shipping": shipping} | ({} if also is None else {"also": also})
+        self.shipping, self.student = shipping, nn.ModuleDict(parts)
+        self.average = copy.deepcopy(shipping).float().eval().requires_grad_(False)
+        self.optimizer = self.accelerator.prepare_optimizer(adam(self.student, self.config.learning_rate))
+
+    # --- what a subclass says -------------------------------------------------------------------------------------
+
+    def train_step(self) -> dict[str, float]:
+        """One batch; returns its losses and `gradient_norm`. Ends with `finish_step`."""
+        raise NotImplementedError
+
+    def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
+        """Validation figures of weights as they would ship."""
+        raise NotImplementedError
+
+    def in_steps(self, steps: int) -> Any:
+        """The configuration with the same schedule in fewer steps."""
+        return self.config.in_steps(steps)
+
+    def other_state(self) -> dict[str, Any]:
+        """What else the run needs to go on."""
+        return {}
+
+    def load_other_state(self, state: dict[str, Any]) -> None:
+        """Take `other_state` back."""
+
+    def counts_for_patience(self, entry: dict[str, float]) -> bool:
+        """Whether a validation that brought nothing better is a reason to stop."""
+        return True
+
+    # --- one step -------------------------------------------------------------------------------------------------
+
+    def finish_step(self, terms: dict[str, Tensor]) -> dict[str, float]:
+        """Update the student with the gradients it has; returns the terms as numbers."""
+        terms["gradient_norm"] = self.update(self.student, self.optimizer, self.config.clip, self.rate())
+        self.step, self.steps_left = self.step + 1, self.steps_left - 1
+        return {name: float(value.detach()) for name, value in terms.items()}
+
+    def update(self, network: nn.Module, optimizer: torch.optim.Optimizer, clip: float, rate: float) -> Tensor:
+        """Clip, step, forget the gradient; skip and count a non-finite one. Returns the gradient's norm."""
+        self.average_gradients(network)
+        norm = torch.as_tensor(self.accelerator.clip_grad_norm_(network.parameters(), clip))
+        if torch.isfinite(norm):
+            for group in optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * rate
+            optimizer.step()
+            if network is self.student:
+                self.update_average()
+        else:
+            self.skipped += 1
+        optimizer.zero_grad()
+        return norm
+
+    def average_gradients(self, network: nn.Module) -> None:
+        """Make every process's gradient the mean of all."""
+        if self.accelerator.num_processes == 1:
+            return
+        gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+        together = torch.cat([gradient.flatten() for gradient in gradients])
+        mean: Any = self.accelerator.reduce(together, "mean")
+        for gradient, part in zip(gradients, mean.split([gradient.numel() for gradient in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def height(self) -> float:
+        """The learning rate between warm-up and end, relative to the configured one."""
+        return 1.0
+
+    def rate(self) -> float:
+        """The learning rate now, relative to the configured one: warm-up, plateau, linear end."""
+        c = self.config
+        warm = min(1.0, (self.step + 1) / c.warmup_steps)
+        return self.height() * warm * min(1.0, max(0.0, self.steps_left) / max(1, c.decay_steps))
+
+    @torch.no_grad()
+    def update_average(self) -> None:
+        keep = min(self.config.average, (1 + self.step) / (10 + self.step))
+        new = [parameter.detach() for parameter in self.shipping.parameters()]
+        for average, value in zip(self.average.parameters(), new, strict=True):
+            average.lerp_(value, 1 - keep)
+
+    # --- the loop -------------------------------------------------------------------------------------------------
+
+    def run(self, minutes: float | None = None) -> None:
+        """Train to the last step, or until validations stop improving; the state is always saved.
+
+        With `minutes`, a new run first finds its pace and plans fewer steps where there is no time for all, and the
+        end of the schedule follows the clock: the learning rate is zero when the time is over, however busy the
+        machine was.
+        """
+        began = time.monotonic()
+        if minutes is not None and self.step == 0:
+            tried = min(PACE_STEPS, self.config.steps - 1)
+            for _ in range(tried):
+                self.train_step()
+            pace = (time.monotonic() - began) / max(1, tried)
+            (steps,) = broadcast_object_list([int(60 * minutes / max(pace, 1e-6) / self.later_steps_cost)])
+            self.config = self.in_steps(max(steps, self.step + 1))
+            self.steps_left = self.config.steps - self.step
+        c = self.config
+        spent, latest, pace = self.seconds, time.monotonic(), 0.0
+        smooth: dict[str, float] = {}
+        main = self.accelerator.is_main_process
+        with tqdm(total=c.steps, initial=self.step, desc=self.label, mininterval=10, disable=not main) as bar:
+            while self.step < c.steps:
+                terms = self.train_step()
+                bar.update(1)
+                if math.isfinite(terms["gradient_norm"]):
+                    smooth = {name: 0.99 * smooth.get(name, value) + 0.01 * value for name, value in terms.items()}
+                bar.set_postfix({name: f"{value:.3f}" for name, value in smooth.items()}, refresh=False)
+                self.seconds = spent + time.monotonic() - began
+                taken, latest = time.monotonic() - latest, time.monotonic()
+                # A pause (a stopped process, a validation) says nothing about the pace.
+                pace = 0.99 * pace + 0.01 * min(taken, 5 * pace) if pace else taken
+                if minutes is not None:
+                    left = 60 * minutes - (latest - began)
+                    # On the clock of the main process: all must do the same.
+                    (self.steps_left,) = broadcast_object_list([min(c.steps - self.step, left / pace)])
+                last = self.steps_left <= 0 or self.step == c.steps
+                if self.step % c.validate_every == 0 or last:
+                    if main:
+                        self.validate(smooth)
+                    (self.curve,) = broadcast_object_list([self.curve])
+                    last = last or self.out_of_patience()
+                if main and (self.step % c.save_every == 0 or last):
+                    self.save()
+                if last:
+                    break
+
+    def out_of_patience(self) -> bool:
+        """Whether the last `patience` validations that count brought nothing better."""
+        best: dict[str, float] | None = None
+        since = 0
+        for entry in self.curve:
+            better = self.is_better(entry, best)
+            best = entry if better else best
+            since = 0 if better or not self.counts_for_patience(entry) else since + 1
+        return since >= self.config.patience
+
+    # --- what is kept ---------------------------------------------------------------------------------------------
+
+    def validate(self, losses: dict[str, float]) -> dict[str, float]:
+        """Score the averaged weights as they would ship (float16) and keep them where nothing before was as good."""
+        shipped = {name: value.half().cpu() for name, value in self.average.state_dict().items()}
+        entry = {"step": self.step, "minutes": self.seconds / 60, "skipped": self.skipped, **losses}
+        entry |= self.score(shipped)
+        self.curve.append(entry)
+        if self.is_better(entry, self.best()):
+            with atomic_path(self.out / "best.safetensors") as partial:
+                save_file(shipped, partial)
+            self.write_json("best.json", entry)
+        self.write_json("record.json", self.record())
+        return entry
+
+    def is_better(self, entry: dict[str, float], best: dict[str, float] | None) -> bool:
+        """Whether a validation beats the best so far: finite, and better by the criterion."""
+        value = entry[self.criterion]
+        if not math.isfinite(value):
+            return False
+        if best is None:
+            return True
+        return value > best[self.criterion] if self.higher_is_better else value < best[self.criterion]
+
+    def record(self) -> dict[str, Any]:
+        """What was trained, on what, how, for how long, and how it went: the training record."""
+        return {
+            "schema": 1,
+            "created": now(),
+            **self.origin,
+            "config": self.settings(),
+            "changed_settings": self.changes,
+            "parameters": sum(parameter.numel() for parameter in self.average.parameters()),
+            "steps": self.step,
+            "skipped_steps": self.skipped,
+            "wall_minutes": round(self.seconds / 60, 1),
+            "curve": self.curve,
+            "best": self.best(),
+        }
+
+    def settings(self) -> dict[str, Any]:
+        return self.config.model_dump(mode="json")
+
+    def best(self) -> dict[str, float] | None:
+        path = self.out / "best.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def write_json(self, name: str, content: dict) -> None:
+        with atomic_path(self.out / name) as partial:
+            partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+    def save(self) -> None:
+        state = {
+            "step": self.step,
+            "skipped": self.skipped,
+            "seconds": self.seconds,
+            "curve": self.curve,
+            "changes": self.changes,
+            "settings": self.settings(),
+            "student": self.student.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "random": torch.get_rng_state(),
+            **self.other_state(),
+        }
+        with atomic_path(self.out / "state.pt") as partial:
+            torch.save(state, partial)
+
+    def load(self) -> None:
+        """Go on from `state.pt`, bit for bit."""
+        state = torch.load(self.out / "state.pt", map_location="cpu", weights_only=True)
+        self.step, self.skipped, self.seconds = state["step"], state["skipped"], state["seconds"]
+        self.curve, self.changes = state["curve"], state["changes"]
+        before, now_set = state["settings"], self.settings()
+        changed = {name: [before.get(name), value] for name, value in now_set.items() if before.get(name) != value}
+        if changed:
+            self.changes = [*self.changes, {"from_step": self.step, "settings": changed}]
+        self.steps_left = self.config.steps - self.step
+        self.student.load_state_dict(state["student"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        set_height(self.optimizer, self.config.learning_rate)
+        self.load_other_state(state)
+        torch.set_rng_state(state["random"])
+
+
+def check_shares(config: TrainingConfig, processes: int) -> None:
+    """Raises :class:`SharesError` where a batch cannot be shared out evenly."""
+    for name in ("batch", "adversarial_batch"):
+        count = getattr(config, name, 0)
+        if count % processes:
+            raise SharesError(f"{name}: {count} segments cannot be shared by {processes} processes: use a multiple")
+
+
+def adam(network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    groups = [{"params": list(network.parameters()), "initial_lr": learning_rate}]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=(0.8, 0.99), weight_decay=0.0, fused=True)
+
+
+def set_height(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """A run may go on with another schedule."""
+    for group in optimizer.param_groups:
+        group["initial_lr"] = learning_rate
