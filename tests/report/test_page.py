@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from PIL import Image
 
 from ttsopt_lib.notebooks import NotebookError
 from ttsopt_lib.records import StudyFolder
@@ -176,7 +177,17 @@ def _no_pango():
 
 def test_the_printer_loads_nothing():
     with pytest.raises(ValueError, match="must not load"):
-        pdf._nothing("https://example.org/x.css")
+        pdf._embedded("https://example.org/x.css")
+
+
+def test_a_picture_inside_a_figure_is_printed(tmp_path):
+    picture = io.BytesIO()
+    Image.new("RGB", (4, 4), (200, 10, 10)).save(picture, format="PNG")
+    source = base64.b64encode(picture.getvalue()).decode()
+    svg = f'<svg viewBox="0 0 9 9"><image width="9" height="9" href="data:image/png;base64,{source}"/></svg>'
+    pdf.write_pdf(f"<p>x</p>{svg}", tmp_path / "x.pdf")
+    listed = subprocess.run(["pdfimages", "-list", str(tmp_path / "x.pdf")], capture_output=True, text=True).stdout
+    assert len(listed.splitlines()) == 3  # two lines of heading
 
 
 def test_contents_are_nested_by_level():

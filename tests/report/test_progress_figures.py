@@ -16,7 +16,7 @@ from ttsopt_lib.report.plot_style import svg_text
 from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary, Summary
 from ttsopt_lib.report.spectrograms import Spoken, shown_variants, study_spectrograms
 from ttsopt_lib.report.students import student_summary
-from ttsopt_lib.study import read_study, resolve
+from ttsopt_lib.study import DistillDecoder, read_study, resolve
 
 
 def student(variants: list[str]) -> StudentSummary:
@@ -62,9 +62,9 @@ def test_the_curve_names_the_step_that_was_kept(summary):
 
 
 def test_the_shipped_student_has_a_curve():
-    found = student_summary(
-        read_study(resolve(Path("params/joe.yaml"))).variant("distilled").recipe[0].student, ["distilled"]
-    )
+    step = read_study(resolve(Path("params/joe.yaml"))).variant("distilled").recipe[0]
+    assert isinstance(step, DistillDecoder)
+    found = student_summary(step.student, ["distilled"])
     assert found and len(found.curve) > 5
     assert found.published_step in {point.step for point in found.curve}
     kept = next(point for point in found.curve if point.step == found.published_step)
@@ -128,10 +128,9 @@ def test_variants_speak_with_the_same_durations(medium_voice, tmp_path):
     import shutil
 
     from ttsopt_lib.report.explore import speak_both, stage_times
-    from ttsopt_lib.study import Study, StudyError
+    from ttsopt_lib.study import StudyError, Variant
 
-    study = read_study(resolve(Path("params/joe.yaml")))
-    study = Study.model_validate(study.model_dump(mode="json") | {"variants": [{"name": "fp32", "recipe": []}]})
+    study = read_study(resolve(Path("params/joe.yaml"))).model_copy(update={"variants": (Variant(name="fp32"),)})
     folder = StudyFolder(study, tmp_path)
     for name in ("original", "fp32"):
         folder.variant(name).mkdir(parents=True)
@@ -149,6 +148,7 @@ def test_stage_times_of_two_variants_stand_side_by_side(case):
 
     _, _, folder = case("good")
     frame = stage_times(folder, "cpu", ["original", "distilled-int8"])
+    assert not isinstance(frame, str)
     assert list(frame.columns) == ["original", "distilled-int8"]
     assert frame.loc["decoder", "distilled-int8"] < frame.loc["decoder", "original"] < frame.loc["all", "original"]
     assert "no CUDA" in str(stage_times(folder, "gpu", ["original"]))

@@ -141,8 +141,8 @@ def _latencies(before: Summary, after: Summary, shared: list[str]) -> list[_Raw]
                 _Raw("time per second of audio", where, "ratio", _logarithm(row), _logarithm(twin), False, reason)
             )
             if row.latency_reduction and twin.latency_reduction and row.variant not in (ORIGINAL, ORIGINAL_COPY):
-                pair = row.latency_reduction, twin.latency_reduction
-                rows.append(_Raw("latency reduction", where, "fraction", *pair, True, reason))
+                ours, theirs = row.latency_reduction, twin.latency_reduction
+                rows.append(_Raw("latency reduction", where, "fraction", ours, theirs, True, reason))
     return rows
 
 
@@ -159,20 +159,20 @@ def _quality(before: Summary, after: Summary, shared: list[str]) -> list[_Raw]:
             ours, theirs = before.quality_of(name, predictor.name), after.quality_of(name, predictor.name)
             if ours is None or theirs is None:
                 continue
-            pair = [Estimate(value=q.predicted_mos.value, ci=q.predicted_mos.ci) for q in (ours, theirs)]
-            rows.append(_Raw(f"predicted MOS ({predictor.label})", name, "points", *pair, True, reason))
+            one, other = (Estimate(value=q.predicted_mos.value, ci=q.predicted_mos.ci) for q in (ours, theirs))
+            rows.append(_Raw(f"predicted MOS ({predictor.label})", name, "points", one, other, True, reason))
             if ours.predicted_mos.change and theirs.predicted_mos.change and name != ORIGINAL:
-                pair = [ours.predicted_mos.change, theirs.predicted_mos.change]
+                one, other = ours.predicted_mos.change, theirs.predicted_mos.change
                 what = f"predicted MOS change ({predictor.label})"
-                rows.append(_Raw(what, name, "points", *pair, True, reason))
+                rows.append(_Raw(what, name, "points", one, other, True, reason))
     for name in shared:
         ours, theirs = before.quality_of(name), after.quality_of(name)
         if ours and theirs and ours.human_mos and theirs.human_mos:
-            pair = [Estimate(value=q.value, ci=q.ci) for q in (ours.human_mos, theirs.human_mos)]
-            rows.append(_Raw("MOS (listeners)", name, "points", *pair, True))
+            one, other = (Estimate(value=q.value, ci=q.ci) for q in (ours.human_mos, theirs.human_mos))
+            rows.append(_Raw("MOS (listeners)", name, "points", one, other, True))
         if ours and theirs and ours.wer is not None and theirs.wer is not None:
-            pair = [Estimate(value=q, ci=None) for q in (ours.wer, theirs.wer)]
-            rows.append(_Raw("word error rate", name, "fraction", *pair, False))
+            one, other = (Estimate(value=q, ci=None) for q in (ours.wer, theirs.wer))
+            rows.append(_Raw("word error rate", name, "fraction", one, other, False))
     return rows
 
 

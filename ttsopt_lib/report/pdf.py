@@ -26,7 +26,7 @@ def write_pdf(page: str, path: Path) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)  # it warns of CSS that is for screens only
     with atomic_path(path) as temporary:
         # no base URL: links to the WAV files stay relative to the PDF, and no path of this machine gets into it
-        document = weasyprint.HTML(string=without_players(page), url_fetcher=_nothing)
+        document = weasyprint.HTML(string=without_players(page), url_fetcher=_embedded)
         document.write_pdf(str(temporary), pdf_tags=True)
 
 
@@ -45,6 +45,10 @@ def _weasyprint():
     return weasyprint
 
 
-def _nothing(url: str, *_: object, **__: object):
-    """The page holds all it needs: whatever asks for more is a mistake."""
-    raise ValueError(f"the report must not load {url[:80]}")
+def _embedded(url: str, *_: object, **__: object):
+    """Pictures that stand inside the page itself; whatever asks for more is a mistake."""
+    if not url.startswith("data:"):
+        raise ValueError(f"the report must not load {url[:80]}")
+    from weasyprint.urls import URLFetcher
+
+    return URLFetcher(allowed_protocols=("data",)).fetch(url)
