@@ -54,6 +54,13 @@ class StudyFolder:
     def variant_record(self, name: str) -> Path:
         return self.variant(name) / "variant.json"
 
+    def peer(self, name: str) -> Path:
+        """Folder of a peer, something that a user would pick instead: peer.json, and a model where one is made."""
+        return self.path / "peers" / name
+
+    def peer_record(self, name: str) -> Path:
+        return self.peer(name) / "peer.json"
+
     def sensitivity_record(self, variant: str) -> Path:
         """What the search of a variant's recipe found; there only where the recipe has one."""
         return self.path / "records" / "sensitivity" / f"{variant}.json"
@@ -179,6 +186,7 @@ class SensitivityRecord(Record):
 
 
 BeforeAfter = tuple[float | None, float | None]
+Runtime = Literal["onnxruntime", "pytorch", "piper-tts", "sherpa-onnx", "openvino", "hibari-tts"]
 
 
 class SystemRecord(Record):
@@ -213,7 +221,7 @@ class TimingRow(Record):
     """Raw samples of one variant in one runtime with one number of threads."""
 
     variant: str
-    runtime: Literal["onnxruntime", "pytorch"]
+    runtime: Runtime
     threads: int
     load_seconds: list[float]  # of the model, once per worker start
     peak_memory_mb: float  # resident set of the worker alone at its highest
@@ -232,6 +240,18 @@ class ProfileRecord(Record):
     threads: int
     stages: dict[str, float]
     operators: dict[str, float]  # operator type -> seconds, the longest first
+
+
+class PeerTiming(Record):
+    """What became of one peer on a device: its raw samples, timed in the blocks of the variants, or why there are none.
+
+    Its ``row`` has the peer's name in place of a variant's.
+    """
+
+    name: str
+    key: str  # of the peer's own record: made anew or of another version, it has to be timed anew
+    row: TimingRow | None
+    reason: str | None
 
 
 class DeviceRecord(Record):
@@ -253,6 +273,27 @@ class DeviceRecord(Record):
     elapsed_seconds: float = 0.0
     warnings: list[str] = []
     profiles: list[ProfileRecord] = []
+    first_audio_sentence: int | None = None  # number of the sentence that a text is taken to begin with
+    peers: list[PeerTiming] = []
+
+
+# --- peers ----------------------------------------------------------------------------------------------------
+
+
+class PeerRecord(Record):
+    """peers/<name>/peer.json: something that a user would pick instead, made ready on this machine, or why not."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    name: str
+    status: Literal["ready", "not_available"]
+    reason: str | None
+    versions: dict[str, str]  # of the packages that it is made and spoken with
+    model: str | None  # file in the peer's folder; null: it speaks with the original's file, or with its own
+    files: dict[str, str]  # file name -> sha256, relative to the peer's folder
+    size_bytes: int | None  # of the voice's model file or files, wherever they lie
+    seconds: float  # wall time of making it
+    created: str
 
 
 # --- evaluate -------------------------------------------------------------------------------------------------
@@ -327,6 +368,7 @@ class QualityRecord(Record):
     asr_reason: str | None
     rows: list[QualityRow]
     anchors: list[QualityRow]
+    peers: list[QualityRow] = []
     ratings: list[RatingsRow] | None  # null: no ratings file, a MOS was not measured
     ratings_reason: str | None
     comparisons: list[ComparisonRow] = []

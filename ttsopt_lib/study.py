@@ -19,7 +19,18 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+._-]{0,60}$")
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 ORIGINAL = "original"
 ORIGINAL_COPY = "original-copy"  # the baseline timed against itself: the A/A row
-RESERVED_NAMES = (ORIGINAL, ORIGINAL_COPY)
+PeerName = Literal[
+    "piper-tts",
+    "sherpa-onnx",
+    "ort-int8-dynamic",
+    "ort-fp16",
+    "openvino-fp32",
+    "openvino-bf16",
+    "openvino-int8",
+    "hibari-tts",
+]
+PEERS: tuple[PeerName, ...] = get_args(PeerName)  # what a user would pick instead; measure/peers.py describes them
+RESERVED_NAMES = (ORIGINAL, ORIGINAL_COPY, *PEERS)
 
 
 class TtsoptError(Exception):
@@ -177,7 +188,8 @@ class Variant(Strict):
     @model_validator(mode="after")
     def _steps_in_order(self) -> Variant:
         if self.name in RESERVED_NAMES:
-            raise ValueError(f"the name {self.name!r} is reserved: the baseline is always there, leave it out")
+            what = "belongs to a peer: choose another" if self.name in PEERS else "is always there: leave it out"
+            raise ValueError(f"the name {self.name!r} is reserved: it {what}")
         seen_graph_step = False
         for step in self.recipe:
             if isinstance(step, GraphStep):
@@ -211,6 +223,9 @@ class MeasureSettings(Strict):
     enough_blocks: int = Field(default=30, ge=2, description="blocks before narrow intervals end the timing")
     interval_width: float = Field(default=0.04, gt=0, description="stop when every reduction's interval is narrower")
     pytorch: tuple[Name, ...] = Field(default=(), description="variants that get a PyTorch row as well")
+    peers: tuple[PeerName, ...] = Field(
+        default=(), description="what a user would pick instead, timed in the same blocks and scored; --peers: all"
+    )
     seed: int = 0
 
 

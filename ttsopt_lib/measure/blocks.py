@@ -16,10 +16,10 @@ import numpy as np
 
 from ttsopt_lib.measure.journal import Journal, Pair, StoppedBy, joined
 from ttsopt_lib.measure.plan import TimingPlan
-from ttsopt_lib.measure.process import Worker
+from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.stats import reduction
 from ttsopt_lib.records import TimingRow
-from ttsopt_lib.study import ORIGINAL, MeasureSettings
+from ttsopt_lib.study import ORIGINAL, PEERS, MeasureSettings
 
 Visit = tuple[int, int]  # number of the row, number of the sentence
 WEAKEST_FIRST: list[StoppedBy] = ["budget", "max_blocks", "interval"]  # what one word for all groups should be
@@ -33,6 +33,7 @@ class Timing:
     rows: list[TimingRow]
     stopped_by: StoppedBy
     elapsed_seconds: float
+    failed_peers: dict[str, str]  # peer -> why it has no row
 
 
 def time_rows(
@@ -45,11 +46,13 @@ def time_rows(
 
     ``tick`` gets the seconds since the start, often; ``started`` the process ids of each new set of workers. Pairs
     of blocks that ``journal`` has are not timed again, and each new one is added to it.
-    Raises :class:`ttsopt_lib.measure.process.MeasureError` when a model cannot be timed. No worker outlives the
+    Raises :class:`ttsopt_lib.measure.process.MeasureError` when a variant cannot be timed; a peer that does not load is
+    left out. No worker outlives the
     call, and on an interrupt nothing of it is kept but the journal.
     """
     journal = journal or Journal()
     start = time.monotonic() - journal.elapsed_seconds
+    failed: dict[str, str] = {}
     shares = [FIRST_SHARE, *[1.0] * (len(plan.thread_counts) - 1)]
     for position, threads in enumerate(plan.thread_counts):
         # Time that an earlier thread count did not need is there for the later ones.
@@ -57,13 +60,13 @@ def time_rows(
         deadline = start + share * plan.settings.budget_seconds
         done = journal.with_threads(threads)
         if not done or done[-1].stopped_by is None:
-            _time_together(plan, threads, deadline, start, tick, started, journal)
+            failed |= _time_together(plan, threads, deadline, start, tick, started, journal)
     rows, reasons = [], []
     for threads in plan.thread_counts:
         pairs = journal.with_threads(threads)
         rows += joined(pairs)
         reasons.append(pairs[-1].stopped_by)
-    return Timing(rows, min(reasons, key=WEAKEST_FIRST.index), time.monotonic() - start)
+    return Timing(rows, min(reasons, key=WEAKEST_FIRST.index), time.monotonic() - start, failed)
 
 
 def mirrored_visits(rows: int, sentences: int, order: np.random.Generator) -> tuple[list[Visit], list[Visit]]:
@@ -80,18 +83,35 @@ def _time_together(
     tick: Callable[[float], None],
     started: Callable[[list[int]], None],
     journal: Journal,
-) -> None:
-    """Time the rows of one number of threads until ``deadline`` (on the monotonic clock), into the journal."""
+) -> dict[str, str]:
+    """Time the rows of one number of threads until ``deadline`` (on the monotonic clock), into the journal.
+
+    Returns peer -> why it was left out.
+    """
     settings = plan.settings
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(row)) for row in plan.rows_with(threads)]
-        started([worker.pid for worker in workers])
-        fresh = [_load(worker, plan, lambda: tick(time.monotonic() - start)) for worker in workers]
-        for _ in range(settings.warmup_passes):
-            for worker in workers:
-                for sentence in range(len(plan.sentences)):
-                    worker.time_sentence(sentence)
+        asked = [stack.enter_context(Worker(row)) for row in plan.rows_with(threads)]
+        started([worker.pid for worker in asked])
+        loaded: dict[Worker, TimingRow] = {}
+        failed: dict[str, str] = {}
+        for number in range(1 + settings.warmup_passes):
+            for worker in asked:
+                if worker.row.variant in failed:
+                    continue
+                try:
+                    if number == 0:
+                        loaded[worker] = _load(worker, plan)
+                    else:
+                        for sentence in range(len(plan.sentences)):
+                            worker.time_sentence(sentence)
+                except MeasureError as error:
+                    if not worker.row.is_peer:
+                        raise
+                    failed[worker.row.variant] = str(error)
+                    worker.close()
                 tick(time.monotonic() - start)
+        workers = [worker for worker in asked if worker.row.variant not in failed]
+        fresh = [loaded[worker] for worker in workers]
         longest_pair, reason = 0.0, None
         while reason is None:
             done = journal.with_threads(threads)
@@ -104,6 +124,7 @@ def _time_together(
             another_fits = deadline - time.monotonic() >= longest_pair
             reason = _reason_to_stop(joined([*done, pair]), 2 * len(done) + 2, another_fits, settings)
             journal.add(pair.model_copy(update={"stopped_by": reason}))
+    return failed
 
 
 def _time_pair(
@@ -128,10 +149,9 @@ def _time_pair(
     return rows
 
 
-def _load(worker: Worker, plan: TimingPlan, tick: Callable[[], None]) -> TimingRow:
+def _load(worker: Worker, plan: TimingPlan) -> TimingRow:
     """Have a worker load its model; the row that its samples will go to."""
     loaded = worker.load(plan)
-    tick()
     return TimingRow(
         variant=worker.row.variant,
         runtime=worker.row.runtime,
@@ -158,8 +178,10 @@ def _reason_to_stop(
 
 
 def _sharp(rows: list[TimingRow], width: float) -> bool:
-    """Whether every reduction's interval is narrower than ``width`` (fraction of the baseline)."""
+    """Whether every reduction's interval is narrower than ``width`` (fraction of the baseline). Peers do not decide."""
     for row in rows:
+        if row.variant in PEERS:
+            continue
         baseline = next(r for r in rows if r.variant == ORIGINAL and r.runtime == row.runtime)
         if row is baseline:
             continue

@@ -79,7 +79,11 @@ def joined(pairs: Iterable[Pair]) -> list[TimingRow]:
         if not rows:
             rows = [row.model_copy(deep=True) for row in pair.rows]
             continue
-        for row, more in zip(rows, pair.rows, strict=True):
+        found = {(row.variant, row.runtime): row for row in pair.rows}
+        # A peer that could not be loaded again after an interruption has no further samples to pair.
+        rows = [row for row in rows if (row.variant, row.runtime) in found]
+        for row in rows:
+            more = found[row.variant, row.runtime]
             row.seconds += more.seconds
             row.audio_seconds += more.audio_seconds
             row.load_seconds += more.load_seconds

@@ -6,11 +6,13 @@ that has only onnxruntime.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ttsopt_lib.records import StudyFolder, VariantRecord
-from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, MeasureSettings, Strict, Study
+from ttsopt_lib.measure.peers import CATALOGUE
+from ttsopt_lib.records import PeerRecord, Runtime, StudyFolder, VariantRecord
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, PEERS, Device, MeasureSettings, Strict, Study
 
 Accelerator = Literal["cuda"]
 
@@ -24,14 +26,22 @@ class PlannedSentence(Strict):
 
 
 class PlannedRow(Strict):
-    """One row to time. ``recipe`` is used by PyTorch rows only: ONNX files are already what the recipe made."""
+    """One row to time: a variant, or a peer by its name.
+
+    ``recipe`` is used by PyTorch rows only: ONNX files are already what the recipe made.
+    """
 
     variant: str
-    runtime: Literal["onnxruntime", "pytorch"]
+    runtime: Runtime
     threads: int
     model: Path  # the ONNX file; for a PyTorch row the original voice, which the recipe is applied to
     recipe: tuple[dict[str, Any], ...] = ()
     accelerator: Accelerator | None = None
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether this is no variant but something that a user would pick instead."""
+        return self.variant in PEERS
 
     @property
     def label(self) -> str:
@@ -92,3 +102,32 @@ def plan_rows(
                 )
             )
     return tuple(rows)
+
+
+def plan_peers(
+    device: Device, folder: StudyFolder, peers: Sequence[PeerRecord], accelerator: Accelerator | None = None
+) -> tuple[list[PlannedRow], dict[str, str]]:
+    """The peers' rows, with the first number of threads, and peer -> reason for those that the device cannot time.
+
+    What takes a package of its own is timed on this machine's processor only; a board over ssh, or an accelerator, has
+    ONNX Runtime alone.
+    """
+    rows, reasons = [], {}
+    for peer in peers:
+        about = next(one for name, one in CATALOGUE.items() if name == peer.name)
+        if peer.status != "ready":
+            reasons[peer.name] = peer.reason or "it could not be made"
+        elif about.runtime != "onnxruntime" and (accelerator or device.runner == "ssh"):
+            where = "an accelerator" if accelerator else "a device over ssh"
+            reasons[peer.name] = f"on {where} only peers in ONNX Runtime are timed"
+        else:
+            rows.append(
+                PlannedRow(
+                    variant=peer.name,
+                    runtime=about.runtime,
+                    threads=device.threads[0],
+                    model=folder.peer(peer.name) / peer.model if peer.model else folder.model(ORIGINAL),
+                    accelerator=accelerator,
+                )
+            )
+    return rows, reasons

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ttsopt_lib
+from ttsopt_lib.measure.peers import TEXT_RUNTIMES
 from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
 from ttsopt_lib.study import TtsoptError
 
@@ -81,6 +82,7 @@ class Worker:
         return {
             "row": self.row.model_dump(mode="json"),
             "sentences": [sentence.ids for sentence in plan.sentences],
+            "texts": [sentence.text for sentence in plan.sentences] if self.row.runtime in TEXT_RUNTIMES else None,
             "scales": plan.scales,
             "speaker": plan.speaker,
         }
@@ -129,6 +131,8 @@ class Worker:
         return f"the worker ended with {how}{hint}" + (f": {said[-1][:300]}" if said else "")
 
     def _error(self, why: str) -> MeasureError:
+        if self.row.is_peer:
+            return MeasureError(f"{self.row.variant} cannot be timed: {why}")
         return MeasureError(
             f"{self.row.variant} ({self.row.runtime}) cannot be timed: {self.row.model}: {why}; "
             f"'ttsopt optimize' makes the variant again"

@@ -12,7 +12,7 @@ from ttsopt_lib.measure.plan import TimingPlan
 from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.records import ProfileRecord, Record, SystemRecord, TimingRow
-from ttsopt_lib.study import ORIGINAL_COPY
+from ttsopt_lib.study import ORIGINAL_COPY, PEERS
 
 
 class Findings(Record):
@@ -24,6 +24,8 @@ class Findings(Record):
     elapsed_seconds: float
     warnings: list[str]
     profiles: list[ProfileRecord] = []
+    peer_rows: list[TimingRow] = []
+    failed_peers: dict[str, str] = {}  # peer -> why it has no row
 
 
 def time_plan(
@@ -61,12 +63,15 @@ def time_plan(
         found.append(f"where the time goes was not measured: {error}")
     if resumed:
         found.append("the run was interrupted and went on later: its blocks come from more than one sitting")
+    rows = [row for row in timing.rows if row.variant not in PEERS]
     return Findings(
         system=system,
-        rows=timing.rows,
+        rows=rows,
+        peer_rows=[row for row in timing.rows if row.variant in PEERS],
+        failed_peers=timing.failed_peers,
         stopped_by=timing.stopped_by,
         elapsed_seconds=timing.elapsed_seconds,
-        warnings=[*dict.fromkeys(found), *sample_warnings(timing.rows, plan.settings)],
+        warnings=[*dict.fromkeys(found), *sample_warnings(rows, plan.settings)],
         profiles=profiles,
     )
 
@@ -79,7 +84,7 @@ def profile_rows(plan: TimingPlan) -> list[ProfileRecord]:
     """
     profiles = []
     for row in plan.rows_with(plan.thread_counts[0]):
-        if row.runtime != "onnxruntime" or row.variant == ORIGINAL_COPY or row.accelerator:
+        if row.runtime != "onnxruntime" or row.variant == ORIGINAL_COPY or row.is_peer or row.accelerator:
             continue
         with Worker(row) as worker:
             profiles.append(ProfileRecord(variant=row.variant, threads=row.threads, **worker.profile(plan)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -9,13 +10,15 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from ttsopt_lib.measure.devices import Probe, probe
-from ttsopt_lib.measure.plan import PlannedSentence, TimingPlan, plan_rows
+from ttsopt_lib.measure.plan import PlannedSentence, TimingPlan, plan_peers, plan_rows
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.remote import time_over_ssh
 from ttsopt_lib.measure.session import Findings, time_plan
 from ttsopt_lib.measure.ssh import Connection
 from ttsopt_lib.records import (
     DeviceRecord,
+    PeerRecord,
+    PeerTiming,
     RecordError,
     StudyFolder,
     TimedSentence,
@@ -37,10 +40,11 @@ def device_key(study: Study, device: Device, variants: dict[str, VariantRecord])
     """Content key of one device's measurement: settings, sentences, voice files, device and measuring code.
 
     The machine and the way to it are not in it: a record brought from a board must stay good where the report is
-    made. Which machine it was stands in the record's ``system``.
+    made. Which machine it was stands in the record's ``system``. Peers are not in it either: what was timed with them
+    stays good for whoever asks for fewer; :func:`current_measurement` sees to those who ask for more.
     """
     return content_key(
-        study.measure,
+        study.measure.model_copy(update={"peers": ()}),  # more rows in the same blocks change none of the others
         study.sentences.timing,
         study.voice.speaker,
         [device.name, device.kind, device.threads],
@@ -54,6 +58,11 @@ def read_variants(study: Study, folder: StudyFolder) -> dict[str, VariantRecord]
     return {name: read_record(folder.variant_record(name), VariantRecord, "optimize") for name in study.variant_names}
 
 
+def read_peers(study: Study, folder: StudyFolder) -> list[PeerRecord]:
+    """The records of the study's peers. Raises RecordError for one that was not made ready yet."""
+    return [read_record(folder.peer_record(name), PeerRecord, "measure --peers") for name in study.measure.peers]
+
+
 def current_measurement(study: Study, device: Device, folder: StudyFolder) -> DeviceRecord | None:
     """The record on file if measuring now would add nothing to it, else None.
 
@@ -62,8 +71,11 @@ def current_measurement(study: Study, device: Device, folder: StudyFolder) -> De
     """
     key = device_key(study, device, read_variants(study, folder))
     present = read_if_current(folder.device_record(device.name), DeviceRecord, key)
-    if present is None or present.status == "measured":
-        return present
+    if present is None:
+        return None
+    if present.status == "measured":
+        timed = {(peer.name, peer.key) for peer in present.peers}
+        return present if all((peer.name, peer.key) in timed for peer in read_peers(study, folder)) else None
     if device.runner == "ssh":
         return None  # whether it is there again is found out by going there
     return present if probe(device).reason == present.reason else None
@@ -103,7 +115,8 @@ def measure_device(
     else:
         _check_files(folder, variants)
         with PLANNING:
-            plan = _plan(study, device, folder, variants, torch_original, found)
+            peers = read_peers(study, folder)
+            plan, reasons = _plan(study, device, folder, variants, peers, torch_original, found)
         with _Bar(plan, device, progress, position) as bar:
             if device.runner == "ssh":
                 far = connection or Connection(device)
@@ -111,6 +124,7 @@ def measure_device(
             else:
                 findings = time_plan(plan, bar.tick, accelerator_name=found.accelerator_name)
         record = _measured(_record(key, device, found, status="measured"), plan, findings)
+        record.peers = _peer_timings(peers, reasons, findings)
     write_record(folder.device_record(device.name), record)
     return record
 
@@ -149,7 +163,28 @@ def _measured(record: DeviceRecord, plan: TimingPlan, findings: Findings) -> Dev
     record.elapsed_seconds = findings.elapsed_seconds
     record.warnings = findings.warnings
     record.profiles = findings.profiles
+    record.first_audio_sentence = typical_sentence(plan.sentences)
     return record
+
+
+def typical_sentence(sentences: Sequence[PlannedSentence]) -> int:
+    """Number of the sentence of median length: the one that a text is taken to begin with.
+
+    Spoken sentence by sentence, as piper-tts does, a text has its first audio when its first sentence is made, however
+    long the rest is: the time to first audio is the latency of that sentence.
+    """
+    by_length = sorted(range(len(sentences)), key=lambda number: len(sentences[number].ids))
+    return by_length[len(by_length) // 2]
+
+
+def _peer_timings(peers: list[PeerRecord], reasons: dict[str, str], findings: Findings) -> list[PeerTiming]:
+    """Every peer that was asked for: its samples, or why there are none."""
+    rows = {row.variant: row for row in findings.peer_rows}
+    reasons = reasons | findings.failed_peers
+    return [
+        PeerTiming(name=peer.name, key=peer.key, row=rows.get(peer.name), reason=reasons.get(peer.name))
+        for peer in peers
+    ]
 
 
 class _Bar:
@@ -213,10 +248,11 @@ def _plan(
     device: Device,
     folder: StudyFolder,
     variants: dict[str, VariantRecord],
+    peers: list[PeerRecord],
     torch_original: Path | None,
     found: Probe,
-) -> TimingPlan:
-    """Rows, and the sentences as phoneme ids with the scales of the original voice."""
+) -> tuple[TimingPlan, dict[str, str]]:
+    """Rows, and the sentences as phoneme ids with the scales of the original voice; the peers that have no row."""
     from ttsopt_lib.voices.piper import open_piper  # here: these need the phonemizer, which timing itself does not
     from ttsopt_lib.voices.text import utterance_ids
 
@@ -227,8 +263,10 @@ def _plan(
         for length_class, texts in study.sentences.timing.items()
         for text in texts
     ]
-    return TimingPlan(
-        rows=plan_rows(study, device, folder, variants, torch_original or original, found.accelerator),
+    rows = plan_rows(study, device, folder, variants, torch_original or original, found.accelerator)
+    peer_rows, reasons = plan_peers(device, folder, peers, found.accelerator)
+    plan = TimingPlan(
+        rows=(*rows, *peer_rows),
         sentences=tuple(sentences),
         # noise_w 0: every run of a variant speaks the same durations, so that runs can be compared
         scales=(config.noise_scale, config.length_scale, 0.0),
@@ -236,3 +274,4 @@ def _plan(
         sample_rate=config.sample_rate,
         settings=study.measure,
     )
+    return plan, reasons

@@ -21,7 +21,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-Speak = Callable[[np.ndarray], int]  # phoneme ids [T] -> number of audio samples made
+Speak = Callable[[Any], int]  # phoneme ids [T] (a text, where a peer takes texts) -> number of audio samples made
 
 ORT_LOADS = 3  # session creation is short and noisy: a few samples are cheap
 
@@ -99,30 +99,39 @@ def prepare(row: dict[str, Any]) -> None:
         from ttsopt_lib.measure.torch_row import prepare_pytorch
 
         prepare_pytorch(row["threads"])
-    else:
+    elif row["runtime"] == "onnxruntime":
         import onnxruntime  # noqa: F401
+    else:
+        from ttsopt_lib.measure.peer_rows import prepare_peer
+
+        prepare_peer(row["runtime"])
 
 
-def open_model(row: dict[str, Any], scales: list[float], speaker: int | None) -> tuple[Speak, list[float]]:
-    """The row's model ready to speak, and how long each load of it took in seconds."""
+def open_model(row: dict[str, Any], scales: list[float], speaker: int | None) -> tuple[Speak, int | None, list[float]]:
+    """The row's model ready to speak, its sampling rate where it has one of its own, and the seconds of each load."""
     if row["runtime"] == "pytorch":
         from ttsopt_lib.measure.torch_row import open_pytorch
 
         opener, loads = open_pytorch, 1
-    else:
+    elif row["runtime"] == "onnxruntime":
         opener, loads = open_onnxruntime, ORT_LOADS
-    seconds, speak = [], None
+    else:
+        from ttsopt_lib.measure.peer_rows import open_peer
+
+        opener, loads = open_peer, 1
+    seconds, opened = [], None
     for _ in range(loads):
-        del speak  # one model at a time, or the peak memory would count two
+        del opened  # one model at a time, or the peak memory would count two
         start = time.perf_counter()
-        speak = opener(row, scales, speaker)
+        opened = opener(row, scales, speaker)
         seconds.append(time.perf_counter() - start)
-    assert speak is not None
-    return speak, seconds
+    assert opened is not None
+    speak, sample_rate = opened if isinstance(opened, tuple) else (opened, None)
+    return speak, sample_rate, seconds
 
 
-def time_sentence(speak: Speak, ids: np.ndarray, lead_in: np.ndarray, sample_rate: int) -> dict[str, Any]:
-    """Time one sentence: wall seconds from ids to audio, and seconds of audio made.
+def time_sentence(speak: Speak, sentence: Any, lead_in: Any, sample_rate: int) -> dict[str, Any]:
+    """Time one sentence: wall seconds from ids (or text) to audio, and seconds of audio made.
 
     The shortest sentence, ``lead_in``, is spoken before the clock starts: another worker has just had the caches.
     """
@@ -131,7 +140,7 @@ def time_sentence(speak: Speak, ids: np.ndarray, lead_in: np.ndarray, sample_rat
     try:
         speak(lead_in)
         start = time.perf_counter()
-        samples = speak(ids)
+        samples = speak(sentence)
         seconds = time.perf_counter() - start
     finally:
         gc.enable()
@@ -150,7 +159,7 @@ def die_with(parent: int) -> None:
 def answer_requests(requests: TextIO, replies: TextIO) -> None:
     """Serve ``load`` and ``time`` requests until the input ends."""
     speak: Speak | None = None
-    sentences: list[np.ndarray] = []
+    sentences: list[Any] = []
     sample_rate = 1
     for line in requests:
         request = json.loads(line)
@@ -158,9 +167,10 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
             if request["do"] == "load":
                 prepare(request["row"])
                 idle = resident_memory_mb()
-                sentences = [np.array(ids, dtype=np.int64) for ids in request["sentences"]]
-                sample_rate = request["sample_rate"]
-                speak, loads = open_model(request["row"], request["scales"], request["speaker"])
+                ids = [np.array(ids, dtype=np.int64) for ids in request["sentences"]]
+                sentences = request["texts"] or ids
+                speak, own_rate, loads = open_model(request["row"], request["scales"], request["speaker"])
+                sample_rate = own_rate or request["sample_rate"]
                 reply = {"load_seconds": loads, "idle_memory_mb": idle}
             elif request["do"] == "profile":
                 from ttsopt_lib.measure.stages import profile_onnxruntime
@@ -169,8 +179,8 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
                 reply = profile_onnxruntime(request["row"], ids, request["scales"], request["speaker"])
             else:
                 assert speak is not None, "a sentence was asked for before a load"
-                ids = sentences[request["sentence"]]
-                reply = time_sentence(speak, ids, min(sentences, key=len), sample_rate)
+                sentence = sentences[request["sentence"]]
+                reply = time_sentence(speak, sentence, min(sentences, key=len), sample_rate)
         except Exception as error:  # whatever a runtime raises: the driver turns it into one line
             message = " ".join(str(error).split()) or type(error).__name__
             reply = {"error": message[:500]}
