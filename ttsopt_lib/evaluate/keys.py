@@ -17,7 +17,8 @@ SPEAKING_CODE = (
 )
 SCORING_CODE = (
     *SPEAKING_CODE,
-    *(f"evaluate/{name}.py" for name in ("anchors", "intelligibility", "mos", "p808", "scores", "spectrum")),
+    *(f"evaluate/{name}.py" for name in ("anchors", "intelligibility", "mos", "p808", "peers", "scores", "spectrum")),
+    "measure/peer_rows.py",
 )
 RATINGS_CODE = tuple(f"evaluate/{name}.py" for name in ("crossed", "ratings", "ratings_file", "screening"))
 # A new version of any of these may change a score.

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from ttsopt_lib.evaluate.intelligibility import Recognizer, word_error_rate
 from ttsopt_lib.evaluate.keys import listening_key, quality_key, voice_key
 from ttsopt_lib.evaluate.listening import write_examples
-from ttsopt_lib.evaluate.plan import Plan, PlannedRow, examples_current, plan_evaluation
+from ttsopt_lib.evaluate.plan import Plan, PlannedRow, examples_current, peers_current, plan_evaluation
 from ttsopt_lib.evaluate.scores import UtteranceScores, score_utterance
 from ttsopt_lib.evaluate.speak import speak
 from ttsopt_lib.records import (
@@ -48,7 +48,7 @@ def current_evaluation(study: Study, folder: StudyFolder) -> QualityRecord | Non
         return None
     if record is None or not all(examples_current(study, folder, name) for name in study.variant_names):
         return None
-    return record
+    return record if peers_current(study, folder, record) else None
 
 
 def evaluate_study(
@@ -134,7 +134,7 @@ def _write_examples(study: Study, folder: StudyFolder, row: PlannedRow, audio: l
 
 def _record(plan: Plan, key: str) -> QualityRecord:
     """The record with every row that is done."""
-    done = [(row.is_anchor, row.done) for row in plan.rows if row.done is not None]
+    done = [(row, row.done) for row in plan.rows if row.done is not None]
     asr = plan.recognizer
     return QualityRecord(
         key=key,
@@ -143,8 +143,9 @@ def _record(plan: Plan, key: str) -> QualityRecord:
         predictors=plan.predictors,
         asr=asr.label if isinstance(asr, Recognizer) else None,
         asr_reason=None if isinstance(asr, Recognizer) else asr,
-        rows=[row for is_anchor, row in done if not is_anchor],
-        anchors=[row for is_anchor, row in done if is_anchor],
+        rows=[scored for row, scored in done if not row.is_anchor and not row.is_peer],
+        anchors=[scored for row, scored in done if row.is_anchor],
+        peers=[scored for row, scored in done if row.is_peer],
         ratings=plan.rated.rows,
         ratings_reason=plan.rated.reason,
         comparisons=plan.rated.comparisons,

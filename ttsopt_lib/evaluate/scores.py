@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ttsopt_lib.evaluate.anchors import degrade
 from ttsopt_lib.evaluate.intelligibility import Recognizer, transcribe
 from ttsopt_lib.evaluate.mos import load_predictor
+from ttsopt_lib.evaluate.peers import PeerUtterance, speak_peer
 from ttsopt_lib.evaluate.speak import Utterance, speak
 from ttsopt_lib.evaluate.spectrum import has_band_above_8khz, level_above_8khz_db
 from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
@@ -35,7 +36,8 @@ class UtteranceScores:
 def score_utterance(task: Task) -> UtteranceScores:
     """Speak an utterance, damage it if it is an anchor, and score the samples that a WAV file of it would hold."""
     rate = task.utterance.sample_rate
-    waveform = as_float(speak(task.utterance))
+    utterance = task.utterance
+    waveform = as_float(speak_peer(utterance) if isinstance(utterance, PeerUtterance) else speak(utterance))
     if task.anchor:
         waveform = as_float(as_written(degrade(task.anchor, waveform, rate, task.utterance.seed)))
     heard = to_16khz(waveform, rate)
