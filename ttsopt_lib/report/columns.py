@@ -168,20 +168,25 @@ def improvement() -> list[Column]:
     ]
 
 
-def devices() -> list[Column]:
-    def median(row: Any) -> str:
-        ends = _ends(row, "median_ms")
-        interval = f"[{numbers.milliseconds(ends[0])}, {numbers.milliseconds(ends[1])}]" if ends else ""
-        return _with_interval(numbers.milliseconds(row.median_ms), interval)
+def milliseconds_cell(row: Any, name: str) -> str:
+    """'42.0 [41.2, 43.1]'."""
+    value, ends = getattr(row, name), _ends(row, name)
+    if not given(value):
+        return NONE
+    interval = f"[{numbers.milliseconds(ends[0])}, {numbers.milliseconds(ends[1])}]" if ends else ""
+    return _with_interval(numbers.milliseconds(value), interval)
 
+
+def devices() -> list[Column]:
     return [
         Column("Variant", name_of),
-        Column("Median, ms", median, True),
+        Column("Median, ms", lambda row: milliseconds_cell(row, "median_ms"), True),
         Column("p95, ms", lambda row: numbers.milliseconds(row.p95_ms), True),
         Column("RTF", lambda row: numbers.number(row.rtf, 3), True),
         Column("Less time per second of audio", lambda row: reduction_cell(row, "latency_reduction"), True),
         Column("Peak memory, MB", lambda row: numbers.number(row.peak_memory_mb), True),
         Column("Load, ms", lambda row: plain_cell(row.load_ms, numbers.milliseconds), True),
+        Column("First audio, ms", lambda row: milliseconds_cell(row, "first_audio_ms"), True),
     ]
 
 

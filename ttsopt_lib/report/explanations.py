@@ -99,6 +99,16 @@ def timing_notes(summary: Summary) -> list[str]:
     return notes
 
 
+def first_audio_notes(summary: Summary) -> list[str]:
+    """What the time to first audio is the time of."""
+    found = {device.first_audio_sentence for device in summary.measured_devices if device.first_audio_sentence}
+    return [
+        "First audio: a text that is spoken sentence by sentence, as `piper` does, is heard when its first sentence is "
+        f"made, however long the rest is. Here it begins with “{sentence}” (the timing sentence of median length)."
+        for sentence in sorted(found)
+    ]
+
+
 def warnings(summary: Summary) -> list[str]:
     """The warnings that the measurement left, with the device they belong to."""
     return [f"{device.label}: {text}" for device in summary.devices for text in device.warnings]

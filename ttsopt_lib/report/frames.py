@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ttsopt_lib.report import profiles
+from ttsopt_lib.report import peer_tables, profiles, published
 from ttsopt_lib.report.explanations import recipe_words
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Interval, QualitySummary, Summary, VariantSummary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
@@ -30,6 +30,9 @@ def all_tables(summary: Summary) -> dict[str, pd.DataFrame]:
         "amdahl": profiles.amdahl(summary.measured_devices),
         "stages": profiles.stages(summary.measured_devices),
         "operators": profiles.operators(summary.measured_devices),
+        "peers": peer_tables.peers(summary),
+        "other_voices": peer_tables.other_voices(summary),
+        "published": published.raspberry_pi_4(),
         "quality": quality(summary.quality),
         "anchors": quality(summary.anchors),
         "mos": mos(summary),
@@ -181,11 +184,14 @@ def devices(measured: Sequence[DeviceSummary]) -> pd.DataFrame:
                     **estimate("latency_reduction", row.latency_reduction),
                     "peak_memory_mb": row.peak_memory_mb,
                     "load_ms": row.load_ms,
+                    "first_audio_ms": row.first_audio_ms.median if row.first_audio_ms else None,
+                    **_interval("first_audio_ms", row.first_audio_ms.ci if row.first_audio_ms else None),
                 }
             )
     columns = (
         "device runtime threads variant samples median_ms median_ms_low median_ms_high p95_ms rtf latency_reduction "
-        "latency_reduction_low latency_reduction_high peak_memory_mb load_ms"
+        "latency_reduction_low latency_reduction_high peak_memory_mb load_ms first_audio_ms first_audio_ms_low "
+        "first_audio_ms_high"
     )
     return _frame(rows, columns)
 

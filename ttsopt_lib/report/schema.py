@@ -126,6 +126,7 @@ class TimingSummary(Part):
     rtf_ci: Interval | None
     load_ms: float | None
     length_classes: list[ClassSummary]
+    first_audio_ms: LatencyMs | None = None  # until the first sentence of a text is made, spoken sentence by sentence
 
 
 class RuntimeChange(Part):
@@ -159,6 +160,7 @@ class DeviceSummary(Part):
     runtime_changes: list[RuntimeChange]
     warnings: list[str]
     profiles: list[ProfileRecord] = []
+    first_audio_sentence: str | None = None  # what the text of ``first_audio_ms`` begins with
 
 
 # --- quality ----------------------------------------------------------------------------------------------------
@@ -221,6 +223,39 @@ class PredictorSummary(Part):
     version: str
     weights_sha256: str
     primary: bool
+
+
+# --- peers ------------------------------------------------------------------------------------------------------
+
+
+class PeerTimingSummary(Part):
+    """A peer on one device, timed in the blocks of the variants; the reduction is against the original in ONNX Runtime
+    with the same threads, per second of audio, so it holds the change of runtime as well."""
+
+    device: str
+    status: Literal["measured", "not_measured"]
+    reason: str | None
+    row: TimingSummary | None
+
+
+class PeerSummary(Part):
+    """Something that a user would pick instead: never a candidate, never in the verdict."""
+
+    name: str
+    label: str
+    versions: dict[str, str]
+    another_voice: bool  # then only absolute figures of quality are given
+    compared: Literal["phonemes to audio", "text to audio"]
+    same_noise: bool  # scored with the noise that the variants were given
+    reason: str | None  # why it could not be had at all
+    size_bytes: int | None  # of the voice's model file or files
+    size_reduction: float | None
+    timings: list[PeerTimingSummary]
+    quality: list[QualitySummary]
+
+    def timing_on(self, device: str) -> TimingSummary | None:
+        """Its timing on a device; None where it was not measured."""
+        return next((timing.row for timing in self.timings if timing.device == device), None)
 
 
 # --- verdict ----------------------------------------------------------------------------------------------------
@@ -287,6 +322,7 @@ class Summary(Part):
     timing_sentences: int
     listening: list[str]
     sensitivity: list[SensitivitySummary] = []  # of the variants whose recipe searched
+    peers: list[PeerSummary] = []
 
     # --- look-ups that prose, tables and figures share
 

@@ -39,7 +39,22 @@ def summarize_device(device: Device, record: DeviceRecord | None) -> DeviceSumma
         runtime_changes=_runtime_changes(rows),
         warnings=record.warnings if record else [],
         profiles=record.profiles if record else [],
+        first_audio_sentence=first_sentence(record),
     )
+
+
+def first_sentence(record: DeviceRecord | None) -> str | None:
+    """The sentence that the text of the time to first audio begins with."""
+    if record is None or record.first_audio_sentence is None:
+        return None
+    return record.sentences[record.first_audio_sentence].text
+
+
+def summarize_peer(row: TimingRow, record: DeviceRecord) -> TimingSummary:
+    """A peer's samples; its baseline is the original in ONNX Runtime, whatever its own runtime is."""
+    # across runtimes, and the table says so: stats.reduction refuses it unless the names agree
+    summary = _timing(row.model_copy(update={"runtime": "onnxruntime"}), record.rows, record)
+    return summary.model_copy(update={"runtime": row.runtime})
 
 
 def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> TimingSummary:
@@ -66,7 +81,16 @@ def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> Timi
             )
             for name, numbers in stats.length_classes(record.sentences).items()
         ],
+        first_audio_ms=_first_audio(row, record),
     )
+
+
+def _first_audio(row: TimingRow, record: DeviceRecord) -> LatencyMs | None:
+    """Latency of the sentence that a text begins with."""
+    if record.first_audio_sentence is None:
+        return None
+    found = stats.latency_summary(row, [record.first_audio_sentence])
+    return LatencyMs(median=found.median, p95=found.p95, ci=found.ci)
 
 
 def _reduction(row: TimingRow, baseline: TimingRow | None, sentences: list[int] | None = None) -> Estimate | None:
