@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ttsopt_lib.study import project_root
+from ttsopt_lib.measure.peers import CATALOGUE, versions_of
+from ttsopt_lib.study import PEERS, project_root
 
 # package -> the step that cannot do without it
 PACKAGES = {
@@ -43,7 +44,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Everything that a run may need, in the order in which a run needs it."""
-    return [_python(), *_packages(), _pdf(), _default_voice(), _recognizer(), *_devices(), *_students()]
+    return [_python(), *_packages(), _pdf(), _default_voice(), _recognizer(), *_devices(), *_students(), _peers()]
 
 
 def _python() -> Finding:
@@ -108,6 +109,14 @@ def _devices() -> list[Finding]:
         Finding("GPU", "CUDA provider of ONNX Runtime" if cuda else "none: its rows will say not measured", cuda),
         Finding("Raspberry Pi", model if pi else "this machine is none: its rows will say not measured", pi),
     ]
+
+
+def _peers() -> Finding:
+    packages = dict.fromkeys(package for name in PEERS for package in CATALOGUE[name].packages)
+    there = {package for name in PEERS for package in versions_of(name)}
+    missing = [package for package in packages if package not in there]
+    found = f"missing: {', '.join(missing)}; pip install 'ttsopt[peers]'" if missing else "all there"
+    return Finding("peers (for --peers)", found, not missing)
 
 
 def _students() -> list[Finding]:

@@ -6,11 +6,21 @@ from pathlib import Path
 import pytest
 from timed_study import CPU, add_variant, study_of
 
+from ttsopt_lib.cli import _with_peers
 from ttsopt_lib.measure import peers
+from ttsopt_lib.measure.journal import Pair, joined
 from ttsopt_lib.measure.peers import CATALOGUE, missing_packages, versions_of
 from ttsopt_lib.measure.plan import plan_peers
 from ttsopt_lib.measure.timing import current_measurement, measure_device, typical_sentence
-from ttsopt_lib.records import DeviceRecord, PeerRecord, RecordError, StudyFolder, now, write_record
+from ttsopt_lib.records import (
+    DeviceRecord,
+    PeerRecord,
+    RecordError,
+    StudyFolder,
+    TimingRow,
+    now,
+    write_record,
+)
 from ttsopt_lib.study import ORIGINAL, PEERS, Device, Study, StudyError, check
 
 TIMED = ("piper-tts", "sherpa-onnx", "ort-fp16", "openvino-fp32", "hibari-tts")
@@ -118,3 +128,22 @@ def test_a_text_is_taken_to_begin_with_the_sentence_of_median_length(timed):
     assert typical_sentence(sentences) == 3
     _, _, record = timed
     assert record.first_audio_sentence == 1 and record.sentences[1].length_class == "short"
+
+
+def test_a_peer_that_fails_after_an_interruption_leaves_the_other_samples_paired():
+    def row(variant: str, seconds: float) -> TimingRow:
+        return TimingRow(
+            variant=variant, runtime="onnxruntime", threads=1, load_seconds=[], peak_memory_mb=1, idle_memory_mb=1,
+            seconds=[[seconds]] * 2, audio_seconds=[[1.0]] * 2,
+        )  # fmt: skip
+
+    before = Pair(threads=1, rows=[row(ORIGINAL, 1.0), row("ort-fp16", 2.0)], elapsed_seconds=1, stopped_by=None)
+    after = Pair(threads=1, rows=[row(ORIGINAL, 3.0)], elapsed_seconds=2, stopped_by="budget")
+    (kept,) = joined([before, after])
+    assert kept.variant == ORIGINAL and kept.seconds == [[1.0], [1.0], [3.0], [3.0]]
+
+
+def test_the_flag_asks_for_every_peer_and_without_it_the_study_decides():
+    study = study_of("fp32", peers=["piper-tts"])
+    assert _with_peers(study, True).measure.peers == PEERS
+    assert _with_peers(study, False) is study

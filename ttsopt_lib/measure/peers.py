@@ -41,7 +41,7 @@ CATALOGUE: Mapping[PeerName, Peer] = {
     "ort-fp16": Peer("ONNX Runtime, float16", "onnxruntime", ("onnxruntime", "onnx")),
     "openvino-fp32": Peer("OpenVINO, float32", "openvino", ("openvino",)),
     "openvino-bf16": Peer("OpenVINO, bfloat16", "openvino", ("openvino",)),
-    "openvino-int8": Peer("OpenVINO, int8 by NNCF", "openvino", ("openvino", "nncf")),
+    "openvino-int8": Peer("OpenVINO, int8 by NNCF", "openvino", ("openvino", "nncf"), same_noise=False),
     "hibari-tts": Peer("hibari-tts", "hibari-tts", ("hibari-tts",), "text to audio", True, False),
 }
 TEXT_RUNTIMES = {peer.runtime for peer in CATALOGUE.values() if peer.compared == "text to audio"}

@@ -60,7 +60,8 @@ def notes(summary: Summary) -> list[str]:
         "files; nobody's phonemizer data is in them. Peers are made with their tools' own defaults and are never "
         "candidates for the optimized variant.",
     ]
-    alone = [f"`{peer.name}`" for peer in summary.peers if peer.quality and not peer.same_noise]
+    same_voice = [peer for peer in summary.peers if peer.quality and not peer.another_voice]
+    alone = [f"`{peer.name}`" for peer in same_voice if not peer.same_noise]
     if alone:
         found.append(
             f"Scored with noise of their own, where the variants share theirs: {', '.join(alone)}. Their changes are "
