@@ -43,7 +43,7 @@ def test_float16_and_int8_voices_keep_float32_inputs_and_outputs(make):
             "input_lengths": np.array([9]),
             "scales": np.array([0.667, 1, 0], np.float32),
         }
-        audio = session.run(None, feed)[0]
+        audio = np.asarray(session.run(None, feed)[0])
         assert audio.dtype == np.float32 and np.isfinite(audio).all() and audio.size > 256
         assert record.size_bytes == path.stat().st_size < folder.model(ORIGINAL).stat().st_size
         kinds[record.name] = {node.op_type for node in onnx.load(path).graph.node}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import invented_records as records
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -105,7 +106,7 @@ def test_peers_are_named_points_of_the_trade_off_outside_the_front(summary):
     written = {text.get_text() for text in chart.figure.axes[0].texts}
     assert {"piper-tts", "ort-int8-dynamic", "openvino-bf16"} <= written and "hibari-tts" not in written
     front = next(line for line in chart.figure.axes[0].lines if line.get_color() == "#777777")
-    assert 80 not in [round(float(x)) for x in front.get_xdata()], "the fastest point is a peer's"
+    assert 80 not in [round(float(x)) for x in np.asarray(front.get_xdata())], "the fastest point is a peer's"
 
 
 def test_nobody_asked_for_peers_says_how_to_get_them(tmp_path: Path):
@@ -125,7 +126,7 @@ def test_time_to_first_audio_is_the_latency_of_the_sentence_that_a_text_begins_w
         assert row.first_audio_ms and row.first_audio_ms.median == pytest.approx(medium.median_ms)
         low, high = row.first_audio_ms.ci
         assert low <= row.first_audio_ms.median <= high
-    assert all_tables(summary)["devices"]["first_audio_ms"].notna().all()
+    assert not any(pd.isna(value) for value in all_tables(summary)["devices"]["first_audio_ms"])
 
 
 def test_published_figures_stand_apart_with_their_source(summary):

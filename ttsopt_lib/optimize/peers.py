@@ -45,7 +45,7 @@ def build_peers(study: Study, folder: StudyFolder) -> list[PeerRecord]:
     Raises RecordError where the original is not there yet, StudyError or TextError for sentences that cannot be used.
     """
     original = folder.model(ORIGINAL)
-    stale = [name for name in study.measure.peers if _current(study, folder, name) is None]
+    stale: list[PeerName] = [name for name in study.measure.peers if _current(study, folder, name) is None]
     if stale:
         voice = open_piper(original)
         with tqdm(total=len(stale), desc="peers", unit="peer") as bar:
