@@ -12,6 +12,7 @@ from ttsopt_lib.optimize import peers
 from ttsopt_lib.optimize.peers import build_peers
 from ttsopt_lib.records import PeerRecord, StudyFolder
 from ttsopt_lib.study import ORIGINAL, PeerName, Study, read_study
+from ttsopt_lib.voices.paired import PairedSession
 
 
 @pytest.fixture
@@ -46,6 +47,7 @@ def test_float16_and_int8_voices_keep_float32_inputs_and_outputs(make):
         audio = np.asarray(session.run(None, feed)[0])
         assert audio.dtype == np.float32 and np.isfinite(audio).all() and audio.size > 256
         assert record.size_bytes == path.stat().st_size < folder.model(ORIGINAL).stat().st_size
+        assert PairedSession(path).speak(feed["input"][0].tolist())[0].size, "it takes the noise of the variants"
         kinds[record.name] = {node.op_type for node in onnx.load(path).graph.node}
     assert "ConvInteger" in kinds["ort-int8-dynamic"] and "Cast" in kinds["ort-fp16"]
 

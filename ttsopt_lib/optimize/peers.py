@@ -134,10 +134,10 @@ def _int8_dynamic(original: Path, target: Path) -> str:
 
 
 def _float16(original: Path, target: Path) -> str:
-    """Weights and arithmetic in float16; the random generators stay float32, which is all they make."""
+    """Weights and arithmetic in float16; random generators and the rounding of durations stay float32."""
     from onnxruntime.transformers import float16
 
-    blocked = [*float16.DEFAULT_OP_BLOCK_LIST, "RandomNormalLike", "RandomNormal"]
+    blocked = [*float16.DEFAULT_OP_BLOCK_LIST, "RandomNormalLike", "RandomNormal", "Ceil"]
     model = float16.convert_float_to_float16(onnx.load(original), keep_io_types=True, op_block_list=blocked)
     onnx.save(model, target / "model.onnx")
     return "model.onnx"
