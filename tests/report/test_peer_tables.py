@@ -118,6 +118,14 @@ def test_nobody_asked_for_peers_says_how_to_get_them(tmp_path: Path):
     assert peer.reason == "not run yet (ttsopt run --peers)"
 
 
+def test_a_record_from_elsewhere_is_shown_without_the_peers_folder(tmp_path: Path):
+    study, devices, folder = records.good(tmp_path)
+    add_peers(folder)
+    folder.peer_record("ort-int8-dynamic").unlink()
+    peer = next(peer for peer in summarize(study, devices, folder).peers if peer.name == "ort-int8-dynamic")
+    assert peer.reason is None and peer.size_bytes is None and peer.timing_on("cpu")
+
+
 def test_time_to_first_audio_is_the_latency_of_the_sentence_that_a_text_begins_with(summary):
     device = summary.measured_devices[0]
     assert device.first_audio_sentence == "..."

@@ -34,6 +34,10 @@ def _peer(
     record = read_record(path, PeerRecord, "measure --peers") if path.is_file() else None
     size = record.size_bytes if record else None
     quality = [row for row in scored if row.variant == name]
+    timings = [
+        _timing(name, device, found) for device, found in records.items() if found and found.status == "measured"
+    ]
+    known = bool(quality) or any(timing.row for timing in timings)  # a record that came from elsewhere has no folder
     return PeerSummary(
         name=name,
         label=about.label,
@@ -41,12 +45,10 @@ def _peer(
         another_voice=about.another_voice,
         compared=about.compared,
         same_noise=about.same_noise,
-        reason=record.reason if record else NOT_RUN,
+        reason=record.reason if record else None if known else NOT_RUN,
         size_bytes=size,
         size_reduction=None if size is None else 1 - size / original_bytes,
-        timings=[
-            _timing(name, device, found) for device, found in records.items() if found and found.status == "measured"
-        ],
+        timings=timings,
         quality=[absolute(row) for row in quality] if about.another_voice else quality,
     )
 
