@@ -16,14 +16,16 @@ import numpy as np
 
 from ttsopt_lib.measure.journal import Journal, Pair, StoppedBy, joined
 from ttsopt_lib.measure.plan import TimingPlan
-from ttsopt_lib.measure.process import Worker
+from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.stats import reduction
-from ttsopt_lib.records import TimingRow
+from ttsopt_lib.records import StopRecord, TimingRow
 from ttsopt_lib.study import ORIGINAL, MeasureSettings
 
 Visit = tuple[int, int]  # number of the row, number of the sentence
+MOST_WARM_UPS = 30  # passes, however restless an accelerator is
+STEADY = 0.05  # passes that differ by less take the same time
 WEAKEST_FIRST: list[StoppedBy] = ["budget", "max_blocks", "interval"]  # what one word for all groups should be
-FIRST_SHARE = 2.0  # the first thread count is what targets refer to: it gets so many times a later one's time
+FIRST_SHARE = 4.0  # the first thread count is what targets refer to: it gets so many times a later one's time
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class Timing:
     """What :func:`time_rows` found."""
 
     rows: list[TimingRow]
-    stopped_by: StoppedBy
+    left_out: list[str]  # optional rows that could not be loaded, and why
+    stopped_by: StoppedBy  # one word for all numbers of threads: the weakest of their reasons
+    stops: list[StopRecord]
     elapsed_seconds: float
 
 
@@ -51,19 +55,28 @@ def time_rows(
     journal = journal or Journal()
     start = time.monotonic() - journal.elapsed_seconds
     shares = [FIRST_SHARE, *[1.0] * (len(plan.thread_counts) - 1)]
+    left_out: list[str] = []
     for position, threads in enumerate(plan.thread_counts):
-        # Time that an earlier thread count did not need is there for the later ones.
+        # Time that an earlier thread count did not need is there for the later ones; the first may take theirs as
+        # long as it has not enough blocks.
         share = sum(shares[: position + 1]) / sum(shares)
-        deadline = start + share * plan.settings.budget_seconds
+        last = start + plan.settings.budget_seconds
+        deadlines = (start + share * plan.settings.budget_seconds, last if position == 0 else 0.0)
         done = journal.with_threads(threads)
         if not done or done[-1].stopped_by is None:
-            _time_together(plan, threads, deadline, start, tick, started, journal)
-    rows, reasons = [], []
+            left_out += _time_together(plan, threads, deadlines, start, tick, started, journal)
+    rows, stops = [], []
     for threads in plan.thread_counts:
         pairs = journal.with_threads(threads)
-        rows += joined(pairs)
-        reasons.append(pairs[-1].stopped_by)
-    return Timing(rows, min(reasons, key=WEAKEST_FIRST.index), time.monotonic() - start)
+        found = joined(pairs)
+        rows += found
+        reason = pairs[-1].stopped_by
+        assert reason is not None, "timing ended without a reason"
+        stops.append(
+            StopRecord(threads=threads, blocks=2 * len(pairs), stopped_by=reason, widest_interval=widest(found))
+        )
+    weakest = min((stop.stopped_by for stop in stops), key=WEAKEST_FIRST.index)
+    return Timing(rows, left_out, weakest, stops, time.monotonic() - start)
 
 
 def mirrored_visits(rows: int, sentences: int, order: np.random.Generator) -> tuple[list[Visit], list[Visit]]:
@@ -75,23 +88,31 @@ def mirrored_visits(rows: int, sentences: int, order: np.random.Generator) -> tu
 def _time_together(
     plan: TimingPlan,
     threads: int,
-    deadline: float,
+    deadlines: tuple[float, float],
     start: float,
     tick: Callable[[float], None],
     started: Callable[[list[int]], None],
     journal: Journal,
-) -> None:
-    """Time the rows of one number of threads until ``deadline`` (on the monotonic clock), into the journal."""
+) -> list[str]:
+    """Time the rows of one number of threads into the journal; returns which optional rows were left out, and why.
+
+    ``deadlines`` are on the monotonic clock: the first holds once there are enough blocks, until then the later one.
+    """
     settings = plan.settings
     with ExitStack() as stack:
         workers = [stack.enter_context(Worker(row)) for row in plan.rows_with(threads)]
         started([worker.pid for worker in workers])
-        fresh = [_load(worker, plan, lambda: tick(time.monotonic() - start)) for worker in workers]
-        for _ in range(settings.warmup_passes):
-            for worker in workers:
-                for sentence in range(len(plan.sentences)):
-                    worker.time_sentence(sentence)
-                tick(time.monotonic() - start)
+        fresh: list[TimingRow] = []
+        left_out: dict[str, str] = {}
+        for worker in list(workers):
+            try:
+                fresh.append(_load(worker, plan, lambda: tick(time.monotonic() - start)))
+            except MeasureError as error:
+                if not worker.row.optional or journal.with_threads(threads):  # its earlier blocks want their neighbours
+                    raise
+                workers.remove(worker)
+                left_out[worker.row.label] = f"not measured: {error}"
+        _warm_up(workers, len(plan.sentences), settings, lambda: tick(time.monotonic() - start))
         longest_pair, reason = 0.0, None
         while reason is None:
             done = journal.with_threads(threads)
@@ -101,9 +122,31 @@ def _time_together(
             fresh = [row.model_copy(update={"load_seconds": []}) for row in fresh]
             longest_pair = max(longest_pair, time.monotonic() - pair_start)
             pair = Pair(threads=threads, rows=rows, elapsed_seconds=time.monotonic() - start, stopped_by=None)
+            blocks = 2 * len(done) + 2
+            deadline = deadlines[0] if blocks >= settings.enough_blocks else max(deadlines)
             another_fits = deadline - time.monotonic() >= longest_pair
-            reason = _reason_to_stop(joined([*done, pair]), 2 * len(done) + 2, another_fits, settings)
+            reason = _reason_to_stop(joined([*done, pair]), blocks, another_fits, settings)
             journal.add(pair.model_copy(update={"stopped_by": reason}))
+    return list(left_out.values())
+
+
+def _warm_up(workers: list[Worker], sentences: int, settings: MeasureSettings, tick: Callable[[], None]) -> None:
+    """Uncounted passes: a fixed number, on an accelerator also until two passes take the same time.
+
+    A GPU raises its clock, and compilers and libraries choose their kernels, for longer than a fixed number tells.
+    """
+    before: dict[int, float] = {}
+    for number in range(MOST_WARM_UPS):
+        restless = False
+        for worker in workers:
+            if number >= settings.warmup_passes and not worker.row.accelerator:
+                continue
+            spent = sum(worker.time_sentence(sentence)["seconds"] for sentence in range(sentences))
+            restless |= abs(spent - before.get(worker.pid, 0.0)) > STEADY * spent
+            before[worker.pid] = spent
+            tick()
+        if number + 1 >= settings.warmup_passes and not (restless and any(w.row.accelerator for w in workers)):
+            return
 
 
 def _time_pair(
@@ -124,6 +167,7 @@ def _time_pair(
             row.seconds[-1][sentence] = timed["seconds"]
             row.audio_seconds[-1][sentence] = timed["audio_seconds"]
             row.peak_memory_mb = max(row.peak_memory_mb, timed["peak_memory_mb"])
+            row.device_memory_mb = timed.get("device_memory_mb")
             tick()
     return rows
 
@@ -141,6 +185,8 @@ def _load(worker: Worker, plan: TimingPlan, tick: Callable[[], None]) -> TimingR
         idle_memory_mb=loaded["idle_memory_mb"],
         seconds=[],
         audio_seconds=[],
+        mode=worker.row.mode,
+        clock=loaded["clock"],
     )
 
 
@@ -154,16 +200,18 @@ def _reason_to_stop(
         return "max_blocks"
     if not another_pair_fits:
         return "budget"
-    return "interval" if blocks >= settings.enough_blocks and _sharp(rows, settings.interval_width) else None
+    if blocks < settings.enough_blocks:
+        return None
+    width = widest(rows)
+    return "interval" if width is None or width < settings.interval_width else None
 
 
-def _sharp(rows: list[TimingRow], width: float) -> bool:
-    """Whether every reduction's interval is narrower than ``width`` (fraction of the baseline)."""
+def widest(rows: list[TimingRow]) -> float | None:
+    """Width of the widest interval of a reduction (fraction of the baseline); None where there is a baseline alone."""
+    widths = []
     for row in rows:
         baseline = next(r for r in rows if r.variant == ORIGINAL and r.runtime == row.runtime)
-        if row is baseline:
-            continue
-        low, high = reduction(row, baseline).ci
-        if not high - low < width:
-            return False
-    return True
+        if row is not baseline:
+            low, high = reduction(row, baseline).ci
+            widths.append(high - low)
+    return max(widths, default=None)

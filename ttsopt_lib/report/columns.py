@@ -174,8 +174,13 @@ def devices() -> list[Column]:
         interval = f"[{numbers.milliseconds(ends[0])}, {numbers.milliseconds(ends[1])}]" if ends else ""
         return _with_interval(numbers.milliseconds(row.median_ms), interval)
 
+    def name(row: Any) -> str:
+        return (
+            name_of(row) if row.mode == "fp32" else f'{name_of(row)}<br><span class="reason">{escape(row.mode)}</span>'
+        )
+
     return [
-        Column("Variant", name_of),
+        Column("Variant", name),
         Column("Median, ms", median, True),
         Column("p95, ms", lambda row: numbers.milliseconds(row.p95_ms), True),
         Column("RTF", lambda row: numbers.number(row.rtf, 3), True),

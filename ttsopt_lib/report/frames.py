@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ttsopt_lib.report import profiles
+from ttsopt_lib.report import energy, profiles
 from ttsopt_lib.report.explanations import recipe_words
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Interval, QualitySummary, Summary, VariantSummary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
@@ -27,6 +27,7 @@ def all_tables(summary: Summary) -> dict[str, pd.DataFrame]:
         "devices": devices(summary.measured_devices),
         "runtime_change": runtime_change(summary),
         "length_classes": length_classes(summary.measured_devices),
+        "energy": energy.frame(summary.measured_devices),
         "amdahl": profiles.amdahl(summary.measured_devices),
         "stages": profiles.stages(summary.measured_devices),
         "operators": profiles.operators(summary.measured_devices),
@@ -171,6 +172,7 @@ def devices(measured: Sequence[DeviceSummary]) -> pd.DataFrame:
                 {
                     "device": device.label,
                     "runtime": row.runtime,
+                    "mode": row.mode,
                     "threads": row.threads,
                     "variant": row.variant,
                     "samples": row.samples,
@@ -184,8 +186,8 @@ def devices(measured: Sequence[DeviceSummary]) -> pd.DataFrame:
                 }
             )
     columns = (
-        "device runtime threads variant samples median_ms median_ms_low median_ms_high p95_ms rtf latency_reduction "
-        "latency_reduction_low latency_reduction_high peak_memory_mb load_ms"
+        "device runtime mode threads variant samples median_ms median_ms_low median_ms_high p95_ms rtf "
+        "latency_reduction latency_reduction_low latency_reduction_high peak_memory_mb load_ms"
     )
     return _frame(rows, columns)
 
@@ -218,7 +220,12 @@ def length_classes(measured: Sequence[DeviceSummary]) -> pd.DataFrame:
     rows = []
     for device in measured:
         for row in device.rows:
-            if row.runtime != "onnxruntime" or row.threads != device.threads or row.variant == ORIGINAL_COPY:
+            if (
+                row.runtime != device.runtime
+                or row.mode != "fp32"
+                or row.threads != device.threads
+                or row.variant == ORIGINAL_COPY
+            ):
                 continue
             for part in row.length_classes:
                 rows.append(

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ttsopt_lib.records import StudyFolder, atomic_folder
-from ttsopt_lib.report import columns, explanations, figures, frames, sentences
+from ttsopt_lib.report import columns, energy, explanations, figures, frames, sentences
 from ttsopt_lib.report.audio import Players
 from ttsopt_lib.report.html import bullets, escape, figure, note, paragraphs, table
 from ttsopt_lib.report.plot_style import Chart, svg_text
@@ -141,6 +141,7 @@ class Report:
             bullets(explanations.timing_notes(summary)),
             *self._device_tables(),
             self._length_classes(),
+            *energy.section(self.summary.measured_devices),
             *self._profiles(),
             table(
                 self.tables["runtime_change"],

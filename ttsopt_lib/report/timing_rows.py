@@ -39,6 +39,10 @@ def summarize_device(device: Device, record: DeviceRecord | None) -> DeviceSumma
         runtime_changes=_runtime_changes(rows),
         warnings=record.warnings if record else [],
         profiles=record.profiles if record else [],
+        stops=record.stops if record else [],
+        sittings=record.sittings if record else [],
+        energy_source=record.energy.source if record and record.energy else None,
+        energy_reason=record.energy.reason if record and record.energy else None,
     )
 
 
@@ -57,6 +61,10 @@ def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> Timi
         rtf_ci=speed.ci,
         peak_memory_mb=row.peak_memory_mb,
         latency_reduction=_reduction(row, baseline),
+        mode=row.mode,
+        clock=row.clock,
+        device_memory_mb=row.device_memory_mb,
+        **_energy(row, record),
         load_ms=1000 * median(row.load_seconds) if row.load_seconds else None,
         length_classes=[
             ClassSummary(
@@ -73,10 +81,26 @@ def _reduction(row: TimingRow, baseline: TimingRow | None, sentences: list[int] 
     """The reduction against ``baseline``, which has the same runtime and threads; None where it was not timed."""
     if baseline is None:
         return None
-    if row.variant == ORIGINAL:
+    if row is baseline:
         return ZERO
     value, ci = stats.reduction(row, baseline, sentences)
     return Estimate(value=value, ci=ci)
+
+
+def _energy(row: TimingRow, record: DeviceRecord) -> dict[str, Estimate | None]:
+    """Joules per second of audio, and how much less that is than the original's; nothing where it was not measured."""
+    rows = record.energy.rows if record.energy else []
+    own = next((e for e in rows if (e.variant, e.runtime, e.threads, e.mode) == _place(row)), None)
+    if own is None:
+        return {}
+    baseline = next(e for e in rows if (e.variant, e.runtime, e.threads) == (ORIGINAL, row.runtime, row.threads))
+    spent = Estimate(**stats.joules_per_audio_second(own)._asdict())
+    less = ZERO if own is baseline else Estimate(**stats.energy_reduction(own, baseline)._asdict())
+    return {"energy_j_per_audio_second": spent, "energy_reduction": less}
+
+
+def _place(row: TimingRow) -> tuple[str, str, int, str]:
+    return row.variant, row.runtime, row.threads, row.mode
 
 
 def _runtime_changes(rows: list[TimingRow]) -> list[RuntimeChange]:
