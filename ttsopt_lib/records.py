@@ -200,6 +200,17 @@ class GpuRecord(Record):
     memory_mib: float | None = None
     held_back: list[str] | None = None  # what keeps the clock below its maximum
 
+    @property
+    def words(self) -> str:
+        """For a table: name, driver, clock, power, temperature, as far as they are told."""
+        told = [self.name]
+        told += [f"driver {self.driver}"] if self.driver else []
+        told += [f"{self.clock_mhz:.0f} MHz"] if self.clock_mhz is not None else []
+        if self.power_w is not None:
+            told.append(f"{self.power_w:.0f} W" + (f" of {self.power_limit_w:.0f}" if self.power_limit_w else ""))
+        told += [f"{self.temperature_c:.0f} °C"] if self.temperature_c is not None else []
+        return ", ".join(told)
+
 
 class SystemRecord(Record):
     """The machine that measured. None where the machine does not tell."""

@@ -111,6 +111,9 @@ def test_decoders_compile_without_a_break_in_the_graph(decoder: nn.Module | None
     compiled = torch.compile(network, backend="eager", fullgraph=True, dynamic=False)
     z = torch.randn(1, 24, BUCKET)
     torch.testing.assert_close(compiled(z), network(z), atol=1e-5, rtol=1e-4)
+    half = InHalf(network)
+    compiled = torch.compile(half, backend="eager", fullgraph=True, dynamic=False)
+    torch.testing.assert_close(compiled(z, None), half(z, None), atol=1e-3, rtol=1e-2)
 
 
 def test_nothing_of_a_voice_stays_behind_when_it_moves_to_another_device(medium_voice: Path):

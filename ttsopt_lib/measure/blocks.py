@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ttsopt_lib.measure.journal import Journal, Pair, StoppedBy, joined
-from ttsopt_lib.measure.plan import TimingPlan
+from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
 from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.stats import reduction
 from ttsopt_lib.records import StopRecord, TimingRow
@@ -100,10 +100,10 @@ def _time_together(
     """
     settings = plan.settings
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(row)) for row in plan.rows_with(threads)]
+        rows, left_out = _rows_as_before(plan, threads, journal)
+        workers = [stack.enter_context(Worker(row)) for row in rows]
         started([worker.pid for worker in workers])
         fresh: list[TimingRow] = []
-        left_out: dict[str, str] = {}
         for worker in list(workers):
             try:
                 fresh.append(_load(worker, plan, lambda: tick(time.monotonic() - start)))
@@ -111,7 +111,7 @@ def _time_together(
                 if not worker.row.optional or journal.with_threads(threads):  # its earlier blocks want their neighbours
                     raise
                 workers.remove(worker)
-                left_out[worker.row.label] = f"not measured: {error}"
+                left_out.append(f"not measured: {error}")
         _warm_up(workers, len(plan.sentences), settings, lambda: tick(time.monotonic() - start))
         longest_pair, reason = 0.0, None
         while reason is None:
@@ -127,7 +127,18 @@ def _time_together(
             another_fits = deadline - time.monotonic() >= longest_pair
             reason = _reason_to_stop(joined([*done, pair]), blocks, another_fits, settings)
             journal.add(pair.model_copy(update={"stopped_by": reason}))
-    return list(left_out.values())
+    return left_out
+
+
+def _rows_as_before(plan: TimingPlan, threads: int, journal: Journal) -> tuple[tuple[PlannedRow, ...], list[str]]:
+    """The rows to time, and why others are not: a run that goes on has the rows that it began with."""
+    rows, done = plan.rows_with(threads), journal.with_threads(threads)
+    if not done:
+        return rows, []
+    begun = {(row.variant, row.runtime, row.mode) for row in done[0].rows}
+    missing = [row for row in rows if (row.variant, row.runtime, row.mode) not in begun]
+    reasons = [f"not measured: {row.label} could not be loaded when the run began" for row in missing]
+    return tuple(row for row in rows if row not in missing), reasons
 
 
 def _warm_up(workers: list[Worker], sentences: int, settings: MeasureSettings, tick: Callable[[], None]) -> None:

@@ -56,7 +56,7 @@ class InHalf(nn.Module):
 
     def forward(self, *given: Tensor | None) -> Tensor:
         """Tensors of any shape; returns what the stage makes of them, as float32."""
-        return self.stage(*(None if one is None else one.half() for one in given)).float()
+        return self.stage(*[None if one is None else one.half() for one in given]).float()
 
 
 class Replayed(nn.Module):

@@ -279,9 +279,13 @@ def machines() -> list[Column]:
         held_back = f"<br>throttling: {escape(row.throttling_after)}" if given(row.throttling_after) else ""
         return f"{degrees}{held_back}" if degrees or held_back else NONE
 
+    def machine(row: Any) -> str:
+        accelerator = f"<br>{escape(row.accelerator)}" if given(row.accelerator) else ""
+        return f"{escape(row.machine)}, {escape(row.cpu)}{accelerator}"
+
     return [
         Column("Device", lambda row: escape(row.device)),
-        Column("Machine", lambda row: f"{escape(row.machine)}, {escape(row.cpu)}"),
+        Column("Machine", machine),
         Column("Cores", lambda row: numbers.number(row.logical_cores), True),
         Column("Memory, GB", lambda row: numbers.number(row.memory_mb / 1024, 1), True),
         Column("Instruction sets", lambda row: escape(row.instruction_sets)),

@@ -332,7 +332,7 @@ def machines(summary: Summary) -> pd.DataFrame:
                     "logical_cores": system.logical_cores,
                     "memory_mb": system.memory_mb,
                     "instruction_sets": " ".join(system.instruction_sets),
-                    "accelerator": system.accelerator,
+                    "accelerator": system.gpu[1].words if system.gpu[1] else system.accelerator,
                     "os": f"{system.os}, {system.kernel}",
                     "temperature_before_c": system.temperature_c[0],
                     "temperature_after_c": system.temperature_c[1],
