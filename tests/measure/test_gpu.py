@@ -1,6 +1,7 @@
 """The GPU's path as far as a machine without one goes: modes, buckets, clocks, plans, and what nvidia-smi says."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from torch import Tensor, nn
 from ttsopt_lib.measure import devices, nvidia
 from ttsopt_lib.measure.plan import PlannedRow, plan_rows, torch_recipe
 from ttsopt_lib.measure.stopwatch import DeviceEvents, WallClock
-from ttsopt_lib.measure.torch_modes import BUCKET, InHalf, Replayed, in_mode
 from ttsopt_lib.measure.torch_row import speaker_on
+from ttsopt_lib.networks.gpu_modes import BUCKET, InHalf, Replayed, in_mode
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study, StudyError, check
@@ -97,7 +98,7 @@ def test_audio_that_is_no_audio_is_refused(medium_voice: Path, monkeypatch: pyte
         model.decoder = Broken()
         return model
 
-    monkeypatch.setattr("ttsopt_lib.measure.torch_modes.in_mode", broken)
+    monkeypatch.setattr("ttsopt_lib.networks.gpu_modes.in_mode", broken)
     row = PlannedRow(variant=ORIGINAL, runtime="pytorch", threads=1, model=medium_voice)
     speak = speaker_on(torch.device("cpu"), row.model_dump(mode="json"), SCALES, None)
     with pytest.raises(RuntimeError, match="not numbers"):
@@ -116,7 +117,9 @@ def test_decoders_compile_without_a_break_in_the_graph(decoder: nn.Module | None
     torch.testing.assert_close(compiled(z, None), half(z, None), atol=1e-3, rtol=1e-2)
 
 
-def test_nothing_of_a_voice_stays_behind_when_it_moves_to_another_device(medium_voice: Path):
+def test_nothing_of_a_voice_stays_behind_when_it_moves_to_another_device(
+    medium_voice: Path, monkeypatch: pytest.MonkeyPatch
+):
     """The device "meta" has shapes and no numbers: an operation with a tensor on the processor fails there."""
     model = in_mode(load_piper(open_piper(medium_voice)).eval(), "fp32").to("meta")
     frames, symbols = 50, 32
@@ -128,6 +131,7 @@ def test_nothing_of_a_voice_stays_behind_when_it_moves_to_another_device(medium_
         latent = torch.zeros(1, mean.shape[1], frames, device="meta")
         z = model.flow_inverse(latent, torch.ones(1, 1, frames, device="meta"))
         assert model.decode(z).device.type == "meta"
+        monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # which "meta" does not know
         assert small_student().to("meta")(latent).device.type == "meta"
 
 

@@ -51,7 +51,7 @@ def device_key(study: Study, device: Device, variants: dict[str, VariantRecord])
         study.voice.speaker,
         [device.name, device.kind, device.threads, device.pytorch],
         {name: [record.files, record.recipe] for name, record in variants.items()},
-        code_digest("measure"),
+        code_digest("measure", "networks/gpu_modes.py"),
     )
 
 

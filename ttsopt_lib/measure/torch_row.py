@@ -2,7 +2,7 @@
 
 :mod:`ttsopt_lib.optimize.recipe` builds it from the original voice: the recipe's steps on the network, then
 PyTorch's own dynamic quantization where the recipe has it. On a GPU the row's mode says how flow and decoder compute;
-see :mod:`.torch_modes`.
+see :mod:`ttsopt_lib.networks.gpu_modes`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def speaker_on(device: Any, row: dict[str, Any], scales: list[float], speaker: i
     import torch
     from pydantic import TypeAdapter
 
-    from ttsopt_lib.measure.torch_modes import in_mode
+    from ttsopt_lib.networks.gpu_modes import in_mode
     from ttsopt_lib.optimize.recipe import build_torch
     from ttsopt_lib.study import AnyStep
 

@@ -8,8 +8,6 @@ span 80 dB, and their exponential overflows half precision.
 A text's length is not known beforehand, and a CUDA graph or a compiled kernel is for one length. The decoder's frames
 are therefore filled up with zeros to the next multiple of :data:`BUCKET`, and the samples beyond are cut off, as in
 any batch of texts of different lengths; the last frames before the cut see zeros where they would have seen the edge.
-
-Imported by the worker of a PyTorch row only.
 """
 
 from __future__ import annotations
