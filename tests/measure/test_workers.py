@@ -164,11 +164,11 @@ def test_blocks_of_other_inputs_and_those_of_a_run_made_again_are_not_used(small
 
 def _journal_with(folder: Path, pairs: int) -> Path:
     """The journal in a folder, once it holds so many pairs."""
-    for _ in range(1200):
+    for _ in range(3000):
         for path in folder.glob("*.jsonl"):
             if path.read_text().count('"stopped_by"') >= pairs:
                 return path
-        time.sleep(0.01)
+        time.sleep(0.02)
     raise AssertionError("no pair of blocks was finished")
 
 
