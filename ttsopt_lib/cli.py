@@ -136,6 +136,28 @@ def measure(
 
 
 @app.command()
+def selfcheck(
+    study: StudyArgument = DEFAULT_STUDY,
+    runs: Annotated[int, typer.Option(help="small measurements to make", min=5, max=1000)] = 20,
+    blocks: Annotated[int, typer.Option(help="blocks of each", min=8, max=60)] = 12,
+) -> None:
+    """Does timing on this machine tell the truth? The original against its copy, and against itself with extra work."""
+    from tqdm.auto import tqdm
+
+    from ttsopt_lib.measure.selfcheck import selfcheck_study
+    from ttsopt_lib.optimize.recipe import source_voice
+
+    asked = read_study(study)
+    voice = source_voice(asked, StudyFolder(asked))
+    with tqdm(total=runs, desc="selfcheck", unit="run") as bar:
+        found = selfcheck_study(asked, voice, runs=runs, blocks=blocks, done=bar.update)
+    for line in found.lines():
+        _say("selfcheck", line)
+    if not found.right:
+        raise typer.Exit(1)
+
+
+@app.command()
 def evaluate(study: StudyArgument = DEFAULT_STUDY, again: AgainOption = False, peers: PeersOption = False) -> None:
     """Speak the evaluation sentences with every variant and score them."""
     asked = _with_peers(read_study(study), peers)

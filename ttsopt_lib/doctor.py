@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ttsopt_lib.measure.devices import probe
 from ttsopt_lib.measure.peers import CATALOGUE, versions_of
-from ttsopt_lib.study import PEERS, project_root
+from ttsopt_lib.study import PEERS, Device, project_root
 
 # package -> the step that cannot do without it
 PACKAGES = {
@@ -98,15 +99,14 @@ def _recognizer() -> Finding:
 
 
 def _devices() -> list[Finding]:
-    import onnxruntime
-
-    cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    gpu = probe(Device(name="gpu", label="GPU", kind="gpu", pytorch=("fp32",)))
+    found = f"{gpu.accelerator_name} ({' and '.join(gpu.runtimes)})" if gpu.reason is None else f"none: {gpu.reason}"
     board = Path("/proc/device-tree/model")
     model = board.read_text(errors="replace").strip("\0\n") if board.is_file() else ""
     pi = "Raspberry Pi" in model
     return [
         Finding("CPU", platform.processor() or platform.machine(), True),
-        Finding("GPU", "CUDA provider of ONNX Runtime" if cuda else "none: its rows will say not measured", cuda),
+        Finding("GPU", found, gpu.reason is None),
         Finding("Raspberry Pi", model if pi else "this machine is none: its rows will say not measured", pi),
     ]
 

@@ -68,6 +68,10 @@ class StudyFolder:
     def device_record(self, name: str) -> Path:
         return self.path / "records" / "devices" / f"{name}.json"
 
+    def unfinished(self, device: str) -> Path:
+        """Folder of the blocks of an interrupted measurement on this machine, from which it goes on."""
+        return self.path / "records" / "devices" / "unfinished" / device
+
     @property
     def quality_record(self) -> Path:
         return self.path / "records" / "quality.json"
@@ -189,6 +193,33 @@ BeforeAfter = tuple[float | None, float | None]
 Runtime = Literal["onnxruntime", "pytorch", "piper-tts", "sherpa-onnx", "openvino", "hibari-tts"]
 
 
+class GpuRecord(Record):
+    """An NVIDIA GPU at one moment. None where it does not tell."""
+
+    name: str
+    driver: str | None = None
+    performance_state: str | None = None  # P0 is the fastest
+    clock_mhz: float | None = None  # of the multiprocessors
+    max_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    temperature_c: float | None = None
+    memory_mib: float | None = None
+    held_back: list[str] | None = None  # what keeps the clock below its maximum
+
+    @property
+    def words(self) -> str:
+        """For a table: name, driver, clock, power, temperature, as far as they are told."""
+        told = [self.name]
+        told += [f"driver {self.driver}"] if self.driver else []
+        told += [f"{self.clock_mhz:.0f} MHz"] if self.clock_mhz is not None else []
+        if self.power_w is not None:
+            told.append(f"{self.power_w:.0f} W" + (f" of {self.power_limit_w:.0f}" if self.power_limit_w else ""))
+        told += [f"{self.temperature_c:.0f} °C"] if self.temperature_c is not None else []
+        return ", ".join(told)
+
+
 class SystemRecord(Record):
     """The machine that measured. None where the machine does not tell."""
 
@@ -207,6 +238,7 @@ class SystemRecord(Record):
     packages: dict[str, str]
     temperature_c: BeforeAfter = (None, None)  # of the processor, before and after timing
     throttling: tuple[list[str] | None, list[str] | None] = (None, None)  # what a Raspberry Pi's firmware reports
+    gpu: tuple[GpuRecord | None, GpuRecord | None] = (None, None)  # before timing, and at work
 
 
 class TimedSentence(Record):
@@ -228,6 +260,54 @@ class TimingRow(Record):
     idle_memory_mb: float  # resident set of the worker before it loaded the model
     seconds: list[list[float]]  # [block][sentence] wall time, ids in to audio out
     audio_seconds: list[list[float]]  # [block][sentence] length of the audio made
+    mode: str = "fp32"  # of a PyTorch row: see study.TorchMode
+    clock: Literal["wall", "device events"] = "wall"  # what measured the seconds
+    device_memory_mb: float | None = None  # of a GPU: most that PyTorch had allocated there
+
+    @property
+    def name(self) -> str:
+        """The variant, with its mode where that is not the plain one."""
+        return self.variant if self.mode == "fp32" else f"{self.variant} {self.mode}"
+
+
+class EnergyRow(Record):
+    """Raw energy samples of a row: it spoke for a while, round after round."""
+
+    variant: str
+    runtime: str
+    threads: int
+    mode: str = "fp32"
+    joules: list[float] = []  # [round]
+    audio_seconds: list[float] = []  # [round] audio made meanwhile
+    seconds: list[float] = []  # [round] wall time
+
+
+class EnergyRecord(Record):
+    """Energy by a counter of the machine, or why there is none."""
+
+    source: str | None  # who counts what; null: not measured
+    reason: str | None
+    rows: list[EnergyRow] = []
+
+
+class StopRecord(Record):
+    """Why sampling ended with one number of threads: ``budget`` spent, ``interval`` narrow enough, ``max_blocks``."""
+
+    threads: int
+    blocks: int
+    stopped_by: Literal["interval", "budget", "max_blocks"]
+    widest_interval: float | None  # of the reductions, fraction of the baseline; null: no more than one row
+
+
+class SittingRecord(Record):
+    """One uninterrupted stretch of a measurement and what the machine was like: an interrupted run has several."""
+
+    started: str
+    ended: str | None = None  # of its last finished pair of blocks; null: it was broken off before there was one
+    blocks: int = 0
+    temperature_c: BeforeAfter = (None, None)
+    throttling: tuple[list[str] | None, list[str] | None] = (None, None)
+    warnings: list[str] = []
 
 
 class ProfileRecord(Record):
@@ -270,6 +350,9 @@ class DeviceRecord(Record):
     scales: list[float] = []  # noise_scale, length_scale, noise_w that every run was given
     rows: list[TimingRow] = []
     stopped_by: Literal["interval", "budget", "max_blocks"] | None = None
+    stops: list[StopRecord] = []
+    sittings: list[SittingRecord] = []
+    energy: EnergyRecord | None = None
     elapsed_seconds: float = 0.0
     warnings: list[str] = []
     profiles: list[ProfileRecord] = []

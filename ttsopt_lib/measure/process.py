@@ -46,6 +46,8 @@ class Worker:
                 "OMP_NUM_THREADS": threads,
                 "MKL_NUM_THREADS": threads,
                 "OPENBLAS_NUM_THREADS": threads,
+                "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # so that the first GPU is nvidia-smi's first
+                "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no helpers that stay and take the cores from the others
             },
         )
         self._unread = b""
@@ -91,6 +93,10 @@ class Worker:
         """Time one sentence of the plan: ``seconds``, ``audio_seconds``, ``peak_memory_mb``. Raises MeasureError."""
         return self._ask({"do": "time", "sentence": number})
 
+    def repeat(self, seconds: float) -> dict[str, float]:
+        """Speak all sentences over and over for so long: ``seconds``, ``audio_seconds``. Raises MeasureError."""
+        return self._ask({"do": "repeat", "seconds": seconds})
+
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         stdin = self._process.stdin
         assert stdin is not None
@@ -133,7 +139,8 @@ class Worker:
     def _error(self, why: str) -> MeasureError:
         if self.row.is_peer:
             return MeasureError(f"{self.row.variant} cannot be timed: {why}")
+        mode = "" if self.row.mode == "fp32" else f", {self.row.mode}"
         return MeasureError(
-            f"{self.row.variant} ({self.row.runtime}) cannot be timed: {self.row.model}: {why}; "
+            f"{self.row.variant} ({self.row.runtime}{mode}) cannot be timed: {self.row.model}: {why}; "
             f"'ttsopt optimize' makes the variant again"
         )

@@ -80,10 +80,24 @@ def _student(settings: dict[str, object]) -> str:
     return f"How it was trained stands beside it in `{settings.get('student', 'models')}`."
 
 
+STOPS = {
+    "interval": "every interval was narrow enough",
+    "budget": "the time budget was spent",
+    "max_blocks": "the study asks for no more",
+}
+
+
 def timing_notes(summary: Summary) -> list[str]:
-    """How far the timings can be believed: the original against itself."""
+    """How far the timings can be believed: why sampling ended, and the original against itself."""
     notes = []
     for device in summary.measured_devices:
+        if device.stops:
+            ends = [
+                f"{stop.blocks} blocks with {stop.threads} thread{'s' if stop.threads > 1 else ''} "
+                f"({STOPS[stop.stopped_by]})"
+                for stop in device.stops
+            ]
+            notes.append(f"{device.label}: timed in {listed(ends)}.")
         copy = summary.timing_of(device, ORIGINAL_COPY)
         if copy and copy.latency_reduction and copy.latency_reduction.ci:
             low, high = copy.latency_reduction.ci

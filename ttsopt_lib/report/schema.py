@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ttsopt_lib.records import ProfileRecord, SystemRecord
+from ttsopt_lib.records import ProfileRecord, SittingRecord, StopRecord, SystemRecord
 from ttsopt_lib.study import Targets
 
 Interval = tuple[float, float]
@@ -125,6 +125,11 @@ class TimingSummary(Part):
     blocks: int
     rtf_ci: Interval | None
     load_ms: float | None
+    mode: str = "fp32"  # of a PyTorch row on a GPU
+    clock: str = "wall"  # or "device events"
+    device_memory_mb: float | None = None
+    energy_j_per_audio_second: Estimate | None = None
+    energy_reduction: Estimate | None = None
     length_classes: list[ClassSummary]
     first_audio_ms: LatencyMs | None = None  # until the first sentence of a text is made, spoken sentence by sentence
 
@@ -161,6 +166,15 @@ class DeviceSummary(Part):
     warnings: list[str]
     profiles: list[ProfileRecord] = []
     first_audio_sentence: str | None = None  # what the text of ``first_audio_ms`` begins with
+    stops: list[StopRecord] = []  # why sampling ended, for each number of threads
+    sittings: list[SittingRecord] = []
+    energy_source: str | None = None
+    energy_reason: str | None = None  # why there is no energy
+
+    @property
+    def runtime(self) -> str:
+        """The runtime where the targets look: ONNX Runtime, or PyTorch where that alone reaches the device."""
+        return "onnxruntime" if not self.rows or any(row.runtime == "onnxruntime" for row in self.rows) else "pytorch"
 
 
 # --- quality ----------------------------------------------------------------------------------------------------
@@ -350,11 +364,11 @@ class Summary(Part):
         return next(rows, None)
 
     def timing_of(self, device: DeviceSummary, name: str) -> TimingSummary | None:
-        """A variant's timing where the targets look: ONNX Runtime, the device's first number of threads."""
+        """A variant's timing where the targets look: the device's runtime and first number of threads, float32."""
         rows = (
             row
             for row in device.rows
-            if row.variant == name and row.runtime == "onnxruntime" and row.threads == device.threads
+            if (row.variant, row.runtime, row.threads, row.mode) == (name, device.runtime, device.threads, "fp32")
         )
         return next(rows, None)
 

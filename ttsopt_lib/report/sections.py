@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ttsopt_lib.records import StudyFolder, atomic_folder
-from ttsopt_lib.report import columns, explanations, figures, frames, peer_tables, published, sentences
+from ttsopt_lib.report import columns, energy, explanations, figures, frames, peer_tables, published, sentences
 from ttsopt_lib.report.audio import Players
 from ttsopt_lib.report.html import bullets, escape, figure, note, paragraphs, table
 from ttsopt_lib.report.plot_style import Chart, svg_text
@@ -142,6 +142,7 @@ class Report:
             *self._device_tables(),
             *self._published(),
             self._length_classes(),
+            *energy.section(self.summary.measured_devices),
             *self._profiles(),
             table(
                 self.tables["runtime_change"],
