@@ -107,6 +107,9 @@ def test_over_ssh_only_peers_in_onnxruntime_are_timed(tmp_path):
     rows, reasons = plan_peers(far, folder, [ready(name, "m.onnx" if "ort" in name else None) for name in PEERS])
     assert [row.variant for row in rows] == ["ort-int8-dynamic", "ort-fp16"]
     assert set(reasons) == set(PEERS) - {"ort-int8-dynamic", "ort-fp16"} and "over ssh" in reasons["piper-tts"]
+    assert all(row.optional for row in rows)
+    _, reasons = plan_peers(CPU, folder, [ready("ort-fp16", "m.onnx")], "cuda", ("pytorch",))
+    assert reasons == {"ort-fp16": "ONNX Runtime does not reach this device"}
     assert plan_peers(CPU, folder, [ready("hibari-tts", reason="not installed")]) == (
         [],
         {"hibari-tts": "not installed"},

@@ -5,7 +5,7 @@ import pytest
 
 from ttsopt_lib.records import DeviceRecord, EnergyRecord, EnergyRow, GpuRecord, TimedSentence, TimingRow
 from ttsopt_lib.report import energy, frames
-from ttsopt_lib.report.timing_rows import summarize_device
+from ttsopt_lib.report.timing_rows import summarize_device, summarize_peer
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device
 
 GPU = Device(name="gpu", label="GPU", kind="gpu", pytorch=("fp32", "fp16"))
@@ -66,3 +66,24 @@ def test_a_gpu_is_described_by_what_it_tells():
     gpu = GpuRecord(name="NVIDIA H100", driver="550.54", clock_mhz=1980, power_w=312.4, power_limit_w=700)
     assert gpu.words == "NVIDIA H100, driver 550.54, 1980 MHz, 312 W of 700"
     assert GpuRecord(name="NVIDIA T4").words == "NVIDIA T4"
+
+
+def test_a_peers_energy_is_held_against_the_original_in_onnxruntime():
+    def row(variant: str, runtime: str) -> TimingRow:
+        return TimingRow(
+            variant=variant, runtime=runtime, threads=1, load_seconds=[], peak_memory_mb=90, idle_memory_mb=80,
+            seconds=[[0.1]] * 8, audio_seconds=[[2.0]] * 8,
+        )  # fmt: skip
+
+    def spent(variant: str, runtime: str, joules: float) -> EnergyRow:
+        rounds = {"joules": [joules, joules * 1.01] * 4, "audio_seconds": [20.0] * 8, "seconds": [1.0] * 8}
+        return EnergyRow(variant=variant, runtime=runtime, threads=1, **rounds)
+
+    names = [(ORIGINAL, "onnxruntime", 200), ("openvino-fp32", "openvino", 150), ("ort-fp16", "onnxruntime", 100)]
+    timed = record()
+    timed.rows = [row(ORIGINAL, "onnxruntime")]
+    timed.energy = EnergyRecord(source="a counter", reason=None, rows=[spent(*name) for name in names])
+    for (variant, runtime, _), less in zip(names[1:], (0.25, 0.5), strict=True):
+        peer = summarize_peer(row(variant, runtime), timed)
+        assert peer.runtime == runtime and peer.energy_reduction is not None
+        assert peer.energy_reduction.value == pytest.approx(less, abs=0.02)

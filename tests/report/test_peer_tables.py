@@ -98,6 +98,9 @@ def test_two_tables_keep_the_voices_apart_and_show_ours_beside_them(summary):
     page = "\n".join(peer_tables.section(summary, tables))
     assert "ANOTHER VOICE" in page and f"not measured: {MISSING}" in page and "text to audio" in page
     assert page.count("<table") == 2 and "noise of their own" in page
+    assert "Joules" not in page, "nobody counted them"
+    same.loc[0, ["energy_j_per_audio_second" + end for end in ("", "_low", "_high")]] = (9.5, 9.25, 9.75)
+    assert '9.500</span> <span class="interval">[9.250, 9.750]' in "\n".join(peer_tables.section(summary, tables))
 
 
 def test_peers_are_named_points_of_the_trade_off_outside_the_front(summary):

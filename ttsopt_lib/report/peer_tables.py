@@ -17,8 +17,10 @@ from ttsopt_lib.study import ORIGINAL
 FIELDS = (
     "device kind variant label versions compared reason size_bytes size_reduction runtime threads samples median_ms "
     "median_ms_low median_ms_high rtf rtf_low rtf_high latency_reduction latency_reduction_low latency_reduction_high "
-    "peak_memory_mb load_ms first_audio_ms first_audio_ms_low first_audio_ms_high predictor sentences predicted_mos "
-    "predicted_mos_low predicted_mos_high change change_low change_high wer"
+    "peak_memory_mb load_ms first_audio_ms first_audio_ms_low first_audio_ms_high energy_j_per_audio_second "
+    "energy_j_per_audio_second_low energy_j_per_audio_second_high energy_reduction energy_reduction_low "
+    "energy_reduction_high predictor sentences predicted_mos predicted_mos_low predicted_mos_high change change_low "
+    "change_high wer"
 )
 
 
@@ -47,6 +49,11 @@ def section(summary: Summary, tables: dict[str, pd.DataFrame]) -> list[str]:
     for name, shown, caption in parts:
         if not tables[name].empty:
             frame = tables[name].assign(group=tables[name]["device"].map(lambda device: names.get(device, "")))
+            if frame["energy_j_per_audio_second"].notna().any():
+                joules = Column(
+                    "Joules per second of audio", lambda row: _three(row, "energy_j_per_audio_second"), True
+                )
+                shown = [*shown, joules]
             found.append(table(frame, shown, caption, name.replace("_", "-"), group="group"))
     return [*found, bullets(notes(summary))]
 
@@ -150,6 +157,8 @@ def _timed(row: TimingSummary | None) -> dict[str, Any]:
         "peak_memory_mb": row.peak_memory_mb,
         "load_ms": row.load_ms,
         **_estimate("first_audio_ms", Estimate(value=first.median, ci=first.ci) if first else None),
+        **_estimate("energy_j_per_audio_second", row.energy_j_per_audio_second),
+        **_estimate("energy_reduction", row.energy_reduction),
     }
 
 
