@@ -8,7 +8,7 @@ from ttsopt_lib.report import energy, frames
 from ttsopt_lib.report.timing_rows import summarize_device
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device
 
-GPU = Device(name="gpu", label="GPU", kind="gpu", pytorch=("fp32", "fp16"))
+GPU = Device(name="gpu", label="GPU", kind="gpu", threads=(1,), pytorch=("fp32", "fp16"))
 SPEEDS = {(ORIGINAL, "fp32"): 1.0, ("fast", "fp32"): 0.5, (ORIGINAL_COPY, "fp32"): 1.0, (ORIGINAL, "fp16"): 0.7}
 
 

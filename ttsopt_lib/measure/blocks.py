@@ -99,8 +99,8 @@ def _time_together(
     ``deadlines`` are on the monotonic clock: the first holds once there are enough blocks, until then the later one.
     """
     settings = plan.settings
+    rows, left_out = _rows_as_before(plan, threads, journal)
     with ExitStack() as stack:
-        rows, left_out = _rows_as_before(plan, threads, journal)
         workers = [stack.enter_context(Worker(row)) for row in rows]
         started([worker.pid for worker in workers])
         fresh: list[TimingRow] = []
