@@ -99,7 +99,7 @@ def _recognizer() -> Finding:
 
 
 def _devices() -> list[Finding]:
-    gpu = probe(Device(name="gpu", label="GPU", kind="gpu", pytorch=("fp32",)))
+    gpu = probe(Device(name="gpu", label="GPU", kind="gpu", threads=(1,), pytorch=("fp32",)))
     found = f"{gpu.accelerator_name} ({' and '.join(gpu.runtimes)})" if gpu.reason is None else f"none: {gpu.reason}"
     board = Path("/proc/device-tree/model")
     model = board.read_text(errors="replace").strip("\0\n") if board.is_file() else ""

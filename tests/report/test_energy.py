@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from ttsopt_lib.records import DeviceRecord, EnergyRecord, EnergyRow, GpuRecord, TimedSentence, TimingRow
+from ttsopt_lib.records import DeviceRecord, EnergyRecord, EnergyRow, GpuRecord, Runtime, TimedSentence, TimingRow
 from ttsopt_lib.report import energy, frames
 from ttsopt_lib.report.timing_rows import summarize_device, summarize_peer
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device
 
-GPU = Device(name="gpu", label="GPU", kind="gpu", pytorch=("fp32", "fp16"))
+GPU = Device(name="gpu", label="GPU", kind="gpu", threads=(1,), pytorch=("fp32", "fp16"))
 SPEEDS = {(ORIGINAL, "fp32"): 1.0, ("fast", "fp32"): 0.5, (ORIGINAL_COPY, "fp32"): 1.0, (ORIGINAL, "fp16"): 0.7}
 
 
@@ -69,17 +69,21 @@ def test_a_gpu_is_described_by_what_it_tells():
 
 
 def test_a_peers_energy_is_held_against_the_original_in_onnxruntime():
-    def row(variant: str, runtime: str) -> TimingRow:
+    def row(variant: str, runtime: Runtime) -> TimingRow:
         return TimingRow(
             variant=variant, runtime=runtime, threads=1, load_seconds=[], peak_memory_mb=90, idle_memory_mb=80,
             seconds=[[0.1]] * 8, audio_seconds=[[2.0]] * 8,
         )  # fmt: skip
 
-    def spent(variant: str, runtime: str, joules: float) -> EnergyRow:
-        rounds = {"joules": [joules, joules * 1.01] * 4, "audio_seconds": [20.0] * 8, "seconds": [1.0] * 8}
-        return EnergyRow(variant=variant, runtime=runtime, threads=1, **rounds)
+    def spent(variant: str, runtime: Runtime, joules: float) -> EnergyRow:
+        rounds = [joules, joules * 1.01] * 4
+        return EnergyRow(variant=variant, runtime=runtime, threads=1, joules=rounds, audio_seconds=[20.0] * 8)
 
-    names = [(ORIGINAL, "onnxruntime", 200), ("openvino-fp32", "openvino", 150), ("ort-fp16", "onnxruntime", 100)]
+    names: list[tuple[str, Runtime, float]] = [
+        (ORIGINAL, "onnxruntime", 200),
+        ("openvino-fp32", "openvino", 150),
+        ("ort-fp16", "onnxruntime", 100),
+    ]
     timed = record()
     timed.rows = [row(ORIGINAL, "onnxruntime")]
     timed.energy = EnergyRecord(source="a counter", reason=None, rows=[spent(*name) for name in names])

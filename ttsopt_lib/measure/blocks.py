@@ -103,13 +103,13 @@ def _time_together(
     def tick_now() -> None:
         tick(time.monotonic() - start)
 
+    rows, left_out = _rows_as_before(plan, threads, journal)
     with ExitStack() as stack:
-        rows, left_out = _rows_as_before(plan, threads, journal)
         asked = [stack.enter_context(Worker(row)) for row in rows]
         started([worker.pid for worker in asked])
         ready, failed = _make_ready(asked, plan, tick_now)
         workers, fresh = list(ready), list(ready.values())
-        left_out = [*left_out, *failed]
+        left_out += failed
         longest_pair, reason = 0.0, None
         while reason is None:
             done = journal.with_threads(threads)
@@ -127,12 +127,10 @@ def _time_together(
             journal.add(pair.model_copy(update={"stopped_by": reason}))
 
 
-def _rows_as_before(
-    plan: TimingPlan, threads: int, journal: Journal
-) -> tuple[tuple[PlannedRow, ...], tuple[LeftOut, ...]]:
+def _rows_as_before(plan: TimingPlan, threads: int, journal: Journal) -> tuple[tuple[PlannedRow, ...], list[LeftOut]]:
     """The rows to time, and those that are not: a run that goes on has no rows without samples in earlier blocks."""
     done = journal.with_threads(threads)
-    left_out = tuple(done[-1].left_out) if done else ()
+    left_out = list(done[-1].left_out) if done else []
     return plan.without(left_out).rows_with(threads), left_out
 
 

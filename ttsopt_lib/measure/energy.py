@@ -105,6 +105,7 @@ def measure_energy(
     Raises :class:`ttsopt_lib.measure.process.MeasureError` when a model cannot be timed.
     """
     rows = plan.rows_with(plan.thread_counts[0])
+    found: list[EnergyRow] = []
     try:
         counter = find_counter(any(row.accelerator for row in rows), powercap)
         with ExitStack() as stack:
