@@ -20,7 +20,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 def declared() -> dict[str, Requirement]:
     """Everything that a full installation by pyproject.toml asks for."""
     lines = list(PROJECT["dependencies"])
-    for extra in ("device", "workstation", "test"):
+    for extra in ("device", "workstation", "peers", "test"):
         lines += PROJECT["optional-dependencies"][extra]
     requirements = [Requirement(line) for line in lines]
     return {canonicalize_name(r.name): r for r in requirements if r.name != "ttsopt"}

@@ -28,6 +28,8 @@ from rich.table import Table
 
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import (
+    ORIGINAL,
+    PEERS,
     Device,
     Distill,
     Study,
@@ -63,6 +65,9 @@ DeviceOption = Annotated[
     list[str] | None,
     typer.Option("--device", "-d", help="a file of params/ by its name, or a path; may be given several times"),
 ]
+PeersOption = Annotated[
+    bool, typer.Option("--peers", help="also what a user would pick instead: piper-tts, OpenVINO, hibari-tts ...")
+]
 AgainOption = Annotated[bool, typer.Option("--again", help="repeat the step even where nothing has changed")]
 
 
@@ -77,11 +82,12 @@ def run(
         Path | None,
         typer.Option(help="a Piper .onnx of your own: the study's recipes on your voice"),
     ] = None,
+    peers: PeersOption = False,
 ) -> None:
     """Everything: optimize, measure, evaluate, and the report."""
     from ttsopt_lib.preflight import check_inputs
 
-    asked = _study(study, voice)
+    asked = _with_peers(_study(study, voice), peers)
     devices = _devices(device)
     check_inputs(asked)
     folder = StudyFolder(asked)
@@ -155,24 +161,52 @@ def distill(
 
 
 @app.command()
-def measure(study: StudyArgument = DEFAULT_STUDY, device: DeviceOption = None, again: AgainOption = False) -> None:
+def measure(
+    study: StudyArgument = DEFAULT_STUDY,
+    device: DeviceOption = None,
+    again: AgainOption = False,
+    peers: PeersOption = False,
+) -> None:
     """Time the variants on each device: this machine, or one that ssh reaches."""
-    asked = read_study(study)
+    asked = _with_peers(read_study(study), peers)
     folder = StudyFolder(asked)
     with _locked(folder):
         _refuse_failed(_measure(asked, _devices(device), folder, again))
 
 
 @app.command()
+def selfcheck(
+    study: StudyArgument = DEFAULT_STUDY,
+    runs: Annotated[int, typer.Option(help="small measurements to make", min=5, max=1000)] = 20,
+    blocks: Annotated[int, typer.Option(help="blocks of each", min=8, max=60)] = 12,
+) -> None:
+    """Does timing on this machine tell the truth? The original against its copy, and against itself with extra work."""
+    from tqdm.auto import tqdm
+
+    from ttsopt_lib.measure.selfcheck import selfcheck_study
+    from ttsopt_lib.optimize.recipe import source_voice
+
+    asked = read_study(study)
+    voice = source_voice(asked, StudyFolder(asked))
+    with tqdm(total=runs, desc="selfcheck", unit="run") as bar:
+        found = selfcheck_study(asked, voice, runs=runs, blocks=blocks, done=bar.update)
+    for line in found.lines():
+        _say("selfcheck", line)
+    if not found.right:
+        raise typer.Exit(1)
+
+
+@app.command()
 def evaluate(
     study: StudyArgument = DEFAULT_STUDY,
     again: AgainOption = False,
+    peers: PeersOption = False,
     dask: Annotated[
         str | None, typer.Option(help="scheduler of a Dask cluster, tcp://host:8786, in place of this machine's cores")
     ] = None,
 ) -> None:
     """Speak the evaluation sentences with every variant and score them."""
-    asked = read_study(study)
+    asked = _with_peers(read_study(study), peers)
     folder = StudyFolder(asked)
     with _locked(folder):
         _evaluate(asked, folder, again, dask)
@@ -323,6 +357,7 @@ def _measure(study: Study, devices: Sequence[Device], folder: StudyFolder, again
     from ttsopt_lib.measure.several import measure_devices
     from ttsopt_lib.measure.timing import current_measurement
 
+    _make_peers(study, folder)
     current = {} if again else {one.name: current_measurement(study, one, folder) for one in devices}
     todo = [one for one in devices if current.get(one.name) is None]
     for one in todo:
@@ -347,6 +382,19 @@ def _measure(study: Study, devices: Sequence[Device], folder: StudyFolder, again
     return failed
 
 
+def _make_peers(study: Study, folder: StudyFolder) -> None:
+    """Make ready what a user would pick instead, where the study asks for it."""
+    if not study.measure.peers:
+        return
+    from ttsopt_lib.optimize.peers import build_peers
+    from ttsopt_lib.records import VariantRecord, read_record
+
+    read_record(folder.variant_record(ORIGINAL), VariantRecord, "optimize")
+    for peer in build_peers(study, folder):
+        if peer.reason:
+            _say("peers", f"{peer.name}: not measured: {peer.reason}")
+
+
 def _refuse_failed(labels: Sequence[str]) -> None:
     """Everything else is done by now; the exit code still has to say that a device is missing."""
     if labels:
@@ -356,11 +404,12 @@ def _refuse_failed(labels: Sequence[str]) -> None:
 def _evaluate(study: Study, folder: StudyFolder, again: bool = False, dask: str | None = None) -> None:
     from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
 
+    _make_peers(study, folder)
     stale = again or current_evaluation(study, folder) is None
     if stale:
-        count = study.sentences.evaluation.count
-        seconds = 20 + 0.35 * count * len(study.variant_names)
-        _say("evaluate", f"{count} sentences, {len(study.variant_names)} variants: about {_duration(seconds)}")
+        count, voices = study.sentences.evaluation.count, len(study.variant_names) + len(study.measure.peers)
+        what = f"{len(study.variant_names)} variants" + (", and peers" if study.measure.peers else "")
+        _say("evaluate", f"{count} sentences, {what}: about {_duration(20 + 0.35 * count * voices)}")
         evaluate_study(study, folder, again=again, dask=dask)
     else:
         _say("evaluate", "every variant is scored and unchanged")
@@ -513,6 +562,13 @@ def _study(path: Path, voice: Path | None, training: bool = False) -> Study:
     plan = asked.training and asked.training.model_copy(update={"student": student})
     changes = {"name": name, "voice": VoiceSource(path=voice.resolve()), "training": plan, "variants": tuple(variants)}
     return asked.model_copy(update=changes)
+
+
+def _with_peers(study: Study, peers: bool) -> Study:
+    """The study, or the same study with every peer that there is."""
+    if not peers:
+        return study
+    return study.model_copy(update={"measure": study.measure.model_copy(update={"peers": PEERS})})
 
 
 def _devices(names: Sequence[str] | None) -> list[Device]:

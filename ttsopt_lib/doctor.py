@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ttsopt_lib.study import project_root
+from ttsopt_lib.measure.devices import probe
+from ttsopt_lib.measure.peers import CATALOGUE, versions_of
+from ttsopt_lib.study import PEERS, Device, project_root
 
 # package -> the step that cannot do without it
 PACKAGES = {
@@ -45,7 +47,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Everything that a run may need, in the order in which a run needs it."""
-    return [_python(), *_packages(), _pdf(), _default_voice(), _recognizer(), *_devices(), *_students()]
+    return [_python(), *_packages(), _pdf(), _default_voice(), _recognizer(), *_devices(), *_students(), _peers()]
 
 
 def _python() -> Finding:
@@ -99,17 +101,24 @@ def _recognizer() -> Finding:
 
 
 def _devices() -> list[Finding]:
-    import onnxruntime
-
-    cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    gpu = probe(Device(name="gpu", label="GPU", kind="gpu", threads=(1,), pytorch=("fp32",)))
+    found = f"{gpu.accelerator_name} ({' and '.join(gpu.runtimes)})" if gpu.reason is None else f"none: {gpu.reason}"
     board = Path("/proc/device-tree/model")
     model = board.read_text(errors="replace").strip("\0\n") if board.is_file() else ""
     pi = "Raspberry Pi" in model
     return [
         Finding("CPU", platform.processor() or platform.machine(), True),
-        Finding("GPU", "CUDA provider of ONNX Runtime" if cuda else "none: its rows will say not measured", cuda),
+        Finding("GPU", found, gpu.reason is None),
         Finding("Raspberry Pi", model if pi else "this machine is none: its rows will say not measured", pi),
     ]
+
+
+def _peers() -> Finding:
+    packages = dict.fromkeys(package for name in PEERS for package in CATALOGUE[name].packages)
+    there = {package for name in PEERS for package in versions_of(name)}
+    missing = [package for package in packages if package not in there]
+    found = f"missing: {', '.join(missing)}; pip install 'ttsopt[peers]'" if missing else "all there"
+    return Finding("peers (for --peers)", found, not missing)
 
 
 def _students() -> list[Finding]:

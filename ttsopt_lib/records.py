@@ -54,6 +54,13 @@ class StudyFolder:
     def variant_record(self, name: str) -> Path:
         return self.variant(name) / "variant.json"
 
+    def peer(self, name: str) -> Path:
+        """Folder of a peer, something that a user would pick instead: peer.json, and a model where one is made."""
+        return self.path / "peers" / name
+
+    def peer_record(self, name: str) -> Path:
+        return self.peer(name) / "peer.json"
+
     def sensitivity_record(self, variant: str) -> Path:
         """What the search of a variant's recipe found; there only where the recipe has one."""
         return self.path / "records" / "sensitivity" / f"{variant}.json"
@@ -65,6 +72,10 @@ class StudyFolder:
 
     def device_record(self, name: str) -> Path:
         return self.path / "records" / "devices" / f"{name}.json"
+
+    def unfinished(self, device: str) -> Path:
+        """Folder of the blocks of an interrupted measurement on this machine, from which it goes on."""
+        return self.path / "records" / "devices" / "unfinished" / device
 
     @property
     def quality_record(self) -> Path:
@@ -184,6 +195,34 @@ class SensitivityRecord(Record):
 
 
 BeforeAfter = tuple[float | None, float | None]
+Runtime = Literal["onnxruntime", "pytorch", "piper-tts", "sherpa-onnx", "openvino", "hibari-tts"]
+
+
+class GpuRecord(Record):
+    """An NVIDIA GPU at one moment. None where it does not tell."""
+
+    name: str
+    driver: str | None = None
+    performance_state: str | None = None  # P0 is the fastest
+    clock_mhz: float | None = None  # of the multiprocessors
+    max_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    temperature_c: float | None = None
+    memory_mib: float | None = None
+    held_back: list[str] | None = None  # what keeps the clock below its maximum
+
+    @property
+    def words(self) -> str:
+        """For a table: name, driver, clock, power, temperature, as far as they are told."""
+        told = [self.name]
+        told += [f"driver {self.driver}"] if self.driver else []
+        told += [f"{self.clock_mhz:.0f} MHz"] if self.clock_mhz is not None else []
+        if self.power_w is not None:
+            told.append(f"{self.power_w:.0f} W" + (f" of {self.power_limit_w:.0f}" if self.power_limit_w else ""))
+        told += [f"{self.temperature_c:.0f} °C"] if self.temperature_c is not None else []
+        return ", ".join(told)
 
 
 class SystemRecord(Record):
@@ -204,6 +243,7 @@ class SystemRecord(Record):
     packages: dict[str, str]
     temperature_c: BeforeAfter = (None, None)  # of the processor, before and after timing
     throttling: tuple[list[str] | None, list[str] | None] = (None, None)  # what a Raspberry Pi's firmware reports
+    gpu: tuple[GpuRecord | None, GpuRecord | None] = (None, None)  # before timing, and at work
 
 
 class TimedSentence(Record):
@@ -218,13 +258,61 @@ class TimingRow(Record):
     """Raw samples of one variant in one runtime with one number of threads."""
 
     variant: str
-    runtime: Literal["onnxruntime", "pytorch"]
+    runtime: Runtime
     threads: int
     load_seconds: list[float]  # of the model, once per worker start
     peak_memory_mb: float  # resident set of the worker alone at its highest
     idle_memory_mb: float  # resident set of the worker before it loaded the model
     seconds: list[list[float]]  # [block][sentence] wall time, ids in to audio out
     audio_seconds: list[list[float]]  # [block][sentence] length of the audio made
+    mode: str = "fp32"  # of a PyTorch row: see study.TorchMode
+    clock: Literal["wall", "device events"] = "wall"  # what measured the seconds
+    device_memory_mb: float | None = None  # of a GPU: most that PyTorch had allocated there
+
+    @property
+    def name(self) -> str:
+        """The variant, with its mode where that is not the plain one."""
+        return self.variant if self.mode == "fp32" else f"{self.variant} {self.mode}"
+
+
+class EnergyRow(Record):
+    """Raw energy samples of a row: it spoke for a while, round after round."""
+
+    variant: str
+    runtime: str
+    threads: int
+    mode: str = "fp32"
+    joules: list[float] = []  # [round]
+    audio_seconds: list[float] = []  # [round] audio made meanwhile
+    seconds: list[float] = []  # [round] wall time
+
+
+class EnergyRecord(Record):
+    """Energy by a counter of the machine, or why there is none."""
+
+    source: str | None  # who counts what; null: not measured
+    reason: str | None
+    rows: list[EnergyRow] = []
+
+
+class StopRecord(Record):
+    """Why sampling ended with one number of threads: ``budget`` spent, ``interval`` narrow enough, ``max_blocks``."""
+
+    threads: int
+    blocks: int
+    stopped_by: Literal["interval", "budget", "max_blocks"]
+    widest_interval: float | None  # of the reductions, fraction of the baseline; null: no more than one row
+
+
+class SittingRecord(Record):
+    """One uninterrupted stretch of a measurement and what the machine was like: an interrupted run has several."""
+
+    started: str
+    ended: str | None = None  # of its last finished pair of blocks; null: it was broken off before there was one
+    blocks: int = 0
+    temperature_c: BeforeAfter = (None, None)
+    throttling: tuple[list[str] | None, list[str] | None] = (None, None)
+    warnings: list[str] = []
 
 
 class ProfileRecord(Record):
@@ -237,6 +325,18 @@ class ProfileRecord(Record):
     threads: int
     stages: dict[str, float]
     operators: dict[str, float]  # operator type -> seconds, the longest first
+
+
+class PeerTiming(Record):
+    """What became of one peer on a device: its raw samples, timed in the blocks of the variants, or why there are none.
+
+    Its ``row`` has the peer's name in place of a variant's.
+    """
+
+    name: str
+    key: str  # of the peer's own record: made anew or of another version, it has to be timed anew
+    row: TimingRow | None
+    reason: str | None
 
 
 class DeviceRecord(Record):
@@ -255,9 +355,33 @@ class DeviceRecord(Record):
     scales: list[float] = []  # noise_scale, length_scale, noise_w that every run was given
     rows: list[TimingRow] = []
     stopped_by: Literal["interval", "budget", "max_blocks"] | None = None
+    stops: list[StopRecord] = []
+    sittings: list[SittingRecord] = []
+    energy: EnergyRecord | None = None
     elapsed_seconds: float = 0.0
     warnings: list[str] = []
     profiles: list[ProfileRecord] = []
+    first_audio_sentence: int | None = None  # number of the sentence that a text is taken to begin with
+    peers: list[PeerTiming] = []
+
+
+# --- peers ----------------------------------------------------------------------------------------------------
+
+
+class PeerRecord(Record):
+    """peers/<name>/peer.json: something that a user would pick instead, made ready on this machine, or why not."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    name: str
+    status: Literal["ready", "not_available"]
+    reason: str | None
+    versions: dict[str, str]  # of the packages that it is made and spoken with
+    model: str | None  # file in the peer's folder; null: it speaks with the original's file, or with its own
+    files: dict[str, str]  # file name -> sha256, relative to the peer's folder
+    size_bytes: int | None  # of the voice's model file or files, wherever they lie
+    seconds: float  # wall time of making it
+    created: str
 
 
 # --- evaluate -------------------------------------------------------------------------------------------------
@@ -355,6 +479,7 @@ class QualityRecord(Record):
     asr_reason: str | None
     rows: list[QualityRow]
     anchors: list[QualityRow]
+    peers: list[QualityRow] = []
     ratings: list[RatingsRow] | None  # null: no ratings file, a MOS was not measured
     ratings_reason: str | None
     comparisons: list[ComparisonRow] = []

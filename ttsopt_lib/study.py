@@ -19,7 +19,18 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+._-]{0,60}$")
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 ORIGINAL = "original"
 ORIGINAL_COPY = "original-copy"  # the baseline timed against itself: the A/A row
-RESERVED_NAMES = (ORIGINAL, ORIGINAL_COPY)
+PeerName = Literal[
+    "piper-tts",
+    "sherpa-onnx",
+    "ort-int8-dynamic",
+    "ort-fp16",
+    "openvino-fp32",
+    "openvino-bf16",
+    "openvino-int8",
+    "hibari-tts",
+]
+PEERS: tuple[PeerName, ...] = get_args(PeerName)  # what a user would pick instead; measure/peers.py describes them
+RESERVED_NAMES = (ORIGINAL, ORIGINAL_COPY, *PEERS)
 
 
 class TtsoptError(Exception):
@@ -222,7 +233,8 @@ class Variant(Strict):
     @model_validator(mode="after")
     def _steps_in_order(self) -> Variant:
         if self.name in RESERVED_NAMES:
-            raise ValueError(f"the name {self.name!r} is reserved: the baseline is always there, leave it out")
+            what = "belongs to a peer: choose another" if self.name in PEERS else "is always there: leave it out"
+            raise ValueError(f"the name {self.name!r} is reserved: it {what}")
         seen_graph_step = False
         for step in self.recipe:
             if isinstance(step, GraphStep):
@@ -249,13 +261,19 @@ class Targets(Strict):
 class MeasureSettings(Strict):
     """How long and how often to time. All devices of a study use the same."""
 
-    budget_seconds: float = Field(default=240.0, gt=0, description="all timing on one device, wall time")
+    budget_seconds: float = Field(default=300.0, gt=0, description="all timing on one device, wall time")
     warmup_passes: int = Field(default=2, ge=1, description="passes over the sentences that are not counted")
     min_blocks: int = Field(default=8, ge=2, description="blocks to time even where the budget is spent")
     max_blocks: int = Field(default=60, ge=2)
     enough_blocks: int = Field(default=30, ge=2, description="blocks before narrow intervals end the timing")
     interval_width: float = Field(default=0.04, gt=0, description="stop when every reduction's interval is narrower")
     pytorch: tuple[Name, ...] = Field(default=(), description="variants that get a PyTorch row as well")
+    peers: tuple[PeerName, ...] = Field(
+        default=(), description="what a user would pick instead, timed in the same blocks and scored; --peers: all"
+    )
+    more_threads: tuple[Name, ...] | None = Field(
+        default=None, description="variants timed with a device's later numbers of threads as well; default: all"
+    )
     seed: int = 0
 
 
@@ -351,6 +369,12 @@ class Study(Strict):
                 raise ValueError(
                     f"measure.pytorch: {name!r} is not a variant of this study; it has {', '.join([ORIGINAL, *names])}"
                 )
+        for name in self.measure.more_threads or ():
+            if name not in names:
+                raise ValueError(
+                    f"measure.more_threads: {name!r} is not a variant of this study; it has {', '.join(names)} "
+                    f"({ORIGINAL} is always timed)"
+                )
         for name in self.listening_test.variants:
             if name not in names:
                 raise ValueError(
@@ -387,6 +411,11 @@ FarFolder = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./][A-Za-z0-9
 FarPython = Annotated[str, StringConstraints(pattern=r"^[^-\s][^\x00\n]*$", max_length=255)]
 
 
+# How PyTorch speaks on a GPU: arithmetic of the flow and the decoder (text encoder and durations stay in float32, so
+# that every mode speaks the same durations), and whether the decoder is replayed from CUDA graphs or compiled as well.
+TorchMode = Literal["fp32", "fp16", "fp32-graphs", "fp16-graphs", "fp16-compiled"]
+
+
 class Device(Strict):
     """One machine to time on, and how to reach it."""
 
@@ -395,6 +424,9 @@ class Device(Strict):
     kind: Literal["cpu", "gpu", "raspberry_pi"]
     runner: Literal["local", "ssh"] = "local"
     threads: tuple[Annotated[int, Field(ge=1)], ...] = Field((1,), min_length=1)
+    pytorch: tuple[TorchMode, ...] = Field(
+        default=(), description="kind gpu: how PyTorch's rows speak; the first, fp32, is the baseline of them all"
+    )
 
     # runner: ssh
     host: Host | None = Field(default=None, description="user@name, a name, or an alias of ~/.ssh/config")
@@ -410,6 +442,14 @@ class Device(Strict):
     def _threads_once(self) -> Device:
         if len(set(self.threads)) != len(self.threads):
             raise ValueError(f"threads: {list(self.threads)} has the same number twice")
+        return self
+
+    @model_validator(mode="after")
+    def _modes_fit(self) -> Device:
+        if self.pytorch and self.kind != "gpu":
+            raise ValueError("pytorch: only for kind: gpu (elsewhere the study's measure.pytorch names the rows)")
+        if self.pytorch and (self.pytorch[0] != "fp32" or len(set(self.pytorch)) != len(self.pytorch)):
+            raise ValueError("pytorch: must begin with fp32, the baseline, and have no mode twice")
         return self
 
     @model_validator(mode="after")

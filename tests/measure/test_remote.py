@@ -118,7 +118,7 @@ def cut_after_pairs(server: Loopback, pairs: int) -> None:
     """Cut the connection once so many pairs are on the device's disk."""
     for _ in range(6000):
         for journal in server.folder.glob("there/runs/*/blocks.jsonl"):
-            if journal.read_bytes().count(b"\n") >= pairs:
+            if journal.read_bytes().count(b'"stopped_by"') >= pairs:
                 server.cut()
                 return
         time.sleep(0.005)

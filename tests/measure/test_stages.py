@@ -4,8 +4,8 @@ from pathlib import Path
 
 import onnx
 import pytest
-from timed_study import voice_with_work
 
+from ttsopt_lib.measure.known_work import voice_with_work
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.session import profile_rows
 from ttsopt_lib.measure.stages import STAGES, shares, stage_of

@@ -4,13 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from timed_study import CPU, add_variant, study_of, voice_with_work, work_alone
+from timed_study import CPU, add_variant, study_of
 
 from ttsopt_lib.measure.blocks import _reason_to_stop, mirrored_visits
+from ttsopt_lib.measure.known_work import voice_with_work, work_alone
+from ttsopt_lib.measure.plan import plan_rows
 from ttsopt_lib.measure.stats import reduction
-from ttsopt_lib.measure.timing import current_measurement, measure_device
+from ttsopt_lib.measure.timing import current_measurement, measure_device, read_variants
 from ttsopt_lib.records import DeviceRecord, StudyFolder, TimingRow, read_record
-from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, MeasureSettings, check
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, MeasureSettings, StudyError, check
 from ttsopt_lib.study import Device as DeviceParams
 
 MULTIPLICATIONS = 60
@@ -91,6 +93,10 @@ def test_record_says_why_it_stopped_and_where_it_was_made(measured: DeviceRecord
     assert any("too few for a 95th percentile" in text for text in measured.warnings) == (
         len(measured.rows[0].seconds) < 20
     )
+    assert [(stop.threads, stop.stopped_by) for stop in measured.stops] == [(1, measured.stopped_by)]
+    assert measured.stops[0].blocks == len(measured.rows[0].seconds)
+    (sitting,) = measured.sittings
+    assert sitting.blocks == measured.stops[0].blocks and sitting.ended is not None
     assert read_record(folder.device_record("cpu"), DeviceRecord, "measure") == measured
 
 
@@ -131,3 +137,19 @@ def test_second_block_of_a_pair_makes_the_same_visits_backwards():
     everything = sorted((row, sentence) for row in range(7) for sentence in range(4))
     assert all(sorted(forward) == everything and backward == forward[::-1] for forward, backward in pairs)
     assert len({tuple(forward) for forward, _ in pairs}) == 20
+
+
+def test_later_thread_counts_have_the_variants_that_the_study_names(folder: StudyFolder):
+    study = study_of("extra-work", "work-alone", more_threads=["work-alone"], pytorch=["original"])
+    device = check(DeviceParams, {**CPU.model_dump(), "threads": [1, 2]}, "cpu")
+    rows = plan_rows(study, device, folder, read_variants(study, folder), folder.model(ORIGINAL))
+    with_two = [row.variant for row in rows if row.threads == 2]
+    assert with_two == [ORIGINAL, "work-alone", ORIGINAL_COPY]
+    assert [row.variant for row in rows if row.threads == 1 and row.runtime == "onnxruntime"] == [
+        ORIGINAL,
+        "extra-work",
+        "work-alone",
+        ORIGINAL_COPY,
+    ]
+    with pytest.raises(StudyError, match="measure.more_threads: 'nothing' is not a variant"):
+        study_of("extra-work", more_threads=["nothing"])

@@ -13,6 +13,7 @@ import pytest
 from timed_study import CPU, study_of
 
 from ttsopt_lib.measure.blocks import time_rows
+from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.timing import measure_device
@@ -26,7 +27,7 @@ sys.path.insert(0, sys.argv[2])
 from timed_study import CPU, study_of
 from ttsopt_lib.measure.timing import measure_device
 from ttsopt_lib.records import StudyFolder
-study = study_of("fp32", budget_seconds=300, min_blocks=8, max_blocks=2000, interval_width=1e-9)
+study = study_of("fp32", budget_seconds=300, min_blocks=8, max_blocks=int(sys.argv[3]), interval_width=1e-9)
 measure_device(study, CPU, StudyFolder(study, Path(sys.argv[1])), progress=False)
 """
 
@@ -108,7 +109,7 @@ def test_waiting_worker_leaves_the_processor_alone(medium_voice: Path):
 def test_interrupted_measurement_leaves_no_record_and_no_process(how, small_folder, tmp_path: Path):
     folder = small_folder(study_of("fp32"))
     driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(tmp_path), str(Path(__file__).parent)], stderr=subprocess.PIPE
+        [sys.executable, "-c", DRIVER, str(tmp_path), str(Path(__file__).parent), "2000"], stderr=subprocess.PIPE
     )
     try:
         workers = _workers_at_work(driver.pid)
@@ -121,6 +122,54 @@ def test_interrupted_measurement_leaves_no_record_and_no_process(how, small_fold
     assert not alive
     assert not folder.device_record("cpu").exists()
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_killed_measurement_goes_on_after_its_last_pair_of_blocks(small_folder, tmp_path: Path):
+    study = study_of("fp32", budget_seconds=300, min_blocks=8, max_blocks=80, interval_width=1e-9)
+    folder = small_folder(study)
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(tmp_path), str(Path(__file__).parent), "80"])
+    try:
+        path = _journal_with(folder.unfinished("cpu"), pairs=3)
+        driver.kill()
+        driver.wait(timeout=30)
+    finally:
+        driver.kill()
+    kept = Journal(path)
+    assert 3 <= len(kept.pairs) < 40 and not folder.device_record("cpu").exists()
+
+    record = measure_device(study, CPU, folder, progress=False)
+
+    (stop,) = record.stops
+    assert (stop.threads, stop.blocks, stop.stopped_by) == (1, 80, "max_blocks")
+    before = [seconds for pair in kept.pairs for seconds in pair.rows[0].seconds]
+    assert record.rows[0].seconds[: len(before)] == before and len(record.rows[0].seconds) == 80
+    assert len(record.rows[0].load_seconds) == 6, "workers were started twice"
+    first, second = record.sittings
+    assert first.blocks + second.blocks == 80 and first.blocks > 0
+    assert first.ended is not None and second.ended is not None and first.ended <= second.started
+    assert any("more than one sitting" in text for text in record.warnings)
+    assert not folder.unfinished("cpu").exists()
+
+
+def test_blocks_of_other_inputs_and_those_of_a_run_made_again_are_not_used(small_folder):
+    study = study_of("fp32", budget_seconds=1, warmup_passes=1, min_blocks=2, max_blocks=2)
+    folder = small_folder(study)
+    left = folder.unfinished("cpu") / "of-other-inputs.jsonl"
+    left.parent.mkdir(parents=True)
+    left.write_text("never read")
+    record = measure_device(study, CPU, folder, progress=False)
+    assert len(record.sittings) == 1 and record.stops[0].blocks == 2
+    assert not left.exists()
+
+
+def _journal_with(folder: Path, pairs: int) -> Path:
+    """The journal in a folder, once it holds so many pairs."""
+    for _ in range(3000):
+        for path in folder.glob("*.jsonl"):
+            if path.read_text().count('"stopped_by"') >= pairs:
+                return path
+        time.sleep(0.02)
+    raise AssertionError("no pair of blocks was finished")
 
 
 def _workers_at_work(driver: int) -> list[psutil.Process]:

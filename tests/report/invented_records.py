@@ -105,6 +105,7 @@ def study_of(made: list[Made], name: str = "fixture", listening: int = 2) -> Stu
     values["sentences"]["evaluation"]["count"] = SENTENCES
     values["sentences"]["listening"] = values["sentences"]["listening"][:listening]
     values["measure"]["pytorch"] = [ORIGINAL, *(one.name for one in made if one.pytorch)]
+    values["measure"]["more_threads"] = None
     values["evaluate"]["wer_sentences"] = 20
     return Study.model_validate(values)
 

@@ -20,6 +20,8 @@ SCORING_CODE = (
     *(f"evaluate/{name}.py" for name in ("hub_predictors", "mel", "mos", "p808", "stand_ins")),
     *(f"evaluate/{name}.py" for name in ("anchors", "compare", "intelligibility", "pitch", "scores")),
     *(f"evaluate/{name}.py" for name in ("speaker", "spectrum")),
+    "evaluate/peers.py",
+    "measure/peer_rows.py",
 )
 RATINGS_CODE = tuple(f"evaluate/{name}.py" for name in ("crossed", "ratings", "ratings_file", "screening"))
 # A new version of any of these may change a score.

@@ -11,6 +11,7 @@ from ttsopt_lib.evaluate.intelligibility import Recognizer, find_recognizer
 from ttsopt_lib.evaluate.keys import listening_key, ratings_path, scoring_key, voice_key
 from ttsopt_lib.evaluate.listening import examples_are_current
 from ttsopt_lib.evaluate.mos import OPTIONAL, PredictorError, describe, weights_file
+from ttsopt_lib.evaluate.peers import as_peer, asked_peers, ready_peers
 from ttsopt_lib.evaluate.pitch import missing_pitch_tracker
 from ttsopt_lib.evaluate.ratings import Rated, rate_variants
 from ttsopt_lib.evaluate.ratings_file import read_ratings
@@ -26,6 +27,7 @@ from ttsopt_lib.evaluate.speak import (
 )
 from ttsopt_lib.evaluate.speaker import describe_encoder
 from ttsopt_lib.records import (
+    PeerRecord,
     PredictorRecord,
     QualityRecord,
     QualityRow,
@@ -35,7 +37,7 @@ from ttsopt_lib.records import (
     content_key,
     read_record,
 )
-from ttsopt_lib.study import ORIGINAL, Study, StudyError
+from ttsopt_lib.study import ORIGINAL, PEERS, Study, StudyError
 from ttsopt_lib.voices.piper import PiperVoice, open_piper
 
 OTHER_NOISE_ROW = "original, other noise"  # what "the same" means: the original's sentences with other draws
@@ -52,18 +54,22 @@ class PlannedRow:
     done: QualityRow | None  # scored already, from exactly this
 
     @property
+    def is_peer(self) -> bool:
+        return self.name in PEERS
+
+    @property
     def is_anchor(self) -> bool:
         return self.tasks[0].anchor is not None
 
     @property
     def is_compared(self) -> bool:
-        """Whether it is heard beside the original: everything but the original itself."""
-        return self.name != ORIGINAL
+        """Whether it is heard beside the original: everything but the original itself, and peers, which are other tools."""
+        return self.name != ORIGINAL and not self.is_peer
 
 
 @dataclass
 class Plan:
-    """The rows in the order of the tables, anchors last, and what the record says besides."""
+    """The rows in the order of the tables, then anchors, then peers, and what the record says besides."""
 
     rows: list[PlannedRow]
     sentences: list[str]
@@ -122,6 +128,14 @@ def plan_evaluation(study: Study, folder: StudyFolder, again: bool) -> Plan:
         tasks = [replace(task, anchor=anchor) for task in rows[0].tasks]
         key = content_key(shared, original, anchor)
         rows.append(PlannedRow(anchor, key, tasks, [], known.get((anchor, key))))
+    asked = asked_peers(study, folder)
+    for peer, record in ready_peers(folder).items():
+        key = _peer_key(study, record, asr.label if asr else None)
+        done = known.get((peer, key))
+        if peer in asked or done:  # scored before, and still as it was: what is there stays there
+            spoken = as_peer(peer, record, folder, [task.utterance for task in rows[0].tasks], sentences)
+            tasks = [replace(task, utterance=one) for one, task in zip(spoken, rows[0].tasks, strict=True)]
+            rows.append(PlannedRow(peer, key, tasks, [], done))
     return Plan(rows, sentences, predictors, unavailable, recognizer, encoder, pitch_reason, rated)
 
 
@@ -160,8 +174,23 @@ def _known_rows(folder: StudyFolder) -> dict[tuple[str, str], QualityRow]:
         record = read_record(folder.quality_record, QualityRecord, "evaluate")
     except RecordError:
         return {}
-    rows = (*record.rows, *record.anchors, *([record.other_noise] if record.other_noise else []))
+    rows = (*record.rows, *record.anchors, *record.peers, *([record.other_noise] if record.other_noise else []))
     return {(row.variant, row.key): row for row in rows}
+
+
+def peers_current(study: Study, folder: StudyFolder, record: QualityRecord) -> bool:
+    """Whether every peer that the study asks for, and that can speak, is scored as it is now."""
+    scored = {(row.variant, row.key) for row in record.peers}
+    try:
+        asked = asked_peers(study, folder)
+    except RecordError:
+        return False
+    return all((name, _peer_key(study, peer, record.asr)) in scored for name, peer in asked.items())
+
+
+def _peer_key(study: Study, peer: PeerRecord, asr: str | None) -> str:
+    """Of a peer's row: everything but the voice that scores depend on, and how the peer was made."""
+    return content_key([scoring_key(study), asr], peer.key)
 
 
 def _ratings(study: Study, folder: StudyFolder) -> Rated:

@@ -22,7 +22,14 @@ from ttsopt_lib.evaluate.compare import Compared, make_reference, reference_task
 from ttsopt_lib.evaluate.intelligibility import Recognizer, spoken_words, word_error_rate, word_errors
 from ttsopt_lib.evaluate.keys import listening_key, quality_key, voice_key
 from ttsopt_lib.evaluate.listening import write_examples
-from ttsopt_lib.evaluate.plan import OTHER_NOISE_ROW, Plan, PlannedRow, examples_current, plan_evaluation
+from ttsopt_lib.evaluate.plan import (
+    OTHER_NOISE_ROW,
+    Plan,
+    PlannedRow,
+    examples_current,
+    peers_current,
+    plan_evaluation,
+)
 from ttsopt_lib.evaluate.scores import UtteranceScores, score_utterance
 from ttsopt_lib.evaluate.speak import speak
 from ttsopt_lib.records import (
@@ -53,7 +60,7 @@ def current_evaluation(study: Study, folder: StudyFolder) -> QualityRecord | Non
         return None
     if record is None or not all(examples_current(study, folder, name) for name in study.variant_names):
         return None
-    return record
+    return record if peers_current(study, folder, record) else None
 
 
 def evaluate_study(
@@ -179,8 +186,9 @@ def _record(plan: Plan, key: str) -> QualityRecord:
         predictors=plan.predictors,
         asr=asr.label if isinstance(asr, Recognizer) else None,
         asr_reason=None if isinstance(asr, Recognizer) else asr,
-        rows=[made for row, made in done if not row.is_anchor and row.name != OTHER_NOISE_ROW],
+        rows=[made for row, made in done if not row.is_anchor and not row.is_peer and row.name != OTHER_NOISE_ROW],
         anchors=[made for row, made in done if row.is_anchor],
+        peers=[made for row, made in done if row.is_peer],
         ratings=plan.rated.rows,
         ratings_reason=plan.rated.reason,
         comparisons=plan.rated.comparisons,

@@ -9,6 +9,7 @@ from ttsopt_lib.evaluate.anchors import degrade
 from ttsopt_lib.evaluate.compare import Compared, Reference, compare
 from ttsopt_lib.evaluate.intelligibility import Recognizer, transcribe
 from ttsopt_lib.evaluate.mos import load_predictor
+from ttsopt_lib.evaluate.peers import PeerUtterance, speak_peer
 from ttsopt_lib.evaluate.speak import Utterance, speak_with
 from ttsopt_lib.evaluate.spectrum import has_band_above_8khz, level_above_8khz_db
 from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
@@ -38,8 +39,11 @@ class UtteranceScores:
 
 def score_utterance(task: Task) -> UtteranceScores:
     """Speak an utterance, damage it if it is an anchor, and score the samples that a WAV file of it would hold."""
-    rate, reference = task.utterance.sample_rate, task.reference
-    samples, durations = speak_with(task.utterance)
+    rate, reference, utterance = task.utterance.sample_rate, task.reference, task.utterance
+    if isinstance(utterance, PeerUtterance):
+        samples, durations = speak_peer(utterance), None
+    else:
+        samples, durations = speak_with(utterance)
     waveform = as_float(samples)
     if task.anchor:
         waveform = as_float(as_written(degrade(task.anchor, waveform, rate, task.utterance.seed)))

@@ -8,22 +8,24 @@ The next block runs the same visits backwards. A machine that drifts (warms up, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from ttsopt_lib.measure.journal import Journal, Pair, StoppedBy, joined
-from ttsopt_lib.measure.plan import TimingPlan
-from ttsopt_lib.measure.process import Worker
+from ttsopt_lib.measure.plan import LeftOut, PlannedRow, TimingPlan
+from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.stats import reduction
-from ttsopt_lib.records import TimingRow
-from ttsopt_lib.study import ORIGINAL, MeasureSettings
+from ttsopt_lib.records import StopRecord, TimingRow
+from ttsopt_lib.study import ORIGINAL, PEERS, MeasureSettings
 
 Visit = tuple[int, int]  # number of the row, number of the sentence
+MOST_WARM_UPS = 30  # passes, however restless an accelerator is
+STEADY = 0.05  # passes that differ by less take the same time
 WEAKEST_FIRST: list[StoppedBy] = ["budget", "max_blocks", "interval"]  # what one word for all groups should be
-FIRST_SHARE = 2.0  # the first thread count is what targets refer to: it gets so many times a later one's time
+FIRST_SHARE = 4.0  # the first thread count is what targets refer to: it gets so many times a later one's time
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,9 @@ class Timing:
     """What :func:`time_rows` found."""
 
     rows: list[TimingRow]
-    stopped_by: StoppedBy
+    left_out: list[LeftOut]  # optional rows, peers among them
+    stopped_by: StoppedBy  # one word for all numbers of threads: the weakest of their reasons
+    stops: list[StopRecord]
     elapsed_seconds: float
 
 
@@ -45,25 +49,34 @@ def time_rows(
 
     ``tick`` gets the seconds since the start, often; ``started`` the process ids of each new set of workers. Pairs
     of blocks that ``journal`` has are not timed again, and each new one is added to it.
-    Raises :class:`ttsopt_lib.measure.process.MeasureError` when a model cannot be timed. No worker outlives the
-    call, and on an interrupt nothing of it is kept but the journal.
+    Raises :class:`ttsopt_lib.measure.process.MeasureError` when a row cannot be timed; an optional one that cannot be
+    loaded is left out. No worker outlives the call, and on an interrupt nothing of it is kept but the journal.
     """
     journal = journal or Journal()
     start = time.monotonic() - journal.elapsed_seconds
     shares = [FIRST_SHARE, *[1.0] * (len(plan.thread_counts) - 1)]
     for position, threads in enumerate(plan.thread_counts):
-        # Time that an earlier thread count did not need is there for the later ones.
+        # Time that an earlier thread count did not need is there for the later ones; the first may take theirs as
+        # long as it has not enough blocks.
         share = sum(shares[: position + 1]) / sum(shares)
-        deadline = start + share * plan.settings.budget_seconds
+        last = start + plan.settings.budget_seconds
+        deadlines = (start + share * plan.settings.budget_seconds, last if position == 0 else 0.0)
         done = journal.with_threads(threads)
         if not done or done[-1].stopped_by is None:
-            _time_together(plan, threads, deadline, start, tick, started, journal)
-    rows, reasons = [], []
+            _time_together(plan, threads, deadlines, start, tick, started, journal)
+    rows, left_out, stops = [], [], []
     for threads in plan.thread_counts:
         pairs = journal.with_threads(threads)
-        rows += joined(pairs)
-        reasons.append(pairs[-1].stopped_by)
-    return Timing(rows, min(reasons, key=WEAKEST_FIRST.index), time.monotonic() - start)
+        found = joined(pairs)
+        rows += found
+        left_out += pairs[-1].left_out
+        reason = pairs[-1].stopped_by
+        assert reason is not None, "timing ended without a reason"
+        stops.append(
+            StopRecord(threads=threads, blocks=2 * len(pairs), stopped_by=reason, widest_interval=widest(found))
+        )
+    weakest = min((stop.stopped_by for stop in stops), key=WEAKEST_FIRST.index)
+    return Timing(rows, left_out, weakest, stops, time.monotonic() - start)
 
 
 def mirrored_visits(rows: int, sentences: int, order: np.random.Generator) -> tuple[list[Visit], list[Visit]]:
@@ -75,35 +88,91 @@ def mirrored_visits(rows: int, sentences: int, order: np.random.Generator) -> tu
 def _time_together(
     plan: TimingPlan,
     threads: int,
-    deadline: float,
+    deadlines: tuple[float, float],
     start: float,
     tick: Callable[[float], None],
     started: Callable[[list[int]], None],
     journal: Journal,
 ) -> None:
-    """Time the rows of one number of threads until ``deadline`` (on the monotonic clock), into the journal."""
+    """Time the rows of one number of threads into the journal.
+
+    ``deadlines`` are on the monotonic clock: the first holds once there are enough blocks, until then the later one.
+    """
     settings = plan.settings
+
+    def tick_now() -> None:
+        tick(time.monotonic() - start)
+
+    rows, left_out = _rows_as_before(plan, threads, journal)
     with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(row)) for row in plan.rows_with(threads)]
-        started([worker.pid for worker in workers])
-        fresh = [_load(worker, plan, lambda: tick(time.monotonic() - start)) for worker in workers]
-        for _ in range(settings.warmup_passes):
-            for worker in workers:
-                for sentence in range(len(plan.sentences)):
-                    worker.time_sentence(sentence)
-                tick(time.monotonic() - start)
+        asked = [stack.enter_context(Worker(row)) for row in rows]
+        started([worker.pid for worker in asked])
+        ready, failed = _make_ready(asked, plan, tick_now)
+        workers, fresh = list(ready), list(ready.values())
+        left_out += failed
         longest_pair, reason = 0.0, None
         while reason is None:
             done = journal.with_threads(threads)
             order = np.random.default_rng([settings.seed, threads, len(done)])
             pair_start = time.monotonic()
-            rows = _time_pair(workers, fresh, len(plan.sentences), order, lambda: tick(time.monotonic() - start))
+            samples = _time_pair(workers, fresh, len(plan.sentences), order, tick_now)
             fresh = [row.model_copy(update={"load_seconds": []}) for row in fresh]
             longest_pair = max(longest_pair, time.monotonic() - pair_start)
-            pair = Pair(threads=threads, rows=rows, elapsed_seconds=time.monotonic() - start, stopped_by=None)
+            elapsed = time.monotonic() - start
+            pair = Pair(threads=threads, rows=samples, elapsed_seconds=elapsed, stopped_by=None, left_out=left_out)
+            blocks = 2 * len(done) + 2
+            deadline = deadlines[0] if blocks >= settings.enough_blocks else max(deadlines)
             another_fits = deadline - time.monotonic() >= longest_pair
-            reason = _reason_to_stop(joined([*done, pair]), 2 * len(done) + 2, another_fits, settings)
+            reason = _reason_to_stop(joined([*done, pair]), blocks, another_fits, settings)
             journal.add(pair.model_copy(update={"stopped_by": reason}))
+
+
+def _rows_as_before(plan: TimingPlan, threads: int, journal: Journal) -> tuple[tuple[PlannedRow, ...], list[LeftOut]]:
+    """The rows to time, and those that are not: a run that goes on has no rows without samples in earlier blocks."""
+    done = journal.with_threads(threads)
+    left_out = list(done[-1].left_out) if done else []
+    return plan.without(left_out).rows_with(threads), left_out
+
+
+def _make_ready(
+    workers: list[Worker], plan: TimingPlan, tick: Callable[[], None]
+) -> tuple[dict[Worker, TimingRow], list[LeftOut]]:
+    """Load and warm up; the workers that can be timed, each with the row for its samples, and what is left out.
+
+    The warm-up is a fixed number of uncounted passes, on an accelerator also until two passes take the same time: a GPU
+    raises its clock, and compilers and libraries choose their kernels, for longer than a fixed number tells.
+    """
+    ready: dict[Worker, TimingRow] = {}
+    left_out: list[LeftOut] = []
+
+    @contextmanager
+    def unless_it_fails(worker: Worker) -> Iterator[None]:
+        try:
+            yield
+        except MeasureError as error:
+            if not worker.row.optional:
+                raise
+            worker.close()
+            ready.pop(worker, None)
+            left_out.append(LeftOut(row=worker.row, reason=str(error)))
+        tick()
+
+    for worker in workers:
+        with unless_it_fails(worker):
+            ready[worker] = _load(worker, plan)
+    passes, before = plan.settings.warmup_passes, dict.fromkeys(workers, 0.0)
+    for number in range(MOST_WARM_UPS):
+        restless = False
+        for worker in list(ready):
+            if number >= passes and not worker.row.accelerator:
+                continue
+            with unless_it_fails(worker):
+                spent = sum(worker.time_sentence(sentence)["seconds"] for sentence in range(len(plan.sentences)))
+                restless |= worker.row.accelerator is not None and abs(spent - before[worker]) > STEADY * spent
+                before[worker] = spent
+        if number + 1 >= passes and not restless:
+            break
+    return ready, left_out
 
 
 def _time_pair(
@@ -124,14 +193,14 @@ def _time_pair(
             row.seconds[-1][sentence] = timed["seconds"]
             row.audio_seconds[-1][sentence] = timed["audio_seconds"]
             row.peak_memory_mb = max(row.peak_memory_mb, timed["peak_memory_mb"])
+            row.device_memory_mb = timed.get("device_memory_mb")
             tick()
     return rows
 
 
-def _load(worker: Worker, plan: TimingPlan, tick: Callable[[], None]) -> TimingRow:
+def _load(worker: Worker, plan: TimingPlan) -> TimingRow:
     """Have a worker load its model; the row that its samples will go to."""
     loaded = worker.load(plan)
-    tick()
     return TimingRow(
         variant=worker.row.variant,
         runtime=worker.row.runtime,
@@ -141,6 +210,8 @@ def _load(worker: Worker, plan: TimingPlan, tick: Callable[[], None]) -> TimingR
         idle_memory_mb=loaded["idle_memory_mb"],
         seconds=[],
         audio_seconds=[],
+        mode=worker.row.mode,
+        clock=loaded["clock"],
     )
 
 
@@ -154,16 +225,20 @@ def _reason_to_stop(
         return "max_blocks"
     if not another_pair_fits:
         return "budget"
-    return "interval" if blocks >= settings.enough_blocks and _sharp(rows, settings.interval_width) else None
+    if blocks < settings.enough_blocks:
+        return None
+    width = widest(rows)
+    return "interval" if width is None or width < settings.interval_width else None
 
 
-def _sharp(rows: list[TimingRow], width: float) -> bool:
-    """Whether every reduction's interval is narrower than ``width`` (fraction of the baseline)."""
+def widest(rows: list[TimingRow]) -> float | None:
+    """Width of the widest interval of a reduction (fraction of the baseline); None where there is a baseline alone."""
+    widths = []
     for row in rows:
-        baseline = next(r for r in rows if r.variant == ORIGINAL and r.runtime == row.runtime)
-        if row is baseline:
+        if row.variant in PEERS:
             continue
-        low, high = reduction(row, baseline).ci
-        if not high - low < width:
-            return False
-    return True
+        baseline = next(r for r in rows if r.variant == ORIGINAL and r.runtime == row.runtime)
+        if row is not baseline:
+            low, high = reduction(row, baseline).ci
+            widths.append(high - low)
+    return max(widths, default=None)

@@ -63,6 +63,10 @@ class ConditionsWatch:
             self._clocks.append(clock)
 
     def __exit__(self, *_: object) -> None:
+        self.look()
+
+    def look(self) -> None:
+        """Compare the machine now with how it was at the start: ``warnings``, temperature, throttling."""
         elapsed = max(time.monotonic() - self._start, 1e-9)
         self.temperature_c = (self.temperature_c[0], temperature_c())
         self.throttling = (self.throttling[0], throttling())
@@ -83,7 +87,8 @@ class ConditionsWatch:
 
     def others_load(self) -> float:
         """Cores that processes other than ours have used on average since the start."""
-        others = _busy_seconds() - self._busy - (_own_seconds() - self._own)
+        own = _own_seconds() - self._own + sum(_live_seconds(pid) for pid in self._own_pids - {os.getpid()})
+        others = _busy_seconds() - self._busy - own
         return others / max(time.monotonic() - self._start, 1e-9)
 
     def _busy_warnings(self, elapsed: float) -> list[str]:
@@ -116,6 +121,15 @@ def _own_seconds() -> float:
     """Core seconds of this process and of its ended children, the workers among them."""
     usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(part.ru_utime + part.ru_stime for part in usage)
+
+
+def _live_seconds(pid: int) -> float:
+    """Core seconds of a process that has not ended yet; one that has is among the ended children, where it is ours."""
+    try:
+        times = psutil.Process(pid).cpu_times()
+    except psutil.NoSuchProcess:
+        return 0.0
+    return times.user + times.system
 
 
 def _process_seconds() -> dict[tuple[int, str], float]:

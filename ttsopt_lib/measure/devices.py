@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ttsopt_lib.measure import nvidia
 from ttsopt_lib.measure.plan import Accelerator
+from ttsopt_lib.records import Runtime
 from ttsopt_lib.study import Device
 
 
@@ -18,6 +21,8 @@ class Probe:
     reason: str | None = None
     accelerator: Accelerator | None = None
     accelerator_name: str | None = None
+    runtimes: tuple[Runtime, ...] = ("onnxruntime", "pytorch")  # that reach the device
+    notes: tuple[str, ...] = ()  # what is not measured on it although it is there
 
 
 def board_model() -> str | None:
@@ -30,44 +35,53 @@ def board_model() -> str | None:
 
 
 def cuda_device_names() -> list[str]:
-    """Names of the NVIDIA GPUs that the driver reports; empty where there is no driver."""
+    """The NVIDIA GPU that CUDA would use, by its name; empty where there is none."""
+    return nvidia.gpu_names()
+
+
+def torch_reaches_cuda() -> bool:
+    """Whether the PyTorch that is installed can use the GPU. Asked in a process of its own: importing it takes seconds
+    and memory, and a driver that has started CUDA would keep some of the GPU."""
+    asked = [sys.executable, "-c", "import torch, sys; sys.exit(not torch.cuda.is_available())"]
     try:
-        listed = subprocess.run(
-            ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
-            capture_output=True,
-            text=True,
-            timeout=20,
-            check=True,
-        )
+        return subprocess.run(asked, capture_output=True, timeout=120).returncode == 0
     except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in listed.stdout.splitlines() if line.strip()]
+        return False
 
 
 def probe(device: Device) -> Probe:
     """Look for the device on this machine."""
     if device.kind == "gpu":
-        return _probe_gpu()
+        return _probe_gpu(device)
     if device.kind == "raspberry_pi":
         return _probe_raspberry_pi(device)
     return Probe()
 
 
-def _probe_gpu() -> Probe:
+def _probe_gpu(device: Device) -> Probe:
     import onnxruntime
 
     names = cuda_device_names()
     if not names:
         return Probe(
             "no CUDA device on this machine (nvidia-smi lists none); "
-            "measure on one that has an NVIDIA GPU and onnxruntime-gpu"
+            "measure on one that has an NVIDIA GPU, with onnxruntime-gpu or a CUDA build of PyTorch"
         )
-    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        return Probe(
-            f"there is a {names[0]}, but this onnxruntime has no CUDA provider; "
-            f"install onnxruntime-gpu in its place and measure again"
-        )
-    return Probe(accelerator="cuda", accelerator_name=names[0])
+    runtimes: list[Runtime] = []
+    notes = []
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        runtimes.append("onnxruntime")
+    else:
+        notes.append("this onnxruntime has no CUDA provider (install onnxruntime-gpu in its place)")
+    if device.pytorch and device.runner == "local":
+        if torch_reaches_cuda():
+            runtimes.append("pytorch")
+        else:
+            notes.append("this PyTorch does not reach the GPU (install a CUDA build of it)")
+    if not runtimes:
+        return Probe(f"there is a {names[0]}, but {' and '.join(notes)}; then measure again")
+    missing = tuple(f"not measured on {names[0]}: {note}" for note in notes)
+    return Probe(accelerator="cuda", accelerator_name=names[0], runtimes=tuple(runtimes), notes=missing)
 
 
 def _probe_raspberry_pi(device: Device) -> Probe:

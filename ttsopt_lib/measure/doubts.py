@@ -31,7 +31,7 @@ def _group_doubts(group: list[TimingRow], threads: int, settings: MeasureSetting
         yield f"the machine has {usable_cores()} cores only, so the threads waited for one another"
     if blocks < ENOUGH_FOR_P95:
         yield f"{blocks} blocks are too few for a 95th percentile; it is no more than the slowest block"
-    unstable = [f"{row.variant} {100 * variation(row):.0f} %" for row in group if variation(row) > UNSTABLE]
+    unstable = [f"{row.name} {100 * variation(row):.0f} %" for row in group if variation(row) > UNSTABLE]
     if unstable:
         yield f"unstable latencies (standard deviation over mean): {', '.join(unstable)}"
     yield from _reduction_doubts(group, settings)
@@ -46,7 +46,7 @@ def _reduction_doubts(group: list[TimingRow], settings: MeasureSettings) -> Iter
             continue
         value, (low, high) = reduction(row, baseline)
         if high - low >= settings.interval_width:
-            wide.append(f"{row.variant} {100 * (high - low):.1f}")
+            wide.append(f"{row.name} {100 * (high - low):.1f}")
         if row.variant == ORIGINAL_COPY and not low <= 0 <= high:
             yield (
                 f"the original timed against itself differs by {100 * value:.1f} % [{100 * low:.1f}, "

@@ -1,7 +1,8 @@
 """Finished pairs of blocks as JSON lines, so that an interrupted run goes on after the last one.
 
-One line holds one mirrored pair: every row with the samples of that pair alone. Lines are only ever appended, and
-a line that was cut short (power, connection, a full disk) is dropped when the journal is opened again.
+One line holds one mirrored pair (every row with the samples of that pair alone), or what the machine was like in one
+sitting so far, of which the last line counts. Lines are only ever appended, and a line that was cut short (power,
+connection, a full disk) is dropped when the journal is opened again.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from ttsopt_lib.records import Record, TimingRow
+from ttsopt_lib.measure.plan import LeftOut
+from ttsopt_lib.records import Record, SittingRecord, TimingRow, now
 
 StoppedBy = Literal["interval", "budget", "max_blocks"]
 
@@ -23,6 +25,9 @@ class Pair(Record):
     rows: list[TimingRow]
     elapsed_seconds: float  # since the run began, without the time between its sittings
     stopped_by: StoppedBy | None  # why this was the last pair with these threads; None: more were to follow
+    sitting: int = 0  # which of the run's sittings it was timed in
+    ended: str = ""  # UTC, ISO 8601
+    left_out: list[LeftOut] = []  # optional rows of these threads that have no samples in it
 
 
 class Journal:
@@ -30,7 +35,7 @@ class Journal:
 
     def __init__(self, path: Path | None = None):
         self.pairs: list[Pair] = []
-        self.warnings: list[str] = []  # of earlier sittings
+        self.sittings: list[SittingRecord] = []
         self._path = path
         if path is not None and path.exists():
             self._restore(path)
@@ -40,8 +45,8 @@ class Journal:
         whole = text[: text.rfind(b"\n") + 1]
         for line in whole.splitlines():
             entry = json.loads(line)
-            if "warnings" in entry:
-                self.warnings += [text for text in entry["warnings"] if text not in self.warnings]
+            if "was" in entry:
+                self._keep(entry["sitting"], SittingRecord.model_validate(entry["was"]))
             else:
                 self.pairs.append(Pair.model_validate(entry))
         if whole != text:
@@ -58,13 +63,25 @@ class Journal:
 
     def add(self, pair: Pair) -> None:
         """Keep a finished pair."""
+        pair = pair.model_copy(update={"sitting": max(0, len(self.sittings) - 1), "ended": now()})
         self.pairs.append(pair)
         self._append(pair.model_dump_json())
 
-    def note_warnings(self, warnings: list[str]) -> None:
-        """Keep what a sitting that was interrupted has to say about the machine."""
-        if warnings:
-            self._append(json.dumps({"warnings": warnings}))
+    def note_sitting(self, number: int, was: SittingRecord) -> None:
+        """Keep what the machine was like in the sitting of that number (from 0) so far."""
+        self._keep(number, was)
+        self._append(json.dumps({"sitting": number, "was": was.model_dump(mode="json")}))
+
+    def _keep(self, number: int, was: SittingRecord) -> None:
+        self.sittings[number:] = [was]
+
+    def counted_sittings(self) -> list[SittingRecord]:
+        """The sittings, with how many blocks each has timed and when the last of them ended."""
+        found = []
+        for number, sitting in enumerate(self.sittings):
+            ends = [pair.ended for pair in self.pairs if pair.sitting == number]
+            found.append(sitting.model_copy(update={"blocks": 2 * len(ends), "ended": max(ends, default=None)}))
+        return found
 
     def _append(self, line: str) -> None:
         if self._path is not None:
@@ -79,9 +96,15 @@ def joined(pairs: Iterable[Pair]) -> list[TimingRow]:
         if not rows:
             rows = [row.model_copy(deep=True) for row in pair.rows]
             continue
-        for row, more in zip(rows, pair.rows, strict=True):
+        found = {(row.variant, row.runtime, row.mode): row for row in pair.rows}
+        # An optional row that could not be loaded again after an interruption has no further samples to pair.
+        rows = [row for row in rows if (row.variant, row.runtime, row.mode) in found]
+        for row in rows:
+            more = found[row.variant, row.runtime, row.mode]
             row.seconds += more.seconds
             row.audio_seconds += more.audio_seconds
             row.load_seconds += more.load_seconds
             row.peak_memory_mb = max(row.peak_memory_mb, more.peak_memory_mb)
+            if row.device_memory_mb is not None and more.device_memory_mb is not None:
+                row.device_memory_mb = max(row.device_memory_mb, more.device_memory_mb)
     return rows

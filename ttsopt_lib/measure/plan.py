@@ -6,13 +6,29 @@ that has only onnxruntime.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from ttsopt_lib.records import StudyFolder, VariantRecord
-from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, MeasureSettings, Strict, Study
+from ttsopt_lib.measure.peers import CATALOGUE
+from ttsopt_lib.records import PeerRecord, Runtime, StudyFolder, VariantRecord
+from ttsopt_lib.study import (
+    ORIGINAL,
+    ORIGINAL_COPY,
+    PEERS,
+    Device,
+    MeasureSettings,
+    NetworkStep,
+    QuantizeWeights,
+    RearrangeDecoder,
+    Strict,
+    Study,
+    TorchMode,
+)
 
 Accelerator = Literal["cuda"]
+# These leave the arithmetic in float32: a PyTorch network computes the same without them.
+STORAGE_STEPS = (QuantizeWeights, RearrangeDecoder)
 
 
 class PlannedSentence(Strict):
@@ -24,19 +40,37 @@ class PlannedSentence(Strict):
 
 
 class PlannedRow(Strict):
-    """One row to time. ``recipe`` is used by PyTorch rows only: ONNX files are already what the recipe made."""
+    """One row to time: a variant, or a peer by its name.
+
+    ``recipe`` is used by PyTorch rows only: ONNX files are already what the recipe made.
+    """
 
     variant: str
-    runtime: Literal["onnxruntime", "pytorch"]
+    runtime: Runtime
     threads: int
     model: Path  # the ONNX file; for a PyTorch row the original voice, which the recipe is applied to
     recipe: tuple[dict[str, Any], ...] = ()
     accelerator: Accelerator | None = None
+    mode: TorchMode = "fp32"  # of a PyTorch row on an accelerator
+    optional: bool = False  # one that cannot be loaded or does not speak is left out, and the record says why
+
+    @property
+    def is_peer(self) -> bool:
+        """Whether this is no variant but something that a user would pick instead."""
+        return self.variant in PEERS
 
     @property
     def label(self) -> str:
         """The row as messages name it: ``fp32 (onnxruntime, 2 threads)``."""
-        return f"{self.variant} ({self.runtime}, {self.threads} thread{'s' if self.threads > 1 else ''})"
+        mode = "" if self.mode == "fp32" else f", {self.mode}"
+        return f"{self.variant} ({self.runtime}{mode}, {self.threads} thread{'s' if self.threads > 1 else ''})"
+
+
+class LeftOut(Strict):
+    """An optional row without samples, and why."""
+
+    row: PlannedRow
+    reason: str
 
 
 class TimingPlan(Strict):
@@ -58,6 +92,11 @@ class TimingPlan(Strict):
         """The rows that are timed together."""
         return tuple(row for row in self.rows if row.threads == threads)
 
+    def without(self, left_out: Sequence[LeftOut]) -> TimingPlan:
+        """The same plan with fewer rows."""
+        gone = [one.row for one in left_out]
+        return self.model_copy(update={"rows": tuple(row for row in self.rows if row not in gone)})
+
 
 def plan_rows(
     study: Study,
@@ -66,19 +105,26 @@ def plan_rows(
     variants: dict[str, VariantRecord],
     torch_original: Path,
     accelerator: Accelerator | None = None,
+    runtimes: tuple[Runtime, ...] = ("onnxruntime", "pytorch"),
 ) -> tuple[PlannedRow, ...]:
     """The rows of one device: every variant and the baseline once more, for each number of threads.
 
+    Later numbers of threads, which no target refers to, have those of ``study.measure.more_threads`` alone.
+
     PyTorch rows (``study.measure.pytorch``, and always their baseline) come with the first number of threads,
-    which is the one that targets refer to; an accelerator, or a device over ssh, is timed through ONNX Runtime only.
+    which is the one that targets refer to; a device over ssh is timed through ONNX Runtime only. On an accelerator,
+    where ``runtimes`` are those that reach it, PyTorch has a row for each of ``device.pytorch`` and each variant whose
+    network differs and can compute there.
     """
     rows = []
     for position, threads in enumerate(device.threads):
-        for name in (*study.variant_names, ORIGINAL_COPY):
+        for name in (*_timed_variants(study, first=not position), ORIGINAL_COPY) if "onnxruntime" in runtimes else ():
             model = folder.model(ORIGINAL if name == ORIGINAL_COPY else name)
             rows.append(
                 PlannedRow(variant=name, runtime="onnxruntime", threads=threads, model=model, accelerator=accelerator)
             )
+        if accelerator and not position and device.runner == "local" and "pytorch" in runtimes:
+            rows += _accelerated_rows(study, device, torch_original, accelerator, threads)
         if position or accelerator or device.runner == "ssh" or not study.measure.pytorch:
             continue
         for name in dict.fromkeys((ORIGINAL, *study.measure.pytorch)):
@@ -92,3 +138,82 @@ def plan_rows(
                 )
             )
     return tuple(rows)
+
+
+def plan_peers(
+    device: Device,
+    folder: StudyFolder,
+    peers: Sequence[PeerRecord],
+    accelerator: Accelerator | None = None,
+    runtimes: tuple[Runtime, ...] = ("onnxruntime", "pytorch"),
+) -> tuple[list[PlannedRow], dict[str, str]]:
+    """The peers' rows, with the first number of threads, and peer -> reason for those that the device cannot time.
+
+    What takes a package of its own is timed on this machine's processor only; a board over ssh, or an accelerator, has
+    ONNX Runtime alone, or where that is not among its ``runtimes`` no peers at all.
+    """
+    rows, reasons = [], {}
+    for peer in peers:
+        about = next(one for name, one in CATALOGUE.items() if name == peer.name)
+        if peer.status != "ready":
+            reasons[peer.name] = peer.reason or "it could not be made"
+        elif about.runtime != "onnxruntime" and (accelerator or device.runner == "ssh"):
+            where = "an accelerator" if accelerator else "a device over ssh"
+            reasons[peer.name] = f"on {where} only peers in ONNX Runtime are timed"
+        elif "onnxruntime" not in runtimes:
+            reasons[peer.name] = "ONNX Runtime does not reach this device"
+        else:
+            rows.append(
+                PlannedRow(
+                    variant=peer.name,
+                    runtime=about.runtime,
+                    threads=device.threads[0],
+                    model=folder.peer(peer.name) / peer.model if peer.model else folder.model(ORIGINAL),
+                    accelerator=accelerator,
+                    optional=True,
+                )
+            )
+    return rows, reasons
+
+
+def _timed_variants(study: Study, first: bool) -> tuple[str, ...]:
+    """The baseline and the variants that are timed with the ``first`` number of threads, or with a later one."""
+    wanted = study.measure.more_threads
+    if first or wanted is None:
+        return study.variant_names
+    return tuple(name for name in study.variant_names if name == ORIGINAL or name in wanted)
+
+
+def torch_recipe(study: Study, name: str) -> tuple[dict[str, Any], ...] | None:
+    """A variant's recipe as PyTorch computes it in floating point; None where it computes in integers."""
+    if name == ORIGINAL:
+        return ()
+    steps = [step for step in study.variant(name).recipe if not isinstance(step, STORAGE_STEPS)]
+    if not all(isinstance(step, NetworkStep) for step in steps):
+        return None
+    return tuple(step.model_dump(mode="json") for step in steps)
+
+
+def _accelerated_rows(
+    study: Study, device: Device, original: Path, accelerator: Accelerator, threads: int
+) -> list[PlannedRow]:
+    """PyTorch's rows on an accelerator: mode by mode, the original first; its copy (A/A) in the first mode."""
+    computed: dict[str, tuple[dict[str, Any], ...]] = {}
+    for name in study.variant_names:
+        recipe = torch_recipe(study, name)
+        if recipe is not None and recipe not in computed.values():
+            computed[name] = recipe
+    return [
+        PlannedRow(
+            variant=name,
+            runtime="pytorch",
+            threads=threads,
+            model=original,
+            recipe=computed.get(name, ()),
+            accelerator=accelerator,
+            mode=mode,
+            optional=(name, mode) not in ((ORIGINAL, "fp32"), (ORIGINAL_COPY, "fp32")),
+        )
+        for mode in device.pytorch
+        for name in ((*computed, ORIGINAL_COPY) if mode == "fp32" else computed)
+    ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ttsopt_lib
+from ttsopt_lib.measure.peers import TEXT_RUNTIMES
 from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
 from ttsopt_lib.study import TtsoptError
 
@@ -45,6 +46,8 @@ class Worker:
                 "OMP_NUM_THREADS": threads,
                 "MKL_NUM_THREADS": threads,
                 "OPENBLAS_NUM_THREADS": threads,
+                "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # so that the first GPU is nvidia-smi's first
+                "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no helpers that stay and take the cores from the others
             },
         )
         self._unread = b""
@@ -81,6 +84,7 @@ class Worker:
         return {
             "row": self.row.model_dump(mode="json"),
             "sentences": [sentence.ids for sentence in plan.sentences],
+            "texts": [sentence.text for sentence in plan.sentences] if self.row.runtime in TEXT_RUNTIMES else None,
             "scales": plan.scales,
             "speaker": plan.speaker,
         }
@@ -88,6 +92,10 @@ class Worker:
     def time_sentence(self, number: int) -> dict[str, float]:
         """Time one sentence of the plan: ``seconds``, ``audio_seconds``, ``peak_memory_mb``. Raises MeasureError."""
         return self._ask({"do": "time", "sentence": number})
+
+    def repeat(self, seconds: float) -> dict[str, float]:
+        """Speak all sentences over and over for so long: ``seconds``, ``audio_seconds``. Raises MeasureError."""
+        return self._ask({"do": "repeat", "seconds": seconds})
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         stdin = self._process.stdin
@@ -129,7 +137,10 @@ class Worker:
         return f"the worker ended with {how}{hint}" + (f": {said[-1][:300]}" if said else "")
 
     def _error(self, why: str) -> MeasureError:
+        if self.row.is_peer:
+            return MeasureError(f"{self.row.variant} cannot be timed: {why}")
+        mode = "" if self.row.mode == "fp32" else f", {self.row.mode}"
         return MeasureError(
-            f"{self.row.variant} ({self.row.runtime}) cannot be timed: {self.row.model}: {why}; "
+            f"{self.row.variant} ({self.row.runtime}{mode}) cannot be timed: {self.row.model}: {why}; "
             f"'ttsopt optimize' makes the variant again"
         )

@@ -7,12 +7,24 @@ from collections.abc import Callable
 from ttsopt_lib.measure.blocks import time_rows
 from ttsopt_lib.measure.conditions import ConditionsWatch
 from ttsopt_lib.measure.doubts import sample_warnings
+from ttsopt_lib.measure.energy import measure_energy
 from ttsopt_lib.measure.journal import Journal, StoppedBy
-from ttsopt_lib.measure.plan import TimingPlan
+from ttsopt_lib.measure.nvidia import look_at_gpu
+from ttsopt_lib.measure.plan import LeftOut, TimingPlan
 from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.system import describe_system
-from ttsopt_lib.records import ProfileRecord, Record, SystemRecord, TimingRow
-from ttsopt_lib.study import ORIGINAL_COPY
+from ttsopt_lib.records import (
+    EnergyRecord,
+    GpuRecord,
+    ProfileRecord,
+    Record,
+    SittingRecord,
+    StopRecord,
+    SystemRecord,
+    TimingRow,
+    now,
+)
+from ttsopt_lib.study import ORIGINAL_COPY, PEERS
 
 
 class Findings(Record):
@@ -21,9 +33,14 @@ class Findings(Record):
     system: SystemRecord
     rows: list[TimingRow]
     stopped_by: StoppedBy
+    stops: list[StopRecord]
+    sittings: list[SittingRecord]
+    energy: EnergyRecord | None = None
     elapsed_seconds: float
     warnings: list[str]
     profiles: list[ProfileRecord] = []
+    peer_rows: list[TimingRow] = []
+    left_out: list[LeftOut] = []  # optional rows, peers among them
 
 
 def time_plan(
@@ -38,22 +55,50 @@ def time_plan(
     was. Raises :class:`ttsopt_lib.measure.process.MeasureError` when a model cannot be timed.
     """
     journal = journal or Journal()
-    resumed = bool(journal.pairs)
     system = describe_system(accelerator=accelerator_name)
     watch = ConditionsWatch()
+    number, started, seen = len(journal.sittings), now(), len(journal.pairs)
+    resumed = seen > 0
+    accelerated = any(row.accelerator for row in plan.rows)
+    gpu_before, gpu_at_work = look_at_gpu() if accelerated else None, None
+
+    def note_sitting() -> None:
+        journal.note_sitting(
+            number,
+            SittingRecord(
+                started=started,
+                temperature_c=watch.temperature_c,
+                throttling=watch.throttling,
+                warnings=list(watch.warnings),
+            ),
+        )
 
     def tick_and_look(elapsed: float) -> None:
+        nonlocal seen, gpu_at_work
         watch.sample()
+        if len(journal.pairs) > seen:  # what is not kept now cannot be asked after a kill
+            seen = len(journal.pairs)
+            watch.look()
+            note_sitting()
+            gpu_at_work = look_at_gpu() if accelerated else None
         tick(elapsed)
 
     try:
         with watch:
+            note_sitting()
             timing = time_rows(plan, tick_and_look, watch.ignore, journal)
-    except BaseException:
-        journal.note_warnings(watch.warnings)
-        raise
+    finally:
+        note_sitting()
     system.temperature_c, system.throttling = watch.temperature_c, watch.throttling
-    found = [*journal.warnings, *watch.warnings]
+    system.gpu = (gpu_before, gpu_at_work)
+    found = [text for one in journal.sittings for text in one.warnings]
+    found += [f"not measured: {one.reason}" for one in timing.left_out if not one.row.is_peer]  # a peer's row says it
+    found += _gpu_warnings(gpu_at_work)
+    plan = plan.without(timing.left_out)
+    try:
+        energy = measure_energy(plan)
+    except MeasureError as error:
+        energy = EnergyRecord(source=None, reason=str(error))
     profiles = []
     try:
         profiles = profile_rows(plan)
@@ -61,14 +106,26 @@ def time_plan(
         found.append(f"where the time goes was not measured: {error}")
     if resumed:
         found.append("the run was interrupted and went on later: its blocks come from more than one sitting")
+    rows = [row for row in timing.rows if row.variant not in PEERS]
     return Findings(
         system=system,
-        rows=timing.rows,
+        rows=rows,
+        peer_rows=[row for row in timing.rows if row.variant in PEERS],
+        left_out=timing.left_out,
         stopped_by=timing.stopped_by,
+        stops=timing.stops,
+        sittings=journal.counted_sittings(),
+        energy=energy,
         elapsed_seconds=timing.elapsed_seconds,
-        warnings=[*dict.fromkeys(found), *sample_warnings(timing.rows, plan.settings)],
+        warnings=[*dict.fromkeys(found), *sample_warnings(rows, plan.settings)],
         profiles=profiles,
     )
+
+
+def _gpu_warnings(gpu: GpuRecord | None) -> list[str]:
+    if gpu is None or not gpu.held_back:
+        return []
+    return [f"the GPU's clock was held back while timing ({', '.join(gpu.held_back)}): {gpu.clock_mhz:.0f} MHz"]
 
 
 def profile_rows(plan: TimingPlan) -> list[ProfileRecord]:
@@ -79,7 +136,7 @@ def profile_rows(plan: TimingPlan) -> list[ProfileRecord]:
     """
     profiles = []
     for row in plan.rows_with(plan.thread_counts[0]):
-        if row.runtime != "onnxruntime" or row.variant == ORIGINAL_COPY or row.accelerator:
+        if row.runtime != "onnxruntime" or row.variant == ORIGINAL_COPY or row.is_peer or row.accelerator:
             continue
         with Worker(row) as worker:
             profiles.append(ProfileRecord(variant=row.variant, threads=row.threads, **worker.profile(plan)))

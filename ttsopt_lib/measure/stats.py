@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from ttsopt_lib.records import TimedSentence, TimingRow
+from ttsopt_lib.records import EnergyRow, TimedSentence, TimingRow
 
 Array = NDArray[np.float64]
 
@@ -72,6 +72,22 @@ def reduction(row: TimingRow, baseline: TimingRow, sentences: list[int] | None =
     ratio = _seconds_per_audio_second(row, sentences) / _seconds_per_audio_second(baseline, sentences)
     center, low, high = (float(end[0]) for end in log_ratio_interval(np.log(ratio)[None]))
     return Estimate(1 - np.exp(center), (1 - float(np.exp(high)), 1 - float(np.exp(low))))
+
+
+def joules_per_audio_second(row: EnergyRow) -> Estimate:
+    """Energy of a row in joules per second of audio, over its rounds."""
+    center, low, high = log_ratio_interval(_log_energy(row)[None])
+    return Estimate(float(np.exp(center[0])), (float(np.exp(low[0])), float(np.exp(high[0]))))
+
+
+def energy_reduction(row: EnergyRow, baseline: EnergyRow) -> Estimate:
+    """How much less energy a row needs than its baseline per second of audio, as a fraction; paired round by round."""
+    center, low, high = (float(end[0]) for end in log_ratio_interval((_log_energy(row) - _log_energy(baseline))[None]))
+    return Estimate(1 - np.exp(center), (1 - float(np.exp(high)), 1 - float(np.exp(low))))
+
+
+def _log_energy(row: EnergyRow) -> Array:
+    return np.log(np.asarray(row.joules) / np.asarray(row.audio_seconds))
 
 
 def length_classes(sentences: list[TimedSentence]) -> dict[str, list[int]]:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from shutil import rmtree
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
 from ttsopt_lib.measure.devices import Probe, probe
-from ttsopt_lib.measure.plan import PlannedSentence, TimingPlan, plan_rows
+from ttsopt_lib.measure.journal import Journal
+from ttsopt_lib.measure.plan import PlannedSentence, TimingPlan, plan_peers, plan_rows
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.remote import time_over_ssh
 from ttsopt_lib.measure.session import Findings, time_plan
 from ttsopt_lib.measure.ssh import Connection
+from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.records import (
     DeviceRecord,
+    PeerRecord,
+    PeerTiming,
     RecordError,
     StudyFolder,
     TimedSentence,
@@ -30,6 +36,9 @@ from ttsopt_lib.records import (
 )
 from ttsopt_lib.study import ORIGINAL, Device, Study
 
+if TYPE_CHECKING:
+    from ttsopt_lib.voices.piper import VoiceConfig
+
 PLANNING = Lock()  # the phonemizer serves one caller at a time; devices are measured by several threads
 
 
@@ -37,21 +46,27 @@ def device_key(study: Study, device: Device, variants: dict[str, VariantRecord])
     """Content key of one device's measurement: settings, sentences, voice files, device and measuring code.
 
     The machine and the way to it are not in it: a record brought from a board must stay good where the report is
-    made. Which machine it was stands in the record's ``system``.
+    made. Which machine it was stands in the record's ``system``. Peers are not in it either: what was timed with them
+    stays good for whoever asks for fewer; :func:`current_measurement` sees to those who ask for more.
     """
     return content_key(
-        study.measure,
+        study.measure.model_copy(update={"peers": ()}),  # more rows in the same blocks change none of the others
         study.sentences.timing,
         study.voice.speaker,
-        [device.name, device.kind, device.threads],
+        [device.name, device.kind, device.threads, device.pytorch],
         {name: [record.files, record.recipe] for name, record in variants.items()},
-        code_digest("measure"),
+        code_digest("measure", "networks/gpu_modes.py"),
     )
 
 
 def read_variants(study: Study, folder: StudyFolder) -> dict[str, VariantRecord]:
     """The records of the baseline and every variant. Raises RecordError for one that is not made yet."""
     return {name: read_record(folder.variant_record(name), VariantRecord, "optimize") for name in study.variant_names}
+
+
+def read_peers(study: Study, folder: StudyFolder) -> list[PeerRecord]:
+    """The records of the study's peers. Raises RecordError for one that was not made ready yet."""
+    return [read_record(folder.peer_record(name), PeerRecord, "measure --peers") for name in study.measure.peers]
 
 
 def current_measurement(study: Study, device: Device, folder: StudyFolder) -> DeviceRecord | None:
@@ -62,8 +77,11 @@ def current_measurement(study: Study, device: Device, folder: StudyFolder) -> De
     """
     key = device_key(study, device, read_variants(study, folder))
     present = read_if_current(folder.device_record(device.name), DeviceRecord, key)
-    if present is None or present.status == "measured":
-        return present
+    if present is None:
+        return None
+    if present.status == "measured":
+        timed = {(peer.name, peer.key) for peer in present.peers}
+        return present if all((peer.name, peer.key) in timed for peer in read_peers(study, folder)) else None
     if device.runner == "ssh":
         return None  # whether it is there again is found out by going there
     return present if probe(device).reason == present.reason else None
@@ -86,7 +104,8 @@ def measure_device(
     hand the record says ``not_measured`` and why; it never takes the place of the same study's measured one,
     which may come from the device itself. ``torch_original`` is the voice file that PyTorch rows are made from
     (default: the original variant's model). A device with ``runner: ssh`` is reached by ``connection`` (default: one
-    of its own); ``position`` is the line of its progress bar where several devices are timed at once.
+    of its own); ``position`` is the line of its progress bar where several devices are timed at once. A local run that
+    was interrupted goes on after its last pair of blocks, unless ``again``.
 
     Raises RecordError for a variant that is not made yet, :class:`MeasureError` for one that cannot be timed or a
     host that cannot be reached; nothing is written then.
@@ -103,16 +122,35 @@ def measure_device(
     else:
         _check_files(folder, variants)
         with PLANNING:
-            plan = _plan(study, device, folder, variants, torch_original, found)
+            peers = read_peers(study, folder)
+            plan, reasons = _plan(study, device, folder, variants, peers, torch_original, found)
         with _Bar(plan, device, progress, position) as bar:
             if device.runner == "ssh":
                 far = connection or Connection(device)
                 findings = time_over_ssh(plan, device, far, again=again, tick=bar.tick, stage=bar.stage)
             else:
-                findings = time_plan(plan, bar.tick, accelerator_name=found.accelerator_name)
+                journal = _journal(folder, device, [key, *(peer.key for peer in peers)], plan, again)
+                if journal.pairs:
+                    bar.stage(f"going on after {2 * len(journal.pairs)} blocks")
+                findings = time_plan(plan, bar.tick, journal, found.accelerator_name)
         record = _measured(_record(key, device, found, status="measured"), plan, findings)
+        record.warnings += found.notes
+        record.peers = _peer_timings(peers, reasons, findings)
     write_record(folder.device_record(device.name), record)
+    rmtree(folder.unfinished(device.name), ignore_errors=True)
     return record
+
+
+def _journal(folder: StudyFolder, device: Device, keys: list[str], plan: TimingPlan, again: bool) -> Journal:
+    """The journal of this measurement: with the blocks of an interrupted one of the same inputs on the same machine."""
+    machine = describe_system().model_dump(exclude={"temperature_c", "throttling"})
+    unfinished = folder.unfinished(device.name)
+    path = unfinished / f"{content_key(keys, plan, machine)[:16]}.jsonl"
+    for old in unfinished.glob("*.jsonl"):
+        if again or old != path:
+            old.unlink()
+    unfinished.mkdir(parents=True, exist_ok=True)
+    return Journal(path)
 
 
 def _keep_outdated(path: Path) -> None:
@@ -146,10 +184,33 @@ def _measured(record: DeviceRecord, plan: TimingPlan, findings: Findings) -> Dev
     record.scales = list(plan.scales)
     record.rows = findings.rows
     record.stopped_by = findings.stopped_by
+    record.stops, record.sittings = findings.stops, findings.sittings
+    record.energy = findings.energy
     record.elapsed_seconds = findings.elapsed_seconds
     record.warnings = findings.warnings
     record.profiles = findings.profiles
+    record.first_audio_sentence = typical_sentence(plan.sentences)
     return record
+
+
+def typical_sentence(sentences: Sequence[PlannedSentence]) -> int:
+    """Number of the sentence of median length: the one that a text is taken to begin with.
+
+    Spoken sentence by sentence, as piper-tts does, a text has its first audio when its first sentence is made, however
+    long the rest is: the time to first audio is the latency of that sentence.
+    """
+    by_length = sorted(range(len(sentences)), key=lambda number: len(sentences[number].ids))
+    return by_length[len(by_length) // 2]
+
+
+def _peer_timings(peers: list[PeerRecord], reasons: dict[str, str], findings: Findings) -> list[PeerTiming]:
+    """Every peer that was asked for: its samples, or why there are none."""
+    rows = {row.variant: row for row in findings.peer_rows}
+    reasons = reasons | {one.row.variant: one.reason for one in findings.left_out if one.row.is_peer}
+    return [
+        PeerTiming(name=peer.name, key=peer.key, row=rows.get(peer.name), reason=reasons.get(peer.name))
+        for peer in peers
+    ]
 
 
 class _Bar:
@@ -213,26 +274,35 @@ def _plan(
     device: Device,
     folder: StudyFolder,
     variants: dict[str, VariantRecord],
+    peers: list[PeerRecord],
     torch_original: Path | None,
     found: Probe,
-) -> TimingPlan:
-    """Rows, and the sentences as phoneme ids with the scales of the original voice."""
-    from ttsopt_lib.voices.piper import open_piper  # here: these need the phonemizer, which timing itself does not
-    from ttsopt_lib.voices.text import utterance_ids
+) -> tuple[TimingPlan, dict[str, str]]:
+    """Rows, and the sentences as phoneme ids with the scales of the original voice; the peers that have no row."""
+    from ttsopt_lib.voices.piper import open_piper
 
     original = folder.model(ORIGINAL)
     config = open_piper(original).config
-    sentences = [
-        PlannedSentence(length_class=length_class, text=text, ids=tuple(utterance_ids(config, text)))
-        for length_class, texts in study.sentences.timing.items()
-        for text in texts
-    ]
-    return TimingPlan(
-        rows=plan_rows(study, device, folder, variants, torch_original or original, found.accelerator),
-        sentences=tuple(sentences),
+    rows = plan_rows(study, device, folder, variants, torch_original or original, found.accelerator, found.runtimes)
+    peer_rows, reasons = plan_peers(device, folder, peers, found.accelerator, found.runtimes)
+    plan = TimingPlan(
+        rows=(*rows, *peer_rows),
+        sentences=planned_sentences(study, config),
         # noise_w 0: every run of a variant speaks the same durations, so that runs can be compared
         scales=(config.noise_scale, config.length_scale, 0.0),
         speaker=(study.voice.speaker or 0) if config.num_speakers > 1 else None,
         sample_rate=config.sample_rate,
         settings=study.measure,
+    )
+    return plan, reasons
+
+
+def planned_sentences(study: Study, config: VoiceConfig) -> tuple[PlannedSentence, ...]:
+    """The study's timing sentences as phoneme ids of the voice; needs the phonemizer, which timing itself does not."""
+    from ttsopt_lib.voices.text import utterance_ids
+
+    return tuple(
+        PlannedSentence(length_class=length_class, text=text, ids=tuple(utterance_ids(config, text)))
+        for length_class, texts in study.sentences.timing.items()
+        for text in texts
     )

@@ -2,7 +2,8 @@
 
 A process of its own makes the memory figure the model's own and keeps one runtime's threads out of another's
 way. It reads one JSON object a line from standard input and answers with one a line: first a ``load``, then any
-number of ``time``; or one ``profile``. The end of its input, or the death of the process that started it, ends it.
+number of ``time`` and ``repeat``; or one ``profile``. The end of its input, or the death of the process that started
+it, ends it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from typing import Any, TextIO
 
 import numpy as np
 
-Speak = Callable[[np.ndarray], int]  # phoneme ids [T] -> number of audio samples made
+from ttsopt_lib.measure.stopwatch import Stopwatch, WallClock
+
+Speak = Callable[[Any], int]  # phoneme ids [T] (a text, where a peer takes texts) -> number of audio samples made
 
 ORT_LOADS = 3  # session creation is short and noisy: a few samples are cheap
 
@@ -66,9 +69,14 @@ def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile
-    wanted = ["CUDAExecutionProvider"] if row["accelerator"] == "cuda" else []
+    wanted: list[Any] = []
+    if row["accelerator"] == "cuda":
+        if hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # CUDA's libraries where pip has put them
+        # The default tries every algorithm for every new length of a text, for seconds.
+        wanted = [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})]
     session = onnxruntime.InferenceSession(row["model"], options, [*wanted, "CPUExecutionProvider"])
-    if wanted and session.get_providers()[0] != wanted[0]:
+    if wanted and session.get_providers()[0] != wanted[0][0]:
         raise RuntimeError("onnxruntime fell back to the CPU: its CUDA provider could not be started")
     return session
 
@@ -98,41 +106,72 @@ def prepare(row: dict[str, Any]) -> None:
     if row["runtime"] == "pytorch":
         from ttsopt_lib.measure.torch_row import prepare_pytorch
 
-        prepare_pytorch(row["threads"])
-    else:
+        prepare_pytorch(row)
+    elif row["runtime"] == "onnxruntime":
         import onnxruntime  # noqa: F401
+    else:
+        from ttsopt_lib.measure.peer_rows import prepare_peer
+
+        prepare_peer(row["runtime"])
 
 
-def open_model(row: dict[str, Any], scales: list[float], speaker: int | None) -> tuple[Speak, list[float]]:
-    """The row's model ready to speak, and how long each load of it took in seconds."""
+def open_model(row: dict[str, Any], scales: list[float], speaker: int | None) -> tuple[Speak, int | None, list[float]]:
+    """The row's model ready to speak, its sampling rate where it has one of its own, and the seconds of each load."""
     if row["runtime"] == "pytorch":
         from ttsopt_lib.measure.torch_row import open_pytorch
 
         opener, loads = open_pytorch, 1
-    else:
+    elif row["runtime"] == "onnxruntime":
         opener, loads = open_onnxruntime, ORT_LOADS
-    seconds, speak = [], None
+    else:
+        from ttsopt_lib.measure.peer_rows import open_peer
+
+        opener, loads = open_peer, 1
+    seconds, opened = [], None
     for _ in range(loads):
-        del speak  # one model at a time, or the peak memory would count two
+        del opened  # one model at a time, or the peak memory would count two
         start = time.perf_counter()
-        speak = opener(row, scales, speaker)
+        opened = opener(row, scales, speaker)
         seconds.append(time.perf_counter() - start)
-    assert speak is not None
-    return speak, seconds
+    assert opened is not None
+    gc.collect()
+    gc.freeze()
+    speak, sample_rate = opened if isinstance(opened, tuple) else (opened, None)
+    return speak, sample_rate, seconds
 
 
-def time_sentence(speak: Speak, ids: np.ndarray, lead_in: np.ndarray, sample_rate: int) -> dict[str, Any]:
-    """Time one sentence: wall seconds from ids to audio, and seconds of audio made.
+def open_stopwatch(row: dict[str, Any]) -> Stopwatch:
+    """The clock that suits the row."""
+    if row["runtime"] == "pytorch":
+        from ttsopt_lib.measure.torch_row import stopwatch_of
+
+        return stopwatch_of(row)
+    return WallClock()  # ONNX Runtime returns when the audio is there
+
+
+def repeat_sentences(speak: Speak, sentences: list[Any], seconds: float, sample_rate: int) -> dict[str, float]:
+    """Speak all sentences again and again until so many seconds have gone by, at least once."""
+    start, samples = time.perf_counter(), 0
+    while True:
+        for sentence in sentences:
+            samples += speak(sentence)
+        spent = time.perf_counter() - start
+        if spent >= seconds:
+            return {"seconds": spent, "audio_seconds": samples / sample_rate}
+
+
+def time_sentence(speak: Speak, sentence: Any, lead_in: Any, sample_rate: int, stopwatch: Stopwatch) -> dict[str, Any]:
+    """Time one sentence: seconds from ids (or text) to audio, and seconds of audio made.
 
     The shortest sentence, ``lead_in``, is spoken before the clock starts: another worker has just had the caches.
     """
-    gc.collect()
+    gc.collect()  # quick: what loading made is frozen (0.2 s less a sentence where PyTorch is imported)
     gc.disable()
     try:
         speak(lead_in)
-        start = time.perf_counter()
-        samples = speak(ids)
-        seconds = time.perf_counter() - start
+        stopwatch.start()
+        samples = speak(sentence)
+        seconds = stopwatch.seconds()
     finally:
         gc.enable()
     return {"seconds": seconds, "audio_seconds": samples / sample_rate, "peak_memory_mb": peak_memory_mb()}
@@ -150,27 +189,39 @@ def die_with(parent: int) -> None:
 def answer_requests(requests: TextIO, replies: TextIO) -> None:
     """Serve ``load`` and ``time`` requests until the input ends."""
     speak: Speak | None = None
-    sentences: list[np.ndarray] = []
+    stopwatch: Stopwatch = WallClock()
+    row: dict[str, Any] = {}
+    sentences: list[Any] = []
     sample_rate = 1
     for line in requests:
         request = json.loads(line)
         try:
             if request["do"] == "load":
-                prepare(request["row"])
+                row = request["row"]
+                prepare(row)
                 idle = resident_memory_mb()
-                sentences = [np.array(ids, dtype=np.int64) for ids in request["sentences"]]
-                sample_rate = request["sample_rate"]
-                speak, loads = open_model(request["row"], request["scales"], request["speaker"])
-                reply = {"load_seconds": loads, "idle_memory_mb": idle}
+                ids = [np.array(ids, dtype=np.int64) for ids in request["sentences"]]
+                sentences = request["texts"] or ids
+                speak, own_rate, loads = open_model(row, request["scales"], request["speaker"])
+                sample_rate = own_rate or request["sample_rate"]
+                stopwatch = open_stopwatch(row)
+                reply = {"load_seconds": loads, "idle_memory_mb": idle, "clock": stopwatch.name}
             elif request["do"] == "profile":
                 from ttsopt_lib.measure.stages import profile_onnxruntime
 
                 ids = [np.array(ids, dtype=np.int64) for ids in request["sentences"]]
                 reply = profile_onnxruntime(request["row"], ids, request["scales"], request["speaker"])
+            elif request["do"] == "repeat":
+                assert speak is not None, "sentences were asked for before a load"
+                reply = repeat_sentences(speak, sentences, request["seconds"], sample_rate)
             else:
                 assert speak is not None, "a sentence was asked for before a load"
-                ids = sentences[request["sentence"]]
-                reply = time_sentence(speak, ids, min(sentences, key=len), sample_rate)
+                sentence = sentences[request["sentence"]]
+                reply = time_sentence(speak, sentence, min(sentences, key=len), sample_rate, stopwatch)
+                if row["runtime"] == "pytorch":
+                    from ttsopt_lib.measure.torch_row import device_memory_mb
+
+                    reply["device_memory_mb"] = device_memory_mb(row)
         except Exception as error:  # whatever a runtime raises: the driver turns it into one line
             message = " ".join(str(error).split()) or type(error).__name__
             reply = {"error": message[:500]}

@@ -131,7 +131,10 @@ def inverse_stft(real: Tensor, imaginary: Tensor, n_fft: int, hop: int) -> Tenso
         frames = inverse_dft(real, imaginary, n_fft)
     else:
         frames = torch.fft.irfft(torch.complex(real, imaginary), n=n_fft)
-    frames = frames * SynthesisWindow.apply(n_fft).to(frames.device)
+    if torch.onnx.is_in_onnx_export():
+        frames = frames * SynthesisWindow.apply(n_fft)
+    else:  # made on the device: a copy to a GPU would wait for it, and cannot be captured in a CUDA graph
+        frames = frames * synthesis_window(n_fft, frames.device)
     overlap = n_fft // hop
     # Overlap-add without a loop over frames: piece k of every frame lands k hops later.
     pieces = [
@@ -185,13 +188,17 @@ class InverseBasis(torch.autograd.Function):
         return g.op("Mul", weight, g.op("Cos" if cosine else "Sin", angle))
 
 
+def synthesis_window(n_fft: int, device: torch.device | None = None) -> Tensor:
+    """[n_fft]: four squared Hann windows at a quarter-window hop add up to 1.5."""
+    return torch.hann_window(n_fft, device=device) / 1.5
+
+
 class SynthesisWindow(torch.autograd.Function):
     """The periodic Hann window over its overlap-added square: [n_fft]. In ONNX the operators that make it."""
 
     @staticmethod
     def forward(ctx, n_fft: int) -> Tensor:
-        # Four squared windows at a quarter-window hop add up to 1.5.
-        return torch.hann_window(n_fft) / 1.5
+        return synthesis_window(n_fft)
 
     @staticmethod
     def symbolic(g, n_fft: int):

@@ -168,20 +168,30 @@ def improvement() -> list[Column]:
     ]
 
 
+def milliseconds_cell(row: Any, name: str) -> str:
+    """'42.0 [41.2, 43.1]'."""
+    value, ends = getattr(row, name), _ends(row, name)
+    if not given(value):
+        return NONE
+    interval = f"[{numbers.milliseconds(ends[0])}, {numbers.milliseconds(ends[1])}]" if ends else ""
+    return _with_interval(numbers.milliseconds(value), interval)
+
+
 def devices() -> list[Column]:
-    def median(row: Any) -> str:
-        ends = _ends(row, "median_ms")
-        interval = f"[{numbers.milliseconds(ends[0])}, {numbers.milliseconds(ends[1])}]" if ends else ""
-        return _with_interval(numbers.milliseconds(row.median_ms), interval)
+    def name(row: Any) -> str:
+        return (
+            name_of(row) if row.mode == "fp32" else f'{name_of(row)}<br><span class="reason">{escape(row.mode)}</span>'
+        )
 
     return [
-        Column("Variant", name_of),
-        Column("Median, ms", median, True),
+        Column("Variant", name),
+        Column("Median, ms", lambda row: milliseconds_cell(row, "median_ms"), True),
         Column("p95, ms", lambda row: numbers.milliseconds(row.p95_ms), True),
         Column("RTF", lambda row: numbers.number(row.rtf, 3), True),
         Column("Less time per second of audio", lambda row: reduction_cell(row, "latency_reduction"), True),
         Column("Peak memory, MB", lambda row: numbers.number(row.peak_memory_mb), True),
         Column("Load, ms", lambda row: plain_cell(row.load_ms, numbers.milliseconds), True),
+        Column("First audio, ms", lambda row: milliseconds_cell(row, "first_audio_ms"), True),
     ]
 
 
@@ -274,9 +284,13 @@ def machines() -> list[Column]:
         held_back = f"<br>throttling: {escape(row.throttling_after)}" if given(row.throttling_after) else ""
         return f"{degrees}{held_back}" if degrees or held_back else NONE
 
+    def machine(row: Any) -> str:
+        accelerator = f"<br>{escape(row.accelerator)}" if given(row.accelerator) else ""
+        return f"{escape(row.machine)}, {escape(row.cpu)}{accelerator}"
+
     return [
         Column("Device", lambda row: escape(row.device)),
-        Column("Machine", lambda row: f"{escape(row.machine)}, {escape(row.cpu)}"),
+        Column("Machine", machine),
         Column("Cores", lambda row: numbers.number(row.logical_cores), True),
         Column("Memory, GB", lambda row: numbers.number(row.memory_mb / 1024, 1), True),
         Column("Instruction sets", lambda row: escape(row.instruction_sets)),

@@ -102,10 +102,24 @@ def _stages(variant: VariantSummary) -> str:
     return listed(", ".join(filter(None, notes)).split(", ")) or "decoder"
 
 
+STOPS = {
+    "interval": "every interval was narrow enough",
+    "budget": "the time budget was spent",
+    "max_blocks": "the study asks for no more",
+}
+
+
 def timing_notes(summary: Summary) -> list[str]:
-    """How far the timings can be believed: the original against itself."""
+    """How far the timings can be believed: why sampling ended, and the original against itself."""
     notes = []
     for device in summary.measured_devices:
+        if device.stops:
+            ends = [
+                f"{stop.blocks} blocks with {stop.threads} thread{'s' if stop.threads > 1 else ''} "
+                f"({STOPS[stop.stopped_by]})"
+                for stop in device.stops
+            ]
+            notes.append(f"{device.label}: timed in {listed(ends)}.")
         copy = summary.timing_of(device, ORIGINAL_COPY)
         if copy and copy.latency_reduction and copy.latency_reduction.ci:
             low, high = copy.latency_reduction.ci
@@ -119,6 +133,16 @@ def timing_notes(summary: Summary) -> list[str]:
                     "differences as small as this one."
                 )
     return notes
+
+
+def first_audio_notes(summary: Summary) -> list[str]:
+    """What the time to first audio is the time of."""
+    found = {device.first_audio_sentence for device in summary.measured_devices if device.first_audio_sentence}
+    return [
+        "First audio: a text that is spoken sentence by sentence, as `piper` does, is heard when its first sentence is "
+        f"made, however long the rest is. Here it begins with “{sentence}” (the timing sentence of median length)."
+        for sentence in sorted(found)
+    ]
 
 
 def warnings(summary: Summary) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from ttsopt_lib.report import profiles
+from ttsopt_lib.report import energy, peer_tables, profiles, published
 from ttsopt_lib.report.explanations import recipe_words
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Interval, QualitySummary, Summary, VariantSummary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
@@ -27,9 +27,13 @@ def all_tables(summary: Summary) -> dict[str, pd.DataFrame]:
         "devices": devices(summary.measured_devices),
         "runtime_change": runtime_change(summary),
         "length_classes": length_classes(summary.measured_devices),
+        "energy": energy.frame(summary.measured_devices),
         "amdahl": profiles.amdahl(summary.measured_devices),
         "stages": profiles.stages(summary.measured_devices),
         "operators": profiles.operators(summary.measured_devices),
+        "peers": peer_tables.peers(summary),
+        "other_voices": peer_tables.other_voices(summary),
+        "published": published.raspberry_pi_4(),
         "quality": quality(summary.quality),
         "anchors": quality(summary.anchors),
         "mos": mos(summary),
@@ -171,6 +175,7 @@ def devices(measured: Sequence[DeviceSummary]) -> pd.DataFrame:
                 {
                     "device": device.label,
                     "runtime": row.runtime,
+                    "mode": row.mode,
                     "threads": row.threads,
                     "variant": row.variant,
                     "samples": row.samples,
@@ -181,11 +186,14 @@ def devices(measured: Sequence[DeviceSummary]) -> pd.DataFrame:
                     **estimate("latency_reduction", row.latency_reduction),
                     "peak_memory_mb": row.peak_memory_mb,
                     "load_ms": row.load_ms,
+                    "first_audio_ms": row.first_audio_ms.median if row.first_audio_ms else None,
+                    **_interval("first_audio_ms", row.first_audio_ms.ci if row.first_audio_ms else None),
                 }
             )
     columns = (
-        "device runtime threads variant samples median_ms median_ms_low median_ms_high p95_ms rtf latency_reduction "
-        "latency_reduction_low latency_reduction_high peak_memory_mb load_ms"
+        "device runtime mode threads variant samples median_ms median_ms_low median_ms_high p95_ms rtf "
+        "latency_reduction latency_reduction_low latency_reduction_high peak_memory_mb load_ms first_audio_ms "
+        "first_audio_ms_low first_audio_ms_high"
     )
     return _frame(rows, columns)
 
@@ -218,7 +226,12 @@ def length_classes(measured: Sequence[DeviceSummary]) -> pd.DataFrame:
     rows = []
     for device in measured:
         for row in device.rows:
-            if row.runtime != "onnxruntime" or row.threads != device.threads or row.variant == ORIGINAL_COPY:
+            if (
+                row.runtime != device.runtime
+                or row.mode != "fp32"
+                or row.threads != device.threads
+                or row.variant == ORIGINAL_COPY
+            ):
                 continue
             for part in row.length_classes:
                 rows.append(
@@ -325,7 +338,7 @@ def machines(summary: Summary) -> pd.DataFrame:
                     "logical_cores": system.logical_cores,
                     "memory_mb": system.memory_mb,
                     "instruction_sets": " ".join(system.instruction_sets),
-                    "accelerator": system.accelerator,
+                    "accelerator": system.gpu[1].words if system.gpu[1] else system.accelerator,
                     "os": f"{system.os}, {system.kernel}",
                     "temperature_before_c": system.temperature_c[0],
                     "temperature_after_c": system.temperature_c[1],

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ttsopt_lib.records import ProfileRecord, SystemRecord, UnavailablePredictor
+from ttsopt_lib.records import ProfileRecord, SittingRecord, StopRecord, SystemRecord, UnavailablePredictor
 from ttsopt_lib.study import Targets
 
 Interval = tuple[float, float]
@@ -126,7 +126,13 @@ class TimingSummary(Part):
     blocks: int
     rtf_ci: Interval | None
     load_ms: float | None
+    mode: str = "fp32"  # of a PyTorch row on a GPU
+    clock: str = "wall"  # or "device events"
+    device_memory_mb: float | None = None
+    energy_j_per_audio_second: Estimate | None = None
+    energy_reduction: Estimate | None = None
     length_classes: list[ClassSummary]
+    first_audio_ms: LatencyMs | None = None  # until the first sentence of a text is made, spoken sentence by sentence
 
 
 class RuntimeChange(Part):
@@ -160,6 +166,16 @@ class DeviceSummary(Part):
     runtime_changes: list[RuntimeChange]
     warnings: list[str]
     profiles: list[ProfileRecord] = []
+    first_audio_sentence: str | None = None  # what the text of ``first_audio_ms`` begins with
+    stops: list[StopRecord] = []  # why sampling ended, for each number of threads
+    sittings: list[SittingRecord] = []
+    energy_source: str | None = None
+    energy_reason: str | None = None  # why there is no energy
+
+    @property
+    def runtime(self) -> str:
+        """The runtime where the targets look: ONNX Runtime, or PyTorch where that alone reaches the device."""
+        return "onnxruntime" if not self.rows or any(row.runtime == "onnxruntime" for row in self.rows) else "pytorch"
 
 
 # --- quality ----------------------------------------------------------------------------------------------------
@@ -254,6 +270,39 @@ class PredictorSummary(Part):
     primary: bool
     orders_anchors: bool | None = None  # whether it puts every anchor significantly below the original
     missed_anchors: list[str] = []  # those that it does not
+
+
+# --- peers ------------------------------------------------------------------------------------------------------
+
+
+class PeerTimingSummary(Part):
+    """A peer on one device, timed in the blocks of the variants; the reduction is against the original in ONNX Runtime
+    with the same threads, per second of audio, so it holds the change of runtime as well."""
+
+    device: str
+    status: Literal["measured", "not_measured"]
+    reason: str | None
+    row: TimingSummary | None
+
+
+class PeerSummary(Part):
+    """Something that a user would pick instead: never a candidate, never in the verdict."""
+
+    name: str
+    label: str
+    versions: dict[str, str]
+    another_voice: bool  # then only absolute figures of quality are given
+    compared: Literal["phonemes to audio", "text to audio"]
+    same_noise: bool  # scored with the noise that the variants were given
+    reason: str | None  # why it could not be had at all
+    size_bytes: int | None  # of the voice's model file or files
+    size_reduction: float | None
+    timings: list[PeerTimingSummary]
+    quality: list[QualitySummary]
+
+    def timing_on(self, device: str) -> TimingSummary | None:
+        """Its timing on a device; None where it was not measured."""
+        return next((timing.row for timing in self.timings if timing.device == device), None)
 
 
 # --- verdict ----------------------------------------------------------------------------------------------------
@@ -362,6 +411,7 @@ class Summary(Part):
     pitch_reason: str | None = None
     students: list[StudentSummary] = []
     advice: list[Advice] = []
+    peers: list[PeerSummary] = []
 
     # --- look-ups that prose, tables and figures share
 
@@ -389,11 +439,11 @@ class Summary(Part):
         return next(rows, None)
 
     def timing_of(self, device: DeviceSummary, name: str) -> TimingSummary | None:
-        """A variant's timing where the targets look: ONNX Runtime, the device's first number of threads."""
+        """A variant's timing where the targets look: the device's runtime and first number of threads, float32."""
         rows = (
             row
             for row in device.rows
-            if row.variant == name and row.runtime == "onnxruntime" and row.threads == device.threads
+            if (row.variant, row.runtime, row.threads, row.mode) == (name, device.runtime, device.threads, "fp32")
         )
         return next(rows, None)
 

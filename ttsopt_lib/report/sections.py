@@ -13,7 +13,17 @@ from typing import Any
 import pandas as pd
 
 from ttsopt_lib.records import StudyFolder, atomic_folder
-from ttsopt_lib.report import columns, explanations, figures, frames, quality_words, sentences
+from ttsopt_lib.report import (
+    columns,
+    energy,
+    explanations,
+    figures,
+    frames,
+    peer_tables,
+    published,
+    quality_words,
+    sentences,
+)
 from ttsopt_lib.report.audio import Players
 from ttsopt_lib.report.html import bullets, escape, figure, note, paragraphs, reasoned, table
 from ttsopt_lib.report.plot_style import Chart, svg_text
@@ -150,9 +160,11 @@ class Report:
             figure(self.charts.get("latency"), "No picture of the latencies: no device was measured."),
             note("Warnings of the measurement", explanations.warnings(summary), "warning"),
             note("How the variant was chosen", explanations.choice_notes(summary)),
-            bullets(explanations.timing_notes(summary)),
+            bullets(explanations.timing_notes(summary) + explanations.first_audio_notes(summary)),
             *self._device_tables(),
+            *self._published(),
             self._length_classes(),
+            *energy.section(self.summary.measured_devices),
             *self._profiles(),
             table(
                 self.tables["runtime_change"],
@@ -178,6 +190,16 @@ class Report:
             caption = f"Every timing on {device.label}: ms per sentence; {explanations.RTF_FORMULA}"
             found.append(table(frame, columns.devices(), caption, f"devices-{device.device}", group="group"))
         return found
+
+    def _published(self) -> list[str]:
+        """What others have published, where the report has a Raspberry Pi in it: for reference, never as a result."""
+        if not any(device.kind == "raspberry_pi" for device in self.summary.devices):
+            return []
+        return [published.reference_table(self.tables["published"])]
+
+    def peers(self) -> Html:
+        """What a user would pick instead: the same voice by other means, and another voice."""
+        return Html(*peer_tables.section(self.summary, self.tables))
 
     def _length_classes(self) -> str:
         """Reductions per length of sentence, a column per class."""

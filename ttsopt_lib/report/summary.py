@@ -25,6 +25,7 @@ from ttsopt_lib.records import (
 from ttsopt_lib.report import verdict
 from ttsopt_lib.report.advice import advice
 from ttsopt_lib.report.compared_rows import judge_changes, paired_summary, wer_summary
+from ttsopt_lib.report.peers import summarize_peers
 from ttsopt_lib.report.schema import (
     ZERO,
     ComparisonSummary,
@@ -55,7 +56,8 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
     """
     variants = [read_record(folder.variant_record(name), VariantRecord, "optimize") for name in study.variant_names]
     quality, quality_reason = _quality_record(folder)
-    device_rows = [summarize_device(device, _device_record(device, folder)) for device in devices]
+    records = {device.name: _device_record(device, folder) for device in devices}
+    device_rows = [summarize_device(device, records[device.name]) for device in devices]
     measured = [device for device in device_rows if device.status == "measured"]
     commit, dirty = _git_state()
     notes = {variant.name: variant.note for variant in study.variants}
@@ -97,6 +99,9 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         speaker_reason=quality.speaker_reason if quality else quality_reason,
         pitch_reason=quality.pitch_reason if quality else quality_reason,
         students=students(study),
+        peers=summarize_peers(
+            study, folder, records, scored(quality, quality.peers) if quality else [], variants[0].size_bytes
+        ),
     )
     _judge_equivalence(summary, quality)
     if quality:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from ttsopt_lib.measure import stats
-from ttsopt_lib.records import DeviceRecord, TimingRow
+from ttsopt_lib.records import DeviceRecord, Runtime, TimingRow
 from ttsopt_lib.report.schema import (
     ZERO,
     ClassSummary,
@@ -39,7 +39,26 @@ def summarize_device(device: Device, record: DeviceRecord | None) -> DeviceSumma
         runtime_changes=_runtime_changes(rows),
         warnings=record.warnings if record else [],
         profiles=record.profiles if record else [],
+        first_audio_sentence=first_sentence(record),
+        stops=record.stops if record else [],
+        sittings=record.sittings if record else [],
+        energy_source=record.energy.source if record and record.energy else None,
+        energy_reason=record.energy.reason if record and record.energy else None,
     )
+
+
+def first_sentence(record: DeviceRecord | None) -> str | None:
+    """The sentence that the text of the time to first audio begins with."""
+    if record is None or record.first_audio_sentence is None:
+        return None
+    return record.sentences[record.first_audio_sentence].text
+
+
+def summarize_peer(row: TimingRow, record: DeviceRecord) -> TimingSummary:
+    """A peer's samples; its baseline is the original in ONNX Runtime, whatever its own runtime is."""
+    # across runtimes, and the table says so: stats.reduction refuses it unless the names agree
+    summary = _timing(row.model_copy(update={"runtime": "onnxruntime"}), record.rows, record)
+    return summary.model_copy(update={"runtime": row.runtime, **_energy(row, record, "onnxruntime")})
 
 
 def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> TimingSummary:
@@ -57,6 +76,10 @@ def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> Timi
         rtf_ci=speed.ci,
         peak_memory_mb=row.peak_memory_mb,
         latency_reduction=_reduction(row, baseline),
+        mode=row.mode,
+        clock=row.clock,
+        device_memory_mb=row.device_memory_mb,
+        **_energy(row, record),
         load_ms=1000 * median(row.load_seconds) if row.load_seconds else None,
         length_classes=[
             ClassSummary(
@@ -66,17 +89,46 @@ def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> Timi
             )
             for name, numbers in stats.length_classes(record.sentences).items()
         ],
+        first_audio_ms=_first_audio(row, record),
     )
+
+
+def _first_audio(row: TimingRow, record: DeviceRecord) -> LatencyMs | None:
+    """Latency of the sentence that a text begins with."""
+    if record.first_audio_sentence is None:
+        return None
+    found = stats.latency_summary(row, [record.first_audio_sentence])
+    return LatencyMs(median=found.median, p95=found.p95, ci=found.ci)
 
 
 def _reduction(row: TimingRow, baseline: TimingRow | None, sentences: list[int] | None = None) -> Estimate | None:
     """The reduction against ``baseline``, which has the same runtime and threads; None where it was not timed."""
     if baseline is None:
         return None
-    if row.variant == ORIGINAL:
+    if row is baseline:
         return ZERO
     value, ci = stats.reduction(row, baseline, sentences)
     return Estimate(value=value, ci=ci)
+
+
+def _energy(row: TimingRow, record: DeviceRecord, against: Runtime | None = None) -> dict[str, Estimate | None]:
+    """Joules per second of audio, and how much less that is than the original's; nothing where it was not measured.
+
+    The original's runtime is ``against`` (default: the row's own).
+    """
+    rows = record.energy.rows if record.energy else []
+    own = next((e for e in rows if (e.variant, e.runtime, e.threads, e.mode) == _place(row)), None)
+    if own is None:
+        return {}
+    wanted = (ORIGINAL, against or row.runtime, row.threads)
+    baseline = next(e for e in rows if (e.variant, e.runtime, e.threads) == wanted)
+    spent = Estimate(**stats.joules_per_audio_second(own)._asdict())
+    less = ZERO if own is baseline else Estimate(**stats.energy_reduction(own, baseline)._asdict())
+    return {"energy_j_per_audio_second": spent, "energy_reduction": less}
+
+
+def _place(row: TimingRow) -> tuple[str, str, int, str]:
+    return row.variant, row.runtime, row.threads, row.mode
 
 
 def _runtime_changes(rows: list[TimingRow]) -> list[RuntimeChange]:

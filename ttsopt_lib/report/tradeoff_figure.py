@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -11,7 +12,7 @@ from matplotlib.transforms import Bbox
 from ttsopt_lib.report import findings, numbers
 from ttsopt_lib.report.figures import sizes_as_areas
 from ttsopt_lib.report.label_places import Point, place_labels
-from ttsopt_lib.report.plot_style import Chart, look, new_figure, set_title, target_line
+from ttsopt_lib.report.plot_style import GREY, Chart, look, new_figure, set_title, target_line
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary, VariantSummary
 from ttsopt_lib.study import ORIGINAL
 
@@ -44,25 +45,59 @@ def positions(summary: Summary, device: DeviceSummary) -> list[Position]:
     return found
 
 
+class PeerPosition(NamedTuple):
+    """A peer with the original's voice in the same plane. It is no candidate, and no part of the Pareto front."""
+
+    name: str
+    size_bytes: int
+    latency: Estimate
+    change: Estimate
+
+    @property
+    def x(self) -> float:
+        return 100 * self.latency.value
+
+    @property
+    def y(self) -> float:
+        return self.change.value
+
+
+def peer_positions(summary: Summary, device: DeviceSummary) -> list[PeerPosition]:
+    """Every peer that was timed on the device and scored; another voice has no change, and so no place here."""
+    primary, found = summary.primary_predictor, []
+    for peer in summary.peers:
+        timing = peer.timing_on(device.device)
+        quality = next((row for row in peer.quality if primary and row.predictor == primary.name), None)
+        if timing and timing.latency_reduction and quality and quality.predicted_mos.change and peer.size_bytes:
+            change = quality.predicted_mos.change
+            found.append(PeerPosition(peer.name, peer.size_bytes, timing.latency_reduction, change))
+    return found
+
+
 def tradeoff_chart(summary: Summary) -> Chart | None:
     """The trade-off on the first measured device; None where nothing was both timed and scored."""
     device = next((device for device in summary.measured_devices if len(positions(summary, device)) > 1), None)
     if device is None or summary.primary_predictor is None:
         return None
-    points = positions(summary, device)
-    figure, axes = new_figure(2.95)
-    areas = sizes_as_areas([point.variant.size_bytes for point in points])
+    points, peers = positions(summary, device), peer_positions(summary, device)
+    figure, axes = new_figure(3.5 if peers else 2.95)
+    sizes = [*(point.variant.size_bytes for point in points), *(peer.size_bytes for peer in peers)]
+    areas = sizes_as_areas(sizes)
+    areas, peer_areas = areas[: len(points)], areas[len(points) :]
+    for peer, area in zip(peers, peer_areas, strict=True):
+        _cross(axes, peer, GREY)
+        axes.scatter(
+            peer.x, peer.y, s=area, marker="h", facecolor="white", alpha=0.8, edgecolor=GREY, linewidth=0.9,
+            zorder=2.5,
+        )  # fmt: skip
     for point, area in sorted(zip(points, areas, strict=True), key=lambda pair: -pair[1]):
         style = look(point.variant)
-        x_low, x_high = (100 * end for end in point.latency.ci or (point.latency.value,) * 2)
-        y_low, y_high = point.change.ci or (point.y, point.y)
-        axes.plot([x_low, x_high], [point.y] * 2, color=style.colour, linewidth=0.9, zorder=2)
-        axes.plot([point.x] * 2, [y_low, y_high], color=style.colour, linewidth=0.9, zorder=2)
+        _cross(axes, point, style.colour)
         axes.scatter(
             point.x, point.y, s=area, marker=style.marker, facecolor=style.colour, alpha=0.6, edgecolor="#222222",
             linewidth=0.6, zorder=3,
         )  # fmt: skip
-    boxes = _frame(axes, summary, points)
+    boxes = _frame(axes, summary, [*points, *peers])
     front = findings.pareto_front([(point.x, point.y) for point in points])
     axes.plot([points[i].x for i in front], [points[i].y for i in front], color="#777777", linewidth=0.9, zorder=1.6)
     label = f"time per second of audio saved on {device.label} ({device.threads} thread"
@@ -75,6 +110,7 @@ def tradeoff_chart(summary: Summary) -> Chart | None:
         Point(BASELINE if p.variant.name == ORIGINAL else p.variant.name, p.x, p.y, radius)
         for p, radius in zip(points, radii, strict=True)
     ]
+    named += [Point(p.name, p.x, p.y, math.sqrt(a) / 2 + 0.5) for p, a in zip(peers, peer_areas, strict=True)]
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # freeze the axes: places of names are final
     place_labels(axes, named, 6.5, boxes(axes), first=BASELINE)
@@ -83,16 +119,31 @@ def tradeoff_chart(summary: Summary) -> Chart | None:
         f"{numbers.megabytes(p.variant.size_bytes)} MB"
         for p in points
     )
+    alt += "".join(
+        f"; peer {p.name}: {numbers.reduction(p.latency)} faster, {numbers.change(p.change)}, "
+        f"{numbers.megabytes(p.size_bytes)} MB"
+        for p in peers
+    )
     caption = (
         "Up and to the right is better; the area of a mark is the size of the file. The shaded corner meets both "
         "targets; the grey line joins the variants that no other one beats in both (the Pareto front). "
         "Crosses are 95 % intervals. Changes of the predicted MOS are over all sentences here; the verdict reports the "
         "half that had no part in the choice."
     )
+    if peers:
+        caption += " Grey hexagons are peers: the same voice by other tools, no candidates and not in the front."
     return Chart("tradeoff", figure, alt + ".", caption)
 
 
-def _frame(axes: Axes, summary: Summary, points: list[Position]):
+def _cross(axes: Axes, point: Position | PeerPosition, colour: str) -> None:
+    """The intervals of a point."""
+    x_low, x_high = (100 * end for end in point.latency.ci or (point.latency.value,) * 2)
+    y_low, y_high = point.change.ci or (point.y, point.y)
+    axes.plot([x_low, x_high], [point.y] * 2, color=colour, linewidth=0.9, zorder=2)
+    axes.plot([point.x] * 2, [y_low, y_high], color=colour, linewidth=0.9, zorder=2)
+
+
+def _frame(axes: Axes, summary: Summary, points: Sequence[Position | PeerPosition]):
     """Limits, targets and the corner that meets both. Returns a function that gives the boxes of their texts."""
     targets = summary.targets
     goal_x, goal_y = 100 * targets.latency_reduction, targets.predicted_mos_change

@@ -1,9 +1,9 @@
 """The rule that picks the optimized variant, fixed before anything is measured, and the verdict on it.
 
-On each measured device, among the ONNX Runtime rows with the device's first number of threads, the optimized
-variant is the fastest one that meets the size target and whose predicted-MOS change stays within its target. The
-change is judged on the even-numbered evaluation sentences (numbered from 0) and reported on the odd-numbered ones,
-so that the figure in the verdict is not the one that won the choice.
+On each measured device, among the ONNX Runtime rows with the device's first number of threads (PyTorch's in float32
+where that alone reaches the device), the optimized variant is the fastest one that meets the size target and whose
+predicted-MOS change stays within its target. The change is judged on the even-numbered evaluation sentences (numbered
+from 0) and reported on the odd-numbered ones, so that the figure in the verdict is not the one that won the choice.
 
 Wherever a figure has an interval, the interval's worse end must meet the target, not its middle.
 """

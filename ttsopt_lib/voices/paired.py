@@ -9,9 +9,10 @@ The nodes are found by what they do (the one Ceil; the random node it depends on
 never by name, so this works on any Piper voice: the original, our exports, quantized ones. No PyTorch is needed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -63,11 +64,18 @@ class PairedSession:
         speakers: how many speakers the voice has.
     """
 
-    def __init__(self, voice: str | Path | bytes | onnx.ModelProto, threads: int = 1):
+    def __init__(
+        self,
+        voice: str | Path | bytes | onnx.ModelProto,
+        threads: int = 1,
+        open_session: Callable[[onnx.ModelProto, int], Any] | None = None,
+    ):
         """
         Args:
             voice: path of an `.onnx` file, or its content, or the loaded model (which is not changed).
-            threads: threads ONNX Runtime may use.
+            threads: threads the runtime may use.
+            open_session: makes a session of a graph and a number of threads, with the methods `get_inputs` and `run`
+                of ONNX Runtime's, whose session it is if None.
 
         Raises:
             VoiceError: if the graph is not one of a VITS voice.
@@ -99,9 +107,10 @@ class PairedSession:
         noises = [name for name in (self._duration_noise, self._prior_noise) if name]
         lasts = [self._durations] + ([_SHAPE] if prior is not None else [])
         extra = [onnx.helper.make_node("Shape", [prior.input[0]], [_SHAPE])] if prior is not None else []
-        self._timing = _session(_part(model, lasts, noises, extra), threads)
+        opener = open_session or _session
+        self._timing = opener(_part(model, lasts, noises, extra), threads)
         outputs = [value.name for value in model.graph.output[:1]]
-        self._speech = _session(_part(model, outputs, [*noises, self._durations], []), threads)
+        self._speech = opener(_part(model, outputs, [*noises, self._durations], []), threads)
 
     def speak(
         self,
@@ -219,6 +228,6 @@ def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSessi
     )
 
 
-def _run(session: onnxruntime.InferenceSession, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+def _run(session: Any, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     wanted = {value.name for value in session.get_inputs()}
-    return session.run(None, {name: array for name, array in feeds.items() if name in wanted})  # type: ignore
+    return session.run(None, {name: array for name, array in feeds.items() if name in wanted})

@@ -1,0 +1,70 @@
+"""Peers speak the evaluation sentences and are scored like variants, the original's noise where that can be told."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ttsopt_lib.evaluate.peers import PeerUtterance, as_peer, speak_peer
+from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
+from ttsopt_lib.evaluate.speak import EVALUATION, SpeechError, speak, utterances
+from ttsopt_lib.records import PeerRecord, StudyFolder, now, write_record
+from ttsopt_lib.study import ORIGINAL, PeerName, Study
+
+
+def make_ready(folder: StudyFolder, name: PeerName) -> PeerRecord:
+    """A peer that speaks with the original's file, or with its own."""
+    record = PeerRecord(
+        key=f"key-{name}", name=name, status="ready", reason=None, versions={}, model=None, files={}, size_bytes=1,
+        seconds=0, created=now(),
+    )  # fmt: skip
+    write_record(folder.peer_record(name), record)
+    return record
+
+
+def with_peers(study: Study, *names: PeerName) -> Study:
+    return study.model_copy(update={"measure": study.measure.model_copy(update={"peers": names})})
+
+
+def spoken_by(name: PeerName, joe, folder: StudyFolder, text: str) -> tuple[np.ndarray, np.ndarray, int]:
+    """A sentence by the original and by a peer, and the peer's sampling rate."""
+    original = utterances(joe, None, [text], "tests", 0, EVALUATION)
+    (asked,) = as_peer(name, make_ready(folder, name), folder, original, [text])
+    assert isinstance(asked, PeerUtterance)
+    return speak(original[0]), speak_peer(asked), asked.sample_rate
+
+
+def test_openvino_is_given_the_noise_of_the_variants(joe, folder):
+    original, peer, rate = spoken_by("openvino-fp32", joe, folder, "Yes.")
+    assert rate == 22050 and len(peer) == len(original)
+    difference = original.astype(float) - peer
+    assert np.sqrt(np.mean(difference**2)) < 0.01 * np.sqrt(np.mean(original.astype(float) ** 2))
+
+
+@pytest.mark.parametrize("name, rate", [("piper-tts", 22050), ("hibari-tts", 24000)])
+def test_peers_with_an_api_of_their_own_speak_the_text(name, rate, joe, folder):
+    original, peer, own_rate = spoken_by(name, joe, folder, "The door is open.")
+    assert own_rate == rate and len(peer) / rate == pytest.approx(len(original) / 22050, rel=0.5)
+    assert 0.2 < np.std(peer) / np.std(original) < 5, "no normalization of the loudness"
+
+
+def test_a_peer_that_is_silent_is_named(joe, folder, monkeypatch):
+    import ttsopt_lib.evaluate.peers as module
+
+    monkeypatch.setattr(module, "_open", lambda *_: lambda utterance: np.zeros(0))
+    with pytest.raises(SpeechError, match="piper-tts: it gives no samples for 'Yes.'"):
+        spoken_by("piper-tts", joe, folder, "Yes.")
+
+
+def test_peers_are_scored_beside_the_variants_and_stay_there(study, folder):
+    before = evaluate_study(study, folder, processes=1)
+    make_ready(folder, "hibari-tts")
+    asked = with_peers(study, "hibari-tts")
+    assert current_evaluation(asked, folder) is None
+    record = evaluate_study(asked, folder, processes=1)
+    assert [row.variant for row in record.peers] == ["hibari-tts"] and record.rows == before.rows
+    assert [row.variant for row in record.rows] == [ORIGINAL, "fp32"]
+    assert len(record.peers[0].scores["dnsmos_p808"]) == 2 and min(record.peers[0].scores["dnsmos_p808"]) > 2
+    assert current_evaluation(asked, folder) == current_evaluation(study, folder) == record
+    assert evaluate_study(study, folder, again=False, processes=1).peers == record.peers
+    assert Path(folder.quality_record).is_file()

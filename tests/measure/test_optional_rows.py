@@ -1,0 +1,121 @@
+"""Rows that may fail: peers, and PyTorch's modes on a GPU, are left out with the reason; other rows end the run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ttsopt_lib.measure import blocks
+from ttsopt_lib.measure.blocks import Timing, time_rows
+from ttsopt_lib.measure.journal import Journal
+from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
+from ttsopt_lib.measure.process import MeasureError
+from ttsopt_lib.study import ORIGINAL, MeasureSettings
+
+ROWS = (
+    PlannedRow(variant=ORIGINAL, runtime="pytorch", threads=1, model=Path("voice.onnx")),
+    PlannedRow(variant=ORIGINAL, runtime="pytorch", threads=1, model=Path("voice.onnx"), mode="fp16", optional=True),
+    PlannedRow(variant=ORIGINAL, runtime="onnxruntime", threads=1, model=Path("voice.onnx")),
+    PlannedRow(variant="openvino-fp32", runtime="openvino", threads=1, model=Path("voice.onnx"), optional=True),
+)
+
+
+def plan_for(most: int) -> TimingPlan:
+    settings = MeasureSettings(budget_seconds=60, warmup_passes=1, min_blocks=2, max_blocks=most, interval_width=1e-9)
+    sentence = PlannedSentence(length_class="short", text="Yes.", ids=(1, 2))
+    return TimingPlan(
+        rows=ROWS, sentences=(sentence,), scales=(0.667, 1.0, 0.0), speaker=None, sample_rate=22050, settings=settings
+    )
+
+
+class Actor:
+    """A worker without a process, which fails at what it is told to."""
+
+    fails: dict[tuple[str, str, str], str] = {}  # (variant, runtime, mode) -> "load" or "speak"
+    spoken = 0
+    dies_after: int | None = None
+
+    def __init__(self, row: PlannedRow):
+        self.row, self.pid = row, 1
+        self._fails = self.fails.get((row.variant, row.runtime, row.mode))
+
+    def __enter__(self) -> "Actor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def load(self, plan: TimingPlan) -> dict[str, Any]:
+        if self._fails == "load":
+            raise MeasureError(f"{self.row.label} does not load")
+        return {"load_seconds": [0.1], "idle_memory_mb": 10.0, "clock": "wall"}
+
+    def time_sentence(self, number: int) -> dict[str, float]:
+        Actor.spoken += 1
+        if Actor.dies_after is not None and Actor.spoken > Actor.dies_after:
+            raise KeyboardInterrupt
+        if self._fails == "speak":
+            raise MeasureError(f"{self.row.label} does not speak")
+        return {"seconds": 0.01 + 0.001 * ROWS.index(self.row), "audio_seconds": 1.0, "peak_memory_mb": 20.0}
+
+
+@pytest.fixture
+def act(monkeypatch: pytest.MonkeyPatch):
+    """Time the rows with actors that fail as told, and are interrupted after so many sentences."""
+    monkeypatch.setattr(blocks, "Worker", Actor)
+
+    def go(fails: dict, journal: Journal, most: int = 4, dies_after: int | None = None) -> Timing:
+        monkeypatch.setattr(Actor, "fails", fails)
+        monkeypatch.setattr(Actor, "spoken", 0)
+        monkeypatch.setattr(Actor, "dies_after", dies_after)
+        return time_rows(plan_for(most), journal=journal)
+
+    return go
+
+
+def names(timing: Timing) -> list[tuple[str, str]]:
+    return [(row.variant, row.mode) for row in timing.rows]
+
+
+HALF, PEER = (ORIGINAL, "pytorch", "fp16"), ("openvino-fp32", "openvino", "fp32")
+
+
+def test_what_does_not_load_or_does_not_speak_is_left_out_with_the_reason(act):
+    timing = act({HALF: "speak", PEER: "load"}, Journal())
+    assert names(timing) == [(ORIGINAL, "fp32"), (ORIGINAL, "fp32")]
+    assert [(one.row.is_peer, one.reason) for one in timing.left_out] == [
+        (True, "openvino-fp32 (openvino, 1 thread) does not load"),
+        (False, "original (pytorch, fp16, 1 thread) does not speak"),
+    ]
+
+
+@pytest.mark.parametrize("how", ["load", "speak"])
+def test_a_row_that_is_not_optional_ends_the_run(act, how: str):
+    with pytest.raises(MeasureError, match=f"does not {how}"):
+        act({(ORIGINAL, "onnxruntime", "fp32"): how}, Journal())
+
+
+def test_a_run_that_goes_on_keeps_the_reasons_and_every_modes_samples_apart(act, tmp_path: Path):
+    path = tmp_path / "blocks.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        act({PEER: "load"}, Journal(path), dies_after=3 + 6 + 1)  # the warm-up, one pair, and into the next
+    assert len(Journal(path).pairs) == 1
+    timing = act({}, Journal(path))  # it would load now, and has no samples to pair with the earlier ones
+    assert names(timing) == [(ORIGINAL, "fp32"), (ORIGINAL, "fp16"), (ORIGINAL, "fp32")]
+    assert [row.seconds for row in timing.rows] == [[[0.01]] * 4, [[0.011]] * 4, [[0.012]] * 4]
+    assert [one.row for one in timing.left_out] == [ROWS[3]]
+    finished = act({}, Journal(path))
+    assert (finished.rows, finished.left_out) == (timing.rows, timing.left_out) and Actor.spoken == 0
+
+
+def test_a_row_that_fails_after_an_interruption_takes_its_earlier_samples_along(act, tmp_path: Path):
+    path = tmp_path / "blocks.jsonl"
+    with pytest.raises(KeyboardInterrupt):
+        act({}, Journal(path), dies_after=4 + 8 + 1)
+    timing = act({HALF: "speak"}, Journal(path))
+    assert names(timing) == [(ORIGINAL, "fp32"), (ORIGINAL, "fp32"), ("openvino-fp32", "fp32")]
+    assert {len(row.seconds) for row in timing.rows} == {4}
+    assert [one.reason for one in timing.left_out] == ["original (pytorch, fp16, 1 thread) does not speak"]
