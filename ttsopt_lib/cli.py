@@ -309,7 +309,7 @@ def _evaluate(study: Study, folder: StudyFolder, again: bool = False, dask: str 
     stale = again or current_evaluation(study, folder) is None
     if stale:
         count = study.sentences.evaluation.count
-        seconds = 20 + 0.35 * count * len(study.variant_names)
+        seconds = 20 + 0.39 * count * (len(study.variant_names) + 3)  # two anchors, the original with other noise
         _say("evaluate", f"{count} sentences, {len(study.variant_names)} variants: about {_duration(seconds)}")
         evaluate_study(study, folder, again=again, dask=dask)
     else:
