@@ -409,7 +409,8 @@ def _evaluate(study: Study, folder: StudyFolder, again: bool = False, dask: str 
     if stale:
         count, voices = study.sentences.evaluation.count, len(study.variant_names) + len(study.measure.peers)
         what = f"{len(study.variant_names)} variants" + (", and peers" if study.measure.peers else "")
-        _say("evaluate", f"{count} sentences, {what}: about {_duration(20 + 0.35 * count * voices)}")
+        seconds = 20 + 0.39 * count * (voices + 3)  # two anchors, the original with other noise
+        _say("evaluate", f"{count} sentences, {what}: about {_duration(seconds)}")
         evaluate_study(study, folder, again=again, dask=dask)
     else:
         _say("evaluate", "every variant is scored and unchanged")
