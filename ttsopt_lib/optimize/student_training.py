@@ -66,18 +66,19 @@ class Trainer:
         self.teacher = teacher.eval().requires_grad_(False).to(self.accelerator.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            networks = {"decoder": decoder} if decoder is not None else self.fresh_student()
+            networks: dict[str, Any] = {"decoder": decoder} if decoder is not None else self.fresh_student()
             discriminators = Discriminators(config.discriminator_channels)
         self.shape = copy.deepcopy(networks["decoder"])
         if "hints" in networks:
             networks["decoder"].blocks[networks["hints"].block - 1].register_forward_hook(self.keep_features)
         # Not wrapped for several processes: a student that is gone through twice a step and discriminators that are
         # frozen in between break such a wrapper's count of gradients. `update` averages them instead.
-        prepared = {
+        prepared: dict[str, Any] = {
             name: self.accelerator.prepare_model(network, evaluation_mode=True)
             for name, network in (networks | {"discriminators": discriminators}).items()
         }
-        self.decoder, self.hints, self.discriminators = map(prepared.get, ("decoder", "hints", "discriminators"))
+        self.decoder, self.discriminators = prepared["decoder"], prepared["discriminators"]
+        self.hints = prepared.get("hints")
         self.student = nn.ModuleDict(networks)
         self.average = copy.deepcopy(self.plain_decoder()).eval().requires_grad_(False)
         self.optimizer = self.accelerator.prepare_optimizer(adam(self.student, config.learning_rate))
