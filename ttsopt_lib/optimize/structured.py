@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch_pruning as tp
@@ -55,8 +56,8 @@ class Channels:
     """
 
     graph: tp.DependencyGraph
-    layer: nn.Module
-    function: object
+    layer: Any
+    function: Any
     count: int
     outputs: dict[nn.Module, Tensor]
     inputs: dict[nn.Module, int]
@@ -96,8 +97,8 @@ def prune_structured(model: StagedVits, step: PruneStructured, feeds: Sequence[F
         )
     whole = copy.deepcopy(model.decoder)
     stages = [getattr(model, stage) for stage in step.stages]
-    names = {layer: name for name, layer in model.named_modules() if isinstance(layer, WEIGHTED)}
-    layers = [layer for stage in stages for layer in stage.modules() if isinstance(layer, WEIGHTED)]
+    names: dict[nn.Module, str] = {x: name for name, x in model.named_modules() if isinstance(x, WEIGHTED)}
+    layers: list[nn.Module] = [x for stage in stages for x in stage.modules() if isinstance(x, WEIGHTED)]
     before = {layer: _sizes(layer)[1] for layer in layers}
     gradients = [parameter.requires_grad for parameter in model.parameters()]
     model.requires_grad_(True)  # the graph is read off the gradients' functions
