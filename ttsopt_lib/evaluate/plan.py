@@ -63,7 +63,7 @@ class PlannedRow:
 
     @property
     def is_compared(self) -> bool:
-        """Whether it is heard beside the original: everything but the original itself, and peers, which are other tools."""
+        """Whether it is heard beside the original: everything but the original itself and peers."""
         return self.name != ORIGINAL and not self.is_peer
 
 
