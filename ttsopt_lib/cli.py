@@ -138,7 +138,7 @@ def distill(
     threads: Annotated[int | None, typer.Option(min=1, help="of PyTorch; its own choice if not given")] = None,
 ) -> None:
     """Train the study's students on what the voice itself says, and publish them. Goes on where it was stopped."""
-    from ttsopt_lib.optimize.distill import STAGES
+    from ttsopt_lib.optimize.distill import STAGES, Stage
     from ttsopt_lib.optimize.distill_study import train_students, training_plan
 
     asked = _study(study, voice, training=True)
@@ -146,7 +146,7 @@ def distill(
     unknown = [name for name in stage or () if name not in STAGES]
     if unknown:
         raise StudyError(f"--stage: {unknown[0]!r} is none of {', '.join(STAGES)}")
-    stages = tuple(name for name in STAGES if not stage or name in stage)
+    stages: list[Stage] = [name for name in STAGES if not stage or name in stage]
     if threads is not None:
         import torch
 

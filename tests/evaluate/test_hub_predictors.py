@@ -58,7 +58,8 @@ def test_nisqa_scores_what_its_own_network_scores(nisqa_weights, speechlike):
 
 
 def test_nisqa_hears_a_tone_in_its_band_and_no_more_than_80_db_below(nisqa_weights):
-    features = NisqaTts(nisqa_weights).features(0.5 * np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000))
+    tone = 0.5 * np.sin(2 * np.pi * 1000 * np.arange(16000) / 16000)
+    features = NisqaTts(nisqa_weights).features(tone.astype(np.float32))
     assert features.shape == (48, 101)
     middle = features[:, 20:80].mean(axis=1)
     assert middle.argmax() == round(15 / (45.245 / 49)) - 1 and middle.min() >= middle.max() - 80.001

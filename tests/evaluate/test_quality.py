@@ -1,5 +1,6 @@
 import json
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import onnx
@@ -124,7 +125,8 @@ def test_worker_processes_give_the_same_scores(study, folder):
 
 
 def test_workers_of_a_dask_cluster_give_the_same_scores(study, folder):
-    with LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as workers:
+    workers: Any = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0")
+    with workers:
         record = evaluate_study(study, folder, dask=workers.scheduler_address)
     original, copy = record.rows
     assert copy.scores == original.scores and current_evaluation(study, folder) == record

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -15,12 +17,16 @@ def test_p_is_below_5_percent_just_where_the_interval_leaves_out_zero(shift):
     assert p is not None and (p < 0.05) == (not low <= 0 <= high)
 
 
+def student_p(values: np.ndarray, mean: float, alternative: str = "two-sided") -> float:
+    tested: Any = stats.ttest_1samp(values, mean, alternative=alternative)
+    return tested.pvalue
+
+
 def test_without_skewness_it_is_students_t():
     half = np.random.default_rng(0).normal(0.2, 1.0, 15)
     values = np.concatenate([half, 2 * half.mean() - half])  # symmetric
-    assert change_p(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
-    greater = stats.ttest_1samp(values, -0.5, alternative="greater").pvalue
-    less = stats.ttest_1samp(values, 0.5, alternative="less").pvalue
+    assert change_p(values) == pytest.approx(student_p(values, 0))
+    greater, less = student_p(values, -0.5, "greater"), student_p(values, 0.5, "less")
     assert equivalence_p(values, 0.5) == pytest.approx(max(greater, less))
 
 

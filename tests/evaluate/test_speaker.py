@@ -42,7 +42,7 @@ def test_a_voice_is_nearer_to_itself_than_to_a_higher_one(heard):
 
 def test_silence_has_no_speaker():
     assert embed(np.zeros(16000, np.float32)) is None
-    assert similarity(None, np.ones(256, np.float32) / 16) is None
+    assert similarity(None, np.full(256, 1 / 16, np.float32)) is None
 
 
 def test_the_encoder_is_named_with_version_and_hash(monkeypatch):

@@ -16,7 +16,7 @@ from ttsopt_lib.report.plot_style import svg_text
 from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary, Summary
 from ttsopt_lib.report.spectrograms import Spoken, shown_variants, study_spectrograms
 from ttsopt_lib.report.students import student_summary
-from ttsopt_lib.study import DistillDecoder, read_study, resolve
+from ttsopt_lib.study import Distill, read_study, resolve
 
 
 def student(variants: list[str]) -> StudentSummary:
@@ -63,7 +63,7 @@ def test_the_curve_names_the_step_that_was_kept(summary):
 
 def test_the_shipped_student_has_a_curve():
     step = read_study(resolve(Path("params/joe.yaml"))).variant("distilled").recipe[0]
-    assert isinstance(step, DistillDecoder)
+    assert isinstance(step, Distill)
     found = student_summary(step.student, ["distilled"])
     assert found and len(found.curve) > 5
     assert found.published_step in {point.step for point in found.curve}

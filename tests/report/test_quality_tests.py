@@ -1,6 +1,7 @@
 """What is claimed about quality beside the original: tests, equivalence, and whether a predictor is believed."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_a_predictor_that_orders_the_anchors_is_believed_and_one_that_does_not_i
 
 
 def test_figures_beside_the_original_have_intervals_and_the_same_is_among_them(summary):
-    frame = compared(summary("good"))
+    frame: Any = compared(summary("good"))
     assert frame["variant"].iloc[0] == "original, other noise" and "original" not in set(frame["variant"])
     for name in ("speaker_similarity", "log_spectral_distance_db", "f0_error_cents", "duration_change"):
         assert (frame[f"{name}_low"] <= frame[name]).all() and (frame[name] <= frame[f"{name}_high"]).all()

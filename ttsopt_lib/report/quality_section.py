@@ -51,7 +51,7 @@ def _tests(summary: Summary, frame: pd.DataFrame, predictor: PredictorSummary) -
     if not predictor.primary:  # the others' are in tables/quality_tests.csv
         return ""
     return table(
-        frame[frame["predictor"] == predictor.name],
+        frame.loc[frame["predictor"] == predictor.name, :],
         quality_tables.columns_of_tests(),
         f"Is there a change, and is it shown to be small? ({predictor.label}; word errors)",
         "quality-tests",
