@@ -49,7 +49,7 @@ def section(summary: Summary, tables: dict[str, pd.DataFrame]) -> list[str]:
     for name, shown, caption in parts:
         if not tables[name].empty:
             frame = tables[name].assign(group=tables[name]["device"].map(lambda device: names.get(device, "")))
-            if bool(frame["energy_j_per_audio_second"].notna().to_numpy().any()):
+            if any(columns.given(value) for value in frame["energy_j_per_audio_second"]):
                 joules = Column(
                     "Joules per second of audio", lambda row: _three(row, "energy_j_per_audio_second"), True
                 )
