@@ -545,11 +545,10 @@ def _study(path: Path, voice: Path | None, training: bool = False) -> Study:
     student = Path("models") / name / "student"
     variants, left_out = [], []
     for variant in asked.variants:
-        if any(getattr(step, "trained", None) for step in variant.recipe):
-            left_out.append(variant.name)
-        elif not any(isinstance(step, Distill) for step in variant.recipe):
+        trained = {getattr(step, "trained", None) or getattr(step, "student", None) for step in variant.recipe} - {None}
+        if not trained:
             variants.append(variant)
-        elif (resolve(student) / "record.json").is_file():
+        elif asked.training and trained == {asked.training.student} and (resolve(student) / "record.json").is_file():
             recipe = [
                 step.model_copy(update={"student": student}) if isinstance(step, Distill) else step
                 for step in variant.recipe
@@ -560,8 +559,15 @@ def _study(path: Path, voice: Path | None, training: bool = False) -> Study:
     if left_out and not training:
         how = f"ttsopt distill {path} --voice {voice}"
         _say("study", f"left out, trained for another voice: {', '.join(left_out)} ({how} trains students of this one)")
-    plan = asked.training and asked.training.model_copy(update={"student": student})
-    changes = {"name": name, "voice": VoiceSource(path=voice.resolve()), "training": plan, "variants": tuple(variants)}
+    there = {variant.name for variant in variants}
+    threads = tuple(variant for variant in asked.measure.more_threads or () if variant in there)
+    changes = {
+        "name": name,
+        "voice": VoiceSource(path=voice.resolve()),
+        "variants": tuple(variants),
+        "training": asked.training and asked.training.model_copy(update={"student": student}),
+        "measure": asked.measure.model_copy(update={"more_threads": threads or None}),
+    }
     return asked.model_copy(update=changes)
 
 

@@ -67,8 +67,7 @@ def test_the_shipped_student_has_a_curve():
     found = student_summary(step.student, ["distilled"])
     assert found and len(found.curve) > 5
     assert found.published_step in {point.step for point in found.curve}
-    kept = next(point for point in found.curve if point.step == found.published_step)
-    assert kept.predicted_mos_change.value == max(point.predicted_mos_change.value for point in found.curve)
+    assert found.minutes > max(point.minutes for point in found.curve)  # the trainings of all stages
 
 
 def test_a_student_without_a_record_has_no_curve_and_a_broken_record_is_named(tmp_path):

@@ -52,7 +52,7 @@ def train_students(
     Args:
         study: its `training` says with what text and where the students go.
         folder: the run's files lie in `training/` there.
-        minutes: for all stages together; None for what the study says.
+        minutes: for all stages together; None for what the study says, 0 to train and publish nothing.
         stages: which to train now; the others are taken as they are.
 
     Raises:
@@ -63,6 +63,8 @@ def train_students(
 
     plan = training_plan(study)
     total = plan.minutes if minutes is None else minutes
+    if total == 0:
+        return {}
     voice = source_voice(study, folder)
     distillation = Distillation(voice.path, resolve(plan.corpus), folder.training, training_settings(plan))
     whole = sum(SHARES[stage] for stage in stages)
