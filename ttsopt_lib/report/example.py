@@ -34,6 +34,7 @@ def write_example(study: Study, folder: StudyFolder, target: Path, explore: bool
     """
     if not folder.summary.is_file():
         raise RecordError(f"{folder.summary}: not there yet; run 'ttsopt report' first")
+    page = explore_page(study, folder) if explore else ""
     with atomic_folder(target) as copy:
         for path in (folder.html, folder.pdf, folder.summary):
             if path.is_file():
@@ -43,8 +44,8 @@ def write_example(study: Study, folder: StudyFolder, target: Path, explore: bool
         for name in study.variant_names:
             if folder.audio(name).is_dir():
                 shutil.copytree(folder.audio(name), copy / folder.audio(name).relative_to(folder.path))
-        if explore:
-            (copy / "explore.html").write_text(explore_page(study, folder), encoding="utf-8")
+        if page:
+            (copy / "explore.html").write_text(page, encoding="utf-8")
         _refuse_paths(copy)
         _refuse_large(copy)
     return sorted(path for path in target.rglob("*") if path.is_file())
