@@ -12,6 +12,7 @@ import copy
 import json
 import math
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,7 +34,7 @@ class SharesError(TtsoptError, ValueError):
     """A batch that the processes cannot share evenly. The message names the setting."""
 
 
-class TrainingRun:
+class TrainingRun(ABC):
     """A student in training: `load()` brings it to where its folder left off, `run()` goes on from there.
 
     A subclass makes the networks, gives them to `train_these` and says what one step and one validation are.
@@ -68,13 +69,13 @@ class TrainingRun:
 
     # --- what a subclass says -------------------------------------------------------------------------------------
 
+    @abstractmethod
     def train_step(self) -> dict[str, float]:
         """One batch; returns its losses and `gradient_norm`. Ends with `finish_step`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
         """Validation figures of weights as they would ship."""
-        raise NotImplementedError
 
     def in_steps(self, steps: int) -> Any:
         """The configuration with the same schedule in fewer steps."""
@@ -86,6 +87,7 @@ class TrainingRun:
 
     def load_other_state(self, state: dict[str, Any]) -> None:
         """Take `other_state` back."""
+        return
 
     def counts_for_patience(self, entry: dict[str, float]) -> bool:
         """Whether a validation that brought nothing better is a reason to stop."""
