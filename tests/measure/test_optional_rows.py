@@ -31,13 +31,15 @@ def plan_for(most: int) -> TimingPlan:
 class Actor:
     """A worker without a process, which fails at what it is told to."""
 
-    fails: dict[tuple[str, str, str], str] = {}  # (variant, runtime, mode) -> "load" or "speak"
+    # (variant, runtime, mode) -> "load", "speak", or the number of sentences that it speaks before it dies
+    fails: dict[tuple[str, str, str], str | int] = {}
     spoken = 0
     dies_after: int | None = None
 
     def __init__(self, row: PlannedRow):
         self.row, self.pid = row, 1
         self._fails = self.fails.get((row.variant, row.runtime, row.mode))
+        self._spoken = 0
 
     def __enter__(self) -> "Actor":
         return self
@@ -59,6 +61,9 @@ class Actor:
             raise KeyboardInterrupt
         if self._fails == "speak":
             raise MeasureError(f"{self.row.label} does not speak")
+        self._spoken += 1
+        if isinstance(self._fails, int) and self._spoken > self._fails:
+            raise MeasureError(f"{self.row.label} died")
         return {"seconds": 0.01 + 0.001 * ROWS.index(self.row), "audio_seconds": 1.0, "peak_memory_mb": 20.0}
 
 
@@ -119,3 +124,13 @@ def test_a_row_that_fails_after_an_interruption_takes_its_earlier_samples_along(
     assert names(timing) == [(ORIGINAL, "fp32"), (ORIGINAL, "fp32"), ("openvino-fp32", "fp32")]
     assert {len(row.seconds) for row in timing.rows} == {4}
     assert [one.reason for one in timing.left_out] == ["original (pytorch, fp16, 1 thread) does not speak"]
+
+
+@pytest.mark.parametrize("sentences_before", [1, 2, 3, 4])  # the warm-up is one, a pair of blocks two
+def test_a_row_that_dies_later_is_left_out_and_the_others_keep_every_block(act, sentences_before: int):
+    timing = act({PEER: sentences_before}, Journal())
+    assert names(timing) == [(ORIGINAL, "fp32"), (ORIGINAL, "fp16"), (ORIGINAL, "fp32")]
+    assert [row.seconds for row in timing.rows] == [[[0.01]] * 4, [[0.011]] * 4, [[0.012]] * 4]
+    assert [one.reason for one in timing.left_out] == ["openvino-fp32 (openvino, 1 thread) died"]
+    with pytest.raises(MeasureError, match="died"):
+        act({(ORIGINAL, "onnxruntime", "fp32"): sentences_before}, Journal())

@@ -49,8 +49,9 @@ def time_rows(
 
     ``tick`` gets the seconds since the start, often; ``started`` the process ids of each new set of workers. Pairs
     of blocks that ``journal`` has are not timed again, and each new one is added to it.
-    Raises :class:`ttsopt_lib.measure.process.MeasureError` when a row cannot be timed; an optional one that cannot be
-    loaded is left out. No worker outlives the call, and on an interrupt nothing of it is kept but the journal.
+    Raises :class:`ttsopt_lib.measure.process.MeasureError` when a row cannot be timed; an optional one that
+    fails, at once or later, is left out. No worker outlives the call, and on an interrupt nothing of it is kept but the
+    journal.
     """
     journal = journal or Journal()
     start = time.monotonic() - journal.elapsed_seconds
@@ -115,8 +116,12 @@ def _time_together(
             done = journal.with_threads(threads)
             order = np.random.default_rng([settings.seed, threads, len(done)])
             pair_start = time.monotonic()
-            samples = _time_pair(workers, fresh, len(plan.sentences), order, tick_now)
-            fresh = [row.model_copy(update={"load_seconds": []}) for row in fresh]
+            samples, failed = _time_pair(workers, fresh, len(plan.sentences), order, tick_now)
+            left_out = left_out + failed
+            gone = [one.row for one in failed]
+            kept = [(worker, row) for worker, row in zip(workers, fresh, strict=True) if worker.row not in gone]
+            workers = [worker for worker, _ in kept]
+            fresh = [row.model_copy(update={"load_seconds": []}) for _, row in kept]
             longest_pair = max(longest_pair, time.monotonic() - pair_start)
             elapsed = time.monotonic() - start
             pair = Pair(threads=threads, rows=samples, elapsed_seconds=elapsed, stopped_by=None, left_out=left_out)
@@ -181,21 +186,35 @@ def _time_pair(
     sentences: int,
     order: np.random.Generator,
     tick: Callable[[], None],
-) -> list[TimingRow]:
-    """Two mirrored blocks: copies of the ``fresh`` rows with their samples."""
+) -> tuple[list[TimingRow], list[LeftOut]]:
+    """Two mirrored blocks: copies of the ``fresh`` rows with their samples.
+
+    An optional row whose worker fails meanwhile is not among them; it is left out from then on, with the reason.
+    """
     rows = [row.model_copy(deep=True) for row in fresh]
+    failed: dict[int, LeftOut] = {}
     for visits in mirrored_visits(len(workers), sentences, order):
         for row in rows:
             row.seconds.append([0.0] * sentences)
             row.audio_seconds.append([0.0] * sentences)
         for number, sentence in visits:
-            timed, row = workers[number].time_sentence(sentence), rows[number]
+            if number in failed:
+                continue
+            worker, row = workers[number], rows[number]
+            try:
+                timed = worker.time_sentence(sentence)
+            except MeasureError as error:
+                if not worker.row.optional:
+                    raise
+                worker.close()
+                failed[number] = LeftOut(row=worker.row, reason=str(error))
+                continue
             row.seconds[-1][sentence] = timed["seconds"]
             row.audio_seconds[-1][sentence] = timed["audio_seconds"]
             row.peak_memory_mb = max(row.peak_memory_mb, timed["peak_memory_mb"])
             row.device_memory_mb = timed.get("device_memory_mb")
             tick()
-    return rows
+    return [row for number, row in enumerate(rows) if number not in failed], list(failed.values())
 
 
 def _load(worker: Worker, plan: TimingPlan) -> TimingRow:
