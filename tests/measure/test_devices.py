@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from timed_study import study_of
 
@@ -59,7 +60,12 @@ def test_off_the_raspberry_pi_the_record_says_where_to_run(small_folder, on_a_wo
     study = study_of("fp32")
     record = measure_device(study, PI, small_folder(study), progress=False)
     assert record.status == "not_measured"
-    assert record.reason and "on the Pi itself" in record.reason and "--device raspberry_pi" in record.reason
+    assert (
+        record.reason
+        and "on the Pi itself" in record.reason
+        and "kind: cpu" in record.reason
+        and "--device raspberry_pi" in record.reason
+    )
 
 
 def test_a_record_that_came_from_the_device_is_kept_where_the_device_is_not(small_folder, on_a_workstation):
@@ -104,6 +110,16 @@ def test_a_busy_neighbour_is_noticed():
         neighbour.kill()
         neighbour.wait()
     assert any("other processes used" in text for text in watch.warnings)
+
+
+def test_a_system_that_tells_nothing_of_its_battery_is_measured_all_the_same(monkeypatch):
+    def sensors_battery():
+        raise FileNotFoundError("/sys/class/power_supply")
+
+    monkeypatch.setattr(psutil, "sensors_battery", sensors_battery, raising=False)
+    with ConditionsWatch() as watch:
+        pass
+    assert not any("battery" in text for text in watch.warnings)
 
 
 def test_our_own_work_is_no_neighbour():

@@ -13,7 +13,7 @@ from loopback import Loopback, sshd_path
 from packaging.requirements import Requirement
 from timed_study import study_of
 
-from ttsopt_lib.measure.parcel import REQUIREMENTS
+from ttsopt_lib.measure.parcel import REQUIREMENTS, download_command
 from ttsopt_lib.measure.timing import measure_device
 from ttsopt_lib.study import Device, check
 
@@ -25,6 +25,13 @@ def test_what_is_installed_on_a_device_is_what_the_project_declares():
     declared = {*project["dependencies"], *project["optional-dependencies"]["device"]}
     assert set(REQUIREMENTS) <= declared
     assert set(project["optional-dependencies"]["device"]) <= set(REQUIREMENTS)
+
+
+def test_the_command_that_fills_the_wheels_folder_asks_for_what_is_installed_and_stands_in_the_manual():
+    command = download_command(Path("params/wheels"))
+    assert all(f'"{one}"' in command for one in REQUIREMENTS)
+    manual = (ROOT / "docs" / "measuring.md").read_text(encoding="utf-8").replace("\\\n", "")
+    assert command.split() in [line.split() for line in manual.splitlines()]
 
 
 @pytest.mark.skipif(sshd_path() is None, reason="sshd is missing: apt install openssh-server rsync")

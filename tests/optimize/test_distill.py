@@ -14,6 +14,7 @@ from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.networks.students import (
     DurationStudent,
     DurationStudentConfig,
+    FlowStudentConfig,
     TextEncoderStudent,
     TextEncoderStudentConfig,
 )
@@ -476,6 +477,25 @@ def test_text_and_flow_come_nearer_to_the_teacher(medium_voice: Path, corpus: Pa
     for name in ("mean", "spread", "durations"):
         early, late = (np.mean([step[name] for step in part]) for part in (losses[:5], losses[-5:]))
         assert late < 0.9 * early, name
+
+
+def test_the_flow_in_speech_is_held_to_the_teachers_latents(
+    medium_voice: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    flow = FlowStudentConfig(latent_channels=24, channels=16, inner_channels=24, kernel_size=5, blocks=2)
+    errors = {}
+    for weight in (0.0, 30.0):
+        config = tiny_config(
+            flow=flow, latent_weight=weight, regression_steps=60, adversarial_steps=0, hint_steps=0, warmup_steps=5,
+            learning_rate=3e-3, batch=4,
+        )  # fmt: skip
+        trainer = trainer_in(tmp_path / str(weight), medium_voice, shards, config)
+        terms = [trainer.train_step() for _ in range(60)]
+        assert ("latent_error" in terms[0]) == (weight > 0)
+        pair = trainer.validation.pairs[0]
+        with torch.no_grad():
+            errors[weight] = float((trainer.shipping.decoded_latents(pair.z_p) - pair.z).square().mean())
+    assert errors[30.0] < 0.8 * errors[0.0]
 
 
 def test_speech_needs_flow_and_decoder_first(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:

@@ -188,7 +188,15 @@ def _power_warnings() -> list[str]:
     mode = governor()
     if mode and mode != "performance":
         found.append(f"the frequency governor is '{mode}', not 'performance': the clock follows the load")
-    battery = getattr(psutil, "sensors_battery", lambda: None)()
-    if battery is not None and battery.power_plugged is False:
+    if _on_battery():
         found.append("the machine runs on battery: plug it in and measure again")
     return found
+
+
+def _on_battery() -> bool:
+    """Whether a battery is there and nothing charges it; psutil wants a folder of /sys that containers may lack."""
+    try:
+        battery = getattr(psutil, "sensors_battery", lambda: None)()
+    except OSError:
+        return False
+    return battery is not None and battery.power_plugged is False

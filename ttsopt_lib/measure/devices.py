@@ -92,5 +92,6 @@ def _probe_raspberry_pi(device: Device) -> Probe:
     article = "an" if here[0] in "aeio" else "a"
     return Probe(
         f"this machine is {article} {here}, not a Raspberry Pi; "
-        f"run 'ttsopt measure STUDY.yaml --device {device.name}' on the Pi itself"
+        f"run 'ttsopt measure STUDY.yaml --device {device.name}' on the Pi itself, "
+        f"or write 'kind: cpu' for a computer of another make"
     )

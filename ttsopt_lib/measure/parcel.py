@@ -71,11 +71,20 @@ def _wheels(device: Device) -> tuple[Path, ...]:
     found = tuple(sorted(resolve(device.wheels).glob("*.whl")))
     if not found:
         raise MeasureError(
-            f"{device.wheels}: no wheels in it (the device's wheels:); fill it with 'pip download --only-binary=:all: "
-            f"--platform manylinux_2_28_aarch64 --python-version 3.11 --dest {device.wheels} "
-            f"{' '.join(one.split('>')[0] for one in REQUIREMENTS)}'"
+            f"{device.wheels}: no wheels in it (the device's wheels:); fill it with {download_command(device.wheels)}"
         )
     return found
+
+
+def download_command(folder: Path) -> str:
+    """The command that fills a folder with the wheels for a 64-bit Raspberry Pi OS 12, whose Python is 3.11.
+
+    Both platforms have to be named: pip takes a wheel only if its tag is one of those given, and an older package where
+    the right one has another tag, which is what the bounds of the requirements forbid.
+    """
+    platforms = " ".join(f"--platform manylinux_{tag}_aarch64" for tag in ("2_28", "2_27", "2_17"))
+    packages = " ".join(f'"{one}"' for one in REQUIREMENTS)
+    return f"pip download --only-binary=:all: {platforms} --python-version 3.11 --dest {folder} {packages}"
 
 
 @contextmanager

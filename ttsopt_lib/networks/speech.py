@@ -25,6 +25,8 @@ class SpeechStudent(nn.Module):
     def forward(self, latents: Tensor, g: Tensor | None = None) -> Tensor:
         """Latents [B, C, T] before the flow (after it, where there is no student of the flow) and a speaker embedding
         [B, speaker_channels, 1] to a waveform [B, 1, T * hop]."""
-        if self.has_flow:
-            latents = self.flow(latents, torch.ones_like(latents[:, :1]), g)
-        return self.decoder(latents, g)
+        return self.decoder(self.decoded_latents(latents, g), g)
+
+    def decoded_latents(self, latents: Tensor, g: Tensor | None = None) -> Tensor:
+        """What its decoder is given [B, C, T]: the latents, or what the student of the flow makes of them."""
+        return self.flow(latents, torch.ones_like(latents[:, :1]), g) if self.has_flow else latents

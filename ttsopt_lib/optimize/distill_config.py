@@ -78,6 +78,7 @@ class DistillConfig(TrainingConfig):
     workers: int = Field(default=2, ge=1, description="processes that make teacher data side by side")
     decoder: IstftDecoderConfig = IstftDecoderConfig()
     flow: FlowStudentConfig | None = Field(default=None, description="trained together with the decoder, if set")
+    latent_weight: float = Field(default=1.0, ge=0, description="of the teacher's latents as the flow's target")
 
     segment_frames: int = Field(default=80, ge=1)
     margin_frames: int = Field(

@@ -14,7 +14,7 @@ from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.distill_config import FlowConfig
 from ttsopt_lib.optimize.student_validation import Validation
 from ttsopt_lib.optimize.training_run import TrainingRun
-from ttsopt_lib.optimize.utterances import Utterances
+from ttsopt_lib.optimize.utterances import Utterances, latent_error
 
 
 class FlowTrainer(TrainingRun):
@@ -39,7 +39,7 @@ class FlowTrainer(TrainingRun):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.flow = FlowStudent(config.flow)
-        self.spread = torch.from_numpy(data.z[:: max(1, len(data.z) // 20_000)].astype(np.float32)).std(0).mean()
+        self.latent_variance = data.latent_variance()
         self.train_these(nn.ModuleDict({"flow": self.flow}).to(self.accelerator.device))
 
     def train_step(self) -> dict[str, float]:
@@ -51,8 +51,7 @@ class FlowTrainer(TrainingRun):
         g = self.teacher.speaker(batch.speakers)
         with self.accelerator.autocast():
             made = self.flow(batch.z_p, torch.ones_like(batch.z_p[:, :1]), g)
-        trust = batch.trust[:, None, :: self.data.hop]
-        error = ((made.float() - batch.z) * trust).square().mean() / trust.mean() / self.spread**2
+        error = latent_error(made, batch, self.latent_variance)
         self.accelerator.backward(error)
         return self.finish_step({"latent_error": error})
 
@@ -68,6 +67,6 @@ class FlowTrainer(TrainingRun):
         errors = []
         for pair in self.validation.pairs:
             error = (made(pair.z_p, self.teacher.speaker(pair.speaker)) - pair.z).square().mean()
-            errors.append(float(error / self.spread**2))
+            errors.append(float(error / self.latent_variance))
         heard = self.validation.score(lambda pair, g: self.teacher.decode(made(pair.z_p, g), g), self.teacher)
         return {"latent_error": float(np.mean(errors))} | heard

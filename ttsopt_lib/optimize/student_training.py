@@ -25,7 +25,7 @@ from ttsopt_lib.optimize.spectral_losses import spectral_loss
 from ttsopt_lib.optimize.student_validation import Validation
 from ttsopt_lib.optimize.teacher_hints import Hints, hifigan_decoder
 from ttsopt_lib.optimize.training_run import TrainingRun, adam, set_height
-from ttsopt_lib.optimize.utterances import Segments, Utterances
+from ttsopt_lib.optimize.utterances import Segments, Utterances, latent_error
 
 LEVEL_FRAMES = 600  # seven seconds tell the mean spectrum of a voice
 HINT_SAMPLE = 8  # segments whose statistics scale the hints
@@ -50,6 +50,7 @@ class Trainer(TrainingRun):
         """`decoder`: one to go on with, such as the pruned teacher, in place of a fresh student; it gets no hints."""
         super().__init__(out, config, origin)
         self.data, self.validation = data, validation
+        self.latent_variance = data.latent_variance()
         self.teacher = teacher.eval().requires_grad_(False)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -90,7 +91,7 @@ class Trainer(TrainingRun):
     # --- one step -------------------------------------------------------------------------------------------------
 
     def train_step(self) -> dict[str, float]:
-        """One batch: regression on spectra and hints; once `regression_steps` are done, the discriminators as well."""
+        """One batch: regression on spectra, latents and hints; after `regression_steps` the discriminators as well."""
         c = self.config
         rng = np.random.default_rng([c.seed, self.step])
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
@@ -98,7 +99,8 @@ class Trainer(TrainingRun):
         batch = self.segments(rng, c.batch).share(rank, processes)
         g = self.teacher.speaker(batch.speakers)
         with self.accelerator.autocast():
-            made = self.shipping(batch.z_p if c.flow else batch.z, g)[:, 0].float()
+            latents = self.shipping.decoded_latents(batch.z_p if c.flow else batch.z, g)
+            made = self.shipping.decoder(latents, g)[:, 0].float()
         # At a cut edge the teacher's own samples stand in for the student's: nothing is learned from them.
         samples = batch.samples + batch.trust * (made - batch.samples)
         terms = spectral_loss(samples, batch.samples, shift=float(rng.random()))
@@ -116,6 +118,10 @@ class Trainer(TrainingRun):
             self.train_discriminators(batch.samples[part], made, terms)
             gradient[part] += self.adversarial_gradient(batch.samples[part], made, gradient[part], terms)
         asked, gradients = [samples], [gradient]
+        if c.flow and c.latent_weight:
+            terms["latent_error"] = latent_error(latents, batch, self.latent_variance)
+            asked.append(terms["latent_error"])
+            gradients.append(torch.full_like(terms["latent_error"], c.latent_weight))
         if self.hints is not None and self.step < c.hint_steps:
             with self.accelerator.autocast():
                 terms["hint"] = self.hints(self.features, batch.z, g, c.margin_frames)

@@ -73,6 +73,11 @@ class Utterances:
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
+    def latent_variance(self) -> float:
+        """The decoder's latents' mean standard deviation, squared; from some of the frames."""
+        some = self.z[:: max(1, len(self.z) // 20_000)].astype(np.float32)
+        return float(torch.from_numpy(some).std(0).mean() ** 2)
+
     def utterance(self, index: int) -> Utterance:
         """One whole utterance as float32."""
         start, end = int(self.starts[index]), int(self.starts[index] + self.frames[index])
@@ -122,3 +127,11 @@ class Utterances:
             torch.from_numpy(trust),
             torch.from_numpy(self.speaker[chosen].astype(np.int64)),
         )
+
+
+def latent_error(made: Tensor, batch: Segments, variance: float) -> Tensor:
+    """Squared error of latents [B, C, T] against the teacher's over their variance; cut edges count as they can be
+    trusted."""
+    hop = batch.samples.shape[1] // batch.z.shape[2]
+    trust = batch.trust[:, None, ::hop]
+    return ((made.float() - batch.z) * trust).square().mean() / trust.mean() / variance

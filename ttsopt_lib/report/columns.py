@@ -260,11 +260,11 @@ def comparisons() -> list[Column]:
 
 def amdahl() -> list[Column]:
     def bound(row: Any) -> str:
-        return (
-            f"{numbers.percent(row.bound, 1)} ({numbers.number(row.bound_speedup, 1)} times)"
-            if row.bound
-            else NONE_FASTER
-        )
+        if not row.bound:
+            return NONE_FASTER
+        if pd.isna(row.bound_speedup):
+            return "none: every stage became faster"
+        return f"{numbers.percent(row.bound, 1)} ({numbers.number(row.bound_speedup, 1)} times)"
 
     return [
         Column("Variant", name_of),
