@@ -56,14 +56,14 @@ class DistillSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    hours: float = 2.5
+    hours: float = 8.0
     workers: int = 2
     text_encoder: TextConfig = TextConfig()
     flow: FlowConfig = FlowConfig()
     decoder: DistillConfig = DistillConfig()
     speech: DistillConfig = DistillConfig(
-        regression_steps=300, adversarial_steps=4_000, hint_steps=0, segment_frames=96, margin_frames=16,
-        learning_rate=5e-4, adversarial_learning_rate=5e-4, warmup_steps=200,
+        regression_steps=300, adversarial_steps=4_000, hint_steps=0, segment_frames=112, margin_frames=24,
+        latent_weight=4.0, learning_rate=5e-4, adversarial_learning_rate=5e-4, warmup_steps=200,
     )  # fmt: skip
 
 

@@ -67,15 +67,13 @@ class FlowConfig(RegressionConfig):
 
     flow: FlowStudentConfig = FlowStudentConfig()
     batch: int = Field(default=16, ge=1, description="segments")
-    segment_frames: int = Field(default=120, ge=1)
-    margin_frames: int = Field(default=20, ge=1, description="frames at a cut edge that nothing is asked of")
+    segment_frames: int = Field(default=144, ge=1)
+    margin_frames: int = Field(default=32, ge=1, description="frames at a cut edge that nothing is asked of")
 
 
 class DistillConfig(TrainingConfig):
     """The decoder, by spectra, hints and discriminators; with `flow`, the student of the flow trains with it."""
 
-    hours: float = Field(default=2.5, gt=0, description="hours of speech the teacher is asked for")
-    workers: int = Field(default=2, ge=1, description="processes that make teacher data side by side")
     decoder: IstftDecoderConfig = IstftDecoderConfig()
     flow: FlowStudentConfig | None = Field(default=None, description="trained together with the decoder, if set")
     latent_weight: float = Field(default=1.0, ge=0, description="of the teacher's latents as the flow's target")

@@ -21,7 +21,7 @@ class FlowTrainer(TrainingRun):
     """Trains a `FlowStudent`; the teacher's own decoder says how the latents of the held-out utterances sound."""
 
     label: ClassVar[str] = "flow trains"
-    criterion: ClassVar[str] = "latent_error"
+    criterion: ClassVar[str] = "held_out_latent_error"
     higher_is_better: ClassVar[bool] = False
 
     def __init__(
@@ -69,4 +69,4 @@ class FlowTrainer(TrainingRun):
             error = (made(pair.z_p, self.teacher.speaker(pair.speaker)) - pair.z).square().mean()
             errors.append(float(error / self.latent_variance))
         heard = self.validation.score(lambda pair, g: self.teacher.decode(made(pair.z_p, g), g), self.teacher)
-        return {"latent_error": float(np.mean(errors))} | heard
+        return {"held_out_latent_error": float(np.mean(errors))} | heard

@@ -1,8 +1,9 @@
 """How near a student sounds to its teacher on utterances it never trained on.
 
 Both are given the same latents, so every figure is paired: the change of predicted MOS (DistillMOS, which hears
-nothing above 8 kHz), and, for what it cannot hear, the log-spectral distance in the full band and above 8 kHz
-and the level above 8 kHz.
+nothing above 8 kHz) and of a second predictor (DNSMOS P.808), and, for what they cannot hear, the log-spectral
+distance in the full band and above 8 kHz and the level above 8 kHz. The losses that it trains on are there for held-out
+utterances too: a student that does worse on them than in training has learned its data by heart, and wants more.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ from ttsopt_lib.evaluate.mos import load_predictor
 from ttsopt_lib.evaluate.spectrum import has_band_above_8khz, level_above_8khz_db, log_spectral_distance_db
 from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
 from ttsopt_lib.networks.vits import StagedVits
+from ttsopt_lib.optimize.spectral_losses import spectral_loss
 from ttsopt_lib.optimize.utterances import Utterance, Utterances
 from ttsopt_lib.study import TtsoptError
 
+FIGURES = {"distillmos": "predicted_mos_change", "dnsmos_p808": "p808_change"}  # predictor -> what its figure is called
 SHORTEST, LONGEST = 1.5, 9.0  # seconds: a predictor needs something to hear, and its time grows with the length
 
 Speak = Callable[[Utterance, Tensor | None], Tensor]
@@ -42,7 +45,7 @@ class Validation:
                 f"no held-out utterance lasts {SHORTEST} to {LONGEST} s: give a corpus of ordinary sentences"
             )
         self.pairs = [held_out.utterance(int(index)) for index in chosen]
-        self.teacher_mos: list[float] = []
+        self.teacher_mos: dict[str, np.ndarray] = {}
 
     def score(self, speak: Speak, teacher: StagedVits) -> dict[str, float]:
         """Mean figures over the utterances. A student that makes non-finite samples scores NaN everywhere.
@@ -57,18 +60,25 @@ class Validation:
                 made.append(speak(pair, teacher.speaker(pair.speaker))[0, 0].float().cpu().numpy())
         if not all(np.isfinite(m).all() for m in made):
             return {"predicted_mos_change": math.nan, "log_spectral_distance_db": math.nan}
-        predict = load_predictor("distillmos").score
         if not self.teacher_mos:
-            self.teacher_mos = [predict(self.heard(pair.samples.numpy())) for pair in self.pairs]
-        change = np.array([predict(self.heard(m)) for m in made]) - np.array(self.teacher_mos)
+            self.teacher_mos = {
+                name: np.array([load_predictor(name).score(self.heard(pair.samples.numpy())) for pair in self.pairs])
+                for name in FIGURES
+            }
         figures = {
-            "predicted_mos_change": float(change.mean()),
-            "predicted_mos_change_standard_error": float(change.std(ddof=1) / math.sqrt(len(change)))
-            if len(change) > 1
-            else 0.0,
-            "teacher_predicted_mos": float(np.mean(self.teacher_mos)),
+            "teacher_predicted_mos": float(self.teacher_mos["distillmos"].mean()),
             "log_spectral_distance_db": self.distance(made, 0.0),
         }
+        for name, figure in FIGURES.items():
+            change = np.array([load_predictor(name).score(self.heard(m)) for m in made]) - self.teacher_mos[name]
+            figures[figure] = float(change.mean())
+            spread = float(change.std(ddof=1)) if len(change) > 1 else 0.0
+            figures[f"{figure}_standard_error"] = spread / math.sqrt(len(change))
+        losses = [
+            spectral_loss(torch.from_numpy(m)[None], pair.samples[None])
+            for m, pair in zip(made, self.pairs, strict=True)
+        ]
+        figures |= {f"held_out_{name}": float(np.mean([float(one[name]) for one in losses])) for name in losses[0]}
         if has_band_above_8khz(self.sample_rate):
             figures["log_spectral_distance_above_8khz_db"] = self.distance(made, 8000.0)
             levels = [

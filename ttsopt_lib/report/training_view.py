@@ -15,7 +15,7 @@ from ttsopt_lib.study import StudyError
 
 PANELS = {
     "text_encoder": ("text_error", "text encoder and durations: held-out error"),
-    "flow": ("latent_error", "flow: error of held-out latents (of their variance)"),
+    "flow": ("held_out_latent_error", "flow: error of held-out latents (of their variance)"),
     "decoder": ("predicted_mos_change", "decoder: change of predicted MOS"),
     "speech": ("predicted_mos_change", "flow and decoder together: change of predicted MOS"),
 }
