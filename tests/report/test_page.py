@@ -146,6 +146,16 @@ def test_the_pdf_has_pages_bookmarks_and_relative_links(rendered, tmp_path):
     assert "NOT MEASURED" in text and "WAV" in text
 
 
+def test_tables_of_many_devices_are_cut_on_paper_and_say_where_the_rest_is(rendered, page):
+    text = subprocess.run(["pdftotext", "-layout", str(rendered("many").pdf), "-"], capture_output=True, text=True)
+    for name in ("stages", "amdahl", "length_classes"):
+        assert f"all of them: tables/{name}.csv" in " ".join(text.stdout.split()), name
+        assert f"all of them: tables/{name}.csv" not in page("good")
+        assert "Laptop" in set(pd.read_csv(rendered("many").tables / f"{name}.csv")["device"])
+    info = subprocess.run(["pdfinfo", str(rendered("many").pdf)], capture_output=True, text=True, check=True).stdout
+    assert int(next(line.split()[1] for line in info.splitlines() if line.startswith("Pages"))) <= 17
+
+
 def test_the_summary_on_disk_is_the_one_in_the_page(rendered, page):
     summary = json.loads(rendered("good").summary.read_text())
     assert summary["created"] in page("good") and summary["source_sha256"] in page("good")

@@ -93,10 +93,12 @@ def table(
     group: str | None = None,
     kind: str = "",
     missing: str = "",
+    groups_on_paper: int | None = None,
 ) -> str:
     """A frame as a table: the first column heads its row, ``group`` starts a new body wherever its value changes.
 
-    It scrolls inside its own box where it is wider than the page. An empty frame is the sentence ``missing``.
+    Printed, it has the first ``groups_on_paper`` bodies (None: all) and says where the others are. On a screen it
+    scrolls inside its own box where it is wider than the page. An empty frame is the sentence ``missing``.
     """
     if frame.empty:
         return f'<p class="missing">{escape(missing)}</p>'
@@ -115,10 +117,14 @@ def table(
             for column in columns[1:]
         ]
         bodies[-1] += f"<tr>{''.join(cells)}</tr>\n"
-    body = "".join(f"<tbody>{rows}</tbody>" for rows in bodies)
+    printed = len(bodies) if groups_on_paper is None else groups_on_paper
+    body = "".join(f"<tbody>{rows}</tbody>" for rows in bodies[:printed])
+    body += "".join(f'<tbody class="screen-only">{rows}</tbody>' for rows in bodies[printed:])
+    rest = f" (all of them: `tables/{name.replace('-', '_')}.csv`)" if len(bodies) > printed else ""
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-labelledby="table-{name}">'
-        f'<table class="{kind}"><caption id="table-{name}"><span>{escape(caption)}</span></caption>'
+        f'<table class="{kind}"><caption id="table-{name}"><span>{escape(caption)}'
+        f'<span class="paper-only">{escape(rest)}</span></span></caption>'
         f"<thead><tr>{head}</tr></thead>{body}</table></div>"
     )
 

@@ -223,6 +223,7 @@ class Report:
             "Less time per second of audio, by length of the sentence",
             "length-classes",
             group="device",
+            groups_on_paper=2,
             missing="Lengths of sentences were not told apart.",
         )
 
@@ -250,6 +251,7 @@ class Report:
                 "Where the time goes: each stage's share of the time in ONNX Runtime, from its own profile",
                 "stages",
                 group="device",
+                groups_on_paper=2,
             ),
             table(
                 self.tables["amdahl"],
@@ -257,6 +259,7 @@ class Report:
                 "What speeding up some stages can give at most (Amdahl's law), beside what was measured",
                 "amdahl",
                 group="device",
+                groups_on_paper=2,
             ),
         ]
 
