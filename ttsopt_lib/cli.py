@@ -68,6 +68,9 @@ DeviceOption = Annotated[
 PeersOption = Annotated[
     bool, typer.Option("--peers", help="also what a user would pick instead: piper-tts, OpenVINO, hibari-tts ...")
 ]
+DaskOption = Annotated[
+    str | None, typer.Option(help="scheduler of a Dask cluster, tcp://host:8786, in place of this machine's cores")
+]
 AgainOption = Annotated[bool, typer.Option("--again", help="repeat the step even where nothing has changed")]
 
 
@@ -136,6 +139,7 @@ def distill(
         Path | None, typer.Option(help="a Piper .onnx of your own; its students go to models/<voice>/student")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="of PyTorch; its own choice if not given")] = None,
+    dask: DaskOption = None,
 ) -> None:
     """Train the study's students on what the voice itself says, and publish them. Goes on where it was stopped."""
     from ttsopt_lib.optimize.distill import STAGES, Stage
@@ -155,7 +159,7 @@ def distill(
     with _locked(folder):
         total = plan.minutes if minutes is None else minutes
         _say("distill", f"{', '.join(name.replace('_', ' ') for name in stages)}: about {_duration(60 * total)}")
-        record = train_students(asked, folder, minutes, stages)
+        record = train_students(asked, folder, minutes, stages, dask)
         change, error = (record["best"][f"predicted_mos_change{part}"] for part in ("", "_standard_error"))
         _say("distill", f"{plan.student}: predicted MOS {change:+.3f} (standard error {error:.3f})")
 
@@ -201,9 +205,7 @@ def evaluate(
     study: StudyArgument = DEFAULT_STUDY,
     again: AgainOption = False,
     peers: PeersOption = False,
-    dask: Annotated[
-        str | None, typer.Option(help="scheduler of a Dask cluster, tcp://host:8786, in place of this machine's cores")
-    ] = None,
+    dask: DaskOption = None,
 ) -> None:
     """Speak the evaluation sentences with every variant and score them."""
     asked = _with_peers(read_study(study), peers)

@@ -9,7 +9,8 @@ import soundfile
 from distributed import LocalCluster
 from onnx import numpy_helper
 
-from ttsopt_lib.evaluate import cluster, quality
+from ttsopt_lib import cluster
+from ttsopt_lib.evaluate import quality
 from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.plan import plan_evaluation
 from ttsopt_lib.evaluate.quality import INCOMPLETE, current_evaluation, evaluate_study

@@ -5,10 +5,12 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from distributed import LocalCluster
 
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.networks.students import (
@@ -131,6 +133,15 @@ def test_teacher_data_is_the_same_every_time_and_goes_on_where_it_stopped(
     stamp = again[0].stat().st_mtime_ns
     again = speak_corpus(medium_voice, corpus, tmp_path, hours=1.0, workers=2)
     assert again[0].stat().st_mtime_ns == stamp
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in shards]
+
+
+def test_processes_of_a_dask_cluster_say_the_same(
+    medium_voice: Path, corpus: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    workers: Any = LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0")
+    with workers:
+        again = speak_corpus(medium_voice, corpus, tmp_path, hours=1.0, dask=workers.scheduler_address)
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in shards]
 
 

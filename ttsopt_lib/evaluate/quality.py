@@ -17,7 +17,7 @@ from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 from tqdm.auto import tqdm
 
-from ttsopt_lib.evaluate.cluster import cluster_workers
+from ttsopt_lib.cluster import cluster_workers
 from ttsopt_lib.evaluate.compare import Compared, make_reference, reference_tasks
 from ttsopt_lib.evaluate.intelligibility import Recognizer, spoken_words, word_error_rate, word_errors
 from ttsopt_lib.evaluate.keys import listening_key, quality_key, voice_key

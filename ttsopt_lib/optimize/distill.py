@@ -70,8 +70,20 @@ class DistillSettings(BaseModel):
 class Distillation:
     """A voice, a corpus and a run folder. Each training is a method's work; what is complete is not done again."""
 
-    def __init__(self, voice_onnx: Path, corpus: Path, out: Path, settings: DistillSettings | None = None):
+    def __init__(
+        self,
+        voice_onnx: Path,
+        corpus: Path,
+        out: Path,
+        settings: DistillSettings | None = None,
+        speaking_minutes: float | None = None,
+        dask: str | None = None,
+    ):
+        """`speaking_minutes`: how long the teacher may speak before the first training that hears it; None for a
+        quarter of that training's own time. `dask`: a scheduler whose workers speak in place of this machine's cores.
+        """
         self.voice_onnx, self.corpus, self.out = voice_onnx, corpus, out
+        self.speaking_minutes, self.dask = speaking_minutes, dask
         self.voice: PiperVoice = open_piper(voice_onnx)
         self.teacher = load_piper(self.voice)
         self.settings = fit_to_voice(settings or DistillSettings(), self.teacher)
@@ -84,8 +96,8 @@ class Distillation:
 
         Args:
             stage: which.
-            minutes: train for about so long, on a schedule that fits (the run can go on later), and let the teacher
-                speak for a quarter of it at most; None trains to the last step.
+            minutes: train for about so long, on a schedule that fits (the run can go on later); None trains to the
+                last step.
             resume: go on from `state.pt`, bit for bit; False begins anew with the same teacher data.
             start: a published student to begin a new run with, where its run folder is gone; None begins from the
                 teacher (`speech`: from the best of the run's own `flow` and `decoder`).
@@ -137,7 +149,8 @@ class Distillation:
     def speech_trainer(self, stage: Stage, folder: Path, minutes: float | None) -> FlowTrainer | Trainer:
         settings = self.settings
         with one_process_first():
-            shards = teacher_shards(self.voice_onnx, self.corpus, self.out, settings, minutes)
+            speaking = minutes / 4 if minutes is not None and self.speaking_minutes is None else self.speaking_minutes
+            shards = teacher_shards(self.voice_onnx, self.corpus, self.out, settings, speaking, self.dask)
         if len(shards) < 2:
             raise DistillError(
                 f"{self.corpus}: gives {len(shards)} shard of speech, and one is held out: use more lines or more hours"
@@ -161,9 +174,9 @@ def one_process_first():
 
 
 def teacher_shards(
-    voice_onnx: Path, corpus: Path, out: Path, settings: DistillSettings, minutes: float | None
+    voice_onnx: Path, corpus: Path, out: Path, settings: DistillSettings, minutes: float | None, dask: str | None = None
 ) -> list[Path]:
-    """What this run trains on: noted when it begins, so that it goes on with the same."""
+    """What this run trains on, spoken in `minutes` at most: noted when it begins, so that it goes on with the same."""
     note, folder, seed = out / "data.json", out / "teacher", settings.decoder.seed
     if note.exists():
         count = json.loads(note.read_text(encoding="utf-8"))["shards"]
@@ -171,9 +184,7 @@ def teacher_shards(
         if all(path.exists() for path in shards):
             claim_folder(folder, open_piper(voice_onnx), corpus, seed)
             return shards
-    shards = speak_corpus(
-        voice_onnx, corpus, folder, settings.hours, seed, settings.workers, None if minutes is None else minutes / 4
-    )
+    shards = speak_corpus(voice_onnx, corpus, folder, settings.hours, seed, settings.workers, minutes, dask)
     with atomic_path(note) as partial:
         partial.write_text(json.dumps({"shards": len(shards)}) + "\n", encoding="utf-8")
     return shards

@@ -16,6 +16,8 @@ from ttsopt_lib.study import Distill, Study, StudyError, Training, resolve
 
 SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25}
 """Of the time. The decoder is the hardest to learn; flow and text encoder are near their teachers within minutes."""
+SPEAKING = 0.12
+"""Of the whole time, for the teacher to speak at most: students that hear too little learn it by heart."""
 
 
 def missing_students(study: Study, only: Sequence[str] | None = None) -> list[Path]:
@@ -43,7 +45,11 @@ def missing_students(study: Study, only: Sequence[str] | None = None) -> list[Pa
 
 
 def train_students(
-    study: Study, folder: StudyFolder, minutes: float | None = None, stages: Sequence[Stage] = STAGES
+    study: Study,
+    folder: StudyFolder,
+    minutes: float | None = None,
+    stages: Sequence[Stage] = STAGES,
+    dask: str | None = None,
 ) -> dict[str, Any]:
     """Train a study's students stage by stage, publish the best of them, and return their record.
 
@@ -54,10 +60,13 @@ def train_students(
         folder: the run's files lie in `training/` there.
         minutes: for all stages together; None for what the study says, 0 to train and publish nothing.
         stages: which to train now; the others are taken as they are.
+        dask: address of a Dask scheduler whose workers speak the corpus in place of this machine's cores; they must see
+            the same files and packages.
 
     Raises:
         StudyError: the study says nothing of training, or its settings are not sound.
         DistillError: the run is of another voice or corpus, or the students published already are better.
+        ClusterError: no Dask scheduler answers at the address, or the package is missing.
     """
     from ttsopt_lib.optimize.recipe import source_voice
 
@@ -66,7 +75,8 @@ def train_students(
     if total == 0:
         return {}
     voice = source_voice(study, folder)
-    distillation = Distillation(voice.path, resolve(plan.corpus), folder.training, training_settings(plan))
+    settings = training_settings(plan)
+    distillation = Distillation(voice.path, resolve(plan.corpus), folder.training, settings, SPEAKING * total, dask)
     whole = sum(SHARES[stage] for stage in stages)
     ends = time.monotonic() + 60 * total
     for number, stage in enumerate(stages):

@@ -137,7 +137,7 @@ def finetune_decoder(
     voice = open_piper(voice_onnx)
     teacher = load_piper(voice)
     run.mkdir(parents=True, exist_ok=True)
-    shards = teacher_shards(voice_onnx, corpus, run, DistillSettings(hours=HOURS, decoder=settings), minutes)
+    shards = teacher_shards(voice_onnx, corpus, run, DistillSettings(hours=HOURS, decoder=settings), minutes / 4)
     if len(shards) < 2:
         raise FinetuneError(f"{corpus}: gives {len(shards)} shard of speech, and one is held out: use more lines")
     data = Utterances(shards[1:])

@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed
+from joblib import Parallel, delayed, effective_n_jobs
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
+from ttsopt_lib.cluster import cluster_workers
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.records import atomic_path, file_sha256
 from ttsopt_lib.study import TtsoptError
@@ -43,14 +44,17 @@ def speak_corpus(
     seed: int = 0,
     workers: int = 2,
     minutes: float | None = None,
+    dask: str | None = None,
 ) -> list[Path]:
     """Speak lines of a corpus, in an order shuffled by the seed, until there are `hours` of speech or no more lines.
 
-    Returns the shards in order. Shards that exist are kept. With `minutes`, it stops after so long (two shards at
-    least).
+    Returns the shards in order, which are the same however many workers speak. Shards that exist are kept. With
+    `minutes`, it stops after so long (two shards at least). `workers` processes speak side by side, or with `dask`, the
+    address of a scheduler, all workers of its cluster, which write to the same `out`.
 
     Raises:
         TeacherDataError: if the folder was made with another voice, corpus or seed.
+        ClusterError: no Dask scheduler answers at the address, or the package is missing.
     """
     voice = open_piper(voice_onnx)
     lines = read_sentences(corpus)
@@ -63,15 +67,18 @@ def speak_corpus(
     wanted, spoken = hours * 3600, 0.0
     with (
         tqdm(total=round(wanted), unit="s", desc=f"{voice.name} speaks") as bar,
-        Parallel(n_jobs=workers) as parallel,
+        cluster_workers(dask) if dask else Parallel(n_jobs=workers, return_as="generator") as parallel,
     ):
-        for first in range(0, len(batches), workers):
-            group = [(out / shard_name(n), batches[n]) for n in range(first, min(first + workers, len(batches)))]
-            parallel(
+        together = effective_n_jobs(-1) if dask else workers
+        for first in range(0, len(batches), together):
+            group = [(out / shard_name(n), batches[n]) for n in range(first, min(first + together, len(batches)))]
+            missing = [
                 delayed(write_shard)(voice_onnx, {int(number): lines[number] for number in batch}, seed, path)
                 for path, batch in group
                 if not path.exists()
-            )
+            ]
+            for _ in parallel(missing):
+                pass
             for path, _ in group:
                 shards.append(path)
                 seconds = samples_in(path) / voice.config.sample_rate

@@ -1,7 +1,7 @@
 """Workers of a Dask cluster in place of this machine's cores: joblib's Dask back end.
 
-A task is some kilobytes to some hundred (a sentence and the original's samples); the models are read by the workers,
-which must see the project folder under the same path and have the same packages.
+A task is some kilobytes to some hundred (a sentence and the original's samples, the lines of a shard); models are read
+by the workers, which must see the project folder and the voice under the same paths and have the same packages.
 """
 
 from __future__ import annotations
