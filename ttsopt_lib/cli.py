@@ -68,9 +68,6 @@ DeviceOption = Annotated[
 PeersOption = Annotated[
     bool, typer.Option("--peers", help="also what a user would pick instead: piper-tts, OpenVINO, hibari-tts ...")
 ]
-DaskOption = Annotated[
-    str | None, typer.Option(help="scheduler of a Dask cluster, tcp://host:8786, in place of this machine's cores")
-]
 AgainOption = Annotated[bool, typer.Option("--again", help="repeat the step even where nothing has changed")]
 
 
@@ -139,7 +136,10 @@ def distill(
         Path | None, typer.Option(help="a Piper .onnx of your own; its students go to models/<voice>/student")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="of PyTorch; its own choice if not given")] = None,
-    dask: DaskOption = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(help="scheduler of a Dask cluster, tcp://host:8786, that speaks the corpus; training stays here"),
+    ] = None,
 ) -> None:
     """Train the study's students on what the voice itself says, and publish them. Goes on where it was stopped."""
     from ttsopt_lib.optimize.distill import STAGES, Stage
@@ -205,7 +205,9 @@ def evaluate(
     study: StudyArgument = DEFAULT_STUDY,
     again: AgainOption = False,
     peers: PeersOption = False,
-    dask: DaskOption = None,
+    dask: Annotated[
+        str | None, typer.Option(help="scheduler of a Dask cluster, tcp://host:8786, in place of this machine's cores")
+    ] = None,
 ) -> None:
     """Speak the evaluation sentences with every variant and score them."""
     asked = _with_peers(read_study(study), peers)

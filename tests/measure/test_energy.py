@@ -9,6 +9,7 @@ import pytest
 from ttsopt_lib.measure import energy
 from ttsopt_lib.measure.energy import NoCounterError, RaplCounter, find_counter, measure_energy
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
+from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.stats import energy_reduction, joules_per_audio_second
 from ttsopt_lib.records import EnergyRow
 from ttsopt_lib.study import MeasureSettings
@@ -102,6 +103,54 @@ def test_rows_are_measured_in_rounds_while_a_counter_runs(tmp_path: Path, medium
         assert sum(row.joules) == pytest.approx(50 * sum(row.seconds), rel=0.3)
         estimate = joules_per_audio_second(row)
         assert 0 < estimate.ci[0] <= estimate.value <= estimate.ci[1]
+
+
+def test_a_peer_that_dies_between_rounds_leaves_the_others_theirs(monkeypatch: pytest.MonkeyPatch):
+    class Counter:
+        source, read = "a counter", 0.0
+
+        def joules(self) -> float:
+            self.read += 5.0
+            return self.read
+
+    class Actor:
+        def __init__(self, row: PlannedRow):
+            self.row, self.rounds = row, 0
+
+        def __enter__(self) -> "Actor":
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        close = load = lambda self, *_: None
+
+        def repeat(self, seconds: float) -> dict[str, float]:
+            self.rounds += 1
+            if self.row.variant == dies and self.rounds > 3:
+                raise MeasureError("died")
+            return {"seconds": 1.0, "audio_seconds": 4.0}
+
+    names = {"original": False, "openvino-fp32": True, "fp32": False}
+    plan = TimingPlan(
+        rows=tuple(
+            PlannedRow(variant=name, runtime="onnxruntime", threads=1, model=Path("voice.onnx"), optional=optional)
+            for name, optional in names.items()
+        ),
+        sentences=(PlannedSentence(length_class="short", text="Yes.", ids=(1, 2)),),
+        scales=(0.667, 1.0, 0.0), speaker=None, sample_rate=22050, settings=MeasureSettings(),
+    )  # fmt: skip
+    monkeypatch.setattr(energy, "Worker", Actor)
+    monkeypatch.setattr(energy, "find_counter", lambda *_: Counter())
+    dies = "openvino-fp32"
+    found = measure_energy(plan)
+    assert [(row.variant, len(row.joules)) for row in found.rows] == [
+        ("original", energy.ROUNDS),
+        ("fp32", energy.ROUNDS),
+    ]
+    dies = "fp32"
+    with pytest.raises(MeasureError, match="died"):
+        measure_energy(plan)
 
 
 def test_a_counter_that_stands_still_is_no_measurement(tmp_path: Path, medium_voice: Path):

@@ -29,10 +29,10 @@ from ttsopt_lib.optimize.spectral_losses import spectral_loss
 from ttsopt_lib.optimize.student_files import DistillError, load_student, publish_student
 from ttsopt_lib.optimize.student_training import Trainer
 from ttsopt_lib.optimize.student_validation import Validation
-from ttsopt_lib.optimize.teacher_data import TeacherDataError, speak_corpus
+from ttsopt_lib.optimize.teacher_data import TeacherDataError, speak_corpus, write_shard
 from ttsopt_lib.optimize.teacher_hints import hifigan_decoder
 from ttsopt_lib.optimize.training_run import SharesError, check_shares
-from ttsopt_lib.optimize.utterances import SegmentError, Utterances
+from ttsopt_lib.optimize.utterances import SegmentError, Utterance, Utterances
 from ttsopt_lib.study import Distill
 from ttsopt_lib.voices.paired import Noise, PairedSession, duration_noise, prior_noise
 from ttsopt_lib.voices.piper import load_piper, open_piper
@@ -67,7 +67,7 @@ def tiny_settings(**changes) -> DistillSettings:
     flow = {"segment_frames": 24, "margin_frames": 4, "flow": blocks | {"blocks": 2}}
     settings = {
         "hours": 0.02, "workers": 1, "text_encoder": regression | text, "flow": regression | flow,
-        "decoder": tiny_config(), "speech": tiny_config(hint_steps=0),
+        "decoder": tiny_config(), "speech": tiny_config(hint_steps=0).model_dump(),
     }  # fmt: skip
     return DistillSettings.model_validate(settings | changes)
 
@@ -266,6 +266,54 @@ def test_a_student_that_makes_no_finite_samples_scores_nan(
     scores = validation.score(lambda pair, g: broken(pair.z, g), load_piper(open_piper(medium_voice)))
     trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config())
     assert math.isnan(scores["predicted_mos_change"]) and not trainer.is_better(scores, None)
+
+
+def test_each_predictor_says_its_own_and_the_teachers_scores_are_taken_once(
+    medium_voice: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(student_validation, "SHORTEST", 0.1)
+    heard: list[str] = []
+
+    class Level:
+        def __init__(self, name: str):
+            self.name = name
+
+        def score(self, samples: np.ndarray) -> float:
+            heard.append(self.name)
+            return float(np.abs(samples).mean()) * {"distillmos": 1.0, "dnsmos_p808": 10.0}[self.name]
+
+    monkeypatch.setattr(student_validation, "load_predictor", Level)
+    validation, teacher = Validation(Utterances(shards[:1]), 22050, 2), load_piper(open_piper(medium_voice))
+
+    def louder(pair: Utterance, g: object) -> torch.Tensor:
+        return 2 * pair.samples[None, None]
+
+    first = validation.score(louder, teacher)
+    assert first["p808_change"] == pytest.approx(10 * first["predicted_mos_change"], rel=1e-5)
+    assert first["predicted_mos_change"] == pytest.approx(first["teacher_predicted_mos"], rel=1e-2) and len(heard) == 8
+    assert first["held_out_log_magnitude"] == pytest.approx(math.log(2), rel=0.05)
+    assert validation.score(louder, teacher) == first and len(heard) == 12
+    exact = validation.score(lambda pair, g: pair.samples[None, None], teacher)
+    assert exact["predicted_mos_change"] == exact["p808_change"] == exact["held_out_complex"] == 0
+    assert validation.latent_error(lambda pair, g: pair.z + 1, teacher, 4.0) == pytest.approx(0.25)
+
+
+def test_losses_in_training_are_of_the_students_own_samples(
+    medium_voice: Path, shards: list[Path], tmp_path: Path
+) -> None:
+    """A student that makes silence is as far off in training as on a whole utterance, however wide the margins."""
+    losses = []
+    for margin in (1, 8):
+        config = tiny_config(segment_frames=32, margin_frames=margin, adversarial_frames=8, batch=8, hint_steps=0)
+        trainer = trainer_in(tmp_path / str(margin), medium_voice, shards, config)
+        trainer.shipping.get_parameter("decoder.head.projection.bias").data[:513] = -14.0
+        losses.append(trainer.train_step()["complex"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.15)
+
+
+def test_a_worker_speaks_with_the_voice_that_was_asked_for(medium_voice: Path, tmp_path: Path) -> None:
+    with pytest.raises(TeacherDataError, match="another voice"):
+        write_shard(medium_voice, "0" * 64, {0: "the cat was red."}, 0, tmp_path / "shard.safetensors")
 
 
 def test_a_short_time_gets_a_schedule_that_fits(

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.optimize.test_distill import corpus, tiny_settings  # noqa: F401  (a fixture)
+from ttsopt_lib import cluster
 from ttsopt_lib.optimize import student_validation
+from ttsopt_lib.optimize.distill_config import DistillConfig, SpeechConfig
 from ttsopt_lib.optimize.distill_study import missing_students, train_students, training_settings
 from ttsopt_lib.optimize.recipe import build_study
 from ttsopt_lib.records import StudyFolder
@@ -62,6 +64,24 @@ def test_a_missing_student_is_trained_published_and_put_into_the_voice(
     original, _, distilled = build_study(study, folder)
     assert distilled.size_bytes < 0.5 * original.size_bytes
     assert distilled.steps[0].coverage.parameters > 0.9 and "text encoder" in distilled.steps[0].note
+
+
+def test_a_cluster_that_does_not_answer_is_named_before_anything_is_trained(
+    medium_voice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "TIMEOUT_SECONDS", 0.5)
+    student = tmp_path / "student"
+    study = study_with(medium_voice, student, {"student": student, "corpus": tmp_path / "none.txt", "minutes": 60.0})
+    folder = StudyFolder(study, tmp_path / "reports")
+    with pytest.raises(cluster.ClusterError, match="no Dask scheduler answers there"):
+        train_students(study, folder, dask="tcp://127.0.0.1:9")
+    assert not folder.training.exists()
+
+
+def test_settings_of_speech_that_are_not_named_stay_its_own() -> None:
+    plan = Training(student=Path("s"), corpus=Path("c"), settings={"speech": {"latent_weight": 2}})
+    assert training_settings(plan).speech == SpeechConfig(latent_weight=2)
+    assert SpeechConfig().hint_steps == 0 and DistillConfig().hint_steps > 0
 
 
 def test_a_missing_student_that_nobody_can_train_is_named(medium_voice: Path, tmp_path: Path) -> None:

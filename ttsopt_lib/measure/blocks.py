@@ -122,7 +122,8 @@ def _time_together(
             kept = [(worker, row) for worker, row in zip(workers, fresh, strict=True) if worker.row not in gone]
             workers = [worker for worker, _ in kept]
             fresh = [row.model_copy(update={"load_seconds": []}) for _, row in kept]
-            longest_pair = max(longest_pair, time.monotonic() - pair_start)
+            if not failed:  # one that waited for a dead worker says nothing about the next
+                longest_pair = max(longest_pair, time.monotonic() - pair_start)
             elapsed = time.monotonic() - start
             pair = Pair(threads=threads, rows=samples, elapsed_seconds=elapsed, stopped_by=None, left_out=left_out)
             blocks = 2 * len(done) + 2

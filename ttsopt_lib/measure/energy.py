@@ -123,14 +123,22 @@ def measure_energy(
                 EnergyRow(variant=row.variant, runtime=row.runtime, mode=row.mode, threads=row.threads)
                 for row in (worker.row for worker in workers)
             ]
+            visits = list(zip(workers, found, strict=True))
             for number in range(ROUNDS):
-                visits = list(zip(workers, found, strict=True))
                 for worker, row in visits if number % 2 == 0 else visits[::-1]:
                     before = counter.joules()
-                    spoken = worker.repeat(round_seconds)
+                    try:
+                        spoken = worker.repeat(round_seconds)
+                    except MeasureError:
+                        if not worker.row.optional:
+                            raise
+                        worker.close()
+                        visits = [visit for visit in visits if visit[0] is not worker]
+                        continue
                     row.joules.append(counter.joules() - before)
                     row.audio_seconds.append(spoken["audio_seconds"])
                     row.seconds.append(spoken["seconds"])
+            found = [row for _, row in visits]
     except NoCounterError as error:
         return EnergyRecord(source=None, reason=str(error))
     except OSError as error:

@@ -97,7 +97,7 @@ def joined(pairs: Iterable[Pair]) -> list[TimingRow]:
             rows = [row.model_copy(deep=True) for row in pair.rows]
             continue
         found = {(row.variant, row.runtime, row.mode): row for row in pair.rows}
-        # An optional row that could not be loaded again after an interruption has no further samples to pair.
+        # An optional row that died, or could not be loaded again after an interruption, has no further samples to pair.
         rows = [row for row in rows if (row.variant, row.runtime, row.mode) in found]
         for row in rows:
             more = found[row.variant, row.runtime, row.mode]

@@ -32,7 +32,7 @@ from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.networks.coupling import Flip
 from ttsopt_lib.networks.durations import DurationPredictor
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.distill_config import DistillConfig, FlowConfig, TextConfig
+from ttsopt_lib.optimize.distill_config import DistillConfig, FlowConfig, SpeechConfig, TextConfig
 from ttsopt_lib.optimize.flow_training import FlowTrainer
 from ttsopt_lib.optimize.student_files import DistillError, load_student, publish_student
 from ttsopt_lib.optimize.student_training import Trainer
@@ -52,7 +52,11 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 
 class DistillSettings(BaseModel):
-    """Settings of all the trainings. `speech` trains the students of `flow` and `decoder`, with settings of its own."""
+    """Settings of all the trainings. `speech` trains the students of `flow` and `decoder`, with settings of its own.
+
+    `hours` of speech the teacher is asked for (0.4 GB of memory each while a training hears it), `workers` processes
+    that make them side by side.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -61,10 +65,7 @@ class DistillSettings(BaseModel):
     text_encoder: TextConfig = TextConfig()
     flow: FlowConfig = FlowConfig()
     decoder: DistillConfig = DistillConfig()
-    speech: DistillConfig = DistillConfig(
-        regression_steps=300, adversarial_steps=4_000, hint_steps=0, segment_frames=112, margin_frames=24,
-        latent_weight=4.0, learning_rate=5e-4, adversarial_learning_rate=5e-4, warmup_steps=200,
-    )  # fmt: skip
+    speech: SpeechConfig = SpeechConfig()
 
 
 class Distillation:
@@ -280,7 +281,7 @@ def check_same_run(folder: Path, trainer: TrainingRun) -> None:
     same_student = sizes[0] == sizes[1]
     if not same_student or before["teacher_data_sha256"] != after["teacher_data_sha256"]:
         what = "with other teacher data" if same_student else "for a student of other sizes"
-        raise DistillError(f"{folder}: this run began {what}; name another folder, or begin anew (--anew)")
+        raise DistillError(f"{folder}: this run began {what}; delete it to begin anew, or name another")
 
 
 def read_settings(path: Path) -> DistillSettings:

@@ -76,7 +76,7 @@ class DistillConfig(TrainingConfig):
 
     decoder: IstftDecoderConfig = IstftDecoderConfig()
     flow: FlowStudentConfig | None = Field(default=None, description="trained together with the decoder, if set")
-    latent_weight: float = Field(default=1.0, ge=0, description="of the teacher's latents as the flow's target")
+    latent_weight: float = Field(default=4.0, ge=0, description="of the teacher's latents as the flow's target")
 
     segment_frames: int = Field(default=80, ge=1)
     margin_frames: int = Field(
@@ -131,3 +131,16 @@ class DistillConfig(TrainingConfig):
                 f"adversarial_frames asks for {self.adversarial_frames}"
             )
         return self
+
+
+class SpeechConfig(DistillConfig):
+    """Flow and decoder together, from students that are near their teachers: no hints, wider margins, smaller steps."""
+
+    regression_steps: int = Field(default=300, ge=0, description="steps before the discriminators come in")
+    adversarial_steps: int = Field(default=4_000, ge=0)
+    hint_steps: int = Field(default=0, ge=0, description="steps for which the teacher's activations are a target")
+    segment_frames: int = Field(default=112, ge=1)
+    margin_frames: int = Field(default=24, ge=1, description="frames at a cut edge")
+    learning_rate: float = Field(default=5e-4, gt=0)
+    adversarial_learning_rate: float = Field(default=5e-4, gt=0)
+    warmup_steps: int = Field(default=200, ge=1)

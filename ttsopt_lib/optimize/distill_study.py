@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from ttsopt_lib.cluster import cluster_workers
 from ttsopt_lib.optimize.distill import STAGES, Distillation, DistillSettings, Stage
 from ttsopt_lib.optimize.student_files import WEIGHTS, publish_student
 from ttsopt_lib.records import StudyFolder
@@ -74,6 +75,9 @@ def train_students(
     total = plan.minutes if minutes is None else minutes
     if total == 0:
         return {}
+    if dask:
+        with cluster_workers(dask):  # before hours of work that needs none
+            pass
     voice = source_voice(study, folder)
     settings = training_settings(plan)
     distillation = Distillation(voice.path, resolve(plan.corpus), folder.training, settings, SPEAKING * total, dask)

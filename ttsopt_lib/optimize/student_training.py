@@ -128,7 +128,11 @@ class Trainer(TrainingRun):
             asked.append(terms["hint"])
             gradients.append(torch.full_like(terms["hint"], c.hint_weight))
         torch.autograd.backward(asked, gradients)
-        return self.finish_step(terms)
+        # Where the teacher stands in nothing is wrong: what is told is the student's own share, as on held-out speech.
+        own = batch.trust.mean()
+        return self.finish_step(
+            terms | {name: terms[name] / own for name in ("log_magnitude", "convergence", "complex")}
+        )
 
     def train_discriminators(self, teacher: Tensor, student: Tensor, terms: dict[str, Tensor]) -> None:
         """One step of the discriminators on samples [B, N] of both."""
@@ -175,7 +179,15 @@ class Trainer(TrainingRun):
     def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
         student = copy.deepcopy(self.shape).eval()
         student.load_state_dict(shipped)
-        return self.validation.score(lambda pair, g: student(pair.z_p if self.config.flow else pair.z, g), self.teacher)
+        figures = {}
+        if self.config.flow:
+            with torch.inference_mode():
+                figures["held_out_latent_error"] = self.validation.latent_error(
+                    lambda pair, g: student.decoded_latents(pair.z_p, g), self.teacher, self.latent_variance
+                )
+        return figures | self.validation.score(
+            lambda pair, g: student(pair.z_p if self.config.flow else pair.z, g), self.teacher
+        )
 
     def other_state(self) -> dict[str, Any]:
         return {

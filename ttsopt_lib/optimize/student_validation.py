@@ -88,6 +88,11 @@ class Validation:
             figures["level_above_8khz_change_db"] = float(np.mean(levels))
         return figures
 
+    def latent_error(self, make: Speak, teacher: StagedVits, variance: float) -> float:
+        """Squared error of the latents [1, C, T] that `make` makes of an utterance, over their variance."""
+        errors = [(make(pair, teacher.speaker(pair.speaker)) - pair.z).square().mean() for pair in self.pairs]
+        return float(torch.stack(errors).mean() / variance)
+
     def heard(self, samples: np.ndarray) -> np.ndarray:
         return to_16khz(as_float(as_written(samples)), self.sample_rate)
 

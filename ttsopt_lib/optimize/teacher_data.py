@@ -73,7 +73,9 @@ def speak_corpus(
         for first in range(0, len(batches), together):
             group = [(out / shard_name(n), batches[n]) for n in range(first, min(first + together, len(batches)))]
             missing = [
-                delayed(write_shard)(voice_onnx, {int(number): lines[number] for number in batch}, seed, path)
+                delayed(write_shard)(
+                    voice_onnx, voice.onnx_sha256, {int(number): lines[number] for number in batch}, seed, path
+                )
                 for path, batch in group
                 if not path.exists()
             ]
@@ -117,16 +119,18 @@ def claim_folder(out: Path, voice: PiperVoice, corpus: Path, seed: int) -> None:
         partial.write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
 
 
-# Once per worker process: loading a voice costs as much as a sentence.
-_loaded: dict[Path, tuple[PiperVoice, StagedVits]] = {}
+# Once per worker process: loading a voice costs as much as a sentence. By its hash: a cluster's workers outlive a file.
+_loaded: dict[tuple[Path, str], tuple[PiperVoice, StagedVits]] = {}
 
 
-def write_shard(voice_onnx: Path, lines: dict[int, str], seed: int, path: Path) -> None:
+def write_shard(voice_onnx: Path, sha256: str, lines: dict[int, str], seed: int, path: Path) -> None:
     """Speak numbered lines and write them as one shard: arrays of all utterances end to end, with their lengths."""
-    if voice_onnx not in _loaded:
+    if (voice_onnx, sha256) not in _loaded:
         voice = open_piper(voice_onnx)
-        _loaded[voice_onnx] = (voice, load_piper(voice))
-    voice, network = _loaded[voice_onnx]
+        if voice.onnx_sha256 != sha256:
+            raise TeacherDataError(f"{voice_onnx}: is another voice for this worker than for the one who asks")
+        _loaded[voice_onnx, sha256] = (voice, load_piper(voice))
+    voice, network = _loaded[voice_onnx, sha256]
     utterances = []
     for number, line in lines.items():
         try:

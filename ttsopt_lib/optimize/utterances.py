@@ -59,7 +59,10 @@ class Utterances:
             with safe_open(path, framework="numpy") as shard:
                 for name, parts in columns.items():
                     parts.append(shard.get_tensor(name))
-        self.z_p, self.z, self.audio, self.frames, self.speaker = (np.concatenate(parts) for parts in columns.values())
+        # One after the other, and the parts are let go: hours of speech are gigabytes.
+        self.z_p, self.z, self.audio, self.frames, self.speaker = (
+            np.concatenate(columns.pop(n)) for n in list(columns)
+        )
         self.hop = len(self.audio) // len(self.z)
         self.starts = np.cumsum(self.frames) - self.frames
 
@@ -70,7 +73,7 @@ class Utterances:
         """Hash of what a student is trained on."""
         digest = hashlib.sha256()
         for array in (self.frames, self.z, self.audio):
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(np.ascontiguousarray(array))
         return digest.hexdigest()
 
     def latent_variance(self) -> float:

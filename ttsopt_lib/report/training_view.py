@@ -48,6 +48,10 @@ def training_curves(run: Path) -> Figure:
 def _panel(axes: Axes, stage: str, record: dict[str, Any]) -> None:
     name, title = PANELS[stage]
     curve = record["curve"]
+    if name not in record["best"]:  # a run of an earlier version
+        raise StudyError(
+            f"the training of the {stage.replace('_', ' ')} was recorded by an earlier version: train anew"
+        )
     minutes, values = ([entry[key] for entry in curve] for key in ("minutes", name))
     axes.plot(minutes, values, marker="o", markersize=2.5, color=BLUE)
     errors = [entry.get(f"{name}_standard_error", 0.0) for entry in curve]
