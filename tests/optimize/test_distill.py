@@ -553,7 +553,7 @@ def test_the_flow_in_speech_is_held_to_the_teachers_latents(
         assert ("latent_error" in terms[0]) == (weight > 0)
         pair = trainer.validation.pairs[0]
         with torch.no_grad():
-            errors[weight] = float((trainer.shipping.decoded_latents(pair.z_p) - pair.z).square().mean())
+            errors[weight] = float((trainer.speech.decoded_latents(pair.z_p) - pair.z).square().mean())
     assert errors[30.0] < 0.8 * errors[0.0]
 
 

@@ -67,7 +67,8 @@ class Trainer(TrainingRun):
         # Not wrapped for several processes: a student that is gone through twice a step and discriminators that are
         # frozen in between break such a wrapper's count of gradients. `update` averages them instead.
         self.discriminators = discriminators.to(self.accelerator.device)
-        self.train_these(speech.to(self.accelerator.device), also=self.hints)
+        self.speech = speech.to(self.accelerator.device)
+        self.train_these(self.speech, also=self.hints)
         if self.hints is not None:  # only now: the average, a copy, keeps nothing
             speech.decoder.get_submodule(f"blocks.{self.hints.block - 1}").register_forward_hook(self.keep_features)
         self.critic_optimizer = self.accelerator.prepare_optimizer(
@@ -99,8 +100,8 @@ class Trainer(TrainingRun):
         batch = self.segments(rng, c.batch).share(rank, processes)
         g = self.teacher.speaker(batch.speakers)
         with self.accelerator.autocast():
-            latents = self.shipping.decoded_latents(batch.z_p if c.flow else batch.z, g)
-            made = self.shipping.decoder(latents, g)[:, 0].float()
+            latents = self.speech.decoded_latents(batch.z_p if c.flow else batch.z, g)
+            made = self.speech.decoder(latents, g)[:, 0].float()
         # At a cut edge the teacher's own samples stand in for the student's: nothing is learned from them.
         samples = batch.samples + batch.trust * (made - batch.samples)
         terms = spectral_loss(samples, batch.samples, shift=float(rng.random()))

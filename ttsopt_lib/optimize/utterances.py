@@ -73,7 +73,7 @@ class Utterances:
         """Hash of what a student is trained on."""
         digest = hashlib.sha256()
         for array in (self.frames, self.z, self.audio):
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def latent_variance(self) -> float:
