@@ -79,7 +79,7 @@ def _wheels(device: Device) -> tuple[Path, ...]:
 def download_command(folder: Path) -> str:
     """The command that fills a folder with the wheels for a 64-bit Raspberry Pi OS 12, whose Python is 3.11.
 
-    Both platforms have to be named: pip takes a wheel only if its tag is one of those given, and an older package where
+    All three tags have to be named: pip takes a wheel only if its tag is one of those given, and an older package where
     the right one has another tag, which is what the bounds of the requirements forbid.
     """
     platforms = " ".join(f"--platform manylinux_{tag}_aarch64" for tag in ("2_28", "2_27", "2_17"))

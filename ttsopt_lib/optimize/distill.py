@@ -150,7 +150,9 @@ class Distillation:
     def speech_trainer(self, stage: Stage, folder: Path, minutes: float | None) -> FlowTrainer | Trainer:
         settings = self.settings
         with one_process_first():
-            speaking = minutes / 4 if minutes is not None and self.speaking_minutes is None else self.speaking_minutes
+            speaking = self.speaking_minutes
+            if speaking is None and minutes is not None:
+                speaking = minutes / 4
             shards = teacher_shards(self.voice_onnx, self.corpus, self.out, settings, speaking, self.dask)
         if len(shards) < 2:
             raise DistillError(

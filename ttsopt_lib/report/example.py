@@ -17,7 +17,7 @@ from ttsopt_lib.records import RecordError, StudyFolder, atomic_folder
 from ttsopt_lib.report.render import notebook_page
 from ttsopt_lib.study import Study, TtsoptError, project_root, read_study, resolve
 
-LIMIT = 8_000_000  # bytes of the whole folder
+LIMIT = 7_000_000  # bytes of the whole folder
 TEXTS = {".html", ".json", ".csv", ".svg"}
 
 
