@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -75,8 +76,9 @@ class Loopback:
     def cut(self) -> None:
         """End every connection at once, as a pulled cable would; new ones are still accepted."""
         for child in psutil.Process(self._process.pid).children(recursive=True):
-            if child.name().startswith("sshd"):
-                child.kill()
+            with suppress(psutil.NoSuchProcess):  # a connection that has just ended by itself
+                if child.name().startswith("sshd"):
+                    child.kill()
 
     def close(self) -> None:
         if self._process.poll() is None:

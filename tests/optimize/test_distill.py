@@ -31,6 +31,7 @@ from ttsopt_lib.optimize.student_training import Trainer
 from ttsopt_lib.optimize.student_validation import Validation
 from ttsopt_lib.optimize.teacher_data import TeacherDataError, speak_corpus, write_shard
 from ttsopt_lib.optimize.teacher_hints import hifigan_decoder
+from ttsopt_lib.optimize.text_data import TextData, cut_short_texts, read_corpus
 from ttsopt_lib.optimize.training_run import SharesError, check_shares
 from ttsopt_lib.optimize.utterances import SegmentError, Utterance, Utterances
 from ttsopt_lib.study import Distill
@@ -536,6 +537,37 @@ def test_text_and_flow_come_nearer_to_the_teacher(medium_voice: Path, corpus: Pa
     for name in ("mean", "spread", "durations"):
         early, late = (np.mean([step[name] for step in part]) for part in (losses[:5], losses[-5:]))
         assert late < 0.9 * early, name
+    flow = distillation.speech_trainer("flow", tmp_path, None)
+    losses = [flow.train_step()["latent_error"] for _ in range(60)]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+def test_short_texts_are_cut_from_the_lines_of_their_own_shard(
+    medium_voice: Path, corpus: Path, tmp_path: Path
+) -> None:
+    voice = open_piper(medium_voice)
+    teacher = load_piper(voice)
+    counts = {}
+    for share in (0.0, 0.5):
+        shards = read_corpus(voice, teacher, corpus, tmp_path / str(share), 40, 0, share)
+        counts[share] = [TextData([shard]).lengths for shard in shards]
+    for alone, with_short in zip(counts[0.0], counts[0.5], strict=True):
+        assert with_short[: len(alone)].tolist() == alone.tolist()
+        short = with_short[len(alone) :]
+        assert len(short) >= 0.4 * len(alone)  # of lines with two sentences the short texts are fewer
+        assert np.median(short) < np.median(alone)
+
+
+def test_a_short_text_is_one_to_four_words_that_stand_side_by_side() -> None:
+    line = "the quick, brown fox 'jumps' over it"
+    texts = cut_short_texts([line, "Yes."], 200, np.random.default_rng(0))
+    assert len(texts) == 200 and len(set(texts)) > 50
+    bare = line.replace(",", "").replace("'", "")
+    for text in texts:
+        words = text.rstrip(".!?").replace(",", "").replace("'", "")
+        assert 1 <= len(words.split()) <= 4
+        assert words.lower() in bare or words == "Yes"
+    assert {text[-1] for text in texts} >= set(".!?") and any(text[-1].isalpha() for text in texts)
 
 
 def test_the_flow_in_speech_is_held_to_the_teachers_latents(

@@ -136,7 +136,15 @@ class Distillation:
     def text_trainer(self, folder: Path) -> TextTrainer:
         config = self.settings.text_encoder
         with one_process_first():
-            shards = read_corpus(self.voice, self.teacher, self.corpus, self.out / "text", config.lines, config.seed)
+            shards = read_corpus(
+                self.voice,
+                self.teacher,
+                self.corpus,
+                self.out / "text",
+                config.lines,
+                config.seed,
+                config.short_texts,
+            )
         if len(shards) < 2:
             raise DistillError(f"{self.corpus}: {config.lines} lines are too few: one part of the text is held out")
         data, held_out = TextData(shards[1:]), TextData(shards[:1])

@@ -58,6 +58,7 @@ class TextConfig(RegressionConfig):
     text_encoder: TextEncoderStudentConfig = TextEncoderStudentConfig()
     durations: DurationStudentConfig = DurationStudentConfig()
     lines: int = Field(default=8_000, ge=2, description="lines of the corpus that the teacher's encoder reads")
+    short_texts: float = Field(default=0.25, ge=0, description="texts of one to four words cut from them, per line")
     batch: int = Field(default=16, ge=1, description="sentences")
     duration_weight: float = Field(default=1.0, ge=0, description="of durations against the prior")
 

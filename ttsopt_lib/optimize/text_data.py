@@ -7,6 +7,7 @@ statistics of the prior. Written in shards that appear whole or not at all.
 from __future__ import annotations
 
 import hashlib
+import string
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,8 @@ from ttsopt_lib.voices.text import TextError, phoneme_ids, read_sentences
 
 SHARD_LINES = 500
 LEAST_SHARDS = 4  # the first of them is held out
+LONGEST_SHORT_TEXT = 4  # words
+SHORT_TEXT_ENDS = (".", ".", "!", "?", "")
 POOL = 4  # how many batches of sentences are drawn to find one of similar lengths
 COLUMNS = ("ids", "hidden", "mean", "log_std")
 
@@ -89,10 +92,13 @@ class TextData:
         )
 
 
-def read_corpus(voice: PiperVoice, teacher: StagedVits, corpus: Path, out: Path, lines: int, seed: int) -> list[Path]:
+def read_corpus(
+    voice: PiperVoice, teacher: StagedVits, corpus: Path, out: Path, lines: int, seed: int, short_texts: float = 0.0
+) -> list[Path]:
     """Have the teacher's text encoder read `lines` lines of a corpus, in an order shuffled by the seed.
 
-    Returns the shards in order; those that exist are kept.
+    Each shard holds some of the lines and `short_texts` times as many short texts cut from the same lines, so that
+    nothing of a shard that is held out is in another. Returns the shards in order; those that exist are kept.
 
     Raises:
         TeacherDataError: if the folder was made with another voice, corpus or seed, or nothing gives phonemes.
@@ -107,12 +113,30 @@ def read_corpus(voice: PiperVoice, teacher: StagedVits, corpus: Path, out: Path,
         for first in range(0, len(order), size):
             numbers = order[first : first + size]
             # What is in it is in the name: a shard that is cut otherwise when more lines are wanted is another.
-            path = out / f"text-{first // size:04d}-{len(numbers)}.safetensors"
+            short = round(short_texts * len(numbers))
+            path = out / f"text-{first // size:04d}-{len(numbers)}-{short}.safetensors"
             if not path.exists():
-                write_text_shard(voice, teacher, [text[number] for number in numbers], path)
+                chosen = [text[number] for number in numbers]
+                cut = cut_short_texts(chosen, short, np.random.default_rng([seed, 2, first]))
+                write_text_shard(voice, teacher, chosen + cut, path)
             shards.append(path)
             bar.update(len(numbers))
     return shards
+
+
+def cut_short_texts(lines: list[str], count: int, rng: np.random.Generator) -> list[str]:
+    """`count` texts of one to four successive words of a line, as a voice is asked to speak them: "Yes.", "Turn left".
+
+    Prose has almost none, and a student that never saw one speaks it too fast.
+    """
+    texts = []
+    for number in rng.integers(len(lines), size=count):
+        words = lines[number].split()
+        wanted = int(rng.integers(1, LONGEST_SHORT_TEXT + 1))
+        first = int(rng.integers(0, max(1, len(words) - wanted + 1)))
+        text = " ".join(words[first : first + wanted]).strip(string.punctuation)
+        texts.append(text[:1].upper() + text[1:] + str(rng.choice(SHORT_TEXT_ENDS)))
+    return texts
 
 
 @torch.inference_mode()
