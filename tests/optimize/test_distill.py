@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from distributed import LocalCluster
+from torch import Tensor
 
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.networks.students import (
@@ -22,7 +23,7 @@ from ttsopt_lib.networks.students import (
 )
 from ttsopt_lib.optimize import student_validation
 from ttsopt_lib.optimize.distill import Distillation, DistillSettings, fit_to_voice, read_settings
-from ttsopt_lib.optimize.distill_config import DistillConfig
+from ttsopt_lib.optimize.distill_config import DistillConfig, TextConfig
 from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.optimize.recipe import apply_network_steps
 from ttsopt_lib.optimize.spectral_losses import spectral_loss
@@ -31,7 +32,8 @@ from ttsopt_lib.optimize.student_training import Trainer
 from ttsopt_lib.optimize.student_validation import Validation
 from ttsopt_lib.optimize.teacher_data import TeacherDataError, speak_corpus, write_shard
 from ttsopt_lib.optimize.teacher_hints import hifigan_decoder
-from ttsopt_lib.optimize.text_data import TextData, cut_short_texts, read_corpus
+from ttsopt_lib.optimize.text_data import Sentences, TextData, cut_short_texts, read_corpus
+from ttsopt_lib.optimize.text_training import CONTOUR_PHONEMES, text_error, text_losses
 from ttsopt_lib.optimize.training_run import SharesError, check_shares
 from ttsopt_lib.optimize.utterances import SegmentError, Utterance, Utterances
 from ttsopt_lib.study import Distill
@@ -540,6 +542,58 @@ def test_text_and_flow_come_nearer_to_the_teacher(medium_voice: Path, corpus: Pa
     flow = distillation.speech_trainer("flow", tmp_path, None)
     losses = [flow.train_step()["latent_error"] for _ in range(60)]
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+def two_sentences(frames: float) -> tuple[Sentences, Tensor]:
+    """A batch whose second sentence is padded, and the log frames [2, 1, 40] that its teacher wants."""
+    lengths = torch.tensor([40, 25])
+    shape = (2, 3, 40)
+    batch = Sentences(torch.ones(2, 40, dtype=torch.int64), lengths, *(torch.zeros(shape) for _ in range(3)))
+    return batch, torch.full((2, 1, 40), math.log(frames))
+
+
+def test_an_error_that_a_phrase_shares_costs_more_than_the_same_here_and_there() -> None:
+    batch, wanted = two_sentences(frames=3.0)
+    mask = (torch.arange(40) < batch.lengths[:, None]).float()[:, None]
+    signs = torch.where(torch.arange(40) % 2 == 0, 1.0, -1.0).expand(2, 3, 40)
+    zero = torch.zeros(2, 3, 40)
+    shared, scattered = (
+        text_losses(batch, wanted, mean * mask, zero, wanted, mask)
+        for mean in (torch.full_like(zero, 0.1), 0.1 * signs)
+    )
+    torch.testing.assert_close(shared["mean"], scattered["mean"])
+    assert shared["mean"] == pytest.approx(0.01)
+    # An average over n frames has a standard deviation of one n-th root: 0.1 over 15 phonemes of 3 frames is 0.45.
+    assert 0.3 < shared["contour"] <= 0.01 * CONTOUR_PHONEMES * 3
+    assert scattered["contour"] < 0.01
+    assert text_error(shared, TextConfig()) > text_error(scattered, TextConfig())
+    assert text_error(shared, TextConfig(contour_weight=0)) == pytest.approx(
+        float(text_error(scattered, TextConfig(contour_weight=0)))
+    )
+
+
+def test_padding_costs_nothing() -> None:
+    batch, wanted = two_sentences(frames=3.0)
+    mask = (torch.arange(40) < batch.lengths[:, None]).float()[:, None]
+    off = torch.ones(2, 3, 40)
+    for terms in (
+        text_losses(batch, wanted, off * (1 - mask), off * 0, wanted, mask),
+        text_losses(batch, wanted, off * 0, off * 0, wanted * mask, mask),
+    ):
+        assert {name: float(value) for name, value in terms.items()} == dict.fromkeys(terms, 0.0)
+
+
+def test_length_is_counted_in_whole_frames_and_can_be_learned() -> None:
+    batch, wanted = two_sentences(frames=1.2)  # spoken as two
+    mask = (torch.arange(40) < batch.lengths[:, None]).float()[:, None]
+    zero = torch.zeros(2, 3, 40)
+    same = text_losses(batch, wanted, zero, zero, torch.full_like(wanted, math.log(1.9)), mask)
+    assert same["length"] == 0 and same["durations"] > 0
+    shorter = torch.full_like(wanted, math.log(0.9)).requires_grad_(True)
+    length = text_losses(batch, wanted, zero, zero, shorter, mask)["length"]
+    assert float(length.detach()) == pytest.approx(0.25)  # one frame for two
+    (gradient,) = torch.autograd.grad(length, shorter)
+    assert (gradient[mask > 0] < 0).all() and (gradient[mask == 0] == 0).all()
 
 
 def test_short_texts_are_cut_from_the_lines_of_their_own_shard(

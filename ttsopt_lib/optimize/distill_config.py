@@ -60,6 +60,7 @@ class TextConfig(RegressionConfig):
     lines: int = Field(default=8_000, ge=2, description="lines of the corpus that the teacher's encoder reads")
     short_texts: float = Field(default=0.25, ge=0, description="texts of one to four words cut from them, per line")
     batch: int = Field(default=16, ge=1, description="sentences")
+    contour_weight: float = Field(default=0.3, ge=0, description="of the prior's error over half a second")
     duration_weight: float = Field(default=1.0, ge=0, description="of durations against the prior")
 
 

@@ -3,6 +3,10 @@
 Both are regressions. The prior's mean is compared in units of the prior's own standard deviation, because that is
 the noise it is sampled with, and each phoneme counts for as many frames as it lasts. The duration predictor is
 given fresh noise in every step and learns what its teacher makes of that noise.
+
+An error that many phonemes share is worse than the same error here and there: the noise that a voice is sampled with
+averages out over a phrase, and a mean that is off throughout it does not. It moves the melody. So the error's average
+over a window is compared with what the noise leaves of itself over so many frames (`contour`).
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ LOUDEST_DURATION_NOISE = 1.2  # noise_w is drawn from zero to here: above what v
 SHORTEST_LOG_FRAMES = -1.5  # durations are rounded up: below one frame nothing is heard of the difference
 SCORED_TOGETHER = 8
 VOICE_NOISE_W = 0.8
+CONTOUR_PHONEMES = 15  # with the blanks between them: half a second
 LENGTH_WEIGHT = 10.0  # a sentence that is 5 % too short weighs as much as log durations that are 0.2 off
 
 
@@ -97,7 +102,7 @@ class TextTrainer(TrainingRun):
             wanted = teacher_log_frames(self.teacher, batch, noise, g)
             mean, log_std, log_frames, mask = speak_text(students, batch, noise, g)
             terms = text_losses(batch, wanted, mean, log_std, log_frames, mask)
-            frames, frames_wanted = (torch.ceil(value.exp() * mask) for value in (log_frames, wanted))
+            frames, frames_wanted = (spoken_frames(value, mask) for value in (log_frames, wanted))
             entry = {name: float(value) for name, value in terms.items()} | {
                 "text_error": float(text_error(terms, c)),
                 "frames_off_per_phoneme": float((frames - frames_wanted).abs().sum() / mask.sum()),
@@ -134,24 +139,37 @@ def teacher_log_frames(teacher: StagedVits, batch: Sentences, noise: Tensor, g: 
 def text_losses(
     batch: Sentences, wanted: Tensor, mean: Tensor, log_std: Tensor, log_frames: Tensor, mask: Tensor
 ) -> dict[str, Tensor]:
-    """Squared errors of the prior (means in standard deviations of the teacher's) per frame, and of durations: of each
-    phoneme's logarithm, and of the sentence's length, which the logarithms alone would make too short."""
-    weight = torch.ceil(wanted.exp()).clamp(max=50) * mask
-    weight = weight / weight.sum()
+    """Squared errors of the prior (means in standard deviations of the teacher's) per frame and over half a second,
+    and of durations: of each phoneme's logarithm, and of the sentence's length in whole frames, which the logarithms
+    alone would make too short."""
+    frames = torch.ceil(wanted.exp()).clamp(max=50) * mask
+    weight = frames / frames.sum()
     off = (mean - batch.mean) * torch.exp(-batch.log_std)
+    window = CONTOUR_PHONEMES
+    together = F.avg_pool1d(torch.cat([off * frames, frames], 1), window, 1, window // 2) * window
+    shared = together[:, :-1].square().mean(1, keepdim=True) / together[:, -1:].clamp(min=1)
+    lasting, lasting_wanted = (spoken_frames(value, mask) for value in (log_frames, wanted))
     frames_off = F.smooth_l1_loss(log_frames, wanted.clamp(min=SHORTEST_LOG_FRAMES), reduction="none", beta=0.5)
     return {
         "mean": (off.square().mean(1, keepdim=True) * weight).sum(),
+        "contour": (shared * weight).sum(),
         "spread": ((log_std - batch.log_std).square().mean(1, keepdim=True) * weight).sum(),
         "durations": (frames_off * mask).sum() / mask.sum(),
-        "length": (log_frames.exp() * mask).sum(2).div((wanted.exp() * mask).sum(2)).sub(1).square().mean(),
+        "length": lasting.sum(2).div(lasting_wanted.sum(2)).sub(1).square().mean(),
     }
+
+
+def spoken_frames(log_frames: Tensor, mask: Tensor) -> Tensor:
+    """Whole frames [B, 1, T], as a voice speaks them, with the gradient of those before rounding up."""
+    frames = log_frames.exp() * mask
+    return frames + (torch.ceil(frames) - frames).detach()
 
 
 def text_error(terms: dict[str, Tensor], config: TextConfig) -> Tensor:
     """What is made small: all of it in one figure."""
     durations = terms["durations"] + LENGTH_WEIGHT * terms["length"]
-    return terms["mean"] + terms["spread"] + config.duration_weight * durations
+    prior = terms["mean"] + terms["spread"] + config.contour_weight * terms["contour"]
+    return prior + config.duration_weight * durations
 
 
 @torch.no_grad()
