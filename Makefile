@@ -41,6 +41,7 @@ example: $(STAMP)  ## put one rendered report, small enough for git, into report
 docs: $(STAMP)  ## the documentation with the API as a site: site/index.html
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@cp -r reports/example site/example
 
 clean:  ## remove what the default study wrote (not .venv)
 	@$(BIN)/ttsopt clean $(STUDY) --yes
