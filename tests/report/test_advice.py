@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ttsopt_lib.report import numbers
 from ttsopt_lib.report.advice import advice
 from ttsopt_lib.report.schema import Advice, Estimate, StepSummary, Summary
 
@@ -98,6 +99,43 @@ def test_a_variant_that_only_lacks_a_little_quality_is_worked_on_first(calm):
     assert "`distilled-int8-weights`" in found.text and "student longer" in found.text
     set_change(calm, "distilled-int8-weights", -0.6)
     assert "near_miss" not in by_rule(calm)
+
+
+def test_only_one_variant_is_worked_on_first_and_the_others_come_after_it(calm):
+    calm.optimized = {"cpu": "int8-weights"}
+    for name, saved in (("distilled-int8-weights", 0.7), ("int8-static-mixed", 0.9)):
+        calm.variant(name).size_reduction = 0.8
+        set_change(calm, name, -0.15)
+        set_latency(calm, name, saved)
+    found = [one for one in advice(calm) if one.rule == "near_miss"]
+    assert len(found) == 1 and found[0].text.startswith("Work on `int8-static-mixed` first")
+    assert "`distilled-int8-weights`" in found[0].because.partition("Next")[2]
+    assert sum("first" in one.text for one in advice(calm)) == 1
+
+
+def test_a_variant_that_is_too_slow_on_one_device_comes_after_one_that_is_on_none(summary):
+    one = summary("many")
+    one.optimized = {}
+    for name, saved in (("distilled-int8-weights", 0.7), ("int8-static-mixed", 0.9)):
+        one.variant(name).size_reduction = 0.8
+        set_change(one, name, -0.15)
+        for number, device in enumerate(one.devices):
+            row = one.timing_of(device, name)
+            assert row
+            slow = name == "int8-static-mixed" and number == 3
+            row.latency_reduction = Estimate(value=0.1 if slow else saved, ci=None)
+    assert by_rule(one)["near_miss"].text.startswith("Work on `distilled-int8-weights` first")
+
+
+def test_a_change_is_said_to_be_over_all_sentences_or_over_those_that_did_not_choose(summary):
+    one = summary("good")
+    because = by_rule(one)["ask_listeners"].because
+    change = one.quality_of("distilled-int8").predicted_mos
+    assert f"{numbers.change(change.change)} over all sentences" in because
+    assert f"{numbers.change(change.change_held_out)} on the sentences that did not choose" in because
+    row = next(row for row in one.verdict if row.claim == "predicted_mos_change" and row.measured is not None)
+    row.status, row.measured, row.ci = "fail", -0.08, (-0.12, -0.04)
+    assert "] on the sentences that did not choose" in by_rule(one)["more_sentences"].because
 
 
 def test_a_stage_that_takes_most_of_the_time_is_named(summary):

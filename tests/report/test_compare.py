@@ -30,7 +30,8 @@ def slower(summary: Summary, name: str, times: float) -> None:
 
 
 def test_a_report_does_not_differ_from_itself(summary):
-    found = compare(summary("good"), summary("good"))
+    clean = summary("good").model_copy(update={"dirty": False})
+    found = compare(clean, clean)
     assert {one.outcome for one in found.differences} <= {"unclear", "same"}
     assert found.only == ([], []) and found.cautions == []
 
@@ -44,14 +45,83 @@ def test_a_slower_variant_is_worse_and_the_others_are_not(summary):
     assert row(found, "time per second of audio", "fp32").outcome == "unclear"
 
 
-def test_error_rates_have_no_interval_and_are_not_judged(summary):
-    after = summary("good")
+def set_errors(summary: Summary, name: str, value: float, ci: tuple[float, float] | None) -> None:
+    quality = summary.quality_of(name)
+    assert quality and quality.wer_figures
+    quality.wer = quality.wer_figures.value = value
+    quality.wer_figures.ci = ci
+
+
+def test_error_rates_are_judged_by_the_intervals_of_the_rates(summary):
+    before, after = summary("good"), summary("good")
+    set_errors(before, "fp32", 0.10, (0.07, 0.13))
+    set_errors(after, "fp32", 0.12, (0.09, 0.15))
+    assert row(compare(before, after), "word error rate", "fp32").outcome == "unclear"
+    set_errors(after, "fp32", 0.30, (0.27, 0.33))
+    one = row(compare(before, after), "word error rate", "fp32")
+    assert one.outcome == "worse" and one.after.startswith("30.0") and "percentage points [" in one.printed_change
+    assert row(compare(after, before), "word error rate", "fp32").outcome == "better"
+
+
+def test_the_error_rates_change_against_the_original_is_not_taken_for_the_rate(summary):
+    before, after = summary("good"), summary("good")
+    for one in (before, after):
+        set_errors(one, "fp32", 0.10, (0.07, 0.13))
     quality = after.quality_of("fp32")
-    assert quality
-    quality.wer = 0.5
-    one = row(compare(summary("good"), after), "word error rate", "fp32")
+    assert quality and quality.wer_figures
+    quality.wer_figures.change = Estimate(value=0.09, ci=(0.08, 0.10))
+    assert row(compare(before, after), "word error rate", "fp32").outcome == "unclear"
+
+
+@pytest.mark.parametrize("ci", [None, (0.0, 0.0)])
+def test_error_rates_without_a_width_are_shown_and_not_judged(ci, summary):
+    before, after = summary("good"), summary("good")
+    set_errors(before, "fp32", 0.0, ci)
+    set_errors(after, "fp32", 0.5, (0.49, 0.51))
+    one = row(compare(before, after), "word error rate", "fp32")
     assert one.outcome == "not compared" and "no interval" in one.note and one.after.startswith("50.0")
-    assert row(compare(summary("good"), after), "word error rate", "int8-weights").outcome == "same"
+    assert row(compare(before, before), "word error rate", "fp32").outcome == "same"
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [({"asr": "another"}, "another recognizer"), ({"wer_sentences": 7}, "another number of sentences")],
+)
+def test_error_rates_of_another_recognizer_or_other_sentences_are_not_compared(changed, why, summary):
+    after = summary("good").model_copy(update=changed)
+    set_errors(after, "fp32", 0.5, (0.49, 0.51))
+    one = row(compare(summary("good"), after), "word error rate", "fp32")
+    assert one.outcome == "not compared" and one.note == why and one.change is None
+
+
+def in_modes(summary: Summary, **times: float) -> Summary:
+    """The timings of one voice on the first device, in several modes of PyTorch."""
+    device = summary.devices[0]
+    first = next(row for row in device.rows if row.variant == "fp32" and row.threads == 1)
+    assert first.rtf_ci
+    low, high = first.rtf_ci
+    device.rows = [
+        first.model_copy(
+            update={
+                "runtime": "pytorch",
+                "mode": mode,
+                "rtf": first.rtf * factor,
+                "rtf_ci": (low * factor, high * factor),
+            }
+        )
+        for mode, factor in times.items()
+    ]
+    return summary
+
+
+def test_each_mode_is_compared_with_the_same_mode(summary):
+    before = in_modes(summary("good"), fp32=1.0, fp16=0.5)
+    after = in_modes(summary("good"), fp16=1.5, graphs=0.1, fp32=1.0)
+    found = {one.subject: one for one in compare(before, after).differences if one.what == "time per second of audio"}
+    assert {subject: one.outcome for subject, one in found.items()} == {
+        "fp32, CPU, pytorch fp32, 1 thread": "unclear",
+        "fp32, CPU, pytorch fp16, 1 thread": "worse",
+    }
 
 
 def test_listeners_scores_are_compared_where_both_have_them(summary):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
-from ttsopt_lib.report import explanations, findings, numbers, sentences
+from ttsopt_lib.report import explanations, findings, numbers, sentences, verdict
 from ttsopt_lib.report.schema import Estimate, Summary
+from ttsopt_lib.report.sections import Report
 
 NAMES = ["good", "bad", "unmeasured", "many"]
 CONSTANTS = {"1", "5", "8", "32", "95", "0"}  # "1 to 5", "8 bits", "32-bit", "95 %", "counted from 0"
@@ -238,6 +240,88 @@ def test_an_unsteady_machine_is_not_believed(summary):
     assert "as it should" in explanations.timing_notes(one)[0]
     row.latency_reduction = Estimate(value=0.05, ci=(0.03, 0.07))
     assert "not steady" in explanations.timing_notes(one)[0]
+
+
+def passed_over(summary: Callable[[str], Summary], choosing: float, everywhere: float, half: float = 0.02) -> Summary:
+    """The good study, where distilled-int8 is the fastest and int8-weights is chosen."""
+    one = summary("good")
+    row = one.quality_of("distilled-int8")
+    assert row
+    for field, value in (("change_choosing", choosing), ("change", everywhere)):
+        setattr(row.predicted_mos, field, Estimate(value=value, ci=(value - half, value + half)))
+    kept = one.quality_of("int8-weights")
+    assert kept
+    kept.predicted_mos.change_choosing = Estimate(value=0.0, ci=(-0.02, 0.02))
+    one.choices = [verdict.choose(one, one.devices[0])]
+    one.optimized["cpu"] = one.choices[0].variant
+    assert one.optimized["cpu"] == "int8-weights"
+    return one
+
+
+def test_a_faster_variant_says_what_kept_it_from_being_chosen(summary):
+    one = passed_over(summary, choosing=-0.09, everywhere=-0.05)
+    note = next(note for note in explanations.choice_notes(one) if "`distilled-int8` is faster" in note)
+    assert "[−0.11, −0.07] on the sentences that choose (target: no worse than −0.10" in note
+    assert "Over all sentences the change is −0.05 [−0.07, −0.03], which meets the target." in note
+    assert explanations.corner_notes(one) == [note]
+
+
+def test_what_all_sentences_say_is_left_out_where_they_agree_and_kept_where_only_the_interval_does(summary):
+    one = passed_over(summary, choosing=-0.3, everywhere=-0.3)
+    note = next(note for note in explanations.choice_notes(one) if "`distilled-int8` is faster" in note)
+    assert "Over all" not in note and explanations.corner_notes(one) == []
+    near = passed_over(summary, choosing=-0.3, everywhere=-0.0804)
+    assert "−0.0804 [−0.1004, −0.0604], whose lower end misses" in explanations.corner_notes(near)[0]
+
+
+def test_a_faster_variant_whose_file_is_too_large_says_so(summary):
+    one = passed_over(summary, choosing=-0.09, everywhere=-0.05)
+    target = numbers.percent(one.targets.size_reduction, 1)
+    one.variant("distilled-int8").size_reduction = one.targets.size_reduction - 0.002
+    note = next(note for note in explanations.choice_notes(one) if "`distilled-int8` is faster" in note)
+    short = numbers.percent(one.targets.size_reduction - 0.002, 1)
+    assert f"its file is {short} smaller (target: {target} smaller) and its predicted MOS" in note
+
+
+def test_at_most_three_faster_variants_are_explained_and_the_others_named(summary):
+    one = passed_over(summary, choosing=-0.09, everywhere=-0.05)
+    for name in ("fp32", "int8-dynamic", "int8-static", "pruned-30"):
+        row = one.timing_of(one.devices[0], name)
+        assert row
+        row.latency_reduction = Estimate(value=0.4, ci=(0.39, 0.41))
+    notes = explanations.choice_notes(one)
+    explained = [note for note in notes if "is faster (" in note]
+    assert len(explained) == 3 and "`distilled-int8`" in explained[0]
+    assert any(note.endswith("are faster too, and do not qualify either.") for note in notes)
+
+
+def test_nothing_is_passed_over_where_the_fastest_was_chosen(summary):
+    one = summary("good")
+    assert one.optimized["cpu"] == "distilled-int8"
+    assert not any("is faster" in note for note in explanations.choice_notes(one))
+    assert explanations.corner_notes(one) == []
+    assert explanations.corner_notes(summary("unmeasured")) == []
+
+
+def test_each_change_of_the_predicted_mos_says_of_which_sentences_it_is(summary):
+    one = summary("good")
+    mos = one.quality_of("distilled-int8").predicted_mos
+    cost = sentences.manager_summary(one)[1]
+    assert f"{numbers.change(mos.change_held_out)} on the sentences that did not choose" in cost
+    assert "over all sentences" in sentences.tradeoff(one)[0]
+    assert findings.quality_title(one).endswith("(all sentences)")
+    title = findings.tradeoff_title(one, one.measured_devices[0])
+    assert title.endswith(f"predicted MOS {numbers.signed(mos.change.value)} (all sentences)")
+
+
+def test_the_first_page_says_which_sentences_are_meant_and_why_a_mark_in_the_corner_was_not_chosen(summary, case):
+    one, folder = passed_over(summary, choosing=-0.09, everywhere=-0.05), case("good")[2]
+    text = Report(one, folder).first_page().text
+    assert "In the corner of both targets, and not chosen" in text and "meets the target" in text
+    assert "in this table is on the sentences that did not choose" in text
+    assert "over all sentences" in Report(one, folder).mos().text
+    assert "In the corner" not in Report(summary("good"), folder).first_page().text
+    assert "in the figure below" not in Report(summary("unmeasured"), case("unmeasured")[2]).first_page().text
 
 
 def test_a_study_without_students_says_so(summary):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ttsopt_lib.report import findings, numbers
 from ttsopt_lib.report.schema import Advice, Estimate, Summary
-from ttsopt_lib.report.verdict import candidates
+from ttsopt_lib.report.verdict import HELD_OUT, candidates
 from ttsopt_lib.study import ORIGINAL_COPY
 
 NOTICED = 0.1  # points: a predictor whose score moves less than this on known damage is deaf to it
@@ -87,6 +87,7 @@ def undecided(summary: Summary) -> Iterator[Advice]:
         else:
             continue
         show = numbers.change if row.claim.endswith("change") else numbers.reduction
+        part = f" {HELD_OUT}" if row.claim == "predicted_mos_change" else ""
         goal = numbers.signed(row.target) if row.claim.endswith("change") else numbers.percent(row.target)
         distance = abs(row.measured - row.target)
         side = row.measured - row.ci[0] if row.measured >= row.target else row.ci[1] - row.measured
@@ -99,7 +100,7 @@ def undecided(summary: Summary) -> Iterator[Advice]:
             if needed
             else f"Treat `{row.variant}` as exactly on the target: more {what} will not tell.",
             because=f"The target of {goal} lies inside the interval of what was measured, "
-            f"{show(Estimate(value=row.measured, ci=row.ci))}; {enough}.",
+            f"{show(Estimate(value=row.measured, ci=row.ci))}{part}; {enough}.",
             figures=as_figures("measured", Estimate(value=row.measured, ci=row.ci))
             | {"target": row.target, "have": count}
             | ({"needed": needed} if needed else {}),
@@ -114,15 +115,17 @@ def listeners(summary: Summary) -> Iterator[Advice]:
         row = summary.quality_of(name)
         if row is None or primary is None:
             continue
-        change, human = row.predicted_mos.change, row.human_mos
+        change, held_out, human = row.predicted_mos.change, row.predicted_mos.change_held_out, row.human_mos
         reach, margin = (human.detectable if human else None), abs(summary.targets.mos_change)
         if human is None:
             yield Advice(
                 rule="ask_listeners",
                 text=f"Let people hear `{name}` before it is shipped: `ttsopt listen` makes the test, `ttsopt power` "
                 "says how many listeners it takes.",
-                because=f"{primary.label} guesses a change of {numbers.change(change)}; nobody has heard it.",
-                figures=as_figures("predicted_mos_change", change),
+                because=f"{primary.label} guesses a change of {numbers.change(change)} over all sentences, "
+                f"{numbers.change(held_out)} {HELD_OUT}; nobody has heard it.",
+                figures=as_figures("predicted_mos_change", change)
+                | as_figures("predicted_mos_change_held_out", held_out),
             )
         elif reach is not None and reach > margin and (human.equivalence_p or 0.0) >= 0.05:
             needed = math.ceil(human.raters * (reach / margin) ** 2)

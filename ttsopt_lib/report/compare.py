@@ -4,7 +4,8 @@ The two were made apart, so nothing in them is paired. A difference's 95 % inter
 the method of variance estimates recovery (Zou and Donner, Statistics in Medicine 27, 2008, equation 2): it takes no
 more than that each interval was right. A difference is called significant where its p-value stays below 5 % after
 Holm's correction for all the differences of the comparison. Where both runs scored the same sentences this is
-cautious: pairing them could find smaller changes.
+cautious: pairing them could find smaller changes. Word error rates are compared as they stand in each report, not as
+changes against its original.
 
 Latency is compared as time per second of audio, and only between runs on the same machine with the same runtime.
 Reductions have their own run's baseline, which takes the machine's day out; they too are not compared across machines.
@@ -19,7 +20,7 @@ from typing import Literal, NamedTuple
 from ttsopt_lib.evaluate.crossed import holm
 from ttsopt_lib.records import RecordError, read_record
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.schema import DeviceSummary, Estimate, Interval, Summary, TimingSummary
+from ttsopt_lib.report.schema import DeviceSummary, Estimate, Interval, QualitySummary, Summary, TimingSummary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 SIGNIFICANT = 0.05
@@ -136,7 +137,7 @@ def _latencies(before: Summary, after: Summary, shared: list[str]) -> list[_Raw]
             if twin is None or row.variant not in (*shared, ORIGINAL_COPY):
                 continue
             threads = f"{row.threads} thread" + ("s" if row.threads > 1 else "")
-            where = f"{row.variant}, {device.label}, {row.runtime}, {threads}"
+            where = f"{row.variant}, {device.label}, {_runtime_words(row, device)}, {threads}"
             rows.append(
                 _Raw("time per second of audio", where, "ratio", _logarithm(row), _logarithm(twin), False, reason)
             )
@@ -170,10 +171,33 @@ def _quality(before: Summary, after: Summary, shared: list[str]) -> list[_Raw]:
         if ours and theirs and ours.human_mos and theirs.human_mos:
             one, other = (Estimate(value=q.value, ci=q.ci) for q in (ours.human_mos, theirs.human_mos))
             rows.append(_Raw("MOS (listeners)", name, "points", one, other, True))
-        if ours and theirs and ours.wer is not None and theirs.wer is not None:
-            one, other = (Estimate(value=q, ci=None) for q in (ours.wer, theirs.wer))
-            rows.append(_Raw("word error rate", name, "fraction", one, other, False))
+        errors, errors_after = _error_rate(ours), _error_rate(theirs)
+        if errors and errors_after:
+            rows.append(
+                _Raw("word error rate", name, "fraction", errors, errors_after, False, _recognized(before, after))
+            )
     return rows
+
+
+def _error_rate(row: QualitySummary | None) -> Estimate | None:
+    """A voice's own word error rate, not its change against the original, with the bootstrap's interval.
+
+    Where all sentences have the same number of errors the bootstrap gives an interval without width. That is no
+    certainty, so it counts as no interval. So does the rate of a report that was not scored sentence by sentence.
+    """
+    if row is None or row.wer is None:
+        return None
+    found = row.wer_figures
+    if found is None:
+        return Estimate(value=row.wer, ci=None)
+    return Estimate(value=found.value, ci=found.ci if found.ci and found.ci[0] < found.ci[1] else None)
+
+
+def _recognized(before: Summary, after: Summary) -> str:
+    """Why word errors of two runs must not be compared; empty where they may."""
+    if before.asr != after.asr:
+        return "another recognizer"
+    return "" if before.wer_sentences == after.wer_sentences else "another number of sentences"
 
 
 def not_comparable(one: DeviceSummary, other: DeviceSummary) -> str:
@@ -192,8 +216,15 @@ def not_comparable(one: DeviceSummary, other: DeviceSummary) -> str:
 
 
 def _twin(row: TimingSummary, device: DeviceSummary) -> TimingSummary | None:
-    wanted = (row.variant, row.runtime, row.threads)
-    return next((one for one in device.rows if (one.variant, one.runtime, one.threads) == wanted), None)
+    """The same variant in the same runtime, mode and number of threads; None where it was not timed."""
+    wanted = (row.variant, row.runtime, row.mode, row.threads)
+    return next((one for one in device.rows if (one.variant, one.runtime, one.mode, one.threads) == wanted), None)
+
+
+def _runtime_words(row: TimingSummary, device: DeviceSummary) -> str:
+    """'onnxruntime', 'pytorch fp16': the mode is said where a runtime has several."""
+    several = len({one.mode for one in device.rows if one.runtime == row.runtime}) > 1
+    return f"{row.runtime} {row.mode}" if several or row.mode != "fp32" else row.runtime
 
 
 def _logarithm(row: TimingSummary) -> Estimate:

@@ -6,12 +6,14 @@ Each explains only what the numbers in this study show; where they show somethin
 from __future__ import annotations
 
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.findings import listed
-from ttsopt_lib.report.schema import Summary, VariantSummary
-from ttsopt_lib.report.verdict import candidates
+from ttsopt_lib.report.findings import change_of, latency_of, listed
+from ttsopt_lib.report.schema import DeviceSummary, Summary, VariantSummary
+from ttsopt_lib.report.verdict import Judged, candidates, change_beside, faster_not_chosen, worse_end
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 LITTLE = 0.2  # of the parameters: a step that reaches less cannot change the size much
+PASSED_OVER = 3  # faster variants of a device that are told apart; the others are only named
+STUDENT_FRAMES = 300  # what ttsopt_lib.optimize.student_speed times, which needs PyTorch to be imported
 RTF_FORMULA = "real-time factor (RTF) = wall time / audio time; below 1 is faster than real time"
 
 
@@ -78,20 +80,24 @@ def distillation_notes(summary: Summary) -> list[str]:
 
 
 def _trained(summary: Summary, variant: VariantSummary) -> str:
-    """How long and on what the student of a variant was trained, and what its decoder alone takes."""
+    """How long and on what the student of a variant was trained, and how fast its decoder was found to be then.
+
+    Of that timing only the ratio is said: the two were timed in turn, on a machine that may have been busy.
+    """
     student = next((one for one in summary.students if variant.name in one.variants), None)
     if student is None:
         folder = next((step.settings.get("student") for step in variant.steps if step.step == "distill"), None)
         return f"How it was trained stands beside it in `{folder or 'models'}`."
     alone = (
-        f"; the decoder alone takes {numbers.milliseconds(student.student_ms)} ms where the teacher's takes "
-        f"{numbers.milliseconds(student.teacher_ms)} ms"
+        f" When the student was published, its decoder took {numbers.percent(student.student_ms / student.teacher_ms)} "
+        f"of the time of the teacher's; it was timed alone, on {STUDENT_FRAMES} frames, and that is no measurement of "
+        "this report."
         if student.student_ms and student.teacher_ms
         else ""
     )
     return (
         f"It was trained for {numbers.number(student.minutes)} minutes on {student.cpu}, on "
-        f"{numbers.number(student.teacher_hours, 1)} hours that the teacher spoke{alone}. The record stands in "
+        f"{numbers.number(student.teacher_hours, 1)} hours that the teacher spoke.{alone} The record stands in "
         f"`{student.student}`."
     )
 
@@ -163,11 +169,12 @@ def rule(summary: Summary) -> str:
 
 
 def choice_notes(summary: Summary) -> list[str]:
-    """How the optimized variant was chosen, device by device."""
-    labels = {device.device: device.label for device in summary.devices}
+    """How the optimized variant was chosen, device by device, and why no faster one was."""
+    devices = {device.device: device for device in summary.devices}
     notes = []
     for choice in summary.choices:
-        where = labels[choice.device]
+        device = devices[choice.device]
+        where = device.label
         if choice.variant:
             others = [name for name in choice.candidates if name != choice.variant]
             beside = f"; {listed([f'`{name}`' for name in others])} also qualified, but not as fast" if others else ""
@@ -176,9 +183,46 @@ def choice_notes(summary: Summary) -> list[str]:
             notes.append(f"{where}: none. `{choice.closest}` came closest, but {listed(choice.failed)}.")
         elif not choice.decided:
             notes.append(f"{where}: the rule could not be applied, a figure it needs was not measured.")
+        faster = faster_not_chosen(summary, device, choice)
+        notes += [_passed_over(summary, device, one) for one in faster[:PASSED_OVER]]
+        if rest := [f"`{one.name}`" for one in faster[PASSED_OVER:]]:
+            are, do = ("is", "does") if len(rest) == 1 else ("are", "do")
+            notes.append(f"{where}: {listed(rest)} {are} faster too, and {do} not qualify either.")
     if not summary.choices:
         notes.append(f"Nothing was timed, so none of the {len(candidates(summary))} variants was chosen.")
     return notes
+
+
+def corner_notes(summary: Summary) -> list[str]:
+    """Why variants that lie in the picture's corner of met targets, faster than the chosen one, were not chosen.
+
+    The picture is of the first device with timings and over all sentences; the rule judges by half of them.
+    """
+    targets, names, notes = summary.targets, candidates(summary), []
+    timed = (device for device in summary.measured_devices if any(latency_of(summary, device, n) for n in names))
+    device = next(timed, None)
+    choice = next((choice for choice in summary.choices if device and choice.device == device.device), None)
+    if device is None or choice is None:
+        return []
+    for one in faster_not_chosen(summary, device, choice):
+        latency, change = latency_of(summary, device, one.name), change_of(summary, one.name)
+        fast = latency is not None and latency.value >= targets.latency_reduction
+        if fast and change and change.value >= targets.predicted_mos_change:
+            notes.append(_passed_over(summary, device, one))
+    return notes[:PASSED_OVER]
+
+
+def _passed_over(summary: Summary, device: DeviceSummary, one: Judged) -> str:
+    """Which conditions a faster variant missed, and what all sentences say where the picture shows them on target."""
+    saved = numbers.reduction(latency_of(summary, device, one.name))
+    reasons = [*one.failed, *(["its predicted MOS was not measured"] if one.unknown else [])]
+    text = f"{device.label}: `{one.name}` is faster ({saved} less time), but {listed(reasons)}."
+    row, limit = summary.quality_of(one.name), summary.targets.predicted_mos_change
+    choosing, change = (row.predicted_mos.change_choosing, row.predicted_mos.change) if row else (None, None)
+    if choosing and change and worse_end(choosing) < limit <= change.value:
+        meets = "which meets the target" if worse_end(change) >= limit else "whose lower end misses the target too"
+        text += f" Over all sentences the change is {change_beside(change, limit)}, {meets}."
+    return text
 
 
 def _step_words(step: str) -> str:

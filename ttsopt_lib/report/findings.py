@@ -114,10 +114,11 @@ def quality_title(summary: Summary) -> str:
     kept = keeps_quality(summary)
     target = numbers.signed(summary.targets.predicted_mos_change)
     if not kept:
-        return f"No variant keeps its predicted MOS within {target} of the original"
+        return f"No variant keeps its predicted MOS within {target} of the original (all sentences)"
     if len(kept) == len(names):
-        return f"Every variant keeps its predicted MOS within {target} of the original"
-    return f"{len(kept)} of {len(names)} variants keep their predicted MOS within {target} of the original"
+        return f"Every variant keeps its predicted MOS within {target} of the original (all sentences)"
+    many = f"{len(kept)} of {len(names)} variants keep their"
+    return f"{many} predicted MOS within {target} of the original (all sentences)"
 
 
 def tradeoff_title(summary: Summary, device: DeviceSummary) -> str:
@@ -127,5 +128,5 @@ def tradeoff_title(summary: Summary, device: DeviceSummary) -> str:
         return f"No variant qualifies on {device.label}"
     latency, change = latency_of(summary, device, name), change_of(summary, name)
     gain = less(latency.value, "less", "more") if latency else ""
-    cost = signed(change.value) if change else ""
+    cost = f"{signed(change.value)} (all sentences)" if change else "not measured"
     return f"{name}: {gain} time on {device.label}, predicted MOS {cost}"

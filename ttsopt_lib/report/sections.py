@@ -34,8 +34,13 @@ from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.report.spectrograms import study_spectrograms
 from ttsopt_lib.report.summary import summarize
 from ttsopt_lib.report.tradeoff_figure import tradeoff_chart
+from ttsopt_lib.report.verdict import HELD_OUT
 from ttsopt_lib.study import ORIGINAL, Device, Study, resolve
 
+MOS_CAPTION = "Mean opinion score before and after optimization; the predicted MOS change is over all sentences"
+SENTENCES_SHOWN = (
+    f" The predicted MOS change in this table is {HELD_OUT}; in the figure below it is over all sentences."
+)
 SUMMARY_MIME = "application/vnd.ttsopt.summary+json"
 
 
@@ -96,9 +101,14 @@ class Report:
                 kind="stack verdict",
             ),
             paragraphs(
-                ["Where a figure has an interval, its worse end has to meet the target, not its middle."], "small"
+                [
+                    "Where a figure has an interval, its worse end has to meet the target, not its middle."
+                    + (SENTENCES_SHOWN if "tradeoff" in self.charts else "")
+                ],
+                "small",
             ),
             figure(self.charts.get("tradeoff"), "No picture of the trade-off: nothing was both timed and scored."),
+            note("In the corner of both targets, and not chosen", explanations.corner_notes(summary)),
             self.players.table(summary, compared, "Before and after, to hear (levels untouched)", "before-after"),
             data={SUMMARY_MIME: summary.model_dump(mode="json", by_alias=True)},
         )
@@ -270,7 +280,7 @@ class Report:
         beside = " The predicted change stands beside it." if self.summary.predictors else ""
         return Html(
             "" if rated else paragraphs([f"MOS was not measured: {reason}.{beside}"]),
-            table(self.tables["mos"], columns.mos(), "Mean opinion score before and after optimization", "mos"),
+            table(self.tables["mos"], columns.mos(), MOS_CAPTION, "mos"),
             bullets(sentences.what_ratings_could_show(self.summary)),
             *self._comparisons(),
             bullets(quality_words.what_comparisons_could_show(self.summary)),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from ttsopt_lib.report import findings, numbers, quality_words
 from ttsopt_lib.report.findings import listed
 from ttsopt_lib.report.schema import Choice, DeviceSummary, Summary
-from ttsopt_lib.report.verdict import candidates, worse_end
+from ttsopt_lib.report.verdict import HELD_OUT, candidates, worse_end
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 MUCH_SMALLER = 0.3  # of the file: from here on one would expect it to be faster
@@ -80,12 +80,13 @@ def _cost(summary: Summary) -> str:
             change = row.predicted_mos.change_held_out if row else None
             parts.append(f"that of `{name}` by {numbers.change(change)}" if len(names) > 1 else numbers.change(change))
         body = "changes by " + parts[0] if len(parts) == 1 else "changes: " + listed(parts)
-        return f"Its predicted quality (a model's guess at the mean opinion score, 1 to 5) {body}; {heard}."
+        return f"Its predicted quality (a model's guess at the mean opinion score, 1 to 5) {body} {HELD_OUT}; {heard}."
     kept = findings.keeps_quality(summary)
     target = numbers.signed(summary.targets.predicted_mos_change)
     if kept:
-        return f"Of all variants, {code(kept)} would keep the predicted quality within {target}; {heard}."
-    return f"No variant keeps the predicted quality within {target} of the original; {heard}."
+        would = f"Of all variants, {code(kept)} would keep the predicted quality"
+        return f"{would} within {target} over all sentences; {heard}."
+    return f"No variant keeps the predicted quality within {target} of the original over all sentences; {heard}."
 
 
 def _heard(summary: Summary, names: list[str]) -> str:
@@ -149,7 +150,7 @@ def _size_against_quality(summary: Summary) -> str:
         return f"{size}. What that costs in quality was not measured."
     kept = findings.keeps_quality(summary)
     both = [name for name in small if name in kept]
-    limit = numbers.signed(summary.targets.predicted_mos_change)
+    limit = f"{numbers.signed(summary.targets.predicted_mos_change)} over all sentences"
     if both:
         return (
             f"{size}; {code(both)} also {'keeps its' if len(both) == 1 else 'keep their'} predicted MOS within {limit}."
