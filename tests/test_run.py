@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 
@@ -133,14 +135,28 @@ def test_an_interrupted_measurement_leaves_nothing_half_written_and_no_worker(pr
     before = (project / "reports/tiny/records/devices/cpu.json").read_bytes()
     command = [str(TTSOPT), "measure", "params/tiny.yaml", "--device", "cpu", "--again"]
     running = subprocess.Popen(command, cwd=project, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    time.sleep(4)
+    workers = workers_of(running.pid)
     os.killpg(running.pid, signal.SIGINT)
     _, errors = running.communicate(timeout=60)
     assert running.returncode == 130, errors
     assert "interrupted" in errors
     assert (project / "reports/tiny/records/devices/cpu.json").read_bytes() == before
     assert not list((project / "reports/tiny").rglob("*.part*"))
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive
     assert ttsopt(project, "measure", "params/tiny.yaml", "--device", "cpu").returncode == 0
+
+
+def workers_of(driver: int) -> list[psutil.Process]:
+    """The workers of a measurement, once they are past starting up."""
+    for _ in range(2400):
+        with suppress(psutil.NoSuchProcess):
+            children = psutil.Process(driver).children()
+            workers = [child for child in children if "ttsopt_lib.measure.worker" in child.cmdline()]
+            if workers and all(sum(worker.cpu_times()[:2]) > 0.3 for worker in workers):
+                return workers
+        time.sleep(0.05)
+    raise AssertionError("measuring did not begin")
 
 
 @pytest.mark.parametrize(

@@ -359,13 +359,13 @@ def _train_missing(study: Study, folder: StudyFolder, only: Sequence[str] | None
 def _measure(study: Study, devices: Sequence[Device], folder: StudyFolder, again: bool = False) -> list[str]:
     """Measure what is not measured yet; returns the labels of devices that failed."""
     from ttsopt_lib.measure.several import measure_devices
-    from ttsopt_lib.measure.timing import current_measurement
+    from ttsopt_lib.measure.timing import current_measurement, settings_for
 
     _make_peers(study, folder)
     current = {} if again else {one.name: current_measurement(study, one, folder) for one in devices}
     todo = [one for one in devices if current.get(one.name) is None]
     for one in todo:
-        _say("measure", f"{one.label}: up to {_duration(study.measure.budget_seconds)}")
+        _say("measure", f"{one.label}: up to {_duration(settings_for(study, one).budget_seconds)}")
     outcomes = {outcome.device.name: outcome for outcome in measure_devices(study, todo, folder, again=again)}
     failed = []
     for one in devices:

@@ -1,21 +1,28 @@
 """Devices that are not here say so, and the machine that is here is described and watched."""
 
+import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from timed_study import study_of
 
-from ttsopt_lib.measure import devices
-from ttsopt_lib.measure.conditions import ConditionsWatch
+from ttsopt_lib.measure import conditions, devices
+from ttsopt_lib.measure.conditions import ConditionsWatch, memory_warnings, worker_mb
 from ttsopt_lib.measure.doubts import sample_warnings
+from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
+from ttsopt_lib.measure.session import time_plan
 from ttsopt_lib.measure.system import describe_system
-from ttsopt_lib.measure.timing import current_measurement, measure_device
+from ttsopt_lib.measure.timing import current_measurement, device_key, measure_device, settings_for
 from ttsopt_lib.records import DeviceRecord, TimingRow, read_record, write_record
-from ttsopt_lib.study import Device, MeasureSettings, check
+from ttsopt_lib.study import Device, MeasureSettings, StudyError, check, read_device
 
+ROOT = Path(__file__).parents[2]
 GPU = check(Device, {"name": "gpu", "label": "GPU", "kind": "gpu"}, "gpu")
 PI = check(Device, {"name": "raspberry_pi", "label": "Raspberry Pi", "kind": "raspberry_pi"}, "pi")
 
@@ -122,20 +129,14 @@ def test_a_system_that_tells_nothing_of_its_battery_is_measured_all_the_same(mon
     assert not any("battery" in text for text in watch.warnings)
 
 
-def test_our_own_work_is_no_neighbour():
+def test_our_own_work_is_no_neighbour(monkeypatch):
+    monkeypatch.setattr(conditions, "_busy_seconds", lambda: sum(os.times()[:4]))  # nobody but us is at work
     with ConditionsWatch() as watch:
-        end = time.monotonic() + 1.5
-        while time.monotonic() < end:
+        began, spent = time.monotonic(), time.process_time()
+        while time.process_time() - spent < 1.0:
             pass
-        others = watch.others_load()
-    assert others < 1.0 + others_elsewhere(), "our own loop, one whole core, was counted"
-
-
-def others_elsewhere() -> float:
-    """What the rest of the machine is doing anyway, in cores."""
-    with ConditionsWatch() as watch:
-        time.sleep(1.5)
-        return watch.others_load()
+        others = watch.others_load() * (time.monotonic() - began)
+    assert abs(others) < 0.1, "core seconds of our own loop were counted"
 
 
 def rows_of(*levels: float, wobble: float = 0.0, blocks: int = 30) -> list[TimingRow]:
@@ -180,3 +181,72 @@ def test_a_measurement_of_other_settings_is_moved_aside_and_not_lost(small_folde
     assert measure_device(study, PI, folder, progress=False).status == "not_measured"
     (kept,) = folder.device_record("raspberry_pi").parent.glob("raspberry_pi.outdated-*.json")
     assert read_record(kept, DeviceRecord, "measure") == brought
+
+
+def test_a_device_with_a_budget_of_its_own_is_timed_within_that(small_folder):
+    study = study_of("fp32", budget_seconds=600, warmup_passes=1, min_blocks=2, max_blocks=2000, interval_width=1e-9)
+    folder = small_folder(study)
+    cpu = {"name": "cpu", "label": "CPU", "kind": "cpu"}
+    plain, hasty = check(Device, cpu, "cpu"), check(Device, {**cpu, "budget_seconds": 3}, "cpu")
+    assert settings_for(study, plain) == study.measure
+    assert settings_for(study, hasty) == study.measure.model_copy(update={"budget_seconds": 3.0})
+    assert device_key(study, plain, {}) != device_key(study, hasty, {})
+    record = measure_device(study, hasty, folder, progress=False)
+    assert record.stopped_by == "budget" and record.elapsed_seconds is not None and record.elapsed_seconds < 300
+    with pytest.raises(StudyError, match="budget_seconds"):
+        check(Device, {**cpu, "budget_seconds": 0}, "cpu")
+
+
+def test_a_raspberry_pi_has_more_time_than_the_default_study_gives():
+    budget = read_device(ROOT / "params/raspberry_pi.yaml").budget_seconds
+    assert budget is not None and budget > 5 * MeasureSettings().budget_seconds
+
+
+def rows_to_time(model: Path, number: int = 2, threads: int = 1) -> tuple[PlannedRow, ...]:
+    names = ["original", *(f"v{count}" for count in range(1, number))]
+    return tuple(PlannedRow(variant=n, runtime="onnxruntime", threads=threads, model=model) for n in names)
+
+
+def plan_of(rows: tuple[PlannedRow, ...]) -> TimingPlan:
+    sentence = PlannedSentence(length_class="short", text="abc", ids=tuple([1, 5, 0, 6, 0, 7, 0, 2] * 4))
+    return TimingPlan(
+        rows=rows,
+        sentences=(sentence,),
+        scales=(0.667, 1.0, 0.0),
+        speaker=None,
+        sample_rate=22050,
+        settings=MeasureSettings(budget_seconds=1, warmup_passes=1, min_blocks=2, max_blocks=2),
+    )
+
+
+def test_rows_that_do_not_fit_into_the_free_memory_together_are_a_warning(medium_voice: Path, monkeypatch):
+    free = SimpleNamespace(total=4e9, available=900e6)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    size = medium_voice.stat().st_size / 1e6
+    needed = 5 * (250 + 1.5 * size)
+    plan = plan_of((*rows_to_time(medium_voice, 5), *rows_to_time(medium_voice, 2, threads=4)))
+    (warning,) = memory_warnings(plan)
+    assert f"the 5 rows that are timed together need about {needed:.0f} MB" in warning
+    assert "900 MB were free" in warning and "fewer variants" in warning
+    assert memory_warnings(plan_of(rows_to_time(medium_voice, 2))) == []
+
+
+def test_the_record_warns_of_memory_that_was_short_before_the_workers_started(medium_voice: Path, monkeypatch):
+    asked = psutil.virtual_memory()._replace(available=100_000_000)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: asked)
+    findings = time_plan(plan_of(rows_to_time(medium_voice)))
+    assert any("100 MB were free" in text for text in findings.warnings)
+
+
+def test_the_memory_that_rows_are_expected_to_need_is_what_the_example_needed(tmp_path: Path):
+    summary = json.loads((ROOT / "reports/example/summary.json").read_text())
+    sizes = {variant["name"]: variant["size_bytes"] for variant in summary["variants"]}
+    (device,) = [device for device in summary["devices"] if device["device"] == "cpu"]
+    expected = measured = 0.0
+    for number, row in enumerate(row for row in device["rows"] if row["threads"] == 1):
+        model = tmp_path / f"{number}.onnx"
+        with open(model, "wb") as file:
+            file.truncate(sizes[row["variant"].removesuffix("-copy")])
+        expected += worker_mb(PlannedRow(variant="v", runtime=row["runtime"], threads=1, model=model))
+        measured += row["peak_memory_mb"]
+    assert 0.85 < expected / measured < 1.25

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ttsopt_lib.measure import devices, nvidia
 from ttsopt_lib.measure.plan import PlannedRow, plan_rows, torch_recipe
+from ttsopt_lib.measure.session import gpu_warnings
 from ttsopt_lib.measure.stopwatch import DeviceEvents, WallClock
 from ttsopt_lib.measure.torch_row import speaker_on
 from ttsopt_lib.networks.gpu_modes import BUCKET, InHalf, Replayed, in_mode
@@ -232,3 +233,12 @@ def test_what_nvidia_smi_says_is_read_and_what_it_does_not_is_unknown():
     silent = nvidia.parse_gpu("Tesla T4, 470.1, P8, 300, 405, 1590, [N/A], [Not Supported], 33, 15360")
     assert silent is not None and silent.power_w is None and silent.power_limit_w is None and silent.held_back is None
     assert nvidia.parse_gpu("") is None
+
+
+def test_a_gpu_that_was_held_back_is_a_warning_with_or_without_its_clock():
+    held = nvidia.parse_gpu("Tesla T4, 470.1, P0, 585, 5000, 1590, 70.1, 70.0, 81, 15360, 0x0000000000000004")
+    silent = nvidia.parse_gpu("Tesla T4, 470.1, P0, [N/A], 5000, [N/A], 70.1, 70.0, 81, 15360, 0x0000000000000004")
+    assert silent is not None and silent.clock_mhz is None
+    words = "the GPU's clock was held back while timing (power limit)"
+    assert gpu_warnings(held) == [f"{words}: 585 MHz"]
+    assert gpu_warnings(silent) == [words]

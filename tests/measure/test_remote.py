@@ -97,11 +97,13 @@ def test_a_voice_that_was_damaged_there_is_noticed_and_sent_again(loopback: Loop
 def test_a_cut_connection_is_one_line_and_the_next_call_goes_on_after_the_last_pair(loopback: Loopback, small_folder):
     folder = small_folder(LONG)
     device = far_device(loopback)
-    threading.Thread(target=cut_after_pairs, args=(loopback, 3)).start()
+    seen: list[bool] = []
+    threading.Thread(target=cut_after_pairs, args=(loopback, 3, seen)).start()
     message = error_of(LONG, device, folder)
     assert "connection was lost" in message and "goes on" in message
     assert not folder.device_record("far").exists()
-    assert no_measuring_left(), "the device went on measuring for nobody"
+    assert seen == [True], "the device's end is not found while it is there"
+    assert no_measuring_left(loopback), "the device went on measuring for nobody"
     (journal,) = loopback.folder.glob("there/runs/*/blocks.jsonl")
     kept = Journal(journal).pairs
     assert 3 <= len(kept) < 29, "cut too late to test anything"
@@ -114,21 +116,27 @@ def test_a_cut_connection_is_one_line_and_the_next_call_goes_on_after_the_last_p
     assert any("more than one sitting" in warning for warning in record.warnings)
 
 
-def cut_after_pairs(server: Loopback, pairs: int) -> None:
-    """Cut the connection once so many pairs are on the device's disk."""
+def cut_after_pairs(server: Loopback, pairs: int, seen: list[bool]) -> None:
+    """Cut the connection once so many pairs are on the device's disk; ``seen``: whether it was measuring then."""
     for _ in range(6000):
         for journal in server.folder.glob("there/runs/*/blocks.jsonl"):
             if journal.read_bytes().count(b'"stopped_by"') >= pairs:
+                seen.append(is_measuring(server))
                 server.cut()
                 return
         time.sleep(0.005)
 
 
-def no_measuring_left() -> bool:
+def is_measuring(server: Loopback) -> bool:
+    """Whether the device's end of a measurement behind this server is there."""
+    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+    return any("ttsopt_lib.measure.device_side" in line and str(server.folder / "there") in line for line in lines)
+
+
+def no_measuring_left(server: Loopback) -> bool:
     """Whether the device's end has gone by itself, some seconds after the connection."""
     for _ in range(200):
-        lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
-        if not any("ttsopt_lib.measure.device_side" in line for line in lines):
+        if not is_measuring(server):
             return True
         time.sleep(0.05)
     return False
@@ -169,6 +177,27 @@ def test_a_device_that_is_switched_off_is_one_line(loopback: Loopback, small_fol
 def test_a_missing_python_is_named(loopback: Loopback, small_folder):
     device = far_device(loopback, python="python3.99")
     assert "there is no 'python3.99'" in error_of(STUDY, device, small_folder(STUDY))
+
+
+@pytest.mark.parametrize(
+    "start_up, expected",
+    [
+        ('eval "$SSH_ORIGINAL_COMMAND"; echo Welcome', "the login printed 'Welcome'"),
+        ('echo Welcome; eval "$SSH_ORIGINAL_COMMAND"', "must be silent"),
+    ],
+)
+def test_a_login_that_prints_something_is_one_line(tmp_path: Path, small_folder, start_up, expected):
+    server = Loopback(tmp_path / "server", f"ForceCommand sh -c '{start_up}'")
+    try:
+        message = error_of(STUDY, far_device(server), small_folder(STUDY))
+    finally:
+        server.close()
+    assert expected in message and "start-up file" in message
+
+
+def test_an_interpreter_that_says_nothing_is_one_line(loopback: Loopback, small_folder):
+    message = error_of(STUDY, far_device(loopback, python="true"), small_folder(STUDY))
+    assert message.startswith("true was to say") and "printed nothing" in message and "must be a Python" in message
 
 
 def test_a_python_without_the_packages_says_which_is_missing(loopback: Loopback, small_folder):

@@ -1,5 +1,6 @@
 """Several devices in one study: machines at the same time, and one that fails does not lose the others."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import yaml
 from loopback import Loopback, sshd_path
 from timed_study import CPU, study_of
 
+from ttsopt_lib.measure import several, timing
 from ttsopt_lib.measure.several import measure_devices
 from ttsopt_lib.records import DeviceRecord, read_record
 from ttsopt_lib.study import Device, check
@@ -39,7 +41,7 @@ def test_a_device_that_fails_is_not_measured_with_its_error_and_the_others_are(l
     folder = small_folder(STUDY)
     good, bad = device(loopback, "good"), device(loopback, "bad", host="localhost", identity="/nowhere/key")
     together = threading.Event()
-    watcher = threading.Thread(target=watch_for_both, args=(together,), daemon=True)
+    watcher = threading.Thread(target=watch_for_both, args=(loopback, together), daemon=True)
     watcher.start()
     outcomes = measure_devices(STUDY, [bad, CPU, good], folder, progress=False)
     assert together.is_set(), "different machines were timed one after another"
@@ -50,12 +52,13 @@ def test_a_device_that_fails_is_not_measured_with_its_error_and_the_others_are(l
         assert read_record(folder.device_record(outcome.device.name), DeviceRecord, "measure") == outcome.record
 
 
-def watch_for_both(together: threading.Event) -> None:
-    """Set the event once a worker of this process and the far end of a measurement are there together."""
+def watch_for_both(server: Loopback, together: threading.Event) -> None:
+    """Set the event once a worker of this process and the far end behind this server are there together."""
     for _ in range(2000):
         found = [(process.info["ppid"], process.info["cmdline"] or []) for process in processes()]
         here = any(parent == os.getpid() and "ttsopt_lib.measure.worker" in line for parent, line in found)
-        if here and any("ttsopt_lib.measure.device_side" in line for _, line in found):
+        root = str(server.folder / "there")
+        if here and any("ttsopt_lib.measure.device_side" in line and root in line for _, line in found):
             together.set()
             return
         time.sleep(0.05)
@@ -63,6 +66,48 @@ def watch_for_both(together: threading.Event) -> None:
 
 def processes() -> Iterator[psutil.Process]:
     return psutil.process_iter(["ppid", "cmdline"])
+
+
+def test_a_file_that_cannot_be_written_here_does_not_stop_the_others(loopback: Loopback, small_folder):
+    folder = small_folder(STUDY)
+    in_the_way = folder.unfinished("cpu")
+    in_the_way.parent.mkdir(parents=True)
+    in_the_way.touch()  # where the folder of the journal should be
+    here, far = measure_devices(STUDY, [CPU, device(loopback, "good")], folder, progress=False)
+    assert here.error and str(in_the_way) in str(here.error) and "\n" not in str(here.error)
+    assert here.record.status == "not_measured" and here.record.reason == str(here.error)
+    assert far.error is None and far.record.status == "measured"
+
+
+def test_a_disk_too_full_for_the_failure_itself_is_still_one_device_that_failed(small_folder, monkeypatch):
+    def no_room(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "cpu.json")
+
+    monkeypatch.setattr(several, "measure_device", lambda *_, **__: no_room())
+    monkeypatch.setattr(timing, "write_record", no_room)
+    folder = small_folder(STUDY)
+    (outcome,) = measure_devices(STUDY, [CPU], folder, progress=False)
+    assert str(outcome.error) == "cpu.json: No space left on device" == outcome.record.reason
+    assert not folder.device_record("cpu").exists()
+
+
+def test_an_interrupt_stops_every_device(loopback: Loopback, small_folder, monkeypatch):
+    begun, ended = threading.Event(), threading.Event()
+
+    def measure(study, device, folder, *, connection=None, **_):
+        if connection is None:
+            assert begun.wait(30)
+            raise KeyboardInterrupt
+        begun.set()
+        try:
+            connection.run(["sleep", "600"])
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(several, "measure_device", measure)
+    with pytest.raises(KeyboardInterrupt):
+        measure_devices(STUDY, [CPU, device(loopback, "far")], small_folder(STUDY), progress=False)
+    assert ended.is_set()
 
 
 def test_a_measured_device_keeps_its_record_when_repeating_it_fails(loopback: Loopback, small_folder):

@@ -78,6 +78,17 @@ def test_uncounted_runs_containers_and_interruptions_are_left_out():
     assert found["stages"]["decoder"] == 2.0 and found["stages"]["durations"] == 2.0
 
 
+def test_what_puts_arrays_in_order_for_a_convolution_belongs_to_its_stage():
+    def node(name: str, operator: str, ts: int) -> dict:
+        return {"cat": "Node", "name": f"{name}_kernel_time", "args": {"op_name": operator}, "ts": ts, "dur": 1_000_000}
+
+    run = {"cat": "Session", "name": "model_run", "ts": 0, "dur": 9}
+    there = [node("/flow/Slice", "Slice", 1), node("ReorderInput", "ReorderInput", 2), node("/dec/a", "Conv", 3)]
+    back = [node("ReorderOutput_token_1", "ReorderOutput", 4), node("/Mul", "Mul", 5), node("/dp/b", "Add", 6)]
+    found = shares([run, *reversed(back), *there], sentences=1, uncounted_passes=0)["stages"]
+    assert found == {"text encoder": 0.0, "durations": 1.0, "flow": 1.0, "decoder": 3.0, "other": 1.0}
+
+
 def test_the_bound_is_amdahls():
     before = ProfileRecord(variant=ORIGINAL, threads=1, stages={"decoder": 0.7, "flow": 0.3}, operators={"Conv": 1.0})
     after = ProfileRecord(variant="student", threads=1, stages={"decoder": 0.07, "flow": 0.3}, operators={"Conv": 0.37})

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -174,9 +175,10 @@ def _journal_with(folder: Path, pairs: int) -> Path:
 
 def _workers_at_work(driver: int) -> list[psutil.Process]:
     """The driver's three workers, once they are past starting up."""
-    for _ in range(600):
-        children = psutil.Process(driver).children()
-        if len(children) == 3 and all(sum(child.cpu_times()[:2]) > 0.3 for child in children):
-            return children
+    for _ in range(2400):
+        with suppress(psutil.NoSuchProcess):  # a helper that has just ended
+            children = psutil.Process(driver).children()
+            if len(children) == 3 and all(sum(child.cpu_times()[:2]) > 0.3 for child in children):
+                return children
         time.sleep(0.05)
     raise AssertionError("the workers did not start")

@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from ttsopt_lib.measure.heat import firmware_flags, temperature_c, throttling, throttling_words
+from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
 from ttsopt_lib.measure.system import governor, read_text, usable_cores
 from ttsopt_lib.records import BeforeAfter
 
@@ -22,6 +23,10 @@ CLOCK_FALL = 0.85  # the clock wanders by a few percent on a healthy machine
 STEAL = 0.02
 SAMPLE_SECONDS = 2.0
 CPUS = Path("/sys/devices/system/cpu")
+# A worker's peak in MB (10^6 bytes): Python, its runtime and what a sentence takes, and so much for a byte of the file.
+# Fitted to the peaks of the default study; their sum is within 5 %, a single row may be far off.
+WORKER_MB, TORCH_WORKER_MB = 250.0, 600.0
+WORKER_MB_PER_FILE_MB = 1.5
 HOT_C = 80.0  # a Raspberry Pi lowers its clock from here on; other processors a little later
 
 
@@ -109,6 +114,30 @@ class ConditionsWatch:
             f"other processes used {others:.1f} of {os.cpu_count()} cores while timing{who}: "
             f"close them and measure again for sharper figures"
         ]
+
+
+def memory_warnings(plan: TimingPlan) -> list[str]:
+    """Whether the workers that are there together, all those of one number of threads, fit into the free memory.
+
+    Ask before they start. The machine goes on either way: it may swap, or kill a worker.
+    """
+    available = psutil.virtual_memory().available / 1e6
+    groups = [plan.rows_with(threads) for threads in plan.thread_counts]
+    largest = max(groups, key=lambda rows: sum(map(worker_mb, rows)))
+    needed = sum(map(worker_mb, largest))
+    if needed <= available:
+        return []
+    return [
+        f"the {len(largest)} rows that are timed together need about {needed:.0f} MB of memory and {available:.0f} MB "
+        f"were free: time a study of fewer variants on this device, or take a device with more memory"
+    ]
+
+
+def worker_mb(row: PlannedRow) -> float:
+    """Peak memory of a row's worker as expected from its runtime and the size of its file, MB (10^6 bytes)."""
+    own = TORCH_WORKER_MB if row.runtime == "pytorch" else WORKER_MB
+    size = row.model.stat().st_size if row.model.is_file() else 0  # a missing file is the worker's to complain of
+    return own + WORKER_MB_PER_FILE_MB * size / 1e6
 
 
 def _busy_seconds() -> float:

@@ -66,7 +66,15 @@ def time_over_ssh(
 def greet(connection: Connection, device: Device) -> dict[str, Any]:
     """What the device says about itself (see :mod:`.greeting`). Raises :class:`MeasureError`."""
     source = Path(greeting.__file__).read_text(encoding="utf-8")
-    there = json.loads(connection.run([device.python, "-c", source, device.folder]).splitlines()[-1])
+    said = connection.run([device.python, "-c", source, device.folder]).splitlines()
+    last = said[-1] if said else ""
+    there = _message(last)
+    if "python" not in there:
+        printed = f"printed {last[:200]!r}" if last.strip() else "printed nothing"
+        raise MeasureError(
+            f"{connection.host}: {device.python} was to say what is there, and the login {printed}: a command over ssh "
+            f"must print its own output only (look at the shell's start-up files there) and python: must be a Python"
+        )
     found = tuple(there["python"])
     if not OLDEST_PYTHON <= found < NEWEST_PYTHON:
         raise MeasureError(
@@ -116,7 +124,7 @@ def _talk(
     return findings
 
 
-def _message(line: bytes) -> dict[str, Any]:
+def _message(line: bytes | str) -> dict[str, Any]:
     """A line of the device's end; anything else that a login prints says nothing."""
     try:
         message = json.loads(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ttsopt_lib.measure.blocks import time_rows
-from ttsopt_lib.measure.conditions import ConditionsWatch
+from ttsopt_lib.measure.conditions import ConditionsWatch, memory_warnings
 from ttsopt_lib.measure.doubts import sample_warnings
 from ttsopt_lib.measure.energy import measure_energy
 from ttsopt_lib.measure.journal import Journal, StoppedBy
@@ -56,7 +56,7 @@ def time_plan(
     """
     journal = journal or Journal()
     system = describe_system(accelerator=accelerator_name)
-    watch = ConditionsWatch()
+    watch, short_memory = ConditionsWatch(), memory_warnings(plan)
     number, started, seen = len(journal.sittings), now(), len(journal.pairs)
     resumed = seen > 0
     accelerated = any(row.accelerator for row in plan.rows)
@@ -69,7 +69,7 @@ def time_plan(
                 started=started,
                 temperature_c=watch.temperature_c,
                 throttling=watch.throttling,
-                warnings=list(watch.warnings),
+                warnings=[*short_memory, *watch.warnings],
             ),
         )
 
@@ -93,7 +93,7 @@ def time_plan(
     system.gpu = (gpu_before, gpu_at_work)
     found = [text for one in journal.sittings for text in one.warnings]
     found += [f"not measured: {one.reason}" for one in timing.left_out if not one.row.is_peer]  # a peer's row says it
-    found += _gpu_warnings(gpu_at_work)
+    found += gpu_warnings(gpu_at_work)
     plan = plan.without(timing.left_out)
     try:
         energy = measure_energy(plan)
@@ -122,10 +122,12 @@ def time_plan(
     )
 
 
-def _gpu_warnings(gpu: GpuRecord | None) -> list[str]:
+def gpu_warnings(gpu: GpuRecord | None) -> list[str]:
+    """What the GPU says against its own clock while it was at work; its clock where it tells that."""
     if gpu is None or not gpu.held_back:
         return []
-    return [f"the GPU's clock was held back while timing ({', '.join(gpu.held_back)}): {gpu.clock_mhz:.0f} MHz"]
+    clock = "" if gpu.clock_mhz is None else f": {gpu.clock_mhz:.0f} MHz"
+    return [f"the GPU's clock was held back while timing ({', '.join(gpu.held_back)}){clock}"]
 
 
 def profile_rows(plan: TimingPlan) -> list[ProfileRecord]:

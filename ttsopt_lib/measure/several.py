@@ -79,6 +79,13 @@ def _measure_one(
             connection=connection,
             position=positions.get(device.where, 0),
         )
-    except MeasureError as error:
-        return Outcome(device, record_failure(study, device, folder, str(error)), error)
+    except (MeasureError, OSError) as error:
+        failure = error if isinstance(error, MeasureError) else MeasureError(_what_the_system_said(error))
+        return Outcome(device, record_failure(study, device, folder, str(failure)), failure)
     return Outcome(device, record)
+
+
+def _what_the_system_said(error: OSError) -> str:
+    """One line: which file, and what is wrong with it."""
+    said = error.strerror or str(error) or type(error).__name__
+    return f"{error.filename}: {said}" if error.filename else said

@@ -30,6 +30,10 @@ REASONS = (  # what ssh, rsync and the far system say -> what a person does abou
     ("Connection refused", "no ssh server answers there: is ssh enabled?"),
     ("Connection timed out", "it does not answer: is it switched on and in the same network?"),
     ("No route to host", "it does not answer: is it switched on and in the same network?"),
+    (
+        "is your shell clean?",
+        "its login prints something: a shell start-up file there must be silent without a terminal",
+    ),
     ("No space left on device", f"its disk is full: make room there; {RESUME}"),
     ("Disk quota exceeded", f"its disk is full: make room there; {RESUME}"),
 )

@@ -1,8 +1,10 @@
 """Where the time goes: ONNX Runtime's own profile of a voice, by stage and by operator type.
 
 A node belongs to the stage that its name begins with (``/enc_p/...``): the scopes of the network that Piper exports,
-which our own exports and the quantizers keep. What has no scope (a shared random generator, nodes that the runtime
-made by fusing others) is "other". Profiling slows a run down a little, so only shares and ratios are taken from it.
+which our own exports and the quantizers keep. Where the runtime puts an array into the order that its convolutions want
+and back, its nodes have no scope, and belong to the stage of the convolution that they serve. What else has no scope (a
+shared random generator, nodes that the runtime made by fusing others) is "other". Profiling slows a run down a little,
+so only shares and ratios are taken from it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import json
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -51,20 +54,41 @@ def shares(events: list[dict[str, Any]], sentences: int, uncounted_passes: int) 
     Each node counts with its shortest time over the passes: what interrupts one run does not look like a slow stage.
     """
     runs = sorted(event["ts"] for event in events if event["name"] == "model_run")
+    kernels = sorted(filter(_is_kernel, events), key=lambda event: event["ts"])
     times: dict[tuple[int, str, str], Counter[int]] = {}
-    for event in events:
-        if event["cat"] != "Node" or not event["name"].endswith("_kernel_time"):
-            continue
-        if event["args"]["op_name"] in CONTAINERS:
-            continue
+    stage: dict[str, str] = {}
+    for event, its_stage in zip(kernels, _stages(kernels), strict=True):
         number, sentence = divmod(bisect_right(runs, event["ts"]) - 1, sentences)
         if number >= uncounted_passes:
-            node = (sentence, f"{event['name']} {event['args'].get('node_index')}", event["args"]["op_name"])
+            name = f"{event['name']} {event['args'].get('node_index')}"
+            stage[name] = its_stage
+            node = (sentence, name, event["args"]["op_name"])
             times.setdefault(node, Counter())[number] += event["dur"]
     stages: dict[str, float] = dict.fromkeys(STAGES, 0.0)
     operators: Counter[str] = Counter()
     for (_, name, operator), passes in times.items():
         seconds = min(passes.values()) / 1e6
-        stages[stage_of(name)] += seconds
+        stages[stage[name]] += seconds
         operators[operator] += seconds  # type: ignore[assignment]
     return {"stages": stages, "operators": dict(operators.most_common())}
+
+
+def _is_kernel(event: dict[str, Any]) -> bool:
+    timed = event["cat"] == "Node" and event["name"].endswith("_kernel_time")
+    return timed and event["args"]["op_name"] not in CONTAINERS
+
+
+def _stages(kernels: Sequence[dict[str, Any]]) -> list[str]:
+    """The stage of each of the kernels, which are in the order in which they ran."""
+    named = [stage_of(kernel["name"]) for kernel in kernels]
+    before = list(accumulate(named, _last_known))
+    after = list(accumulate(reversed(named), _last_known))[::-1]
+    found = []
+    for number, kernel in enumerate(kernels):
+        served = {"ReorderInput": after, "ReorderOutput": before}.get(kernel["args"]["op_name"], named)
+        found.append(named[number] if named[number] != "other" else served[number])
+    return found
+
+
+def _last_known(known: str, stage: str) -> str:
+    return known if stage == "other" else stage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
 from threading import Lock
@@ -34,7 +35,7 @@ from ttsopt_lib.records import (
     read_record,
     write_record,
 )
-from ttsopt_lib.study import ORIGINAL, Device, Study
+from ttsopt_lib.study import ORIGINAL, Device, MeasureSettings, Study
 
 if TYPE_CHECKING:
     from ttsopt_lib.voices.piper import VoiceConfig
@@ -49,14 +50,21 @@ def device_key(study: Study, device: Device, variants: dict[str, VariantRecord])
     made. Which machine it was stands in the record's ``system``. Peers are not in it either: what was timed with them
     stays good for whoever asks for fewer; :func:`current_measurement` sees to those who ask for more.
     """
+    settings = settings_for(study, device)
     return content_key(
-        study.measure.model_copy(update={"peers": ()}),  # more rows in the same blocks change none of the others
+        settings.model_copy(update={"peers": ()}),  # more rows in the same blocks change none of the others
         study.sentences.timing,
         study.voice.speaker,
         [device.name, device.kind, device.threads, device.pytorch],
         {name: [record.files, record.recipe] for name, record in variants.items()},
         code_digest("measure", "networks/gpu_modes.py"),
     )
+
+
+def settings_for(study: Study, device: Device) -> MeasureSettings:
+    """How long and how often to time on this device: as the study says, but within the device's own budget."""
+    own = {} if device.budget_seconds is None else {"budget_seconds": device.budget_seconds}
+    return study.measure.model_copy(update=own)
 
 
 def read_variants(study: Study, folder: StudyFolder) -> dict[str, VariantRecord]:
@@ -164,14 +172,18 @@ def _keep_outdated(path: Path) -> None:
 
 
 def record_failure(study: Study, device: Device, folder: StudyFolder, reason: str) -> DeviceRecord:
-    """Leave "not measured" with the reason on file; an outdated measurement is moved aside, a current one stays."""
+    """Leave "not measured" with the reason on file; an outdated measurement is moved aside, a current one stays.
+
+    A record that cannot be written, where a full disk is what failed, is returned all the same.
+    """
     key = device_key(study, device, read_variants(study, folder))
     present = read_if_current(folder.device_record(device.name), DeviceRecord, key)
     if present and present.status == "measured":
         return present
-    _keep_outdated(folder.device_record(device.name))
     record = _record(key, device, Probe(reason), status="not_measured")
-    write_record(folder.device_record(device.name), record)
+    with suppress(OSError):
+        _keep_outdated(folder.device_record(device.name))
+        write_record(folder.device_record(device.name), record)
     return record
 
 
@@ -292,7 +304,7 @@ def _plan(
         scales=(config.noise_scale, config.length_scale, 0.0),
         speaker=(study.voice.speaker or 0) if config.num_speakers > 1 else None,
         sample_rate=config.sample_rate,
-        settings=study.measure,
+        settings=settings_for(study, device),
     )
     return plan, reasons
 
