@@ -245,6 +245,12 @@ class Variant(Strict):
                 )
         return self
 
+    @property
+    def is_naive_int8(self) -> bool:
+        """Whether it is static int8 of every convolution and nothing else: damage that every predictor has to hear."""
+        step = self.recipe[0] if len(self.recipe) == 1 else None
+        return isinstance(step, QuantizeStatic) and "Conv" in step.operators and not step.exclude
+
 
 # --- what counts as success, and how it is found out ----------------------------------------------------------
 
@@ -424,6 +430,9 @@ class Device(Strict):
     kind: Literal["cpu", "gpu", "raspberry_pi"]
     runner: Literal["local", "ssh"] = "local"
     threads: tuple[Annotated[int, Field(ge=1)], ...] = Field((1,), min_length=1)
+    budget_seconds: float | None = Field(
+        default=None, gt=0, description="all timing on this device, wall time; default: the study's"
+    )
     pytorch: tuple[TorchMode, ...] = Field(
         default=(), description="kind gpu: how PyTorch's rows speak; the first, fp32, is the baseline of them all"
     )

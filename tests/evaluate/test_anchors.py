@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from ttsopt_lib.evaluate.anchors import ANCHORS, LOWPASS, NOISE, degrade
+from ttsopt_lib.study import Variant, read_study, resolve
 
 
 def test_noise_anchor_has_the_stated_signal_to_noise_ratio(spoken):
@@ -23,3 +26,24 @@ def test_anchors_are_the_same_every_time(spoken):
         assert np.array_equal(first, second)
     with pytest.raises(KeyError, match="lowpass"):
         degrade("hum", spoken[0], 22050, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "naive"),
+    [
+        ([{"step": "quantize_static"}], True),
+        ([{"step": "quantize_static", "operators": ["MatMul", "Conv"], "activations": "signed"}], True),
+        ([{"step": "quantize_static", "operators": ["MatMul"]}], False),
+        ([{"step": "quantize_static", "exclude": ["/dec/"]}], False),
+        ([{"step": "rearrange_decoder"}, {"step": "quantize_static"}], False),
+        ([{"step": "quantize_dynamic", "operators": ["Conv"]}], False),
+        ([], False),
+    ],
+)
+def test_static_int8_of_every_convolution_alone_is_the_naive_one(recipe, naive):
+    assert Variant.model_validate({"name": "some", "recipe": recipe}).is_naive_int8 is naive
+
+
+def test_the_default_study_has_one_such_variant():
+    study = read_study(resolve(Path("params/joe.yaml")))
+    assert [variant.name for variant in study.variants if variant.is_naive_int8] == ["int8-static"]

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from ttsopt_lib.records import QualityRecord, UnavailablePredictor, read_record, write_record
-from ttsopt_lib.report import quality_words, sentences
+from ttsopt_lib.report import numbers, quality_words, sentences
+from ttsopt_lib.report.frames import all_tables
 from ttsopt_lib.report.quality_tables import compared, quality_tables
 from ttsopt_lib.report.schema import Estimate, PredictedMos
 from ttsopt_lib.report.sections import Report
 from ttsopt_lib.report.summary import summarize
+from ttsopt_lib.study import QuantizeStatic
 
 
 def mos(finding, p, change=-0.01, ci=(-0.03, 0.01)) -> PredictedMos:
@@ -67,6 +69,82 @@ def test_a_predictor_that_orders_the_anchors_is_believed_and_one_that_does_not_i
     assert len(warning) == 1 and "`lowpass-3500`" in warning[0] and "not to be trusted" in warning[0]
     assert warning[0] in sentences.manager_summary(deaf)
     assert "Not to be trusted" in Report(deaf, folder).quality().text
+
+
+@pytest.fixture
+def rewritten(case):
+    """Writes another quality record of the study "good"; the first one comes back after the test."""
+    folder = case("good")[2]
+    text = folder.quality_record.read_text()
+    yield lambda record: write_record(folder.quality_record, record)
+    folder.quality_record.write_text(text)
+
+
+def test_naive_int8_is_an_anchor_that_a_predictor_has_to_hear_and_stays_a_variant(case, rewritten):
+    study, devices, folder = case("good")
+    heard = summarize(study, devices, folder)
+    for rows in (heard.anchors, heard.quality):
+        assert [row.predictor for row in rows if row.variant == "int8-static"] == ["distillmos", "dnsmos_p808"]
+    assert all("`int8-static` −" in words for words in quality_words.trusted(heard))
+    tested: Any = quality_tables(heard)["quality_tests"]
+    assert set(tested.loc[tested["variant"] == "int8-static", "group"]) == {"Variants"}
+    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+    naive = next(row for row in record.rows if row.variant == "int8-static")
+    naive.scores["distillmos"] = list(np.add(record.rows[0].scores["distillmos"], 0.02))
+    rewritten(record)
+    deaf = summarize(study, devices, folder)
+    assert [predictor.orders_anchors for predictor in deaf.predictors] == [False, True]
+    assert deaf.predictors[0].missed_anchors == ["int8-static"]
+    assert "`int8-static`" in quality_words.distrusted(deaf)[0] and "`lowpass" not in quality_words.distrusted(deaf)[0]
+    assert "not to be trusted" in Report(deaf, folder).quality().text
+
+
+@pytest.mark.parametrize("change", ["left out", "not everywhere"])
+def test_without_naive_int8_the_anchors_are_the_damaged_originals_alone(case, rewritten, change):
+    study, devices, folder = case("good")
+    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+    next(row for row in record.rows if row.variant == "int8-static").scores = record.rows[0].scores
+    rewritten(record)
+    some = QuantizeStatic(step="quantize_static", exclude=("/dec/",))
+    variants = [
+        one.model_copy(update={"recipe": (some,)}) if one.name == "int8-static" else one
+        for one in study.variants
+        if change == "not everywhere" or one.name != "int8-static"
+    ]
+    made = summarize(study.model_copy(update={"variants": tuple(variants)}), devices, folder)
+    assert {row.variant for row in made.anchors} == {"lowpass-3500", "noise-10db"}
+    assert all(predictor.orders_anchors and not predictor.missed_anchors for predictor in made.predictors)
+
+
+def test_character_errors_come_from_what_was_heard(case, rewritten):
+    study, devices, folder = case("good")
+    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+    spoken = record.sentences[:20]  # "sentence 0" to "sentence 19": 210 characters
+    assert record.other_noise
+    for row in (*record.rows, *record.anchors, record.other_noise):
+        row.hypotheses = list(spoken)
+    damaged = next(row for row in record.rows if row.variant == "int8-static")
+    damaged.hypotheses = [text.replace("Sentence", "Sentense") for text in spoken]
+    record.anchors[0].hypotheses = None
+    rewritten(record)
+    made = summarize(study, devices, folder)
+    by_name = {row.variant: row for row in (*made.quality, *made.anchors) if row.predictor == "distillmos"}
+    found = by_name["int8-static"]
+    assert found.cer and found.cer_figures and found.cer_figures.change
+    assert found.cer == pytest.approx(20 / 210)
+    assert found.cer_figures.value == found.cer_figures.change.value == found.cer
+    low, high = found.cer_figures.change.ci or (0.0, 0.0)
+    assert 0 < low <= found.cer <= high < 0.11 and found.cer_figures.finding == "worse"
+    assert by_name["original"].cer == 0.0
+    same = by_name["fp32"].cer_figures
+    assert same and same.finding == "no_difference"
+    assert by_name["lowpass-3500"].cer is None and by_name["lowpass-3500"].cer_figures is None
+    frame: Any = all_tables(made)["quality"].set_index(["variant", "predictor"])
+    assert frame.loc[("int8-static", "distillmos"), "cer"] == found.cer
+    tests: Any = quality_tables(made)["quality_tests"]
+    assert set(tests.loc[tests["cer_finding"] == "more errors", "variant"]) == {"int8-static"}
+    text = Report(made, folder).quality().text
+    assert "WER / CER" in text and numbers.percent(found.cer, 1) in text
 
 
 def test_figures_beside_the_original_have_intervals_and_the_same_is_among_them(summary):

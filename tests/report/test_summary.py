@@ -16,7 +16,7 @@ TOP = (
 VARIANT = "name runtime recipe parameters size_bytes size_reduction coverage"
 DEVICE = "device status reason system rows"
 TIMING = "variant runtime threads samples latency_ms rtf peak_memory_mb latency_reduction"
-QUALITY = "variant predictor sentences predicted_mos wer speaker_similarity human_mos"
+QUALITY = "variant predictor sentences predicted_mos wer cer cer_figures speaker_similarity human_mos"
 
 
 @pytest.mark.parametrize("name", ["good", "bad", "unmeasured", "many"])

@@ -30,7 +30,7 @@ ALPHA = 0.05
 
 
 class ErrorRateChange(NamedTuple):
-    """Change of a word error rate against the baseline on the same sentences, as a fraction of the words spoken."""
+    """Change of an error rate against the baseline on the same sentences, as a fraction of what was spoken."""
 
     value: float
     ci: tuple[float, float]
@@ -75,12 +75,15 @@ def bootstrap_mean(values: Sequence[float]) -> Estimate | None:
 
 
 def error_rate(errors: Sequence[int], words: Sequence[int]) -> Estimate | None:
-    """Errors per word spoken over all sentences, with the bootstrap's interval over sentences; None for too few."""
+    """Errors per word spoken over all sentences, with the bootstrap's interval over sentences; None for too few.
+
+    ``words`` are the characters spoken where characters are counted.
+    """
     return _rate(np.asarray(errors, dtype=np.float64), np.asarray(words, dtype=np.float64))
 
 
 def error_rate_change(errors: Sequence[int], baseline: Sequence[int], words: Sequence[int]) -> ErrorRateChange | None:
-    """How a word error rate changes against the baseline's on the same sentences; None for too few of them.
+    """How a word or character error rate changes against the baseline's on the same sentences; None for too few.
 
     The p-value is that of swapping the two voices at random, sentence by sentence.
     """

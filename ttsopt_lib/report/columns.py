@@ -72,13 +72,16 @@ def score_cell(row: Any, name: str) -> str:
     return _with_interval(numbers.number(value, 2), interval)
 
 
-def error_rate_cell(row: Any) -> str:
-    """'7.7 % [4.5, 12.1]'."""
-    if not given(row.wer):
-        return NONE
-    ends = _ends(row, "wer")
+def error_rates_cell(row: Any) -> str:
+    """'7.7 % [4.5, 12.1]', of words, and the same of characters below."""
+    known = [_error_rate(row, name) for name in ("wer", "cer") if given(getattr(row, name))]
+    return "<br>".join(known) or NONE
+
+
+def _error_rate(row: Any, name: str) -> str:
+    ends = _ends(row, name)
     interval = f"[{numbers.number(100 * ends[0], 1)}, {numbers.number(100 * ends[1], 1)}]" if ends else ""
-    return _with_interval(numbers.percent(row.wer, 1), interval)
+    return _with_interval(numbers.percent(getattr(row, name), 1), interval)
 
 
 def plain_cell(value: Any, print_with: Any) -> str:
@@ -230,7 +233,7 @@ def quality() -> list[Column]:
         Column("Predicted MOS", lambda row: score_cell(row, "predicted_mos"), True),
         Column("Change, all sentences", lambda row: change_cell(row, "change"), True),
         Column("Change, held-out half", lambda row: change_cell(row, "change_held_out"), True),
-        Column("WER", error_rate_cell, True),
+        Column("WER / CER", error_rates_cell, True),
         Column("Level above 8 kHz, dB", lambda row: change_cell(row, "level_above_8khz_change_db", 1), True),
     ]
 

@@ -1,13 +1,15 @@
 """From raw scores to what they say beside the original: paired figures, tests of change and of equivalence.
 
 Tests are corrected for the number of variants (Holm), predictor by predictor; the anchors, which ask another question,
-among themselves.
+among themselves. A variant that is an anchor as well is judged in both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
+from ttsopt_lib.evaluate.characters import character_errors, spoken_characters
 from ttsopt_lib.evaluate.crossed import holm
 from ttsopt_lib.evaluate.significance import (
     ALPHA,
@@ -44,33 +46,74 @@ def _mean(values: Sequence[float | None]) -> Estimate | None:
     return Estimate(value=found.value, ci=found.ci) if found else None
 
 
-def wer_summary(row: QualityRow, original: QualityRow, words: Sequence[int]) -> WerSummary | None:
+class Errors(NamedTuple):
+    """Errors in each transcribed sentence, and the words or characters that were spoken there."""
+
+    counts: Sequence[int]
+    spoken: Sequence[int]
+
+
+Counting = Callable[[QualityRow, QualityRecord], Errors | None]
+
+
+def _word_errors(row: QualityRow, record: QualityRecord) -> Errors | None:
+    """None where they were not kept sentence by sentence."""
+    if not row.word_errors or len(row.word_errors) != len(record.words):
+        return None
+    return Errors(row.word_errors, record.words)
+
+
+def _character_errors(row: QualityRow, record: QualityRecord) -> Errors | None:
+    """None where nothing was transcribed."""
+    if not row.hypotheses:
+        return None
+    heard = list(zip(record.sentences, row.hypotheses, strict=False))  # the first sentences only
+    return Errors([character_errors(*pair) for pair in heard], [spoken_characters(sentence) for sentence, _ in heard])
+
+
+def wer_summary(row: QualityRow, original: QualityRow, record: QualityRecord) -> WerSummary | None:
     """A row's word error rate and its change; None where it was not measured sentence by sentence."""
-    rate = error_rate(row.word_errors, words) if row.word_errors and len(row.word_errors) == len(words) else None
+    return _rate_summary(_word_errors, row, original, record)
+
+
+def cer_summary(row: QualityRow, original: QualityRow, record: QualityRecord) -> WerSummary | None:
+    """A row's character error rate and its change; None where fewer than two sentences were transcribed."""
+    return _rate_summary(_character_errors, row, original, record)
+
+
+def _rate_summary(count: Counting, row: QualityRow, original: QualityRow, record: QualityRecord) -> WerSummary | None:
+    errors = count(row, record)
+    rate = error_rate(*errors) if errors else None
     if rate is None:
         return None
     change = None
     if row.variant == ORIGINAL:
         change = Estimate(value=0.0, ci=(0.0, 0.0))
-    elif found := _wer_change(row, original, words):
+    elif found := _rate_change(count, row, original, record):
         change = Estimate(value=found.value, ci=found.ci)
     return WerSummary(value=rate.value, ci=rate.ci, change=change)
 
 
-def _wer_change(row: QualityRow, original: QualityRow, words: Sequence[int]) -> ErrorRateChange | None:
-    if not row.word_errors or not original.word_errors:
+def _rate_change(
+    count: Counting, row: QualityRow, original: QualityRow, record: QualityRecord
+) -> ErrorRateChange | None:
+    errors, baseline = count(row, record), count(original, record)
+    if not errors or not baseline or len(errors.counts) != len(baseline.counts):
         return None
-    return error_rate_change(row.word_errors, original.word_errors, words)
+    return error_rate_change(errors.counts, baseline.counts, errors.spoken)
 
 
 def judge_changes(summary: Summary, record: QualityRecord) -> None:
     """Fill in every p-value and finding, and whether each predictor orders the anchors below the original."""
     margin = abs(summary.targets.predicted_mos_change)
     other = [record.other_noise] if record.other_noise else []
-    for rows, raw in ((summary.quality, record.rows), (summary.anchors, record.anchors), (summary.other_noise, other)):
+    names = {row.variant for row in summary.anchors}
+    anchored = [row for row in (*record.rows, *record.anchors) if row.variant in names]
+    for rows, raw in ((summary.quality, record.rows), (summary.anchors, anchored), (summary.other_noise, other)):
         for predictor in summary.predictors:
             _judge_scores([row for row in rows if row.predictor == predictor.name], raw, record, margin)
-        _judge_words(rows, raw, record)
+        _judge_errors(_word_errors, [(row.variant, row.wer_figures) for row in rows], raw, record)
+        _judge_errors(_character_errors, [(row.variant, row.cer_figures) for row in rows], raw, record)
     for predictor in summary.predictors:
         anchors = [row for row in summary.anchors if row.predictor == predictor.name]
         predictor.missed_anchors = [row.variant for row in anchors if row.predicted_mos.finding != "worse"]
@@ -99,19 +142,21 @@ def _judge_scores(rows: list[QualitySummary], raw: list[QualityRow], record: Qua
         mos.finding = _finding(change, mos.change.value if mos.change else 0.0)
 
 
-def _judge_words(rows: list[QualitySummary], raw: list[QualityRow], record: QualityRecord) -> None:
-    """The tests of the word error rates of a family of rows; the same for every predictor's row."""
+def _judge_errors(
+    count: Counting, rows: list[tuple[str, WerSummary | None]], raw: list[QualityRow], record: QualityRecord
+) -> None:
+    """The tests of the error rates of a family of rows; the same for every predictor's row."""
     original = next(row for row in record.rows if row.variant == ORIGINAL)
     found = {
         row.variant: change
         for row in raw
-        if row.variant != ORIGINAL and (change := _wer_change(row, original, record.words))
+        if row.variant != ORIGINAL and (change := _rate_change(count, row, original, record))
     }
     corrected = dict(zip(found, holm([change.p for change in found.values()]), strict=True))
-    for row in rows:
-        if row.wer_figures and row.variant in corrected:
-            row.wer_figures.change_p = corrected[row.variant]
-            row.wer_figures.finding = _finding(corrected[row.variant], -found[row.variant].value)
+    for variant, figures in rows:
+        if figures and variant in corrected:
+            figures.change_p = corrected[variant]
+            figures.finding = _finding(corrected[variant], -found[variant].value)
 
 
 def _finding(p: float, gain: float) -> Finding:

@@ -260,6 +260,8 @@ def quality(scored: list[QualitySummary]) -> pd.DataFrame:
             **estimate("change_held_out", row.predicted_mos.change_held_out),
             "wer": row.wer,
             **_interval("wer", row.wer_figures.ci if row.wer_figures else None),
+            "cer": row.cer,
+            **_interval("cer", row.cer_figures.ci if row.cer_figures else None),
             "level_above_8khz_db": row.level_above_8khz_db.value,
             **estimate("level_above_8khz_change_db", row.level_above_8khz_change_db),
         }
@@ -267,7 +269,7 @@ def quality(scored: list[QualitySummary]) -> pd.DataFrame:
     ]
     columns = (
         "variant predictor sentences predicted_mos predicted_mos_low predicted_mos_high change change_low change_high "
-        "change_held_out change_held_out_low change_held_out_high wer wer_low wer_high "
+        "change_held_out change_held_out_low change_held_out_high wer wer_low wer_high cer cer_low cer_high "
         "level_above_8khz_db level_above_8khz_change_db level_above_8khz_change_db_low level_above_8khz_change_db_high"
     )
     return _frame(rows, columns)

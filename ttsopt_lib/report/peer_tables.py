@@ -20,7 +20,7 @@ FIELDS = (
     "peak_memory_mb load_ms first_audio_ms first_audio_ms_low first_audio_ms_high energy_j_per_audio_second "
     "energy_j_per_audio_second_low energy_j_per_audio_second_high energy_reduction energy_reduction_low "
     "energy_reduction_high predictor sentences predicted_mos predicted_mos_low predicted_mos_high change change_low "
-    "change_high wer"
+    "change_high wer cer"
 )
 
 
@@ -171,6 +171,7 @@ def _heard(row: QualitySummary | None) -> dict[str, Any]:
         **_estimate("predicted_mos", Estimate(value=row.predicted_mos.value, ci=row.predicted_mos.ci)),
         **_estimate("change", row.predicted_mos.change),
         "wer": row.wer,
+        "cer": row.cer,
     }
 
 
@@ -210,8 +211,10 @@ def _three(row: Any, name: str) -> str:
     return f'<span class="figure">{numbers.number(value, 3)}</span> <span class="interval">{interval}</span>'
 
 
-def _wer(row: Any) -> str:
-    return columns.plain_cell(row.wer, lambda value: numbers.percent(value, 1))
+def _error_rates(row: Any) -> str:
+    """'7.7 % / 3.1 %', of words and of characters."""
+    known = [numbers.percent(value, 1) for value in (row.wer, row.cer) if columns.given(value)]
+    return " / ".join(known) or columns.NONE
 
 
 def peer_columns() -> list[Column]:
@@ -220,7 +223,7 @@ def peer_columns() -> list[Column]:
         Column("What", _name),
         *_speed(),
         Column("Predicted MOS change", lambda row: columns.change_cell(row, "change"), True),
-        Column("WER", _wer, True),
+        Column("WER / CER", _error_rates, True),
     ]
 
 
@@ -230,5 +233,5 @@ def other_voice_columns() -> list[Column]:
         Column("Voice", _name),
         *_speed(),
         Column("Predicted MOS", lambda row: columns.score_cell(row, "predicted_mos"), True),
-        Column("WER", _wer, True),
+        Column("WER / CER", _error_rates, True),
     ]

@@ -72,7 +72,10 @@ def _how_tested(summary: Summary) -> str:
 
 def _recognizer(summary: Summary) -> str:
     if summary.asr:
-        return f"WER: word error rate of {summary.asr} on the first {summary.wer_sentences} sentences."
+        return (
+            f"WER: word error rate of {summary.asr} on the first {summary.wer_sentences} sentences; CER: of "
+            "characters, spaces among them (changes and tests: `tables/quality_tests.csv`)."
+        )
     return f"Word error rate was not measured: {summary.asr_reason}."
 
 

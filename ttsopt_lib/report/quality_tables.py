@@ -32,7 +32,10 @@ def quality_tables(summary: Summary) -> dict[str, pd.DataFrame]:
 
 
 def _groups(summary: Summary) -> list[tuple[str, list[QualitySummary]]]:
-    return list(zip(GROUPS, (summary.other_noise, summary.quality, summary.anchors), strict=True))
+    """The rows of these tables; a variant that is an anchor as well stands among the variants only."""
+    variants = {row.variant for row in summary.quality}
+    anchors = [row for row in summary.anchors if row.variant not in variants]
+    return list(zip(GROUPS, (summary.other_noise, summary.quality, anchors), strict=True))
 
 
 def compared(summary: Summary) -> pd.DataFrame:
@@ -78,7 +81,7 @@ def tests(summary: Summary) -> pd.DataFrame:
         for row in found:
             if row.variant == ORIGINAL:
                 continue
-            mos, wer = row.predicted_mos, row.wer_figures
+            mos, wer, cer = row.predicted_mos, row.wer_figures, row.cer_figures
             rows.append(
                 {
                     "group": group,
@@ -92,11 +95,16 @@ def tests(summary: Summary) -> pd.DataFrame:
                     **estimate("wer_change", wer.change if wer else None),
                     "wer_change_p": wer.change_p if wer else None,
                     "wer_finding": wer_finding(wer) if wer else "not measured",
+                    "cer": cer.value if cer else None,
+                    **estimate("cer_change", cer.change if cer else None),
+                    "cer_change_p": cer.change_p if cer else None,
+                    "cer_finding": wer_finding(cer) if cer else "not measured",
                 }
             )
     columns = (
         "group variant predictor change change_low change_high change_p equivalence_p finding wer wer_change "
-        "wer_change_low wer_change_high wer_change_p wer_finding"
+        "wer_change_low wer_change_high wer_change_p wer_finding cer cer_change cer_change_low cer_change_high "
+        "cer_change_p cer_finding"
     )
     return pd.DataFrame(rows, columns=pd.Index(columns.split()))
 

@@ -37,7 +37,7 @@ def mos_finding(mos: PredictedMos, margin: float) -> str:
 
 
 def wer_finding(wer: WerSummary) -> str:
-    """What the test says about a word error rate."""
+    """What the test says about a word or character error rate."""
     if wer.finding is None:
         return "not tested"
     if wer.finding == "no_difference":

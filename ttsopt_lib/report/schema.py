@@ -234,7 +234,7 @@ class PairedSummary(Part):
 
 
 class WerSummary(Part):
-    """A word error rate beside the original's on the same sentences, with the bootstrap's interval."""
+    """A word (or character) error rate beside the original's on the same sentences, with the bootstrap's interval."""
 
     value: float
     ci: Interval | None
@@ -257,6 +257,8 @@ class QualitySummary(Part):
     level_above_8khz_change_db: Estimate | None
     speech_seconds: float
     wer_figures: WerSummary | None = None
+    cer: float | None = None  # character error rate, spaces counted
+    cer_figures: WerSummary | None = None
     paired: PairedSummary | None = None
 
 
@@ -385,7 +387,7 @@ class Summary(Part):
     variants: list[VariantSummary]
     devices: list[DeviceSummary]
     quality: list[QualitySummary]
-    anchors: list[QualitySummary]
+    anchors: list[QualitySummary]  # the damaged original; then every variant that is naive static int8, once more
     verdict: list[VerdictRow]
     title: str
     choices: list[Choice]

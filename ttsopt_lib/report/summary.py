@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ttsopt_lib.evaluate.characters import character_error_rate
 from ttsopt_lib.evaluate.crossed import CrossedMean, holm
 from ttsopt_lib.measure.stats import mean_interval, paired_change
 from ttsopt_lib.records import (
@@ -24,7 +25,7 @@ from ttsopt_lib.records import (
 )
 from ttsopt_lib.report import verdict
 from ttsopt_lib.report.advice import advice
-from ttsopt_lib.report.compared_rows import judge_changes, paired_summary, wer_summary
+from ttsopt_lib.report.compared_rows import cer_summary, judge_changes, paired_summary, wer_summary
 from ttsopt_lib.report.peers import summarize_peers
 from ttsopt_lib.report.schema import (
     ZERO,
@@ -74,7 +75,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         variants=[variant_summary(record, variants[0], notes.get(record.name, "")) for record in variants],
         devices=device_rows,
         quality=_quality(study, quality) if quality else [],
-        anchors=scored(quality, quality.anchors) if quality else [],
+        anchors=_anchors(study, quality) if quality else [],
         verdict=[],
         title=study.title,
         choices=[],
@@ -214,6 +215,12 @@ def _quality(study: Study, record: QualityRecord) -> list[QualitySummary]:
     return scored(record, [by_name[name] for name in study.variant_names if name in by_name])
 
 
+def _anchors(study: Study, record: QualityRecord) -> list[QualitySummary]:
+    """The original with known damage, then the variants that are known to be damaged, with the scores they have."""
+    naive = {variant.name for variant in study.variants if variant.is_naive_int8}
+    return scored(record, [*record.anchors, *(row for row in record.rows if row.variant in naive)])
+
+
 def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary]:
     """One summary per row and predictor, each change paired by sentence with the original's."""
     original = next(row for row in record.rows if row.variant == ORIGINAL)
@@ -222,7 +229,8 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
     for row in rows:
         itself = row.variant == ORIGINAL
         paired = paired_summary(row, original)
-        wer = wer_summary(row, original, record.words)
+        wer, cer = wer_summary(row, original, record), cer_summary(row, original, record)
+        cer_value = _character_error_rate(row, record)
         for predictor in (p.name for p in record.predictors if p.name in row.scores):
             scores, baseline = row.scores[predictor], original.scores[predictor]
             mean = _mean(scores)
@@ -249,10 +257,16 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
                     else _change(row.level_above_8khz_db, original.level_above_8khz_db),
                     speech_seconds=sum(row.audio_seconds),
                     wer_figures=wer,
+                    cer=cer_value,
+                    cer_figures=cer,
                     paired=paired,
                 )
             )
     return found
+
+
+def _character_error_rate(row: QualityRow, record: QualityRecord) -> float | None:
+    return character_error_rate(record.sentences[: len(row.hypotheses)], row.hypotheses) if row.hypotheses else None
 
 
 def _encoder_words(record: QualityRecord | None) -> str | None:

@@ -50,7 +50,7 @@ def operators(record: DeviceRecord) -> pd.DataFrame:
 
 
 def quality(record: QualityRecord) -> pd.DataFrame:
-    """Predicted MOS, word error rate and level above 8 kHz of every variant."""
+    """Predicted MOS, word and character error rate and level above 8 kHz of every variant."""
     return frames.quality(scored(record, record.rows))
 
 
