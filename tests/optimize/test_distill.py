@@ -544,6 +544,22 @@ def test_text_and_flow_come_nearer_to_the_teacher(medium_voice: Path, corpus: Pa
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
 
 
+def test_the_best_so_far_is_judged_anew_where_a_run_goes_on_by_another_measure(
+    medium_voice: Path, corpus: Path, tmp_path: Path
+) -> None:
+    def best_with(steps: int, **changes: float) -> dict[str, float]:
+        text = tiny_settings().text_encoder.model_copy(update={"steps": steps, "validate_every": 2, **changes})
+        settings = tiny_settings().model_copy(update={"text_encoder": text})
+        Distillation(medium_voice, corpus, tmp_path, settings).train("text_encoder")
+        return json.loads((tmp_path / "text_encoder" / "best.json").read_text(encoding="utf-8"))
+
+    before = best_with(4)
+    heavier = best_with(4, contour_weight=100.0)
+    assert heavier["text_error"] > 2 * before["text_error"] and heavier["step"] == before["step"]
+    same = best_with(4, contour_weight=100.0, learning_rate=1e-5)
+    assert same == heavier
+
+
 def two_sentences(frames: float) -> tuple[Sentences, Tensor]:
     """A batch whose second sentence is padded, and the log frames [2, 1, 40] that its teacher wants."""
     lengths = torch.tensor([40, 25])

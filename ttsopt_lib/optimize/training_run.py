@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -47,6 +47,7 @@ class TrainingRun(ABC):
     label: ClassVar[str] = "student trains"
     criterion: ClassVar[str]  # name of the validation figure that decides which weights are best
     higher_is_better: ClassVar[bool] = True
+    criterion_settings: ClassVar[tuple[str, ...]] = ("validation_utterances",)  # what that figure depends on
     later_steps_cost: ClassVar[float] = 1.0  # how much longer an average step takes than the first ones
 
     def __init__(self, out: Path, config: Any, origin: dict[str, Any] | None = None):
@@ -285,6 +286,10 @@ class TrainingRun(ABC):
         set_height(self.optimizer, self.config.learning_rate)
         self.load_other_state(state)
         torch.set_rng_state(state["random"])
+        best = self.best()
+        if best and self.accelerator.is_main_process and not changed.keys().isdisjoint(self.criterion_settings):
+            # It was judged by another measure, which nothing that follows could be compared with.
+            self.write_json("best.json", best | self.score(load_file(self.out / "best.safetensors")))
 
 
 def check_shares(config: TrainingConfig, processes: int) -> None:

@@ -73,15 +73,13 @@ def score_cell(row: Any, name: str) -> str:
 
 
 def error_rates_cell(row: Any) -> str:
-    """'7.7 % [4.5, 12.1]', of words, and the same of characters below."""
-    known = [_error_rate(row, name) for name in ("wer", "cer") if given(getattr(row, name))]
-    return "<br>".join(known) or NONE
-
-
-def _error_rate(row: Any, name: str) -> str:
-    ends = _ends(row, name)
+    """'7.7 % [4.5, 12.1] / 3.0 %': of words, with the interval, and of characters, whose interval is in the CSV."""
+    if not given(row.wer):
+        return NONE
+    ends = _ends(row, "wer")
     interval = f"[{numbers.number(100 * ends[0], 1)}, {numbers.number(100 * ends[1], 1)}]" if ends else ""
-    return _with_interval(numbers.percent(getattr(row, name), 1), interval)
+    words = _with_interval(numbers.percent(row.wer, 1), interval)
+    return f"{words} / {numbers.percent(row.cer, 1)}" if given(row.cer) else words
 
 
 def plain_cell(value: Any, print_with: Any) -> str:

@@ -12,7 +12,7 @@ from ttsopt_lib.report.verdict import Judged, candidates, change_beside, faster_
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 LITTLE = 0.2  # of the parameters: a step that reaches less cannot change the size much
-PASSED_OVER = 3  # faster variants of a device that are told apart; the others are only named
+PASSED_OVER = 3  # faster variants that are told apart, one a device where there are several; the others are named
 STUDENT_FRAMES = 300  # what ttsopt_lib.optimize.student_speed times, which needs PyTorch to be imported
 RTF_FORMULA = "real-time factor (RTF) = wall time / audio time; below 1 is faster than real time"
 
@@ -184,8 +184,9 @@ def choice_notes(summary: Summary) -> list[str]:
         elif not choice.decided:
             notes.append(f"{where}: the rule could not be applied, a figure it needs was not measured.")
         faster = faster_not_chosen(summary, device, choice)
-        notes += [_passed_over(summary, device, one) for one in faster[:PASSED_OVER]]
-        if rest := [f"`{one.name}`" for one in faster[PASSED_OVER:]]:
+        passed_over = PASSED_OVER if len(summary.choices) == 1 else 1
+        notes += [_passed_over(summary, device, one) for one in faster[:passed_over]]
+        if rest := [f"`{one.name}`" for one in faster[passed_over:]]:
             are, do = ("is", "does") if len(rest) == 1 else ("are", "do")
             notes.append(f"{where}: {listed(rest)} {are} faster too, and {do} not qualify either.")
     if not summary.choices:
