@@ -12,7 +12,7 @@ from ttsopt_lib.report.verdict import Judged, candidates, change_beside, faster_
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 LITTLE = 0.2  # of the parameters: a step that reaches less cannot change the size much
-PASSED_OVER = 3  # faster variants that are told apart, one a device where there are several; the others are named
+PASSED_OVER = 3  # faster variants of a device that are told apart; the others are only named
 STUDENT_FRAMES = 300  # what ttsopt_lib.optimize.student_speed times, which needs PyTorch to be imported
 RTF_FORMULA = "real-time factor (RTF) = wall time / audio time; below 1 is faster than real time"
 
@@ -169,29 +169,35 @@ def rule(summary: Summary) -> str:
 
 
 def choice_notes(summary: Summary) -> list[str]:
-    """How the optimized variant was chosen, device by device, and why no faster one was."""
+    """How the optimized variant was chosen, and why no faster one was; devices of which the same is said together."""
     devices = {device.device: device for device in summary.devices}
-    notes = []
+    said: dict[str, list[tuple[str, str]]] = {}  # what holds of a device -> labels, and the same with its own figures
     for choice in summary.choices:
         device = devices[choice.device]
-        where = device.label
+        notes = []
         if choice.variant:
             others = [name for name in choice.candidates if name != choice.variant]
             beside = f"; {listed([f'`{name}`' for name in others])} also qualified, but not as fast" if others else ""
-            notes.append(f"{where}: `{choice.variant}`{beside}.")
+            notes.append((f"`{choice.variant}`{beside}.",) * 2)
         elif choice.closest:
-            notes.append(f"{where}: none. `{choice.closest}` came closest, but {listed(choice.failed)}.")
+            notes.append((f"none. `{choice.closest}` came closest, but {listed(choice.failed)}.",) * 2)
         elif not choice.decided:
-            notes.append(f"{where}: the rule could not be applied, a figure it needs was not measured.")
+            notes.append(("the rule could not be applied, a figure it needs was not measured.",) * 2)
         faster = faster_not_chosen(summary, device, choice)
-        passed_over = PASSED_OVER if len(summary.choices) == 1 else 1
-        notes += [_passed_over(summary, device, one) for one in faster[:passed_over]]
-        if rest := [f"`{one.name}`" for one in faster[passed_over:]]:
+        for one in faster[:PASSED_OVER]:
+            notes.append((_passed_over(summary, one), _passed_over(summary, one, device)))
+        if rest := [f"`{one.name}`" for one in faster[PASSED_OVER:]]:
             are, do = ("is", "does") if len(rest) == 1 else ("are", "do")
-            notes.append(f"{where}: {listed(rest)} {are} faster too, and {do} not qualify either.")
+            notes.append((f"{listed(rest)} {are} faster too, and {do} not qualify either.",) * 2)
+        for shared, own in notes:
+            said.setdefault(shared, []).append((device.label, own))
+    told = [
+        f"{places[0][0]}: {places[0][1]}" if len(places) == 1 else f"{listed([label for label, _ in places])}: {shared}"
+        for shared, places in said.items()
+    ]
     if not summary.choices:
-        notes.append(f"Nothing was timed, so none of the {len(candidates(summary))} variants was chosen.")
-    return notes
+        told.append(f"Nothing was timed, so none of the {len(candidates(summary))} variants was chosen.")
+    return told
 
 
 def corner_notes(summary: Summary) -> list[str]:
@@ -209,15 +215,17 @@ def corner_notes(summary: Summary) -> list[str]:
         latency, change = latency_of(summary, device, one.name), change_of(summary, one.name)
         fast = latency is not None and latency.value >= targets.latency_reduction
         if fast and change and change.value >= targets.predicted_mos_change:
-            notes.append(_passed_over(summary, device, one))
+            notes.append(f"{device.label}: {_passed_over(summary, one, device)}")
     return notes[:PASSED_OVER]
 
 
-def _passed_over(summary: Summary, device: DeviceSummary, one: Judged) -> str:
-    """Which conditions a faster variant missed, and what all sentences say where the picture shows them on target."""
-    saved = numbers.reduction(latency_of(summary, device, one.name))
+def _passed_over(summary: Summary, one: Judged, device: DeviceSummary | None = None) -> str:
+    """Which conditions a faster variant missed, and what all sentences say where the picture shows them on target.
+
+    With a device: how much faster it is there."""
+    saved = f" ({numbers.reduction(latency_of(summary, device, one.name))} less time)" if device else ""
     reasons = [*one.failed, *(["its predicted MOS was not measured"] if one.unknown else [])]
-    text = f"{device.label}: `{one.name}` is faster ({saved} less time), but {listed(reasons)}."
+    text = f"`{one.name}` is faster{saved}, but {listed(reasons)}."
     row, limit = summary.quality_of(one.name), summary.targets.predicted_mos_change
     choosing, change = (row.predicted_mos.change_choosing, row.predicted_mos.change) if row else (None, None)
     if choosing and change and worse_end(choosing) < limit <= change.value:
