@@ -80,7 +80,6 @@ def players(spoken: Sequence[Spoken]) -> Any:
 def panel(study: Study, folder: StudyFolder, text: str, variants: Sequence[str], device: str = "cpu") -> Any:
     """A widget: a text field, two lists of variants, a list of devices, a button; below it voices, spectra, times."""
     import ipywidgets
-    from IPython.display import display
 
     made = [name for name in study.variant_names if folder.model(name).is_file()]
     if not made:
@@ -97,14 +96,16 @@ def panel(study: Study, folder: StudyFolder, text: str, variants: Sequence[str],
 
     def speak(_: object = None) -> None:
         names = [str(choice.value) for choice in choices]
-        with shown:
-            shown.clear_output(wait=True)
-            try:
-                spoken = speak_both(study, folder, sentence.value, names)
-            except StudyError as error:
-                display(str(error))
-                return
-            display(players(spoken), picture(spoken), stage_times(folder, str(where.value), names))
+        try:
+            spoken = speak_both(study, folder, sentence.value, names)
+            found = [players(spoken), picture(spoken), stage_times(folder, str(where.value), names)]
+        except StudyError as error:
+            found = [str(error)]
+        # Put in, not displayed within `with shown`: what is displayed there goes to the client and back, and a client
+        # that executes a notebook and answers while it waits for a reply may wait for ever (nbclient, issue 312).
+        shown.outputs = ()
+        for one in found:
+            shown.append_display_data(one)
 
     button.on_click(speak)
     speak()
