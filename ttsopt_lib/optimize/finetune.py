@@ -2,8 +2,8 @@
 
 The same training as a student's (`student_training`), on the same kind of data and with the same losses, but from a
 decoder that already knows nearly everything. So: no hints, a few hundred steps of spectral regression, then the
-discriminators, at half a student's learning rate, which falls over the last two fifths of the time: that is where most is
-gained.
+discriminators, at half a student's learning rate, which falls over the last two fifths of the time: that is where most
+is gained.
 
 What ships is a folder: `decoder.safetensors` (float16), `config.json` (the decoder's shape, and the channels that each
 layer has left), `record.json` (what it was made from, and the curve) and `README.md`.
