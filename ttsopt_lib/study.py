@@ -247,9 +247,13 @@ class Variant(Strict):
 
     @property
     def is_naive_int8(self) -> bool:
-        """Whether it is static int8 of every convolution and nothing else: damage that every predictor has to hear."""
+        """Whether it is static int8 of every convolution, from the least to the greatest value seen, and nothing else.
+
+        That is damage which every predictor has to hear."""
         step = self.recipe[0] if len(self.recipe) == 1 else None
-        return isinstance(step, QuantizeStatic) and "Conv" in step.operators and not step.exclude
+        if not isinstance(step, QuantizeStatic):
+            return False
+        return step.calibration == "minmax" and "Conv" in step.operators and not step.exclude
 
 
 # --- what counts as success, and how it is found out ----------------------------------------------------------
@@ -265,7 +269,7 @@ class Targets(Strict):
 
 
 class MeasureSettings(Strict):
-    """How long and how often to time. All devices of a study use the same."""
+    """How long and how often to time, on every device of a study that has no budget of its own."""
 
     budget_seconds: float = Field(default=300.0, gt=0, description="all timing on one device, wall time")
     warmup_passes: int = Field(default=2, ge=1, description="passes over the sentences that are not counted")

@@ -78,7 +78,8 @@ def undecided(summary: Summary) -> Iterator[Advice]:
             continue
         device = labels.get(row.device or "")
         if row.claim == "latency_reduction" and device:
-            what, where, count = "blocks", f"raise `measure.budget_seconds` ({device.label})", device.blocks
+            what, count = "blocks", device.blocks
+            where = f"raise `budget_seconds` ({device.label}: in its own file, or in the study's `measure`)"
         elif row.claim == "predicted_mos_change":
             what, where, count = "sentences", "raise `sentences.evaluation.count`", summary.evaluation_sentences
         elif row.claim == "mos_change":

@@ -16,7 +16,7 @@ from ttsopt_lib.records import DeviceRecord, StudyFolder, read_record
 from ttsopt_lib.report.findings import listed
 from ttsopt_lib.report.html import figure
 from ttsopt_lib.report.spectrograms import Spoken, speak_together, spectrograms
-from ttsopt_lib.study import Study, StudyError, resolve
+from ttsopt_lib.study import Study, StudyError, TtsoptError, resolve
 
 __all__ = ["open_folder", "panel", "picture", "players", "speak_both", "stage_times"]
 
@@ -99,7 +99,7 @@ def panel(study: Study, folder: StudyFolder, text: str, variants: Sequence[str],
         try:
             spoken = speak_both(study, folder, sentence.value, names)
             found = [players(spoken), picture(spoken), stage_times(folder, str(where.value), names)]
-        except StudyError as error:
+        except TtsoptError as error:
             found = [str(error)]
         # Put in, not displayed within `with shown`: what is displayed there goes to the client and back, and a client
         # that executes a notebook and answers while it waits for a reply may wait for ever (nbclient, issue 312).
