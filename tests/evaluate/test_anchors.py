@@ -35,6 +35,7 @@ def test_anchors_are_the_same_every_time(spoken):
         ([{"step": "quantize_static", "operators": ["MatMul", "Conv"], "activations": "signed"}], True),
         ([{"step": "quantize_static", "operators": ["MatMul"]}], False),
         ([{"step": "quantize_static", "exclude": ["/dec/"]}], False),
+        ([{"step": "quantize_static", "calibration": "percentile"}], False),
         ([{"step": "rearrange_decoder"}, {"step": "quantize_static"}], False),
         ([{"step": "quantize_dynamic", "operators": ["Conv"]}], False),
         ([], False),

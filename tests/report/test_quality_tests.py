@@ -193,7 +193,8 @@ def test_a_record_of_before_has_no_such_figures_and_still_gives_a_report(case, t
     for key in ("other_noise", "words", "unavailable", "speaker_encoder", "speaker_reason", "pitch_reason"):
         record.pop(key)
     for row in (*record["rows"], *record["anchors"]):
-        row.pop("paired"), row.pop("word_errors")
+        for key in ("paired", "word_errors"):
+            row.pop(key)
     try:
         folder.quality_record.write_text(json.dumps(record))
         old = summarize(study, devices, folder)
