@@ -1,4 +1,4 @@
-"""Word error rate: how many words a recognizer gets wrong when it listens to a variant.
+"""Word and character error rate: what a recognizer gets wrong when it listens to a variant.
 
 The recognizer is Whisper (Radford et al., 2022) through faster-whisper: beam of 5, greedy temperature only,
 float32, no context from one sentence to the next. It hears the 16 kHz waveform as it is. A small recognizer
@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -148,19 +148,45 @@ def spoken_words(sentence: str) -> int:
     return len(normalize_english(sentence).split())
 
 
+def spoken_characters(sentence: str) -> int:
+    """How many characters a sentence has, as they are compared: the spaces between words are among them."""
+    return len(normalize_english(sentence))
+
+
 def word_errors(sentence: str, hypothesis: str) -> int:
     """Words substituted, deleted and inserted between a sentence and what was heard; 0 for one without words."""
     import jiwer
 
+    return _errors(jiwer.process_words, sentence, hypothesis)
+
+
+def character_errors(sentence: str, hypothesis: str) -> int:
+    """Characters substituted, deleted and inserted between a sentence and what was heard; 0 for one without words."""
+    import jiwer
+
+    return _errors(jiwer.process_characters, sentence, hypothesis)
+
+
+def _errors(compare: Callable[[str, str], Any], sentence: str, hypothesis: str) -> int:
     reference = normalize_english(sentence)
     if not reference:  # another script, signs only
         return 0
-    found = jiwer.process_words(reference, normalize_english(hypothesis))
+    found = compare(reference, normalize_english(hypothesis))
     return found.substitutions + found.deletions + found.insertions
 
 
 def word_error_rate(sentences: Sequence[str], hypotheses: Sequence[str]) -> float | None:
     """Substituted, deleted and inserted words per word spoken, over all sentences together; None without words."""
-    words = sum(spoken_words(sentence) for sentence in sentences)
-    errors = (word_errors(sentence, heard) for sentence, heard in zip(sentences, hypotheses, strict=True))
-    return sum(errors) / words if words else None
+    return _rate(word_errors, spoken_words, sentences, hypotheses)
+
+
+def character_error_rate(sentences: Sequence[str], hypotheses: Sequence[str]) -> float | None:
+    """The same of characters. A word that is heard nearly right costs one or two of them: the finer of the two."""
+    return _rate(character_errors, spoken_characters, sentences, hypotheses)
+
+
+def _rate(
+    errors: Callable[[str, str], int], spoken: Callable[[str], int], sentences: Sequence[str], hypotheses: Sequence[str]
+) -> float | None:
+    whole = sum(map(spoken, sentences))
+    return sum(errors(*pair) for pair in zip(sentences, hypotheses, strict=True)) / whole if whole else None

@@ -40,7 +40,7 @@ class TextTrainer(TrainingRun):
     label: ClassVar[str] = "text encoder trains"
     criterion: ClassVar[str] = "text_error"
     higher_is_better: ClassVar[bool] = False
-    criterion_settings: ClassVar[tuple[str, ...]] = ("contour_weight", "duration_weight", "lines", "short_texts")
+    criterion_settings: ClassVar[tuple[str, ...]] = ("contour_weight", "duration_weight")
 
     def __init__(
         self,

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ttsopt_lib.evaluate.characters import character_errors, spoken_characters
 from ttsopt_lib.evaluate.crossed import holm
+from ttsopt_lib.evaluate.intelligibility import character_errors, spoken_characters
 from ttsopt_lib.evaluate.significance import (
     ALPHA,
     ErrorRateChange,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ttsopt_lib.evaluate.characters import character_error_rate
 from ttsopt_lib.evaluate.crossed import CrossedMean, holm
+from ttsopt_lib.evaluate.intelligibility import character_error_rate
 from ttsopt_lib.measure.stats import mean_interval, paired_change
 from ttsopt_lib.records import (
     DeviceRecord,
