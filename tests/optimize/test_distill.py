@@ -13,7 +13,8 @@ import torch
 from distributed import LocalCluster
 from torch import Tensor
 
-from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
+from ttsopt_lib.networks.decoder_students import KeptStageConfig, new_decoder
+from ttsopt_lib.networks.istft import IstftDecoderConfig
 from ttsopt_lib.networks.students import (
     DurationStudent,
     DurationStudentConfig,
@@ -26,8 +27,8 @@ from ttsopt_lib.optimize.distill import Distillation, DistillSettings, fit_to_vo
 from ttsopt_lib.optimize.distill_config import DistillConfig, TextConfig
 from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.optimize.recipe import apply_network_steps
-from ttsopt_lib.optimize.spectral_losses import spectral_loss
-from ttsopt_lib.optimize.student_files import DistillError, load_student, publish_student
+from ttsopt_lib.optimize.spectral_losses import band_edges, power_loss, spectral_loss
+from ttsopt_lib.optimize.student_files import DistillError, load_student, new_student, publish_student
 from ttsopt_lib.optimize.student_training import Trainer
 from ttsopt_lib.optimize.student_validation import Validation
 from ttsopt_lib.optimize.teacher_data import TeacherDataError, speak_corpus, write_shard
@@ -185,6 +186,25 @@ def test_digital_silence_has_finite_gradients() -> None:
     assert torch.isfinite(gradient).all()
 
 
+def test_power_is_right_at_the_teachers_level_whatever_the_samples() -> None:
+    """Where a student cannot foresee the samples: complex spectra are nearest too quiet, powers at the same level."""
+    torch.manual_seed(0)
+    teacher, student = 0.1 * torch.randn(2, 4, 40_000)
+    powers, complexes = (
+        [float(loss(level * student, teacher)) for level in (0.5, 0.8, 1.0, 1.25, 2.0)]
+        for loss in (power_loss, lambda s, t: spectral_loss(s, t)["complex"])
+    )
+    assert powers.index(min(powers)) == 2 and complexes.index(min(complexes)) == 0
+    assert powers[4] == pytest.approx(math.log(2), rel=0.1)
+    assert float(power_loss(teacher, teacher)) == 0
+
+
+@pytest.mark.parametrize("bins", [33, 257])
+def test_bands_share_out_all_bins(bins: int) -> None:
+    bands = band_edges(bins, 24)
+    assert bands.shape == (24, bins) and (bands.sum(0) == 1).all() and (bands.sum(1) >= 1).all()
+
+
 # --- training ---------------------------------------------------------------------------------------------------
 
 
@@ -264,7 +284,7 @@ def test_a_student_that_makes_no_finite_samples_scores_nan(
     medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None
 ) -> None:
     validation = Validation(Utterances(shards[:1]), 22050, 2)
-    broken = IstftDecoder(tiny_config().decoder)
+    broken = new_decoder(tiny_config().decoder)
     broken.head.projection.bias.data[5] = math.nan
     scores = validation.score(lambda pair, g: broken(pair.z, g), load_piper(open_piper(medium_voice)))
     trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config())
@@ -365,6 +385,48 @@ def test_a_published_student_loads_and_ships_no_pickle(medium_voice: Path, run: 
     assert decoder(torch.randn(1, 24, 10)).shape == (1, 1, 2560)
     card = (target / "README.md").read_text(encoding="utf-8")
     assert "Licence" in card and f"{loaded['best']['predicted_mos_change']:+.3f}" in card
+
+
+@pytest.mark.parametrize("road", ["kept_stage", "source_filter"])
+def test_every_road_trains_resumes_publishes_and_speaks(
+    medium_voice: Path, corpus: Path, shards: list[Path], tmp_path: Path, listener: None, road: str
+) -> None:
+    sizes = {"road": road, "inner_channels": 24, "blocks": 2}
+    plan = tiny_settings(decoder=tiny_config().model_dump() | {"decoder": sizes, "power_weight": 1.0})
+    straight = Distillation(medium_voice, corpus, tmp_path / "run", plan).train("decoder")
+    assert straight["skipped_steps"] == 0 and straight["config"]["decoder"]["road"] == road
+    assert math.isfinite(straight["curve"][-1]["held_out_complex"]) and straight["curve"][-1]["power"] > 0
+    if road == "source_filter":
+        assert straight["curve"][-1]["pitch"] >= 0
+    again = Distillation(medium_voice, corpus, tmp_path / "run", plan).train("decoder")  # finds it complete
+    assert again["steps"] == straight["steps"]
+
+    record = publish_student(medium_voice, tmp_path / "run", tmp_path / "student")
+    assert record["macs_per_frame"]["student"] > 0 and record["speed"]["student_ms"] > 0
+    students, _ = load_student(tmp_path / "student")
+    card = (tmp_path / "student" / "README.md").read_text(encoding="utf-8")
+    assert {"kept_stage": "first stage", "source_filter": "pulses"}[road] in card
+    model = load_piper(open_piper(medium_voice))
+    model.decoder = students["decoder"]  # type: ignore[assignment]
+    path = export_piper(model, open_piper(medium_voice).config, tmp_path / "voice.onnx")
+    samples, durations = PairedSession(path).speak([1, 5, 9, 12, 2], seed=0)
+    assert samples.size == 256 * int(np.sum(durations)) and np.isfinite(samples).all()
+
+
+def test_the_stage_that_is_kept_begins_as_the_teachers(medium_voice: Path, shards: list[Path], tmp_path: Path) -> None:
+    teacher = hifigan_decoder(load_piper(open_piper(medium_voice)))
+    sizes = KeptStageConfig(teacher.config, inner_channels=24, blocks=2)
+    trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config(decoder=sizes))
+    weights = teacher.state_dict()
+    kept = [name for name in trainer.speech.decoder.state_dict() if name.startswith(("conv_pre", "ups", "resblocks"))]
+    assert len(kept) > 10
+    for name in kept:
+        assert torch.equal(trainer.speech.decoder.state_dict()[name], weights[name]), name
+
+
+def test_sizes_of_an_unknown_road_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DistillError, match=r"unknown road 'short_cut': use one of kept_stage, source_filter"):
+        new_student("decoder", {"road": "short_cut"}, tmp_path)
 
 
 def test_a_better_published_student_is_not_replaced(medium_voice: Path, run: Path, tmp_path: Path) -> None:

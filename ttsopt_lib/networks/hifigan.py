@@ -6,8 +6,10 @@ Both residual blocks of the paper are here (Kong et al. 2020, https://arxiv.org/
 name of the layer in a Piper graph. No weight norm: it is a training device, and these weights are finished.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +41,13 @@ class HifiGanConfig:
     block_dilations: tuple[tuple[int, ...], ...]
     speaker_channels: int = 0
     slope: float = 0.1
+
+    @classmethod
+    def from_lists(cls, **shape: Any) -> HifiGanConfig:
+        """From what JSON made of one: lists, and lists of lists, where there were tuples."""
+        shape = {name: tuple(value) if isinstance(value, list) else value for name, value in shape.items()}
+        shape["block_dilations"] = tuple(map(tuple, shape["block_dilations"]))
+        return cls(**shape)
 
     @property
     def hop_length(self) -> int:

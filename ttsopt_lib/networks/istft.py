@@ -83,9 +83,13 @@ class IstftHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Magnitudes span 80 dB: the projection and everything after it stay in full precision under autocast.
         with torch.autocast(x.device.type, enabled=False):
-            log_magnitude, real, imaginary = self.projection(x.float()).split(self.bins, dim=-1)
-            magnitude = log_magnitude.clamp(*LOG_MAGNITUDE_RANGE).exp()
-            return inverse_stft(magnitude * real, magnitude * imaginary, self.n_fft, self.hop)
+            return inverse_stft(*self.spectrum(x.float()), self.n_fft, self.hop)
+
+    def spectrum(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [B, T, C] in float32 to the real and imaginary parts of half spectra [B, T, n_fft / 2 + 1]."""
+        log_magnitude, real, imaginary = self.projection(x).split(self.bins, dim=-1)
+        magnitude = log_magnitude.clamp(*LOG_MAGNITUDE_RANGE).exp()
+        return magnitude * real, magnitude * imaginary
 
 
 class IstftDecoder(nn.Module):
@@ -110,6 +114,10 @@ class IstftDecoder(nn.Module):
         small_linear_weights(self)
 
     def forward(self, z: Tensor, g: Tensor | None = None) -> Tensor:
+        return self.head(self.features(z, g))
+
+    def features(self, z: Tensor, g: Tensor | None = None) -> Tensor:
+        """Latents as for `forward` to what the head is given: [B, T, channels]."""
         x = self.conv_pre(z)
         if self.cond is not None:
             if g is None:
@@ -118,7 +126,7 @@ class IstftDecoder(nn.Module):
         x = self.norm_pre(x.transpose(1, 2))
         for block in self.blocks:
             x = block(x)
-        return self.head(self.norm_post(x))
+        return self.norm_post(x)
 
 
 def inverse_stft(real: Tensor, imaginary: Tensor, n_fft: int, hop: int) -> Tensor:

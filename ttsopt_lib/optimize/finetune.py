@@ -205,12 +205,8 @@ def load_pruned(folder: Path) -> tuple[HifiGanDecoder, dict[str, Any]]:
             )
     try:
         sizes = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        shape = sizes["decoder"] | {
-            name: tuple(tuple(one) if isinstance(one, list) else one for one in value)
-            for name, value in sizes["decoder"].items()
-            if isinstance(value, list)
-        }
-        decoder = with_weights(HifiGanConfig(**shape), load_file(folder / "decoder.safetensors"))
+        shape = HifiGanConfig.from_lists(**sizes["decoder"])
+        decoder = with_weights(shape, load_file(folder / "decoder.safetensors"))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise FinetuneError(
             f"{folder}: weights and config.json are not whole, or do not belong together ({str(error).splitlines()[0]})"
