@@ -6,12 +6,18 @@ are windows onto records: where a record is there and current, running its noteb
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
 
+from tqdm.auto import tqdm
+
 from ttsopt_lib.records import atomic_path
 from ttsopt_lib.study import StudyError, TtsoptError, project_root
+
+# Seconds that the parts of a notebook took once: what remains of it is told by their shares.
+START, FIRST_CELL, CELL = 2.5, 6.0, 0.3  # the kernel; the first cell, which imports and opens everything; each other
 
 
 class NotebookError(TtsoptError, RuntimeError):
@@ -26,16 +32,37 @@ def notebook_path(name: str) -> Path:
     return path
 
 
-def run_notebook(name: str, output: Path, parameters: dict[str, Any]) -> Path:
+def work_bar(label: str, seconds: float) -> tqdm:
+    """A progress bar over parts that took ``seconds`` once, with the remaining time at the speed of this machine."""
+    form = "{l_bar}{bar}| [{elapsed}<{remaining}]"
+    return tqdm(total=seconds, desc=label, smoothing=0, miniters=0, bar_format=form)
+
+
+def notebook_seconds(name: str) -> float:
+    """What running notebooks/<name>.ipynb adds to a progress bar. Raises :class:`StudyError` where there is none."""
+    return sum(_parts(notebook_path(name)))
+
+
+def run_notebook(name: str, output: Path, parameters: dict[str, Any], bar: tqdm | None = None) -> Path:
     """Execute notebooks/<name>.ipynb with ``parameters`` and write it to ``output``, whole or not at all.
 
-    Raises :class:`NotebookError` with the last line of the failing cell's traceback.
+    ``bar`` is moved by :func:`notebook_seconds`; without one the notebook has its own. Raises :class:`NotebookError`
+    with the last line of the failing cell's traceback.
     """
+    if bar is None:
+        with work_bar(f"notebook {name}", notebook_seconds(name)) as own:
+            return run_notebook(name, output, parameters, own)
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     source = notebook_path(name)
+    parts = iter(_parts(source))
+
+    def started(cell: Any, cell_index: int) -> None:
+        if _is_work(cell):
+            bar.update(next(parts))  # of what came before it
+
     try:
         with atomic_path(output) as temporary:
             papermill.execute_notebook(
@@ -46,7 +73,19 @@ def run_notebook(name: str, output: Path, parameters: dict[str, Any]) -> Path:
                 progress_bar=False,
                 cwd=str(project_root()),
                 extra_arguments=["--IPKernelApp.log_level=40"],  # a note on TCP at every start helps nobody
+                on_cell_start=started,
             )
     except PapermillExecutionError as error:
         raise NotebookError(f"notebook {name}: {error.ename}: {error.evalue}") from None
+    bar.update(sum(parts))
     return output
+
+
+def _parts(notebook: Path) -> list[float]:
+    """Seconds of the kernel's start and of each cell that does something."""
+    cells = filter(_is_work, json.loads(notebook.read_text(encoding="utf-8"))["cells"])
+    return [START, *(CELL if number else FIRST_CELL for number, _ in enumerate(cells))]
+
+
+def _is_work(cell: Any) -> bool:
+    return cell["cell_type"] == "code" and not any("parameters" in tag for tag in cell["metadata"].get("tags", []))

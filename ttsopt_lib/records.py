@@ -308,7 +308,7 @@ class SittingRecord(Record):
     """One uninterrupted stretch of a measurement and what the machine was like: an interrupted run has several."""
 
     started: str
-    ended: str | None = None  # of its last finished pair of blocks; null: it was broken off before there was one
+    ended: str | None = None  # of its last finished pair of blocks; null: there is none yet
     blocks: int = 0
     temperature_c: BeforeAfter = (None, None)
     throttling: tuple[list[str] | None, list[str] | None] = (None, None)

@@ -143,7 +143,9 @@ def test_a_peer_that_dies_between_rounds_leaves_the_others_theirs(monkeypatch: p
     monkeypatch.setattr(energy, "Worker", Actor)
     monkeypatch.setattr(energy, "find_counter", lambda *_: Counter())
     dies = "openvino-fp32"
-    found = measure_energy(plan)
+    counted = []
+    found = measure_energy(plan, step=lambda done, total: counted.append((done, total)))
+    assert counted[-1] == (22, 22) and counted[-2] == (21, 27), "five rounds were never to come"
     assert [(row.variant, len(row.joules)) for row in found.rows] == [
         ("original", energy.ROUNDS),
         ("fp32", energy.ROUNDS),
@@ -151,6 +153,17 @@ def test_a_peer_that_dies_between_rounds_leaves_the_others_theirs(monkeypatch: p
     dies = "fp32"
     with pytest.raises(MeasureError, match="died"):
         measure_energy(plan)
+
+
+def test_a_counter_that_stops_answering_is_named_as_the_reason(tmp_path: Path, medium_voice: Path):
+    package = zone(tmp_path, "intel-rapl:0", "package-0", 7)
+
+    def step(done: int, total: int) -> None:
+        if done == 2:  # both rows have spoken uncounted
+            (package / "energy_uj").unlink()
+
+    found = measure_energy(plan_for(medium_voice), tmp_path, round_seconds=0.0, step=step)
+    assert found.source is None and found.reason and "the energy counter stopped answering" in found.reason
 
 
 def test_a_counter_that_stands_still_is_no_measurement(tmp_path: Path, medium_voice: Path):

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import subprocess
 import sys
 import tomllib
 import zipfile
@@ -13,6 +14,7 @@ from loopback import Loopback, sshd_path
 from packaging.requirements import Requirement
 from timed_study import study_of
 
+from ttsopt_lib.measure import environment
 from ttsopt_lib.measure.parcel import REQUIREMENTS, download_command
 from ttsopt_lib.measure.timing import measure_device
 from ttsopt_lib.study import Device, check
@@ -34,8 +36,29 @@ def test_the_command_that_fills_the_wheels_folder_asks_for_what_is_installed_and
     assert command.split() in [line.split() for line in manual.splitlines()]
 
 
+@pytest.mark.parametrize(
+    "code, said, reason",
+    [
+        (-9, "Collecting numpy\nInstalling collected packages: numpy\n\n", "exit code -9 after: Installing collected"),
+        (-9, "", "exit code -9"),
+        (1, "ERROR: no wheel fits\n[notice] a new pip\n", "ERROR: no wheel fits"),
+    ],
+)
+def test_an_installation_that_failed_says_why_and_one_that_was_killed_says_that(
+    tmp_path, monkeypatch, code, said, reason
+):
+    def run(command: list[str]) -> None:
+        raise subprocess.CalledProcessError(code, command, said)
+
+    monkeypatch.setattr(environment, "run", run)
+    monkeypatch.setattr(sys, "argv", ["environment.py", str(tmp_path / "made"), str(tmp_path / "requirements.txt")])
+    with pytest.raises(SystemExit) as raised:
+        environment.main()
+    assert str(raised.value).startswith(f"the packages could not be installed: {reason}")
+
+
 @pytest.mark.skipif(sshd_path() is None, reason="sshd is missing: apt install openssh-server rsync")
-def test_an_environment_is_made_from_wheels_once_and_used(tmp_path: Path, small_folder):
+def test_an_environment_is_made_from_wheels_once_and_used(tmp_path: Path, small_folder, capsys):
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     for name in with_dependencies([Requirement(one).name for one in REQUIREMENTS]):
@@ -46,7 +69,10 @@ def test_an_environment_is_made_from_wheels_once_and_used(tmp_path: Path, small_
         base = str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
         device = check(Device, server.device_values(wheels=str(wheels), python=base), "far")
         folder = small_folder(study)
-        record = measure_device(study, device, folder, progress=False)
+        record = measure_device(study, device, folder)
+        drawn = capsys.readouterr()
+        assert drawn.out == "" and "] Far CPU: making an environment" in drawn.err
+        assert "Far CPU: processing numpy-" in drawn.err and "Far CPU: installing " in drawn.err
         assert record.system is not None
         assert set(record.system.packages) == {"onnxruntime", "numpy", "scipy"}, "not the new environment"
         (stamp,) = server.folder.glob("there/environments/*/.ready")

@@ -18,6 +18,7 @@ from timed_study import study_of
 from ttsopt_lib.measure.device_side import tidy
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.process import MeasureError
+from ttsopt_lib.measure.ssh import Connection
 from ttsopt_lib.measure.timing import current_measurement, measure_device
 from ttsopt_lib.records import DeviceRecord, file_sha256
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, StudyError, check
@@ -50,10 +51,15 @@ def error_of(study, device, folder) -> str:
     return message.removeprefix("127.0.0.1: ")
 
 
-def test_one_call_brings_a_record_back_and_leaves_no_run_there(loopback: Loopback, small_folder):
+def test_one_call_brings_a_record_back_and_leaves_no_run_there(loopback: Loopback, small_folder, capsys):
     folder = small_folder(STUDY)
     device = far_device(loopback)
-    record = measure_device(STUDY, device, folder, progress=False)
+    record = measure_device(STUDY, device, folder)
+    drawn = capsys.readouterr()
+    assert drawn.out == ""
+    for work in ("] Far CPU: looking", "Far CPU: sending: 100%", "timing on Far CPU: 100%", "] Far CPU: starting"):
+        assert work in drawn.err
+    assert "Far CPU: where the time goes: 100%" in drawn.err
     assert record.status == "measured" and record.device == "far"
     assert {row.variant for row in record.rows} == {ORIGINAL, ORIGINAL_COPY, "fp32"}
     assert all(len(row.seconds) >= 4 for row in record.rows)
@@ -64,6 +70,18 @@ def test_one_call_brings_a_record_back_and_leaves_no_run_there(loopback: Loopbac
     voices = [file.name for file in (there / "voices").iterdir() if file.is_file()]
     assert voices == [f"{file_sha256(folder.model(ORIGINAL))}.onnx"], "equal files are sent once"
     assert not list((there / "runs").iterdir())
+
+
+def test_what_is_sent_is_told_up_to_its_size(loopback: Loopback, tmp_path: Path):
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    for name, size in (("a", 3_000_000), ("b", 70_000)):
+        (folder / name).write_bytes(os.urandom(size))
+    told: list[int] = []
+    there = str(loopback.folder / "there")
+    Connection(far_device(loopback)).send(folder, there, told.append)
+    assert told == sorted(told) and told[-1] == 3_070_000
+    assert (loopback.folder / "there/a").read_bytes() == (folder / "a").read_bytes()
 
 
 def test_a_second_run_waits_for_the_first_and_sends_nothing_that_is_there(loopback: Loopback, small_folder):
@@ -234,8 +252,6 @@ def test_a_host_that_could_be_read_as_anything_else_is_refused(host):
 
 
 def test_words_reach_the_far_side_as_they_are(loopback: Loopback):
-    from ttsopt_lib.measure.ssh import Connection
-
     words = ["a b", "$(id)", "`id`", "'; echo no", '"', "*", "~", "\\n"]
     program = "import json, sys; print(json.dumps(sys.argv[1:]))"
     said = Connection(far_device(loopback)).run([sys.executable, "-c", program, *words])

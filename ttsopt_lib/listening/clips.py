@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from ttsopt_lib.evaluate.anchors import LOWPASS, NOISE, degrade
 from ttsopt_lib.evaluate.speak import evaluation_origin, evaluation_texts, speak, utterances
@@ -42,6 +43,8 @@ class Sounds:
 def speak_all(study: Study, folder: StudyFolder, trap_answers: dict[str, list[tuple[int, str]]]) -> Sounds:
     """Let every variant speak: the same noise for all, durations of their own, as in the evaluation.
 
+    A progress bar on standard error counts the sentences.
+
     Args:
         study: what was asked.
         folder: with the variants' models.
@@ -52,22 +55,29 @@ def speak_all(study: Study, folder: StudyFolder, trap_answers: dict[str, list[tu
     names = [ORIGINAL, *(asked.variants or study.variant_names[1:])]
     voices = {name: open_piper(folder.model(name)) for name in names}
 
-    def say(name: str, sentences: list[str], origin: str) -> list[Audio]:
-        spoken = utterances(voices[name], study.voice.speaker, sentences, origin, study.evaluate.seed, LISTENING_TEST)
-        return [as_float(speak(one)) for one in spoken]
-
     rate = voices[ORIGINAL].config.sample_rate
-    spoken = {name: say(name, texts, evaluation_origin(study)) for name in names}
+    total = len(names) * len(texts) + 1 + sum(map(len, trap_answers.values()))
+    with tqdm(total=total, desc="listen", unit="sentence", dynamic_ncols=True) as bar:
+
+        def say(name: str, sentences: list[str], origin: str) -> list[Audio]:
+            bar.set_postfix_str(name)
+            audio, seed = [], study.evaluate.seed
+            for one in utterances(voices[name], study.voice.speaker, sentences, origin, seed, LISTENING_TEST):
+                audio.append(as_float(speak(one)))
+                bar.update()
+            return audio
+
+        spoken = {name: say(name, texts, evaluation_origin(study)) for name in names}
+        (example,) = say(ORIGINAL, [study.sentences.listening[0]], "sentences.listening")
+        traps = {
+            test: [
+                (score, say(ORIGINAL, [asked.trap_sentence.format(label=label)], "listening_test.trap_sentence")[0])
+                for score, label in answers
+            ]
+            for test, answers in trap_answers.items()
+        }
     if "mushra" in asked.tests:
         spoken[LOWPASS] = [_damaged(LOWPASS, clip, rate) for clip in spoken[ORIGINAL]]
-    (example,) = say(ORIGINAL, [study.sentences.listening[0]], "sentences.listening")
-    traps = {
-        test: [
-            (score, say(ORIGINAL, [asked.trap_sentence.format(label=label)], "listening_test.trap_sentence")[0])
-            for score, label in answers
-        ]
-        for test, answers in trap_answers.items()
-    }
     practice = {ORIGINAL: example, **{anchor: _damaged(anchor, example, rate) for anchor in (LOWPASS, NOISE)}}
     return Sounds(rate, texts, spoken, traps, practice)
 

@@ -1,9 +1,11 @@
 """The device's end of a measurement over ssh: ``python -m ttsopt_lib.measure.device_side ROOT RUN [--again]``.
 
 Carries out ``ROOT/runs/RUN/job.json`` and says how it goes in JSON lines on standard output: ``waiting`` for another
-run on this device, seconds ``elapsed``, and at last ``findings`` or an ``error``. Finished pairs of blocks are kept
-beside the job. When the connection is gone, the next line cannot be written: the run stops there, and the same job
-goes on after its last pair. The lock is the system's own, which ends with the process: none can be left behind.
+run on this device, seconds ``elapsed`` of the timing, the ``work`` after it with what is ``done`` of the ``total``, and
+at last ``findings`` or an ``error``. Finished pairs of blocks are kept beside the job. When the connection is gone, the
+next line cannot be written: the timing stops there, and the same job goes on after its last pair; the work after it
+goes on to its end, and the same job gets the findings. The lock is the system's own, which ends with the process: none
+can be left behind.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +75,11 @@ def carry_out(root: Path, run: Path) -> Findings:
             said = time.monotonic()
             say(elapsed=elapsed)
 
-    findings = time_plan(plan, tick, Journal(run / "blocks.jsonl"), found.accelerator_name)
+    def step(work: str, done: int, total: int) -> None:
+        with suppress(BrokenPipeError):  # what remains is short: findings for the next call instead of none
+            say(work=work, done=done, total=total)
+
+    findings = time_plan(plan, tick, Journal(run / "blocks.jsonl"), found.accelerator_name, step)
     with atomic_path(finished) as temporary:
         temporary.write_text(findings.model_dump_json(), encoding="utf-8")
     return findings

@@ -10,6 +10,7 @@ sentences: each row speaks for a while, row after row, forwards and then backwar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -95,14 +96,23 @@ def _microjoules(path: Path) -> int:
     return int(path.read_text(encoding="ascii"))
 
 
+def _joules(counter: EnergyCounter) -> float:
+    try:
+        return counter.joules()
+    except OSError as error:
+        raise NoCounterError(f"the energy counter stopped answering: {error}") from None
+
+
 def measure_energy(
     plan: TimingPlan,
     powercap: Path = POWERCAP,
     round_seconds: float = ROUND_SECONDS,
+    step: Callable[[int, int], None] = lambda done, total: None,
 ) -> EnergyRecord:
     """Joules of every row with the first number of threads, or why there are none.
 
-    Raises :class:`ttsopt_lib.measure.process.MeasureError` when a model cannot be timed.
+    ``step`` gets the rounds done and in all, the uncounted ones among them, and is never called within a round: its own
+    time is in no figure. Raises :class:`ttsopt_lib.measure.process.MeasureError` when a model cannot be timed.
     """
     rows = plan.rows_with(plan.thread_counts[0])
     found: list[EnergyRow] = []
@@ -110,7 +120,10 @@ def measure_energy(
         counter = find_counter(any(row.accelerator for row in rows), powercap)
         with ExitStack() as stack:
             workers = [stack.enter_context(Worker(row)) for row in rows]
+            done, total = 0, (1 + ROUNDS) * len(workers)
             for worker in list(workers):
+                step(done, total)
+                done += 1
                 try:
                     worker.load(plan)
                     worker.repeat(0.0)  # one uncounted pass
@@ -126,7 +139,9 @@ def measure_energy(
             visits = list(zip(workers, found, strict=True))
             for number in range(ROUNDS):
                 for worker, row in visits if number % 2 == 0 else visits[::-1]:
-                    before = counter.joules()
+                    step(done, total)
+                    done += 1
+                    before = _joules(counter)
                     try:
                         spoken = worker.repeat(round_seconds)
                     except MeasureError:
@@ -135,14 +150,13 @@ def measure_energy(
                         worker.close()
                         visits = [visit for visit in visits if visit[0] is not worker]
                         continue
-                    row.joules.append(counter.joules() - before)
+                    row.joules.append(_joules(counter) - before)
                     row.audio_seconds.append(spoken["audio_seconds"])
                     row.seconds.append(spoken["seconds"])
             found = [row for _, row in visits]
+            step(done, done)  # fewer than the total where a row dropped out
     except NoCounterError as error:
         return EnergyRecord(source=None, reason=str(error))
-    except OSError as error:
-        return EnergyRecord(source=None, reason=f"the energy counter stopped answering: {error}")
     if any(sum(row.joules) <= 0 for row in found):
         return EnergyRecord(source=None, reason=f"{counter.source}: the counter stood still, as it does in some clouds")
     return EnergyRecord(source=counter.source, reason=None, rows=found)

@@ -76,11 +76,12 @@ class Journal:
         self.sittings[number:] = [was]
 
     def counted_sittings(self) -> list[SittingRecord]:
-        """The sittings, with how many blocks each has timed and when the last of them ended."""
+        """The sittings that have timed blocks, with how many and when the last of them ended."""
         found = []
         for number, sitting in enumerate(self.sittings):
             ends = [pair.ended for pair in self.pairs if pair.sitting == number]
-            found.append(sitting.model_copy(update={"blocks": 2 * len(ends), "ended": max(ends, default=None)}))
+            if ends:
+                found.append(sitting.model_copy(update={"blocks": 2 * len(ends), "ended": max(ends)}))
         return found
 
     def _append(self, line: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ttsopt_lib.measure import greeting
+from ttsopt_lib.measure.bars import Bars
 from ttsopt_lib.measure.parcel import ENVIRONMENT_BYTES, Parcel, laid_out, pack
 from ttsopt_lib.measure.plan import TimingPlan
 from ttsopt_lib.measure.process import MeasureError
@@ -26,47 +27,57 @@ def time_over_ssh(
     plan: TimingPlan,
     device: Device,
     connection: Connection,
+    bars: Bars,
     *,
     again: bool = False,
-    tick: Callable[[float], None] = lambda elapsed: None,
-    stage: Callable[[str], None] = lambda what: None,
 ) -> Findings:
-    """Time the plan on ``device``. ``tick`` gets the seconds timed so far, ``stage`` what is being done.
+    """Time the plan on ``device``; ``bars`` show what is being done.
 
     ``again`` forgets what an interrupted run has left there. Raises :class:`MeasureError`, one line that begins with
     the host; what was sent, installed and timed by then is kept there for the next call.
     """
-    stage("looking")
+    bars.doing("looking")
     parcel = pack(plan, device)
-    there = greet(connection, device)
+    there = greet(connection, device, lambda _: bars.doing("looking"))
     voices = parcel.missing(there["voices"])
     environment = parcel.environment(there["python"]) if device.venv else None
     unmade = environment if environment not in there["environments"] else None
     _check_room(connection.host, there["free_bytes"], voices, parcel if unmade else None)
 
-    stage(f"sending {sum(path.stat().st_size for path in voices.values()) / 1e6:.0f} MB")
     with laid_out(parcel, voices, unmade) as folder:
-        connection.send(folder, device.folder)
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        connection.send(folder, device.folder, lambda sent: bars.step("sending", sent, size))
+        bars.step("sending", size, size)  # a part may have been there
     root = there["root"]
     python = device.python
     if environment:
         python = f"{root}/environments/{environment}/bin/python"
     if unmade:
-        stage("installing packages")
         maker = f"{root}/code/{parcel.code}/ttsopt_lib/measure/environment.py"
         packages = f"{root}/packages/{environment}"
         words = [device.python, "-I", maker, f"{root}/environments/{environment}", f"{packages}/requirements.txt"]
-        connection.run([*words, packages] if parcel.wheels else words)
-    stage("timing")
+        doing = "making an environment"
+
+        def heard(line: str) -> None:
+            nonlocal doing
+            doing = str(_message(line).get("doing", doing))
+            bars.doing(doing)
+
+        heard("")
+        connection.run([*words, packages] if parcel.wheels else words, heard)
+    bars.doing("starting")
     settings = [f"PYTHONPATH={root}/code/{parcel.code}", "PYTHONDONTWRITEBYTECODE=1"]
     words = ["env", *settings, python, "-m", "ttsopt_lib.measure.device_side", root, parcel.run]
-    return _talk(connection, [*words, "--again"] if again else words, tick, stage)
+    return _talk(connection, [*words, "--again"] if again else words, bars)
 
 
-def greet(connection: Connection, device: Device) -> dict[str, Any]:
-    """What the device says about itself (see :mod:`.greeting`). Raises :class:`MeasureError`."""
+def greet(connection: Connection, device: Device, heard: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
+    """What the device says about itself (see :mod:`.greeting`). Raises :class:`MeasureError`.
+
+    ``heard`` is called as by :meth:`Connection.run`: at least once a second while the device is awaited.
+    """
     source = Path(greeting.__file__).read_text(encoding="utf-8")
-    said = connection.run([device.python, "-c", source, device.folder]).splitlines()
+    said = connection.run([device.python, "-c", source, device.folder], heard).splitlines()
     last = said[-1] if said else ""
     there = _message(last)
     if "python" not in there:
@@ -96,9 +107,7 @@ def _check_room(host: str, free: int, voices: dict[str, Path], to_install: Parce
         )
 
 
-def _talk(
-    connection: Connection, words: list[str], tick: Callable[[float], None], stage: Callable[[str], None]
-) -> Findings:
+def _talk(connection: Connection, words: list[str], bars: Bars) -> Findings:
     """Start the device's end, listen until it has its findings, and tell it that they have arrived."""
     findings: Findings | None = None
     try:
@@ -107,9 +116,11 @@ def _talk(
             for line in process.stdout:
                 message = _message(line)
                 if "elapsed" in message:
-                    tick(message["elapsed"])
+                    bars.tick(message["elapsed"])
+                elif "work" in message:
+                    bars.step(message["work"], message["done"], message["total"])
                 elif "waiting" in message:
-                    stage("waiting for another run there")
+                    bars.doing("waiting for another run there")
                 elif "error" in message:
                     raise MeasureError(f"{connection.host}: {_advice(message['error'])}")
                 elif "findings" in message:

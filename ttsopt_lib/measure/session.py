@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from ttsopt_lib.measure.blocks import time_rows
 from ttsopt_lib.measure.conditions import ConditionsWatch, memory_warnings
@@ -48,17 +49,19 @@ def time_plan(
     tick: Callable[[float], None] = lambda elapsed: None,
     journal: Journal | None = None,
     accelerator_name: str | None = None,
+    step: Callable[[str, int, int], None] = lambda work, done, total: None,
 ) -> Findings:
     """Time the plan on this machine and watch the machine meanwhile.
 
-    ``tick`` gets the seconds since the start, often. With a ``journal`` on disk an interrupted run goes on where it
-    was. Raises :class:`ttsopt_lib.measure.process.MeasureError` when a model cannot be timed.
+    ``tick`` gets the seconds since the start, often; ``step`` the units done and in all of what follows the timing:
+    "energy", "where the time goes". Neither is called while anything is being timed. With a ``journal`` on disk an
+    interrupted run goes on where it was. Raises :class:`ttsopt_lib.measure.process.MeasureError` when a model cannot be
+    timed.
     """
     journal = journal or Journal()
     system = describe_system(accelerator=accelerator_name)
     watch, short_memory = ConditionsWatch(), memory_warnings(plan)
     number, started, seen = len(journal.sittings), now(), len(journal.pairs)
-    resumed = seen > 0
     accelerated = any(row.accelerator for row in plan.rows)
     gpu_before, gpu_at_work = look_at_gpu() if accelerated else None, None
 
@@ -91,20 +94,21 @@ def time_plan(
         note_sitting()
     system.temperature_c, system.throttling = watch.temperature_c, watch.throttling
     system.gpu = (gpu_before, gpu_at_work)
-    found = [text for one in journal.sittings for text in one.warnings]
+    sittings = journal.counted_sittings()
+    found = [text for one in sittings for text in one.warnings]
     found += [f"not measured: {one.reason}" for one in timing.left_out if not one.row.is_peer]  # a peer's row says it
     found += gpu_warnings(gpu_at_work)
     plan = plan.without(timing.left_out)
     try:
-        energy = measure_energy(plan)
+        energy = measure_energy(plan, step=partial(step, "energy"))
     except MeasureError as error:
         energy = EnergyRecord(source=None, reason=str(error))
     profiles = []
     try:
-        profiles = profile_rows(plan)
+        profiles = profile_rows(plan, partial(step, "where the time goes"))
     except MeasureError as error:
         found.append(f"where the time goes was not measured: {error}")
-    if resumed:
+    if len(sittings) > 1:
         found.append("the run was interrupted and went on later: its blocks come from more than one sitting")
     rows = [row for row in timing.rows if row.variant not in PEERS]
     return Findings(
@@ -114,7 +118,7 @@ def time_plan(
         left_out=timing.left_out,
         stopped_by=timing.stopped_by,
         stops=timing.stops,
-        sittings=journal.counted_sittings(),
+        sittings=sittings,
         energy=energy,
         elapsed_seconds=timing.elapsed_seconds,
         warnings=[*dict.fromkeys(found), *sample_warnings(rows, plan.settings)],
@@ -130,16 +134,21 @@ def gpu_warnings(gpu: GpuRecord | None) -> list[str]:
     return [f"the GPU's clock was held back while timing ({', '.join(gpu.held_back)}){clock}"]
 
 
-def profile_rows(plan: TimingPlan) -> list[ProfileRecord]:
+def profile_rows(plan: TimingPlan, step: Callable[[int, int], None] = lambda done, total: None) -> list[ProfileRecord]:
     """Where the time of each variant goes, with the first number of threads. Raises MeasureError.
 
     Each in a process of its own, one after another; an accelerator's kernels end after the runtime's clock has
     stopped, so its rows have no profile.
     """
+    rows = [
+        row
+        for row in plan.rows_with(plan.thread_counts[0])
+        if row.runtime == "onnxruntime" and row.variant != ORIGINAL_COPY and not row.is_peer and not row.accelerator
+    ]
     profiles = []
-    for row in plan.rows_with(plan.thread_counts[0]):
-        if row.runtime != "onnxruntime" or row.variant == ORIGINAL_COPY or row.is_peer or row.accelerator:
-            continue
+    for row in rows:
+        step(len(profiles), len(rows))
         with Worker(row) as worker:
             profiles.append(ProfileRecord(variant=row.variant, threads=row.threads, **worker.profile(plan)))
+    step(len(profiles), len(rows))
     return profiles

@@ -8,10 +8,12 @@ is quoted, and the folder that rsync writes to is held to plain characters by :c
 from __future__ import annotations
 
 import os
+import re
+import select
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,7 +23,9 @@ from ttsopt_lib.study import Device, resolve
 CONNECTION_FAILED = 255  # ssh's own exit code; everything else is the far command's
 NOT_FOUND = 127
 RSYNC_FILE_IO = 11  # its reason often does not make it through a connection that ends there
+SILENCE_SECONDS = 1.0  # after which a command that says nothing is known to be still at work
 RESUME = "what was finished is kept there, the same command goes on from it"
+SENT = re.compile(r"\s*(\d+)\s+\d+%\s")  # rsync's line: bytes sent, their share of all that is there
 REASONS = (  # what ssh, rsync and the far system say -> what a person does about it; the first that fits
     ("REMOTE HOST IDENTIFICATION HAS CHANGED", "its host key is not the known one: find out why before you go on"),
     ("Host key verification failed", "its host key is not known here: connect once by hand and compare fingerprints"),
@@ -49,23 +53,39 @@ class Connection:
         self._running: subprocess.Popen[bytes] | None = None
         self._stopped = False
 
-    def run(self, words: Sequence[str]) -> str:
-        """Run a command there and return what it printed. Raises :class:`MeasureError` in one line."""
-        output, errors, code = self._carry_out(["ssh", *self._options, "--", self.host, shlex.join(words)])
+    def run(self, words: Sequence[str], heard: Callable[[str], None] = lambda line: None) -> str:
+        """Run a command there and return what it printed. Raises :class:`MeasureError` in one line.
+
+        ``heard`` gets each line as it comes, and an empty one for each second without any; also for a blank line and
+        once at the end.
+        """
+        output, errors, code = self._carry_out(["ssh", *self._options, "--", self.host, shlex.join(words)], heard)
         if code:
             raise self.error(code, errors, words[0])
         return output
 
-    def send(self, folder: Path, target: str) -> None:
+    def send(self, folder: Path, target: str, sent: Callable[[int], None] = lambda size: None) -> None:
         """Send what is in ``folder`` to the folder ``target`` there; files that links point to, not the links.
 
-        A file appears under its name when it is whole, and one that was cut off goes on where it was.
+        A file appears under its name when it is whole, and one that was cut off goes on where it was. ``sent`` gets the
+        bytes that are through, of the files that had to be sent, about once a second; where this machine's rsync does
+        not tell them (before 3.1, and macOS' own), the last value is told again.
         Raises :class:`MeasureError`.
         """
+        size = 0
+
+        def heard(line: str) -> None:
+            nonlocal size
+            found = SENT.match(line)
+            size = int(found[1]) if found else size
+            sent(size)
+
         shell = shlex.join(["ssh", *self._options])
         command = ["rsync", "--recursive", "--copy-links", "--partial-dir=.partial", "--timeout=120"]
-        output, errors, code = self._carry_out(
-            [*command, f"--rsh={shell}", "--", f"{folder}/", f"{self.host}:{target}/"]
+        if self._carry_out(["rsync", "--info=help"])[2] == 0:
+            command += ["--info=progress2", "--no-human-readable"]
+        _, errors, code = self._carry_out(
+            [*command, f"--rsh={shell}", "--", f"{folder}/", f"{self.host}:{target}/"], heard
         )
         if "rsync: command not found" in errors or "rsync: not found" in errors:
             raise MeasureError(f"{self.host}: rsync is missing there: sudo apt install rsync")
@@ -114,15 +134,20 @@ class Connection:
             return MeasureError(f"{self.host}: the connection was lost ({last}); {RESUME}")
         return MeasureError(f"{self.host}: {last}")
 
-    def _carry_out(self, command: list[str]) -> tuple[str, str, int]:
-        process = self._start(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
-        try:
-            output, errors = process.communicate()
-        finally:
-            process.kill()
-            process.wait()
-            self._running = None
-        return output.decode(errors="replace"), errors.decode(errors="replace"), process.returncode
+    def _carry_out(self, command: list[str], heard: Callable[[str], None] = lambda line: None) -> tuple[str, str, int]:
+        with tempfile.TemporaryFile() as log:
+            process = self._start(command, stdin=subprocess.DEVNULL, stderr=log)
+            assert process.stdout is not None
+            try:
+                output = _listen(process.stdout.fileno(), heard)
+                process.wait()
+            finally:
+                process.kill()
+                process.wait()
+                process.stdout.close()
+                self._running = None
+            log.seek(0)
+            return output.decode(errors="replace"), log.read().decode(errors="replace"), process.returncode
 
     def _start(self, command: list[str], **streams: object) -> subprocess.Popen[bytes]:
         """Start a command in English, because its messages are read."""
@@ -140,6 +165,22 @@ class Connection:
         if self._stopped:
             process.kill()
         return process
+
+
+def _listen(descriptor: int, heard: Callable[[str], None]) -> bytes:
+    """All that comes, to its end; ``heard`` is called as :meth:`Connection.run` says."""
+    output, unfinished = b"", b""
+    while True:
+        if not select.select([descriptor], [], [], SILENCE_SECONDS)[0]:
+            heard("")
+            continue
+        chunk = os.read(descriptor, 65536)
+        output += chunk
+        *lines, unfinished = re.split(rb"[\r\n]", unfinished + chunk)
+        for line in lines if chunk else [unfinished]:
+            heard(line.decode(errors="replace"))
+        if not chunk:
+            return output
 
 
 def ssh_options(device: Device) -> list[str]:

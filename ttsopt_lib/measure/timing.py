@@ -9,8 +9,7 @@ from shutil import rmtree
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
-
+from ttsopt_lib.measure.bars import Bars
 from ttsopt_lib.measure.devices import Probe, probe
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.plan import PlannedSentence, TimingPlan, plan_peers, plan_rows
@@ -112,7 +111,7 @@ def measure_device(
     hand the record says ``not_measured`` and why; it never takes the place of the same study's measured one,
     which may come from the device itself. ``torch_original`` is the voice file that PyTorch rows are made from
     (default: the original variant's model). A device with ``runner: ssh`` is reached by ``connection`` (default: one
-    of its own); ``position`` is the line of its progress bar where several devices are timed at once. A local run that
+    of its own); ``position`` is the line of its progress bars where several devices are timed at once. A local run that
     was interrupted goes on after its last pair of blocks, unless ``again``.
 
     Raises RecordError for a variant that is not made yet, :class:`MeasureError` for one that cannot be timed or a
@@ -132,15 +131,15 @@ def measure_device(
         with PLANNING:
             peers = read_peers(study, folder)
             plan, reasons = _plan(study, device, folder, variants, peers, torch_original, found)
-        with _Bar(plan, device, progress, position) as bar:
+        with Bars(device.label, plan.settings.budget_seconds, progress, position) as bars:
             if device.runner == "ssh":
-                far = connection or Connection(device)
-                findings = time_over_ssh(plan, device, far, again=again, tick=bar.tick, stage=bar.stage)
+                findings = time_over_ssh(plan, device, connection or Connection(device), bars, again=again)
             else:
                 journal = _journal(folder, device, [key, *(peer.key for peer in peers)], plan, again)
                 if journal.pairs:
-                    bar.stage(f"going on after {2 * len(journal.pairs)} blocks")
-                findings = time_plan(plan, bar.tick, journal, found.accelerator_name)
+                    bars.doing(f"going on after {2 * len(journal.pairs)} blocks")
+                bars.tick(journal.elapsed_seconds)
+                findings = time_plan(plan, bars.tick, journal, found.accelerator_name, bars.step)
         record = _measured(_record(key, device, found, status="measured"), plan, findings)
         record.warnings += found.notes
         record.peers = _peer_timings(peers, reasons, findings)
@@ -223,39 +222,6 @@ def _peer_timings(peers: list[PeerRecord], reasons: dict[str, str], findings: Fi
         PeerTiming(name=peer.name, key=peer.key, row=rows.get(peer.name), reason=reasons.get(peer.name))
         for peer in peers
     ]
-
-
-class _Bar:
-    """One progress bar that runs over the budget in seconds."""
-
-    def __init__(self, plan: TimingPlan, device: Device, progress: bool, position: int):
-        form = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{remaining} left]"
-        self._label = device.label
-        self._bar = tqdm(
-            total=plan.settings.budget_seconds,
-            desc=f"timing on {device.label}",
-            disable=not progress,
-            bar_format=form,
-            position=position or None,
-        )
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, failed: object, *_: object) -> None:
-        if not failed:
-            self._bar.total = self._bar.n  # sharp figures come before the budget is spent
-            self._bar.refresh()
-        self._bar.close()
-
-    def stage(self, what: str) -> None:
-        """Say what is being done."""
-        self._bar.set_description_str(f"{self._label}: {what}")
-
-    def tick(self, elapsed: float) -> None:
-        """Seconds since the start."""
-        self._bar.total = max(self._bar.total, elapsed)  # min_blocks may go past the budget
-        self._bar.update(elapsed - self._bar.n)
 
 
 def _record(key: str, device: Device, found: Probe, status: Any) -> DeviceRecord:

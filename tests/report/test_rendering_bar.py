@@ -1,0 +1,68 @@
+"""Whoever waits for a report or a notebook sees what is being made and what remains, on standard error alone."""
+
+import json
+
+import pytest
+from tqdm.auto import tqdm
+
+from ttsopt_lib import notebooks
+from ttsopt_lib.notebooks import notebook_seconds, run_notebook
+from ttsopt_lib.report import render
+
+
+def test_a_notebook_moves_its_bar_cell_by_cell_to_the_end(tmp_path, monkeypatch, capsys):
+    cells = [
+        {"cell_type": "markdown", "source": "# Title"},
+        {"cell_type": "code", "source": "word = 'no'", "metadata": {"tags": ["parameters"]}},
+        {"cell_type": "code", "source": "print(word)"},
+        {"cell_type": "markdown", "source": "text"},
+        {"cell_type": "code", "source": "print(word)"},
+    ]
+    code = {"outputs": [], "execution_count": None}
+    cells = [{"metadata": {}, **(code if cell["cell_type"] == "code" else {}), **cell} for cell in cells]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    (tmp_path / "params").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 4}
+    (tmp_path / "notebooks/small.ipynb").write_text(json.dumps(notebook))
+    monkeypatch.chdir(tmp_path)
+    assert notebook_seconds("small") == notebooks.START + notebooks.FIRST_CELL + notebooks.CELL
+    moved = []
+    monkeypatch.setattr(notebooks, "tqdm", type("Bar", (tqdm,), {"update": lambda bar, n=1: noted(bar, n)}))
+
+    def noted(bar: tqdm, n: float) -> object:
+        moved.append(n)
+        return tqdm.update(bar, n)
+
+    out = run_notebook("small", tmp_path / "out.ipynb", {"word": "yes"})
+    assert "yes" in out.read_text()
+    assert moved == [notebooks.START, notebooks.FIRST_CELL, notebooks.CELL]
+    drawn = capsys.readouterr()
+    assert drawn.out == "" and "notebook small: 100%" in drawn.err
+
+
+@pytest.mark.parametrize("pdf", [True, False])
+def test_a_report_comes_to_the_end_of_its_bar_with_a_pdf_or_without(rendered, case, tmp_path, monkeypatch, capsys, pdf):
+    made = rendered("good").notebooks / "report.ipynb"
+    study, devices, _ = case("good")
+
+    def run(name, output, parameters, bar):
+        bar.update(notebook_seconds(name))
+        return made
+
+    def write_pdf(page, path):
+        if not pdf:
+            raise render.PdfUnavailable("no report.pdf")
+        path.write_text("printed")
+
+    monkeypatch.setattr(render, "run_notebook", run)
+    monkeypatch.setattr(render, "write_pdf", write_pdf)
+    folder = render.StudyFolder(study, tmp_path)
+    folder.path.mkdir()
+    capsys.readouterr()
+    result = render.render_report(study, devices, folder)
+    assert bool(result.messages) is not pdf
+    drawn = capsys.readouterr()
+    assert drawn.out == ""
+    for words in ("report: sections:", "report: HTML:", "report: PDF: 100%"):
+        assert words in drawn.err
