@@ -50,6 +50,25 @@ def test_the_report_has_no_serious_fault_and_does_not_scroll_sideways(browser, r
         assert faults(browser) == []
 
 
+@pytest.mark.parametrize("name", ["good", "bad", "many"])
+def test_a_phone_shows_whole_figures_in_letters_that_can_be_read(browser, rendered, name):
+    measure = (
+        "return [...document.querySelectorAll('figure .scroll')].map(frame => {"
+        "const shown = [...frame.querySelectorAll('svg')].filter(svg => svg.getBoundingClientRect().width > 0);"
+        "const scale = shown[0].getBoundingClientRect().width / shown[0].viewBox.baseVal.width;"
+        "const sizes = [...shown[0].querySelectorAll('text')].map(text => parseFloat(getComputedStyle(text).fontSize));"
+        "return [shown.length, shown[0].getAttribute('aria-label').length, frame.scrollWidth - frame.clientWidth,"
+        " scale * Math.min(...sizes)]; });"
+    )
+    for width in (LAPTOP, PHONE):
+        look_at(browser, rendered(name).html, width)
+        figures = browser.execute_script(measure)
+        assert len(figures) == 5
+        for pictures, described, hidden, letters in figures:
+            assert pictures == 1 and described > 40 and hidden <= 0
+            assert letters >= 9
+
+
 def test_axe_would_find_a_serious_fault(browser, rendered, tmp_path):
     broken = rendered("good").html.read_text(encoding="utf-8").replace('lang="en"', "", 1)
     (tmp_path / "broken.html").write_text(broken, encoding="utf-8")

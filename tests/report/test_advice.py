@@ -83,6 +83,22 @@ def test_a_target_inside_the_interval_asks_for_more_blocks_and_says_how_many(cal
     assert found.figures["needed"] == pytest.approx(4 * found.figures["have"], abs=1)
 
 
+def test_more_sentences_are_asked_for_only_where_the_study_s_file_has_them(calm):
+    assert calm.evaluation_sentences_available == 400 - 32  # harvard.txt without the sentences of calibration
+    found = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))  # 0.04 wide, 0.02 away: four times as many
+    assert found and "raise `sentences.evaluation.count`" in found.text and found.figures["needed"] == 160
+    assert found.because.endswith(
+        "about 160 in place of 40 would settle it, and the study's file has 368 for evaluation."
+    )
+    calm.evaluation_sentences_available = 159
+    found = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))
+    assert found and "raise" not in found.text and "ttsopt power" in found.text and found.figures["available"] == 159
+    assert found.because.endswith("and the study's file has only 159 for evaluation.")
+    calm.evaluation_sentences_available = None
+    found = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))
+    assert found and "is not known" in found.because and "available" not in found.figures
+
+
 def test_a_target_outside_the_interval_asks_for_no_more_samples(calm):
     assert missed(calm, "latency_reduction", 0.50, (0.48, 0.52)) is None
 

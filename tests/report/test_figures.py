@@ -11,19 +11,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ttsopt_lib.report import figures
 from ttsopt_lib.report.findings import pareto_front
-from ttsopt_lib.report.plot_style import Chart, inline_svg, svg_text
+from ttsopt_lib.report.plot_style import Chart, inline_svg, narrow_svg_text, svg_text, with_narrow
+from ttsopt_lib.report.progress_figures import stage_chart
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.report.tradeoff_figure import tradeoff_chart
 
 
 def charts(summary: Summary) -> list[Chart]:
-    found = [
-        figures.size_chart(summary),
-        figures.latency_chart(summary),
-        figures.quality_chart(summary),
-        tradeoff_chart(summary),
-    ]
-    return [chart for chart in found if chart]
+    drawn = (figures.size_chart, figures.latency_chart, figures.quality_chart, tradeoff_chart)
+    return [chart for draw in drawn if (chart := with_narrow(draw, summary))]
 
 
 def test_there_are_four_where_all_was_measured_and_only_sizes_where_nothing_was(summary):
@@ -31,13 +27,15 @@ def test_there_are_four_where_all_was_measured_and_only_sizes_where_nothing_was(
     assert [chart.name for chart in charts(summary("unmeasured"))] == ["size"]
 
 
+@pytest.mark.parametrize("form", ["figure", "narrow"])
 @pytest.mark.parametrize("name", ["good", "bad", "many"])
-def test_names_in_the_trade_off_cover_no_other_name(name, summary):
-    chart = tradeoff_chart(summary(name))
+def test_names_in_the_trade_off_cover_no_other_name(name, form, summary):
+    chart = with_narrow(tradeoff_chart, summary(name))
     assert chart
-    canvas = FigureCanvasAgg(chart.figure)
-    chart.figure.draw_without_rendering()
-    texts = [text for text in chart.figure.axes[0].texts if text.get_text()]
+    drawn = getattr(chart, form)
+    canvas = FigureCanvasAgg(drawn)
+    drawn.draw_without_rendering()
+    texts = [text for text in drawn.axes[0].texts if text.get_text()]
     names = {variant.name for variant in summary(name).variants}
     written = {text.get_text() for text in texts}
     assert names - {"original"} <= written and "original (baseline)" in written
@@ -55,6 +53,18 @@ def test_titles_fit_the_figure(name, summary):
         chart.figure.draw_without_rendering()
         title = chart.figure._suptitle  # type: ignore[attr-defined]
         assert title and title.get_window_extent(canvas.get_renderer()).x1 <= chart.figure.bbox.x1, chart.name
+
+
+@pytest.mark.parametrize("name", ["good", "bad", "unmeasured", "many"])
+def test_nothing_leaves_a_narrow_figure(name, summary):
+    stages = with_narrow(stage_chart, summary(name))
+    for chart in [*charts(summary(name)), *([stages] if stages else [])]:
+        narrow = chart.narrow
+        assert narrow
+        renderer = FigureCanvasAgg(narrow).get_renderer()
+        narrow.draw_without_rendering()
+        box = narrow.get_tightbbox(renderer)  # inches
+        assert box.x0 >= -0.01 and box.x1 <= narrow.get_figwidth() + 0.01, chart.name
 
 
 def test_alt_text_says_every_number_that_is_drawn(summary):
@@ -86,7 +96,8 @@ def test_text_of_figures_uses_the_fonts_of_the_page(summary):
 
 
 def test_ids_of_several_figures_in_one_page_differ(summary):
-    ids = [found for chart in charts(summary("many")) for found in re.findall(r'\bid="([^"]+)"', svg_text(chart))]
+    drawn = [text for chart in charts(summary("many")) for text in (svg_text(chart), narrow_svg_text(chart))]
+    ids = [found for text in drawn for found in re.findall(r'\bid="([^"]+)"', text)]
     assert ids and len(ids) == len(set(ids))
 
 

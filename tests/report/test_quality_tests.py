@@ -1,6 +1,7 @@
 """What is claimed about quality beside the original: tests, equivalence, and whether a predictor is believed."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from ttsopt_lib.records import QualityRecord, UnavailablePredictor, read_record, write_record
 from ttsopt_lib.report import numbers, quality_words, sentences
 from ttsopt_lib.report.frames import all_tables
-from ttsopt_lib.report.quality_tables import compared, quality_tables
+from ttsopt_lib.report.quality_tables import anchors, compared, quality_tables
 from ttsopt_lib.report.schema import Estimate, PredictedMos
 from ttsopt_lib.report.sections import Report
 from ttsopt_lib.report.summary import summarize
@@ -114,6 +115,16 @@ def test_without_naive_int8_the_anchors_are_the_damaged_originals_alone(case, re
     made = summarize(study.model_copy(update={"variants": tuple(variants)}), devices, folder)
     assert {row.variant for row in made.anchors} == {"lowpass-3500", "noise-10db"}
     assert all(predictor.orders_anchors and not predictor.missed_anchors for predictor in made.predictors)
+
+
+def test_the_notebook_s_table_of_anchors_has_those_of_the_report(case, summary):
+    study, _, folder = case("good")
+    shown = anchors(study, read_record(folder.quality_record, QualityRecord, "evaluate"))
+    assert set(shown["variant"]) == {"lowpass-3500", "noise-10db", "int8-static"}
+    reported = all_tables(summary("good"))["anchors"]
+    assert shown[["variant", "predicted_mos", "change"]].equals(reported[["variant", "predicted_mos", "change"]])
+    cells = json.loads(Path("notebooks/evaluate.ipynb").read_text(encoding="utf-8"))["cells"]
+    assert ["anchors(study, record)"] in [cell["source"] for cell in cells]
 
 
 def test_character_errors_come_from_what_was_heard(case, rewritten):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from ttsopt_lib.records import RecordError
 from ttsopt_lib.report.schema import read_summary
 from ttsopt_lib.report.summary import summarize, write_summary
+from ttsopt_lib.study import SentenceRange
 
 TOP = (
     "schema study voice created commit dirty system baseline optimized targets variants devices quality anchors verdict"
@@ -79,6 +81,24 @@ def test_the_copy_of_the_original_is_timed_as_itself(summary):
     row = summary("good").timing_of(summary("good").devices[0], "original-copy")
     assert row and row.latency_reduction and row.latency_reduction.ci
     assert row.latency_reduction.ci[0] < 0 < row.latency_reduction.ci[1]
+
+
+@pytest.mark.parametrize(
+    "evaluation, calibration, available",
+    [
+        ("harvard.txt", "harvard.txt", 300 - 32),  # 400 lines, from line 100 on, without calibration's
+        ("harvard.txt", "corpus_en.txt", 300),
+        ("none.txt", "harvard.txt", None),
+    ],
+)
+def test_how_many_sentences_the_file_has_for_evaluation(case, evaluation, calibration, available):
+    study, devices, folder = case("good")
+    ranges = {
+        "evaluation": SentenceRange(file=Path("params/sentences") / evaluation, start=100, count=40),
+        "calibration": SentenceRange(file=Path("params/sentences") / calibration, start=300, count=32),
+    }
+    study = study.model_copy(update={"sentences": study.sentences.model_copy(update=ranges)})
+    assert summarize(study, devices, folder).evaluation_sentences_available == available
 
 
 def test_a_missing_variant_is_an_error_that_names_the_step(case, tmp_path):

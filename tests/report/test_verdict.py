@@ -113,6 +113,17 @@ def test_where_none_qualifies_the_verdict_fails_and_says_what_came_closest(summa
     assert choice.closest in rows["size_reduction"].reason
 
 
+@pytest.mark.parametrize(
+    "short, said",
+    [(0.05, "missed by 5 percentage points"), (0.01, "missed by 1 percentage point)"), (0.0003, "missed by 0.03 ")],
+)
+def test_by_how_much_a_target_is_missed_never_reads_as_nothing(study, short, said):
+    study.variant("int8-weights").size_reduction = study.targets.size_reduction - short
+    set_change(study, "int8-weights", (-0.0, 0.10004), (0.0, 0.02))
+    size, quality = verdict.judge(study, "int8-weights").failed
+    assert said in size and "[−0.1000, +0.1000]" in quality and quality.endswith("missed by 0.00004)")
+
+
 def test_without_quality_figures_nothing_is_chosen_and_nothing_fails(study):
     study.quality = []
     rows = decide(study)

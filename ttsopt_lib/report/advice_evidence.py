@@ -94,18 +94,37 @@ def undecided(summary: Summary) -> Iterator[Advice]:
         side = row.measured - row.ci[0] if row.measured >= row.target else row.ci[1] - row.measured
         times = (side / distance) ** 2 if distance else math.inf
         needed = math.ceil(count * times) if times <= PATIENCE else None
+        available = summary.evaluation_sentences_available if what == "sentences" else None
+        short = needed is not None and available is not None and needed > available
         enough = f"about {needed} in place of {count} would settle it" if needed else "no number of them will settle it"
+        if needed and what == "sentences":
+            enough += f", and {_in_file(available, short)}"
+        if needed is None:
+            text = f"Treat `{row.variant}` as exactly on the target: more {what} will not tell."
+        elif short:
+            text = (
+                f"The study's file has too few sentences to tell whether `{row.variant}` meets the target: add some to "
+                "it, or ask listeners (`ttsopt power` says how many it takes)."
+            )
+        else:
+            text = f"More {what} are needed for `{row.variant}`: {where}."
         yield Advice(
             rule=f"more_{what}",
-            text=f"More {what} are needed for `{row.variant}`: {where}."
-            if needed
-            else f"Treat `{row.variant}` as exactly on the target: more {what} will not tell.",
+            text=text,
             because=f"The target of {goal} lies inside the interval of what was measured, "
             f"{show(Estimate(value=row.measured, ci=row.ci))}{part}; {enough}.",
             figures=as_figures("measured", Estimate(value=row.measured, ci=row.ci))
             | {"target": row.target, "have": count}
-            | ({"needed": needed} if needed else {}),
+            | ({"needed": needed} if needed else {})
+            | ({"available": available} if needed and available is not None else {}),
         )
+
+
+def _in_file(available: int | None, short: bool) -> str:
+    """How many evaluation sentences the study's file has."""
+    if available is None:
+        return "how many the study's file has is not known"
+    return f"the study's file has {'only ' if short else ''}{available} for evaluation"
 
 
 def listeners(summary: Summary) -> Iterator[Advice]:

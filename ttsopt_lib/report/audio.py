@@ -57,7 +57,7 @@ class Players:
         if not any((self.folder.audio(one) / "0.wav").is_file() for one in names):
             return '<p class="missing">Nothing to hear: the examples were not made yet (ttsopt evaluate).</p>'
         heads = "".join(
-            f'<th scope="col">Sentence {number}<br><q>{escape(text)}</q></th>'
+            f'<th scope="col">Sentence {number} <br><q>{escape(text)}</q></th>'
             for number, text in enumerate(summary.listening, 1)
         )
         rows = "".join(self._row(name, summary) for name in names)
@@ -72,7 +72,7 @@ class Players:
             f'<td data-label="Sentence {index + 1}">{self._cell(name, index)}</td>'
             for index in range(len(summary.listening))
         )
-        before = "<br><span class='interval'>before</span>" if name == ORIGINAL else ""
+        before = " <br><span class='interval'>before</span>" if name == ORIGINAL else ""
         return f'<tr><th scope="row"><code>{escape(name)}</code>{before}</th>{cells}</tr>'
 
     def _cell(self, name: str, index: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -78,8 +79,10 @@ def error_rates_cell(row: Any) -> str:
         return NONE
     ends = _ends(row, "wer")
     interval = f"[{numbers.number(100 * ends[0], 1)}, {numbers.number(100 * ends[1], 1)}]" if ends else ""
-    words = _with_interval(numbers.percent(row.wer, 1), interval)
-    return f"{words} / {numbers.percent(row.cer, 1)}" if given(row.cer) else words
+    words = f'<span class="figure">{numbers.percent(row.wer, 1)}</span>'
+    characters = f" / {numbers.percent(row.cer, 1)}" if given(row.cer) else ""
+    # a narrow cell breaks before the interval and nowhere else
+    return f'{words} <span class="figure-text"><span class="interval">{interval}</span>{characters}</span>'
 
 
 def plain_cell(value: Any, print_with: Any) -> str:
@@ -187,11 +190,12 @@ def milliseconds_cell(row: Any, name: str) -> str:
     return _with_interval(numbers.milliseconds(value), interval)
 
 
-def devices() -> list[Column]:
+def devices(doubts: Callable[[Any], str]) -> list[Column]:
+    """``doubts`` gives the marks of a row that warnings are about, as HTML."""
+
     def name(row: Any) -> str:
-        return (
-            name_of(row) if row.mode == "fp32" else f'{name_of(row)}<br><span class="reason">{escape(row.mode)}</span>'
-        )
+        mode = "" if row.mode == "fp32" else f'<br><span class="reason">{escape(row.mode)}</span>'
+        return name_of(row) + doubts(row) + mode
 
     return [
         Column("Variant", name),
@@ -203,6 +207,23 @@ def devices() -> list[Column]:
         Column("Load, ms", lambda row: plain_cell(row.load_ms, numbers.milliseconds), True),
         Column("First audio, ms", lambda row: milliseconds_cell(row, "first_audio_ms"), True),
     ]
+
+
+def side_by_side(labels: list[str]) -> list[Column]:
+    """Two columns per device, in fields median0, doubts0 (marks, as HTML), less0, median1 ..."""
+
+    def median(number: int):
+        return lambda row: (
+            plain_cell(getattr(row, f"median{number}"), numbers.milliseconds) + getattr(row, f"doubts{number}")
+        )
+
+    def less(field: str):
+        return lambda row: reduction_cell(row, field)
+
+    found = [Column("Variant", name_of)]
+    for number, label in enumerate(labels):
+        found += [Column(f"{label}, ms", median(number), True), Column("less", less(f"less{number}"), True)]
+    return found
 
 
 def runtime_change() -> list[Column]:
@@ -241,7 +262,7 @@ def mos() -> list[Column]:
         return f"{row.raters:.0f} ({row.ratings:.0f})" if given(row.raters) else NONE
 
     return [
-        Column("Condition", lambda row: f"{escape(row.condition)}<br>{name_of(row)}"),
+        Column("Condition", lambda row: f"{escape(row.condition)} <br>{name_of(row)}"),
         Column("MOS (listeners)", lambda row: score_cell(row, "mos"), True),
         Column("Change", lambda row: change_cell(row, "mos_change"), True),
         Column("Raters (ratings)", raters, True),

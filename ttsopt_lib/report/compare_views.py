@@ -1,19 +1,25 @@
-"""A comparison of two reports as a table for the terminal, a Markdown text and a page."""
+"""A comparison of two reports as tables for the terminal, a Markdown text and a page."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from importlib.resources import files
+from typing import get_args
 
 import pandas as pd
+from rich.console import Group as Tables
 from rich.table import Table
 
-from ttsopt_lib.report.compare import WORDS, Comparison, Difference
+from ttsopt_lib.report.compare import WORDS, Comparison, Difference, OneSided
+from ttsopt_lib.report.compared_figures import Group
 from ttsopt_lib.report.findings import listed
 from ttsopt_lib.report.html import Column, bullets, escape, paragraphs, table
 
 HEADINGS = ("Figure", "Of", "A", "B", "B against A [95 %]", "Outcome")
-STYLES = {"better": "green", "worse": "bold red", "not compared": "dim"}
+ONE_SIDED = ("Figure", "Of", "Only in", "Value")
+CHANGED, REST, ALONE = "What changed", "Everything else", "In one report only"
+STYLES = {"better": "green", "worse": "bold red", "not compared": "dim", "not tested": "dim"}
 TELLING = ("better", "worse")
 
 
@@ -25,30 +31,61 @@ def headline(found: Comparison) -> str:
 
 
 def remarks(found: Comparison) -> list[str]:
-    """What must be known before the table is read."""
+    """What must be known before the tables are read."""
     only = [f"Only in {label}: {listed(names)}." for label, names in zip(("A", "B"), found.only, strict=True) if names]
     return [
         *found.cautions,
         *only,
+        *_figures_alone(found),
         "Better and worse: significant at 5 % after Holm's correction for the number of differences; the intervals "
         "are 95 % each, uncorrected. The two runs are taken as independent.",
+        *_untested(found),
     ]
 
 
+def _figures_alone(found: Comparison) -> list[str]:
+    """Which figures one report has alone, and of how many voices and timings."""
+    texts = []
+    for report in ("A", "B"):
+        counts = Counter(_named(one) for one in found.one_sided if one.report == report)
+        if counts:
+            names = [f"{what} ({count} row{'s' if count > 1 else ''})" for what, count in counts.items()]
+            texts.append(f"Figures that only {report} has, of variants and peers in both: {listed(names)}.")
+    return texts
+
+
+def _untested(found: Comparison) -> list[str]:
+    names = list(dict.fromkeys(_named(one) for one in found.differences if one.outcome == "not tested"))
+    if not names:
+        return []
+    return [
+        f"Not tested, because a report has one value and no interval: {listed(names)}. Such a difference may be chance."
+    ]
+
+
+def _named(one: Difference | OneSided) -> str:
+    return f"{one.what} of peers" if one.group == "Peers" else one.what
+
+
 def shown(found: Comparison, everything: bool) -> list[Difference]:
-    """The rows of the table: what changed, or all."""
+    """The rows of the tables: what changed, or all."""
     return [one for one in found.differences if everything or one.outcome in TELLING]
 
 
-def terminal(found: Comparison, everything: bool = False) -> Table:
-    """A table for rich: figures that changed, or all of them."""
-    grid = Table(*HEADINGS)
-    for one in shown(found, everything):
-        style = STYLES.get(one.outcome, "")
-        grid.add_row(
-            one.what, one.subject, one.before, one.after, one.printed_change or "-", _outcome(one), style=style
-        )
-    return grid
+def terminal(found: Comparison, everything: bool = False) -> Tables:
+    """Tables for rich: figures that changed, or all of them."""
+    grids = []
+    for group, rows in _grouped(shown(found, everything)):
+        grid = Table(*HEADINGS, title=group, title_justify="left")
+        for one in rows:
+            grid.add_row(*_cells(one), style=STYLES.get(one.outcome, ""))
+        grids.append(grid)
+    if everything and found.one_sided:
+        grid = Table(*ONE_SIDED, title=ALONE, title_justify="left")
+        for one in found.one_sided:
+            grid.add_row(_named(one), one.subject, one.report, one.value)
+        grids.append(grid)
+    return Tables(*grids)
 
 
 def markdown(found: Comparison) -> str:
@@ -56,22 +93,37 @@ def markdown(found: Comparison) -> str:
     lines = ["# Comparison of two reports", "", f"A: {found.names[0]}", "", f"B: {found.names[1]}", ""]
     lines += [headline(found), "", *(f"- {text}" for text in remarks(found)), ""]
     for title, rows in _parts(found):
-        lines += [f"## {title}", "", f"| {' | '.join(HEADINGS)} |", f"|{'---|' * len(HEADINGS)}"]
-        for one in rows:
-            cells = (one.what, f"`{one.subject}`", one.before, one.after, one.printed_change or "-", _outcome(one))
-            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-        lines.append("")
+        lines += [f"## {title}", ""]
+        for group, members in _grouped(rows):
+            cells = [(what, f"`{subject}`", *rest) for what, subject, *rest in map(_cells, members)]
+            lines += [f"### {group}", "", *_pipes(HEADINGS, cells), ""]
+    if found.one_sided:
+        cells = [(_named(one), f"`{one.subject}`", one.report, one.value) for one in found.one_sided]
+        lines += [f"## {ALONE}", "", *_pipes(ONE_SIDED, cells), ""]
     return "\n".join(lines)
+
+
+def _pipes(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}", *lines]
 
 
 def page(found: Comparison) -> str:
     """The whole comparison as one HTML file in the report's look; it loads nothing."""
     css = (files("ttsopt_lib.report") / "template" / "report.css").read_text(encoding="utf-8")
-    tables = [
-        f"<h2>{escape(title)}</h2>"
-        + table(pd.DataFrame(rows), _columns(), f"{title}: B against A", f"part-{number}", kind="stack compared")
-        for number, (title, rows) in enumerate(_parts(found))
-    ]
+    tables = []
+    for part, (title, rows) in enumerate(_parts(found)):
+        tables.append(f"<h2>{escape(title)}</h2>")
+        for number, (group, members) in enumerate(_grouped(rows)):
+            caption, name = f"{title}, {group[0].lower()}{group[1:]}: B against A", f"part-{part}-{number}"
+            tables.append(table(pd.DataFrame(members), _columns(), caption, name, kind="stack compared"))
+    if found.one_sided:
+        rows = pd.DataFrame([one._replace(what=_named(one)) for one in found.one_sided])
+        tables.append(f"<h2>{ALONE}</h2>")
+        tables.append(
+            table(rows, _columns_alone(), "Figures that one of the two reports has", "one-sided", kind="stack compared")
+        )
     body = "\n".join(
         [
             '<div class="lead">' + paragraphs([headline(found)]) + "</div>",
@@ -92,7 +144,17 @@ def page(found: Comparison) -> str:
 def _parts(found: Comparison) -> list[tuple[str, list[Difference]]]:
     changed = shown(found, everything=False)
     rest = [one for one in found.differences if one not in changed]
-    return [(title, rows) for title, rows in (("What changed", changed), ("Everything else", rest)) if rows]
+    return [(title, rows) for title, rows in ((CHANGED, changed), (REST, rest)) if rows]
+
+
+def _grouped(rows: Sequence[Difference]) -> list[tuple[Group, list[Difference]]]:
+    """One table's rows after the other's; no table without rows."""
+    groups = [(group, [one for one in rows if one.group == group]) for group in get_args(Group)]
+    return [(group, members) for group, members in groups if members]
+
+
+def _cells(one: Difference) -> tuple[str, ...]:
+    return one.what, one.subject, one.before, one.after, one.printed_change or "-", _outcome(one)
 
 
 def _columns() -> list[Column]:
@@ -103,6 +165,15 @@ def _columns() -> list[Column]:
         Column(HEADINGS[3], lambda row: escape(row.after), True),
         Column(HEADINGS[4], lambda row: escape(row.printed_change or "-"), True),
         Column(HEADINGS[5], lambda row: escape(_outcome(row))),
+    ]
+
+
+def _columns_alone() -> list[Column]:
+    return [
+        Column(ONE_SIDED[0], lambda row: escape(row.what)),
+        Column(ONE_SIDED[1], lambda row: f"<code>{escape(row.subject)}</code>"),
+        Column(ONE_SIDED[2], lambda row: row.report),
+        Column(ONE_SIDED[3], lambda row: escape(row.value), True),
     ]
 
 

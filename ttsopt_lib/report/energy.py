@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 
 from ttsopt_lib.report import columns, numbers
-from ttsopt_lib.report.html import Column, bullets, escape, table
-from ttsopt_lib.report.schema import DeviceSummary, Estimate
+from ttsopt_lib.report.findings import listed
+from ttsopt_lib.report.html import FEW, Column, bullets, escape, not_printed, table
+from ttsopt_lib.report.schema import DeviceSummary, Estimate, TimingSummary
 
 FIGURES = ("energy_j_per_audio_second", "energy_reduction")
 
@@ -42,19 +43,40 @@ def _ends(name: str, figure: Estimate | None) -> dict[str, float | None]:
 
 
 def section(measured: Sequence[DeviceSummary]) -> list[str]:
-    """A table for each device that has a counter, and a sentence for each that has none."""
-    found, missing = [], []
+    """A table for each device that has a counter, and a sentence for those that have none."""
+    found: list[str] = []
+    missing: dict[str, list[str]] = {}  # the reason -> labels
     for device in measured:
         own = frame([device])
         if own.empty:
             reason = device.energy_reason or "this record is of a version that did not measure it"
-            missing.append(f"Energy on {device.label}: not measured ({reason}).")
+            missing.setdefault(reason, []).append(device.label)
             continue
-        own = own.assign(group=[f"{columns.RUNTIMES.get(row.runtime, row.runtime)}, {row.mode}" for row in device.rows
-                                if row.energy_j_per_audio_second])  # fmt: skip
+        groups = [_conditions(row) for row in device.rows if row.energy_j_per_audio_second]
+        order = [list(dict.fromkeys(groups)).index(group) for group in groups]
+        own = own.assign(group=groups, order=order).sort_values("order", kind="stable")
         caption = f"Energy on {device.label}, joules per second of audio. Counted by {device.energy_source}"
-        found.append(table(own, _columns(), caption, f"energy-{device.device}", group="group"))
-    return [*found, bullets(missing)] if missing else found
+        found.append(
+            table(
+                own,
+                _columns(),
+                caption,
+                f"energy-{device.device}",
+                group="group",
+                groups_on_paper=None if len(measured) <= FEW else 1,
+                csv="energy",
+            )
+        )
+    if len(measured) > FEW:
+        found[1:] = not_printed(found[1:], "Energy on other devices: `report.html` and `tables/energy.csv`.")
+    unknown = [f"Energy on {listed(labels)}: not measured ({reason})." for reason, labels in missing.items()]
+    return [*found, bullets(unknown)] if unknown else found
+
+
+def _conditions(row: TimingSummary) -> str:
+    """'ONNX Runtime, fp32, 2 threads'."""
+    runtime = columns.RUNTIMES.get(row.runtime, row.runtime)
+    return f"{runtime}, {row.mode}, {row.threads} thread" + ("s" if row.threads > 1 else "")
 
 
 def _columns() -> list[Column]:

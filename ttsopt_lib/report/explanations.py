@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.findings import change_of, latency_of, listed
-from ttsopt_lib.report.schema import DeviceSummary, Summary, VariantSummary
-from ttsopt_lib.report.verdict import Judged, candidates, change_beside, faster_not_chosen, worse_end
+from ttsopt_lib.report.schema import CoverageSummary, DeviceSummary, Summary, VariantSummary
+from ttsopt_lib.report.verdict import Judged, candidates, change_beside, faster_not_chosen, judge, worse_end
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 LITTLE = 0.2  # of the parameters: a step that reaches less cannot change the size much
@@ -21,10 +21,15 @@ def quantization_notes(summary: Summary) -> list[str]:
     """What each quantized variant's coverage explains."""
     notes = []
     for variant in summary.variants:
+        reach = {step.step: step.coverage for step in variant.steps}
+        size = f"the file is {numbers.less(variant.size_reduction, 'smaller', 'larger')}"
+        if {"quantize_dynamic", "quantize_weights"} <= set(reach):
+            products, stored = reach["quantize_dynamic"], reach["quantize_weights"]
+            notes.append(f"`{variant.name}`: {_products_and_weights(products, stored)}; {size}.")
+            continue
         for step in variant.steps:
             reached = f"{numbers.percent(step.coverage.parameters, 1)} of the parameters"
             work = f"{numbers.percent(step.coverage.macs, 1)} of the multiply-accumulates"
-            size = f"the file is {numbers.less(variant.size_reduction, 'smaller', 'larger')}"
             if step.step == "quantize_dynamic" and step.coverage.parameters < LITTLE:
                 notes.append(
                     f"Why dynamic quantization does little here: in `{variant.name}` it reaches {reached} and {work}. "
@@ -38,6 +43,16 @@ def quantization_notes(summary: Summary) -> list[str]:
                     f"in 32-bit floating point: that is meant to shrink the file, not to save time; {size}."
                 )
     return notes
+
+
+def _products_and_weights(products: CoverageSummary, stored: CoverageSummary) -> str:
+    """Dynamic quantization of some layers, and weights of the others stored in 8 bits: who computes and who is kept."""
+    return (
+        f"dynamic quantization computes {numbers.percent(products.macs, 1)} of the multiply-accumulates in 8-bit "
+        f"integers, with {numbers.percent(products.parameters, 1)} of the parameters; another "
+        f"{numbers.percent(stored.parameters, 1)} of the parameters are only stored as 8-bit integers and computed "
+        "with in 32-bit floating point"
+    )
 
 
 def pruning_notes(summary: Summary) -> list[str]:
@@ -201,22 +216,35 @@ def choice_notes(summary: Summary) -> list[str]:
 
 
 def corner_notes(summary: Summary) -> list[str]:
-    """Why variants that lie in the picture's corner of met targets, faster than the chosen one, were not chosen.
+    """Why variants that lie in the picture's corner of met targets were not chosen.
 
-    The picture is of the first device with timings and over all sentences; the rule judges by half of them.
+    Those faster than the chosen one; where none qualifies, the one that came closest, then those faster than it. The
+    picture is of the first device with timings and over all sentences; the rule judges by half of them.
     """
-    targets, names, notes = summary.targets, candidates(summary), []
+    targets, names = summary.targets, candidates(summary)
     timed = (device for device in summary.measured_devices if any(latency_of(summary, device, n) for n in names))
     device = next(timed, None)
     choice = next((choice for choice in summary.choices if device and choice.device == device.device), None)
     if device is None or choice is None:
         return []
-    for one in faster_not_chosen(summary, device, choice):
-        latency, change = latency_of(summary, device, one.name), change_of(summary, one.name)
+
+    def in_corner(name: str) -> bool:
+        latency, change = latency_of(summary, device, name), change_of(summary, name)
         fast = latency is not None and latency.value >= targets.latency_reduction
-        if fast and change and change.value >= targets.predicted_mos_change:
-            notes.append(f"{device.label}: {_passed_over(summary, one, device)}")
-    return notes[:PASSED_OVER]
+        return fast and change is not None and change.value >= targets.predicted_mos_change
+
+    closest = [choice.closest] if choice.closest and in_corner(choice.closest) else []
+    faster = [one for one in faster_not_chosen(summary, device, choice) if in_corner(one.name)]
+    notes = [_came_closest(summary, device, name) for name in closest]
+    notes += [_passed_over(summary, one, device) for one in faster]
+    return [f"{device.label}: {text}" for text in notes[:PASSED_OVER]]
+
+
+def _came_closest(summary: Summary, device: DeviceSummary, name: str) -> str:
+    """Which target the variant misses that came closest where none qualifies, and by how much."""
+    one, saved = judge(summary, name), numbers.reduction(latency_of(summary, device, name))
+    text = f"`{name}` came closest ({saved} less time), but {listed(one.failed)}."
+    return text + _over_all_sentences(summary, name)
 
 
 def _passed_over(summary: Summary, one: Judged, device: DeviceSummary | None = None) -> str:
@@ -225,13 +253,17 @@ def _passed_over(summary: Summary, one: Judged, device: DeviceSummary | None = N
     With a device: how much faster it is there."""
     saved = f" ({numbers.reduction(latency_of(summary, device, one.name))} less time)" if device else ""
     reasons = [*one.failed, *(["its predicted MOS was not measured"] if one.unknown else [])]
-    text = f"`{one.name}` is faster{saved}, but {listed(reasons)}."
-    row, limit = summary.quality_of(one.name), summary.targets.predicted_mos_change
+    return f"`{one.name}` is faster{saved}, but {listed(reasons)}." + _over_all_sentences(summary, one.name)
+
+
+def _over_all_sentences(summary: Summary, name: str) -> str:
+    """The change over all sentences, where half of them miss the target and the mean of all meets it."""
+    row, limit = summary.quality_of(name), summary.targets.predicted_mos_change
     choosing, change = (row.predicted_mos.change_choosing, row.predicted_mos.change) if row else (None, None)
-    if choosing and change and worse_end(choosing) < limit <= change.value:
-        meets = "which meets the target" if worse_end(change) >= limit else "whose lower end misses the target too"
-        text += f" Over all sentences the change is {change_beside(change, limit)}, {meets}."
-    return text
+    if not (choosing and change and worse_end(choosing) < limit <= change.value):
+        return ""
+    meets = "which meets the target" if worse_end(change) >= limit else "whose lower end misses the target too"
+    return f" Over all sentences the change is {change_beside(change, limit)}, {meets}."
 
 
 def _step_words(step: str) -> str:

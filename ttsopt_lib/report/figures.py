@@ -11,7 +11,18 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from ttsopt_lib.report import findings, numbers
-from ttsopt_lib.report.plot_style import GREY, LOOKS, Chart, Look, look, new_figure, set_title, target_line
+from ttsopt_lib.report.plot_style import (
+    GREY,
+    LOOKS,
+    WIDTH,
+    Chart,
+    Look,
+    axis_label,
+    look,
+    new_figure,
+    set_title,
+    target_line,
+)
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
@@ -21,10 +32,10 @@ ROW = 0.19  # inches of height for a line of a figure
 # --- size -------------------------------------------------------------------------------------------------------
 
 
-def size_chart(summary: Summary) -> Chart:
+def size_chart(summary: Summary, width: float = WIDTH) -> Chart:
     """Bars of the file sizes, with the size after compression as a tick and the target as a line."""
     variants = summary.variants
-    figure, axes = new_figure(0.85 + ROW * 1.15 * len(variants))
+    figure, axes = new_figure(0.85 + ROW * 1.15 * len(variants), width)
     base = variants[0].size_bytes / 1e6
     longest = max(variant.size_bytes for variant in variants) / 1e6
     for row, variant in enumerate(variants):
@@ -42,8 +53,8 @@ def size_chart(summary: Summary) -> Chart:
         )  # fmt: skip
     axes.set_yticks(range(len(variants)), [variant.name for variant in variants])
     axes.invert_yaxis()
-    axes.set_xlim(0, longest * 1.32)
-    axes.set_xlabel("size of model.onnx (MB = 10⁶ bytes); the black tick: after compression")
+    axes.set_xlim(0, longest * (1.32 if width == WIDTH else 1.8))
+    axes.set_xlabel(axis_label(figure, "size of model.onnx (MB = 10⁶ bytes); the black tick: after compression"))
     target = summary.targets.size_reduction
     target_line(axes, base * (1 - target), f"target: {numbers.percent(target)} smaller")
     axes.tick_params(axis="y", length=0)
@@ -61,7 +72,7 @@ def size_chart(summary: Summary) -> Chart:
 # --- sensitivity --------------------------------------------------------------------------------------------------
 
 
-def sensitivity_chart(summary: Summary) -> Chart | None:
+def sensitivity_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     """A dot for each group of layers that a search judged: the error of int8 there alone. None where none searched."""
     variants = list(dict.fromkeys(row.variant for row in summary.sensitivity))
     if not variants:
@@ -69,7 +80,7 @@ def sensitivity_chart(summary: Summary) -> Chart | None:
     rows = sorted(
         (row for row in summary.sensitivity if row.variant == variants[0]), key=lambda row: -row.level_error_db
     )
-    figure, axes = new_figure(0.85 + ROW * len(rows))
+    figure, axes = new_figure(0.85 + ROW * len(rows), width)
     least = 0.01  # dB; a logarithmic axis has no 0
     for index, row in enumerate(rows):
         error = max(row.level_error_db, least)
@@ -85,7 +96,8 @@ def sensitivity_chart(summary: Summary) -> Chart | None:
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlim(least, max(row.level_error_db for row in rows) * 2 + least)
-    axes.set_xlabel("level error of int8 arithmetic in these layers alone (dB, mean over mel bands; logarithmic)")
+    label = "level error of int8 arithmetic in these layers alone (dB, mean over mel bands; logarithmic)"
+    axes.set_xlabel(axis_label(figure, label))
     set_title(figure, f"Int8 arithmetic suits {rows[-1].label} best and {rows[0].label} least")
     alt = "Dot plot of level errors. " + "; ".join(f"{row.label} {row.level_error_db:.2f} dB" for row in rows)
     caption = (
@@ -127,7 +139,7 @@ def _right_column(axes: Axes, texts: Sequence[str]) -> None:
         )  # fmt: skip
 
 
-def latency_chart(summary: Summary) -> Chart | None:
+def latency_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     """The latency reduction of every variant on every measured device, with its interval."""
     devices = summary.measured_devices
     if not devices:
@@ -135,10 +147,10 @@ def latency_chart(summary: Summary) -> Chart | None:
     names = [variant.name for variant in summary.variants if variant.name != ORIGINAL]
     if any(summary.timing_of(device, ORIGINAL_COPY) for device in devices):
         names.append(ORIGINAL_COPY)
-    columns = min(2, len(devices))
+    columns = min(2 if width == WIDTH else 1, len(devices))
     lines = -(-len(devices) // columns)
     height = 0.6 + lines * (0.62 + ROW * len(names))
-    figure, grid = new_figure(height, nrows=lines, ncols=columns, squeeze=False)
+    figure, grid = new_figure(height, width, nrows=lines, ncols=columns, squeeze=False)
     for index, (axes, device) in enumerate(zip(grid.flat, devices, strict=False)):
         _latency_panel(axes, summary, device, names, alone=len(devices) == 1)
         if index % columns:
@@ -146,7 +158,8 @@ def latency_chart(summary: Summary) -> Chart | None:
     for axes in grid.flat[len(devices) :]:
         axes.set_visible(False)
     set_title(figure, findings.latency_title(summary))
-    figure.supxlabel("less time per second of audio than the original (%)", fontsize=7, color="#333333")
+    label = axis_label(figure, "less time per second of audio than the original (%)")
+    figure.supxlabel(label, fontsize=7, color="#333333")
     alt = "Dots with intervals of the latency reduction. " + " ".join(
         f"On {device.label}: "
         + "; ".join(
@@ -180,7 +193,7 @@ def _latency_panel(axes: Axes, summary: Summary, device: DeviceSummary, names: l
         axes.set_title(f"{device.label}, {threads}", fontsize=7.5, pad=13)
 
 
-def quality_chart(summary: Summary) -> Chart | None:
+def quality_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     """The change of the predicted MOS of every variant and anchor, by every predictor, with its interval."""
     primary = summary.primary_predictor
     if primary is None:
@@ -191,7 +204,7 @@ def quality_chart(summary: Summary) -> Chart | None:
     known = {variant.name: look(variant) for variant in summary.variants}
     anchor = Look("anchor", GREY, "d")
     changes = {(row.variant, row.predictor): row.predicted_mos.change for row in scored}
-    figure, axes = new_figure(0.95 + ROW * 1.1 * len(names))
+    figure, axes = new_figure(0.95 + ROW * 1.1 * len(names), width)
     estimates = [changes.get((name, primary.name)) for name in names]
     _forest(axes, names, estimates, [known.get(name, anchor) for name in names])
     for predictor in summary.predictors:
@@ -211,7 +224,8 @@ def quality_chart(summary: Summary) -> Chart | None:
     ends = [end for one in changes.values() if one for end in (one.ci or (one.value,))]
     axes.set_xlim(min([target, *ends]) - 0.08, max([0.0, *ends]) + 0.12)
     target_line(axes, target, f"target {numbers.signed(target)}")
-    axes.set_xlabel(f"change of the predicted MOS against the original ({primary.label}, points on a scale of 1 to 5)")
+    label = f"change of the predicted MOS against the original ({primary.label}, points on a scale of 1 to 5)"
+    axes.set_xlabel(axis_label(figure, label))
     set_title(figure, findings.quality_title(summary))
     others = ", ".join(predictor.label for predictor in summary.predictors if not predictor.primary)
     alt = f"Dots with intervals of the change of the predicted MOS ({primary.label}). " + "; ".join(

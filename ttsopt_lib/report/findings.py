@@ -125,7 +125,9 @@ def tradeoff_title(summary: Summary, device: DeviceSummary) -> str:
     """What the picture of the trade-off shows."""
     name = summary.optimized.get(device.device)
     if name is None:
-        return f"No variant qualifies on {device.label}"
+        choice = next((choice for choice in summary.choices if choice.device == device.device), None)
+        closest = f"; {choice.closest} came closest" if choice and choice.closest else ""
+        return f"No variant qualifies on {device.label}{closest}"
     latency, change = latency_of(summary, device, name), change_of(summary, name)
     gain = less(latency.value, "less", "more") if latency else ""
     cost = f"{signed(change.value)} (all sentences)" if change else "not measured"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from ttsopt_lib.report.plot_style import Chart, inline_svg, svg_text
+from ttsopt_lib.report.plot_style import Chart, inline_svg, narrow_svg_text, svg_text
 
 SHAPES = {  # drawn, not typed: fonts differ in what they have for a check mark
     "pass": '<circle cx="8" cy="8" r="7"/><path d="M4.5 8.3l2.4 2.4 4.6-5"/>',
@@ -21,6 +21,7 @@ SHAPES = {  # drawn, not typed: fonts differ in what they have for a check mark
 }
 INKS = {"pass": "#0a5c40", "fail": "#8c2f00", "not_measured": "#4a4d52"}
 WORDS = {"pass": "PASS", "fail": "FAIL", "not_measured": "NOT MEASURED"}
+FEW = 2  # devices of which everything is printed
 
 
 class Column(NamedTuple):
@@ -51,10 +52,14 @@ def paragraphs(sentences: Iterable[str], kind: str = "") -> str:
     return "\n".join(f"{opening}{escape(sentence)}</p>" for sentence in sentences)
 
 
-def bullets(sentences: Sequence[str]) -> str:
-    """Sentences as a list; nothing where there are none."""
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-    return f"<ul>{items}</ul>" if items else ""
+def bullets(sentences: Sequence[str], printed: int | None = None) -> str:
+    """Sentences as a list; nothing where there are none. Printed, it has the first ``printed`` and names the page."""
+    shown = len(sentences) if printed is None else printed
+    items = [f"<li>{escape(sentence)}</li>" for sentence in sentences[:shown]]
+    items += [f'<li class="screen-only">{escape(sentence)}</li>' for sentence in sentences[shown:]]
+    if more := len(sentences[shown:]):
+        items.append(f'<li class="paper-only">{more} more: see <code>report.html</code>.</li>')
+    return f"<ul>{''.join(items)}</ul>" if items else ""
 
 
 def reasoned(items: Sequence[tuple[str, str]]) -> str:
@@ -66,21 +71,31 @@ def reasoned(items: Sequence[tuple[str, str]]) -> str:
     return f'<ol class="reasoned">{rows}</ol>' if items else ""
 
 
-def note(title: str, sentences: Sequence[str], kind: str = "note") -> str:
-    """A box beside the text, for warnings and rules; nothing where there is nothing to say."""
+def note(title: str, sentences: Sequence[str], kind: str = "note", anchor: str = "") -> str:
+    """A box beside the text, for warnings and rules; nothing where there is nothing to say.
+
+    With an ``anchor`` its sentences are numbered, and ``#anchor-1`` is a link to the first.
+    """
     if not sentences:
         return ""
     body = bullets(sentences) if len(sentences) > 1 else paragraphs(sentences)
+    if anchor:
+        items = [f'<li id="{anchor}-{number}">{escape(text)}</li>' for number, text in enumerate(sentences, 1)]
+        body = f"<ol>{''.join(items)}</ol>"
     return f'<aside class="{kind}" aria-label="{escape(title)}"><p class="title">{escape(title)}</p>{body}</aside>'
 
 
 def figure(chart: Chart | None, missing: str) -> str:
-    """A chart with its caption; where there is none, a sentence that says why."""
+    """A chart with its caption; where there is none, a sentence that says why. A phone shows its narrow form."""
     if chart is None:
         return f'<p class="missing">{escape(missing)}</p>'
+    picture = inline_svg(svg_text(chart), chart.alt)
+    if chart.narrow:
+        narrow = inline_svg(narrow_svg_text(chart), chart.alt)
+        picture = f'<div class="wide">{picture}</div><div class="narrow">{narrow}</div>'
     return (
         f'<figure id="figure-{chart.name}"><div class="scroll" role="region" tabindex="0" '
-        f'aria-label="Figure: {escape(chart.name)}">{inline_svg(svg_text(chart), chart.alt)}</div>'
+        f'aria-label="Figure: {escape(chart.name)}">{picture}</div>'
         f"<figcaption>{escape(chart.caption)}</figcaption></figure>"
     )
 
@@ -94,11 +109,16 @@ def table(
     kind: str = "",
     missing: str = "",
     groups_on_paper: int | None = None,
+    csv: str = "",
+    group_titles: Mapping[str, str] | None = None,
 ) -> str:
     """A frame as a table: the first column heads its row, ``group`` starts a new body wherever its value changes.
 
-    Printed, it has the first ``groups_on_paper`` bodies (None: all) and says where the others are. On a screen it
-    scrolls inside its own box where it is wider than the page. An empty frame is the sentence ``missing``.
+    ``group_titles`` are the bodies' headings as HTML (default: the values).
+
+    Printed, it has the first ``groups_on_paper`` bodies (None: all) and says that the others are in the file ``csv``
+    (default: called as the table is). On a screen it scrolls inside its own box where it is wider than the page. An
+    empty frame is the sentence ``missing``.
     """
     if frame.empty:
         return f'<p class="missing">{escape(missing)}</p>'
@@ -109,7 +129,8 @@ def table(
         value = getattr(row, group) if group else ""
         if not bodies or value != current:
             current = value
-            title = f'<tr class="group"><th scope="rowgroup" colspan="{len(columns)}">{escape(value)}</th></tr>'
+            heading = group_titles[str(value)] if group_titles else escape(value)
+            title = f'<tr class="group"><th scope="rowgroup" colspan="{len(columns)}">{heading}</th></tr>'
             bodies.append(title if group else "")
         cells = [f'<th scope="row">{columns[0].cell(row)}</th>']
         cells += [
@@ -120,13 +141,20 @@ def table(
     printed = len(bodies) if groups_on_paper is None else groups_on_paper
     body = "".join(f"<tbody>{rows}</tbody>" for rows in bodies[:printed])
     body += "".join(f'<tbody class="screen-only">{rows}</tbody>' for rows in bodies[printed:])
-    rest = f" (all of them: `tables/{name.replace('-', '_')}.csv`)" if len(bodies) > printed else ""
+    rest = f"(all of them: `tables/{csv or name.replace('-', '_')}.csv`)"
+    elsewhere = f' <span class="paper-only">{escape(rest)}</span>' if len(bodies) > printed else ""
     return (
         f'<div class="scroll" role="region" tabindex="0" aria-labelledby="table-{name}">'
-        f'<table class="{kind}"><caption id="table-{name}"><span>{escape(caption)}'
-        f'<span class="paper-only">{escape(rest)}</span></span></caption>'
+        f'<table class="{kind}"><caption id="table-{name}"><span>{escape(caption)}{elsewhere}</span></caption>'
         f"<thead><tr>{head}</tr></thead>{body}</table></div>"
     )
+
+
+def not_printed(parts: Sequence[str], where: str) -> list[str]:
+    """Tables for the screen; on paper a sentence says where they are."""
+    if not parts:
+        return []
+    return ['<div class="screen-only">', *parts, f'</div><p class="small paper-only">{escape(where)}</p>']
 
 
 def _number(column: Column) -> str:

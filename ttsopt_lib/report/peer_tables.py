@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from ttsopt_lib.report import columns, numbers
-from ttsopt_lib.report.html import Column, bullets, escape, paragraphs, table
+from ttsopt_lib.report.html import FEW, Column, bullets, escape, paragraphs, table
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, PeerSummary, QualitySummary, Summary, TimingSummary
 from ttsopt_lib.study import ORIGINAL
 
@@ -54,7 +54,8 @@ def section(summary: Summary, tables: dict[str, pd.DataFrame]) -> list[str]:
                     "Joules per second of audio", lambda row: _three(row, "energy_j_per_audio_second"), True
                 )
                 shown = [*shown, joules]
-            found.append(table(frame, shown, caption, name.replace("_", "-"), group="group"))
+            printed = FEW if len(summary.measured_devices) <= FEW else 1
+            found.append(table(frame, shown, caption, name.replace("_", "-"), group="group", groups_on_paper=printed))
     return [*found, bullets(notes(summary))]
 
 

@@ -11,19 +11,22 @@ import base64
 import io
 import re
 import textwrap
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ttsopt_lib.report.schema import VariantSummary
+from ttsopt_lib.report.schema import Summary, VariantSummary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILLION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#6B6B6B"
 WIDTH = 5.6  # inches: the text column of the page and of the print
-TITLE = 72  # characters in a line of a title
+NARROW = 3.3  # inches: the width of a phone, on which the smallest text is then 9 CSS pixels high
+TITLE = 72  # characters in a line of a title as wide as the page
+LABEL = 44  # characters in a line of an axis's label in a narrow figure
 SHADES = 48  # of a picture inside a figure: a quarter of the bytes, and no step that an eye can see
 # no spaces: the printer of the PDF takes them for parts of the names
 FONT_STACK = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,'Liberation Sans',sans-serif"
@@ -78,12 +81,16 @@ LOOKS = {
 
 
 class Chart(NamedTuple):
-    """A figure with what a reader who cannot see it gets (``alt``), and what stands below it (``caption``)."""
+    """A figure with what a reader who cannot see it gets (``alt``), and what stands below it (``caption``).
+
+    ``narrow`` is the same for a phone, where the wide one would have to be scrolled.
+    """
 
     name: str
     figure: Figure
     alt: str
     caption: str
+    narrow: Figure | None = None
 
 
 def look(variant: VariantSummary) -> Look:
@@ -97,17 +104,28 @@ def look(variant: VariantSummary) -> Look:
     return LOOKS.get(kinds[0], LOOKS["combined"]) if len(kinds) == 1 else LOOKS["combined"]
 
 
-def new_figure(height: float, **subplots: Any) -> tuple[Figure, Any]:
-    """An empty figure in the report's width, and its axes."""
+def new_figure(height: float, width: float = WIDTH, **subplots: Any) -> tuple[Figure, Any]:
+    """An empty figure, by default in the page's width, and its axes."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, height), layout="constrained")
+        figure = Figure(figsize=(width, height), layout="constrained")
         figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0.03)  # type: ignore[union-attr]
         return figure, figure.subplots(**subplots)
 
 
+def with_narrow(draw: Callable[[Summary, float], Chart | None], summary: Summary) -> Chart | None:
+    """The chart that ``draw`` makes in the page's width, with its narrow form."""
+    chart, narrow = draw(summary, WIDTH), draw(summary, NARROW)
+    return chart._replace(narrow=narrow.figure) if chart and narrow else chart
+
+
+def axis_label(figure: Figure, text: str) -> str:
+    """The label of a horizontal axis, in several lines where the figure is narrow."""
+    return text if figure.get_figwidth() == WIDTH else textwrap.fill(text, LABEL)
+
+
 def set_title(figure: Figure, text: str) -> None:
     """The finding, in bold, from the left edge of the figure."""
-    lines = textwrap.fill(text, TITLE)
+    lines = textwrap.fill(text, round(TITLE * figure.get_figwidth() / WIDTH))
     figure.suptitle(lines, x=0.008, ha="left", fontsize=8.5, fontweight="bold")
 
 
@@ -143,10 +161,19 @@ def target_line(axes: Axes, value: float, text: str, vertical: bool = True) -> N
 
 def svg_text(chart: Chart) -> str:
     """The chart as a stand-alone SVG: the same bytes for the same numbers."""
+    return _svg(chart.figure, chart.name)
+
+
+def narrow_svg_text(chart: Chart) -> str:
+    """The chart for a phone as a stand-alone SVG; empty where it has no such form."""
+    return _svg(chart.narrow, f"{chart.name}-narrow") if chart.narrow else ""
+
+
+def _svg(figure: Figure, name: str) -> str:
     buffer = io.StringIO()
-    with mpl.rc_context({**STYLE, "svg.hashsalt": chart.name}):
-        chart.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": chart.name})
-    return _with_small_pictures(_page_fonts(_own_ids(buffer.getvalue(), chart.name)))
+    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": name})
+    return _with_small_pictures(_page_fonts(_own_ids(buffer.getvalue(), name)))
 
 
 def inline_svg(svg: str, alt: str) -> str:

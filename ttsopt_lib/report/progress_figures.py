@@ -7,7 +7,18 @@ from matplotlib.axes import Axes
 from ttsopt_lib.records import ProfileRecord
 from ttsopt_lib.report import findings, numbers
 from ttsopt_lib.report.findings import listed
-from ttsopt_lib.report.plot_style import GREEN, GREY, ORANGE, SKY, Chart, new_figure, set_title, target_line
+from ttsopt_lib.report.plot_style import (
+    GREEN,
+    GREY,
+    ORANGE,
+    SKY,
+    WIDTH,
+    Chart,
+    axis_label,
+    new_figure,
+    set_title,
+    target_line,
+)
 from ttsopt_lib.report.schema import DeviceSummary, StudentSummary, Summary
 from ttsopt_lib.study import ORIGINAL
 
@@ -24,26 +35,27 @@ WHITE_TEXT = {"text encoder"}
 WIDE_ENOUGH = 0.07  # of the axis: a narrower part of a bar has no room for its figure
 
 
-def stage_chart(summary: Summary) -> Chart | None:
+def stage_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     """Bars of the original and of what was optimized, split by stage; None where no device has a profile."""
     panels = [(device, rows) for device in summary.measured_devices if len(rows := _shown(summary, device)) > 1]
     if not panels:
         return None
     bars = sum(len(rows) for _, rows in panels)
     figure, grid = new_figure(
-        0.95 + BAR * bars + 0.16 * len(panels), nrows=len(panels), sharex=True, squeeze=False,
+        0.95 + BAR * bars + 0.16 * len(panels), width, nrows=len(panels), sharex=True, squeeze=False,
         height_ratios=[len(rows) for _, rows in panels],
     )  # fmt: skip
     for axes, (device, rows) in zip(grid[:, 0], panels, strict=True):
         _stage_bars(axes, rows)
         if len(summary.measured_devices) > 1:
             axes.set_title(device.label, fontsize=7.5, loc="left", pad=3)
-    grid[-1, 0].set_xlabel("time of all timing sentences, from ONNX Runtime's profile (% of the original's)")
+    label = "time of all timing sentences, from ONNX Runtime's profile (% of the original's)"
+    grid[-1, 0].set_xlabel(axis_label(figure, label))
     present = [stage for stage in STAGES if any(stage in profile.stages for _, rows in panels for profile in rows)]
     handles = [grid[0, 0].barh(0, 0, color=STAGES[s][0], hatch=STAGES[s][1], edgecolor="#444444") for s in present]
     figure.legend(
-        handles, present, loc="outside lower center", ncols=len(present), frameon=False, fontsize=6.5,
-        handlelength=1.4, columnspacing=1.4,
+        handles, present, loc="outside lower center", ncols=len(present) if width == WIDTH else 3, frameon=False,
+        fontsize=6.5, handlelength=1.4, columnspacing=1.4,
     )  # fmt: skip
     device, rows = panels[0]
     set_title(figure, _stage_title(device, rows))
@@ -119,12 +131,12 @@ def _stage_title(device: DeviceSummary, rows: list[ProfileRecord]) -> str:
 # --- the student's training -----------------------------------------------------------------------------------------
 
 
-def training_chart(summary: Summary) -> Chart | None:
+def training_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     """The predicted MOS of each student over its training; None where no student has a curve of two points."""
     students = [student for student in summary.students if len(student.curve) > 1]
     if not students:
         return None
-    figure, axes = new_figure(2.2)
+    figure, axes = new_figure(2.2, width)
     looks = ((GREEN, "o"), ("#0072B2", "s"), ("#D55E00", "^"), (GREY, "D"))
     for (colour, marker), student in zip(looks, students, strict=False):
         _curve(axes, student, colour, marker, named=len(students) > 1)
@@ -167,8 +179,9 @@ def _curve(axes: Axes, student: StudentSummary, colour: str, marker: str, named:
         )  # fmt: skip
     if named:
         axes.annotate(
-            listed(student.variants), (minutes[-1], values[-1]), xytext=(5, 0), textcoords="offset points", fontsize=6.5
-        )
+            listed(student.variants), (minutes[-1], values[-1]), xytext=(4, -19), textcoords="offset points",
+            ha="right", fontsize=6.5,
+        )  # fmt: skip
 
 
 def _training_title(student: StudentSummary) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pandas as pd
 
 from ttsopt_lib.report import columns, frames, numbers, quality_tables, quality_words
-from ttsopt_lib.report.html import bullets, note, paragraphs, table
+from ttsopt_lib.report.html import bullets, not_printed, note, paragraphs, table
 from ttsopt_lib.report.schema import PredictorSummary, Summary
+
+LONG = 10  # variants in a table of which there is one for each predictor
 
 
 def quality_parts(summary: Summary, tables: dict[str, pd.DataFrame]) -> list[str]:
     """Everything below the picture, in the order in which it is read."""
     found = [note("Not to be trusted", quality_words.distrusted(summary), "warning")]
-    found += [_scores(summary, predictor) for predictor in summary.predictors]
+    found += _all_scores(summary)
     found.append(bullets([*quality_words.trusted(summary), *quality_words.unavailable(summary)]))
     found += [_tests(summary, tables["quality_tests"], predictor) for predictor in summary.predictors]
     found.append(paragraphs([_how_tested(summary)], "small"))
@@ -23,12 +25,22 @@ def quality_parts(summary: Summary, tables: dict[str, pd.DataFrame]) -> list[str
             "Beside the original: the same sentences, noise and durations",
             "compared",
             group="group",
+            kind="dense",
             missing="Speaker, spectrum and F0 were not compared: run 'ttsopt evaluate' again.",
         )
     )
     found.append(bullets([*quality_words.what_same_means(summary), *quality_words.worse_than_noise(summary)]))
     found.append(paragraphs([_recognizer(summary), *_encoder(summary)], "small"))
     return found
+
+
+def _all_scores(summary: Summary) -> list[str]:
+    """A table for each predictor, the primary one first; where they are long, paper has that alone."""
+    parts = [_scores(summary, one) for one in sorted(summary.predictors, key=lambda one: not one.primary)]
+    if len(summary.quality) <= LONG * len(parts):
+        return parts
+    others = ", ".join(one.label for one in summary.predictors if not one.primary)
+    return [parts[0], *not_printed(parts[1:], f"Predicted MOS by {others}: `report.html` and `tables/quality.csv`.")]
 
 
 def _scores(summary: Summary, predictor: PredictorSummary) -> str:
@@ -43,6 +55,7 @@ def _scores(summary: Summary, predictor: PredictorSummary) -> str:
         f"Predicted MOS by {predictor.label} ({role}), {summary.evaluation_sentences} sentences",
         f"quality-{predictor.name}",
         group="group",
+        kind="dense",
         missing="No variant has a score by this predictor.",
     )
 
@@ -56,6 +69,7 @@ def _tests(summary: Summary, frame: pd.DataFrame, predictor: PredictorSummary) -
         f"Is there a change, and is it shown to be small? ({predictor.label}; word errors)",
         "quality-tests",
         group="group",
+        kind="dense",
         missing="Nothing could be tested.",
     )
 

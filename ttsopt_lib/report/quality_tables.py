@@ -7,13 +7,15 @@ from typing import Any
 
 import pandas as pd
 
+from ttsopt_lib.records import QualityRecord
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.columns import NONE, change_cell, given, name_of
-from ttsopt_lib.report.frames import estimate
+from ttsopt_lib.report.frames import estimate, quality
 from ttsopt_lib.report.html import Column, escape
 from ttsopt_lib.report.quality_words import mos_finding, p_words, wer_finding
 from ttsopt_lib.report.schema import QualitySummary, Summary
-from ttsopt_lib.study import ORIGINAL
+from ttsopt_lib.report.summary import known_damage
+from ttsopt_lib.study import ORIGINAL, Study
 
 PAIRED = (
     "speaker_similarity",
@@ -29,6 +31,11 @@ GROUPS = ("What “the same” means", "Variants", "Anchors: known-bad condition
 def quality_tables(summary: Summary) -> dict[str, pd.DataFrame]:
     """Both tables by the name of their CSV file."""
     return {"compared": compared(summary), "quality_tests": tests(summary)}
+
+
+def anchors(study: Study, record: QualityRecord) -> pd.DataFrame:
+    """The scores of the anchors from one step's records alone, naive static int8 among them; columns of ``quality``."""
+    return quality(known_damage(study, record))
 
 
 def _groups(summary: Summary) -> list[tuple[str, list[QualitySummary]]]:
@@ -111,7 +118,7 @@ def tests(summary: Summary) -> pd.DataFrame:
 
 def columns_of_tests() -> list[Column]:
     def p_cell(value: Any) -> str:
-        return p_words(value) if given(value) else NONE
+        return f'<span class="figure">{p_words(value)}</span>' if given(value) else NONE
 
     def wer_change(row: Any) -> str:
         value, low, high = row.wer_change, row.wer_change_low, row.wer_change_high

@@ -14,12 +14,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ttsopt_lib.notebooks import run_notebook
+from ttsopt_lib.notebooks import notebook_seconds, run_notebook, work_bar
 from ttsopt_lib.records import StudyFolder, atomic_path
 from ttsopt_lib.report.pdf import PdfUnavailable, write_pdf
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.study import Device, Study, project_root
 
+HTML_SECONDS, PDF_SECONDS = 2.5, 8.0  # beside what a notebook's cells take, for the remaining time
 SUMMARY_MIME = "application/vnd.ttsopt.summary+json"
 
 
@@ -42,15 +43,20 @@ def render_report(study: Study, devices: Sequence[Device], folder: StudyFolder) 
         "devices": [device.model_dump(mode="json") for device in devices],
         "reports": _reports_folder(folder),
     }
-    notebook = run_notebook("report", folder.notebooks / "report.ipynb", parameters)
-    summary, page = page_of(notebook)
-    _write(folder.html, page)
-    paths, messages = [folder.html], []
-    try:
-        write_pdf(page, folder.pdf)
-        paths.append(folder.pdf)
-    except PdfUnavailable as error:
-        messages.append(str(error))
+    with work_bar("report: sections", notebook_seconds("report") + HTML_SECONDS + PDF_SECONDS) as bar:
+        notebook = run_notebook("report", folder.notebooks / "report.ipynb", parameters, bar)
+        bar.set_description("report: HTML")
+        summary, page = page_of(notebook)
+        _write(folder.html, page)
+        bar.update(HTML_SECONDS)
+        bar.set_description("report: PDF")
+        paths, messages = [folder.html], []
+        try:
+            write_pdf(page, folder.pdf)
+            paths.append(folder.pdf)
+        except PdfUnavailable as error:
+            messages.append(str(error))
+        bar.update(PDF_SECONDS)
     _write(folder.summary, summary.model_dump_json(by_alias=True, indent=1) + "\n")
     return Rendered([*paths, folder.summary], messages)
 

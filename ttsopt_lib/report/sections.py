@@ -20,13 +20,16 @@ from ttsopt_lib.report import (
     figures,
     frames,
     peer_tables,
+    profiles,
     published,
     quality_words,
     sentences,
+    timing_tables,
+    warning_marks,
 )
 from ttsopt_lib.report.audio import Players
-from ttsopt_lib.report.html import bullets, escape, figure, note, paragraphs, reasoned, table
-from ttsopt_lib.report.plot_style import Chart, svg_text
+from ttsopt_lib.report.html import FEW, bullets, escape, figure, not_printed, note, paragraphs, reasoned, table
+from ttsopt_lib.report.plot_style import Chart, svg_text, with_narrow
 from ttsopt_lib.report.progress_figures import stage_chart, training_chart
 from ttsopt_lib.report.quality_section import quality_parts
 from ttsopt_lib.report.quality_tables import quality_tables
@@ -41,6 +44,7 @@ MOS_CAPTION = "Mean opinion score before and after optimization; the predicted M
 SENTENCES_SHOWN = (
     f" The predicted MOS change in this table is {HELD_OUT}; in the figure below it is over all sentences."
 )
+RATINGS_PRINTED = 4  # variants of which the PDF says what their ratings could show
 SUMMARY_MIME = "application/vnd.ttsopt.summary+json"
 
 
@@ -63,15 +67,16 @@ class Report:
         self.folder = folder
         self.tables = frames.all_tables(summary) | quality_tables(summary)
         self.players = Players(folder)
-        charts = (
-            figures.size_chart(summary),
-            figures.sensitivity_chart(summary),
-            training_chart(summary),
-            figures.latency_chart(summary),
-            stage_chart(summary),
-            figures.quality_chart(summary),
-            tradeoff_chart(summary),
+        drawn = (
+            figures.size_chart,
+            figures.sensitivity_chart,
+            training_chart,
+            figures.latency_chart,
+            stage_chart,
+            figures.quality_chart,
+            tradeoff_chart,
         )
+        charts = [with_narrow(draw, summary) for draw in drawn]
         self.charts: dict[str, Chart] = {chart.name: chart for chart in charts if chart}
         spectra, self.no_spectra = study_spectrograms(summary, study, folder) if study else (None, "no study was given")
         if spectra:
@@ -125,6 +130,7 @@ class Report:
                 columns.coverage(),
                 "Coverage: what each step really reached, read from the finished model",
                 "coverage",
+                kind="stack",
                 missing="No variant of this study has a step.",
             ),
             bullets(explanations.quantization_notes(self.summary)),
@@ -166,12 +172,18 @@ class Report:
                 columns.improvement(),
                 "Inference time before and after optimization, ms per sentence",
                 "improvement",
+                kind="stack",
             ),
-            figure(self.charts.get("latency"), "No picture of the latencies: no device was measured."),
-            note("Warnings of the measurement", explanations.warnings(summary), "warning"),
+            note(
+                "Warnings of the measurement",
+                explanations.warnings(summary),
+                "warning",
+                anchor=warning_marks.ANCHOR if warning_marks.concerns(summary) else "",
+            ),
             note("How the variant was chosen", explanations.choice_notes(summary)),
             bullets(explanations.timing_notes(summary) + explanations.first_audio_notes(summary)),
-            *self._device_tables(),
+            figure(self.charts.get("latency"), "No picture of the latencies: no device was measured."),
+            *timing_tables.section(summary),
             *self._published(),
             self._length_classes(),
             *energy.section(self.summary.measured_devices),
@@ -185,21 +197,10 @@ class Report:
             ),
         )
 
-    def _device_tables(self) -> list[str]:
-        """One table per measured device, a body per runtime and number of threads."""
-        found = []
-        for device in self.summary.measured_devices:
-            frame = frames.devices([device])
-            groups = [
-                f"{columns.RUNTIMES[row.runtime]}, {row.threads} thread" + ("s" if row.threads > 1 else "")
-                for row in device.rows
-            ]
-            order = list(dict.fromkeys(groups))
-            frame = frame.assign(group=groups, order=[order.index(group) for group in groups])
-            frame = frame.sort_values("order", kind="stable")
-            caption = f"Every timing on {device.label}: ms per sentence; {explanations.RTF_FORMULA}"
-            found.append(table(frame, columns.devices(), caption, f"devices-{device.device}", group="group"))
-        return found
+    @property
+    def _printed_devices(self) -> int:
+        """How many devices a table has on paper that goes on for every device."""
+        return FEW if len(self.summary.measured_devices) <= FEW else 1
 
     def _published(self) -> list[str]:
         """What others have published, where the report has a Raspberry Pi in it: for reference, never as a result."""
@@ -233,7 +234,7 @@ class Report:
             "Less time per second of audio, by length of the sentence",
             "length-classes",
             group="device",
-            groups_on_paper=2,
+            groups_on_paper=self._printed_devices,
             missing="Lengths of sentences were not told apart.",
         )
 
@@ -253,24 +254,18 @@ class Report:
                 )
                 by_number = {f"stage{number}": shares[stage] for number, stage in enumerate(names)}
                 rows.append({"device": device, "variant": variant, **by_number})
+        shares = table(
+            pd.DataFrame(rows),
+            columns.stages(names),
+            "Where the time goes: each stage's share of the time in ONNX Runtime, from its own profile",
+            "stages",
+            group="device",
+        )
+        where = "Each stage's share of the time, of every variant: `report.html` and `tables/stages.csv`."
         return [
             figure(self.charts.get("stages"), "No picture of the stages: no variant was both timed and profiled."),
-            table(
-                pd.DataFrame(rows),
-                columns.stages(names),
-                "Where the time goes: each stage's share of the time in ONNX Runtime, from its own profile",
-                "stages",
-                group="device",
-                groups_on_paper=2,
-            ),
-            table(
-                self.tables["amdahl"],
-                columns.amdahl(),
-                "What speeding up some stages can give at most (Amdahl's law), beside what was measured",
-                "amdahl",
-                group="device",
-                groups_on_paper=2,
-            ),
+            *([shares] if len(self.summary.measured_devices) <= FEW else not_printed([shares], where)),
+            *profiles.tables_of_profiles(self.summary, self.tables["amdahl"], self._printed_devices),
         ]
 
     def mos(self) -> Html:
@@ -281,10 +276,15 @@ class Report:
         return Html(
             "" if rated else paragraphs([f"MOS was not measured: {reason}.{beside}"]),
             table(self.tables["mos"], columns.mos(), MOS_CAPTION, "mos"),
-            bullets(sentences.what_ratings_could_show(self.summary)),
+            bullets(self._rated_first(), printed=RATINGS_PRINTED),
             *self._comparisons(),
             bullets(quality_words.what_comparisons_could_show(self.summary)),
         )
+
+    def _rated_first(self) -> list[str]:
+        """What the ratings could show, of the optimized variants first."""
+        chosen = tuple(f"`{name}`" for name in self.summary.optimized.values() if name)
+        return sorted(sentences.what_ratings_could_show(self.summary), key=lambda said: not said.startswith(chosen))
 
     def _comparisons(self) -> list[str]:
         """CCR and MUSHRA, a table each, where listeners took them."""
@@ -359,6 +359,7 @@ class Report:
                 columns.machines(),
                 "Machines that measured",
                 "machines",
+                kind="stack",
                 missing="No machine has measured anything yet.",
             ),
             table(

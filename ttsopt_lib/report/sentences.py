@@ -38,7 +38,7 @@ def _won(summary: Summary) -> str:
     none = groups.get(None, [])
     if not won:
         return f"No variant qualifies as the optimized voice on {listed(none)}: {_closest(summary)}."
-    rest = f"; on {listed(none)} no variant qualifies" if none else ""
+    rest = f"; on {listed(none)} no variant qualifies: {_closest(summary)}" if none else ""
     return "; ".join(won) + rest + "."
 
 

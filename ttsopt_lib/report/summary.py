@@ -43,10 +43,11 @@ from ttsopt_lib.report.schema import (
 )
 from ttsopt_lib.report.students import students
 from ttsopt_lib.report.timing_rows import summarize_device
-from ttsopt_lib.study import ORIGINAL, Device, Study, project_root
+from ttsopt_lib.study import ORIGINAL, Device, Study, project_root, resolve
 from ttsopt_lib.voices.piper import packaged_voice
+from ttsopt_lib.voices.text import TextError, read_sentences
 
-__all__ = ["Summary", "summarize", "write_summary"]
+__all__ = ["Summary", "known_damage", "summarize", "write_summary"]
 
 
 def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> Summary:
@@ -75,7 +76,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         variants=[variant_summary(record, variants[0], notes.get(record.name, "")) for record in variants],
         devices=device_rows,
         quality=_quality(study, quality) if quality else [],
-        anchors=_anchors(study, quality) if quality else [],
+        anchors=known_damage(study, quality) if quality else [],
         verdict=[],
         title=study.title,
         choices=[],
@@ -90,6 +91,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         quality_reason=quality_reason,
         quality_created=quality.created if quality else None,
         evaluation_sentences=len(quality.sentences) if quality else 0,
+        evaluation_sentences_available=_available(study),
         wer_sentences=study.evaluate.wer_sentences,
         timing_sentences=sum(len(texts) for texts in study.sentences.timing.values()),
         listening=list(study.sentences.listening),
@@ -215,8 +217,8 @@ def _quality(study: Study, record: QualityRecord) -> list[QualitySummary]:
     return scored(record, [by_name[name] for name in study.variant_names if name in by_name])
 
 
-def _anchors(study: Study, record: QualityRecord) -> list[QualitySummary]:
-    """The original with known damage, then the variants that are known to be damaged, with the scores they have."""
+def known_damage(study: Study, record: QualityRecord) -> list[QualitySummary]:
+    """The anchors: the original with known damage, then the variants that are naive static int8, by predictor."""
     naive = {variant.name for variant in study.variants if variant.is_naive_int8}
     return scored(record, [*record.anchors, *(row for row in record.rows if row.variant in naive)])
 
@@ -267,6 +269,17 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
 
 def _character_error_rate(row: QualityRow, record: QualityRecord) -> float | None:
     return character_error_rate(record.sentences[: len(row.hypotheses)], row.hypotheses) if row.hypotheses else None
+
+
+def _available(study: Study) -> int | None:
+    """How many sentences of its file evaluation can have, calibration's left out; None where it cannot be read."""
+    asked, kept = study.sentences.evaluation, study.sentences.calibration
+    try:
+        end = len(read_sentences(resolve(asked.file)))
+    except TextError:
+        return None
+    shared = min(end, kept.start + kept.count) - max(asked.start, kept.start) if asked.file == kept.file else 0
+    return max(0, end - asked.start - max(0, shared))
 
 
 def _encoder_words(record: QualityRecord | None) -> str | None:

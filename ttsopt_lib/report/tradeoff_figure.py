@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from ttsopt_lib.report import findings, numbers
 from ttsopt_lib.report.figures import sizes_as_areas
 from ttsopt_lib.report.label_places import Point, place_labels
-from ttsopt_lib.report.plot_style import GREY, Chart, look, new_figure, set_title, target_line
+from ttsopt_lib.report.plot_style import GREY, WIDTH, Chart, axis_label, look, new_figure, set_title, target_line
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary, VariantSummary
 from ttsopt_lib.study import ORIGINAL
 
@@ -74,13 +75,38 @@ def peer_positions(summary: Summary, device: DeviceSummary) -> list[PeerPosition
     return found
 
 
-def tradeoff_chart(summary: Summary) -> Chart | None:
+def tradeoff_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     """The trade-off on the first measured device; None where nothing was both timed and scored."""
     device = next((device for device in summary.measured_devices if len(positions(summary, device)) > 1), None)
     if device is None or summary.primary_predictor is None:
         return None
     points, peers = positions(summary, device), peer_positions(summary, device)
-    figure, axes = new_figure(3.5 if peers else 2.95)
+    alt = f"Scatter plot of latency reduction on {device.label} against change of the predicted MOS. " + "; ".join(
+        f"{p.variant.name}: {numbers.reduction(p.latency)} faster, {numbers.change(p.change)}, "
+        f"{numbers.megabytes(p.variant.size_bytes)} MB"
+        for p in points
+    )
+    alt += "".join(
+        f"; peer {p.name}: {numbers.reduction(p.latency)} faster, {numbers.change(p.change)}, "
+        f"{numbers.megabytes(p.size_bytes)} MB"
+        for p in peers
+    )
+    caption = (
+        "Up and to the right is better; the area of a mark is the size of the file. The shaded corner meets both "
+        "targets; the grey line joins the variants that no other one beats in both (the Pareto front). "
+        "Crosses are 95 % intervals. Changes of the predicted MOS are over all sentences here; the verdict reports the "
+        "half that had no part in the choice."
+    )
+    if peers:
+        caption += " Grey hexagons are peers: the same voice by other tools, no candidates and not in the front."
+    return Chart("tradeoff", _picture(summary, device, width), alt + ".", caption)
+
+
+def _picture(summary: Summary, device: DeviceSummary, width: float) -> Figure:
+    """The plane with its points, names, targets and front."""
+    points, peers = positions(summary, device), peer_positions(summary, device)
+    height = 3.5 if peers else 2.95
+    figure, axes = new_figure(height if width == WIDTH else 4.2, width)
     sizes = [*(point.variant.size_bytes for point in points), *(peer.size_bytes for peer in peers)]
     areas = sizes_as_areas(sizes)
     areas, peer_areas = areas[: len(points)], areas[len(points) :]
@@ -100,8 +126,9 @@ def tradeoff_chart(summary: Summary) -> Chart | None:
     boxes = _frame(axes, summary, [*points, *peers])
     front = findings.pareto_front([(point.x, point.y) for point in points])
     axes.plot([points[i].x for i in front], [points[i].y for i in front], color="#777777", linewidth=0.9, zorder=1.6)
-    label = f"time per second of audio saved on {device.label} ({device.threads} thread"
-    axes.set_xlabel(label + ("s)" if device.threads > 1 else ")") + ", %    better →")
+    label = f"time per second of audio saved on {device.label} ({device.threads}\N{NO-BREAK SPACE}thread"
+    label += ("s)" if device.threads > 1 else ")") + ",\N{NO-BREAK SPACE}%    better →"
+    axes.set_xlabel(axis_label(figure, label))
     axes.set_ylabel("predicted MOS change    better →")
     set_title(figure, findings.tradeoff_title(summary, device))
     axes.grid()
@@ -114,25 +141,7 @@ def tradeoff_chart(summary: Summary) -> Chart | None:
     figure.draw_without_rendering()
     figure.set_layout_engine("none")  # freeze the axes: places of names are final
     place_labels(axes, named, 6.5, boxes(axes), first=BASELINE)
-    alt = f"Scatter plot of latency reduction on {device.label} against change of the predicted MOS. " + "; ".join(
-        f"{p.variant.name}: {numbers.reduction(p.latency)} faster, {numbers.change(p.change)}, "
-        f"{numbers.megabytes(p.variant.size_bytes)} MB"
-        for p in points
-    )
-    alt += "".join(
-        f"; peer {p.name}: {numbers.reduction(p.latency)} faster, {numbers.change(p.change)}, "
-        f"{numbers.megabytes(p.size_bytes)} MB"
-        for p in peers
-    )
-    caption = (
-        "Up and to the right is better; the area of a mark is the size of the file. The shaded corner meets both "
-        "targets; the grey line joins the variants that no other one beats in both (the Pareto front). "
-        "Crosses are 95 % intervals. Changes of the predicted MOS are over all sentences here; the verdict reports the "
-        "half that had no part in the choice."
-    )
-    if peers:
-        caption += " Grey hexagons are peers: the same voice by other tools, no candidates and not in the front."
-    return Chart("tradeoff", figure, alt + ".", caption)
+    return figure
 
 
 def _cross(axes: Axes, point: Position | PeerPosition, colour: str) -> None:

@@ -40,9 +40,17 @@ def worse_end(estimate: Estimate) -> float:
 
 def change_beside(change: Estimate, target: float) -> str:
     """A change of the predicted MOS, with more digits where two cannot tell its lower end from the target."""
-    low = worse_end(change)
-    digits = next((d for d in (2, 3) if numbers.signed(low, d) != numbers.signed(target, d)), 4)
-    return numbers.change(change, digits)
+    return numbers.change(change, _digits_beside(worse_end(change), target))
+
+
+def _digits_beside(low: float, target: float) -> int:
+    return next((d for d in (2, 3) if numbers.signed(low, d) != numbers.signed(target, d)), 4)
+
+
+def _missed(amount: float, digits: int) -> str:
+    """An amount above zero, with more digits where these would print it as zero."""
+    shown = next((d for d in range(digits, 6) if numbers.signed(amount, d).startswith("+")), 6)
+    return numbers.number(amount, shown)
 
 
 def candidates(summary: Summary) -> list[str]:
@@ -58,17 +66,22 @@ def judge(summary: Summary, name: str) -> Judged:
         gap += targets.size_reduction - size
         digits = 1 if numbers.percent(size) == numbers.percent(targets.size_reduction) else 0
         smaller = f"{numbers.percent(size, 1)} smaller" if digits else numbers.less(size, "smaller", "larger")
-        failed.append(f"its file is {smaller} (target: {numbers.percent(targets.size_reduction, digits)} smaller)")
+        missing = _missed(100 * (targets.size_reduction - size), digits)
+        failed.append(
+            f"its file is {smaller} (target: {numbers.percent(targets.size_reduction, digits)} smaller, missed by "
+            f"{missing} percentage point{'' if missing == '1' else 's'})"
+        )
     quality = summary.quality_of(name)
     change = quality.predicted_mos.change_choosing if quality else None
     if change is None:
         return Judged(name, failed, gap, unknown=True)
     if worse_end(change) < targets.predicted_mos_change:
         gap += targets.predicted_mos_change - worse_end(change)
-        limit = numbers.signed(targets.predicted_mos_change)
+        limit, low = targets.predicted_mos_change, worse_end(change)
+        missing = _missed(limit - low, _digits_beside(low, limit))
         failed.append(
-            f"its predicted MOS changes by {change_beside(change, targets.predicted_mos_change)} {CHOOSING} "
-            f"(target: no worse than {limit} at the interval's lower end)"
+            f"its predicted MOS changes by {change_beside(change, limit)} {CHOOSING} (target: no worse than "
+            f"{numbers.signed(limit)} at the interval's lower end, missed by {missing})"
         )
     return Judged(name, failed, gap, unknown=False)
 

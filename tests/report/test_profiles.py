@@ -1,0 +1,77 @@
+"""Where the time goes: which stages count as faster, what bounds the whole, and which operators are shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from ttsopt_lib.records import ProfileRecord
+from ttsopt_lib.report import profiles
+from ttsopt_lib.report.schema import Estimate, Summary
+from ttsopt_lib.report.sections import Report
+
+BEFORE = {"text encoder": 0.10, "durations": 0.05, "flow": 0.15, "decoder": 0.68, "other": 0.02}
+
+
+def profiled(summary: Summary, after: dict[str, dict[str, float]]) -> Summary:
+    """The study with these stages of each variant, in seconds, and of the original those of ``BEFORE``."""
+    summary.devices[0].profiles = [
+        ProfileRecord(variant=name, threads=1, stages=stages, operators={"Conv": sum(stages.values())})
+        for name, stages in {"original": BEFORE, **after}.items()
+    ]
+    return summary
+
+
+def test_stages_that_all_became_a_little_faster_bound_nothing(summary):
+    little = {stage: seconds - 0.04 * (seconds > 0.04) for stage, seconds in BEFORE.items()}
+    one = profiled(summary("good"), {"fp32": little, "distilled-int8": BEFORE | {"decoder": 0.1, "other": 0.01}})
+    (row,) = profiles.amdahl(one.measured_devices).to_dict("records")
+    assert (row["variant"], row["faster_stages"]) == ("distilled-int8", "decoder")
+    assert row["bound"] == pytest.approx(1 - 0.31) and row["bound"] > row["profiled_reduction"]
+
+
+def test_the_bound_lies_above_what_was_reached_whatever_the_other_stages_gave(summary):
+    after = BEFORE | {"text encoder": 0.0, "durations": 0.01, "flow": 0.11, "decoder": 0.64}
+    (row,) = profiles.amdahl(profiled(summary("good"), {"fp32": after}).measured_devices).to_dict("records")
+    assert row["faster_stages"] == "text encoder"
+    assert row["bound"] == pytest.approx(row["profiled_reduction"]) == pytest.approx(0.22)
+
+
+def test_a_stage_has_to_save_more_than_the_original_differs_from_itself(summary):
+    one = profiled(summary("good"), {"fp32": BEFORE | {"decoder": 0.60}})
+    assert len(profiles.amdahl(one.measured_devices)) == 1
+    copy = one.timing_of(one.devices[0], "original-copy")
+    assert copy
+    copy.latency_reduction = Estimate(value=0.02, ci=(-0.05, 0.09))
+    assert profiles.amdahl(one.measured_devices).empty
+
+
+def test_where_nothing_became_faster_there_is_a_sentence_and_no_table(summary, case):
+    one = profiled(summary("good"), {"fp32": BEFORE})
+    text = Report(one, case("good")[2]).devices().text
+    assert "No variant has a stage that saved 5" in text and "Amdahl" not in text
+    several = Report(summary("good"), case("good")[2]).devices().text
+    assert "Amdahl" in several and "have no row" in several
+
+
+def test_the_operators_of_original_and_optimized_are_on_the_screen_and_add_up(summary, case):
+    one = summary("good")
+    assert one.optimized["cpu"] == "distilled-int8"
+    for profile in one.devices[0].profiles:
+        if profile.variant == "original":
+            profile.operators = {"Conv": 0.5, **{f"Small{i}": 0.05 for i in range(8)}, "Gone": 0.1}
+        if profile.variant == "distilled-int8":
+            profile.operators = {"Conv": 0.02, "MatMul": 0.08}
+    frame = profiles.top_operators(one)
+    assert list(frame["operator"])[:3] == ["`MatMul`", "`Conv`", "`Gone`"]
+    assert len(frame) == 7 and list(frame["operator"])[-1] == "5 others"
+    sums = {name: sum(frame[name]) for name in ("share", "share_after", "before_ms", "after_ms")}
+    assert sums == pytest.approx({"share": 1, "share_after": 1, "before_ms": 1000, "after_ms": 100})
+    text = Report(one, case("good")[2]).devices().text
+    shown = text[text.index('<div class="screen-only">') :]
+    assert shown.index("Which operators the time goes to") < shown.index("</div>\n</div>") < shown.index("Amdahl")
+    assert "the original before, <code>distilled-int8</code> after" in shown and "<code>MatMul</code>" in shown
+
+
+def test_where_none_qualifies_the_operators_are_those_of_what_came_closest(summary):
+    (group,) = set(profiles.top_operators(summary("bad"))["group"])
+    assert group == "CPU: the original before, `int8-weights` after"
