@@ -99,6 +99,17 @@ def test_more_sentences_are_asked_for_only_where_the_study_s_file_has_them(calm)
     assert found and "is not known" in found.because and "available" not in found.figures
 
 
+def test_what_several_devices_call_for_in_the_same_words_stands_once(summary):
+    one = summary("many")
+    for row in one.verdict:
+        if row.claim in ("predicted_mos_change", "latency_reduction"):
+            middle, half = row.target + 0.02 * abs(row.target), 0.03 * abs(row.target)
+            row.status, row.measured, row.ci = "fail", middle, (middle - half, middle + half)
+    rules = [piece.rule for piece in advice(one)]
+    assert rules.count("more_sentences") == 1
+    assert rules.count("more_blocks") == len(one.measured_devices) == 4  # each names its own device
+
+
 def test_a_target_outside_the_interval_asks_for_no_more_samples(calm):
     assert missed(calm, "latency_reduction", 0.50, (0.48, 0.52)) is None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -19,6 +20,9 @@ from ttsopt_lib.notebooks import NotebookError
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.report import pdf, render
 from ttsopt_lib.report.audio import Players, encoded
+from ttsopt_lib.report.figures import latency_chart, quality_chart, sensitivity_chart
+from ttsopt_lib.report.plot_style import svg_text
+from ttsopt_lib.report.schema import SensitivitySummary
 
 LOADING = {"src", "srcset", "poster", "data", "background", "action", "formaction", "xlink:href"}
 
@@ -103,6 +107,12 @@ def test_the_page_has_the_sections_in_order_and_no_code(page):
     assert "worse end has to meet the target" in text
 
 
+def test_where_nothing_qualifies_the_verdict_names_what_came_closest(page):
+    cell = "no variant qualifies; <code>int8-weights</code> came closest"
+    assert page("bad").count(cell) == 3  # size, latency, predicted MOS; nobody was asked for ratings
+    assert "no variant qualifies" not in page("good")
+
+
 def test_every_voice_can_be_heard_and_downloaded(page, rendered):
     folder = rendered("good")
     read = Page(page("good"))
@@ -181,6 +191,25 @@ def test_many_devices_stand_side_by_side_on_paper_alone(rendered, page):
         assert f"{device}, ms" in text and f"Every timing on {device}" not in text
     assert '<div class="paper-only">' not in page("good")
     assert "Every timing on CPU" in printed(rendered("good").pdf)
+
+
+@pytest.mark.parametrize("name", ["figure-sensitivity", "figure-quality", "figure-latency"])
+def test_forest_plots_have_letters_of_6_5_points_on_paper(name, summary):
+    one = summary("many")
+    one.sensitivity = [
+        SensitivitySummary(
+            variant="int8-static", group=f"dec/{number}", label=f"decoder {number}", layers=3, parameters=0.5, time=0.5,
+            level_error_db=0.1 * number, spectral_distance_db=1.0, level_above_8khz_db=0.0, int8=number == 1,
+        )
+        for number in (1, 2)
+    ]  # fmt: skip
+    draw = {"sensitivity": sensitivity_chart, "quality": quality_chart, "latency": latency_chart}
+    chart = draw[name.removeprefix("figure-")](one)
+    sheet = (Path(render.__file__).parent / "template" / "report.css").read_text(encoding="utf-8")
+    printed_inches = re.search(rf"#{name} svg[^{{]*{{ width: ([\d.]+)in", sheet)
+    assert chart and printed_inches
+    sizes = [float(size) for size in re.findall(r"font-size: ([\d.]+)px", svg_text(chart))]  # 72 units to an inch
+    assert min(sizes) * float(printed_inches[1]) / chart.figure.get_figwidth() >= 6.5
 
 
 def test_the_summary_on_disk_is_the_one_in_the_page(rendered, page):

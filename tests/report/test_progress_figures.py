@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ttsopt_lib.optimize.student_speed import FRAMES
 from ttsopt_lib.records import RecordError, StudyFolder
 from ttsopt_lib.report import progress_figures, spectrograms
 from ttsopt_lib.report.explanations import distillation_notes
 from ttsopt_lib.report.numbers import NARROW
-from ttsopt_lib.report.plot_style import svg_text
+from ttsopt_lib.report.plot_style import NARROW as PHONE
+from ttsopt_lib.report.plot_style import WIDTH, svg_text
 from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary, Summary
 from ttsopt_lib.report.spectrograms import Spoken, shown_variants, study_spectrograms
 from ttsopt_lib.report.students import student_summary
@@ -62,6 +65,22 @@ def test_the_curve_names_the_step_that_was_kept(summary):
     notes = " ".join(distillation_notes(one))
     assert "41 minutes" in notes and f"took 11{NARROW}% of the time of the teacher's" in notes
     assert f"on {FRAMES} frames" in notes and "no measurement of this report" in notes and " ms" not in notes
+
+
+@pytest.mark.parametrize("width", [WIDTH, PHONE])
+def test_the_target_s_label_stands_where_no_curve_is(width, summary):
+    one = summary("good")
+    one.students = [student(["distilled-int8"])]
+    one.students[0].curve[0].minutes = 0.5  # a curve that begins at the left edge, on the target
+    one.students[0].curve[0].predicted_mos_change = Estimate(value=-0.1, ci=(-0.2, 0.0))
+    chart = progress_figures.training_chart(one, width)
+    assert chart
+    canvas = FigureCanvasAgg(chart.figure)
+    chart.figure.draw_without_rendering()
+    axes = chart.figure.axes[0]
+    label = next(text for text in axes.texts if text.get_text().startswith("target"))
+    box = label.get_window_extent(canvas.get_renderer())
+    assert box.x0 >= axes.get_window_extent().x1 and box.x1 <= chart.figure.bbox.x1
 
 
 @pytest.mark.parametrize("variant", ["distilled-decoder", "distilled"])
@@ -119,6 +138,27 @@ def test_the_figure_has_small_pictures_and_reads_in_grey():
     assert "A sentence." in chart.caption and "Log-spectral distance" in chart.alt
     shades = spectrograms.CHANGE_COLOURS(np.linspace(0, 1, 50))[:, :3] @ [0.299, 0.587, 0.114]
     assert np.all(np.diff(shades) > 0)
+
+
+def test_on_a_phone_the_spectra_stand_in_one_column_and_weigh_little():
+    spoken = [tone("original", 500), tone("a", 500, 0.6), tone("b", 5000)]
+    narrow = spectrograms.spectrograms(spoken, "A sentence.", PHONE)
+    pictures = [axes for axes in narrow.figure.axes if axes.images]
+    canvas = FigureCanvasAgg(narrow.figure)
+    narrow.figure.draw_without_rendering()
+    boxes = [axes.get_window_extent() for axes in pictures]
+    assert len(boxes) == 5 and len({round(box.x0) for box in boxes}) == 1
+    assert all(above.y0 > below.y1 for above, below in itertools.pairwise(boxes))
+    shown = narrow.figure.get_tightbbox(canvas.get_renderer())  # inches
+    assert shown.x0 >= -0.01 and shown.x1 <= PHONE + 0.01 and len(svg_text(narrow)) < 200_000
+
+
+def test_the_study_s_spectra_have_a_form_for_phones(case, summary, monkeypatch):
+    study, _, folder = case("good")
+    monkeypatch.setattr(StudyFolder, "model", lambda *_: Path(__file__))
+    monkeypatch.setattr(spectrograms, "speak_together", lambda *_: [tone("original", 500), tone("a", 800)])
+    chart, why = study_spectrograms(summary("good"), study, folder)
+    assert chart and chart.narrow and chart.narrow.get_figwidth() == PHONE and not why
 
 
 def test_the_optimized_and_the_worst_variant_are_shown(summary):

@@ -261,7 +261,7 @@ def test_what_all_sentences_say_is_left_out_where_they_agree_and_kept_where_only
     note = next(note for note in explanations.choice_notes(one) if "`distilled-int8` is faster" in note)
     assert "Over all" not in note and explanations.corner_notes(one) == []
     near = passed_over(summary, choosing=-0.3, everywhere=-0.0804)
-    assert "−0.0804 [−0.1004, −0.0604], whose lower end misses" in explanations.corner_notes(near)[0]
+    assert "−0.08 [−0.1004, −0.06], whose lower end misses" in explanations.corner_notes(near)[0]
 
 
 def test_a_faster_variant_whose_file_is_too_large_says_so(summary):

@@ -121,7 +121,15 @@ def test_by_how_much_a_target_is_missed_never_reads_as_nothing(study, short, sai
     study.variant("int8-weights").size_reduction = study.targets.size_reduction - short
     set_change(study, "int8-weights", (-0.0, 0.10004), (0.0, 0.02))
     size, quality = verdict.judge(study, "int8-weights").failed
-    assert said in size and "[−0.1000, +0.1000]" in quality and quality.endswith("missed by 0.00004)")
+    assert said in size and "[−0.10, +0.10]" in quality and quality.endswith("missed by 0.00004)")
+
+
+@pytest.mark.parametrize(
+    "low, said", [(-0.12, "−0.12"), (-0.104, "−0.104"), (-0.1002, "−0.1002"), (-0.0996, "−0.0996"), (-0.10004, "−0.10")]
+)
+def test_only_the_end_that_is_judged_has_more_digits_and_no_more_than_it_needs(low, said):
+    change = Estimate(value=-0.0701, ci=(low, -0.0433))
+    assert verdict.change_beside(change, -0.1) == f"−0.07 [{said}, −0.04]"
 
 
 def test_without_quality_figures_nothing_is_chosen_and_nothing_fails(study):

@@ -40,8 +40,12 @@ STAGE_REMEDIES = {
 
 
 def advice(summary: Summary) -> list[Advice]:
-    """All that the measurements advise, the most urgent first; nothing where no rule is triggered."""
-    return [one for rule in RULES for one in rule(summary)]
+    """All that the measurements advise, the most urgent first; nothing where no rule is triggered.
+
+    What several devices call for in the same words stands once.
+    """
+    found = [one for rule in RULES for one in rule(summary)]
+    return list({(one.text, one.because): one for one in found}.values())
 
 
 # --- what stands between the study and its targets -----------------------------------------------------------------

@@ -101,7 +101,9 @@ def verdict(summary: Summary) -> list[Column]:
     def measured(row: Any) -> str:
         cell = change_cell if row.claim.endswith("change") else reduction_cell
         if not given(row.measured):
-            reason = "no variant qualifies" if row.status == "fail" else row.reason  # the lead says why
+            reason = row.reason
+            if given(row.closest):  # the lead says why
+                reason = f"no variant qualifies; `{row.closest}` came closest"
             return f'<span class="reason">{escape(reason)}</span>'
         near = row.status == "fail" and row.measured >= row.target
         why = '<br><span class="reason">the interval\'s worse end misses the target</span>' if near else ""

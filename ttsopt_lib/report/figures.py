@@ -27,6 +27,7 @@ from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 ROW = 0.19  # inches of height for a line of a figure
+FOREST_ROW = 0.145  # of a figure whose lines are a name and a dot: on paper it is as large as it is drawn
 
 
 # --- size -------------------------------------------------------------------------------------------------------
@@ -80,7 +81,7 @@ def sensitivity_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     rows = sorted(
         (row for row in summary.sensitivity if row.variant == variants[0]), key=lambda row: -row.level_error_db
     )
-    figure, axes = new_figure(0.85 + ROW * len(rows), width)
+    figure, axes = new_figure(0.85 + FOREST_ROW * len(rows), width)
     least = 0.01  # dB; a logarithmic axis has no 0
     for index, row in enumerate(rows):
         error = max(row.level_error_db, least)
@@ -89,12 +90,14 @@ def sensitivity_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
         axes.plot(error, index, "o" if row.int8 else "s", color=colour, markersize=4.5)
         axes.annotate(
             "int8" if row.int8 else "float32", (error, index), xytext=(6, 0), textcoords="offset points",
-            va="center", fontsize=6.0, color="#333333",
+            va="center", fontsize=6.5, color="#333333",
         )  # fmt: skip
     axes.set_yticks(range(len(rows)), [row.label for row in rows])
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")  # small exponents would be hard to read on paper
+    axes.xaxis.set_minor_formatter("")
     axes.set_xlim(least, max(row.level_error_db for row in rows) * 2 + least)
     label = "level error of int8 arithmetic in these layers alone (dB, mean over mel bands; logarithmic)"
     axes.set_xlabel(axis_label(figure, label))
@@ -149,7 +152,7 @@ def latency_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
         names.append(ORIGINAL_COPY)
     columns = min(2 if width == WIDTH else 1, len(devices))
     lines = -(-len(devices) // columns)
-    height = 0.6 + lines * (0.62 + ROW * len(names))
+    height = 0.6 + lines * (0.62 + FOREST_ROW * len(names))
     figure, grid = new_figure(height, width, nrows=lines, ncols=columns, squeeze=False)
     for index, (axes, device) in enumerate(zip(grid.flat, devices, strict=False)):
         _latency_panel(axes, summary, device, names, alone=len(devices) == 1)
@@ -204,7 +207,7 @@ def quality_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     known = {variant.name: look(variant) for variant in summary.variants}
     anchor = Look("anchor", GREY, "d")
     changes = {(row.variant, row.predictor): row.predicted_mos.change for row in scored}
-    figure, axes = new_figure(0.95 + ROW * 1.1 * len(names), width)
+    figure, axes = new_figure(0.95 + FOREST_ROW * 1.1 * len(names), width)
     estimates = [changes.get((name, primary.name)) for name in names]
     _forest(axes, names, estimates, [known.get(name, anchor) for name in names])
     for predictor in summary.predictors:

@@ -59,6 +59,7 @@ def _frame(rows: list[dict[str, Any]], columns: str) -> pd.DataFrame:
 def verdict(summary: Summary) -> pd.DataFrame:
     """One row per claim and device; rows that differ by the device alone are one."""
     labels: dict[str | None, str] = {device.device: device.label for device in summary.devices}
+    closest: dict[str | None, str | None] = {choice.device: choice.closest for choice in summary.choices}
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in summary.verdict:
         where = row.device if row.claim == "latency_reduction" else None
@@ -74,6 +75,7 @@ def verdict(summary: Summary) -> pd.DataFrame:
                 **_interval("measured", row.ci),
                 "status": row.status,
                 "reason": row.reason,
+                "closest": closest.get(row.device) if row.measured is None and row.status == "fail" else None,
             },
         )
         if label not in found["device"].split(", "):
@@ -82,7 +84,7 @@ def verdict(summary: Summary) -> pd.DataFrame:
     for row in rows.values():
         if row["device"] == everywhere and len(summary.measured_devices) > 1:
             row["device"] = "every measured device"
-    columns = "claim device variant target measured measured_low measured_high status reason"
+    columns = "claim device variant target measured measured_low measured_high status reason closest"
     return _frame(list(rows.values()), columns)
 
 

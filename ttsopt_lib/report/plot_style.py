@@ -147,13 +147,13 @@ def target_line(axes: Axes, value: float, text: str, vertical: bool = True) -> N
     else:
         axes.axhline(value, **style)
         axes.annotate(
-            text,
-            (0.0, value),
+            text.replace(" ", "\n", 1),
+            (1.0, value),
             xycoords=("axes fraction", "data"),
-            xytext=(3, -2),
+            xytext=(3, 0),
             textcoords="offset points",
             ha="left",
-            va="top",
+            va="center",
             fontsize=6.5,
             color="#444444",
         )

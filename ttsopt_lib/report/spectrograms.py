@@ -21,7 +21,7 @@ from ttsopt_lib.evaluate.waveform import as_float, as_written
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.findings import listed
-from ttsopt_lib.report.plot_style import Chart, new_figure, set_title
+from ttsopt_lib.report.plot_style import NARROW, WIDTH, Chart, new_figure, set_title
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.study import ORIGINAL, Study, StudyError
 from ttsopt_lib.voices.paired import PairedSession
@@ -97,7 +97,8 @@ def study_spectrograms(summary: Summary, study: Study, folder: StudyFolder) -> t
     if missing := [name for name in names if not folder.model(name).is_file()]:
         return None, f"the model files of {listed(missing)} are not in this folder"
     text = summary.listening[-1]
-    return spectrograms(speak_together(study, folder, text, names), text), ""
+    spoken = speak_together(study, folder, text, names)
+    return spectrograms(spoken, text)._replace(narrow=spectrograms(spoken, text, NARROW).figure), ""
 
 
 def spectrum_db(spoken: Spoken) -> NDArray[np.float32]:
@@ -115,8 +116,11 @@ def spectral_distance_db(one: NDArray[np.float32], other: NDArray[np.float32]) -
     return float(np.sqrt(((other - one) ** 2).mean(axis=0)).mean())
 
 
-def spectrograms(spoken: Sequence[Spoken], text: str = "") -> Chart:
-    """A row for each rendering: its spectrogram, and its difference from the first one, over the same time."""
+def spectrograms(spoken: Sequence[Spoken], text: str = "", width: float = WIDTH) -> Chart:
+    """A row for each rendering: its spectrogram, and its difference from the first one, over the same time.
+
+    In a narrow figure all stand in one column, each difference below its spectrogram.
+    """
     spectra = [spectrum_db(one) for one in spoken]
     frames = min(spectrum.shape[1] for spectrum in spectra)
     spectra = [spectrum[:, :frames] for spectrum in spectra]
@@ -124,22 +128,18 @@ def spectrograms(spoken: Sequence[Spoken], text: str = "") -> Chart:
     seconds = frames * HOP / spoken[0].sample_rate
     extent = (0.0, seconds, 0.0, spoken[0].sample_rate / 2000)
 
-    figure: Figure
-    figure, axes = new_figure(0.75 + ROW_HEIGHT * len(spoken), nrows=len(spoken), ncols=2, sharex=True, sharey=True)
-    figure.set_dpi(DPI)
+    figure, axes, bars = _panels(len(spoken), width)
     for row, (one, spectrum) in enumerate(zip(spoken, spectra, strict=True)):
-        level = _picture(axes[row, 0], spectrum, one.variant, extent, "magma", FLOOR, CEILING)
-        axes[row, 0].set_ylabel("frequency (kHz)")
+        level = _picture(axes[row][0], spectrum, one.variant, extent, "magma", FLOOR, CEILING)
+        axes[row][0].set_ylabel("frequency (kHz)")
         if row:
             title = f"{one.variant} minus {spoken[0].variant}"
             limit = LARGEST_CHANGE
-            change = _picture(axes[row, 1], spectrum - spectra[0], title, extent, CHANGE_COLOURS, -limit, limit)
-    for axis in axes[-1]:
+            change = _picture(axes[row][1], spectrum - spectra[0], title, extent, CHANGE_COLOURS, -limit, limit)
+    for axis in axes[-1] if width == WIDTH else axes[-1][1:]:
         axis.set_xlabel("time (s)")
-    axes[0, 1].axis("off")
-    for place, image, label in ((0.58, level, "level (dB re full scale)"), (0.10, change, "difference (dB)")):
-        inside = axes[0, 1].inset_axes((0.06, place, 0.88, 0.13))
-        bar = figure.colorbar(image, cax=inside, orientation="horizontal")
+    for place, image, label in zip(bars, (level, change), ("level (dB re full scale)", "difference (dB)"), strict=True):
+        bar = figure.colorbar(image, cax=place, orientation="horizontal")
         bar.ax.tick_params(labelsize=6.5, length=2, width=0.5)
         bar.ax.set_title(label, fontsize=6.5, loc="left", pad=2)
         bar.outline.set_linewidth(0.5)  # type: ignore[operator]
@@ -152,11 +152,29 @@ def spectrograms(spoken: Sequence[Spoken], text: str = "") -> Chart:
     )
     sentence = f"\N{LEFT DOUBLE QUOTATION MARK}{text}\N{RIGHT DOUBLE QUOTATION MARK} " if text else ""
     caption = (
-        f"{sentence}Same noise and durations for all. Left: brighter is louder. Right: brighter is louder than "
-        f"{spoken[0].variant}, darker is quieter, mid-grey is no difference. Hann window of {WINDOW} samples, hop "
+        f"{sentence}Same noise and durations for all. Spectrograms: brighter is louder. Differences: brighter is "
+        f"louder than {spoken[0].variant}, darker is quieter, mid-grey is none. Hann window of {WINDOW} samples, hop "
         f"{HOP}; levels below {numbers.number(FLOOR)} dB are cut; dB figures in the title are log-spectral distances."
     )
     return Chart("spectrograms", figure, alt, caption)
+
+
+def _panels(rows: int, width: float) -> tuple[Figure, list[list[Axes]], list[Axes]]:
+    """An empty figure, the axes of each row (a spectrogram, and from the second on a difference), and the scales'."""
+    wide = width == WIDTH
+    shape = (rows, 2) if wide else (2 * rows, 1)
+    figure, grid = new_figure(
+        0.75 + ROW_HEIGHT * (rows if wide else 2 * rows - 0.5), width, nrows=shape[0], ncols=shape[1], sharex=True,
+        sharey=True, height_ratios=None if wide else [1.0, 0.5, *[1.0] * (2 * rows - 2)],
+    )  # fmt: skip
+    figure.set_dpi(DPI)
+    axes = grid.reshape(rows, 2).tolist()
+    empty = axes[0][1]  # the first has no difference: there the scales stand
+    empty.axis("off")
+    places = (
+        ((0.06, 0.58, 0.88, 0.13), (0.06, 0.10, 0.88, 0.13)) if wide else ((0, 0.3, 0.46, 0.2), (0.54, 0.3, 0.46, 0.2))
+    )
+    return figure, axes, [empty.inset_axes(place) for place in places]
 
 
 def _picture(

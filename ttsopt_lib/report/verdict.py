@@ -39,12 +39,17 @@ def worse_end(estimate: Estimate) -> float:
 
 
 def change_beside(change: Estimate, target: float) -> str:
-    """A change of the predicted MOS, with more digits where two cannot tell its lower end from the target."""
-    return numbers.change(change, _digits_beside(worse_end(change), target))
+    """A change of the predicted MOS whose lower end has more digits where two cannot tell it from the target."""
+    digits = _digits_beside(worse_end(change), target)
+    if change.ci is None:
+        return numbers.change(change, digits)
+    low, high = change.ci
+    return f"{numbers.signed(change.value)} [{numbers.signed(low, digits)}, {numbers.signed(high)}]"
 
 
 def _digits_beside(low: float, target: float) -> int:
-    return next((d for d in (2, 3) if numbers.signed(low, d) != numbers.signed(target, d)), 4)
+    """The fewest digits that tell the two apart; where even four do not, two, as everywhere else."""
+    return next((d for d in (2, 3, 4) if numbers.signed(low, d) != numbers.signed(target, d)), 2)
 
 
 def _missed(amount: float, digits: int) -> str:
