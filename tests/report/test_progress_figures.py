@@ -67,6 +67,19 @@ def test_the_curve_names_the_step_that_was_kept(summary):
     assert f"on {FRAMES} frames" in notes and "no measurement of this report" in notes and " ms" not in notes
 
 
+def test_of_several_students_the_chosen_variants_is_in_the_title(summary):
+    one = summary("good")
+    chosen = one.choices[0].variant
+    one.students = [student(["another"]), student([chosen])]
+    one.students[1].curve[-1].minutes = 77.0
+    one.students[1].published_step = one.students[1].curve[-1].step
+    chart = progress_figures.training_chart(one)
+    assert chart and f"After 77 minutes the student of {chosen} has" in chart.figure.get_suptitle().replace("\n", " ")
+    one.choices[0].variant = None
+    chart = progress_figures.training_chart(one)
+    assert chart and "the student of another has" in chart.figure.get_suptitle().replace("\n", " ")
+
+
 @pytest.mark.parametrize("width", [WIDTH, PHONE])
 def test_the_target_s_label_stands_where_no_curve_is(width, summary):
     one = summary("good")

@@ -147,7 +147,7 @@ def training_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     axes.set_xlim(left=0)
     axes.set_xlabel("wall time of the training (minutes)")
     axes.set_ylabel("change of the predicted MOS")
-    set_title(figure, _training_title(students[0]))
+    set_title(figure, _training_title(_chosen_student(summary, students), named=len(students) > 1))
     alt = "Curve of the predicted MOS change over the training. " + " ".join(
         f"{student.student}: "
         + "; ".join(
@@ -184,10 +184,18 @@ def _curve(axes: Axes, student: StudentSummary, colour: str, marker: str, named:
         )  # fmt: skip
 
 
-def _training_title(student: StudentSummary) -> str:
+def _chosen_student(summary: Summary, students: list[StudentSummary]) -> StudentSummary:
+    """The student of the first chosen variant that has one, else the first."""
+    chosen = [choice.variant for choice in summary.choices]
+    found = [student for name in chosen for student in students if name in student.variants]
+    return (found or students)[0]
+
+
+def _training_title(student: StudentSummary, named: bool) -> str:
     kept = [point for point in student.curve if point.step == student.published_step]
     last = (kept or student.curve)[-1]
+    whose = f"the student of {listed(student.variants)}" if named else "the student"
     return (
-        f"After {numbers.number(last.minutes)} minutes the student's predicted MOS is "
+        f"After {numbers.number(last.minutes)} minutes {whose} has a predicted MOS "
         f"{numbers.signed(last.predicted_mos_change.value)} from its teacher's"
     )
