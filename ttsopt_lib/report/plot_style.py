@@ -12,6 +12,7 @@ import io
 import re
 import textwrap
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -169,7 +170,9 @@ def narrow_svg_text(chart: Chart) -> str:
     return _svg(chart.narrow, f"{chart.name}-narrow") if chart.narrow else ""
 
 
+@lru_cache(maxsize=64)
 def _svg(figure: Figure, name: str) -> str:
+    """Drawn once for the page and the file: the layout of a figure takes tenths of a second."""
     buffer = io.StringIO()
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": name})

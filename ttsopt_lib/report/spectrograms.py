@@ -8,6 +8,7 @@ figure reads in grey and for the colour-blind: bright is loud, and in a differen
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -55,19 +56,21 @@ def speak_together(study: Study, folder: StudyFolder, text: str, names: Sequence
             no phonemes.
         SpeechError: a variant that gives NaN or infinite samples.
     """
-    spoken, durations = [], None
     for name in names:
         if name not in study.variant_names:
             raise StudyError(f"no variant {name!r} in study {study.name!r}; it has: {', '.join(study.variant_names)}")
-        model = folder.model(name)
-        if not model.is_file():
-            raise StudyError(f"{model}: not there yet; run 'ttsopt optimize' first")
-        voice = open_piper(model)
+        if not folder.model(name).is_file():
+            raise StudyError(f"{folder.model(name)}: not there yet; run 'ttsopt optimize' first")
+    models = [folder.model(name) for name in names]
+    with ThreadPoolExecutor() as pool:  # a runtime prepares a model without holding up Python
+        opened = list(pool.map(lambda model: (open_piper(model), PairedSession(model)), models))
+    spoken, durations = [], None
+    for name, model, (voice, session) in zip(names, models, opened, strict=True):
         try:
             ids = utterance_ids(voice.config, text)
         except TextError as error:
             raise StudyError(f"text: {error}") from None
-        waveform, durations = PairedSession(model).speak(
+        waveform, durations = session.speak(
             ids, seed=seed, durations=durations, scales=voice.config.inference.scales, sid=study.voice.speaker
         )
         if not np.isfinite(waveform).all():
