@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ def run_notebook(name: str, output: Path, parameters: dict[str, Any], bar: tqdm 
     if bar is None:
         with work_bar(f"notebook {name}", notebook_seconds(name)) as own:
             return run_notebook(name, output, parameters, own)
+    # The grammar of international addresses, which no notebook holds, takes jsonschema over a second: it does without.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
@@ -71,6 +74,7 @@ def run_notebook(name: str, output: Path, parameters: dict[str, Any], bar: tqdm 
                 parameters=parameters,
                 kernel_name="python3",
                 progress_bar=False,
+                request_save_on_cell_execute=False,  # megabytes, twice a cell, of a file that has no name yet
                 cwd=str(project_root()),
                 extra_arguments=["--IPKernelApp.log_level=40"],  # a note on TCP at every start helps nobody
                 on_cell_start=started,

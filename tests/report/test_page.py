@@ -160,7 +160,7 @@ def test_every_study_prints_on_6_to_14_pages(name, most, rendered):
 def test_the_pdf_has_bookmarks_and_relative_links(rendered, tmp_path):
     folder = rendered("good")
     weasyprint = pdf._weasyprint()
-    document = weasyprint.HTML(string=pdf.without_players(folder.html.read_text())).render()
+    document = weasyprint.HTML(string=pdf.for_paper(folder.html.read_text())).render()
     bookmarks = [bookmark[0] for bookmark in document.make_bookmark_tree()[0][2]]
     assert "1 Model quantization" in bookmarks and "5 Conclusion" in bookmarks
     urls = subprocess.run(["pdfinfo", "-url", str(folder.pdf)], capture_output=True, text=True).stdout

@@ -14,9 +14,10 @@ class PdfUnavailable(RuntimeError):
     """No PDF can be made here. The message says what to install."""
 
 
-def without_players(page: str) -> str:
-    """The page without its players; the link to the WAV file beside each one stays."""
-    return re.sub(r"<audio\b.*?</audio>", "", page, flags=re.DOTALL)
+def for_paper(page: str) -> str:
+    """The page without what is never printed, which costs seconds to lay out: players (the link to the WAV file beside
+    each one stays) and figures drawn for phones."""
+    return re.sub(r'<audio\b.*?</audio>|<div class="narrow">.*?</div>', "", page, flags=re.DOTALL)
 
 
 def write_pdf(page: str, path: Path) -> None:
@@ -26,7 +27,7 @@ def write_pdf(page: str, path: Path) -> None:
         logging.getLogger(name).setLevel(logging.ERROR)  # it warns of CSS that is for screens only
     with atomic_path(path) as temporary:
         # no base URL: links to the WAV files stay relative to the PDF, and no path of this machine gets into it
-        document = weasyprint.HTML(string=without_players(page), url_fetcher=_embedded)
+        document = weasyprint.HTML(string=for_paper(page), url_fetcher=_embedded)
         document.write_pdf(str(temporary), pdf_tags=True)
 
 
