@@ -1,9 +1,13 @@
 """Records are whole, bound to their inputs, and never half-written."""
 
+import hashlib
 import json
+import os
+from pathlib import Path
 
 import pytest
 
+from ttsopt_lib import records
 from ttsopt_lib.records import (
     Coverage,
     RecordError,
@@ -111,3 +115,22 @@ def test_keys_depend_on_every_part_and_on_nothing_else():
 def test_the_code_digest_covers_files_and_packages():
     assert code_digest("study.py") != code_digest("records.py")
     assert code_digest("voices") == code_digest("voices")
+
+
+def test_the_hash_of_a_settled_file_is_read_once_and_follows_every_change(tmp_path, monkeypatch):
+    path, read = tmp_path / "model.onnx", []
+
+    def counted(one: Path) -> str:
+        read.append(one)
+        return hashlib.sha256(one.read_bytes()).hexdigest()
+
+    monkeypatch.setattr(records, "_read_sha256", counted)
+    path.write_text("one")
+    assert file_sha256(path) == file_sha256(path) == hashlib.sha256(b"one").hexdigest()
+    assert len(read) == 2, "a file that was written just now may be written again without a sign of it"
+    monkeypatch.setattr(records, "SETTLED_NS", 0)
+    assert file_sha256(path) == file_sha256(path) and len(read) == 3
+    other = tmp_path / "other"
+    other.write_text("two")
+    os.replace(other, path)
+    assert file_sha256(path) == hashlib.sha256(b"two").hexdigest()

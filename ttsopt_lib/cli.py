@@ -11,6 +11,7 @@ remaining time, and repeats nothing that is done and unchanged. Errors are one l
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ttsopt_lib.garbage import uncollected
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import (
     ORIGINAL,
@@ -45,6 +47,7 @@ from ttsopt_lib.study import (
 if TYPE_CHECKING:
     from ttsopt_lib.evaluate.monitor import Standing
     from ttsopt_lib.evaluate.ratings import Rated
+    from ttsopt_lib.notebooks import Kernel
 
 app = typer.Typer(
     help="Make text-to-speech voices small and fast, and render the report that proves it.",
@@ -85,20 +88,25 @@ def run(
     peers: PeersOption = False,
 ) -> None:
     """Everything: optimize, measure, evaluate, and the report."""
-    from ttsopt_lib.preflight import check_inputs
+    from ttsopt_lib.notebooks import Kernel
 
+    began = time.monotonic()
     asked = _with_peers(_study(study, voice), peers)
     devices = _devices(device)
-    check_inputs(asked)
     folder = StudyFolder(asked)
-    with _locked(folder):
-        began = time.monotonic()
-        _optimize(asked, folder)
-        failed = _measure(asked, devices, folder)
-        _evaluate(asked, folder)
-        _report(asked, devices, folder)
-        _refuse_failed(failed)
-        out.print(f"done in {_duration(time.monotonic() - began)}")
+    with Kernel() as kernel:
+        if folder.summary.is_file():  # most likely nothing is left but the report: its process starts beside the rest
+            kernel.start("ttsopt_lib.report.sections")
+        with uncollected():
+            from ttsopt_lib.preflight import check_inputs
+        check_inputs(asked)
+        with _locked(folder):
+            _optimize(asked, folder, early=kernel)
+            failed = _measure(asked, devices, folder, early=kernel)
+            _evaluate(asked, folder, early=kernel)
+            _report(asked, devices, folder, kernel)
+            _refuse_failed(failed)
+            out.print(f"done in {_duration(time.monotonic() - began)}")
 
 
 @app.command()
@@ -332,12 +340,20 @@ def _ratings_table(rated: Rated) -> Table:
     return table
 
 
-def _optimize(study: Study, folder: StudyFolder, only: Sequence[str] | None = None, again: bool = False) -> None:
+def _optimize(
+    study: Study,
+    folder: StudyFolder,
+    only: Sequence[str] | None = None,
+    again: bool = False,
+    early: Kernel | None = None,
+) -> None:
+    """Make the variants that are missing or stale; ``early`` is a notebook's process that must not disturb work."""
     from ttsopt_lib.optimize.recipe import build_study, stale_variants
 
-    _train_missing(study, folder, only)
+    _train_missing(study, folder, only, early)
     todo = stale_variants(study, folder, only=only, again=again)
     if todo:
+        _stop(early)
         _say("optimize", f"{len(todo)} of {len(study.variant_names)} variants to make: {', '.join(todo)}")
         build_study(study, folder, only=only, again=again)
     else:
@@ -346,17 +362,20 @@ def _optimize(study: Study, folder: StudyFolder, only: Sequence[str] | None = No
         _window("optimize", folder, todo or again, study=study)
 
 
-def _train_missing(study: Study, folder: StudyFolder, only: Sequence[str] | None) -> None:
+def _train_missing(study: Study, folder: StudyFolder, only: Sequence[str] | None, early: Kernel | None = None) -> None:
     """Train the students that recipes name and that are not there."""
     from ttsopt_lib.optimize.distill_study import missing_students, train_students, training_plan
 
     for student in missing_students(study, only):
+        _stop(early)
         total = _duration(60 * training_plan(study).minutes)
         _say("distill", f"{student} holds no trained student: it is trained now, which takes about {total}")
         train_students(study, folder)
 
 
-def _measure(study: Study, devices: Sequence[Device], folder: StudyFolder, again: bool = False) -> list[str]:
+def _measure(
+    study: Study, devices: Sequence[Device], folder: StudyFolder, again: bool = False, early: Kernel | None = None
+) -> list[str]:
     """Measure what is not measured yet; returns the labels of devices that failed."""
     from ttsopt_lib.measure.several import measure_devices
     from ttsopt_lib.measure.timing import current_measurement, settings_for
@@ -364,6 +383,8 @@ def _measure(study: Study, devices: Sequence[Device], folder: StudyFolder, again
     _make_peers(study, folder)
     current = {} if again else {one.name: current_measurement(study, one, folder) for one in devices}
     todo = [one for one in devices if current.get(one.name) is None]
+    if todo:
+        _stop(early)
     for one in todo:
         _say("measure", f"{one.label}: up to {_duration(settings_for(study, one).budget_seconds)}")
     outcomes = {outcome.device.name: outcome for outcome in measure_devices(study, todo, folder, again=again)}
@@ -405,12 +426,15 @@ def _refuse_failed(labels: Sequence[str]) -> None:
         raise StudyError(f"{', '.join(labels)}: could not be measured, see above; the rest is done")
 
 
-def _evaluate(study: Study, folder: StudyFolder, again: bool = False, dask: str | None = None) -> None:
+def _evaluate(
+    study: Study, folder: StudyFolder, again: bool = False, dask: str | None = None, early: Kernel | None = None
+) -> None:
     from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
 
     _make_peers(study, folder)
     stale = again or current_evaluation(study, folder) is None
     if stale:
+        _stop(early)
         count, voices = study.sentences.evaluation.count, len(study.variant_names) + len(study.measure.peers)
         what = f"{len(study.variant_names)} variants" + (", and peers" if study.measure.peers else "")
         seconds = 20 + 0.39 * count * (voices + 3)  # two anchors, the original with other noise
@@ -421,15 +445,21 @@ def _evaluate(study: Study, folder: StudyFolder, again: bool = False, dask: str 
     _window("evaluate", folder, stale, study=study)
 
 
-def _report(study: Study, devices: Sequence[Device], folder: StudyFolder) -> None:
+def _report(study: Study, devices: Sequence[Device], folder: StudyFolder, kernel: Kernel | None = None) -> None:
     from ttsopt_lib.report.render import render_report
 
-    _say("report", "rendering: about 15 s")
-    rendered = render_report(study, devices, folder)
+    _say("report", "rendering: about 10 s")
+    rendered = render_report(study, devices, folder, kernel)
     for message in rendered.messages:
         _say("report", message)
     for path in rendered.paths:
         out.print(f"  {_relative(path)}")
+
+
+def _stop(early: Kernel | None) -> None:
+    """Before work that takes memory or is timed: end a process that would wait beside it."""
+    if early is not None:
+        early.stop()
 
 
 def _window(name: str, folder: StudyFolder, changed: object, suffix: str = "", **parameters: Study | Device) -> None:
@@ -636,3 +666,5 @@ def main() -> None:
         if ended.code == INTERRUPTED:
             err.print("ttsopt: interrupted; what was complete is kept, the same command goes on from there")
         raise
+    finally:
+        gc.freeze()  # the process ends: a last search for garbage in all that it imported takes a second

@@ -9,13 +9,19 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from tqdm.auto import tqdm
 
 from ttsopt_lib.records import atomic_path
 from ttsopt_lib.study import StudyError, TtsoptError, project_root
+
+if TYPE_CHECKING:
+    from jupyter_client.manager import AsyncKernelManager
 
 # Seconds that the parts of a notebook took once: what remains of it is told by their shares.
 START, FIRST_CELL, CELL = 2.5, 6.0, 0.3  # the kernel; the first cell, which imports and opens everything; each other
@@ -23,6 +29,44 @@ START, FIRST_CELL, CELL = 2.5, 6.0, 0.3  # the kernel; the first cell, which imp
 
 class NotebookError(TtsoptError, RuntimeError):
     """A notebook that did not run to its end. The message is the error of the cell that stopped it."""
+
+
+class Kernel:
+    """The Python process that executes one notebook. Leaving the block ends it.
+
+    Started early, it begins and imports on another core while its user does something else.
+    """
+
+    def __init__(self) -> None:
+        self._manager: AsyncKernelManager | None = None
+
+    def start(self, module: str = "") -> AsyncKernelManager:
+        """Start the process if it does not run yet; it imports ``module`` before the first cell."""
+        if self._manager is None:
+            from jupyter_client.manager import AsyncKernelManager
+            from jupyter_core.utils import run_sync
+
+            arguments = ["--IPKernelApp.log_level=40"]  # a note on TCP at every start helps nobody
+            if module:  # and its objects are no garbage: a search for cycles need not look at them
+                arguments.append(f"--IPKernelApp.exec_lines=import gc, {module}; gc.freeze()")
+            manager = AsyncKernelManager(kernel_name="python3")
+            run_sync(manager.start_kernel)(extra_arguments=arguments, cwd=str(project_root()))
+            self._manager = manager
+        return self._manager
+
+    def stop(self, now: bool = True) -> None:
+        """End the process if it runs: ``now``, or as an interrupt does, so that a cell at work can tidy up."""
+        if self._manager is not None:
+            from jupyter_core.utils import run_sync
+
+            manager, self._manager = self._manager, None
+            run_sync(manager.shutdown_kernel)(now=now)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None):
+        self.stop(now=kind is not KeyboardInterrupt)
 
 
 def notebook_path(name: str) -> Path:
@@ -44,15 +88,23 @@ def notebook_seconds(name: str) -> float:
     return sum(_parts(notebook_path(name)))
 
 
-def run_notebook(name: str, output: Path, parameters: dict[str, Any], bar: tqdm | None = None) -> Path:
+def run_notebook(
+    name: str,
+    output: Path,
+    parameters: dict[str, Any],
+    bar: tqdm | None = None,
+    kernel: Kernel | None = None,
+    meanwhile: Callable[[], None] | None = None,
+) -> Path:
     """Execute notebooks/<name>.ipynb with ``parameters`` and write it to ``output``, whole or not at all.
 
-    ``bar`` is moved by :func:`notebook_seconds`; without one the notebook has its own. Raises :class:`NotebookError`
-    with the last line of the failing cell's traceback.
+    ``bar`` is moved by :func:`notebook_seconds`; without one the notebook has its own. ``kernel`` may have been
+    started before; it has ended afterwards. ``meanwhile`` is called in a thread while the kernel is at work. Raises
+    :class:`NotebookError` with the last line of the failing cell's traceback.
     """
     if bar is None:
         with work_bar(f"notebook {name}", notebook_seconds(name)) as own:
-            return run_notebook(name, output, parameters, own)
+            return run_notebook(name, output, parameters, own, kernel, meanwhile)
     # The grammar of international addresses, which no notebook holds, takes jsonschema over a second: it does without.
     sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     import papermill
@@ -66,8 +118,11 @@ def run_notebook(name: str, output: Path, parameters: dict[str, Any], bar: tqdm 
         if _is_work(cell):
             bar.update(next(parts))  # of what came before it
 
+    other_work = Thread(target=meanwhile, daemon=True)  # begins after the imports above: two at a time can meet
     try:
-        with atomic_path(output) as temporary:
+        with atomic_path(output) as temporary, kernel or Kernel() as running:
+            manager = running.start()
+            other_work.start()
             papermill.execute_notebook(
                 str(source),
                 str(temporary),
@@ -75,12 +130,14 @@ def run_notebook(name: str, output: Path, parameters: dict[str, Any], bar: tqdm 
                 kernel_name="python3",
                 progress_bar=False,
                 request_save_on_cell_execute=False,  # megabytes, twice a cell, of a file that has no name yet
-                cwd=str(project_root()),
-                extra_arguments=["--IPKernelApp.log_level=40"],  # a note on TCP at every start helps nobody
+                km=manager,
                 on_cell_start=started,
             )
     except PapermillExecutionError as error:
         raise NotebookError(f"notebook {name}: {error.ename}: {error.evalue}") from None
+    finally:
+        if other_work.ident:
+            other_work.join()
     bar.update(sum(parts))
     return output
 

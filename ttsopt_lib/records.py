@@ -12,16 +12,19 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ttsopt_lib.study import Study, TtsoptError, project_root
+
+SETTLED_NS = 3 * 10**9  # since a file was last written: less, and its clock may be too coarse to tell the next writing
 
 
 class RecordError(TtsoptError, RuntimeError):
@@ -111,6 +114,11 @@ class StudyFolder:
     @property
     def figures(self) -> Path:
         return self.path / "figures"
+
+    @property
+    def spoken(self) -> Path:
+        """What the variants of the spectrograms said when the report was last made, so that they need not again."""
+        return self.path / "cache" / "spoken.npz"
 
     @property
     def summary(self) -> Path:
@@ -503,7 +511,20 @@ def now() -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hex."""
+    """SHA-256 of a file's bytes, in hex; read once per process where nothing has written to the file since."""
+    status = path.stat()
+    written = max(status.st_mtime_ns, status.st_ctime_ns)
+    if time.time_ns() - written < SETTLED_NS:
+        return _read_sha256(path)
+    return _settled_sha256(path.absolute(), status.st_ino, status.st_size, written)
+
+
+@lru_cache(maxsize=1024)
+def _settled_sha256(path: Path, inode: int, size: int, written: int) -> str:
+    return _read_sha256(path)
+
+
+def _read_sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

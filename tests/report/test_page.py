@@ -159,7 +159,7 @@ def test_every_study_prints_on_6_to_14_pages(name, most, rendered):
 
 def test_the_pdf_has_bookmarks_and_relative_links(rendered, tmp_path):
     folder = rendered("good")
-    weasyprint = pdf._weasyprint()
+    weasyprint = pdf.import_printer()
     document = weasyprint.HTML(string=pdf.for_paper(folder.html.read_text())).render()
     bookmarks = [bookmark[0] for bookmark in document.make_bookmark_tree()[0][2]]
     assert "1 Model quantization" in bookmarks and "5 Conclusion" in bookmarks
@@ -231,7 +231,7 @@ def test_a_failed_run_leaves_nothing_that_looks_new(case, tmp_path):
 
 
 def test_without_pango_the_page_is_written_and_the_package_named(rendered, monkeypatch, tmp_path):
-    monkeypatch.setattr(pdf, "_weasyprint", _no_pango)
+    monkeypatch.setattr(pdf, "import_printer", _no_pango)
     with pytest.raises(pdf.PdfUnavailable, match="pango"):
         pdf.write_pdf("<p>x</p>", tmp_path / "x.pdf")
     assert not list(tmp_path.iterdir())

@@ -2,11 +2,12 @@
 
 import json
 
+import psutil
 import pytest
 from tqdm.auto import tqdm
 
 from ttsopt_lib import notebooks
-from ttsopt_lib.notebooks import notebook_seconds, run_notebook
+from ttsopt_lib.notebooks import Kernel, NotebookError, notebook_seconds, run_notebook
 from ttsopt_lib.report import render
 
 
@@ -41,12 +42,45 @@ def test_a_notebook_moves_its_bar_cell_by_cell_to_the_end(tmp_path, monkeypatch,
     assert drawn.out == "" and "notebook small: 100%" in drawn.err
 
 
+def test_a_kernel_that_was_started_early_runs_the_notebook_and_ends_with_it(tmp_path, monkeypatch):
+    (tmp_path / "params").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    code = {"cell_type": "code", "outputs": [], "execution_count": None}
+    cells = [
+        {**code, "source": "fail = None", "metadata": {"tags": ["parameters"]}},
+        {
+            **code,
+            "source": "import os, sys; print(os.getpid(), 'colorsys' in sys.modules); 1 / (not fail)",
+            "metadata": {},
+        },
+    ]
+    kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    notebook = {"cells": cells, "metadata": {"kernelspec": kernelspec}, "nbformat": 4, "nbformat_minor": 4}
+    (tmp_path / "notebooks/small.ipynb").write_text(json.dumps(notebook))
+    monkeypatch.chdir(tmp_path)
+    called, out = [], tmp_path / "out.ipynb"
+    with Kernel() as kernel:
+        kernel.start("colorsys")
+        run_notebook("small", out, {}, kernel=kernel, meanwhile=lambda: called.append(1))
+        pid, imported = json.loads(out.read_text())["cells"][-1]["outputs"][0]["text"][0].split()
+        assert imported == "True" and called == [1]
+        assert not psutil.pid_exists(int(pid)), "it has ended"
+        kernel.start()
+        kernel.stop()
+        run_notebook("small", out, {}, kernel=kernel)
+        another, imported = json.loads(out.read_text())["cells"][-1]["outputs"][0]["text"][0].split()
+        assert imported == "False" and another != pid, "one that was stopped is started anew"
+        with pytest.raises(NotebookError, match="ZeroDivisionError"):
+            run_notebook("small", out, {"fail": True}, kernel=kernel)
+    assert not [child for child in psutil.Process().children() if "ipykernel_launcher" in child.cmdline()]
+
+
 @pytest.mark.parametrize("pdf", [True, False])
 def test_a_report_comes_to_the_end_of_its_bar_with_a_pdf_or_without(rendered, case, tmp_path, monkeypatch, capsys, pdf):
     made = rendered("good").notebooks / "report.ipynb"
     study, devices, _ = case("good")
 
-    def run(name, output, parameters, bar):
+    def run(name, output, parameters, bar, *_, **__):
         bar.update(notebook_seconds(name))
         return made
 

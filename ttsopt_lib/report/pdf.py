@@ -22,7 +22,7 @@ def for_paper(page: str) -> str:
 
 def write_pdf(page: str, path: Path) -> None:
     """Print a page. Raises :class:`PdfUnavailable` where WeasyPrint or pango is missing."""
-    weasyprint = _weasyprint()
+    weasyprint = import_printer()
     for name in ("weasyprint", "fontTools"):
         logging.getLogger(name).setLevel(logging.ERROR)  # it warns of CSS that is for screens only
     with atomic_path(path) as temporary:
@@ -31,7 +31,8 @@ def write_pdf(page: str, path: Path) -> None:
         document.write_pdf(str(temporary), pdf_tags=True)
 
 
-def _weasyprint():
+def import_printer():
+    """WeasyPrint. Raises :class:`PdfUnavailable` where it or pango is missing."""
     try:
         import weasyprint
     except ImportError:

@@ -11,12 +11,14 @@ import os
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ttsopt_lib.notebooks import notebook_seconds, run_notebook, work_bar
+from ttsopt_lib.garbage import uncollected
+from ttsopt_lib.notebooks import Kernel, notebook_seconds, run_notebook, work_bar
 from ttsopt_lib.records import StudyFolder, atomic_path
-from ttsopt_lib.report.pdf import PdfUnavailable, write_pdf
+from ttsopt_lib.report.pdf import PdfUnavailable, import_printer, write_pdf
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.study import Device, Study, project_root
 
@@ -31,8 +33,10 @@ class Rendered(NamedTuple):
     messages: list[str]
 
 
-def render_report(study: Study, devices: Sequence[Device], folder: StudyFolder) -> Rendered:
-    """Everything people and scripts read, from the records in ``folder``.
+def render_report(
+    study: Study, devices: Sequence[Device], folder: StudyFolder, kernel: Kernel | None = None
+) -> Rendered:
+    """Everything people and scripts read, from the records in ``folder``; ``kernel`` may have been started before.
 
     Raises :class:`~ttsopt_lib.notebooks.NotebookError` where a section cannot be made, for example because a variant
     is missing. Without WeasyPrint or its system libraries all but the PDF is written, and a message says why.
@@ -43,8 +47,10 @@ def render_report(study: Study, devices: Sequence[Device], folder: StudyFolder) 
         "devices": [device.model_dump(mode="json") for device in devices],
         "reports": _reports_folder(folder),
     }
-    with work_bar("report: sections", notebook_seconds("report") + HTML_SECONDS + PDF_SECONDS) as bar:
-        notebook = run_notebook("report", folder.notebooks / "report.ipynb", parameters, bar)
+    seconds = notebook_seconds("report") + HTML_SECONDS + PDF_SECONDS
+    with work_bar("report: sections", seconds) as bar, uncollected():
+        output = folder.notebooks / "report.ipynb"
+        notebook = run_notebook("report", output, parameters, bar, kernel, meanwhile=_import_writers)
         bar.set_description("report: HTML")
         summary, page = page_of(notebook)
         _write(folder.html, page)
@@ -59,6 +65,14 @@ def render_report(study: Study, devices: Sequence[Device], folder: StudyFolder) 
         bar.update(PDF_SECONDS)
     _write(folder.summary, summary.model_dump_json(by_alias=True, indent=1) + "\n")
     return Rendered([*paths, folder.summary], messages)
+
+
+def _import_writers() -> None:
+    """What writes the page and the PDF: importing it takes a second."""
+    import nbconvert.exporters  # noqa: F401
+
+    with suppress(PdfUnavailable):
+        import_printer()
 
 
 def remove_old(folder: StudyFolder) -> None:

@@ -7,9 +7,13 @@ figure reads in grey and for the colour-blind: bright is loud, and in a differen
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,9 +21,10 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ttsopt_lib.evaluate.keys import listening_key, voice_key
 from ttsopt_lib.evaluate.speak import SpeechError
 from ttsopt_lib.evaluate.waveform import as_float, as_written
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records import RecordError, StudyFolder, atomic_path, code_digest, content_key
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.findings import listed
 from ttsopt_lib.report.plot_style import NARROW, WIDTH, Chart, new_figure, set_title
@@ -100,8 +105,42 @@ def study_spectrograms(summary: Summary, study: Study, folder: StudyFolder) -> t
     if missing := [name for name in names if not folder.model(name).is_file()]:
         return None, f"the model files of {listed(missing)} are not in this folder"
     text = summary.listening[-1]
-    spoken = speak_together(study, folder, text, names)
+    spoken = _spoken(study, folder, text, names)
     return spectrograms(spoken, text)._replace(narrow=spectrograms(spoken, text, NARROW).figure), ""
+
+
+def _spoken(study: Study, folder: StudyFolder, text: str, names: Sequence[str]) -> list[Spoken]:
+    """As :func:`speak_together`; where voices, text and code are those of the last report, what they said then."""
+    try:
+        voices = [listening_key(study, voice_key(study, folder, name)) for name in names]
+    except RecordError:  # speaking says what is missing
+        return speak_together(study, folder, text, names)
+    key = content_key(voices, list(names), text, code_digest("report/spectrograms.py"))
+    spoken = read_spoken(folder.spoken, key, names)
+    if spoken is None:
+        spoken = speak_together(study, folder, text, names)
+        with suppress(OSError):  # no room for it: the next report speaks again
+            write_spoken(folder.spoken, key, spoken)
+    return spoken
+
+
+def read_spoken(path: Path, key: str, names: Sequence[str]) -> list[Spoken] | None:
+    """What the variants said, if it was kept under this ``key``; None where it was not or cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            if str(kept["key"]) != key:
+                return None
+            rates = kept["sample_rates"].tolist()
+            return [Spoken(name, kept[f"samples{number}"], rates[number]) for number, name in enumerate(names)]
+    except (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error):
+        return None
+
+
+def write_spoken(path: Path, key: str, spoken: Sequence[Spoken]) -> None:
+    """Keep what the variants said, whole or not at all."""
+    samples = {f"samples{number}": one.samples for number, one in enumerate(spoken)}
+    with atomic_path(path) as temporary:
+        np.savez(temporary, allow_pickle=False, key=key, sample_rates=[one.sample_rate for one in spoken], **samples)
 
 
 def spectrum_db(spoken: Spoken) -> NDArray[np.float32]:

@@ -1,0 +1,19 @@
+"""Python's search for garbage cycles, put off where it finds nothing and takes a quarter of the time."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No search for cycles inside the block: for seconds that make much and throw little away, imports and pages."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
