@@ -138,7 +138,7 @@ def distill(
     ] = None,
     stage: Annotated[
         list[str] | None,
-        typer.Option("--stage", help="text_encoder, flow, decoder or speech; may be given several times"),
+        typer.Option("--stage", help="text_encoder, flow, decoder, speech or voice; may be given several times"),
     ] = None,
     voice: Annotated[
         Path | None, typer.Option(help="a Piper .onnx of your own; its students go to models/<voice>/student")

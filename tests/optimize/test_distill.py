@@ -72,6 +72,7 @@ def tiny_settings(**changes) -> DistillSettings:
     settings = {
         "hours": 0.02, "workers": 1, "text_encoder": regression | text, "flow": regression | flow,
         "decoder": tiny_config(), "speech": tiny_config(hint_steps=0).model_dump(),
+        "voice": tiny_config(hint_steps=0).model_dump() | {"text_batch": 2, "prior_batch": 2, "prior_frames": 24},
     }  # fmt: skip
     return DistillSettings.model_validate(settings | changes)
 
@@ -500,8 +501,8 @@ voice, corpus, out, settings = map(Path, sys.argv[1:])
 
 def train():
     distillation = Distillation(voice, corpus, out, read_settings(settings))
-    distillation.train("text_encoder")
-    distillation.train("decoder")
+    for stage in ("text_encoder", "flow", "decoder", "speech", "voice"):
+        distillation.train(stage)
 
 
 debug_launcher(train, num_processes=2)
@@ -513,14 +514,15 @@ def test_two_processes_train_one_student(medium_voice: Path, corpus: Path, tmp_p
     config.write_text(tiny_settings().model_dump_json(), encoding="utf-8")
     arguments = [str(path) for path in (medium_voice, corpus, tmp_path / "run", config)]
     subprocess.run([sys.executable, "-c", TWO_PROCESSES, *arguments], check=True, timeout=300)
-    for stage in ("text_encoder", "decoder"):
+    for stage in ("text_encoder", "flow", "decoder", "speech", "voice"):
         record = json.loads((tmp_path / "run" / stage / "record.json").read_text(encoding="utf-8"))
-        assert record["steps"] == 6 and [entry["step"] for entry in record["curve"]] == [3, 6]
+        first = [0] if stage == "voice" else []
+        assert record["steps"] == 6 and [entry["step"] for entry in record["curve"]] == [*first, 3, 6]
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
     check_shares(tiny_config(), 2)
-    with pytest.raises(SharesError, match="batch: 2 segments cannot be shared by 3"):
+    with pytest.raises(SharesError, match="batch: 2 cannot be shared evenly by 3"):
         check_shares(tiny_config(), 3)
 
 

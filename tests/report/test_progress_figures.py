@@ -112,6 +112,35 @@ def test_the_shipped_student_has_a_curve(variant):
         assert kept.predicted_mos_change.value == max(point.predicted_mos_change.value for point in found.curve)
 
 
+def test_the_curve_of_students_trained_together_goes_on_where_flow_and_decoder_stopped(summary, tmp_path):
+    def training(steps: int, minutes: float, *changes: float) -> dict:
+        points = [
+            {"step": round(steps * part), "minutes": minutes * part, "predicted_mos_change": change}
+            for part, change in zip((0.5, 1.0), changes, strict=True)
+        ]
+        return {
+            "steps": steps, "wall_minutes": minutes, "curve": points, "best": points[-1], "machine": {"cpu": "a"},
+            "teacher_hours": 2.0, "held_out_utterances": 20, "parameters": 10,
+        }  # fmt: skip
+
+    record = training(40, 10.0, -0.04, -0.02)
+    (tmp_path / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    alone = student_summary(tmp_path, ["distilled"])
+    assert alone and alone.joined is None and alone.published_step == 40
+    record |= {"training": "voice", "trainings": {"speech": training(200, 30.0, -0.2, -0.1)}}
+    (tmp_path / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    found = student_summary(tmp_path, ["distilled"])
+    assert found and [(p.step, p.minutes) for p in found.curve] == [(100, 15.0), (200, 30.0), (220, 35.0), (240, 40.0)]
+    assert (found.steps, found.published_step, found.joined) == (240, 240, 2)
+    one = summary("good")
+    one.students = [found]
+    chart = progress_figures.training_chart(one)
+    assert chart and "distilled from minute 35 on: the same text, durations and noise" in chart.caption
+    assert "After 40 minutes" in chart.figure.get_suptitle()
+    curves = [line for line in chart.figure.axes[0].lines if line.get_linewidth() == 1.0]
+    assert [list(np.asarray(line.get_xdata())) for line in curves] == [[15.0, 30.0], [35.0, 40.0]]
+
+
 def test_a_student_without_a_record_has_no_curve_and_a_broken_record_is_named(tmp_path):
     assert student_summary(tmp_path, ["x"]) is None
     (tmp_path / "record.json").write_text(json.dumps({"steps": 1}))
@@ -249,6 +278,9 @@ def test_stage_times_of_two_variants_stand_side_by_side(case):
     _, _, folder = case("good")
     frame = stage_times(folder, "cpu", ["original", "distilled-int8"])
     assert not isinstance(frame, str)
-    assert list(frame.columns) == ["original", "distilled-int8"]
+    assert list(frame.columns) == ["original", "distilled-int8", "times faster"]
+    ratio = frame["original"] / frame["distilled-int8"]
+    assert np.abs(frame["times faster"] - ratio).max() < 0.06 * ratio.max()
+    assert "times faster" not in stage_times(folder, "cpu", ["original", "original"])
     assert frame.loc["decoder", "distilled-int8"] < frame.loc["decoder", "original"] < frame.loc["all", "original"]
     assert "no CUDA" in str(stage_times(folder, "gpu", ["original"]))

@@ -60,6 +60,7 @@ class FlowTrainer(TrainingRun):
         """Squared error on held-out utterances over the variance, and what the teacher's decoder makes of it."""
         students = nn.ModuleDict({"flow": FlowStudent(self.config.flow)}).eval()
         students.load_state_dict(shipped)
+        students.to(self.accelerator.device)
 
         def made(z_p: Tensor, g: Tensor | None) -> Tensor:
             return students["flow"](z_p, torch.ones_like(z_p[:, :1]), g)

@@ -26,7 +26,11 @@ def model_card(record: dict[str, Any], students: dict[str, nn.Module]) -> str:
     whole = "flow" in students
     stages = listed([stage.replace("_", " ") for stage in students])
     machine, config = record["machine"], record["config"]
-    given = "samples of the prior" if whole else "latents"
+    trained, given = {
+        "decoder": ("the decoder", "latents"),
+        "speech": ("flow and decoder", "samples of the prior"),
+        "voice": ("all of them together", "text"),
+    }[record["training"]]
     return f"""# Student{"s" if whole else ""} for {record["voice"]}: {stages}
 
 {"Replace those stages" if whole else "Replaces the decoder"} of the Piper voice `{record["voice"]}`.
@@ -43,7 +47,7 @@ natural noise scales): no recording was used. Hashes of voice, corpus and data a
 
 ## Training
 
-{best["step"]} steps of {"flow and decoder" if whole else "the decoder"}, {best["minutes"]:.0f} minutes of wall time
+{best["step"]} steps of {trained}, {best["minutes"]:.0f} minutes of wall time
 on {machine["cpu"]} ({machine["logical_cores"]} cores). Spectral regression that hears phase; from step
 {config["regression_steps"]} on three small complex-spectrum discriminators as well. The weights are a moving average,
 validated as they are stored. Steps skipped for a non-finite gradient: {best["skipped"]}.
@@ -78,10 +82,12 @@ def results(record: dict[str, Any]) -> list[tuple[str, str]]:
     if "log_spectral_distance_above_8khz_db" in best:
         rows.append(("log-spectral distance above 8 kHz", f"{best['log_spectral_distance_above_8khz_db']:.1f} dB"))
         rows.append(("level above 8 kHz against the teacher", f"{best['level_above_8khz_change_db']:+.1f} dB"))
-    text = record.get("trainings", {}).get("text_encoder")
+    if "f0_error_cents" in best:
+        rows.append(("error of F0, median of an utterance", f"{best['f0_error_cents']:.0f} cents"))
+    text = best if record["training"] == "voice" else record.get("trainings", {}).get("text_encoder", {}).get("best")
     if text:
-        rows.append(("frames a phoneme's duration is off, mean", f"{text['best']['frames_off_per_phoneme']:.2f}"))
-        rows.append(("change of length with durations of its own", f"{100 * text['best']['length_change']:+.1f} %"))
+        rows.append(("frames a phoneme's duration is off, mean", f"{text['frames_off_per_phoneme']:.2f}"))
+        rows.append(("change of length with durations of its own", f"{100 * text['length_change']:+.1f} %"))
     macs = record["macs_per_frame"]
     fewer = macs["teacher"] / macs["student"]
     rows.append(
@@ -132,6 +138,7 @@ def earlier(record: dict[str, Any]) -> str:
         "text_encoder": "text encoder and duration predictor",
         "flow": "the flow alone, by regression",
         "decoder": "the decoder alone, with the teacher's inner activations as hints",
+        "speech": "flow and decoder together, given samples of the prior",
     }
     rows = [
         f"- {words[name]}: {training['steps']} steps, {training['wall_minutes']:.0f} minutes"

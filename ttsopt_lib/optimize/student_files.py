@@ -51,6 +51,12 @@ DECODERS: dict[str, tuple[type, type]] = {
     "source_filter": (SourceFilterDecoder, SourceFilterConfig),
 }
 """`road` of a decoder's sizes -> the same; sizes that name none are an `IstftDecoder`'s."""
+PUBLISHED: dict[str, tuple[str, ...]] = {
+    "voice": ("text_encoder", "flow", "decoder", "speech"),
+    "speech": ("text_encoder", "flow", "decoder"),
+    "decoder": (),
+}
+"""Training whose students are published, the last first -> those before it, which its record tells of."""
 RUN_FILES = ("best.safetensors", "best.json", "record.json")
 
 
@@ -108,10 +114,10 @@ def publish_student(
 ) -> dict[str, Any]:
     """Copy the best students of a run to where they ship, whole or not at all, and return their record.
 
-    Those of all stages, once flow and decoder were trained together; the decoder's alone before that, or where asked.
-    Refuses to replace published students of the same stages and teacher data that validated better.
+    Those of all stages, once flow and decoder (or all of them) were trained together; the decoder's alone before that,
+    or where asked. Refuses to replace published students of the same stages and teacher data that validated better.
     """
-    main = "decoder" if decoder_only or not (run / "speech" / "best.json").is_file() else "speech"
+    main = "decoder" if decoder_only else last_training(run)
     trainings = ["text_encoder", main] if main == "speech" else [main]
     records: dict[str, dict[str, Any]] = {}
     weights, sizes = {}, {}
@@ -128,11 +134,14 @@ def publish_student(
         config = record["config"] | {"duration_predictor": record["config"].get("durations")}
         sizes |= {stage: config[stage] for stage in stages}
     record = records.pop(main)
-    if (run / "flow" / "record.json").is_file() and main == "speech":
-        for training in ("flow", "decoder"):  # what the last training began with
+    began_elsewhere = isinstance(record.get("started_from"), str)  # with published students, not with this run's
+    for training in PUBLISHED[main]:
+        if training not in records and not began_elsewhere and (run / training / "record.json").is_file():
             records[training] = json.loads((run / training / "record.json").read_text(encoding="utf-8"))
     minutes = sum(one["wall_minutes"] for one in (record, *records.values()))
-    record |= {"students": list(sizes), "trainings": records, "total_minutes": round(minutes, 1)}
+    record |= {
+        "students": list(sizes), "training": main, "trainings": records, "total_minutes": round(minutes, 1)
+    }  # fmt: skip
     refuse_to_worsen(target, record)
     with atomic_folder(target) as folder:
         save_file(weights, folder / WEIGHTS)
@@ -157,12 +166,24 @@ def publish_student(
     return record
 
 
+def last_training(run: Path) -> str:
+    """The last of a run's trainings that make samples and have made something better than what they began with."""
+    for name in PUBLISHED:
+        best = run / name / "best.json"
+        if best.is_file() and json.loads(best.read_text(encoding="utf-8"))["step"] > 0:
+            return name
+    return "decoder"
+
+
 def refuse_to_worsen(target: Path, record: dict[str, Any]) -> None:
-    """Raises :class:`DistillError` where better students of the same stages and teacher data are published already."""
+    """Raises :class:`DistillError` where better students of the same stages and teacher data are published already.
+
+    Students of different trainings are judged by different figures (given latents, or text) and are not compared.
+    """
     if not (target / RECORD).is_file():
         return
     shipped = json.loads((target / RECORD).read_text(encoding="utf-8"))
-    same = all(shipped.get(key) == record[key] for key in ("teacher_data_sha256", "students"))
+    same = all(shipped.get(key) == record[key] for key in ("teacher_data_sha256", "students", "training"))
     if same and shipped["best"]["predicted_mos_change"] > record["best"]["predicted_mos_change"]:
         raise DistillError(
             f"{target}: holds a better student ({shipped['best']['predicted_mos_change']:+.3f} predicted MOS); "

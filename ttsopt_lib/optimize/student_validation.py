@@ -1,9 +1,10 @@
 """How near a student sounds to its teacher on utterances it never trained on.
 
-Both are given the same latents, so every figure is paired: the change of predicted MOS (DistillMOS, which hears
-nothing above 8 kHz) and of a second predictor (DNSMOS P.808), and, for what they cannot hear, the log-spectral
-distance in the full band and above 8 kHz and the level above 8 kHz. The losses that it trains on are there for held-out
-utterances too: a student that does worse on them than in training has learned its data by heart, and wants more.
+Both are given the same latents (or the same text, durations and noise), so every figure is paired: the change of
+predicted MOS (DistillMOS, which hears nothing above 8 kHz) and of a second predictor (DNSMOS P.808), and, for what they
+cannot hear, the log-spectral distance in the full band and above 8 kHz, the level above 8 kHz and the error of F0. The
+losses that it trains on are there for held-out utterances too: a student that does worse on them than in training has
+learned its data by heart, and wants more.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ttsopt_lib.evaluate.mos import load_predictor
+from ttsopt_lib.evaluate.pitch import missing_pitch_tracker, pitch, pitch_error
 from ttsopt_lib.evaluate.spectrum import has_band_above_8khz, level_above_8khz_db, log_spectral_distance_db
 from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
 from ttsopt_lib.networks.vits import StagedVits
@@ -46,18 +48,17 @@ class Validation:
             )
         self.pairs = [held_out.utterance(int(index)) for index in chosen]
         self.teacher_mos: dict[str, np.ndarray] = {}
+        self.teacher_f0: list[np.ndarray] = []
 
     def score(self, speak: Speak, teacher: StagedVits) -> dict[str, float]:
         """Mean figures over the utterances. A student that makes non-finite samples scores NaN everywhere.
 
         Args:
-            speak: makes a waveform [1, 1, samples] of an utterance's latents and a speaker embedding.
+            speak: makes a waveform [1, 1, samples] of an utterance's latents and a speaker embedding, on the teacher's
+                device.
             teacher: whose speaker embeddings are used.
         """
-        made = []
-        with torch.inference_mode():
-            for pair in self.pairs:
-                made.append(speak(pair, teacher.speaker(pair.speaker))[0, 0].float().cpu().numpy())
+        made = [waveform[0, 0].float().cpu().numpy() for waveform in self.outputs(speak, teacher)]
         if not all(np.isfinite(m).all() for m in made):
             return {"predicted_mos_change": math.nan, "log_spectral_distance_db": math.nan}
         if not self.teacher_mos:
@@ -65,7 +66,7 @@ class Validation:
                 name: np.array([load_predictor(name).score(self.heard(pair.samples.numpy())) for pair in self.pairs])
                 for name in FIGURES
             }
-        figures = {
+        figures = self.f0_error(made) | {
             "teacher_predicted_mos": float(self.teacher_mos["distillmos"].mean()),
             "log_spectral_distance_db": self.distance(made, 0.0),
         }
@@ -90,8 +91,27 @@ class Validation:
 
     def latent_error(self, make: Speak, teacher: StagedVits, variance: float) -> float:
         """Squared error of the latents [1, C, T] that `make` makes of an utterance, over their variance."""
-        errors = [(make(pair, teacher.speaker(pair.speaker)) - pair.z).square().mean() for pair in self.pairs]
+        made = self.outputs(make, teacher)
+        errors = [(one.cpu() - pair.z).square().mean() for one, pair in zip(made, self.pairs, strict=True)]
         return float(torch.stack(errors).mean() / variance)
+
+    @torch.inference_mode()
+    def outputs(self, speak: Speak, teacher: StagedVits) -> list[Tensor]:
+        """What a student makes of each utterance, both on the teacher's device."""
+        device = next(teacher.parameters()).device
+        there = (pair.to(device) for pair in self.pairs)
+        return [speak(pair, teacher.speaker(pair.speaker)) for pair in there]
+
+    def f0_error(self, made: list[np.ndarray]) -> dict[str, float]:
+        """The median error of F0 in cents, mean over the utterances; nothing where F0 cannot be tracked."""
+        if missing_pitch_tracker() is not None:
+            return {}
+        if not self.teacher_f0:
+            self.teacher_f0 = [pitch(pair.samples.numpy(), self.sample_rate) for pair in self.pairs]
+        tracks = zip(made, self.teacher_f0, strict=True)
+        errors = [pitch_error(pitch(m, self.sample_rate), teacher).cents for m, teacher in tracks]
+        cents = [error for error in errors if error is not None]
+        return {"f0_error_cents": float(np.mean(cents))} if cents else {}
 
     def heard(self, samples: np.ndarray) -> np.ndarray:
         return to_16khz(as_float(as_written(samples)), self.sample_rate)

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.teacher_data import TeacherDataError, claim_folder
+from ttsopt_lib.optimize.utterances import read_columns
 from ttsopt_lib.records import atomic_path
 from ttsopt_lib.voices.piper import PiperVoice
 from ttsopt_lib.voices.text import TextError, phoneme_ids, read_sentences
@@ -53,9 +54,8 @@ class TextData:
     """Many sentences end to end, as `read_corpus` wrote them."""
 
     def __init__(self, shards: list[Path]):
-        loaded = [load_file(path) for path in shards]
-        self.columns = {name: np.concatenate([shard[name] for shard in loaded]) for name in COLUMNS}
-        self.lengths = np.concatenate([shard["phonemes"] for shard in loaded])
+        *columns, self.lengths = read_columns(shards, (*COLUMNS, "phonemes"))
+        self.columns = dict(zip(COLUMNS, columns, strict=True))
         self.starts = np.cumsum(self.lengths) - self.lengths
 
     def __len__(self) -> int:
@@ -77,19 +77,21 @@ class TextData:
 
     def sentences(self, chosen: np.ndarray) -> Sentences:
         """The sentences of these numbers."""
-        lengths, longest = self.lengths[chosen], int(self.lengths[chosen].max())
-        made = {}
-        for name, rows in self.columns.items():
-            padded = np.zeros((len(chosen), longest, *rows.shape[1:]), np.int64 if name == "ids" else np.float32)
-            for row, number in enumerate(chosen):
-                start = int(self.starts[number])
-                padded[row, : lengths[row]] = rows[start : start + lengths[row]]
-            made[name] = torch.from_numpy(padded)
+        starts, lengths = self.starts[chosen], self.lengths[chosen]
+        made = {name: side_by_side(rows, starts, lengths) for name, rows in self.columns.items()}
         return Sentences(
-            made["ids"],
+            made["ids"].long(),
             torch.from_numpy(lengths.astype(np.int64)),
             *(made[name].transpose(1, 2).contiguous() for name in ("hidden", "mean", "log_std")),
         )
+
+
+def side_by_side(rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> Tensor:
+    """Stretches of rows [N, ...], padded at the end with zeros: float32 [B, longest, ...]."""
+    padded = np.zeros((len(starts), int(lengths.max()), *rows.shape[1:]), np.float32)
+    for row, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
+        padded[row, :length] = rows[start : start + length]
+    return torch.from_numpy(padded)
 
 
 def read_corpus(

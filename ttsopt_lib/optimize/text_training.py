@@ -17,12 +17,13 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from ttsopt_lib.networks.durations import DurationPredictor
 from ttsopt_lib.networks.students import DurationStudent, TextEncoderStudent
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.distill_config import TextConfig
+from ttsopt_lib.optimize.distill_config import TextConfig, TextLosses
 from ttsopt_lib.optimize.text_data import Sentences, TextData
 from ttsopt_lib.optimize.training_run import TrainingRun
 
@@ -65,53 +66,77 @@ class TextTrainer(TrainingRun):
         """One batch of sentences."""
         c = self.config
         rng = np.random.default_rng([c.seed, self.step])
-        noise_w = float(rng.uniform(0, LOUDEST_DURATION_NOISE))
         batch = self.data.batch(rng, c.batch)
-        noise = torch.from_numpy(rng.standard_normal((len(batch.ids), 2, batch.ids.shape[1]), dtype=np.float32))
-        speakers = self.draw_speakers(rng, len(batch.ids))
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        batch = batch.share(rank, processes).to(self.accelerator.device)
-        noise = noise[rank::processes].to(self.accelerator.device) * noise_w
-        g = self.teacher.speaker(speakers[rank::processes])
-        wanted = teacher_log_frames(self.teacher, batch, noise, g)
-        with self.accelerator.autocast():
-            made = speak_text(self.shipping, batch, noise, g)
-        terms = text_losses(batch, wanted, *made)
+        terms = read_and_compare(self.shipping, self.teacher, batch, rng, self.accelerator)
         self.accelerator.backward(text_error(terms, c))
         return self.finish_step(terms)
 
-    def draw_speakers(self, rng: np.random.Generator, count: int) -> Tensor:
-        embedding = self.teacher.speaker_embedding
-        many = 1 if embedding is None else embedding.num_embeddings
-        return torch.from_numpy(rng.integers(many, size=count)).to(self.accelerator.device)
-
-    @torch.inference_mode()
     def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
         """On held-out sentences, at the noise that voices are spoken with."""
         c = self.config
         students = text_students(TextEncoderStudent(c.text_encoder), DurationStudent(c.durations)).eval()
         students.load_state_dict(shipped)
-        students.to(self.accelerator.device)
-        rng = np.random.default_rng(c.seed)
-        order = np.argsort(self.held_out.lengths, kind="stable")[:: max(1, len(self.held_out) // 200)]
-        totals: dict[str, list[float]] = {}
-        for first in range(0, len(order), SCORED_TOGETHER):
-            batch = self.held_out.sentences(order[first : first + SCORED_TOGETHER]).to(self.accelerator.device)
-            noise = torch.from_numpy(rng.standard_normal((len(batch.ids), 2, batch.ids.shape[1]), dtype=np.float32))
-            noise = noise.to(self.accelerator.device) * VOICE_NOISE_W
-            g = self.teacher.speaker(self.draw_speakers(rng, len(batch.ids)))
-            wanted = teacher_log_frames(self.teacher, batch, noise, g)
-            mean, log_std, log_frames, mask = speak_text(students, batch, noise, g)
-            terms = text_losses(batch, wanted, mean, log_std, log_frames, mask)
-            frames, frames_wanted = (spoken_frames(value, mask) for value in (log_frames, wanted))
-            entry = {name: float(value) for name, value in terms.items()} | {
-                "text_error": float(text_error(terms, c)),
-                "frames_off_per_phoneme": float((frames - frames_wanted).abs().sum() / mask.sum()),
-                "length_change": float(frames.sum() / frames_wanted.sum() - 1),
-            }
-            for name, value in entry.items():
-                totals.setdefault(name, []).append(value)
-        return {f"held_out_{n}" if n in terms else n: float(np.mean(values)) for n, values in totals.items()}
+        return score_text(students.to(self.accelerator.device), self.teacher, self.held_out, c, c.seed)
+
+
+def read_and_compare(
+    students: nn.Module, teacher: StagedVits, batch: Sentences, rng: np.random.Generator, accelerator: Accelerator
+) -> dict[str, Tensor]:
+    """The errors of this process's share of some sentences, at noise and for speakers drawn anew.
+
+    Args:
+        students: holds a `text_encoder` and a `duration_predictor`.
+        batch: sentences that the teacher read, on the CPU, the same in every process.
+    """
+    noise_w = float(rng.uniform(0, LOUDEST_DURATION_NOISE))
+    noise = torch.from_numpy(rng.standard_normal((len(batch.ids), 2, batch.ids.shape[1]), dtype=np.float32))
+    speakers = draw_speakers(teacher, rng, len(batch.ids)).to(accelerator.device)
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    batch = batch.share(rank, processes).to(accelerator.device)
+    noise = noise[rank::processes].to(accelerator.device) * noise_w
+    g = teacher.speaker(speakers[rank::processes])
+    wanted = teacher_log_frames(teacher, batch, noise, g)
+    with accelerator.autocast():
+        made = speak_text(students, batch, noise, g)
+    return text_losses(batch, wanted, *made)
+
+
+def draw_speakers(teacher: StagedVits, rng: np.random.Generator, count: int) -> Tensor:
+    """Random speakers of the teacher, int64 [count]."""
+    embedding = teacher.speaker_embedding
+    return torch.from_numpy(rng.integers(1 if embedding is None else embedding.num_embeddings, size=count))
+
+
+@torch.inference_mode()
+def score_text(
+    students: nn.Module, teacher: StagedVits, held_out: TextData, weights: TextLosses, seed: int
+) -> dict[str, float]:
+    """Mean errors on held-out sentences, at the noise that voices are spoken with.
+
+    Args:
+        students: holds a `text_encoder` and a `duration_predictor`, on the teacher's device.
+    """
+    rng = np.random.default_rng(seed)
+    device = next(teacher.parameters()).device
+    order = np.argsort(held_out.lengths, kind="stable")[:: max(1, len(held_out) // 200)]
+    totals: dict[str, list[float]] = {}
+    for first in range(0, len(order), SCORED_TOGETHER):
+        batch = held_out.sentences(order[first : first + SCORED_TOGETHER]).to(device)
+        noise = torch.from_numpy(rng.standard_normal((len(batch.ids), 2, batch.ids.shape[1]), dtype=np.float32))
+        noise = noise.to(device) * VOICE_NOISE_W
+        g = teacher.speaker(draw_speakers(teacher, rng, len(batch.ids)).to(device))
+        wanted = teacher_log_frames(teacher, batch, noise, g)
+        mean, log_std, log_frames, mask = speak_text(students, batch, noise, g)
+        terms = text_losses(batch, wanted, mean, log_std, log_frames, mask)
+        frames, frames_wanted = (spoken_frames(value, mask) for value in (log_frames, wanted))
+        entry = {f"held_out_{name}": float(value) for name, value in terms.items()} | {
+            "text_error": float(text_error(terms, weights)),
+            "frames_off_per_phoneme": float((frames - frames_wanted).abs().sum() / mask.sum()),
+            "length_change": float(frames.sum() / frames_wanted.sum() - 1),
+        }
+        for name, value in entry.items():
+            totals.setdefault(name, []).append(value)
+    return {name: float(np.mean(values)) for name, values in totals.items()}
 
 
 def text_students(encoder: TextEncoderStudent, durations: DurationStudent) -> nn.ModuleDict:
@@ -166,7 +191,7 @@ def spoken_frames(log_frames: Tensor, mask: Tensor) -> Tensor:
     return frames + (torch.ceil(frames) - frames).detach()
 
 
-def text_error(terms: dict[str, Tensor], config: TextConfig) -> Tensor:
+def text_error(terms: dict[str, Tensor], config: TextLosses) -> Tensor:
     """What is made small: all of it in one figure."""
     durations = terms["durations"] + LENGTH_WEIGHT * terms["length"]
     prior = terms["mean"] + terms["spread"] + config.contour_weight * terms["contour"]

@@ -294,10 +294,10 @@ class TrainingRun(ABC):
 
 def check_shares(config: TrainingConfig, processes: int) -> None:
     """Raises :class:`SharesError` where a batch cannot be shared out evenly."""
-    for name in ("batch", "adversarial_batch"):
+    for name in ("batch", "adversarial_batch", "text_batch", "prior_batch"):
         count = getattr(config, name, 0)
         if count % processes:
-            raise SharesError(f"{name}: {count} segments cannot be shared by {processes} processes: use a multiple")
+            raise SharesError(f"{name}: {count} cannot be shared evenly by {processes} processes: use a multiple")
 
 
 def adam(network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +22,15 @@ class SegmentError(TtsoptError, ValueError):
 @dataclass(frozen=True)
 class Segments:
     """A batch: latents before and after the flow [B, C, T], samples and how far each can be trusted [B, T * hop],
-    speakers [B]."""
+    speakers, numbers of the utterances and first frames there [B]."""
 
     z_p: Tensor
     z: Tensor
     samples: Tensor
     trust: Tensor
     speakers: Tensor
+    utterances: Tensor
+    offsets: Tensor
 
     def share(self, rank: int, processes: int) -> Segments:
         """Every `processes`-th segment, from number `rank` on."""
@@ -37,31 +40,29 @@ class Segments:
         return Segments(*(part.to(device) for part in self.parts()))
 
     def parts(self) -> tuple[Tensor, ...]:
-        return self.z_p, self.z, self.samples, self.trust, self.speakers
+        return tuple(getattr(self, field.name) for field in fields(self))
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """A whole utterance: latents before and after the flow [1, C, T], samples [T * hop], speaker [1]."""
+    """A whole utterance: its number, latents before and after the flow [1, C, T], samples [T * hop], speaker [1]."""
 
+    number: int
     z_p: Tensor
     z: Tensor
     samples: Tensor
     speaker: Tensor
+
+    def to(self, device: torch.device) -> Utterance:
+        return Utterance(self.number, *(part.to(device) for part in (self.z_p, self.z, self.samples, self.speaker)))
 
 
 class Utterances:
     """Many utterances end to end: latents `z_p` and `z` [frames, C] float16 and `audio` [frames * hop] int16."""
 
     def __init__(self, shards: list[Path]):
-        columns: dict[str, list[np.ndarray]] = {"z_p": [], "z": [], "audio": [], "frames": [], "speaker": []}
-        for path in shards:
-            with safe_open(path, framework="numpy") as shard:
-                for name, parts in columns.items():
-                    parts.append(shard.get_tensor(name))
-        # One after the other, and the parts are let go: hours of speech are gigabytes.
-        self.z_p, self.z, self.audio, self.frames, self.speaker = (
-            np.concatenate(columns.pop(n)) for n in list(columns)
+        self.z_p, self.z, self.audio, self.frames, self.speaker = read_columns(
+            shards, ("z_p", "z", "audio", "frames", "speaker")
         )
         self.hop = len(self.audio) // len(self.z)
         self.starts = np.cumsum(self.frames) - self.frames
@@ -89,7 +90,8 @@ class Utterances:
             return torch.from_numpy(frames[start:end].astype(np.float32)).T.unsqueeze(0).contiguous()
 
         samples = torch.from_numpy(self.audio[start * self.hop : end * self.hop].astype(np.float32) / 32767)
-        return Utterance(latents(self.z_p), latents(self.z), samples, torch.tensor([int(self.speaker[index])]))
+        speaker = torch.tensor([int(self.speaker[index])])
+        return Utterance(index, latents(self.z_p), latents(self.z), samples, speaker)
 
     def batch(self, rng: np.random.Generator, size: int, frames: int, margin: int) -> Segments:
         """Random segments of `frames` frames.
@@ -104,7 +106,8 @@ class Utterances:
         usable = np.flatnonzero(self.frames >= frames)
         if not len(usable):
             raise SegmentError(
-                f"no utterance of the teacher data has {frames} frames: speak longer sentences or lower segment_frames"
+                f"no utterance of the teacher data has {frames} frames: speak longer sentences or ask for shorter "
+                "segments (segment_frames, prior_frames)"
             )
         # A longer utterance holds more segments; the margin on both sides draws ends as often as middles.
         weight = self.frames[usable] - frames + 2 * margin
@@ -112,11 +115,12 @@ class Utterances:
         z_p, z = (np.empty((size, frames, self.z.shape[1]), np.float32) for _ in range(2))
         samples = np.empty((size, frames * self.hop), np.float32)
         trust = np.ones((size, frames * self.hop), np.float32)
+        offsets = np.empty(size, np.int64)
         rise = np.concatenate([np.zeros((margin - 1) * self.hop), np.linspace(0, 1, self.hop)]).astype(np.float32)
         for row, index in enumerate(chosen):
             room = int(self.frames[index]) - frames
             offset = int(np.clip(rng.integers(-margin, room + margin + 1), 0, room))
-            start = int(self.starts[index]) + offset
+            offsets[row], start = offset, int(self.starts[index]) + offset
             z_p[row], z[row] = (latents[start : start + frames] for latents in (self.z_p, self.z))
             samples[row] = self.audio[start * self.hop : (start + frames) * self.hop]
             if offset > 0:
@@ -129,7 +133,22 @@ class Utterances:
             torch.from_numpy(samples / 32767),
             torch.from_numpy(trust),
             torch.from_numpy(self.speaker[chosen].astype(np.int64)),
+            torch.from_numpy(chosen.astype(np.int64)),
+            torch.from_numpy(offsets),
         )
+
+
+def read_columns(shards: list[Path], names: Sequence[str]) -> list[np.ndarray]:
+    """Arrays of all shards end to end, in the order of the names; one at a time: hours of speech are gigabytes."""
+
+    def column(name: str) -> np.ndarray:
+        parts = []
+        for path in shards:
+            with safe_open(path, framework="numpy") as shard:
+                parts.append(shard.get_tensor(name))
+        return np.concatenate(parts)
+
+    return [column(name) for name in names]
 
 
 def latent_error(made: Tensor, batch: Segments, variance: float) -> Tensor:

@@ -37,7 +37,8 @@ def speak_both(study: Study, folder: StudyFolder, text: str, variants: Sequence[
 
 
 def stage_times(folder: StudyFolder, device: str, variants: Sequence[str]) -> pd.DataFrame | str:
-    """Milliseconds per pass over the timing sentences that each stage takes on a device; the reason where unknown."""
+    """Milliseconds per pass over the timing sentences that each stage takes on a device, and of two variants how many
+    times faster the second is; the reason where unknown."""
     path = folder.device_record(device)
     if not path.is_file():
         return f"{device}: not measured yet (ttsopt measure --device {device})"
@@ -49,7 +50,10 @@ def stage_times(folder: StudyFolder, device: str, variants: Sequence[str]) -> pd
         return f"{record.label}: no profile of {listed(missing)}"
     frame = pd.DataFrame({name: pd.Series(profiles[name]) for name in dict.fromkeys(variants)}) * 1000
     frame.loc["all"] = frame.sum()
-    return frame.round(1).rename_axis(f"ms on {record.label}")
+    if len(frame.columns) == 2:
+        before, after = frame.columns
+        frame["times faster"] = frame[before] / frame[after]
+    return frame.round(1).rename_axis(columns=f"ms on {record.label}")
 
 
 def picture(spoken: Sequence[Spoken]) -> Any:

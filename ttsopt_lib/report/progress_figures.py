@@ -158,8 +158,16 @@ def training_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
         for student in students
     )
     counts = listed([f"{student.held_out_utterances}" for student in students])
+    given = "the same latents"
+    for student in students:
+        if student.joined is not None:
+            minute = numbers.number(student.curve[student.joined].minutes)
+            given += (
+                f" (the student of {listed(student.variants)} from minute {minute} on: "
+                "the same text, durations and noise, since its text encoder trained too)"
+            )
     caption = (
-        "Predicted MOS of the student decoder against the teacher's, given the same latents, on "
+        f"Predicted MOS of the students against their teacher's, given {given}, on "
         f"{counts} held-out utterances; bars are 95 % intervals. The filled marker is the step whose weights were kept."
     )
     return Chart("training", figure, alt, caption)
@@ -168,7 +176,9 @@ def training_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
 def _curve(axes: Axes, student: StudentSummary, colour: str, marker: str, named: bool) -> None:
     minutes = [point.minutes for point in student.curve]
     values = [point.predicted_mos_change.value for point in student.curve]
-    axes.plot(minutes, values, color=colour, linewidth=1.0, zorder=2)
+    # Before and after the text encoder joined, other things were given: no line leads from one to the other.
+    for part in (slice(student.joined), slice(student.joined, None)):
+        axes.plot(minutes[part], values[part], color=colour, linewidth=1.0, zorder=2)
     for point in student.curve:
         estimate, kept = point.predicted_mos_change, point.step == student.published_step
         if estimate.ci:

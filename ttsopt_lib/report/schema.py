@@ -367,6 +367,7 @@ class StudentSummary(Part):
     teacher_ms: float | None  # the decoder alone, in the same runtime
     student_ms: float | None
     curve: list[CurvePoint]
+    joined: int | None = None  # point of the curve at which the text encoder joined the others; None: it did not
 
 
 class Summary(Part):

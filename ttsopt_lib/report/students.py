@@ -36,19 +36,27 @@ def student_summary(folder: Path, variants: list[str]) -> StudentSummary | None:
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         best, speed = record["best"], record.get("speed", {})
+        # Where all students were trained together in the end, flow and decoder had been before.
+        together = record.get("training") == "voice"
+        before = record.get("trainings", {}).get("speech") if together else None
+        steps, minutes = (before["steps"], before["wall_minutes"]) if before else (0, 0.0)
+        curve = [_point(point) for point in before["curve"]] if before else []
+        joined = len(curve) if together else None
+        curve += [_point(point, steps, minutes) for point in record["curve"] if "predicted_mos_change" in point]
         return StudentSummary(
             variants=variants,
             student=folder.as_posix(),
-            steps=record["steps"],
+            steps=steps + record["steps"],
             minutes=record.get("total_minutes", record["wall_minutes"]),
             cpu=record["machine"]["cpu"],
             teacher_hours=record["teacher_hours"],
             held_out_utterances=record["held_out_utterances"],
             parameters=record["parameters"],
-            published_step=best["step"],
+            published_step=steps + best["step"],
             teacher_ms=speed.get("teacher_ms"),
             student_ms=speed.get("student_ms"),
-            curve=[_point(point) for point in record["curve"] if "predicted_mos_change" in point],
+            curve=curve,
+            joined=joined,
         )
     except (KeyError, TypeError, ValueError, UnicodeDecodeError) as error:
         raise RecordError(
@@ -56,12 +64,13 @@ def student_summary(folder: Path, variants: list[str]) -> StudentSummary | None:
         ) from None
 
 
-def _point(point: dict[str, Any]) -> CurvePoint:
+def _point(point: dict[str, Any], steps: int = 0, minutes: float = 0.0) -> CurvePoint:
+    """A validation of a training that began after so many steps and minutes of another."""
     value, error = point["predicted_mos_change"], point.get("predicted_mos_change_standard_error")
     ci = (value - NORMAL * error, value + NORMAL * error) if error is not None else None
     return CurvePoint(
-        step=point["step"],
-        minutes=point["minutes"],
+        step=steps + point["step"],
+        minutes=minutes + point["minutes"],
         predicted_mos_change=Estimate(value=value, ci=ci),
         log_spectral_distance_db=point.get("log_spectral_distance_db"),
     )

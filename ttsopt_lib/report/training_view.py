@@ -18,6 +18,7 @@ PANELS = {
     "flow": ("held_out_latent_error", "flow: error of held-out latents (of their variance)"),
     "decoder": ("predicted_mos_change", "decoder: change of predicted MOS"),
     "speech": ("predicted_mos_change", "flow and decoder together: change of predicted MOS"),
+    "voice": ("predicted_mos_change", "all together: change of predicted MOS"),
 }
 """Stage -> the figure that decides, and what its panel is called."""
 
