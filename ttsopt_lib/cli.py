@@ -138,7 +138,9 @@ def distill(
     ] = None,
     stage: Annotated[
         list[str] | None,
-        typer.Option("--stage", help="text_encoder, flow, decoder, speech or voice; may be given several times"),
+        typer.Option(
+            "--stage", help="text_encoder, flow, decoder, speech (these four if not given), voice; may be repeated"
+        ),
     ] = None,
     voice: Annotated[
         Path | None, typer.Option(help="a Piper .onnx of your own; its students go to models/<voice>/student")
@@ -150,7 +152,7 @@ def distill(
     ] = None,
 ) -> None:
     """Train the study's students on what the voice itself says, and publish them. Goes on where it was stopped."""
-    from ttsopt_lib.optimize.distill import STAGES, Stage
+    from ttsopt_lib.optimize.distill import STAGES, USUAL, Stage
     from ttsopt_lib.optimize.distill_study import train_students, training_plan
 
     asked = _study(study, voice, training=True)
@@ -158,7 +160,7 @@ def distill(
     unknown = [name for name in stage or () if name not in STAGES]
     if unknown:
         raise StudyError(f"--stage: {unknown[0]!r} is none of {', '.join(STAGES)}")
-    stages: list[Stage] = [name for name in STAGES if not stage or name in stage]
+    stages: list[Stage] = [name for name in STAGES if name in (stage or USUAL)]
     if threads is not None:
         import torch
 

@@ -20,8 +20,10 @@ from ttsopt_lib.optimize.voice_training import SpokenTexts, VoiceTrainer
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 
-def copied(run: Path, to: Path) -> Path:
-    return Path(shutil.copytree(run, to))
+@pytest.fixture
+def run(whole_run: Path, tmp_path: Path) -> Path:  # noqa: F811
+    """A run of its own in which all other trainings are done."""
+    return Path(shutil.copytree(whole_run, tmp_path / "run"))
 
 
 def voice_trainer(voice: Path, corpus: Path, run: Path, **changes: Any) -> VoiceTrainer:  # noqa: F811
@@ -66,10 +68,9 @@ def test_the_teachers_own_encoder_gives_the_samples_of_the_prior_that_were_store
 def test_an_error_of_the_latents_teaches_the_text_encoder_and_not_the_flow(
     medium_voice: Path,
     corpus: Path,  # noqa: F811
-    whole_run: Path,  # noqa: F811
-    tmp_path: Path,
+    run: Path,
 ) -> None:
-    trainer = voice_trainer(medium_voice, corpus, copied(whole_run, tmp_path / "run"))
+    trainer = voice_trainer(medium_voice, corpus, run)
     term, weight = trainer.other_terms(np.random.default_rng(0))["own_latent_error"]
     assert weight == trainer.config.own_latent_weight and term > 0
     term.backward()
@@ -80,13 +81,12 @@ def test_an_error_of_the_latents_teaches_the_text_encoder_and_not_the_flow(
 def test_the_latents_of_the_students_own_prior_come_nearer_to_the_teachers(
     medium_voice: Path,
     corpus: Path,  # noqa: F811
-    whole_run: Path,  # noqa: F811
-    tmp_path: Path,
+    run: Path,
 ) -> None:
     changes = {
         "regression_steps": 60, "adversarial_steps": 0, "learning_rate": 3e-3, "warmup_steps": 5, "prior_batch": 4,
     }  # fmt: skip
-    trainer = voice_trainer(medium_voice, corpus, copied(whole_run, tmp_path / "run"), **changes)
+    trainer = voice_trainer(medium_voice, corpus, run, **changes)
     steps = [trainer.train_step() for _ in range(60)]
     for name in ("own_latent_error", "read_text_error"):
         early, late = (np.mean([step[name] for step in part]) for part in (steps[:5], steps[-5:]))
@@ -96,25 +96,24 @@ def test_the_latents_of_the_students_own_prior_come_nearer_to_the_teachers(
 def test_the_voice_trains_resumes_bit_for_bit_and_is_published(
     medium_voice: Path,
     corpus: Path,  # noqa: F811
-    whole_run: Path,  # noqa: F811
+    run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(student_validation, "SHORTEST", 0.1)
-    run = copied(whole_run, tmp_path / "run")
+    stopped = Path(shutil.copytree(run, tmp_path / "stopped"))
     record = Distillation(medium_voice, corpus, run, tiny_settings()).train("voice")
     assert set(record["started_from"]) == {"text_encoder", "speech"} and record["teacher_sentences"] > 0
     assert [entry["step"] for entry in record["curve"]] == [0, 3, 6]
     figures = {"predicted_mos_change", "held_out_latent_error", "held_out_own_latent_error", "text_error"}
     assert all(figures <= set(entry) and math.isfinite(entry["text_error"]) for entry in record["curve"])
 
-    stopped = copied(whole_run, tmp_path / "stopped")
     distillation = Distillation(medium_voice, corpus, stopped, tiny_settings())
     with monkeypatch.context() as patch:
         patch.setattr(VoiceTrainer, "save", interrupt_after(VoiceTrainer.save))
         with pytest.raises(KeyboardInterrupt):
             distillation.train("voice")
-    assert json.loads((stopped / "voice" / "record.json").read_text())["steps"] < 6
+    assert 0 < torch.load(stopped / "voice" / "state.pt", weights_only=True)["step"] < 6
     distillation.train("voice")
     ends = [torch.load(one / "voice" / "state.pt", weights_only=True) for one in (run, stopped)]
     for name, value in ends[0]["student"].items():
@@ -133,11 +132,12 @@ def test_the_voice_trains_resumes_bit_for_bit_and_is_published(
 
 
 def interrupt_after(save):
-    """What saves the state, and stops the first time."""
+    """What saves the state, and stops once there was a step."""
 
     def saved(trainer: VoiceTrainer) -> None:
         save(trainer)
-        raise KeyboardInterrupt
+        if trainer.step:
+            raise KeyboardInterrupt
 
     return saved
 
@@ -145,11 +145,10 @@ def interrupt_after(save):
 def test_weights_that_training_made_worse_are_not_kept(
     medium_voice: Path,
     corpus: Path,  # noqa: F811
-    whole_run: Path,  # noqa: F811
+    run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = copied(whole_run, tmp_path / "run")
     trainer = voice_trainer(medium_voice, corpus, run)
     scores = iter([-0.1, -0.2, -0.3])
     monkeypatch.setattr(trainer.validation, "score", lambda *_: {"predicted_mos_change": next(scores)})
@@ -163,22 +162,22 @@ def test_weights_that_training_made_worse_are_not_kept(
 def test_students_of_another_training_are_not_compared_with_the_published(
     medium_voice: Path,
     corpus: Path,  # noqa: F811
-    whole_run: Path,  # noqa: F811
+    run: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    trainer = voice_trainer(medium_voice, corpus, copied(whole_run, tmp_path / "run"))
-    publish_student(medium_voice, tmp_path / "run", tmp_path / "student", measure_speed=False)
+    trainer = voice_trainer(medium_voice, corpus, run)
+    publish_student(medium_voice, run, tmp_path / "student", measure_speed=False)
     scores = iter([-9.3, -9.2, -9.1])
     figures = {"predicted_mos_change": 0, "teacher_predicted_mos": 4.0, "log_spectral_distance_db": 1.0}
     monkeypatch.setattr(trainer.validation, "score", lambda *_: figures | {"predicted_mos_change": next(scores)})
     trainer.run()
-    published = publish_student(medium_voice, tmp_path / "run", tmp_path / "student", measure_speed=False)
+    published = publish_student(medium_voice, run, tmp_path / "student", measure_speed=False)
     assert published["training"] == "voice" and published["best"]["predicted_mos_change"] == -9.1
-    best = tmp_path / "run" / "voice" / "best.json"
+    best = run / "voice" / "best.json"
     best.write_text(json.dumps(published["best"] | {"predicted_mos_change": -9.2}))
     with pytest.raises(DistillError, match="holds a better student"):
-        publish_student(medium_voice, tmp_path / "run", tmp_path / "student", measure_speed=False)
+        publish_student(medium_voice, run, tmp_path / "student", measure_speed=False)
 
 
 def test_a_voice_goes_on_from_published_students(
@@ -197,11 +196,9 @@ def test_a_voice_goes_on_from_published_students(
 def test_students_that_were_trained_further_since_are_named(
     medium_voice: Path,
     corpus: Path,  # noqa: F811
-    whole_run: Path,  # noqa: F811
-    tmp_path: Path,
+    run: Path,
     listener: None,  # noqa: F811
 ) -> None:
-    run = copied(whole_run, tmp_path / "run")
     distillation = Distillation(medium_voice, corpus, run, tiny_settings())
     distillation.train("voice")
     best = run / "speech" / "best.safetensors"

@@ -54,6 +54,8 @@ from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
 
 Stage = Literal["text_encoder", "flow", "decoder", "speech", "voice"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+USUAL: tuple[Stage, ...] = ("text_encoder", "flow", "decoder", "speech")
+"""Those that a voice is distilled with where nothing is said; `voice` has not made one better yet."""
 BEGINS_WITH: dict[Stage, tuple[Stage, ...]] = {"speech": ("flow", "decoder"), "voice": ("text_encoder", "speech")}
 """What a training of several students begins with; the last of them has the discriminators."""
 

@@ -10,12 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from ttsopt_lib.cluster import cluster_workers
-from ttsopt_lib.optimize.distill import STAGES, Distillation, DistillSettings, Stage
+from ttsopt_lib.optimize.distill import USUAL, Distillation, DistillSettings, Stage
 from ttsopt_lib.optimize.student_files import WEIGHTS, publish_student
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import Distill, Study, StudyError, Training, resolve
 
-SHARES: dict[Stage, float] = {"text_encoder": 0.2, "flow": 0.1, "decoder": 0.3, "speech": 0.2, "voice": 0.2}
+SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25, "voice": 0.25}
 """Of the time. The decoder is the hardest to learn; flow and text encoder are near their teachers within minutes."""
 SPEAKING = 0.12
 """Of the whole time, for the teacher to speak at most: students that hear too little learn it by heart."""
@@ -49,7 +49,7 @@ def train_students(
     study: Study,
     folder: StudyFolder,
     minutes: float | None = None,
-    stages: Sequence[Stage] = STAGES,
+    stages: Sequence[Stage] = USUAL,
     dask: str | None = None,
 ) -> dict[str, Any]:
     """Train a study's students stage by stage, publish the best of them, and return their record.
