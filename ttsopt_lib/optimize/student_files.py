@@ -183,6 +183,8 @@ def refuse_to_worsen(target: Path, record: dict[str, Any]) -> None:
     if not (target / RECORD).is_file():
         return
     shipped = json.loads((target / RECORD).read_text(encoding="utf-8"))
+    if "training" not in shipped:  # published by an earlier version, which had no `voice`
+        shipped["training"] = "speech" if "flow" in shipped["students"] else "decoder"
     same = all(shipped.get(key) == record[key] for key in ("teacher_data_sha256", "students", "training"))
     if same and shipped["best"]["predicted_mos_change"] > record["best"]["predicted_mos_change"]:
         raise DistillError(
