@@ -78,6 +78,11 @@ def test_an_unknown_key_in_a_step_is_named_with_the_keys_of_that_step(values):
         (("evaluate",), {"wer_sentences": 1000}, "more than"),
         (("evaluate",), {"predictors": ["dnsmos_p808"]}, "not among the predictors"),
         (("targets",), {"size_reduction": 72}, "targets.size_reduction"),
+        (("sentences", "confirmation"), {"start": 50}, "confirmation and evaluation share sentences"),
+        (("sentences", "confirmation"), {"start": 310}, "confirmation and calibration share sentences"),
+        (("sentences",), {"confirmation": None}, "sentences.confirmation is missing"),
+        (("evaluate",), {"confirmed": []}, "evaluate.confirmed is missing"),
+        (("evaluate",), {"confirmed": ["int9"]}, "'int9' is not a variant of this study"),
     ],
 )
 def test_what_cannot_be_right_is_refused(values, path, change, expected):

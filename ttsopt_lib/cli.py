@@ -439,8 +439,11 @@ def _evaluate(
         _stop(early)
         count, voices = study.sentences.evaluation.count, len(study.variant_names) + len(study.measure.peers)
         what = f"{len(study.variant_names)} variants" + (", and peers" if study.measure.peers else "")
-        seconds = 20 + 0.39 * count * (voices + 3)  # two anchors, the original with other noise
-        _say("evaluate", f"{count} sentences, {what}: about {_duration(seconds)}")
+        confirmed, confirmation = study.evaluate.confirmed, study.sentences.confirmation
+        further = confirmation.count if confirmation and confirmed else 0
+        spoken = count * (voices + 3) + further * (len(confirmed) + 2)  # two anchors, the original with other noise
+        more = f", {further} further ones of {', '.join(confirmed)}" if further else ""
+        _say("evaluate", f"{count} sentences, {what}{more}: about {_duration(20 + 0.39 * spoken)}")
         evaluate_study(study, folder, again=again, dask=dask)
     else:
         _say("evaluate", "every variant is scored and unchanged")
@@ -603,6 +606,9 @@ def _study(path: Path, voice: Path | None, training: bool = False) -> Study:
         "variants": tuple(variants),
         "training": asked.training and asked.training.model_copy(update={"student": student}),
         "measure": asked.measure.model_copy(update={"more_threads": threads or None}),
+        "evaluate": asked.evaluate.model_copy(
+            update={"confirmed": tuple(variant for variant in asked.evaluate.confirmed if variant in there)}
+        ),
     }
     return asked.model_copy(update=changes)
 

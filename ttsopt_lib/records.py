@@ -493,6 +493,9 @@ class QualityRecord(Record):
     comparisons: list[ComparisonRow] = []
     screened: list[ScreenedRater] = []
     other_noise: QualityRow | None = None  # the original with other noise: what "the same" means
+    confirmation: list[QualityRow] = []  # the original, then `evaluate.confirmed`, on `confirmation_sentences`
+    confirmation_sentences: list[str] = []
+    confirmation_words: list[int] = []  # spoken in each of them that is transcribed
     words: list[int] = []  # spoken in each transcribed sentence
     unavailable: list[UnavailablePredictor] = []
     speaker_encoder: PredictorRecord | None = None

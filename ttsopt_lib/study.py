@@ -88,6 +88,9 @@ class Sentences(Strict):
 
     evaluation: SentenceRange
     calibration: SentenceRange
+    confirmation: SentenceRange | None = Field(
+        default=None, description="further sentences, spoken by `evaluate.confirmed` alone; nothing is chosen on them"
+    )
     timing: dict[Name, tuple[str, ...]] = Field(
         description="length class -> sentences, for example one_word, short, medium, long", min_length=1
     )
@@ -99,6 +102,11 @@ class Sentences(Strict):
             raise ValueError(
                 "evaluation and calibration share sentences: quality must be judged on sentences that no step has seen"
             )
+        for name, other in (("evaluation", self.evaluation), ("calibration", self.calibration)):
+            if self.confirmation and self.confirmation.overlaps(other):
+                raise ValueError(
+                    f"confirmation and {name} share sentences: what confirms a choice must have had no part in it"
+                )
         if any(not texts for texts in self.timing.values()):
             raise ValueError("timing: every length class needs at least one sentence")
         return self
@@ -303,6 +311,10 @@ class EvaluateSettings(Strict):
     )
     wer_sentences: int = Field(default=40, ge=0, description="word error rate on the first so many sentences; 0: none")
     asr_model: str = Field(default="tiny.en", description="faster-whisper model: a name or a local folder")
+    confirmed: tuple[Name, ...] = Field(
+        default=(),
+        description="variants that speak `sentences.confirmation` too, so that the verdict on them rests on more",
+    )
     ratings: Path | None = Field(default=None, description="CSV with listeners' ratings")
     seed: int = 0
 
@@ -385,6 +397,18 @@ class Study(Strict):
                     f"measure.more_threads: {name!r} is not a variant of this study; it has {', '.join(names)} "
                     f"({ORIGINAL} is always timed)"
                 )
+        for name in self.evaluate.confirmed:
+            if name not in names:
+                raise ValueError(
+                    f"evaluate.confirmed: {name!r} is not a variant of this study; it has {', '.join(names)} "
+                    f"({ORIGINAL} always speaks beside them)"
+                )
+        if bool(self.evaluate.confirmed) != bool(self.sentences.confirmation):
+            missing = "sentences.confirmation" if self.evaluate.confirmed else "evaluate.confirmed"
+            raise ValueError(
+                f"{missing} is missing: evaluate.confirmed says which variants speak the sentences of "
+                "sentences.confirmation; give both or neither"
+            )
         for name in self.listening_test.variants:
             if name not in names:
                 raise ValueError(

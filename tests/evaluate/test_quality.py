@@ -1,16 +1,15 @@
 import json
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import soundfile
+from counting import counted
 from distributed import LocalCluster
 from onnx import numpy_helper
 
 from ttsopt_lib import cluster
-from ttsopt_lib.evaluate import quality
 from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.plan import plan_evaluation
 from ttsopt_lib.evaluate.quality import INCOMPLETE, current_evaluation, evaluate_study
@@ -19,23 +18,6 @@ from ttsopt_lib.evaluate.scores import score_utterance
 from ttsopt_lib.evaluate.speak import SpeechError
 from ttsopt_lib.records import QualityRecord, RecordError, read_record
 from ttsopt_lib.study import StudyError
-
-
-@contextmanager
-def counted(monkeypatch, stop_at: int | None = None):
-    """The names of the models that are scored, utterance by utterance; interrupted before number ``stop_at``."""
-    scored: list[str] = []
-    real = quality.score_utterance
-
-    def score(task):
-        if len(scored) == stop_at:
-            raise KeyboardInterrupt
-        scored.append(task.anchor or task.utterance.model.parent.name)
-        return real(task)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(quality, "score_utterance", score)
-        yield scored
 
 
 def damage(path, factor: float):

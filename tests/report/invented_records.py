@@ -31,6 +31,7 @@ from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study, read_device
 
 CREATED = "2026-01-01T00:00:00Z"
 SENTENCES = 40
+FURTHER = 30  # that confirmed variants speak too
 SIZE = 63_201_294
 PARAMETERS = 15_650_000
 SECONDS = [0.021, 0.046, 0.095, 0.31]  # one word, short, medium, long
@@ -94,7 +95,7 @@ MANY = [
 ]
 
 
-def study_of(made: list[Made], name: str = "fixture", listening: int = 2) -> Study:
+def study_of(made: list[Made], name: str = "fixture", listening: int = 2, confirmed: tuple[str, ...] = ()) -> Study:
     """The default study with other variants and fewer sentences."""
     study = read_study(resolve(Path("params/joe.yaml")))
     values = study.model_dump(mode="json")
@@ -108,6 +109,11 @@ def study_of(made: list[Made], name: str = "fixture", listening: int = 2) -> Stu
     values["measure"]["pytorch"] = [ORIGINAL, *(one.name for one in made if one.pytorch)]
     values["measure"]["more_threads"] = None
     values["evaluate"]["wer_sentences"] = 20
+    values["evaluate"]["confirmed"] = list(confirmed)
+    if confirmed:
+        values["sentences"]["confirmation"]["count"] = FURTHER
+    else:
+        del values["sentences"]["confirmation"]
     return Study.model_validate(values)
 
 
@@ -259,39 +265,48 @@ def write_not_measured(folder: StudyFolder, device: Device, reason: str) -> None
 
 
 def write_quality(
-    folder: StudyFolder, made: list[Made], ratings: bool = False, wer: bool = True, seed: int = 0
+    folder: StudyFolder,
+    made: list[Made],
+    ratings: bool = False,
+    wer: bool = True,
+    seed: int = 0,
+    confirmed: tuple[str, ...] = (),
 ) -> None:
     """Scores of every variant and of two anchors, sentence by sentence, with or without listeners' ratings."""
     rng = np.random.default_rng(seed)
-    base = {"distillmos": rng.normal(4.0, 0.25, SENTENCES), "dnsmos_p808": rng.normal(3.9, 0.2, SENTENCES)}
+
+    def scores_of_original(count: int) -> dict[str, Any]:
+        return {"distillmos": rng.normal(4.0, 0.25, count), "dnsmos_p808": rng.normal(3.9, 0.2, count)}
+
+    base = scores_of_original(SENTENCES)
     anchors = [Made("lowpass-3500", change=-1.1, wer=0.14), Made("noise-10db", change=-2.0, wer=0.3, level=25.0)]
 
-    def row(one: Made) -> QualityRow:
+    def row(one: Made, base: dict[str, Any] = base, count: int = SENTENCES, heard: int = 20) -> QualityRow:
         noise = 0.0 if one.name == ORIGINAL else 0.08
         scores = {
-            name: (values + one.change * (1.0 if name == "distillmos" else 0.7) + rng.normal(0, noise, SENTENCES))
+            name: (values + one.change * (1.0 if name == "distillmos" else 0.7) + rng.normal(0, noise, count))
             for name, values in base.items()
         }
         return QualityRow(
             variant=one.name,
             key=f"key-{one.name}",
             scores={name: values.tolist() for name, values in scores.items()},
-            audio_seconds=rng.normal(2.4, 0.3, SENTENCES).tolist(),
-            level_above_8khz_db=(rng.normal(-52, 1.0, SENTENCES) + one.level).tolist(),
-            hypotheses=["words"] * 20 if wer else None,
+            audio_seconds=rng.normal(2.4, 0.3, count).tolist(),
+            level_above_8khz_db=(rng.normal(-52, 1.0, count) + one.level).tolist(),
+            hypotheses=["words"] * heard if wer else None,
             wer=one.wer if wer else None,
-            word_errors=rng.binomial(8, one.wer, 20).tolist() if wer else None,
-            paired=None if one.name == ORIGINAL else paired(one),
+            word_errors=rng.binomial(8, one.wer, heard).tolist() if wer else None,
+            paired=None if one.name == ORIGINAL else paired(one, count),
         )
 
-    def paired(one: Made) -> PairedScores:
+    def paired(one: Made, count: int) -> PairedScores:
         far = 0.02 + abs(one.change)
         return PairedScores(
-            speaker_similarity=(1 - 0.1 * far * rng.uniform(0.5, 1.5, SENTENCES)).tolist(),
-            log_spectral_distance_db=(10 * far**0.3 * rng.uniform(0.8, 1.2, SENTENCES)).tolist(),
-            log_spectral_distance_above_8khz_db=(8 * far**0.3 * rng.uniform(0.8, 1.2, SENTENCES)).tolist(),
-            f0_error_cents=[None, *(40 * far * rng.exponential(1.0, SENTENCES - 1))],
-            voicing_disagreement=(0.1 * far * rng.uniform(0, 1, SENTENCES)).tolist(),
+            speaker_similarity=(1 - 0.1 * far * rng.uniform(0.5, 1.5, count)).tolist(),
+            log_spectral_distance_db=(10 * far**0.3 * rng.uniform(0.8, 1.2, count)).tolist(),
+            log_spectral_distance_above_8khz_db=(8 * far**0.3 * rng.uniform(0.8, 1.2, count)).tolist(),
+            f0_error_cents=[None, *(40 * far * rng.exponential(1.0, count - 1))],
+            voicing_disagreement=(0.1 * far * rng.uniform(0, 1, count)).tolist(),
         )
 
     rated = [
@@ -331,6 +346,12 @@ def write_quality(
             name="resemblyzer", label="Resemblyzer", version="0.1.4", weights_sha256="3" * 64
         ),
     )
+    if confirmed:
+        further = scores_of_original(FURTHER)
+        speaking = [Made(ORIGINAL), *(one for one in made if one.name in confirmed)]
+        record.confirmation = [row(one, further, FURTHER, FURTHER) for one in speaking]
+        record.confirmation_sentences = [f"Further sentence {index}." for index in range(FURTHER)]
+        record.confirmation_words = [8] * FURTHER if wer else []
     write_record(folder.quality_record, record)
 
 
@@ -347,14 +368,15 @@ Case = tuple[Study, list[Device], StudyFolder]
 
 
 def good(reports: Path, ratings: bool = False, audio_seconds: float = 0.3) -> Case:
-    """One device measured, one variant that meets every target."""
-    study, devices = study_of(GOOD, "good"), default_devices()
+    """One device measured, one variant that meets every target, and is confirmed."""
+    confirmed = ("distilled-int8",)
+    study, devices = study_of(GOOD, "good", confirmed=confirmed), default_devices()
     folder = StudyFolder(study, reports)
     write_variants(folder, GOOD, audio_seconds)
     write_device(folder, devices[0], GOOD)
     write_not_measured(folder, devices[1], "this machine has no CUDA device")
     write_not_measured(folder, devices[2], "this machine is no Raspberry Pi")
-    write_quality(folder, GOOD, ratings)
+    write_quality(folder, GOOD, ratings, confirmed=confirmed)
     return study, devices, folder
 
 

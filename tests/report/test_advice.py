@@ -99,6 +99,15 @@ def test_more_sentences_are_asked_for_only_where_the_study_s_file_has_them(calm)
     assert found and "is not known" in found.because and "available" not in found.figures
 
 
+def test_a_confirmed_variant_needs_further_sentences_only(calm):
+    name = calm.optimized[calm.devices[0].device]
+    calm.confirmation, calm.confirmation_sentences = [calm.quality_of(name).model_copy()], 30
+    found = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))  # 0.04 wide, 0.02 away: four times as many
+    # 20 of 40 choose and stay as they are; 20 and 30 further ones do not choose
+    assert found and "raise `sentences.confirmation.count`" in found.text and found.figures["needed"] == 20 + 4 * 50
+    assert "about 220 in place of 70 would settle it" in found.because
+
+
 def test_what_several_devices_call_for_in_the_same_words_stands_once(summary):
     one = summary("many")
     for row in one.verdict:

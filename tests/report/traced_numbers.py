@@ -47,6 +47,7 @@ KINDS = {  # key of summary.json -> kind of its figure, and what it is multiplie
     "screened_raters": ("raters", 1),
     "evaluation_sentences": ("sentences", 1),
     "evaluation_sentences_available": ("sentences", 1),
+    "confirmation_sentences": ("sentences", 1),
     "timing_sentences": ("sentences", 1),
     "needed": ("samples", 1),
 }
@@ -71,7 +72,7 @@ PLAIN = (
     ("samples", r"in place of ", ""),
     ("similarity", r"speaker similarity of |than the original with other noise is to itself .*", ""),
     ("samples", "", r" in place of "),
-    ("sentences", "", r" sentences\b| for evaluation"),
+    ("sentences", "", r"( further)? sentences\b| for evaluation"),
     ("variants", "", r"( of \d+)? variants?\b"),
     ("targets", "", r"( of \d+)? targets?\b| (is|are) missed| (was|were) not measured"),
     ("million", "", r" million\b"),

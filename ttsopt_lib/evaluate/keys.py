@@ -7,7 +7,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ttsopt_lib.evaluate.speak import evaluation_texts
+from ttsopt_lib.evaluate.speak import confirmation_texts, evaluation_texts
 from ttsopt_lib.records import RecordError, StudyFolder, code_digest, content_key, file_sha256
 from ttsopt_lib.study import Study, resolve
 
@@ -71,6 +71,7 @@ def quality_key(study: Study, folder: StudyFolder) -> str:
     return content_key(
         scoring_key(study),
         [(name, voice_key(study, folder, name)) for name in study.variant_names],
+        [list(study.evaluate.confirmed), confirmation_texts(study)],
         (_hash(ratings) if ratings.is_file() else "missing") if ratings else None,
         code_digest(*RATINGS_CODE, "evaluate/plan.py", "evaluate/quality.py"),
     )

@@ -17,10 +17,13 @@ from ttsopt_lib.evaluate.ratings import Rated, rate_variants
 from ttsopt_lib.evaluate.ratings_file import read_ratings
 from ttsopt_lib.evaluate.scores import Task
 from ttsopt_lib.evaluate.speak import (
+    CONFIRMATION,
     EVALUATION,
     LISTENING,
     OTHER_NOISE,
     Utterance,
+    confirmation_origin,
+    confirmation_texts,
     evaluation_origin,
     evaluation_texts,
     utterances,
@@ -49,7 +52,8 @@ class PlannedRow:
 
     name: str
     key: str
-    tasks: list[Task]  # one per evaluation sentence, without the reference that is still to be made
+    texts: list[str]  # what it speaks
+    tasks: list[Task]  # one per text, without the reference that is still to be made
     examples: list[Utterance]  # listening examples that are still to be made
     done: QualityRow | None  # scored already, from exactly this
 
@@ -72,7 +76,9 @@ class Plan:
     """The rows in the order of the tables, then anchors, then peers, and what the record says besides."""
 
     rows: list[PlannedRow]
+    confirmation: list[PlannedRow]  # the original and what speaks beside it on further sentences; or nothing
     sentences: list[str]
+    confirmation_sentences: list[str]
     predictors: list[PredictorRecord]
     unavailable: list[UnavailablePredictor]
     recognizer: Recognizer | str  # or the reason why there is none
@@ -81,16 +87,22 @@ class Plan:
     rated: Rated
 
     @property
-    def references(self) -> list[Utterance]:
-        """The original's sentences to compare with; none where nothing is left to compare."""
-        todo = any(row.is_compared and row.done is None for row in self.rows)
-        return [task.utterance for task in self.rows[0].tasks] if todo else []
+    def parts(self) -> tuple[list[PlannedRow], list[PlannedRow]]:
+        """Rows that are compared with one another: on the evaluation sentences, and on the further ones."""
+        return self.rows, self.confirmation
 
     @property
     def utterances(self) -> int:
         """How many are left to speak."""
-        left = sum((0 if row.done else len(row.tasks)) + len(row.examples) for row in self.rows)
-        return left + len(self.references)
+        rows = [row for part in self.parts for row in part]
+        left = sum((0 if row.done else len(row.tasks)) + len(row.examples) for row in rows)
+        return left + sum(len(references(part)) for part in self.parts)
+
+
+def references(rows: list[PlannedRow]) -> list[Utterance]:
+    """The original's sentences, the first row's, to compare the others with; none where nothing is left to compare."""
+    todo = any(row.is_compared and row.done is None for row in rows)
+    return [task.utterance for task in rows[0].tasks] if todo else []
 
 
 def plan_evaluation(study: Study, folder: StudyFolder, again: bool) -> Plan:
@@ -118,16 +130,16 @@ def plan_evaluation(study: Study, folder: StudyFolder, again: bool) -> Plan:
         if again or not examples_current(study, folder, name):
             examples = _utterances(study, voice, study.sentences.listening, "sentences.listening", LISTENING)
         key = content_key(shared, keys[name], None if name == ORIGINAL else keys[ORIGINAL])
-        rows.append(PlannedRow(name, key, tasks, examples, known.get((name, key))))
+        rows.append(PlannedRow(name, key, sentences, tasks, examples, known.get((name, key))))
     original = keys[ORIGINAL]
     again_spoken = _utterances(study, voices[ORIGINAL], sentences, evaluation_origin(study), OTHER_NOISE)
     tasks = [replace(task, utterance=one) for task, one in zip(rows[0].tasks, again_spoken, strict=True)]
     key = content_key(shared, original, OTHER_NOISE_ROW)
-    rows.append(PlannedRow(OTHER_NOISE_ROW, key, tasks, [], known.get((OTHER_NOISE_ROW, key))))
+    rows.append(PlannedRow(OTHER_NOISE_ROW, key, sentences, tasks, [], known.get((OTHER_NOISE_ROW, key))))
     for anchor in ANCHORS:
         tasks = [replace(task, anchor=anchor) for task in rows[0].tasks]
         key = content_key(shared, original, anchor)
-        rows.append(PlannedRow(anchor, key, tasks, [], known.get((anchor, key))))
+        rows.append(PlannedRow(anchor, key, sentences, tasks, [], known.get((anchor, key))))
     asked = asked_peers(study, folder)
     for peer, record in ready_peers(folder).items():
         key = _peer_key(study, record, asr.label if asr else None)
@@ -135,8 +147,17 @@ def plan_evaluation(study: Study, folder: StudyFolder, again: bool) -> Plan:
         if peer in asked or done:  # scored before, and still as it was: what is there stays there
             spoken = as_peer(peer, record, folder, [task.utterance for task in rows[0].tasks], sentences)
             tasks = [replace(task, utterance=one) for one, task in zip(spoken, rows[0].tasks, strict=True)]
-            rows.append(PlannedRow(peer, key, tasks, [], done))
-    return Plan(rows, sentences, predictors, unavailable, recognizer, encoder, pitch_reason, rated)
+            rows.append(PlannedRow(peer, key, sentences, tasks, [], done))
+
+    further, confirmation = confirmation_texts(study), []
+    for name in dict.fromkeys((ORIGINAL, *study.evaluate.confirmed)) if further else ():
+        spoken = _utterances(study, voices[name], further, confirmation_origin(study), CONFIRMATION)
+        tasks = [Task(utterance, loaded, asr, None) for utterance in spoken]
+        key = content_key(shared, keys[name], None if name == ORIGINAL else original, further, "confirmation")
+        confirmation.append(PlannedRow(name, key, further, tasks, [], known.get((name, key))))
+    return Plan(
+        rows, confirmation, sentences, further, predictors, unavailable, recognizer, encoder, pitch_reason, rated
+    )
 
 
 def _predictors(study: Study) -> tuple[list[PredictorRecord], list[UnavailablePredictor]]:
@@ -175,6 +196,7 @@ def _known_rows(folder: StudyFolder) -> dict[tuple[str, str], QualityRow]:
     except RecordError:
         return {}
     rows = (*record.rows, *record.anchors, *record.peers, *([record.other_noise] if record.other_noise else []))
+    rows += tuple(record.confirmation)
     return {(row.variant, row.key): row for row in rows}
 
 

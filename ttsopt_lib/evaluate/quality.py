@@ -29,6 +29,7 @@ from ttsopt_lib.evaluate.plan import (
     examples_current,
     peers_current,
     plan_evaluation,
+    references,
 )
 from ttsopt_lib.evaluate.scores import UtteranceScores, score_utterance
 from ttsopt_lib.evaluate.speak import speak
@@ -94,17 +95,18 @@ def evaluate_study(
     count = min(processes or cpu_count(), MAX_PROCESSES)
     bar = tqdm(total=plan.utterances, desc="evaluate", unit="utterance", dynamic_ncols=True)
     with bar, cluster_workers(dask) if dask else _workers(count) as parallel:
-        bar.set_postfix_str("references")
-        references = _each(parallel, make_reference, reference_tasks(plan.references), bar)
-        for row in plan.rows:
-            bar.set_postfix_str(row.name)
-            if row.done is None:
-                if row.is_compared:
-                    row.tasks = [replace(task, reference=one) for task, one in zip(row.tasks, references, strict=True)]
-                row.done = _quality_row(plan, row, _each(parallel, score_utterance, row.tasks, bar))
-                write_record(folder.quality_record, _record(plan, INCOMPLETE))
-            if row.examples:
-                _write_examples(study, folder, row, _each(parallel, speak, row.examples, bar))
+        for rows in plan.parts:
+            bar.set_postfix_str("references")
+            made = _each(parallel, make_reference, reference_tasks(references(rows)), bar)
+            for row in rows:
+                bar.set_postfix_str(row.name)
+                if row.done is None:
+                    if row.is_compared:
+                        row.tasks = [replace(task, reference=one) for task, one in zip(row.tasks, made, strict=True)]
+                    row.done = _quality_row(plan, row, _each(parallel, score_utterance, row.tasks, bar))
+                    write_record(folder.quality_record, _record(plan, INCOMPLETE))
+                if row.examples:
+                    _write_examples(study, folder, row, _each(parallel, speak, row.examples, bar))
     record = _record(plan, key)
     write_record(folder.quality_record, record)
     return record
@@ -136,7 +138,7 @@ def _each(parallel: Parallel, function: Callable[[Item], Result], items: Sequenc
 
 def _quality_row(plan: Plan, row: PlannedRow, scores: list[UtteranceScores]) -> QualityRow:
     hypotheses = [score.hypothesis for score in scores if score.hypothesis is not None]
-    heard = plan.sentences[: len(hypotheses)]
+    heard = row.texts[: len(hypotheses)]
     return QualityRow(
         variant=row.name,
         key=row.key,
@@ -194,6 +196,9 @@ def _record(plan: Plan, key: str) -> QualityRecord:
         comparisons=plan.rated.comparisons,
         screened=plan.rated.screened,
         other_noise=next((made for row, made in done if row.name == OTHER_NOISE_ROW), None),
+        confirmation=[row.done for row in plan.confirmation if row.done is not None],
+        confirmation_sentences=plan.confirmation_sentences,
+        confirmation_words=[spoken_words(text) for text in plan.confirmation_sentences if isinstance(asr, Recognizer)],
         words=[spoken_words(sentence) for sentence in plan.sentences[:transcribed]],
         unavailable=plan.unavailable,
         speaker_encoder=encoder if isinstance(encoder, PredictorRecord) else None,

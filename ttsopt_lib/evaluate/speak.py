@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttsopt_lib.evaluate.waveform import as_written
-from ttsopt_lib.study import Study, StudyError, TtsoptError, resolve
+from ttsopt_lib.study import SentenceRange, Study, StudyError, TtsoptError, resolve
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import PiperVoice
 from ttsopt_lib.voices.text import TextError, read_sentences, utterance_ids
 
-EVALUATION, LISTENING, OTHER_NOISE = 0, 1, 2  # streams of noise
+EVALUATION, LISTENING, OTHER_NOISE, CONFIRMATION = 0, 1, 2, 3  # streams of noise
 
 
 class SpeechError(TtsoptError, RuntimeError):
@@ -51,7 +51,7 @@ def utterances(
         texts: the sentences.
         origin: file and key of the texts, for messages.
         seed: of the study.
-        stream: ``EVALUATION``, ``LISTENING`` or ``OTHER_NOISE``.
+        stream: ``EVALUATION``, ``LISTENING``, ``OTHER_NOISE`` or ``CONFIRMATION``.
 
     Raises:
         StudyError: a sentence gives no phonemes, named by ``origin`` and its number.
@@ -72,14 +72,23 @@ def utterances(
 
 def evaluation_texts(study: Study) -> list[str]:
     """The evaluation sentences. Raises :class:`StudyError`, naming file and key, where the file holds too few."""
-    asked = study.sentences.evaluation
+    return _texts(study.sentences.evaluation, "sentences.evaluation")
+
+
+def confirmation_texts(study: Study) -> list[str]:
+    """The further sentences that ``evaluate.confirmed`` speaks; none where it names nothing. Raises as above."""
+    asked = study.sentences.confirmation
+    return _texts(asked, "sentences.confirmation") if asked and study.evaluate.confirmed else []
+
+
+def _texts(asked: SentenceRange, key: str) -> list[str]:
     try:
         texts = read_sentences(resolve(asked.file))[asked.start : asked.start + asked.count]
     except TextError as error:
-        raise StudyError(f"sentences.evaluation: {error}") from None
+        raise StudyError(f"{key}: {error}") from None
     if len(texts) < asked.count:
         raise StudyError(
-            f"{asked.file}: sentences.evaluation: asks for {asked.count} sentences from line {asked.start} on, "
+            f"{asked.file}: {key}: asks for {asked.count} sentences from line {asked.start} on, "
             f"the file has {len(texts)}; lower start or count, or add sentences"
         )
     return texts
@@ -88,6 +97,12 @@ def evaluation_texts(study: Study) -> list[str]:
 def evaluation_origin(study: Study) -> str:
     """What messages call the evaluation sentences."""
     return f"{study.sentences.evaluation.file}: sentences.evaluation"
+
+
+def confirmation_origin(study: Study) -> str:
+    """What messages call the further sentences of ``evaluate.confirmed``."""
+    asked = study.sentences.confirmation
+    return f"{asked.file if asked else ''}: sentences.confirmation"
 
 
 def speak(utterance: Utterance) -> NDArray[np.int16]:

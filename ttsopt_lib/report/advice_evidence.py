@@ -76,12 +76,17 @@ def undecided(summary: Summary) -> Iterator[Advice]:
     for row in summary.verdict:
         if row.status != "fail" or row.measured is None or row.ci is None or not row.ci[0] < row.target <= row.ci[1]:
             continue
-        device = labels.get(row.device or "")
+        device, choosing = labels.get(row.device or ""), 0  # samples that more of them would not add to
         if row.claim == "latency_reduction" and device:
             what, count = "blocks", device.blocks
             where = f"raise `budget_seconds` ({device.label}: in its own file, or in the study's `measure`)"
         elif row.claim == "predicted_mos_change":
-            what, where, count = "sentences", "raise `sentences.evaluation.count`", summary.evaluation_sentences
+            confirmed = any(one.variant == row.variant for one in summary.confirmation)
+            key = "confirmation" if confirmed else "evaluation"
+            what, where = "sentences", f"raise `sentences.{key}.count`"
+            count = summary.evaluation_sentences
+            if confirmed:
+                choosing, count = (count + 1) // 2, count + summary.confirmation_sentences
         elif row.claim == "mos_change":
             human = next((q.human_mos for q in summary.quality if q.variant == row.variant and q.human_mos), None)
             what, where, count = "raters", "ask more people (`ttsopt power`)", human.raters if human else 0
@@ -93,7 +98,7 @@ def undecided(summary: Summary) -> Iterator[Advice]:
         distance = abs(row.measured - row.target)
         side = row.measured - row.ci[0] if row.measured >= row.target else row.ci[1] - row.measured
         times = (side / distance) ** 2 if distance else math.inf
-        needed = math.ceil(count * times) if times <= PATIENCE else None
+        needed = choosing + math.ceil((count - choosing) * times) if times <= PATIENCE else None
         available = summary.evaluation_sentences_available if what == "sentences" else None
         short = needed is not None and available is not None and needed > available
         enough = f"about {needed} in place of {count} would settle it" if needed else "no number of them will settle it"

@@ -21,6 +21,7 @@ from ttsopt_lib.evaluate.significance import (
     error_rate_change,
 )
 from ttsopt_lib.records import QualityRecord, QualityRow
+from ttsopt_lib.report.confirmation import held_out
 from ttsopt_lib.report.schema import Estimate, Finding, PairedSummary, QualitySummary, Summary, WerSummary
 from ttsopt_lib.study import ORIGINAL
 
@@ -131,7 +132,8 @@ def _judge_scores(rows: list[QualitySummary], raw: list[QualityRow], record: Qua
         pairs = zip(by_name[row.variant].scores[row.predictor], original.scores[row.predictor], strict=True)
         differences = [score - before for score, before in pairs]
         change, equivalence = change_p(differences), equivalence_p(differences, margin)
-        row.predicted_mos.equivalence_p_held_out = equivalence_p(differences[1::2], margin)
+        kept = zip(*held_out(record, by_name[row.variant], row.predictor), strict=True)
+        row.predicted_mos.equivalence_p_held_out = equivalence_p([score - before for score, before in kept], margin)
         if change is not None and equivalence is not None:
             tested.append(row)
             changes.append(change)

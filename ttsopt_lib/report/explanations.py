@@ -179,8 +179,16 @@ def rule(summary: Summary) -> str:
         "The optimized variant of a device was chosen by a rule that was fixed before anything was measured: the "
         f"fastest variant whose file is at least {smaller} smaller and whose predicted MOS changes by no worse than "
         f"{limit} at the lower end of its 95 % interval, judged on the even-numbered evaluation sentences (counted "
-        "from 0). The verdict reports the odd-numbered sentences, which had no part in the choice."
+        f"from 0). The verdict reports the odd-numbered sentences{_further(summary)}, which had no part in the choice."
     )
+
+
+def _further(summary: Summary) -> str:
+    """The sentences that only some variants speak beside the original."""
+    names = list(dict.fromkeys(row.variant for row in summary.confirmation if row.variant != ORIGINAL))
+    if not names:
+        return ""
+    return f" and, of {listed([f'`{name}`' for name in names])}, {summary.confirmation_sentences} further sentences"
 
 
 def choice_notes(summary: Summary) -> list[str]:

@@ -62,6 +62,6 @@ def _timing(name: PeerName, device: str, record: DeviceRecord) -> PeerTimingSumm
 
 def absolute(row: QualitySummary) -> QualitySummary:
     """Scores without their changes: a change between two voices says nothing about what was done to either."""
-    nothing = {"change": None, "change_choosing": None, "change_held_out": None}
+    nothing = {"change": None, "change_choosing": None, "change_held_out": None, "sentences_held_out": 0}
     mos = row.predicted_mos.model_copy(update=nothing)
     return row.model_copy(update={"predicted_mos": mos, "level_above_8khz_change_db": None})

@@ -15,6 +15,7 @@ def quality_parts(summary: Summary, tables: dict[str, pd.DataFrame]) -> list[str
     """Everything below the picture, in the order in which it is read."""
     found = [note("Not to be trusted", quality_words.distrusted(summary), "warning")]
     found += _all_scores(summary)
+    found += _confirmed(summary, tables["confirmation"])
     found.append(bullets([*quality_words.trusted(summary), *quality_words.unavailable(summary)]))
     found += [_tests(summary, tables["quality_tests"], predictor) for predictor in summary.predictors]
     found.append(paragraphs([_how_tested(summary)], "small"))
@@ -58,6 +59,21 @@ def _scores(summary: Summary, predictor: PredictorSummary) -> str:
         kind="dense",
         missing="No variant has a score by this predictor.",
     )
+
+
+def _confirmed(summary: Summary, frame: pd.DataFrame) -> list[str]:
+    """The sentences that only the original and some variants spoke; nothing where the study has none."""
+    if not summary.confirmation:
+        return []
+    return [
+        table(
+            frame,
+            quality_tables.confirmation_columns(summary.predictors),
+            f"Confirmed on {summary.confirmation_sentences} further sentences, on which nothing was chosen",
+            "confirmation",
+            kind="dense",
+        )
+    ]
 
 
 def _tests(summary: Summary, frame: pd.DataFrame, predictor: PredictorSummary) -> str:

@@ -188,11 +188,12 @@ class PredictedMos(Part):
     ci: Interval | None
     change: Estimate | None
     change_choosing: Estimate | None  # on the even-numbered sentences, which choose the optimized variant
-    change_held_out: Estimate | None  # on the odd-numbered ones, which the verdict reports
+    change_held_out: Estimate | None  # on the odd-numbered and all further ones, which the verdict reports
+    sentences_held_out: int = 0  # how many those are
     change_p: float | None = None  # of "no change", all sentences; Holm-corrected over the rows it is judged with
     finding: Finding | None = None  # what the corrected p-value says at 5 %
     equivalence_p: float | None = None  # of "the change is smaller than the target margin" (TOST, Holm-corrected)
-    equivalence_p_held_out: float | None = None  # on the odd-numbered sentences; for the chosen variant, so alone
+    equivalence_p_held_out: float | None = None  # on the held-out sentences; for the chosen variant, so alone
 
 
 class HumanMos(Part):
@@ -409,6 +410,8 @@ class Summary(Part):
     listening: list[str]
     sensitivity: list[SensitivitySummary] = []  # of the variants whose recipe searched
     other_noise: list[QualitySummary] = []  # the original with other noise, by predictor: what "the same" means
+    confirmation: list[QualitySummary] = []  # on further sentences alone: the original, then what was confirmed
+    confirmation_sentences: int = 0
     unavailable_predictors: list[UnavailablePredictor] = []
     speaker_encoder: str | None = None
     speaker_reason: str | None = None

@@ -26,6 +26,7 @@ from ttsopt_lib.records import (
 from ttsopt_lib.report import verdict
 from ttsopt_lib.report.advice import advice
 from ttsopt_lib.report.compared_rows import cer_summary, judge_changes, paired_summary, wer_summary
+from ttsopt_lib.report.confirmation import held_out, on_further_sentences
 from ttsopt_lib.report.peers import summarize_peers
 from ttsopt_lib.report.schema import (
     ZERO,
@@ -47,7 +48,7 @@ from ttsopt_lib.study import ORIGINAL, Device, Study, project_root, resolve
 from ttsopt_lib.voices.piper import packaged_voice
 from ttsopt_lib.voices.text import TextError, read_sentences
 
-__all__ = ["Summary", "known_damage", "summarize", "write_summary"]
+__all__ = ["Summary", "confirmed", "known_damage", "summarize", "write_summary"]
 
 
 def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> Summary:
@@ -97,6 +98,8 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         listening=list(study.sentences.listening),
         sensitivity=_sensitivity(study, folder),
         other_noise=scored(quality, [quality.other_noise]) if quality and quality.other_noise else [],
+        confirmation=confirmed(quality) if quality else [],
+        confirmation_sentences=len(quality.confirmation_sentences) if quality else 0,
         unavailable_predictors=quality.unavailable if quality else [],
         speaker_encoder=_encoder_words(quality),
         speaker_reason=quality.speaker_reason if quality else quality_reason,
@@ -223,6 +226,16 @@ def known_damage(study: Study, record: QualityRecord) -> list[QualitySummary]:
     return scored(record, [*record.anchors, *(row for row in record.rows if row.variant in naive)])
 
 
+def confirmed(record: QualityRecord) -> list[QualitySummary]:
+    """The original and what was confirmed, on further sentences alone; none of them chose anything."""
+    further = on_further_sentences(record)
+    rows = scored(further, further.rows) if further else []
+    for row in rows:
+        mos = row.predicted_mos
+        mos.change_choosing, mos.change_held_out, mos.sentences_held_out = None, mos.change, row.sentences
+    return rows
+
+
 def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary]:
     """One summary per row and predictor, each change paired by sentence with the original's."""
     original = next(row for row in record.rows if row.variant == ORIGINAL)
@@ -235,7 +248,7 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
         cer_value = _character_error_rate(row, record)
         for predictor in (p.name for p in record.predictors if p.name in row.scores):
             scores, baseline = row.scores[predictor], original.scores[predictor]
-            mean = _mean(scores)
+            mean, kept = _mean(scores), held_out(record, row, predictor)
             found.append(
                 QualitySummary(
                     variant=row.variant,
@@ -246,7 +259,8 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
                         ci=mean.ci,
                         change=ZERO if itself else _change(scores, baseline),
                         change_choosing=ZERO if itself else _change(scores[0::2], baseline[0::2]),
-                        change_held_out=ZERO if itself else _change(scores[1::2], baseline[1::2]),
+                        change_held_out=ZERO if itself else _change(*kept),
+                        sentences_held_out=len(kept[0]),
                     ),
                     wer=row.wer,
                     speaker_similarity=paired.speaker_similarity.value

@@ -3,7 +3,8 @@
 On each measured device, among the ONNX Runtime rows with the device's first number of threads (PyTorch's in float32
 where that alone reaches the device), the optimized variant is the fastest one that meets the size target and whose
 predicted-MOS change stays within its target. The change is judged on the even-numbered evaluation sentences (numbered
-from 0) and reported on the odd-numbered ones, so that the figure in the verdict is not the one that won the choice.
+from 0) and reported on the odd-numbered ones, with the further ones that a confirmed variant speaks, so that the
+figure in the verdict is not the one that won the choice.
 
 Wherever a figure has an interval, the interval's worse end must meet the target, not its middle.
 """
@@ -13,11 +14,20 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.schema import Choice, Claim, DeviceSummary, Estimate, Status, Summary, VerdictRow
+from ttsopt_lib.report.schema import (
+    Choice,
+    Claim,
+    DeviceSummary,
+    Estimate,
+    QualitySummary,
+    Status,
+    Summary,
+    VerdictRow,
+)
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 CHOOSING = "on the sentences that choose"  # the even-numbered ones
-HELD_OUT = "on the sentences that did not choose"  # the odd-numbered ones
+HELD_OUT = "on the sentences that did not choose"  # the odd-numbered ones and, of a confirmed variant, all further ones
 
 
 class Judged(NamedTuple):
@@ -56,6 +66,13 @@ def _missed(amount: float, digits: int) -> str:
     """An amount above zero, with more digits where these would print it as zero."""
     shown = next((d for d in range(digits, 6) if numbers.signed(amount, d).startswith("+")), 6)
     return numbers.number(amount, shown)
+
+
+def held_out_words(row: QualitySummary | None) -> str:
+    """Which sentences had no part in the choice: 'odd-numbered', or '50 odd-numbered, 100 further'."""
+    odd = row.sentences // 2 if row else 0
+    further = row.predicted_mos.sentences_held_out - odd if row else 0
+    return f"{odd} odd-numbered, {further} further" if further else "odd-numbered"
 
 
 def candidates(summary: Summary) -> list[str]:
@@ -165,7 +182,7 @@ def _measured_claims(summary: Summary, device: DeviceSummary, choice: Choice) ->
     return [
         _row(summary, "size_reduction", name, variant.name, size, "exact: sizes of the files"),
         _row(summary, "latency_reduction", name, variant.name, timing and timing.latency_reduction, ""),
-        _row(summary, "predicted_mos_change", name, variant.name, held_out, f"{HELD_OUT} (odd-numbered)"),
+        _row(summary, "predicted_mos_change", name, variant.name, held_out, f"{HELD_OUT} ({held_out_words(quality)})"),
         _row(summary, "mos_change", name, variant.name, human, no_ratings),
     ]
 

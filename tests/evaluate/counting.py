@@ -1,0 +1,22 @@
+"""Which utterances an evaluation scores."""
+
+from contextlib import contextmanager
+
+from ttsopt_lib.evaluate import quality
+
+
+@contextmanager
+def counted(monkeypatch, stop_at: int | None = None):
+    """The names of the models that are scored, utterance by utterance; interrupted before number ``stop_at``."""
+    scored: list[str] = []
+    real = quality.score_utterance
+
+    def score(task):
+        if len(scored) == stop_at:
+            raise KeyboardInterrupt
+        scored.append(task.anchor or task.utterance.model.parent.name)
+        return real(task)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quality, "score_utterance", score)
+        yield scored

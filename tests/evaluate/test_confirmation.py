@@ -1,0 +1,61 @@
+"""Further sentences that only the original and the variants of `evaluate.confirmed` speak."""
+
+import pytest
+from counting import counted
+
+from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
+from ttsopt_lib.study import SentenceRange, Study, StudyError
+
+
+@pytest.fixture
+def confirmed(study: Study, tmp_path) -> Study:
+    """The small study, and one further sentence for its variant."""
+    texts = tmp_path / "further.txt"
+    texts.write_text("Not this one.\nThe door is open.\n", encoding="utf-8")
+    sentences = study.sentences.model_copy(update={"confirmation": SentenceRange(file=texts, start=1, count=1)})
+    evaluate = study.evaluate.model_copy(update={"confirmed": ("fp32",)})
+    return study.model_copy(update={"sentences": sentences, "evaluate": evaluate})
+
+
+def test_only_what_is_new_is_spoken_and_the_rest_stays_as_it_was(study, confirmed, folder, monkeypatch):
+    before = evaluate_study(study, folder, processes=1)
+    assert before.confirmation == [] and current_evaluation(confirmed, folder) is None
+    with counted(monkeypatch) as scored:
+        record = evaluate_study(confirmed, folder, processes=1)
+    assert scored == ["original", "fp32"]
+    assert (record.rows, record.anchors, record.other_noise) == (before.rows, before.anchors, before.other_noise)
+    assert record.confirmation_sentences == ["The door is open."]
+    original, copy = record.confirmation
+    assert (original.variant, copy.variant) == ("original", "fp32")
+    assert copy.scores == original.scores and len(copy.scores["dnsmos_p808"]) == 1
+    assert copy.paired is not None and copy.paired.f0_error_cents == [0.0]  # beside the original on these sentences
+    assert original.scores["dnsmos_p808"][0] not in before.rows[0].scores["dnsmos_p808"]
+    assert current_evaluation(confirmed, folder) == record
+    with counted(monkeypatch) as scored:
+        assert evaluate_study(study, folder, processes=1).confirmation == []
+    assert scored == []
+
+
+def test_an_interrupt_between_the_two_voices_costs_one_of_them(confirmed, folder, monkeypatch):
+    evaluated = 2 * 5  # two sentences of the original, its copy, other noise and two anchors
+    with counted(monkeypatch, stop_at=evaluated + 1), pytest.raises(KeyboardInterrupt):
+        evaluate_study(confirmed, folder, processes=1)
+    with counted(monkeypatch) as scored:
+        record = evaluate_study(confirmed, folder, processes=1)
+    assert scored == ["fp32"] and len(record.confirmation) == 2
+
+
+def test_words_are_counted_on_every_further_sentence(confirmed, folder):
+    evaluate = confirmed.evaluate.model_copy(update={"wer_sentences": 1})
+    record = evaluate_study(confirmed.model_copy(update={"evaluate": evaluate}), folder, processes=1)
+    assert record.confirmation_words == [4] and len(record.words) == 1
+    for row in record.confirmation:
+        assert row.hypotheses is not None and len(row.hypotheses) == 1
+        assert row.word_errors is not None and row.wer == sum(row.word_errors) / 4
+
+
+def test_a_file_with_too_few_further_sentences_is_named(confirmed, folder):
+    asked = confirmed.sentences.confirmation.model_copy(update={"count": 5})
+    short = confirmed.model_copy(update={"sentences": confirmed.sentences.model_copy(update={"confirmation": asked})})
+    with pytest.raises(StudyError, match=r"further.txt: sentences.confirmation: asks for 5 .* line 1 on, the file"):
+        evaluate_study(short, folder, processes=1)
