@@ -15,6 +15,9 @@ import psutil
 import pytest
 import yaml
 
+from ttsopt_lib.cli import _study
+from ttsopt_lib.study import Study
+
 ROOT = Path(__file__).parents[1]
 TTSOPT = Path(sys.executable).with_name("ttsopt")
 
@@ -175,6 +178,43 @@ def test_bad_input_is_one_line_and_exit_code_2(project, arguments, expected):
     assert done.returncode == 2, done.stdout + done.stderr
     assert expected in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["A good one."], "further.txt: sentences.confirmation: asks for 2 sentences from line 0 on, the file has 1"),
+        (["A good one.", "..."], "further.txt: sentences.confirmation: sentence 2: "),
+        (["A good one.", "Rice is often served in round bowls."], "sentence 2 is an evaluation sentence too"),
+    ],
+)
+def test_a_mistake_in_the_further_sentences_comes_out_before_any_work(project, texts, expected):
+    (project / "params/further.txt").write_text("\n".join(texts))
+    values = json.loads(json.dumps(STUDY))
+    values["study"]["name"] = "wrong"
+    values["study"]["sentences"]["evaluation"]["count"] = 10
+    values["study"]["sentences"]["confirmation"] = {"file": "params/further.txt", "count": 2}
+    values["study"]["evaluate"]["confirmed"] = ["fp32"]
+    (project / "params/wrong.yaml").write_text(yaml.safe_dump(values))
+    done = ttsopt(project, "run", "params/wrong.yaml")
+    assert done.returncode == 2 and expected in done.stderr, done.stdout + done.stderr
+    assert not (project / "reports/wrong/variants").exists()
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_the_default_study_on_another_voice_is_a_study_too(tmp_path, monkeypatch, trained):
+    voice, student = tmp_path / "mine.onnx", tmp_path / "models/mine/student"
+    voice.touch()
+    student.mkdir(parents=True)
+    if trained:
+        (student / "record.json").touch()
+    (tmp_path / "params").mkdir()
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path)  # a project's folder: it has params/ and notebooks/
+    study = _study(ROOT / "params/joe.yaml", voice)
+    assert Study.model_validate(study.model_dump(mode="json")) == study  # as the notebooks read it
+    assert study.evaluate.confirmed == (("distilled",) if trained else ())
+    assert (study.sentences.confirmation is not None) is trained
 
 
 def test_a_truncated_voice_is_one_line(project, joe):

@@ -600,15 +600,16 @@ def _study(path: Path, voice: Path | None, training: bool = False) -> Study:
         _say("study", f"left out, trained for another voice: {', '.join(left_out)} ({how} trains students of this one)")
     there = {variant.name for variant in variants}
     threads = tuple(variant for variant in asked.measure.more_threads or () if variant in there)
+    confirmed = tuple(variant for variant in asked.evaluate.confirmed if variant in there)
+    further = asked.sentences.confirmation if confirmed else None
     changes = {
         "name": name,
         "voice": VoiceSource(path=voice.resolve()),
         "variants": tuple(variants),
         "training": asked.training and asked.training.model_copy(update={"student": student}),
         "measure": asked.measure.model_copy(update={"more_threads": threads or None}),
-        "evaluate": asked.evaluate.model_copy(
-            update={"confirmed": tuple(variant for variant in asked.evaluate.confirmed if variant in there)}
-        ),
+        "evaluate": asked.evaluate.model_copy(update={"confirmed": confirmed}),
+        "sentences": asked.sentences.model_copy(update={"confirmation": further}),
     }
     return asked.model_copy(update=changes)
 

@@ -9,7 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ttsopt_lib.evaluate.ratings_file import read_ratings
-from ttsopt_lib.evaluate.speak import evaluation_origin, evaluation_texts
+from ttsopt_lib.evaluate.speak import (
+    confirmation_origin,
+    confirmation_texts,
+    evaluation_origin,
+    evaluation_texts,
+)
 from ttsopt_lib.optimize.distill_study import missing_students
 from ttsopt_lib.optimize.recipe import source_voice, variant_key
 from ttsopt_lib.study import Study, StudyError, resolve
@@ -23,10 +28,11 @@ def check_inputs(study: Study) -> None:
     Raises:
         VoiceError, StudyError, RatingsError: one line that names the file and key and says what would be right.
     """
-    texts = evaluation_texts(study)
+    texts, further = evaluation_texts(study), confirmation_texts(study)
     if study.voice.huggingface is None:  # such a voice has no phoneme map before it is exported
         config = source_voice(study).config
         _check_phonemes(config, texts, evaluation_origin(study))
+        _check_phonemes(config, further, confirmation_origin(study))
         for length_class, sentences in study.sentences.timing.items():
             _check_phonemes(config, sentences, f"sentences.timing.{length_class}")
         _check_phonemes(config, study.sentences.listening, "sentences.listening")

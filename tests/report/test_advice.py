@@ -83,17 +83,15 @@ def test_a_target_inside_the_interval_asks_for_more_blocks_and_says_how_many(cal
     assert found.figures["needed"] == pytest.approx(4 * found.figures["have"], abs=1)
 
 
-def test_more_sentences_are_asked_for_only_where_the_study_s_file_has_them(calm):
-    assert calm.evaluation_sentences_available == 400 - 32  # harvard.txt without the sentences of calibration
+def test_more_sentences_are_asked_for_only_where_the_study_s_files_have_them(calm):
+    assert calm.evaluation_sentences_available == 300  # harvard.txt before the sentences of calibration
     found = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))  # 0.04 wide, 0.02 away: four times as many
     assert found and "raise `sentences.evaluation.count`" in found.text and found.figures["needed"] == 160
-    assert found.because.endswith(
-        "about 160 in place of 40 would settle it, and the study's file has 368 for evaluation."
-    )
+    assert found.because.endswith("about 160 in place of 40 would settle it, and the study has 300 in its files.")
     calm.evaluation_sentences_available = 159
     found = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))
     assert found and "raise" not in found.text and "ttsopt power" in found.text and found.figures["available"] == 159
-    assert found.because.endswith("and the study's file has only 159 for evaluation.")
+    assert found.because.endswith("and the study has only 159 in its files.")
     calm.evaluation_sentences_available = None
     found = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))
     assert found and "is not known" in found.because and "available" not in found.figures
@@ -102,10 +100,14 @@ def test_more_sentences_are_asked_for_only_where_the_study_s_file_has_them(calm)
 def test_a_confirmed_variant_needs_further_sentences_only(calm):
     name = calm.optimized[calm.devices[0].device]
     calm.confirmation, calm.confirmation_sentences = [calm.quality_of(name).model_copy()], 30
+    calm.confirmation_sentences_available = 180
     found = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))  # 0.04 wide, 0.02 away: four times as many
     # 20 of 40 choose and stay as they are; 20 and 30 further ones do not choose
     assert found and "raise `sentences.confirmation.count`" in found.text and found.figures["needed"] == 20 + 4 * 50
-    assert "about 220 in place of 70 would settle it" in found.because
+    assert "about 220 in place of 70 would settle it, and the study has 220 in its files" in found.because
+    calm.confirmation_sentences_available = 179
+    short = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))
+    assert short and "raise" not in short.text and short.figures["available"] == 219
 
 
 def test_what_several_devices_call_for_in_the_same_words_stands_once(summary):
@@ -167,7 +169,7 @@ def test_a_change_is_said_to_be_over_all_sentences_or_over_those_that_did_not_ch
     one = summary("good")
     because = by_rule(one)["ask_listeners"].because
     change = one.quality_of("distilled-int8").predicted_mos
-    assert f"{numbers.change(change.change)} over all sentences" in because
+    assert f"{numbers.change(change.change)} over all evaluation sentences" in because
     assert f"{numbers.change(change.change_held_out)} on the sentences that did not choose" in because
     row = next(row for row in one.verdict if row.claim == "predicted_mos_change" and row.measured is not None)
     row.status, row.measured, row.ci = "fail", -0.08, (-0.12, -0.04)

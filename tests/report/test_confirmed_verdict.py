@@ -77,7 +77,7 @@ def test_the_further_sentences_have_a_table_of_their_own(summary, record):
     change = (errors["distilled-int8"] - errors["original"]) / sum(record.confirmation_words)
     assert frame.loc["distilled-int8", "wer_change"] == pytest.approx(change)
     html = "\n".join(quality_parts(one, quality_tables(one)))
-    assert f"Confirmed on {FURTHER} further sentences, on which nothing was chosen" in html
+    assert f"Heard on {FURTHER} further sentences, on which nothing was chosen" in html
     assert f"n = {SENTENCES // 2 + FURTHER}" in html
     pure = summary("many")
     assert "further sentences" not in "\n".join(quality_parts(pure, quality_tables(pure)))

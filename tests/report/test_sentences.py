@@ -252,7 +252,7 @@ def test_a_faster_variant_says_what_kept_it_from_being_chosen(summary):
     one = passed_over(summary, choosing=-0.09, everywhere=-0.05)
     note = next(note for note in explanations.choice_notes(one) if "`distilled-int8` is faster" in note)
     assert "[−0.11, −0.07] on the sentences that choose (target: no worse than −0.10" in note
-    assert "Over all sentences the change is −0.05 [−0.07, −0.03], which meets the target." in note
+    assert "Over all evaluation sentences the change is −0.05 [−0.07, −0.03], which meets the target." in note
     assert explanations.corner_notes(one) == [note]
 
 
@@ -299,10 +299,10 @@ def test_each_change_of_the_predicted_mos_says_of_which_sentences_it_is(summary)
     mos = one.quality_of("distilled-int8").predicted_mos
     cost = sentences.manager_summary(one)[1]
     assert f"{numbers.change(mos.change_held_out)} on the sentences that did not choose" in cost
-    assert "over all sentences" in sentences.tradeoff(one)[0]
-    assert findings.quality_title(one).endswith("(all sentences)")
+    assert "over all evaluation sentences" in sentences.tradeoff(one)[0]
+    assert findings.quality_title(one).endswith("(all evaluation sentences)")
     title = findings.tradeoff_title(one, one.measured_devices[0])
-    assert title.endswith(f"predicted MOS {numbers.signed(mos.change.value)} (all sentences)")
+    assert title.endswith(f"predicted MOS {numbers.signed(mos.change.value)} (all evaluation sentences)")
 
 
 def test_where_none_qualifies_the_corner_names_what_came_closest_with_its_miss(summary):
@@ -314,7 +314,7 @@ def test_where_none_qualifies_the_corner_names_what_came_closest_with_its_miss(s
     (note,) = explanations.corner_notes(one)
     assert note.startswith("CPU: `distilled-int8` came closest (") and "less time), but its predicted MOS" in note
     assert "−0.10 at the interval's lower end, missed by 0.01)." in note
-    assert note.endswith("Over all sentences the change is −0.05 [−0.07, −0.03], which meets the target.")
+    assert note.endswith("Over all evaluation sentences the change is −0.05 [−0.07, −0.03], which meets the target.")
     assert Tracer(one).untraced(note) == []
 
 
@@ -327,7 +327,7 @@ def test_the_first_page_says_which_sentences_are_meant_and_why_a_mark_in_the_cor
     text = Report(one, folder).first_page().text
     assert "In the corner of both targets, and not chosen" in text and "meets the target" in text
     assert "in this table is on the sentences that did not choose" in text
-    assert "over all sentences" in Report(one, folder).mos().text
+    assert "over all evaluation sentences" in Report(one, folder).mos().text
     assert "In the corner" not in Report(summary("good"), folder).first_page().text
     assert "in the figure below" not in Report(summary("unmeasured"), case("unmeasured")[2]).first_page().text
 

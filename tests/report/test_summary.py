@@ -86,8 +86,8 @@ def test_the_copy_of_the_original_is_timed_as_itself(summary):
 @pytest.mark.parametrize(
     "evaluation, calibration, available",
     [
-        ("harvard.txt", "harvard.txt", 300 - 32),  # 400 lines, from line 100 on, without calibration's
-        ("harvard.txt", "corpus_en.txt", 300),
+        ("harvard.txt", "harvard.txt", 200),  # from line 100 on, before those of calibration
+        ("harvard.txt", "corpus_en.txt", 300),  # before those that confirm
         ("none.txt", "harvard.txt", None),
     ],
 )
@@ -96,9 +96,11 @@ def test_how_many_sentences_the_file_has_for_evaluation(case, evaluation, calibr
     ranges = {
         "evaluation": SentenceRange(file=Path("params/sentences") / evaluation, start=100, count=40),
         "calibration": SentenceRange(file=Path("params/sentences") / calibration, start=300, count=32),
+        "confirmation": SentenceRange(file=Path("params/sentences/harvard.txt"), start=400, count=150),
     }
     study = study.model_copy(update={"sentences": study.sentences.model_copy(update=ranges)})
-    assert summarize(study, devices, folder).evaluation_sentences_available == available
+    found = summarize(study, devices, folder)
+    assert (found.evaluation_sentences_available, found.confirmation_sentences_available) == (available, 720 - 400)
 
 
 def test_a_missing_variant_is_an_error_that_names_the_step(case, tmp_path):

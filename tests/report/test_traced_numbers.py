@@ -27,7 +27,7 @@ def one(summary) -> Summary:
     [
         "`distilled-int8` is 78 % smaller.",
         "`distilled-int8` takes 64 % [63, 66] less time.",
-        "Its predicted MOS (`distilled-int8`) changes by −0.04 [−0.07, −0.01] over all sentences.",
+        "Its predicted MOS (`distilled-int8`) changes by −0.04 [−0.07, −0.01] over all evaluation sentences.",
         "`int8-weights` is 74 % smaller, `distilled-int8` 78 % smaller.",
         "`int8-weights` stores 98.0 % of the parameters as 8-bit integers.",
         "Of 6 variants none was heard.",

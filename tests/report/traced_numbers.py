@@ -48,6 +48,7 @@ KINDS = {  # key of summary.json -> kind of its figure, and what it is multiplie
     "evaluation_sentences": ("sentences", 1),
     "evaluation_sentences_available": ("sentences", 1),
     "confirmation_sentences": ("sentences", 1),
+    "confirmation_sentences_available": ("sentences", 1),
     "timing_sentences": ("sentences", 1),
     "needed": ("samples", 1),
 }
@@ -72,7 +73,7 @@ PLAIN = (
     ("samples", r"in place of ", ""),
     ("similarity", r"speaker similarity of |than the original with other noise is to itself .*", ""),
     ("samples", "", r" in place of "),
-    ("sentences", "", r"( further)? sentences\b| for evaluation"),
+    ("sentences", "", r"( evaluation| further)? sentences\b| in its files"),
     ("variants", "", r"( of \d+)? variants?\b"),
     ("targets", "", r"( of \d+)? targets?\b| (is|are) missed| (was|were) not measured"),
     ("million", "", r" million\b"),

@@ -1,4 +1,4 @@
-"""The step 'evaluate': every variant speaks the evaluation sentences and is scored; ``records/quality.json``.
+"""The step 'evaluate': variants speak the study's sentences and are scored; ``records/quality.json``.
 
 Rows are kept by the hash of what they were made from: what is unchanged is not scored again, and the record
 is written after every row, so an interrupt costs one row at most. A record that is not complete yet has the

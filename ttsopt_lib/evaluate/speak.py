@@ -76,9 +76,21 @@ def evaluation_texts(study: Study) -> list[str]:
 
 
 def confirmation_texts(study: Study) -> list[str]:
-    """The further sentences that ``evaluate.confirmed`` speaks; none where it names nothing. Raises as above."""
+    """The further sentences that ``evaluate.confirmed`` speaks; none where it names nothing.
+
+    Raises :class:`StudyError` as above, and where one of them is an evaluation sentence as well.
+    """
     asked = study.sentences.confirmation
-    return _texts(asked, "sentences.confirmation") if asked and study.evaluate.confirmed else []
+    if asked is None or not study.evaluate.confirmed:
+        return []
+    texts, heard = _texts(asked, "sentences.confirmation"), set(evaluation_texts(study))
+    for number, text in enumerate(texts, 1):
+        if text in heard:
+            raise StudyError(
+                f"{confirmation_origin(study)}: sentence {number} is an evaluation sentence too: {text!r}; what "
+                "confirms a choice must have had no part in it"
+            )
+    return texts
 
 
 def _texts(asked: SentenceRange, key: str) -> list[str]:

@@ -232,7 +232,7 @@ def useless(summary: Summary) -> Iterator[Advice]:
         yield Advice(
             rule="useless",
             text=f"Leave `{variant.name}` out: it costs quality and gives nothing back.",
-            because=f"Its predicted MOS changes by {numbers.change(change)} over all sentences, its file is "
+            because=f"Its predicted MOS changes by {numbers.change(change)} over all evaluation sentences, its file is "
             f"{numbers.less(variant.size_reduction, 'smaller', 'larger')}, and at best it takes "
             f"{numbers.less(best.value, 'less', 'more')} time{_interval(best)}.",
             figures=as_figures("predicted_mos_change", change)

@@ -76,7 +76,8 @@ def undecided(summary: Summary) -> Iterator[Advice]:
     for row in summary.verdict:
         if row.status != "fail" or row.measured is None or row.ci is None or not row.ci[0] < row.target <= row.ci[1]:
             continue
-        device, choosing = labels.get(row.device or ""), 0  # samples that more of them would not add to
+        device = labels.get(row.device or "")
+        choosing, available = 0, None  # samples that more of them would not add to; how many there can be
         if row.claim == "latency_reduction" and device:
             what, count = "blocks", device.blocks
             where = f"raise `budget_seconds` ({device.label}: in its own file, or in the study's `measure`)"
@@ -85,8 +86,11 @@ def undecided(summary: Summary) -> Iterator[Advice]:
             key = "confirmation" if confirmed else "evaluation"
             what, where = "sentences", f"raise `sentences.{key}.count`"
             count = summary.evaluation_sentences
+            available = summary.evaluation_sentences_available
             if confirmed:
-                choosing, count = (count + 1) // 2, count + summary.confirmation_sentences
+                choosing, room = (count + 1) // 2, summary.confirmation_sentences_available
+                available = None if room is None else count + room
+                count += summary.confirmation_sentences
         elif row.claim == "mos_change":
             human = next((q.human_mos for q in summary.quality if q.variant == row.variant and q.human_mos), None)
             what, where, count = "raters", "ask more people (`ttsopt power`)", human.raters if human else 0
@@ -99,7 +103,6 @@ def undecided(summary: Summary) -> Iterator[Advice]:
         side = row.measured - row.ci[0] if row.measured >= row.target else row.ci[1] - row.measured
         times = (side / distance) ** 2 if distance else math.inf
         needed = choosing + math.ceil((count - choosing) * times) if times <= PATIENCE else None
-        available = summary.evaluation_sentences_available if what == "sentences" else None
         short = needed is not None and available is not None and needed > available
         enough = f"about {needed} in place of {count} would settle it" if needed else "no number of them will settle it"
         if needed and what == "sentences":
@@ -108,8 +111,8 @@ def undecided(summary: Summary) -> Iterator[Advice]:
             text = f"Treat `{row.variant}` as exactly on the target: more {what} will not tell."
         elif short:
             text = (
-                f"The study's file has too few sentences to tell whether `{row.variant}` meets the target: add some to "
-                "it, or ask listeners (`ttsopt power` says how many it takes)."
+                f"The study's files have too few sentences to tell whether `{row.variant}` meets the target: add some, "
+                "or ask listeners (`ttsopt power` says how many it takes)."
             )
         else:
             text = f"More {what} are needed for `{row.variant}`: {where}."
@@ -126,10 +129,10 @@ def undecided(summary: Summary) -> Iterator[Advice]:
 
 
 def _in_file(available: int | None, short: bool) -> str:
-    """How many evaluation sentences the study's file has."""
+    """How many sentences the study can have without touching those that have another purpose."""
     if available is None:
-        return "how many the study's file has is not known"
-    return f"the study's file has {'only ' if short else ''}{available} for evaluation"
+        return "how many its files have is not known"
+    return f"the study has {'only ' if short else ''}{available} in its files"
 
 
 def listeners(summary: Summary) -> Iterator[Advice]:
@@ -147,7 +150,7 @@ def listeners(summary: Summary) -> Iterator[Advice]:
                 rule="ask_listeners",
                 text=f"Let people hear `{name}` before it is shipped: `ttsopt listen` makes the test, `ttsopt power` "
                 "says how many listeners it takes.",
-                because=f"{primary.label} guesses a change of {numbers.change(change)} over all sentences, "
+                because=f"{primary.label} guesses a change of {numbers.change(change)} over all evaluation sentences, "
                 f"{numbers.change(held_out)} {HELD_OUT}; nobody has heard it.",
                 figures=as_figures("predicted_mos_change", change)
                 | as_figures("predicted_mos_change_held_out", held_out),

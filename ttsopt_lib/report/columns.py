@@ -65,7 +65,7 @@ def change_cell(row: Any, name: str, digits: int = 2) -> str:
 
 
 def held_out_cell(row: Any) -> str:
-    """The change on the held-out half; with how many sentences these were where there are more than half."""
+    """The change on the sentences that did not choose; with their number where there are further ones."""
     cell = change_cell(row, "change_held_out")
     more = row.variant != ORIGINAL and row.sentences_held_out > row.sentences // 2
     return f'{cell} <span class="interval">n = {row.sentences_held_out}</span>' if more else cell
@@ -259,7 +259,7 @@ def quality() -> list[Column]:
     return [
         Column("Variant", name_of),
         Column("Predicted MOS", lambda row: score_cell(row, "predicted_mos"), True),
-        Column("Change, all sentences", lambda row: change_cell(row, "change"), True),
+        Column("Change, evaluation", lambda row: change_cell(row, "change"), True),
         Column("Change, held out", held_out_cell, True),
         Column("WER / CER", error_rates_cell, True),
         Column("Level above 8 kHz, dB", lambda row: change_cell(row, "level_above_8khz_change_db", 1), True),

@@ -227,7 +227,7 @@ def corner_notes(summary: Summary) -> list[str]:
     """Why variants that lie in the picture's corner of met targets were not chosen.
 
     Those faster than the chosen one; where none qualifies, the one that came closest, then those faster than it. The
-    picture is of the first device with timings and over all sentences; the rule judges by half of them.
+    picture is of the first device with timings and over all evaluation sentences; the rule judges by half of them.
     """
     targets, names = summary.targets, candidates(summary)
     timed = (device for device in summary.measured_devices if any(latency_of(summary, device, n) for n in names))
@@ -256,7 +256,7 @@ def _came_closest(summary: Summary, device: DeviceSummary, name: str) -> str:
 
 
 def _passed_over(summary: Summary, one: Judged, device: DeviceSummary | None = None) -> str:
-    """Which conditions a faster variant missed, and what all sentences say where the picture shows them on target.
+    """Which conditions a faster variant missed, and what the whole picture says where it shows them on target.
 
     With a device: how much faster it is there."""
     saved = f" ({numbers.reduction(latency_of(summary, device, one.name))} less time)" if device else ""
@@ -265,13 +265,13 @@ def _passed_over(summary: Summary, one: Judged, device: DeviceSummary | None = N
 
 
 def _over_all_sentences(summary: Summary, name: str) -> str:
-    """The change over all sentences, where half of them miss the target and the mean of all meets it."""
+    """The change over all evaluation sentences, where half of them miss the target and the mean of all meets it."""
     row, limit = summary.quality_of(name), summary.targets.predicted_mos_change
     choosing, change = (row.predicted_mos.change_choosing, row.predicted_mos.change) if row else (None, None)
     if not (choosing and change and worse_end(choosing) < limit <= change.value):
         return ""
     meets = "which meets the target" if worse_end(change) >= limit else "whose lower end misses the target too"
-    return f" Over all sentences the change is {change_beside(change, limit)}, {meets}."
+    return f" Over all evaluation sentences the change is {change_beside(change, limit)}, {meets}."
 
 
 def _step_words(step: str) -> str:

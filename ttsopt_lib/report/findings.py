@@ -36,7 +36,7 @@ def latency_of(summary: Summary, device: DeviceSummary, name: str) -> Estimate |
 
 
 def change_of(summary: Summary, name: str) -> Estimate | None:
-    """A variant's change of the predicted MOS over all sentences, by the primary predictor."""
+    """A variant's change of the predicted MOS over all evaluation sentences, by the primary predictor."""
     row = summary.quality_of(name)
     return row.predicted_mos.change if row else None
 
@@ -55,7 +55,7 @@ def no_faster(summary: Summary, device: DeviceSummary) -> list[str]:
 
 
 def keeps_quality(summary: Summary) -> list[str]:
-    """Variants whose predicted-MOS change stays within the target over all sentences, at the interval's worse end."""
+    """Variants whose change over all evaluation sentences stays within the target, at the interval's worse end."""
     target = summary.targets.predicted_mos_change
     changes = [(name, change_of(summary, name)) for name in candidates(summary)]
     return [name for name, estimate in changes if estimate and worse_end(estimate) >= target]
@@ -114,11 +114,11 @@ def quality_title(summary: Summary) -> str:
     kept = keeps_quality(summary)
     target = numbers.signed(summary.targets.predicted_mos_change)
     if not kept:
-        return f"No variant keeps its predicted MOS within {target} of the original (all sentences)"
+        return f"No variant keeps its predicted MOS within {target} of the original (all evaluation sentences)"
     if len(kept) == len(names):
-        return f"Every variant keeps its predicted MOS within {target} of the original (all sentences)"
+        return f"Every variant keeps its predicted MOS within {target} of the original (all evaluation sentences)"
     many = f"{len(kept)} of {len(names)} variants keep their"
-    return f"{many} predicted MOS within {target} of the original (all sentences)"
+    return f"{many} predicted MOS within {target} of the original (all evaluation sentences)"
 
 
 def tradeoff_title(summary: Summary, device: DeviceSummary) -> str:
@@ -130,5 +130,5 @@ def tradeoff_title(summary: Summary, device: DeviceSummary) -> str:
         return f"No variant qualifies on {device.label}{closest}"
     latency, change = latency_of(summary, device, name), change_of(summary, name)
     gain = less(latency.value, "less", "more") if latency else ""
-    cost = f"{signed(change.value)} (all sentences)" if change else "not measured"
+    cost = f"{signed(change.value)} (all evaluation sentences)" if change else "not measured"
     return f"{name}: {gain} time on {device.label}, predicted MOS {cost}"

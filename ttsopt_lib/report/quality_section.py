@@ -7,6 +7,7 @@ import pandas as pd
 from ttsopt_lib.report import columns, frames, numbers, quality_tables, quality_words
 from ttsopt_lib.report.html import bullets, not_printed, note, paragraphs, table
 from ttsopt_lib.report.schema import PredictorSummary, Summary
+from ttsopt_lib.study import ORIGINAL
 
 LONG = 10  # variants in a table of which there is one for each predictor
 
@@ -62,14 +63,14 @@ def _scores(summary: Summary, predictor: PredictorSummary) -> str:
 
 
 def _confirmed(summary: Summary, frame: pd.DataFrame) -> list[str]:
-    """The sentences that only the original and some variants spoke; nothing where the study has none."""
-    if not summary.confirmation:
+    """The sentences that only the original and some variants spoke; nothing where no variant did."""
+    if all(row.variant == ORIGINAL for row in summary.confirmation):
         return []
     return [
         table(
             frame,
             quality_tables.confirmation_columns(summary.predictors),
-            f"Confirmed on {summary.confirmation_sentences} further sentences, on which nothing was chosen",
+            f"Heard on {summary.confirmation_sentences} further sentences, on which nothing was chosen",
             "confirmation",
             kind="dense",
         )
@@ -102,8 +103,11 @@ def _how_tested(summary: Summary) -> str:
 
 def _recognizer(summary: Summary) -> str:
     if summary.asr:
+        heard = f"the first {summary.wer_sentences} evaluation sentences"
+        if summary.confirmation:
+            heard += f" and on all {summary.confirmation_sentences} further sentences"
         return (
-            f"WER: word error rate of {summary.asr} on the first {summary.wer_sentences} sentences; CER: of "
+            f"WER: word error rate of {summary.asr} on {heard}; CER: of "
             "characters, spaces among them (changes and tests: `tables/quality_tests.csv`)."
         )
     return f"Word error rate was not measured: {summary.asr_reason}."

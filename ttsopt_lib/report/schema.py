@@ -404,7 +404,8 @@ class Summary(Part):
     quality_reason: str | None  # why there are no quality figures at all
     quality_created: str | None
     evaluation_sentences: int
-    evaluation_sentences_available: int | None = None  # in the study's file, without those of calibration; null: unread
+    evaluation_sentences_available: int | None = None  # before the file's end or the next range in it; null: unread
+    confirmation_sentences_available: int | None = None  # the same
     wer_sentences: int
     timing_sentences: int
     listening: list[str]

@@ -40,9 +40,11 @@ from ttsopt_lib.report.tradeoff_figure import tradeoff_chart
 from ttsopt_lib.report.verdict import HELD_OUT
 from ttsopt_lib.study import ORIGINAL, Device, Study, resolve
 
-MOS_CAPTION = "Mean opinion score before and after optimization; the predicted MOS change is over all sentences"
+MOS_CAPTION = (
+    "Mean opinion score before and after optimization; the predicted MOS change is over all evaluation sentences"
+)
 SENTENCES_SHOWN = (
-    f" The predicted MOS change in this table is {HELD_OUT}; in the figure below it is over all sentences."
+    f" The predicted MOS change in this table is {HELD_OUT}; in the figure below it is over all evaluation sentences."
 )
 RATINGS_PRINTED = 4  # variants of which the PDF says what their ratings could show
 SUMMARY_MIME = "application/vnd.ttsopt.summary+json"

@@ -85,8 +85,9 @@ def _cost(summary: Summary) -> str:
     target = numbers.signed(summary.targets.predicted_mos_change)
     if kept:
         would = f"Of all variants, {code(kept)} would keep the predicted quality"
-        return f"{would} within {target} over all sentences; {heard}."
-    return f"No variant keeps the predicted quality within {target} of the original over all sentences; {heard}."
+        return f"{would} within {target} over all evaluation sentences; {heard}."
+    of_original = f"within {target} of the original over all evaluation sentences"
+    return f"No variant keeps the predicted quality {of_original}; {heard}."
 
 
 def _heard(summary: Summary, names: list[str]) -> str:
@@ -150,7 +151,7 @@ def _size_against_quality(summary: Summary) -> str:
         return f"{size}. What that costs in quality was not measured."
     kept = findings.keeps_quality(summary)
     both = [name for name in small if name in kept]
-    limit = f"{numbers.signed(summary.targets.predicted_mos_change)} over all sentences"
+    limit = f"{numbers.signed(summary.targets.predicted_mos_change)} over all evaluation sentences"
     if both:
         return (
             f"{size}; {code(both)} also {'keeps its' if len(both) == 1 else 'keep their'} predicted MOS within {limit}."

@@ -44,7 +44,7 @@ from ttsopt_lib.report.schema import (
 )
 from ttsopt_lib.report.students import students
 from ttsopt_lib.report.timing_rows import summarize_device
-from ttsopt_lib.study import ORIGINAL, Device, Study, project_root, resolve
+from ttsopt_lib.study import ORIGINAL, Device, SentenceRange, Study, project_root, resolve
 from ttsopt_lib.voices.piper import packaged_voice
 from ttsopt_lib.voices.text import TextError, read_sentences
 
@@ -92,13 +92,14 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         quality_reason=quality_reason,
         quality_created=quality.created if quality else None,
         evaluation_sentences=len(quality.sentences) if quality else 0,
-        evaluation_sentences_available=_available(study),
+        evaluation_sentences_available=_available(study, study.sentences.evaluation),
+        confirmation_sentences_available=_available(study, study.sentences.confirmation),
         wer_sentences=study.evaluate.wer_sentences,
         timing_sentences=sum(len(texts) for texts in study.sentences.timing.values()),
         listening=list(study.sentences.listening),
         sensitivity=_sensitivity(study, folder),
         other_noise=scored(quality, [quality.other_noise]) if quality and quality.other_noise else [],
-        confirmation=confirmed(quality) if quality else [],
+        confirmation=[row for row in confirmed(quality) if row.variant in study.variant_names] if quality else [],
         confirmation_sentences=len(quality.confirmation_sentences) if quality else 0,
         unavailable_predictors=quality.unavailable if quality else [],
         speaker_encoder=_encoder_words(quality),
@@ -285,15 +286,22 @@ def _character_error_rate(row: QualityRow, record: QualityRecord) -> float | Non
     return character_error_rate(record.sentences[: len(row.hypotheses)], row.hypotheses) if row.hypotheses else None
 
 
-def _available(study: Study) -> int | None:
-    """How many sentences of its file evaluation can have, calibration's left out; None where it cannot be read."""
-    asked, kept = study.sentences.evaluation, study.sentences.calibration
+def _available(study: Study, asked: SentenceRange | None) -> int | None:
+    """The most that ``count`` of a range can be before its file, or another range in it, is reached.
+
+    None where there is no range, or no file that could be read.
+    """
+    texts = study.sentences
+    if asked is None:
+        return None
     try:
         end = len(read_sentences(resolve(asked.file)))
     except TextError:
         return None
-    shared = min(end, kept.start + kept.count) - max(asked.start, kept.start) if asked.file == kept.file else 0
-    return max(0, end - asked.start - max(0, shared))
+    others = (texts.evaluation, texts.calibration, texts.confirmation)
+    return min([end, *(one.start for one in others if one and one.file == asked.file and one.start > asked.start)]) - (
+        asked.start
+    )
 
 
 def _encoder_words(record: QualityRecord | None) -> str | None:

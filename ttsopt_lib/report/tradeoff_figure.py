@@ -94,8 +94,8 @@ def tradeoff_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     caption = (
         "Up and to the right is better; the area of a mark is the size of the file. The shaded corner meets both "
         "targets; the grey line joins the variants that no other one beats in both (the Pareto front). "
-        "Crosses are 95 % intervals. Changes of the predicted MOS are over all sentences here; the verdict reports the "
-        "half that had no part in the choice."
+        "Crosses are 95 % intervals. Changes of the predicted MOS are over all evaluation sentences here; the verdict "
+        "reports those that had no part in the choice."
     )
     if peers:
         caption += " Grey hexagons are peers: the same voice by other tools, no candidates and not in the front."
