@@ -9,9 +9,9 @@ import xml.etree.ElementTree as ET
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from ttsopt_lib.report import figures
+from ttsopt_lib.report import figures, findings
 from ttsopt_lib.report.findings import pareto_front
-from ttsopt_lib.report.plot_style import Chart, inline_svg, narrow_svg_text, svg_text, with_narrow
+from ttsopt_lib.report.plot_style import WIDTH, Chart, inline_svg, narrow_svg_text, svg_text, with_narrow
 from ttsopt_lib.report.progress_figures import stage_chart
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.report.tradeoff_figure import tradeoff_chart
@@ -65,6 +65,21 @@ def test_nothing_leaves_a_narrow_figure(name, summary):
         narrow.draw_without_rendering()
         box = narrow.get_tightbbox(renderer)  # inches
         assert box.x0 >= -0.01 and box.x1 <= narrow.get_figwidth() + 0.01, chart.name
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", ["good", "bad", "many"])
+def test_the_axis_label_of_the_trade_off_is_whole_whatever_the_title_leaves_of_the_height(
+    name, lines, summary, monkeypatch
+):
+    title = " ".join(["a finding in words that fill one whole line of the figure, as they may"] * lines)
+    monkeypatch.setattr(findings, "tradeoff_title", lambda *_: title)
+    chart = tradeoff_chart(summary(name), WIDTH)
+    assert chart
+    found = re.search(r'font-size: (\d+)px[^>]* x="([\d.]+)"[^>]*>predicted MOS change', svg_text(chart))
+    assert found
+    size, baseline = float(found[1]), float(found[2])  # the letters stand on their heads to the left of it
+    assert baseline >= 0.8 * size
 
 
 def test_alt_text_says_every_number_that_is_drawn(summary):

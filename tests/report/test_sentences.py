@@ -300,9 +300,9 @@ def test_each_change_of_the_predicted_mos_says_of_which_sentences_it_is(summary)
     cost = sentences.manager_summary(one)[1]
     assert f"{numbers.change(mos.change_held_out)} on the sentences that did not choose" in cost
     assert "over all evaluation sentences" in sentences.tradeoff(one)[0]
-    assert findings.quality_title(one).endswith("(all evaluation sentences)")
+    assert findings.quality_title(one).endswith(f"({one.evaluation_sentences} sentences)")
     title = findings.tradeoff_title(one, one.measured_devices[0])
-    assert title.endswith(f"predicted MOS {numbers.signed(mos.change.value)} (all evaluation sentences)")
+    assert title.endswith(f"predicted MOS {numbers.signed(mos.change.value)} ({one.evaluation_sentences} sentences)")
 
 
 def test_where_none_qualifies_the_corner_names_what_came_closest_with_its_miss(summary):

@@ -112,13 +112,13 @@ def quality_title(summary: Summary) -> str:
     """What the figure of quality shows."""
     names = [name for name in candidates(summary) if change_of(summary, name)]
     kept = keeps_quality(summary)
-    target = numbers.signed(summary.targets.predicted_mos_change)
-    if not kept:
-        return f"No variant keeps its predicted MOS within {target} of the original (all evaluation sentences)"
-    if len(kept) == len(names):
-        return f"Every variant keeps its predicted MOS within {target} of the original (all evaluation sentences)"
     many = f"{len(kept)} of {len(names)} variants keep their"
-    return f"{many} predicted MOS within {target} of the original (all evaluation sentences)"
+    if not kept:
+        many = "No variant keeps its"
+    elif len(kept) == len(names):
+        many = "Every variant keeps its"
+    target = numbers.signed(summary.targets.predicted_mos_change)
+    return f"{many} predicted MOS within {target} of the original ({summary.evaluation_sentences} sentences)"
 
 
 def tradeoff_title(summary: Summary, device: DeviceSummary) -> str:
@@ -130,5 +130,5 @@ def tradeoff_title(summary: Summary, device: DeviceSummary) -> str:
         return f"No variant qualifies on {device.label}{closest}"
     latency, change = latency_of(summary, device, name), change_of(summary, name)
     gain = less(latency.value, "less", "more") if latency else ""
-    cost = f"{signed(change.value)} (all evaluation sentences)" if change else "not measured"
+    cost = f"{signed(change.value)} ({summary.evaluation_sentences} sentences)" if change else "not measured"
     return f"{name}: {gain} time on {device.label}, predicted MOS {cost}"

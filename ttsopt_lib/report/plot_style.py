@@ -113,6 +113,17 @@ def new_figure(height: float, width: float = WIDTH, **subplots: Any) -> tuple[Fi
         return figure, figure.subplots(**subplots)
 
 
+def freeze_layout(figure: Figure) -> None:
+    """Lay the figure out as it will be drawn, and keep its axes where they are then.
+
+    In the style that it is saved in: ticks that only come with the layout would else have another size, and margins
+    would be made for other labels than those that are drawn.
+    """
+    with mpl.rc_context(STYLE):
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
 def with_narrow(draw: Callable[[Summary, float], Chart | None], summary: Summary) -> Chart | None:
     """The chart that ``draw`` makes in the page's width, with its narrow form."""
     chart, narrow = draw(summary, WIDTH), draw(summary, NARROW)

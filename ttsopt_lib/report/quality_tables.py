@@ -124,7 +124,7 @@ def _figure(heading: str, field: str, words: Callable[[float], str]) -> Column:
     def cell(row: Any) -> str:
         value, low, high = (getattr(row, f"{field}{end}") for end in ("", "_low", "_high"))
         if not given(value):
-            return NONE
+            return BASELINE if row.variant == ORIGINAL else NONE
         interval = f' <span class="interval">[{words(low)}, {words(high)}]</span>' if given(low) else ""
         return f'<span class="figure">{words(value)}</span>{interval}'
 

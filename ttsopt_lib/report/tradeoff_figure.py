@@ -13,7 +13,17 @@ from matplotlib.transforms import Bbox
 from ttsopt_lib.report import findings, numbers
 from ttsopt_lib.report.figures import sizes_as_areas
 from ttsopt_lib.report.label_places import Point, place_labels
-from ttsopt_lib.report.plot_style import GREY, WIDTH, Chart, axis_label, look, new_figure, set_title, target_line
+from ttsopt_lib.report.plot_style import (
+    GREY,
+    WIDTH,
+    Chart,
+    axis_label,
+    freeze_layout,
+    look,
+    new_figure,
+    set_title,
+    target_line,
+)
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary, VariantSummary
 from ttsopt_lib.study import ORIGINAL
 
@@ -138,8 +148,7 @@ def _picture(summary: Summary, device: DeviceSummary, width: float) -> Figure:
         for p, radius in zip(points, radii, strict=True)
     ]
     named += [Point(p.name, p.x, p.y, math.sqrt(a) / 2 + 0.5) for p, a in zip(peers, peer_areas, strict=True)]
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # freeze the axes: places of names are final
+    freeze_layout(figure)  # places of names are final
     place_labels(axes, named, 6.5, boxes(axes), first=BASELINE)
     return figure
 
