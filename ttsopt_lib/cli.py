@@ -219,7 +219,7 @@ def evaluate(
         str | None, typer.Option(help="scheduler of a Dask cluster, tcp://host:8786, in place of this machine's cores")
     ] = None,
 ) -> None:
-    """Speak the evaluation sentences with every variant and score them."""
+    """Speak the evaluation sentences with every variant, further ones with those to confirm, and score them."""
     asked = _with_peers(read_study(study), peers)
     folder = StudyFolder(asked)
     with _locked(folder):
@@ -441,7 +441,8 @@ def _evaluate(
         what = f"{len(study.variant_names)} variants" + (", and peers" if study.measure.peers else "")
         confirmed, confirmation = study.evaluate.confirmed, study.sentences.confirmation
         further = confirmation.count if confirmation and confirmed else 0
-        spoken = count * (voices + 3) + further * (len(confirmed) + 2)  # two anchors, the original with other noise
+        # besides: two anchors and the original with other noise; the original and its reference
+        spoken = count * (voices + 3) + further * (len(confirmed) + 2)
         more = f", {further} further ones of {', '.join(confirmed)}" if further else ""
         _say("evaluate", f"{count} sentences, {what}{more}: about {_duration(20 + 0.39 * spoken)}")
         evaluate_study(study, folder, again=again, dask=dask)

@@ -87,27 +87,31 @@ def test_more_sentences_are_asked_for_only_where_the_study_s_files_have_them(cal
     assert calm.evaluation_sentences_available == 300  # harvard.txt before the sentences of calibration
     found = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))  # 0.04 wide, 0.02 away: four times as many
     assert found and "raise `sentences.evaluation.count`" in found.text and found.figures["needed"] == 160
-    assert found.because.endswith("about 160 in place of 40 would settle it, and the study has 300 in its files.")
+    assert found.because.endswith(
+        "about 160 in place of 40 would settle it, and the study has 300 for that in its files."
+    )
     calm.evaluation_sentences_available = 159
     found = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))
     assert found and "raise" not in found.text and "ttsopt power" in found.text and found.figures["available"] == 159
-    assert found.because.endswith("and the study has only 159 in its files.")
+    assert found.because.endswith("and the study has only 159 for that in its files.")
     calm.evaluation_sentences_available = None
     found = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))
     assert found and "is not known" in found.because and "available" not in found.figures
 
 
-def test_a_confirmed_variant_needs_further_sentences_only(calm):
-    name = calm.optimized[calm.devices[0].device]
-    calm.confirmation, calm.confirmation_sentences = [calm.quality_of(name).model_copy()], 30
-    calm.confirmation_sentences_available = 180
+def test_a_confirmed_variant_that_misses_is_judged_again_on_sentences_that_it_has_not_spoken(calm):
+    row = calm.quality_of(calm.optimized[calm.devices[0].device])
+    row.predicted_mos.sentences_held_out = 20 + 30
+    calm.confirmation, calm.confirmation_sentences = [row.model_copy()], 30
+    calm.confirmation_sentences_available = 230
     found = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))  # 0.04 wide, 0.02 away: four times as many
-    # 20 of 40 choose and stay as they are; 20 and 30 further ones do not choose
-    assert found and "raise `sentences.confirmation.count`" in found.text and found.figures["needed"] == 20 + 4 * 50
-    assert "about 220 in place of 70 would settle it, and the study has 220 in its files" in found.because
-    calm.confirmation_sentences_available = 179
+    assert found and found.text.endswith("move `sentences.confirmation` to others, which it has not spoken.")
+    assert found.because.endswith(
+        "about 200 in place of 50 would settle it, and the study has 200 for that in its files."
+    )
+    calm.confirmation_sentences_available = 229
     short = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))
-    assert short and "raise" not in short.text and short.figures["available"] == 219
+    assert short and "others" not in short.text and short.figures["available"] == 199
 
 
 def test_what_several_devices_call_for_in_the_same_words_stands_once(summary):

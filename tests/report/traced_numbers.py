@@ -73,7 +73,7 @@ PLAIN = (
     ("samples", r"in place of ", ""),
     ("similarity", r"speaker similarity of |than the original with other noise is to itself .*", ""),
     ("samples", "", r" in place of "),
-    ("sentences", "", r"( evaluation| further)? sentences\b| in its files"),
+    ("sentences", "", r"( evaluation| further)? sentences\b| for that in its files"),
     ("variants", "", r"( of \d+)? variants?\b"),
     ("targets", "", r"( of \d+)? targets?\b| (is|are) missed| (was|were) not measured"),
     ("million", "", r" million\b"),

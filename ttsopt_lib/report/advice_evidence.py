@@ -76,21 +76,17 @@ def undecided(summary: Summary) -> Iterator[Advice]:
     for row in summary.verdict:
         if row.status != "fail" or row.measured is None or row.ci is None or not row.ci[0] < row.target <= row.ci[1]:
             continue
-        device = labels.get(row.device or "")
-        choosing, available = 0, None  # samples that more of them would not add to; how many there can be
+        device, available = labels.get(row.device or ""), None
         if row.claim == "latency_reduction" and device:
             what, count = "blocks", device.blocks
             where = f"raise `budget_seconds` ({device.label}: in its own file, or in the study's `measure`)"
         elif row.claim == "predicted_mos_change":
-            confirmed = any(one.variant == row.variant for one in summary.confirmation)
-            key = "confirmation" if confirmed else "evaluation"
-            what, where = "sentences", f"raise `sentences.{key}.count`"
-            count = summary.evaluation_sentences
+            what, where, count = "sentences", "raise `sentences.evaluation.count`", summary.evaluation_sentences
             available = summary.evaluation_sentences_available
-            if confirmed:
-                choosing, room = (count + 1) // 2, summary.confirmation_sentences_available
-                available = None if room is None else count + room
-                count += summary.confirmation_sentences
+            if any(one.variant == row.variant for one in summary.confirmation):
+                # what was heard and missed can be no second test
+                where = "move `sentences.confirmation` to others, which it has not spoken"
+                count, available = _held_out(summary, row.variant or ""), _unspoken(summary)
         elif row.claim == "mos_change":
             human = next((q.human_mos for q in summary.quality if q.variant == row.variant and q.human_mos), None)
             what, where, count = "raters", "ask more people (`ttsopt power`)", human.raters if human else 0
@@ -102,7 +98,7 @@ def undecided(summary: Summary) -> Iterator[Advice]:
         distance = abs(row.measured - row.target)
         side = row.measured - row.ci[0] if row.measured >= row.target else row.ci[1] - row.measured
         times = (side / distance) ** 2 if distance else math.inf
-        needed = choosing + math.ceil((count - choosing) * times) if times <= PATIENCE else None
+        needed = math.ceil(count * times) if times <= PATIENCE else None
         short = needed is not None and available is not None and needed > available
         enough = f"about {needed} in place of {count} would settle it" if needed else "no number of them will settle it"
         if needed and what == "sentences":
@@ -128,11 +124,23 @@ def undecided(summary: Summary) -> Iterator[Advice]:
         )
 
 
+def _held_out(summary: Summary, variant: str) -> int:
+    """On how many sentences the verdict on a variant rests."""
+    row = summary.quality_of(variant)
+    return row.predicted_mos.sentences_held_out if row else 0
+
+
+def _unspoken(summary: Summary) -> int | None:
+    """How many further sentences there are that no variant has spoken; None where that is not known."""
+    room = summary.confirmation_sentences_available
+    return None if room is None else room - summary.confirmation_sentences
+
+
 def _in_file(available: int | None, short: bool) -> str:
-    """How many sentences the study can have without touching those that have another purpose."""
+    """How many sentences there are for it without touching those that have another purpose."""
     if available is None:
         return "how many its files have is not known"
-    return f"the study has {'only ' if short else ''}{available} in its files"
+    return f"the study has {'only ' if short else ''}{available} for that in its files"
 
 
 def listeners(summary: Summary) -> Iterator[Advice]:

@@ -62,9 +62,14 @@ def _scores(summary: Summary, predictor: PredictorSummary) -> str:
     )
 
 
+def _is_confirmed(summary: Summary) -> bool:
+    """Whether a variant spoke the further sentences: an evaluation that was cut off may have the original's alone."""
+    return any(row.variant != ORIGINAL for row in summary.confirmation)
+
+
 def _confirmed(summary: Summary, frame: pd.DataFrame) -> list[str]:
     """The sentences that only the original and some variants spoke; nothing where no variant did."""
-    if all(row.variant == ORIGINAL for row in summary.confirmation):
+    if not _is_confirmed(summary):
         return []
     return [
         table(
@@ -104,7 +109,7 @@ def _how_tested(summary: Summary) -> str:
 def _recognizer(summary: Summary) -> str:
     if summary.asr:
         heard = f"the first {summary.wer_sentences} evaluation sentences"
-        if summary.confirmation:
+        if _is_confirmed(summary):
             heard += f" and on all {summary.confirmation_sentences} further sentences"
         return (
             f"WER: word error rate of {summary.asr} on {heard}; CER: of "

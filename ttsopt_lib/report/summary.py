@@ -299,9 +299,8 @@ def _available(study: Study, asked: SentenceRange | None) -> int | None:
     except TextError:
         return None
     others = (texts.evaluation, texts.calibration, texts.confirmation)
-    return min([end, *(one.start for one in others if one and one.file == asked.file and one.start > asked.start)]) - (
-        asked.start
-    )
+    starts = [one.start for one in others if one and one.file == asked.file and one.start > asked.start]
+    return max(0, min([end, *starts]) - asked.start)
 
 
 def _encoder_words(record: QualityRecord | None) -> str | None:
