@@ -166,6 +166,12 @@ class Distill(Step):
     student: Path
 
 
+# Levels that a weight may take are 2 ** bits; fewer than 8 bits are chosen on the calibration sentences.
+Bits = Annotated[
+    int, Field(ge=2, le=8, description="of a weight; below 8 the file gets smaller with the step `pack` after it")
+]
+
+
 class QuantizeDynamic(Step):
     """Dynamic int8: weights int8 in the file, activations quantized on the fly.
 
@@ -175,6 +181,13 @@ class QuantizeDynamic(Step):
 
     step: Literal["quantize_dynamic"]
     operators: tuple[Literal["MatMul", "Conv"], ...] = ("MatMul",)
+    bits: Bits = 8
+
+    @model_validator(mode="after")
+    def _few_bits_are_of_products(self) -> QuantizeDynamic:
+        if self.bits < 8 and "Conv" in self.operators:
+            raise ValueError("quantize_dynamic: bits: fewer than 8 go with operators: [MatMul] only")
+        return self
 
 
 class QuantizeWeights(Step):
@@ -182,6 +195,7 @@ class QuantizeWeights(Step):
 
     step: Literal["quantize_weights"]
     minimum_size: int = Field(default=1024, ge=1, description="smaller tensors stay float32")
+    bits: Bits = 8
 
 
 class Fp16(Step):
@@ -190,6 +204,12 @@ class Fp16(Step):
     step: Literal["fp16"]
     arithmetic: Literal["float32", "float16"] = "float32"
     minimum_size: int = Field(default=1024, ge=1, description="smaller tensors stay float32")
+
+
+class Pack(Step):
+    """Store what the other steps left in as few bytes as it takes; any ONNX Runtime unpacks it while it loads."""
+
+    step: Literal["pack"]
 
 
 class QuantizeStatic(Step):
@@ -226,7 +246,7 @@ class QuantizeMixed(Step):
 
 NetworkStep = PruneMagnitude | PruneStructured | Distill  # change the PyTorch network, before export
 GraphStep = (
-    RearrangeDecoder | QuantizeDynamic | QuantizeWeights | QuantizeStatic | QuantizeMixed | Fp16
+    RearrangeDecoder | QuantizeDynamic | QuantizeWeights | QuantizeStatic | QuantizeMixed | Fp16 | Pack
 )  # change the exported ONNX graph
 AnyStep = Annotated[NetworkStep | GraphStep, Field(discriminator="step")]
 
@@ -243,6 +263,8 @@ class Variant(Strict):
         if self.name in RESERVED_NAMES:
             what = "belongs to a peer: choose another" if self.name in PEERS else "is always there: leave it out"
             raise ValueError(f"the name {self.name!r} is reserved: it {what}")
+        if any(isinstance(step, Pack) for step in self.recipe[:-1]):
+            raise ValueError(f"variant {self.name!r}: pack must be the last step: no other one reads what is packed")
         seen_graph_step = False
         for step in self.recipe:
             if isinstance(step, GraphStep):

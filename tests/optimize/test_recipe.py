@@ -26,6 +26,7 @@ from ttsopt_lib.study import PruneMagnitude, QuantizeDynamic, QuantizeWeights, S
 SENTENCES = ["The birch canoe slid.", "Rice is often served.", "Glue the sheet.", "These days are rare."]
 DYNAMIC = {"step": "quantize_dynamic", "operators": ["MatMul"]}
 WEIGHTS = {"step": "quantize_weights"}
+FOUR_BITS = [DYNAMIC | {"bits": 4}, WEIGHTS | {"bits": 4}, {"step": "pack"}]
 STATIC = {"step": "quantize_static", "exclude": ["^/(enc_p|dp|flow)/"]}
 PRUNE = {"step": "prune_magnitude", "amount": 0.3}
 
@@ -60,6 +61,7 @@ def built(medium_voice, tmp_path_factory):
         "int8-static": [STATIC],
         "pruned-30": [PRUNE],
         "pruned+int8": [PRUNE, WEIGHTS],
+        "packed": FOUR_BITS,
     }
     study = make_study(medium_voice, tmp_path, variants)
     folder = StudyFolder(study, tmp_path / "reports")
@@ -117,6 +119,13 @@ def test_each_record_says_what_its_steps_reached(built):
     assert pruned.compressed_bytes < 0.9 * records["fp32"].compressed_bytes
     assert [step.step for step in records["pruned+int8"].steps] == ["prune_magnitude", "quantize_weights"]
     assert records["pruned+int8"].coverage.parameters >= records["int8-weights"].coverage.parameters
+    packed = records["packed"]
+    assert packed.size_bytes < 0.7 * records["int8-weights"].size_bytes
+    assert packed.parameters_stored == records["int8-weights"].parameters_stored
+    assert packed.coverage.parameters == pytest.approx(packed.steps[2].coverage.parameters)
+    assert packed.coverage.macs == records["int8-dynamic"].coverage.macs
+    assert "weights of 4 bits rounded on the calibration sentences" in packed.steps[0].note
+    assert "in fewer than 8 bits a weight" in packed.steps[2].note
 
 
 def test_a_second_call_builds_nothing(built, monkeypatch):
@@ -170,6 +179,7 @@ def test_calibration_sentences_only_matter_to_what_is_calibrated(built, tmp_path
     fewer = study.model_copy(update={"sentences": study.sentences.model_copy(update={"calibration": more})})
     assert variant_key(study, "int8-weights") == variant_key(fewer, "int8-weights")
     assert variant_key(study, "int8-static") != variant_key(fewer, "int8-static")
+    assert variant_key(study, "packed") != variant_key(fewer, "packed")
 
 
 def test_an_unknown_variant_is_an_error_that_lists_the_known(built):
@@ -208,9 +218,9 @@ def test_a_variant_that_cannot_speak_is_refused_and_an_older_one_stays(built, mo
     study, folder, _ = built
     before = folder.model("int8-weights").read_bytes()
 
-    def broken(model, step):
+    def broken(model, step, feeds):
         result = recipes.onnx.ModelProto()
-        result.CopyFrom(quantize(model, step))
+        result.CopyFrom(quantize(model, step, feeds))
         scale = next(t for t in result.graph.initializer if t.name.startswith("dec.") and t.name.endswith("_scale"))
         scale.CopyFrom(onnx.numpy_helper.from_array(np.full(list(scale.dims), np.nan, np.float32), scale.name))
         return result

@@ -215,6 +215,23 @@ def test_int8_products_beside_int8_weights_are_told_in_one_sentence(summary):
     assert note.count("smaller") == 1 and Tracer(one).untraced(note) == []
 
 
+@pytest.mark.parametrize("products", [False, True])
+def test_packed_weights_are_told_with_their_bits_and_that_they_cost_no_time(summary, products):
+    one = summary("many")
+    small = one.variant("int8-weights")
+    (stored,) = small.steps
+    dynamic = one.variant("int8-dynamic-conv").steps if products else []
+    small.recipe = [{"step": "quantize_weights", "bits": 4}, {"step": "pack"}]
+    small.steps = [*dynamic, stored, StepSummary.model_validate(stored.model_dump() | {"step": "pack"})]
+    notes = [note for note in explanations.quantization_notes(one) if "`int8-weights`" in note]
+    assert "most of them 4 bits" in notes[-1] and "an utterance costs what it did" in notes[-1]
+    assert len(notes) == (1 if products else 2)
+    assert explanations.recipe_words(small) == "weight quantization to 4 bits, packing"
+    assert [Tracer(one).untraced(note) for note in notes] == [[]] * len(notes)
+    small.recipe[0]["bits"] = 5  # another figure than the sentence says
+    assert Tracer(one).untraced(notes[-1])
+
+
 def test_zeros_shrink_nothing_unless_something_else_does(summary):
     one = summary("good")
     assert "a zero takes as many bits" in explanations.pruning_notes(one)[0]

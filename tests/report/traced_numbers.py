@@ -77,6 +77,7 @@ PLAIN = (
     ("variants", "", r"( of \d+)? variants?\b"),
     ("targets", "", r"( of \d+)? targets?\b| (is|are) missed| (was|were) not measured"),
     ("million", "", r" million\b"),
+    ("bits", "", r" bits\b"),
     *((unit, "", rf" {unit}\b") for unit in ("MB", "ms", "dB", "cents", "minutes", "hours", "devices")),
     *((f"{noun}s", "", rf" {noun}s?\b") for noun in ("thread", "block", "rater")),
     ("mos", r"", ""),
@@ -212,6 +213,8 @@ def derived(summary: Summary) -> Iterator[Figure]:
         if student.student_ms and student.teacher_ms:
             share = 100 * student.student_ms / student.teacher_ms
             yield from (Figure("share", share, None, name) for name in student.variants)
+    for variant in summary.variants:
+        yield from (Figure("bits", step["bits"], None, variant.name) for step in variant.recipe if "bits" in step)
     for name in candidates(summary):
         row = summary.quality_of(name)
         change = row.predicted_mos.change_choosing if row else None

@@ -19,6 +19,7 @@ from ttsopt_lib.study import (
     Device,
     MeasureSettings,
     NetworkStep,
+    Pack,
     QuantizeWeights,
     RearrangeDecoder,
     Strict,
@@ -28,7 +29,7 @@ from ttsopt_lib.study import (
 
 Accelerator = Literal["cuda"]
 # These leave the arithmetic in float32: a PyTorch network computes the same without them.
-STORAGE_STEPS = (QuantizeWeights, RearrangeDecoder)
+STORAGE_STEPS = (QuantizeWeights, RearrangeDecoder, Pack)
 
 
 class PlannedSentence(Strict):

@@ -25,6 +25,7 @@ import onnx
 import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from ttsopt_lib.optimize.pack import unpacked
 from ttsopt_lib.optimize.weights import FLOATS, WEIGHT_INPUT, GraphIndex, StoredWeight
 from ttsopt_lib.records import Coverage, StepRecord
 from ttsopt_lib.voices.weights import STAGES
@@ -48,6 +49,7 @@ class Layer:
     stored_int8: bool
     computes_int8: bool
     two_dimensional: bool = False  # a convolution of rows and columns
+    is_packed: bool = False  # an integer weight of fewer than 8 bits
     stored_half: bool = False
     computes_half: bool = False
 
@@ -103,7 +105,7 @@ def take_inventory(path: Path, feed: dict[str, np.ndarray]) -> Inventory:
         path: an ONNX voice: original, our export, or quantized in any of our ways.
         feed: the reference utterance, as the model's inputs.
     """
-    model = onnx.load(path)
+    model, packed = unpacked(onnx.load(path))
     index = GraphIndex(model.graph)
     shapes, samples = _product_shapes(model, feed)
     layers = []
@@ -123,6 +125,7 @@ def take_inventory(path: Path, feed: dict[str, np.ndarray]) -> Inventory:
                 macs=_macs(node, shapes[node.output[0]]) if node.op_type in PRODUCTS else 0,
                 stored_int8=bool(weight and weight.is_int8),
                 computes_int8=_computes_int8(node, index),
+                is_packed=bool(weight and weight.name in packed),
                 stored_half=bool(weight and weight.tensor.data_type == TensorProto.FLOAT16),
                 computes_half=_computes_half(node, index),
                 two_dimensional=node.op_type == "Conv" and len(shapes[node.output[0]][2]) == 4,
@@ -133,7 +136,12 @@ def take_inventory(path: Path, feed: dict[str, np.ndarray]) -> Inventory:
 
 
 def step_record(
-    step: str, after: Inventory, before: Inventory | None = None, note: str = "", stages: Collection[str] = ()
+    step: str,
+    after: Inventory,
+    before: Inventory | None = None,
+    note: str = "",
+    stages: Collection[str] = (),
+    bits: int = 8,
 ) -> StepRecord:
     """What one step of a recipe reached. `layers` is 0 where it reached nothing.
 
@@ -143,6 +151,7 @@ def step_record(
         before: the voice before it; needed for quantization, where an earlier step may already have made int8.
         note: replaces the sentence that explains the figures.
         stages: those that students took the place of.
+        bits: of a weight that the step quantized.
     """
     if step == "prune_magnitude":
         coverage = after.coverage(lambda layer: layer.zeros, lambda layer: False)
@@ -178,6 +187,13 @@ def step_record(
             f"{layers} of {len(after.weighted)} layers with weights are stored as float16; "
             f"{coverage.macs:.0%} of the multiply-accumulates compute in it"
         )
+    elif step == "pack":
+        coverage = after.coverage(lambda layer: layer.parameters if layer.is_packed else 0, lambda layer: False)
+        layers = sum(layer.is_packed for layer in after.weighted)
+        note = note or (
+            f"{layers} of {len(after.weighted)} layers with weights are stored in fewer than 8 bits a weight, and most "
+            "other numbers as float16; ONNX Runtime unpacks them while it loads the voice"
+        )
     elif step == "rearrange_decoder":
         coverage = after.coverage(
             lambda layer: layer.parameters if layer.two_dimensional else 0, lambda layer: layer.two_dimensional
@@ -189,7 +205,7 @@ def step_record(
         coverage = Coverage(parameters=max(now.parameters - was.parameters, 0.0), macs=max(now.macs - was.macs, 0.0))
         new = _int8_layers(after) - (_int8_layers(before) if before else 0)
         layers = max(new, 0)
-        note = note or _quantization_note(step, layers, after)
+        note = note or _quantization_note(step, layers, after, bits)
     return StepRecord(step=step, coverage=coverage, layers=layers, note=note)
 
 
@@ -226,8 +242,10 @@ def _int8_layers(inventory: Inventory) -> int:
     return sum(layer.stored_int8 for layer in inventory.weighted)
 
 
-def _quantization_note(step: str, layers: int, after: Inventory) -> str:
+def _quantization_note(step: str, layers: int, after: Inventory, bits: int) -> str:
     reached = f"{layers} of {len(after.weighted)} layers with weights"
+    if bits < 8:
+        reached += f", weights of {bits} bits rounded on the calibration sentences,"
     operators = {layer.operator for layer in after.layers if layer.computes_int8}
     if step == "quantize_weights":
         return f"{reached} are stored as int8; all arithmetic stays float32"

@@ -30,17 +30,24 @@ from onnxruntime import quantization
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from ttsopt_lib.optimize.calibration import Feed, SentenceReader
+from ttsopt_lib.optimize.low_bits import input_moments, quantize_low
 from ttsopt_lib.optimize.weights import WEIGHT_INPUT, GraphIndex, inline_identities
 from ttsopt_lib.study import QuantizeDynamic, QuantizeStatic, QuantizeWeights, StudyError
 
 INT8_MAX = 127  # -128 stays unused, so that the range is symmetric and 0 is exact
 
 
-def quantize_dynamic(model: ModelProto, step: QuantizeDynamic) -> ModelProto:
+def quantize_dynamic(model: ModelProto, step: QuantizeDynamic, feeds: Sequence[Feed] = ()) -> ModelProto:
     """Dynamic int8 as `torch.ao.quantization.quantize_dynamic` does it, in ONNX operators.
 
     A layer becomes DynamicQuantizeLinear + MatMulInteger (or ConvInteger): the range of its input is found anew for
-    every utterance, one scale per tensor on both sides.
+    every utterance, one scale per tensor on both sides. With fewer than 8 bits the weights are int8 still, of
+    `2 ** bits` values and one scale per output channel (`low_bits.py`).
+
+    Args:
+        model: the voice.
+        step: which layers, and in how many bits.
+        feeds: calibration utterances, which fewer than 8 bits need.
 
     Returns:
         the quantized voice; equal to `model` where no layer is of the chosen operators.
@@ -60,7 +67,30 @@ def quantize_dynamic(model: ModelProto, step: QuantizeDynamic) -> ModelProto:
                     weight_type=types[operator],
                 )
                 result = _cleaned(onnx.load(target), model)
+    if step.bits < 8:
+        _fewer_levels(result, copy_named(model), step.bits, feeds)
     return result
+
+
+def _fewer_levels(quantized: ModelProto, floats: ModelProto, bits: int, feeds: Sequence[Feed]) -> None:
+    """Give the matrices of a dynamically quantized voice fewer levels, and a scale per output channel, in place."""
+    weights = {tensor.name: tensor for tensor in floats.graph.initializer}
+    stored = {tensor.name: tensor for tensor in quantized.graph.initializer}
+    moments = _moments(floats, feeds)
+    for node in quantized.graph.node:
+        if node.op_type != "MatMulInteger":
+            continue
+        name = node.input[1].removesuffix("_quantized")
+        integers, scale = quantize_low(numpy_helper.to_array(weights[name]), 1, bits, moments.get(name))
+        stored[f"{name}_quantized"].CopyFrom(numpy_helper.from_array(integers, f"{name}_quantized"))
+        stored[f"{name}_scale"].CopyFrom(numpy_helper.from_array(scale.reshape(-1), f"{name}_scale"))
+
+
+def _moments(model: ModelProto, feeds: Sequence[Feed]) -> dict[str, np.ndarray]:
+    """`input_moments` of a voice whose noise is the same at every call."""
+    seeded = copy_named(model)
+    seed_noise(seeded)
+    return input_moments(seeded, feeds)
 
 
 def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Feed]) -> ModelProto:
@@ -107,9 +137,10 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
     return result
 
 
-def quantize_weights(model: ModelProto, step: QuantizeWeights) -> ModelProto:
+def quantize_weights(model: ModelProto, step: QuantizeWeights, feeds: Sequence[Feed] = ()) -> ModelProto:
     """Store large weights as int8 with one scale per output channel (embeddings: per row), symmetric around 0.
 
+    With fewer than 8 bits they are int8 of `2 ** bits` values (`low_bits.py`), which `feeds` are needed for.
     Unpacked by Cast and Mul rather than DequantizeLinear: ONNX Runtime folds the former into a float32 constant while
     it loads the voice, but keeps the latter and pays for it in every utterance.
     """
@@ -124,11 +155,15 @@ def quantize_weights(model: ModelProto, step: QuantizeWeights) -> ModelProto:
             if tensor is not None and name not in axes and _is_large_float(tensor, step.minimum_size):
                 axes[name] = _channel_axis(node, len(tensor.dims))
     unpacking: list[NodeProto] = []
+    moments = _moments(model, feeds) if step.bits < 8 else {}
     for tensor in list(graph.initializer):
         if tensor.name not in axes:
             continue
-        integers, scale = quantize_tensor(numpy_helper.to_array(tensor), axes[tensor.name])
-        name = tensor.name
+        name, values = tensor.name, numpy_helper.to_array(tensor)
+        if step.bits < 8:
+            integers, scale = quantize_low(values, axes[name], step.bits, moments.get(name))
+        else:
+            integers, scale = quantize_tensor(values, axes[name])
         graph.initializer.remove(tensor)
         graph.initializer.append(numpy_helper.from_array(integers, f"{name}_int8"))
         graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))

@@ -36,6 +36,7 @@ from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.optimize.half import half_precision
 from ttsopt_lib.optimize.layout import rearrange_decoder
 from ttsopt_lib.optimize.mixed import quantize_mixed
+from ttsopt_lib.optimize.pack import pack
 from ttsopt_lib.optimize.prune import prune_magnitude
 from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_static, quantize_weights
 from ttsopt_lib.records import (
@@ -60,6 +61,7 @@ from ttsopt_lib.study import (
     Fp16,
     GraphStep,
     NetworkStep,
+    Pack,
     PruneMagnitude,
     PruneStructured,
     QuantizeDynamic,
@@ -88,6 +90,8 @@ RECIPE_CODE = (
             "coverage",
             "export",
             "half",
+            "low_bits",
+            "pack",
             "prune",
             "quantize",
             "recipe",
@@ -140,10 +144,7 @@ def variant_key(study: Study, name: str) -> str:
 
 def _key(study: Study, name: str, source: dict[str, str]) -> str:
     recipe = () if name == ORIGINAL else study.variant(name).recipe
-    calibrated = any(
-        isinstance(step, QuantizeStatic | QuantizeMixed) or (isinstance(step, PruneStructured) and step.trained is None)
-        for step in recipe
-    )
+    calibrated = any(map(_is_calibrated, recipe))
     return content_key(
         "original" if name == ORIGINAL else "variant",
         source,
@@ -155,6 +156,15 @@ def _key(study: Study, name: str, source: dict[str, str]) -> str:
         [_trained_hashes(step) for step in recipe if isinstance(step, PruneStructured)],
         code_digest(*RECIPE_CODE),
         {library: version(library) for library in LIBRARIES},
+    )
+
+
+def _is_calibrated(step: AnyStep) -> bool:
+    """Whether what a step makes depends on the calibration sentences."""
+    if isinstance(step, QuantizeDynamic | QuantizeWeights):
+        return step.bits < 8
+    return isinstance(step, QuantizeStatic | QuantizeMixed) or (
+        isinstance(step, PruneStructured) and step.trained is None
     )
 
 
@@ -385,7 +395,8 @@ def _run_recipe(bench: _Bench, name: str, recipe: Sequence[AnyStep], path: Path)
             graph = apply_graph_step(onnx.load(path), step, bench)
             path.write_bytes(graph.SerializeToString(deterministic=True))
             inventory = take_inventory(path, bench.reference)
-        record = step_record(step.step, inventory, before, note, student_stages([step]))
+        bits = step.bits if isinstance(step, QuantizeDynamic | QuantizeWeights) else 8
+        record = step_record(step.step, inventory, before, note, student_stages([step]), bits)
         if record.layers == 0 and step.reaches_nothing != "expected":
             raise StudyError(
                 f"variant {name!r}: step {step.step} reached no layer of this voice; take it out of the recipe, "
@@ -418,9 +429,11 @@ def apply_graph_step(model: onnx.ModelProto, step: GraphStep, bench: _Bench) -> 
     if isinstance(step, Fp16):
         return half_precision(model, step)
     if isinstance(step, QuantizeDynamic):
-        return quantize_dynamic(model, step)
+        return quantize_dynamic(model, step, bench.calibration if step.bits < 8 else ())
     if isinstance(step, QuantizeWeights):
-        return quantize_weights(model, step)
+        return quantize_weights(model, step, bench.calibration if step.bits < 8 else ())
+    if isinstance(step, Pack):
+        return pack(model)
     assert isinstance(step, QuantizeStatic)
     return quantize_static(model, step, bench.calibration)
 
@@ -547,7 +560,7 @@ def build_torch(recipe: Sequence[AnyStep], voice_path: Path) -> StagedVits:
     model = load_piper(open_piper(voice_path)).eval()
     apply_network_steps(model, recipe)
     for step in recipe:
-        if isinstance(step, QuantizeDynamic) and step.operators == ("MatMul",):
+        if isinstance(step, QuantizeDynamic) and step.operators == ("MatMul",) and step.bits == 8:
             _quantize_linear(model)
         elif isinstance(step, GraphStep):
             raise StudyError(

@@ -169,10 +169,13 @@ def missing_size(summary: Summary) -> Iterator[Advice]:
     largest = sorted(held, key=lambda stage: -held[stage])[:2]
     where = listed([f"the {stage} ({numbers.percent(held[stage])} of the weights)" for stage in largest])
     lives = f" Size lives in {where}." if largest else ""
+    packed = any(step.step == "pack" for variant in summary.variants for step in variant.steps)
     remedy = (
         "store every weight in 8 bits (`quantize_weights`)"
         if stored < 0.9
-        else "8 bits are used up, so take weights away: a smaller student in place of the largest stage"
+        else "store weights in fewer than 8 bits (`bits: 4`, and `pack` as the last step)"
+        if not packed
+        else "take weights away: a smaller student in place of the largest stage"
     )
     size = small.size_reduction if small else 0.0
     yield Advice(

@@ -25,7 +25,8 @@ def quantization_notes(summary: Summary) -> list[str]:
         size = f"the file is {numbers.less(variant.size_reduction, 'smaller', 'larger')}"
         if {"quantize_dynamic", "quantize_weights"} <= set(reach):
             products, stored = reach["quantize_dynamic"], reach["quantize_weights"]
-            notes.append(f"`{variant.name}`: {_products_and_weights(products, stored)}; {size}.")
+            packed = f"; {_packed(variant, reach['pack'])}" if "pack" in reach else ""
+            notes.append(f"`{variant.name}`: {_products_and_weights(products, stored)}{packed}; {size}.")
             continue
         for step in variant.steps:
             reached = f"{numbers.percent(step.coverage.parameters, 1)} of the parameters"
@@ -42,7 +43,25 @@ def quantization_notes(summary: Summary) -> list[str]:
                     f"`{variant.name}` stores {reached} as 8-bit integers, one scale per output channel, and computes "
                     f"in 32-bit floating point: that is meant to shrink the file, not to save time; {size}."
                 )
+            elif step.step == "pack":
+                notes.append(f"`{variant.name}`: {_packed(variant, step.coverage)}; {size}.")
     return notes
+
+
+def _packed(variant: VariantSummary, reached: CoverageSummary) -> str:
+    """What packing made of the weights, and what it costs."""
+    bits = _bits(variant)
+    most = f", most of them {bits} bits" if bits < 8 else ""
+    return (
+        f"packed, {numbers.percent(reached.parameters, 1)} of the parameters take fewer than 8 bits each in the file"
+        f"{most}, and become the same 8-bit integers while ONNX Runtime loads the voice, so that an utterance costs "
+        "what it did"
+    )
+
+
+def _bits(variant: VariantSummary) -> int:
+    """Bits of most quantized weights of a variant."""
+    return min((step.get("bits", 8) for step in variant.recipe), default=8)
 
 
 def _products_and_weights(products: CoverageSummary, stored: CoverageSummary) -> str:
@@ -284,6 +303,7 @@ def _step_words(step: str) -> str:
         "prune_magnitude": "magnitude pruning",
         "prune_structured": "structured pruning",
         "fp16": "half precision",
+        "pack": "packing",
         "distill": "distillation",
     }.get(step, step.replace("_", " "))
 
@@ -292,7 +312,11 @@ def recipe_words(variant: VariantSummary) -> str:
     """A recipe in words, for tables: 'distilled decoder, int8 weights'."""
     if variant.name == ORIGINAL:
         return "as it came"
-    return ", ".join(_step_words(step["step"]).removeprefix("the ") for step in variant.recipe) or "exported unchanged"
+    words = []
+    for step in variant.recipe:
+        bits = step.get("bits", 8)
+        words.append(_step_words(step["step"]).removeprefix("the ") + (f" to {bits} bits" if bits < 8 else ""))
+    return ", ".join(words) or "exported unchanged"
 
 
 def limitations(summary: Summary) -> list[str]:

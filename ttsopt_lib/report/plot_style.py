@@ -98,8 +98,9 @@ def look(variant: VariantSummary) -> Look:
     """The look of a variant, by what its recipe does."""
     if variant.name in (ORIGINAL, ORIGINAL_COPY):
         return LOOKS["baseline"]
-    # The same arithmetic in another order is no family of its own, unless nothing else was done.
-    kinds = list(dict.fromkeys(step["step"] for step in variant.recipe if step["step"] != "rearrange_decoder"))
+    # The same arithmetic in another order or another file is no family of its own, unless nothing else was done.
+    same = ("rearrange_decoder", "pack")
+    kinds = list(dict.fromkeys(step["step"] for step in variant.recipe if step["step"] not in same))
     if not kinds:
         return LOOKS["export"]
     return LOOKS.get(kinds[0], LOOKS["combined"]) if len(kinds) == 1 else LOOKS["combined"]

@@ -201,7 +201,7 @@ def _small_but_not_fast(summary: Summary) -> list[str]:
         if not where or variant.size_reduction < MUCH_SMALLER:
             continue
         why = ""
-        if {step["step"] for step in variant.recipe} == {"quantize_weights"}:
+        if {step["step"] for step in variant.recipe} - {"pack"} == {"quantize_weights"}:
             why = ": its weights are stored in 8 bits but every product is still computed in 32-bit floating point"
         smaller = numbers.percent(variant.size_reduction)
         sentences.append(

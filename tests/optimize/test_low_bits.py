@@ -1,0 +1,134 @@
+"""Weights of few levels: as few as asked for, and rounded so that what a layer puts out changes little."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper, numpy_helper
+
+from tests.optimize.test_quantize import feeds
+from ttsopt_lib.optimize.export import to_onnx
+from ttsopt_lib.optimize.low_bits import ALONE_BITS, input_moments, quantize_low
+from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_weights
+from ttsopt_lib.study import QuantizeDynamic, QuantizeWeights, Variant
+from ttsopt_lib.voices.piper import load_piper, open_piper
+
+
+def decibels(signal, error):
+    return 10 * np.log10((signal**2).sum() / (error**2).sum())
+
+
+@pytest.fixture(scope="module")
+def layer():
+    """A layer whose inputs go together, as those of a network do: weight [64, 48], inputs to choose by and to judge."""
+    rng = np.random.default_rng(0)
+    mixing = rng.standard_normal((16, 64)) + 0.3
+    inputs = rng.standard_normal((4000, 16)) @ mixing + 0.2 * rng.standard_normal((4000, 64))
+    return rng.standard_normal((64, 48)).astype(np.float32), inputs[:2000], inputs[2000:]
+
+
+@pytest.mark.parametrize("bits", [2, 3, 4, 5, 6, 7])
+def test_a_weight_has_no_more_levels_than_its_bits_can_tell_apart(layer, bits):
+    weight, inputs, _ = layer
+    integers, scale = quantize_low(weight, 1, bits, inputs.T @ inputs)
+    assert integers.dtype == np.int8 and integers.shape == weight.shape
+    assert scale.dtype == np.float32 and scale.shape == (1, 48)
+    assert 2 ** (bits - 1) < len(np.unique(integers)) <= 2**bits
+
+
+def test_each_bit_more_takes_about_6_db_of_the_error_away(layer):
+    weight, inputs, _ = layer
+    left = []
+    for bits in (3, 4, 5, 6):
+        integers, scale = quantize_low(weight, 1, bits, inputs.T @ inputs)
+        left.append(decibels(inputs @ weight, inputs @ (integers * scale - weight)))
+    assert all(4 < gain < 8 for gain in np.diff(left))
+
+
+def test_rounding_that_makes_up_for_itself_beats_rounding_each_weight_alone_on_other_inputs_too(layer):
+    weight, chosen_by, judged_by = layer
+    integers, scale = quantize_low(weight, 1, ALONE_BITS, chosen_by.T @ chosen_by)
+    alone, its_scale = quantize_low(weight, 1, ALONE_BITS)
+    gain = decibels(judged_by @ weight, judged_by @ (integers * scale - weight)) - decibels(
+        judged_by @ weight, judged_by @ (alone * its_scale - weight)
+    )
+    assert gain > 5
+
+
+def test_levels_where_the_weights_are_beat_equal_steps():
+    weight = np.random.default_rng(1).standard_normal((512, 8)).astype(np.float32)
+    integers, scale = quantize_low(weight, 1, 4, np.eye(512))
+    steps = np.abs(weight).max(axis=0) / 7
+    even = np.rint(weight / steps) * steps
+    assert decibels(weight, integers * scale - weight) > decibels(weight, even - weight) + 1.5
+
+
+def test_a_weight_that_nothing_makes_up_for_has_more_levels(layer):
+    weight = layer[0]
+    assert 2 ** (ALONE_BITS - 1) < len(np.unique(quantize_low(weight, 1, 4)[0])) <= 2**ALONE_BITS
+
+
+def test_channels_of_zeros_and_of_equal_weights_stay_what_they_are():
+    weight = np.random.default_rng(2).standard_normal((64, 3)).astype(np.float32)
+    weight[:, 0], weight[:, 1] = 0.0, 0.25
+    integers, scale = quantize_low(weight, 1, 7)
+    assert np.abs((integers * scale)[:, 0]).max() < 0.05
+    assert np.abs((integers * scale)[:, 1] - 0.25).max() < 0.02
+    assert np.isfinite(scale).all()
+
+
+@pytest.mark.parametrize(("dilation", "stride"), [(1, 1), (2, 1), (1, 3)])
+def test_moments_of_a_convolution_are_of_all_its_taps(dilation, stride):
+    rng = np.random.default_rng(3)
+    weight = rng.standard_normal((5, 4, 3)).astype(np.float32)
+    node = helper.make_node(
+        "Conv", ["x", "w"], ["y"], name="conv", dilations=[dilation], strides=[stride], pads=[dilation, dilation]
+    )
+    graph = helper.make_graph(
+        [node],
+        "convolution",
+        [helper.make_tensor_value_info("x", 1, [1, 4, "frames"])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    x = rng.standard_normal((1, 4, 40)).astype(np.float32)
+    moments = input_moments(model, [{"x": x}])["w"]
+    y = np.asarray(onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0])
+    rows = weight.reshape(5, -1).astype(np.float64)
+    # sum over frames of y^2 = w M w', for every channel of the output
+    np.testing.assert_allclose(np.einsum("oi,ij,oj->o", rows, moments, rows), (y[0] ** 2).sum(axis=1), rtol=1e-4)
+
+
+def test_few_bits_make_a_voice_of_few_levels_that_multiplies_int8(medium_voice):
+    opened = open_piper(medium_voice)
+    model = to_onnx(load_piper(opened), opened.config)
+    before = model.SerializeToString()
+    sentences = feeds(medium_voice)
+    products = quantize_dynamic(model, QuantizeDynamic(step="quantize_dynamic", bits=4), sentences)
+    quantized = quantize_weights(products, QuantizeWeights(step="quantize_weights", bits=4), sentences)
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
+    matrices = [stored[node.input[1]] for node in quantized.graph.node if node.op_type == "MatMulInteger"]
+    assert matrices and all(len(np.unique(matrix)) <= 16 for matrix in matrices)
+    weights = [values for name, values in stored.items() if name.endswith("_int8")]
+    assert weights and all(len(np.unique(values)) <= 2**ALONE_BITS for values in weights)
+    assert sum(len(np.unique(values)) <= 16 for values in weights) > len(weights) / 2
+    onnx.checker.check_model(quantized)
+    audio = onnxruntime.InferenceSession(quantized.SerializeToString()).run(None, dict(sentences[0]))[0]
+    assert np.isfinite(np.asarray(audio)).all()
+    assert model.SerializeToString() == before
+    again = quantize_dynamic(model, QuantizeDynamic(step="quantize_dynamic", bits=4), sentences)
+    assert again.SerializeToString(deterministic=True) == products.SerializeToString(deterministic=True)
+
+
+def test_few_bits_of_convolutions_that_quantize_their_inputs_are_refused():
+    with pytest.raises(ValueError, match=r"bits: fewer than 8 go with operators: \[MatMul\] only"):
+        QuantizeDynamic(step="quantize_dynamic", operators=("MatMul", "Conv"), bits=4)
+    with pytest.raises(ValueError, match="less than or equal to 8"):
+        QuantizeWeights(step="quantize_weights", bits=16)
+
+
+def test_packing_comes_last():
+    assert Variant.model_validate({"name": "small", "recipe": [{"step": "quantize_weights"}, {"step": "pack"}]})
+    with pytest.raises(ValueError, match="'small': pack must be the last step"):
+        Variant.model_validate({"name": "small", "recipe": [{"step": "pack"}, {"step": "quantize_weights"}]})

@@ -1,0 +1,150 @@
+"""Packed voices: smaller files that hold the same numbers, and the same graph once a runtime has loaded them."""
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.optimize.test_coverage import reference
+from tests.optimize.test_quantize import feeds, runtime_graph, speak
+from ttsopt_lib.optimize.coverage import step_record, take_inventory
+from ttsopt_lib.optimize.export import to_onnx
+from ttsopt_lib.optimize.pack import MARK, pack, unpacked
+from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_weights
+from ttsopt_lib.study import QuantizeDynamic, QuantizeWeights
+from ttsopt_lib.voices.paired import PairedSession
+from ttsopt_lib.voices.piper import load_piper, open_piper
+
+
+@pytest.fixture(scope="module")
+def four_bits(medium_voice):
+    """A voice with int8 products and weights of 4 bits."""
+    opened = open_piper(medium_voice)
+    sentences = feeds(medium_voice)
+    products = quantize_dynamic(
+        to_onnx(load_piper(opened), opened.config), QuantizeDynamic(step="quantize_dynamic", bits=4), sentences
+    )
+    return quantize_weights(products, QuantizeWeights(step="quantize_weights", bits=4), sentences)
+
+
+def adding(tensor):
+    """A graph that adds a stored tensor, as float, to its input."""
+    return helper.make_model(
+        helper.make_graph(
+            [
+                helper.make_node("Cast", ["stored"], ["value"], to=TensorProto.FLOAT),
+                helper.make_node("Add", ["x", "value"], ["y"], name="sum"),
+            ],
+            "adding",
+            [helper.make_tensor_value_info("x", 1, [1])],
+            [helper.make_tensor_value_info("y", 1, None)],
+            [numpy_helper.from_array(tensor, "stored")],
+        ),
+        opset_imports=[helper.make_opsetid("", 15)],
+        ir_version=8,
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("bits", range(1, 8))
+def test_integers_come_back_as_they_were_and_take_their_bits(bits, dtype):
+    rng = np.random.default_rng(bits)
+    levels = rng.choice(np.arange(256).astype(np.uint8).view(dtype), 2**bits, replace=False)
+    values = rng.choice(levels, (40, 3, 8))
+    values.reshape(-1)[: 2**bits] = levels
+    packed = pack(adding(values))
+    restored = speak(packed, {"x": np.zeros(1, np.float32)})
+    np.testing.assert_array_equal(restored, values.astype(np.float32))
+    planes = [numpy_helper.to_array(t) for t in packed.graph.initializer if t.data_type == TensorProto.UINT8]
+    stored = sum(plane.size for plane in planes if not (plane.shape == (2**bits,) and dtype == np.uint8))
+    assert stored == values.size * bits / 8
+    plain, names = unpacked(packed)
+    assert len(names) == 1
+    np.testing.assert_array_equal(
+        numpy_helper.to_array(next(t for t in plain.graph.initializer if t.name in names)), values
+    )
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(-128, 128).astype(np.int8).reshape(16, 16),  # needs all its bits
+        np.zeros((9, 9), np.int8),  # fills no whole number of bytes
+        np.zeros((4, 8), np.int8),  # too small to gain anything
+        np.full((8, 16), 70000.0, np.float32),  # beyond float16
+        np.full((8, 16), 1e-7, np.float32),  # below it
+    ],
+)
+def test_what_would_lose_or_gain_nothing_is_left_alone(values):
+    packed = pack(adding(values))
+    assert not any(node.name.startswith(MARK) for node in packed.graph.node)
+    assert unpacked(packed) == (packed, set())
+    np.testing.assert_array_equal(speak(packed, {"x": np.zeros(1, np.float32)}), values.astype(np.float32))
+
+
+def test_a_packed_voice_is_the_same_one_in_a_smaller_file(four_bits, medium_voice):
+    packed = pack(four_bits)
+    assert len(packed.SerializeToString()) < 0.7 * len(four_bits.SerializeToString())
+    onnx.checker.check_model(packed)
+    assert list(packed.metadata_props) == list(four_bits.metadata_props)
+    assert list(packed.graph.input) == list(four_bits.graph.input)
+    assert list(packed.graph.output) == list(four_bits.graph.output)
+    ids = list(range(3, 25))
+    was, durations = PairedSession(four_bits).speak(ids)
+    now, same = PairedSession(packed).speak(ids, durations=durations)
+    np.testing.assert_array_equal(same, durations)
+    # float16 has 11 bits
+    assert np.abs(now - was).max() < 0.02 * np.abs(was).max()
+
+
+def test_the_runtime_executes_the_same_operators_as_without_packing(four_bits, tmp_path):
+    graphs = [runtime_graph(model, tmp_path) for model in (four_bits, pack(four_bits))]
+    was, now = (Counter(node.op_type for node in graph.node) for graph in graphs)
+    assert now == was
+    assert not any(node.name.startswith(MARK) for node in graphs[1].node)
+
+
+def test_nodes_keep_their_names_and_tensors_get_short_ones(four_bits):
+    packed = pack(four_bits)
+    was, now = ({node.name for node in model.graph.node} for model in (four_bits, packed))
+    assert was - {""} <= now
+    kept = {value.name for value in (*packed.graph.input, *packed.graph.output)}
+    assert all(len(name) <= 3 or name in kept for node in packed.graph.node for name in (*node.input, *node.output))
+
+
+def test_a_graph_within_a_node_keeps_the_names_it_refers_to():
+    branch = helper.make_graph(
+        [helper.make_node("Cast", ["stored"], ["cast"], to=TensorProto.FLOAT)],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("cast", 1, None)],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("If", ["which"], ["y"], "if", then_branch=branch, else_branch=branch)],
+        "branches",
+        [helper.make_tensor_value_info("which", TensorProto.BOOL, [])],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [numpy_helper.from_array(np.tile(np.array([3, -4], np.int8), 64), "stored")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    np.testing.assert_array_equal(speak(pack(model), {"which": np.array(True)}), np.tile([3.0, -4.0], 64))
+
+
+def test_what_is_counted_in_a_packed_voice_is_what_it_holds(four_bits, medium_voice, tmp_path):
+    feed = reference(medium_voice)
+    inventories = []
+    for name, model in (("plain", four_bits), ("packed", pack(four_bits))):
+        onnx.save(model, tmp_path / f"{name}.onnx")
+        inventories.append(take_inventory(tmp_path / f"{name}.onnx", feed))
+    before, after = inventories
+    assert (after.parameters_stored, after.parameters_nonzero) == (before.parameters_stored, before.parameters_nonzero)
+    assert [(x.node, x.parameters, x.computes_int8) for x in after.layers] == [
+        (x.node, x.parameters, x.computes_int8) for x in before.layers
+    ]
+    record = step_record("pack", after, before)
+    assert record.layers == sum(layer.stored_int8 for layer in before.weighted) > 0
+    assert record.coverage.parameters > 0.9
+    assert record.coverage.macs == 0.0
+    assert step_record("pack", before).layers == 0
