@@ -205,10 +205,13 @@ def test_int8_that_saves_nothing_is_blamed_on_the_processor_only_where_it_lacks_
 def test_a_size_that_is_missed_says_where_the_weights_are(summary):
     one = summary("bad")
     assert "60" in by_rule(one)["missing_size"].because
-    assert "in fewer than 8 bits (`bits: 4`" in by_rule(one)["missing_size"].text
-    weights = one.variant("int8-weights").steps
-    weights.append(weights[0].model_copy(update={"step": "pack"}))
     assert "take weights away" in by_rule(one)["missing_size"].text
+    weights = one.variant("int8-weights").steps
+    weights.insert(0, weights[0].model_copy(update={"step": "distill", "settings": {}}))
+    assert "the students' weights in fewer than 8 bits (`bits: 4`" in by_rule(one)["missing_size"].text
+    weights[1].settings["bits"] = 4
+    assert "take weights away" in by_rule(one)["missing_size"].text
+    del weights[0]
     for variant in one.variants:
         variant.steps = [step for step in variant.steps if step.step != "quantize_weights"]
         for step in variant.steps:

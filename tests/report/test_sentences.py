@@ -211,7 +211,7 @@ def test_int8_products_beside_int8_weights_are_told_in_one_sentence(summary):
     (note,) = [note for note in explanations.quantization_notes(one) if "`distilled-int8-weights`" in note]
     computed, kept = note.split("; another ")
     assert "computes 97.0\N{NARROW NO-BREAK SPACE}% of the multiply-accumulates in 8-bit integers" in computed
-    assert kept.startswith("4.0\N{NARROW NO-BREAK SPACE}% of the parameters are only stored as 8-bit integers")
+    assert kept.startswith("4.0\N{NARROW NO-BREAK SPACE}% of the parameters are only stored as integers")
     assert note.count("smaller") == 1 and Tracer(one).untraced(note) == []
 
 
@@ -222,12 +222,15 @@ def test_packed_weights_are_told_with_their_bits_and_that_they_cost_no_time(summ
     (stored,) = small.steps
     dynamic = one.variant("int8-dynamic-conv").steps if products else []
     small.recipe = [{"step": "quantize_weights", "bits": 4}, {"step": "pack"}]
-    small.steps = [*dynamic, stored, StepSummary.model_validate(stored.model_dump() | {"step": "pack"})]
+    stored.settings["bits"] = 4
+    small.steps = [*dynamic, stored, StepSummary.model_validate(stored.model_dump() | {"step": "pack", "settings": {}})]
     notes = [note for note in explanations.quantization_notes(one) if "`int8-weights`" in note]
     assert "most of them 4 bits" in notes[-1] and "an utterance costs what it did" in notes[-1]
     assert len(notes) == (1 if products else 2)
     assert explanations.recipe_words(small) == "weight quantization to 4 bits, packing"
     assert [Tracer(one).untraced(note) for note in notes] == [[]] * len(notes)
+    if not products:
+        assert "stores 98.0\N{NARROW NO-BREAK SPACE}% of the parameters as integers of 4 bits" in notes[0]
     small.recipe[0]["bits"] = 5  # another figure than the sentence says
     assert Tracer(one).untraced(notes[-1])
 

@@ -49,7 +49,8 @@ class Layer:
     stored_int8: bool
     computes_int8: bool
     two_dimensional: bool = False  # a convolution of rows and columns
-    is_packed: bool = False  # an integer weight of fewer than 8 bits
+    is_packed: bool = False  # an integer weight that takes fewer than 8 bits in the file
+    levels: int = 0  # different values of an integer weight
     stored_half: bool = False
     computes_half: bool = False
 
@@ -126,6 +127,7 @@ def take_inventory(path: Path, feed: dict[str, np.ndarray]) -> Inventory:
                 stored_int8=bool(weight and weight.is_int8),
                 computes_int8=_computes_int8(node, index),
                 is_packed=bool(weight and weight.name in packed),
+                levels=weight.count_levels() if weight and weight.is_int8 else 0,
                 stored_half=bool(weight and weight.tensor.data_type == TensorProto.FLOAT16),
                 computes_half=_computes_half(node, index),
                 two_dimensional=node.op_type == "Conv" and len(shapes[node.output[0]][2]) == 4,
@@ -191,8 +193,8 @@ def step_record(
         coverage = after.coverage(lambda layer: layer.parameters if layer.is_packed else 0, lambda layer: False)
         layers = sum(layer.is_packed for layer in after.weighted)
         note = note or (
-            f"{layers} of {len(after.weighted)} layers with weights are stored in fewer than 8 bits a weight, and most "
-            "other numbers as float16; ONNX Runtime unpacks them while it loads the voice"
+            f"{layers} of {len(after.weighted)} layers with weights are stored in fewer than 8 bits a weight, other "
+            "numbers as float16 where that keeps 11 bits of them; ONNX Runtime unpacks them while it loads the voice"
         )
     elif step == "rearrange_decoder":
         coverage = after.coverage(
@@ -245,7 +247,8 @@ def _int8_layers(inventory: Inventory) -> int:
 def _quantization_note(step: str, layers: int, after: Inventory, bits: int) -> str:
     reached = f"{layers} of {len(after.weighted)} layers with weights"
     if bits < 8:
-        reached += f", weights of {bits} bits rounded on the calibration sentences,"
+        few = sum(0 < layer.levels <= 2**bits for layer in after.weighted)
+        reached += f" ({few} by now with weights of {bits} bits, rounded on the calibration sentences)"
     operators = {layer.operator for layer in after.layers if layer.computes_int8}
     if step == "quantize_weights":
         return f"{reached} are stored as int8; all arithmetic stays float32"

@@ -1,10 +1,12 @@
 """Weights in fewer than 8 bits: which levels a tensor may take, and which of them each weight takes.
 
-Two things keep the loss small where rounding to the nearest of 16 equal steps does not:
+This is for matrix products and convolutions. What has no neighbours to make up for its rounding (embeddings, depthwise
+convolutions) is small in most voices, and stays in 8 bits. Two things keep the loss small where rounding to the nearest
+of 16 equal steps does not:
 
 - *Levels where the weights are* (S. P. Lloyd, "Least squares quantization in PCM", 1982): a tensor has `2 ** bits`
-  levels of its own, found over its weights in units of their channel's spread, and one scale per output channel. The
-  levels are 8-bit integers, so whatever computes with int8 weights computes with these.
+  levels of its own, found over its weights in units of their channel's root mean square, and one scale per output
+  channel. The levels are 8-bit integers, so whatever computes with int8 weights computes with these.
 - *Rounding that makes up for itself* (E. Frantar et al., "GPTQ: accurate post-training quantization for generative
   pre-trained transformers", 2023): what rounding one input's weight does to a layer's output is taken out again by the
   weights that are not rounded yet, as far as the inputs go together in real utterances.
@@ -12,7 +14,8 @@ Two things keep the loss small where rounding to the nearest of 16 equal steps d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import onnxruntime
@@ -22,27 +25,30 @@ from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.weights import GraphIndex
 
 LEVEL_MAX = 127  # the outermost level of a tensor, as an 8-bit integer
-ALONE_BITS = 6  # at least, for weights whose rounding errors nothing makes up for: embeddings, depthwise convolutions
 DAMPING = 0.01  # of the mean square input, added to every input's: GPTQ's own value
 LLOYD_ROUNDS = 60
-CLIPPED = np.linspace(0.4, 1.1, 40)  # candidates for a channel's scale, as shares of the one that reaches its maximum
+CLIPPED = np.linspace(0.4, 1.1, 40)  # candidates for a channel's scale, as shares of two that suggest themselves
 BLOCK = 64  # inputs that are rounded before the others are told
 
 
-def input_moments(model: ModelProto, feeds: Sequence[Feed]) -> dict[str, np.ndarray]:
-    """What the inputs of each product look like in real utterances.
+def input_moments(model: ModelProto, feeds: Sequence[Feed], weights: Collection[str]) -> dict[str, np.ndarray]:
+    """What the inputs of products look like in real utterances.
 
     Args:
         model: a voice. Its noise should be seeded, or the result differs from call to call.
         feeds: utterances.
+        weights: names of those whose inputs are asked for.
 
     Returns:
         name of the weight -> sum over frames of the products of any two inputs, float64 [inputs, inputs]. Of a
-        convolution, the inputs are those of all taps, channel by channel. Transposed and grouped convolutions,
-        convolutions in two dimensions, and weights that several nodes share are not among them.
+        convolution, the inputs are those of all taps, channel by channel. Not among them: transposed and grouped
+        convolutions, convolutions with rows as well as columns, weights that several nodes share, and weights that
+        the utterances show fewer frames than they have inputs (a speaker's embedding is one frame).
     """
     index = GraphIndex(model.graph)
-    products = {node.input[1]: node for node in model.graph.node if _is_product(node, index)}
+    products = {
+        node.input[1]: node for node in model.graph.node if _is_product(node, index) and node.input[1] in weights
+    }
     probe = ModelProto()
     probe.CopyFrom(model)
     asked = sorted({node.input[0] for node in products.values()})
@@ -52,36 +58,35 @@ def input_moments(model: ModelProto, feeds: Sequence[Feed]) -> dict[str, np.ndar
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
     moments: dict[str, np.ndarray] = {}
+    frames: Counter[str] = Counter()
     for feed in feeds:
         values = dict(zip(asked, session.run(asked, dict(feed)), strict=True)) if asked else {}
         for weight, node in products.items():
             inputs = _inputs(node, np.asarray(values[node.input[0]]), tuple(index.constants[weight].dims))
             moments[weight] = moments.get(weight, 0.0) + (inputs.T @ inputs).astype(np.float64)
-    return moments
+            frames[weight] += len(inputs)
+    return {weight: sums for weight, sums in moments.items() if frames[weight] >= len(sums)}
 
 
-def quantize_low(
-    weight: np.ndarray, axis: int, bits: int, moments: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def quantize_low(weight: np.ndarray, axis: int, bits: int, moments: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A weight with few levels: `integers * scale` stands for it.
 
     Args:
-        weight: float32; of a product with `moments` [inputs, outputs] or [outputs, channels, taps].
+        weight: float32 [inputs, outputs] or [outputs, channels, ..., taps].
         axis: of the output channels, which have a scale each.
         bits: the integers have at most `2 ** bits` different values.
-        moments: of `input_moments`; None for a weight each of whose values is rounded for itself, which has at
-            least `2 ** ALONE_BITS` levels.
+        moments: of `input_moments`, float64 [inputs, inputs].
 
     Returns:
         (int8, as large as `weight`; float32, broadcasts along `axis`)
     """
     channels = np.moveaxis(weight, axis, -1)
     columns = channels.reshape(-1, channels.shape[-1]).astype(np.float64)
-    spread = columns.std(axis=0)
-    spread[spread == 0] = 1.0  # a channel of equal weights
-    levels = _levels((columns / spread).ravel(), 2 ** (bits if moments is not None else max(bits, ALONE_BITS)))
-    scale = _scales(columns, levels)
-    rounded = _nearest(columns / scale, levels) if moments is None else _compensated(columns, scale, levels, moments)
+    size = np.sqrt((columns**2).mean(axis=0))
+    size[size == 0] = 1.0  # a channel of zeros
+    levels, largest = _levels((columns / size).ravel(), 2**bits)
+    scale = _scales(columns, levels, size * largest)
+    rounded = _compensated(columns, scale, levels, moments)
     integers = np.moveaxis(rounded.reshape(channels.shape), -1, axis).astype(np.int8)
     shape = [1] * weight.ndim
     shape[axis] = -1
@@ -94,11 +99,13 @@ def _is_product(node: NodeProto, index: GraphIndex) -> bool:
         return False
     if len(index.readers[node.input[1]]) > 1:
         return False
-    dims = len(index.constants[node.input[1]].dims)
+    dims = index.constants[node.input[1]].dims
     if node.op_type == "MatMul":
-        return dims == 2
+        return len(dims) == 2
     attributes = _attributes(node)
-    return dims == 3 and attributes.get("group", 1) == 1 and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+    plain = attributes.get("group", 1) == 1 and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+    in_a_row = len(dims) == 3 or (len(dims) == 4 and dims[2] == 1)  # the latter of a rearranged decoder
+    return plain and in_a_row
 
 
 def _attributes(node: NodeProto) -> dict:
@@ -110,17 +117,21 @@ def _inputs(node: NodeProto, values: np.ndarray, weight: tuple[int, ...]) -> np.
     if node.op_type == "MatMul":
         return values.reshape(-1, values.shape[-1]).astype(np.float32)
     attributes = _attributes(node)
-    taps = weight[2]
-    dilation, stride = (attributes.get(name, [1])[0] for name in ("dilations", "strides"))
-    before, after = attributes.get("pads", [0, 0])
-    padded = np.pad(values, ((0, 0), (0, 0), (before, after)))
+    taps = weight[-1]
+    dilation, stride = (attributes.get(name, [1])[-1] for name in ("dilations", "strides"))
+    pads = attributes.get("pads", [0, 0])
+    padded = np.pad(values.reshape(*values.shape[:2], -1), ((0, 0), (0, 0), (pads[len(pads) // 2 - 1], pads[-1])))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (taps - 1) * dilation + 1, axis=2)
     windows = windows[:, :, ::stride, ::dilation]  # [utterance, channel, frame, tap]
     return windows.transpose(0, 2, 1, 3).reshape(-1, weight[1] * taps).astype(np.float32)
 
 
-def _levels(values: np.ndarray, count: int) -> np.ndarray:
-    """Levels that lie nearest to the values on average: sorted integers, the outermost `LEVEL_MAX` from 0."""
+def _levels(values: np.ndarray, count: int) -> tuple[np.ndarray, float]:
+    """Levels that lie nearest to the values on average.
+
+    Returns:
+        (sorted integers, the outermost `LEVEL_MAX` from 0; the value that the outermost stands for)
+    """
     values = np.sort(values)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     centres = np.quantile(values, (np.arange(count) + 0.5) / count)
@@ -129,21 +140,20 @@ def _levels(values: np.ndarray, count: int) -> np.ndarray:
         edges = np.concatenate([[0], edges, [len(values)]])
         size = np.diff(edges)
         centres = np.where(size > 0, np.diff(sums[edges]) / np.maximum(size, 1), centres)
-    largest = np.abs(centres).max()
-    return np.unique(np.rint(centres / (largest if largest > 0 else 1.0) * LEVEL_MAX))
+    largest = float(np.abs(centres).max()) or 1.0
+    return np.unique(np.rint(centres / largest * LEVEL_MAX)), largest
 
 
 def _nearest(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
     return levels[np.searchsorted((levels[1:] + levels[:-1]) / 2, values)]
 
 
-def _scales(columns: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Per column, the scale with which its values lie nearest to levels."""
+def _scales(columns: np.ndarray, levels: np.ndarray, outermost: np.ndarray) -> np.ndarray:
+    """Per column, the scale with which its values lie nearest to levels; `outermost` is what those were found for."""
     largest = np.abs(columns).max(axis=0)
     largest[largest == 0] = 1.0
     best, least = largest, np.full(largest.shape, np.inf)
-    for share in CLIPPED:
-        scale = largest * share / LEVEL_MAX
+    for scale in (reach * share / LEVEL_MAX for reach in (largest, outermost) for share in CLIPPED):
         error = ((_nearest(columns / scale, levels) * scale - columns) ** 2).sum(axis=0)
         best, least = np.where(error < least, scale, best), np.minimum(error, least)
     return best

@@ -1,11 +1,12 @@
-"""Packing: a finished voice in as few bytes as its numbers need, which any ONNX Runtime unpacks while it loads.
+"""Packing: a finished voice in as few bytes as its numbers need, which ONNX Runtime unpacks while it loads.
 
-Nothing is computed anew. Integer weights with at most 128 different values are stored as that many values (the palette)
-and, for each weight, the place of its value in it, in as many bits as the places take; other float tensors are stored
-as float16 where that keeps 11 bits of every value; tensors get short names, nodes keep theirs. What unpacks is made of
-plain operators on constants: ONNX Runtime does it once, while it loads the voice (constant folding), and then has the
-same int8 and float32 tensors as without. ONNX's own 4-bit types would need a newer operator set than Piper's voices
-have, and know neither other widths nor a palette.
+Integers stay what they are, other numbers keep 11 bits. Integer weights with at most 128 different values are stored as
+that many values (the palette) and, for each weight, the place of its value in it, in as many bits as the places take;
+other float tensors are stored as float16 where that keeps 11 bits of every value; tensors get short names, nodes keep
+theirs. What unpacks is made of plain operators on constants: with its graph optimizations on, as they are unless a
+program turns them off, ONNX Runtime does it once, while it loads the voice (constant folding), and then has the same
+tensors as without. A program that turns them off does it for every utterance. ONNX's own 4-bit types would need a newer
+operator set than Piper's voices have, and know neither other widths nor a palette.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from ttsopt_lib.optimize.quantize import copy_named
 from ttsopt_lib.optimize.weights import BYTES
+from ttsopt_lib.voices.graph import reads
 
 MARK = "~"  # names of the nodes that unpack begin with it
 SMALLEST = 64  # elements: below that, unpacking takes more bytes than it saves
@@ -55,7 +57,8 @@ def unpacked(model: ModelProto) -> tuple[ModelProto, set[str]]:
         return model, set()
     made = {name for node in unpacking for name in node.output}
     rest = [node for node in model.graph.node if not node.name.startswith(MARK)]
-    wanted = sorted({name for node in rest for name in node.input} & made)
+    read = {name for node in rest for name in reads(node)} | {value.name for value in model.graph.output}
+    wanted = sorted(read & made)
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     used = {name for node in unpacking for name in node.input} & set(stored)
     graph = helper.make_graph(
@@ -73,7 +76,6 @@ def unpacked(model: ModelProto) -> tuple[ModelProto, set[str]]:
     del plain.graph.node[:]
     plain.graph.node.extend(rest)
     del plain.graph.initializer[:]
-    read = {name for node in rest for name in node.input}
     plain.graph.initializer.extend(tensor for name, tensor in stored.items() if name in read)
     plain.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
     return plain, {name for name, value in values.items() if value.dtype in (np.int8, np.uint8)}

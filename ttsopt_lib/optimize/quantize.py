@@ -20,7 +20,7 @@ import io
 import math
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +42,7 @@ def quantize_dynamic(model: ModelProto, step: QuantizeDynamic, feeds: Sequence[F
 
     A layer becomes DynamicQuantizeLinear + MatMulInteger (or ConvInteger): the range of its input is found anew for
     every utterance, one scale per tensor on both sides. With fewer than 8 bits the weights are int8 still, of
-    `2 ** bits` values and one scale per output channel (`low_bits.py`).
+    `2 ** bits` values and one scale per output channel (`low_bits.py`, which says which weights keep 8 bits).
 
     Args:
         model: the voice.
@@ -76,21 +76,21 @@ def _fewer_levels(quantized: ModelProto, floats: ModelProto, bits: int, feeds: S
     """Give the matrices of a dynamically quantized voice fewer levels, and a scale per output channel, in place."""
     weights = {tensor.name: tensor for tensor in floats.graph.initializer}
     stored = {tensor.name: tensor for tensor in quantized.graph.initializer}
-    moments = _moments(floats, feeds)
-    for node in quantized.graph.node:
-        if node.op_type != "MatMulInteger":
-            continue
-        name = node.input[1].removesuffix("_quantized")
-        integers, scale = quantize_low(numpy_helper.to_array(weights[name]), 1, bits, moments.get(name))
+    matrices = [node.input[1] for node in quantized.graph.node if node.op_type == "MatMulInteger"]
+    moments = _moments(floats, feeds, [name.removesuffix("_quantized") for name in matrices])
+    for name, inputs in moments.items():
+        integers, scale = quantize_low(numpy_helper.to_array(weights[name]), 1, bits, inputs)
         stored[f"{name}_quantized"].CopyFrom(numpy_helper.from_array(integers, f"{name}_quantized"))
         stored[f"{name}_scale"].CopyFrom(numpy_helper.from_array(scale.reshape(-1), f"{name}_scale"))
 
 
-def _moments(model: ModelProto, feeds: Sequence[Feed]) -> dict[str, np.ndarray]:
-    """`input_moments` of a voice whose noise is the same at every call."""
+def _moments(model: ModelProto, feeds: Sequence[Feed], weights: Collection[str]) -> dict[str, np.ndarray]:
+    """`input_moments` of a voice whose noise is the same at every call. Raises :class:`StudyError` without feeds."""
+    if not feeds:
+        raise StudyError("bits: fewer than 8 are chosen on calibration utterances, and there are none")
     seeded = copy_named(model)
     seed_noise(seeded)
-    return input_moments(seeded, feeds)
+    return input_moments(seeded, feeds, weights)
 
 
 def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Feed]) -> ModelProto:
@@ -140,7 +140,8 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
 def quantize_weights(model: ModelProto, step: QuantizeWeights, feeds: Sequence[Feed] = ()) -> ModelProto:
     """Store large weights as int8 with one scale per output channel (embeddings: per row), symmetric around 0.
 
-    With fewer than 8 bits they are int8 of `2 ** bits` values (`low_bits.py`), which `feeds` are needed for.
+    With fewer than 8 bits those that `low_bits.py` knows how to round are int8 of `2 ** bits` values, and `feeds` are
+    needed: calibration utterances.
     Unpacked by Cast and Mul rather than DequantizeLinear: ONNX Runtime folds the former into a float32 constant while
     it loads the voice, but keeps the latter and pays for it in every utterance.
     """
@@ -155,13 +156,13 @@ def quantize_weights(model: ModelProto, step: QuantizeWeights, feeds: Sequence[F
             if tensor is not None and name not in axes and _is_large_float(tensor, step.minimum_size):
                 axes[name] = _channel_axis(node, len(tensor.dims))
     unpacking: list[NodeProto] = []
-    moments = _moments(model, feeds) if step.bits < 8 else {}
+    moments = _moments(result, feeds, axes) if step.bits < 8 else {}
     for tensor in list(graph.initializer):
         if tensor.name not in axes:
             continue
         name, values = tensor.name, numpy_helper.to_array(tensor)
-        if step.bits < 8:
-            integers, scale = quantize_low(values, axes[name], step.bits, moments.get(name))
+        if name in moments:
+            integers, scale = quantize_low(values, axes[name], step.bits, moments[name])
         else:
             integers, scale = quantize_tensor(values, axes[name])
         graph.initializer.remove(tensor)

@@ -565,7 +565,7 @@ def build_torch(recipe: Sequence[AnyStep], voice_path: Path) -> StagedVits:
         elif isinstance(step, GraphStep):
             raise StudyError(
                 f"measure.pytorch: {step.step} has no equal in PyTorch; name only variants whose recipe has "
-                "prune_magnitude, prune_structured, distill, or quantize_dynamic with operators: [MatMul]"
+                "prune_magnitude, prune_structured, distill, or quantize_dynamic with operators: [MatMul] and 8 bits"
             )
     return model
 

@@ -51,6 +51,10 @@ class StoredWeight:
     def is_int8(self) -> bool:
         return self.tensor.data_type in BYTES
 
+    def count_levels(self) -> int:
+        """Number of different values."""
+        return np.unique(numpy_helper.to_array(self.tensor)).size
+
     def count_nonzero(self) -> int:
         return int(np.count_nonzero(numpy_helper.to_array(self.tensor) != self.zero_point))
 

@@ -19,7 +19,7 @@ from ttsopt_lib.report.advice_evidence import (
     unsteady,
     untrusted_predictors,
 )
-from ttsopt_lib.report.findings import listed
+from ttsopt_lib.report.findings import bits_of, listed
 from ttsopt_lib.report.schema import Advice, DeviceSummary, Estimate, Summary, TimingSummary, VariantSummary
 from ttsopt_lib.report.verdict import CHOOSING, change_beside, worse_end
 from ttsopt_lib.study import ORIGINAL
@@ -169,13 +169,15 @@ def missing_size(summary: Summary) -> Iterator[Advice]:
     largest = sorted(held, key=lambda stage: -held[stage])[:2]
     where = listed([f"the {stage} ({numbers.percent(held[stage])} of the weights)" for stage in largest])
     lives = f" Size lives in {where}." if largest else ""
-    packed = any(step.step == "pack" for variant in summary.variants for step in variant.steps)
+    # A voice whose decoder computes samples loses by it (docs/optimizing.md).
+    students = [v for v in summary.variants if any(step.step == "distill" for step in v.steps)]
+    whole = bool(students) and all(bits_of(variant) == 8 for variant in students)
     remedy = (
         "store every weight in 8 bits (`quantize_weights`)"
         if stored < 0.9
-        else "store weights in fewer than 8 bits (`bits: 4`, and `pack` as the last step)"
-        if not packed
-        else "take weights away: a smaller student in place of the largest stage"
+        else "store the students' weights in fewer than 8 bits (`bits: 4`, and `pack` as the last step)"
+        if whole
+        else "8 bits are used up, so take weights away: a smaller student in place of the largest stage"
     )
     size = small.size_reduction if small else 0.0
     yield Advice(
@@ -268,6 +270,8 @@ def _computes_in_int8(variant: VariantSummary) -> bool:
 
 def _remedy(variant: VariantSummary) -> str:
     steps = [step.step for step in variant.steps]
+    if bits_of(variant) < 8:
+        return "give its weights more `bits`" + (", or train its student longer" if "distill" in steps else "")
     if "distill" in steps:
         return "train its student longer (docs/distillation.md)"
     if "prune_magnitude" in steps:

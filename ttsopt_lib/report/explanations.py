@@ -6,7 +6,7 @@ Each explains only what the numbers in this study show; where they show somethin
 from __future__ import annotations
 
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.findings import change_of, latency_of, listed
+from ttsopt_lib.report.findings import bits_of, change_of, latency_of, listed
 from ttsopt_lib.report.schema import CoverageSummary, DeviceSummary, Summary, VariantSummary
 from ttsopt_lib.report.verdict import Judged, candidates, change_beside, faster_not_chosen, judge, worse_end
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
@@ -40,7 +40,8 @@ def quantization_notes(summary: Summary) -> list[str]:
                 notes.append(f"`{variant.name}`: {_step_words(step.step)} reaches {reached} and {work}; {size}.")
             elif step.step == "quantize_weights":
                 notes.append(
-                    f"`{variant.name}` stores {reached} as 8-bit integers, one scale per output channel, and computes "
+                    f"`{variant.name}` stores {reached} as integers of {bits_of(variant)} bits, one "
+                    "scale per output channel, and computes "
                     f"in 32-bit floating point: that is meant to shrink the file, not to save time; {size}."
                 )
             elif step.step == "pack":
@@ -50,18 +51,13 @@ def quantization_notes(summary: Summary) -> list[str]:
 
 def _packed(variant: VariantSummary, reached: CoverageSummary) -> str:
     """What packing made of the weights, and what it costs."""
-    bits = _bits(variant)
+    bits = bits_of(variant)
     most = f", most of them {bits} bits" if bits < 8 else ""
     return (
         f"packed, {numbers.percent(reached.parameters, 1)} of the parameters take fewer than 8 bits each in the file"
-        f"{most}, and become the same 8-bit integers while ONNX Runtime loads the voice, so that an utterance costs "
-        "what it did"
+        f"{most}, and become 8-bit integers again while ONNX Runtime loads the voice, so that an utterance "
+        "costs what it did"
     )
-
-
-def _bits(variant: VariantSummary) -> int:
-    """Bits of most quantized weights of a variant."""
-    return min((step.get("bits", 8) for step in variant.recipe), default=8)
 
 
 def _products_and_weights(products: CoverageSummary, stored: CoverageSummary) -> str:
@@ -69,7 +65,7 @@ def _products_and_weights(products: CoverageSummary, stored: CoverageSummary) ->
     return (
         f"dynamic quantization computes {numbers.percent(products.macs, 1)} of the multiply-accumulates in 8-bit "
         f"integers, with {numbers.percent(products.parameters, 1)} of the parameters; another "
-        f"{numbers.percent(stored.parameters, 1)} of the parameters are only stored as 8-bit integers and computed "
+        f"{numbers.percent(stored.parameters, 1)} of the parameters are only stored as integers and computed "
         "with in 32-bit floating point"
     )
 

@@ -132,3 +132,10 @@ def tradeoff_title(summary: Summary, device: DeviceSummary) -> str:
     gain = less(latency.value, "less", "more") if latency else ""
     cost = f"{signed(change.value)} ({summary.evaluation_sentences} sentences)" if change else "not measured"
     return f"{name}: {gain} time on {device.label}, predicted MOS {cost}"
+
+
+def bits_of(variant: VariantSummary) -> int:
+    """Bits of most quantized weights of a variant."""
+    quantized = [step for step in variant.steps if step.step.startswith("quantize_")]
+    largest = max(quantized, key=lambda step: step.coverage.parameters, default=None)
+    return 8 if largest is None else largest.settings.get("bits", 8)

@@ -7,7 +7,7 @@ Every function returns plain sentences (names in backticks); every number in the
 from __future__ import annotations
 
 from ttsopt_lib.report import findings, numbers, quality_words
-from ttsopt_lib.report.findings import listed
+from ttsopt_lib.report.findings import bits_of, listed
 from ttsopt_lib.report.schema import Choice, DeviceSummary, Summary
 from ttsopt_lib.report.verdict import HELD_OUT, candidates, worse_end
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
@@ -202,7 +202,10 @@ def _small_but_not_fast(summary: Summary) -> list[str]:
             continue
         why = ""
         if {step["step"] for step in variant.recipe} - {"pack"} == {"quantize_weights"}:
-            why = ": its weights are stored in 8 bits but every product is still computed in 32-bit floating point"
+            bits = bits_of(variant)
+            why = (
+                f": its weights are stored in {bits} bits but every product is still computed in 32-bit floating point"
+            )
         smaller = numbers.percent(variant.size_reduction)
         sentences.append(
             f"Size is not speed: `{variant.name}` is {smaller} smaller and no faster on {listed(where)}{why}."

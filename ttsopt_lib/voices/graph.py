@@ -115,10 +115,10 @@ class VitsGraph:
         for node in self.graph.node:
             if node.op_type == "Gather" and node.input[1] == input_name:
                 name = node.input[0]
-                while name not in self._initializers and name in self.producers:
-                    name = self.producers[name].input[0]
                 if name in self._initializers:
                     return self._initializers[name].dims[0]
+                table = self.value(name)
+                return None if table is None else table.shape[0]
         return None
 
 
