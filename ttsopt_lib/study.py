@@ -335,7 +335,7 @@ class EvaluateSettings(Strict):
     asr_model: str = Field(default="tiny.en", description="faster-whisper model: a name or a local folder")
     confirmed: tuple[Name, ...] = Field(
         default=(),
-        description="variants that speak `sentences.confirmation` too, so that the verdict on them rests on more",
+        description="variants that speak `sentences.confirmation` too, on which the verdict on them then rests",
     )
     ratings: Path | None = Field(default=None, description="CSV with listeners' ratings")
     seed: int = 0

@@ -65,9 +65,9 @@ def change_cell(row: Any, name: str, digits: int = 2) -> str:
 
 
 def held_out_cell(row: Any) -> str:
-    """The change on the sentences that did not choose; with their number where there are further ones."""
+    """The change on the sentences that did not choose; with their number where they are not the odd-numbered ones."""
     cell = change_cell(row, "change_held_out")
-    more = row.variant != ORIGINAL and row.sentences_held_out > row.sentences // 2
+    more = row.variant != ORIGINAL and row.sentences_held_out != row.sentences // 2
     return f'{cell} <span class="interval">n = {row.sentences_held_out}</span>' if more else cell
 
 

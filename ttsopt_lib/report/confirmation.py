@@ -1,7 +1,7 @@
 """Further sentences, on which nothing was chosen: their scores alone, and their part in the verdict.
 
-The rule chooses on the even-numbered evaluation sentences. The verdict on the chosen variant rests on all the others
-that it spoke: the odd-numbered ones and, where it is confirmed, every further sentence.
+A variant that is confirmed is chosen on all evaluation sentences, and the verdict on it rests on the further ones
+alone. Of another one the even-numbered evaluation sentences choose, and the verdict rests on the odd-numbered ones.
 """
 
 from __future__ import annotations
@@ -28,12 +28,21 @@ def on_further_sentences(record: QualityRecord) -> QualityRecord | None:
     )
 
 
-def held_out(record: QualityRecord, row: QualityRow, predictor: str) -> tuple[list[float], list[float]]:
-    """Scores of a row and of the original, pair by pair, on every sentence that had no part in the choice."""
+def choosing(record: QualityRecord, row: QualityRow, predictor: str) -> tuple[list[float], list[float]]:
+    """Scores of a row and of the original, pair by pair, on the sentences that choose."""
     original = next(one for one in record.rows if one.variant == ORIGINAL)
-    scores, baseline = row.scores[predictor][1::2], original.scores[predictor][1::2]
-    further = {one.variant: one.scores for one in record.confirmation}
-    if predictor in further.get(row.variant, {}):
-        scores = scores + further[row.variant][predictor]
-        baseline = baseline + further[ORIGINAL][predictor]
-    return scores, baseline
+    step = 1 if _further(record, row.variant, predictor) else 2
+    return row.scores[predictor][::step], original.scores[predictor][::step]
+
+
+def held_out(record: QualityRecord, row: QualityRow, predictor: str) -> tuple[list[float], list[float]]:
+    """Scores of a row and of the original, pair by pair, on the sentences that the verdict rests on."""
+    original = next(one for one in record.rows if one.variant == ORIGINAL)
+    if further := _further(record, row.variant, predictor):
+        return further, _further(record, ORIGINAL, predictor)
+    return row.scores[predictor][1::2], original.scores[predictor][1::2]
+
+
+def _further(record: QualityRecord, variant: str, predictor: str) -> list[float]:
+    """Scores on the further sentences; none of a variant that is not confirmed."""
+    return next((one.scores.get(predictor, []) for one in record.confirmation if one.variant == variant), [])

@@ -191,19 +191,25 @@ def rule(summary: Summary) -> str:
     smaller = numbers.percent(summary.targets.size_reduction)
     limit = numbers.signed(summary.targets.predicted_mos_change)
     return (
-        "The optimized variant of a device was chosen by a rule that was fixed before anything was measured: the "
-        f"fastest variant whose file is at least {smaller} smaller and whose predicted MOS changes by no worse than "
-        f"{limit} at the lower end of its 95 % interval, judged on the even-numbered evaluation sentences (counted "
-        f"from 0). The verdict reports the odd-numbered sentences{_further(summary)}, which had no part in the choice."
+        "The optimized variant of a device is chosen by rule, not by hand: it is the fastest one whose file is at "
+        f"least {smaller} smaller and whose predicted MOS changes by no worse than {limit} at the lower end of its 95 % "
+        f"interval. {_sentences_of_the_rule(summary)}"
     )
 
 
-def _further(summary: Summary) -> str:
-    """The sentences that only some variants speak beside the original."""
+def _sentences_of_the_rule(summary: Summary) -> str:
+    """Which sentences choose, and which others the verdict rests on."""
+    halves = (
+        "the even-numbered evaluation sentences (counted from 0) choose, and the verdict rests on the odd-numbered ones"
+    )
     names = list(dict.fromkeys(row.variant for row in summary.confirmation if row.variant != ORIGINAL))
     if not names:
-        return ""
-    return f" and, of {listed([f'`{name}`' for name in names])}, {summary.confirmation_sentences} further sentences"
+        return f"Of its sentences, {halves}, which had no part in the choice."
+    return (
+        f"Of {listed([f'`{name}`' for name in names])}, all evaluation sentences choose, and the verdict rests on "
+        f"{summary.confirmation_sentences} further sentences, which had no part in the choice; of the other variants, "
+        f"{halves}."
+    )
 
 
 def choice_notes(summary: Summary) -> list[str]:
@@ -280,10 +286,10 @@ def _passed_over(summary: Summary, one: Judged, device: DeviceSummary | None = N
 
 
 def _over_all_sentences(summary: Summary, name: str) -> str:
-    """The change over all evaluation sentences, where half of them miss the target and the mean of all meets it."""
+    """The change over all evaluation sentences, where half of them chose and missed, and the mean of all meets it."""
     row, limit = summary.quality_of(name), summary.targets.predicted_mos_change
     choosing, change = (row.predicted_mos.change_choosing, row.predicted_mos.change) if row else (None, None)
-    if not (choosing and change and worse_end(choosing) < limit <= change.value):
+    if not (choosing and change and worse_end(choosing) < limit <= change.value) or choosing == change:
         return ""
     meets = "which meets the target" if worse_end(change) >= limit else "whose lower end misses the target too"
     return f" Over all evaluation sentences the change is {change_beside(change, limit)}, {meets}."

@@ -187,8 +187,8 @@ class PredictedMos(Part):
     value: float
     ci: Interval | None
     change: Estimate | None
-    change_choosing: Estimate | None  # on the even-numbered sentences, which choose the optimized variant
-    change_held_out: Estimate | None  # on the odd-numbered and all further ones, which the verdict reports
+    change_choosing: Estimate | None  # on the sentences that choose the optimized variant
+    change_held_out: Estimate | None  # on the others, which the verdict reports
     sentences_held_out: int = 0  # how many those are
     change_p: float | None = None  # of "no change", all sentences; Holm-corrected over the rows it is judged with
     finding: Finding | None = None  # what the corrected p-value says at 5 %

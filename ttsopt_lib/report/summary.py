@@ -26,7 +26,7 @@ from ttsopt_lib.records import (
 from ttsopt_lib.report import verdict
 from ttsopt_lib.report.advice import advice
 from ttsopt_lib.report.compared_rows import cer_summary, judge_changes, paired_summary, wer_summary
-from ttsopt_lib.report.confirmation import held_out, on_further_sentences
+from ttsopt_lib.report.confirmation import choosing, held_out, on_further_sentences
 from ttsopt_lib.report.peers import summarize_peers
 from ttsopt_lib.report.schema import (
     ZERO,
@@ -259,7 +259,7 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
                         value=mean.value,
                         ci=mean.ci,
                         change=ZERO if itself else _change(scores, baseline),
-                        change_choosing=ZERO if itself else _change(scores[0::2], baseline[0::2]),
+                        change_choosing=ZERO if itself else _change(*choosing(record, row, predictor)),
                         change_held_out=ZERO if itself else _change(*kept),
                         sentences_held_out=len(kept[0]),
                     ),

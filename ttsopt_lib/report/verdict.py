@@ -1,10 +1,10 @@
-"""The rule that picks the optimized variant, fixed before anything is measured, and the verdict on it.
+"""The rule that picks the optimized variant, and the verdict on it.
 
 On each measured device, among the ONNX Runtime rows with the device's first number of threads (PyTorch's in float32
 where that alone reaches the device), the optimized variant is the fastest one that meets the size target and whose
-predicted-MOS change stays within its target. The change is judged on the even-numbered evaluation sentences (numbered
-from 0) and reported on the odd-numbered ones, with the further ones that a confirmed variant speaks, so that the
-figure in the verdict is not the one that won the choice.
+predicted-MOS change stays within its target. The figure in the verdict is not the one that won the choice: a confirmed
+variant is judged on the evaluation sentences and reported on the further ones, any other judged on the even-numbered
+evaluation sentences (numbered from 0) and reported on the odd-numbered ones.
 
 Wherever a figure has an interval, the interval's worse end must meet the target, not its middle.
 """
@@ -26,8 +26,8 @@ from ttsopt_lib.report.schema import (
 )
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
-CHOOSING = "on the sentences that choose"  # the even-numbered ones
-HELD_OUT = "on the sentences that did not choose"  # the odd-numbered ones and, of a confirmed variant, all further ones
+CHOOSING = "on the sentences that choose"  # the even-numbered ones; of a confirmed variant, all that are evaluated
+HELD_OUT = "on the sentences that did not choose"  # the odd-numbered ones; of a confirmed variant, the further ones
 
 
 class Judged(NamedTuple):
@@ -68,11 +68,11 @@ def _missed(amount: float, digits: int) -> str:
     return numbers.number(amount, shown)
 
 
-def held_out_words(row: QualitySummary | None) -> str:
-    """Which sentences had no part in the choice: 'odd-numbered', or '50 odd-numbered, 100 further'."""
-    odd = row.sentences // 2 if row else 0
-    further = row.predicted_mos.sentences_held_out - odd if row else 0
-    return f"{odd} odd-numbered, {further} further" if further else "odd-numbered"
+def held_out_words(summary: Summary, row: QualitySummary | None) -> str:
+    """Which sentences the verdict on a variant rests on: '50 odd-numbered', or '150 further'."""
+    count = row.predicted_mos.sentences_held_out if row else 0
+    further = row is not None and any(one.variant == row.variant for one in summary.confirmation)
+    return f"{count} further" if further else f"{count} odd-numbered"
 
 
 def candidates(summary: Summary) -> list[str]:
@@ -81,7 +81,7 @@ def candidates(summary: Summary) -> list[str]:
 
 
 def judge(summary: Summary, name: str) -> Judged:
-    """Whether a variant meets the size target and, on the choosing half, the predicted-MOS target."""
+    """Whether a variant meets the size target and, on the sentences that choose, the predicted-MOS target."""
     targets, failed, gap = summary.targets, [], 0.0
     size = summary.variant(name).size_reduction
     if size < targets.size_reduction:
@@ -182,7 +182,14 @@ def _measured_claims(summary: Summary, device: DeviceSummary, choice: Choice) ->
     return [
         _row(summary, "size_reduction", name, variant.name, size, "exact: sizes of the files"),
         _row(summary, "latency_reduction", name, variant.name, timing and timing.latency_reduction, ""),
-        _row(summary, "predicted_mos_change", name, variant.name, held_out, f"{HELD_OUT} ({held_out_words(quality)})"),
+        _row(
+            summary,
+            "predicted_mos_change",
+            name,
+            variant.name,
+            held_out,
+            f"{HELD_OUT} ({held_out_words(summary, quality)})",
+        ),
         _row(summary, "mos_change", name, variant.name, human, no_ratings),
     ]
 
