@@ -192,8 +192,8 @@ def rule(summary: Summary) -> str:
     limit = numbers.signed(summary.targets.predicted_mos_change)
     return (
         "The optimized variant of a device is chosen by rule, not by hand: it is the fastest one whose file is at "
-        f"least {smaller} smaller and whose predicted MOS changes by no worse than {limit} at the lower end of its 95 % "
-        f"interval. {_sentences_of_the_rule(summary)}"
+        f"least {smaller} smaller and whose predicted MOS changes by no worse than {limit} at the lower end of its "
+        f"95 % interval. {_sentences_of_the_rule(summary)}"
     )
 
 
