@@ -207,7 +207,7 @@ class Fp16(Step):
 
 
 class Pack(Step):
-    """Store what the other steps left in as few bytes as it takes; any ONNX Runtime unpacks it while it loads."""
+    """Store what the other steps left in few bytes; ONNX Runtime unpacks it while it loads, if it may optimize."""
 
     step: Literal["pack"]
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.keys import Keys
 
-pytest.importorskip("selenium")
-from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-
-from ttsopt_lib.report.compare import compare  # noqa: E402
-from ttsopt_lib.report.compare_views import page as comparison_page  # noqa: E402
+from ttsopt_lib.report.compare import compare
+from ttsopt_lib.report.compare_views import page as comparison_page
 
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
 PHONE, LAPTOP = 390, 1280  # CSS pixels

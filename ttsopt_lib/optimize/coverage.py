@@ -248,7 +248,7 @@ def _quantization_note(step: str, layers: int, after: Inventory, bits: int) -> s
     reached = f"{layers} of {len(after.weighted)} layers with weights"
     if bits < 8:
         few = sum(0 < layer.levels <= 2**bits for layer in after.weighted)
-        reached += f" ({few} by now with weights of {bits} bits, rounded on the calibration sentences)"
+        reached += f" ({few} of all have {bits} bits so far, rounded on the calibration sentences; other int8 has 8)"
     operators = {layer.operator for layer in after.layers if layer.computes_int8}
     if step == "quantize_weights":
         return f"{reached} are stored as int8; all arithmetic stays float32"

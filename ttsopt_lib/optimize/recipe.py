@@ -424,18 +424,19 @@ def apply_network_steps(model: StagedVits, recipe: Sequence[AnyStep], bench: _Be
 
 def apply_graph_step(model: onnx.ModelProto, step: GraphStep, bench: _Bench) -> onnx.ModelProto:
     """Do a step of a recipe that changes the ONNX graph; the graph handed in is left alone."""
+    feeds = bench.calibration if _is_calibrated(step) else ()
     if isinstance(step, RearrangeDecoder):
         return rearrange_decoder(model)
     if isinstance(step, Fp16):
         return half_precision(model, step)
     if isinstance(step, QuantizeDynamic):
-        return quantize_dynamic(model, step, bench.calibration if step.bits < 8 else ())
+        return quantize_dynamic(model, step, feeds)
     if isinstance(step, QuantizeWeights):
-        return quantize_weights(model, step, bench.calibration if step.bits < 8 else ())
+        return quantize_weights(model, step, feeds)
     if isinstance(step, Pack):
         return pack(model)
     assert isinstance(step, QuantizeStatic)
-    return quantize_static(model, step, bench.calibration)
+    return quantize_static(model, step, feeds)
 
 
 def _search(

@@ -40,9 +40,9 @@ def quantization_notes(summary: Summary) -> list[str]:
                 notes.append(f"`{variant.name}`: {_step_words(step.step)} reaches {reached} and {work}; {size}.")
             elif step.step == "quantize_weights":
                 notes.append(
-                    f"`{variant.name}` stores {reached} as integers of {bits_of(variant)} bits, one "
-                    "scale per output channel, and computes "
-                    f"in 32-bit floating point: that is meant to shrink the file, not to save time; {size}."
+                    f"`{variant.name}` stores {reached} as integers of {bits_of(variant)} bits, one scale "
+                    "per output channel, and computes in 32-bit floating point: that is meant to shrink the file, not "
+                    f"to save time; {size}."
                 )
             elif step.step == "pack":
                 notes.append(f"`{variant.name}`: {_packed(variant, step.coverage)}; {size}.")
@@ -61,7 +61,7 @@ def _packed(variant: VariantSummary, reached: CoverageSummary) -> str:
 
 
 def _products_and_weights(products: CoverageSummary, stored: CoverageSummary) -> str:
-    """Dynamic quantization of some layers, and weights of the others stored in 8 bits: who computes and who is kept."""
+    """Dynamic quantization of some layers, and weights of the others stored as integers: who computes, who is kept."""
     return (
         f"dynamic quantization computes {numbers.percent(products.macs, 1)} of the multiply-accumulates in 8-bit "
         f"integers, with {numbers.percent(products.parameters, 1)} of the parameters; another "
