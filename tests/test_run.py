@@ -1,5 +1,6 @@
 """The whole way on a real voice, with a study that takes seconds: run, resume, notebooks, deployable variants."""
 
+import errno
 import json
 import os
 import resource
@@ -15,6 +16,7 @@ import psutil
 import pytest
 import yaml
 
+from ttsopt_lib import cli
 from ttsopt_lib.cli import _study
 from ttsopt_lib.study import Study
 
@@ -249,3 +251,21 @@ def test_clean_removes_what_the_study_wrote(project, tmp_path):
     assert ttsopt(project, "clean", "params/other.yaml", "--yes").returncode == 0
     assert not (project / "reports/other").exists()
     assert (project / "reports/tiny").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a.onnx", None, "b.onnx"), "a.onnx -> b.onnx: No space left"),
+        (OSError(errno.ENOSPC, "No space left on device", "b.onnx"), "ttsopt: b.onnx: No space left"),
+        (OSError("the pipe broke"), "ttsopt: the pipe broke"),
+    ],
+)
+def test_an_error_of_the_system_names_the_file_that_could_not_be_written(monkeypatch, capsys, error, said):
+    def full() -> None:
+        raise error
+
+    monkeypatch.setattr(cli, "app", full)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert said in " ".join(capsys.readouterr().err.split())

@@ -42,6 +42,7 @@ from ttsopt_lib.study import (
     read_device,
     read_study,
     resolve,
+    system_words,
 )
 
 if TYPE_CHECKING:
@@ -670,7 +671,7 @@ def main() -> None:
         err.print(f"ttsopt: {error}", markup=False)
         sys.exit(2)
     except OSError as error:
-        err.print(f"ttsopt: {error.filename or 'system'}: {error.strerror or error}", markup=False)
+        err.print(f"ttsopt: {system_words(error)}", markup=False)
         sys.exit(2)
     except SystemExit as ended:  # typer has made an exit code of the interrupt, and says nothing
         if ended.code == INTERRUPTED:

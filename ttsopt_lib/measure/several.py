@@ -13,7 +13,7 @@ from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.ssh import Connection
 from ttsopt_lib.measure.timing import measure_device, record_failure
 from ttsopt_lib.records import DeviceRecord, StudyFolder
-from ttsopt_lib.study import Device, Study
+from ttsopt_lib.study import Device, Study, system_words
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,6 @@ def _measure_one(
             position=positions.get(device.where, 0),
         )
     except (MeasureError, OSError) as error:
-        failure = error if isinstance(error, MeasureError) else MeasureError(_what_the_system_said(error))
+        failure = error if isinstance(error, MeasureError) else MeasureError(system_words(error))
         return Outcome(device, record_failure(study, device, folder, str(failure)), failure)
     return Outcome(device, record)
-
-
-def _what_the_system_said(error: OSError) -> str:
-    """One line: which file, and what is wrong with it."""
-    said = error.strerror or str(error) or type(error).__name__
-    return f"{error.filename}: {said}" if error.filename else said
