@@ -18,16 +18,33 @@ def test_p808_gives_the_scores_of_its_package(seconds, speechlike):
     assert score == pytest.approx(PACKAGE_SCORES[seconds], abs=1e-4)
 
 
-def test_distillmos_gives_the_scores_of_its_package(heard, capsys):
-    import torch
-
-    score = mos.load_predictor("distillmos").score(heard[0])
-    assert capsys.readouterr().out == ""
+@pytest.fixture(scope="module")
+def packaged_distillmos():
+    """The network as its package calls it: padded with zeros to 7.68 s, every frame computed."""
     with mos.torchaudio_stand_in():
         from distillmos import ConvTransformerSQAModel
-    network = ConvTransformerSQAModel().eval()
+    return ConvTransformerSQAModel().eval()
+
+
+def test_distillmos_gives_the_scores_of_its_package(heard, capsys, packaged_distillmos):
+    import torch
+
+    capsys.readouterr()
+    score = mos.load_predictor("distillmos").score(heard[0])
+    assert capsys.readouterr().out == ""
     with torch.inference_mode():
-        assert score == pytest.approx(network(torch.from_numpy(heard[0])[None]).item(), abs=1e-4)
+        assert score == pytest.approx(packaged_distillmos(torch.from_numpy(heard[0])[None]).item(), abs=1e-5)
+
+
+# one frame; odd numbers of frames and samples; the last lengths that leave room for zeros; none; more than a segment
+@pytest.mark.parametrize("samples", [1, 160, 479, 16001, 37777, 90000, 119679, 119680, 119681, 122880, 150001])
+def test_distillmos_skips_no_frame_that_says_something(samples, speechlike, packaged_distillmos):
+    import torch
+
+    waveform = speechlike(samples / 16000 + 0.01)[:samples] * np.float32(0.3)
+    with torch.inference_mode():
+        expected = packaged_distillmos(torch.from_numpy(waveform)[None]).item()
+    assert mos.load_predictor("distillmos").score(waveform) == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_stand_in_for_torchaudio_is_gone_after_the_import():

