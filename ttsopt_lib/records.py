@@ -85,6 +85,11 @@ class StudyFolder:
         return self.path / "records" / "quality.json"
 
     @property
+    def score_store(self) -> Path:
+        """What every utterance scored, from which the quality record is made."""
+        return self.path / "records" / "scores.jsonl"
+
+    @property
     def ratings(self) -> Path:
         """Listeners' ratings that ``ttsopt ratings`` collected, with the variants' names in them."""
         return self.path / "records" / "ratings.csv"
@@ -429,7 +434,7 @@ class QualityRow(Record):
     """Raw scores of one variant, or of one anchor, sentence by sentence."""
 
     variant: str
-    key: str  # hash of the model file and all settings: an unchanged row is not scored again
+    key: str  # hash of everything that the scores of its utterances depend on
     scores: dict[str, list[float]]  # predictor -> one score per evaluation sentence
     audio_seconds: list[float]  # per evaluation sentence
     level_above_8khz_db: list[float]  # per evaluation sentence, mean power above 8 kHz, dB re full scale

@@ -12,11 +12,12 @@ from onnx import numpy_helper
 from ttsopt_lib import cluster
 from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.plan import plan_evaluation
-from ttsopt_lib.evaluate.quality import INCOMPLETE, current_evaluation, evaluate_study
+from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
 from ttsopt_lib.evaluate.ratings_file import COLUMNS, RatingsError
+from ttsopt_lib.evaluate.score_store import ScoreStore
 from ttsopt_lib.evaluate.scores import score_utterance
 from ttsopt_lib.evaluate.speak import SpeechError
-from ttsopt_lib.records import QualityRecord, RecordError, read_record
+from ttsopt_lib.records import RecordError
 from ttsopt_lib.study import StudyError
 
 
@@ -86,18 +87,47 @@ def test_a_lost_listening_example_is_made_again_and_nothing_is_scored(study, fol
     assert scored == [] and example.read_bytes() == audio
 
 
-def test_an_interrupt_leaves_a_record_to_go_on_from(study, folder, monkeypatch):
-    with counted(monkeypatch, stop_at=3), pytest.raises(KeyboardInterrupt):
+def test_an_interrupt_costs_the_utterance_at_work_and_leaves_no_record(study, folder, monkeypatch):
+    with counted(monkeypatch, stop_at=3) as before, pytest.raises(KeyboardInterrupt):
         evaluate_study(study, folder, processes=1)
-    partial = read_record(folder.quality_record, QualityRecord, "evaluate")
-    assert partial.key == INCOMPLETE and [row.variant for row in partial.rows] == ["original"]
-    assert current_evaluation(study, folder) is None
-    with counted(monkeypatch) as scored:
+    assert before == ["original", "original", "fp32"]
+    assert not folder.quality_record.exists() and current_evaluation(study, folder) is None
+    with counted(monkeypatch) as after:
         record = evaluate_study(study, folder, processes=1)
-    assert scored.count("original") == 2 and scored.count("fp32") == 2  # the original again with other noise only
+    assert after == ["fp32"] + [name for name in ("original", *ANCHORS) for _ in range(2)]
     assert current_evaluation(study, folder) == record
     left = [path.name for path in folder.path.rglob("*.part")]
     assert left == []
+
+
+def test_more_sentences_score_only_the_new_ones(study, folder, monkeypatch):
+    fewer = study.sentences.evaluation.model_copy(update={"count": 1})
+    short = study.model_copy(update={"sentences": study.sentences.model_copy(update={"evaluation": fewer})})
+    first = evaluate_study(short, folder, processes=1)
+    with counted(monkeypatch) as scored:
+        whole = evaluate_study(study, folder, processes=1)
+    assert scored == ["original", "fp32", "original", *ANCHORS]
+    assert [row.scores["dnsmos_p808"][:1] for row in whole.rows] == [row.scores["dnsmos_p808"] for row in first.rows]
+    assert evaluate_study(study, folder, again=True, processes=1).rows == whole.rows
+
+
+def test_a_damaged_line_of_the_store_is_scored_again(study, folder, monkeypatch):
+    record = evaluate_study(study, folder, processes=1)
+    lines = folder.score_store.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 2 * (3 + len(ANCHORS))
+    # a line cut short at its end, one that is no JSON, one whose scores are gone
+    damaged = [
+        lines[0],
+        "{",
+        json.dumps({"key": json.loads(lines[2])["key"], "scores": {}}),
+        *lines[3:-1],
+        lines[-1][:9],
+    ]
+    folder.score_store.write_text("\n".join(damaged), encoding="utf-8")
+    folder.quality_record.unlink()
+    with counted(monkeypatch) as scored:
+        assert evaluate_study(study, folder, processes=1).rows == record.rows
+    assert scored == ["original", "fp32", ANCHORS[-1]]
 
 
 def test_worker_processes_give_the_same_scores(study, folder):
@@ -113,7 +143,7 @@ def test_workers_of_a_dask_cluster_give_the_same_scores(study, folder):
         record = evaluate_study(study, folder, dask=workers.scheduler_address)
     original, copy = record.rows
     assert copy.scores == original.scores and current_evaluation(study, folder) == record
-    alone = score_utterance(plan_evaluation(study, folder, again=True).rows[0].tasks[0])
+    alone = score_utterance(plan_evaluation(study, folder, ScoreStore(folder.score_store)).rows[0].tasks[0])
     assert alone.predicted["dnsmos_p808"] == original.scores["dnsmos_p808"][0]
 
 

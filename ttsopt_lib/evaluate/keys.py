@@ -43,15 +43,19 @@ def voice_key(study: Study, folder: StudyFolder, variant: str) -> str:
     return content_key([_hash(path) for path in paths], study.voice.speaker)
 
 
-def scoring_key(study: Study) -> str:
-    """Of everything but the voice that a row's scores depend on."""
+def scorer_key(study: Study) -> str:
+    """Of everything but the voice and the sentence that the scores of one utterance depend on."""
     asked = study.evaluate
     return content_key(
-        evaluation_texts(study),
-        [asked.predictors, asked.weights, asked.wer_sentences, asked.asr_model, asked.seed],
+        [asked.predictors, asked.weights, asked.asr_model, asked.seed],
         _versions(SCORING_PACKAGES),
         code_digest(*SCORING_CODE),
     )
+
+
+def scoring_key(study: Study) -> str:
+    """Of everything but the voice that a row's scores depend on."""
+    return content_key(scorer_key(study), evaluation_texts(study), study.evaluate.wer_sentences)
 
 
 def listening_key(study: Study, voice: str) -> str:

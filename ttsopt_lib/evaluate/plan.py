@@ -8,14 +8,15 @@ from dataclasses import dataclass, replace
 from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.hub_predictors import LABELS
 from ttsopt_lib.evaluate.intelligibility import Recognizer, find_recognizer
-from ttsopt_lib.evaluate.keys import listening_key, ratings_path, scoring_key, voice_key
+from ttsopt_lib.evaluate.keys import listening_key, ratings_path, scorer_key, scoring_key, voice_key
 from ttsopt_lib.evaluate.listening import examples_are_current
 from ttsopt_lib.evaluate.mos import OPTIONAL, PredictorError, describe, weights_file
 from ttsopt_lib.evaluate.peers import as_peer, asked_peers, ready_peers
 from ttsopt_lib.evaluate.pitch import missing_pitch_tracker
 from ttsopt_lib.evaluate.ratings import Rated, rate_variants
 from ttsopt_lib.evaluate.ratings_file import read_ratings
-from ttsopt_lib.evaluate.scores import Task
+from ttsopt_lib.evaluate.score_store import ScoreStore
+from ttsopt_lib.evaluate.scores import Task, UtteranceScores
 from ttsopt_lib.evaluate.speak import (
     CONFIRMATION,
     EVALUATION,
@@ -33,12 +34,10 @@ from ttsopt_lib.records import (
     PeerRecord,
     PredictorRecord,
     QualityRecord,
-    QualityRow,
     RecordError,
     StudyFolder,
     UnavailablePredictor,
     content_key,
-    read_record,
 )
 from ttsopt_lib.study import ORIGINAL, PEERS, Study, StudyError
 from ttsopt_lib.voices.piper import PiperVoice, open_piper
@@ -51,11 +50,17 @@ class PlannedRow:
     """One row of the record, a variant or an anchor, and what is left to do for it."""
 
     name: str
-    key: str
+    key: str  # of the whole row
+    keys: list[str]  # of each utterance: the hash of everything that its scores depend on
     texts: list[str]  # what it speaks
     tasks: list[Task]  # one per text, without the reference that is still to be made
+    scores: list[UtteranceScores | None]  # one per text; None: still to be scored
     examples: list[Utterance]  # listening examples that are still to be made
-    done: QualityRow | None  # scored already, from exactly this
+
+    @property
+    def left(self) -> list[int]:
+        """Numbers of the texts that are still to be scored."""
+        return [number for number, scores in enumerate(self.scores) if scores is None]
 
     @property
     def is_peer(self) -> bool:
@@ -95,18 +100,21 @@ class Plan:
     def utterances(self) -> int:
         """How many are left to speak."""
         rows = [row for part in self.parts for row in part]
-        left = sum((0 if row.done else len(row.tasks)) + len(row.examples) for row in rows)
+        left = sum(len(row.left) + len(row.examples) for row in rows)
         return left + sum(len(references(part)) for part in self.parts)
 
 
-def references(rows: list[PlannedRow]) -> list[Utterance]:
-    """The original's sentences, the first row's, to compare the others with; none where nothing is left to compare."""
-    todo = any(row.is_compared and row.done is None for row in rows)
-    return [task.utterance for task in rows[0].tasks] if todo else []
+def references(rows: list[PlannedRow]) -> dict[int, Utterance]:
+    """Number and utterance of the original's sentences (the first row's) that others are still to be compared with."""
+    numbers = {number for row in rows if row.is_compared for number in row.left}
+    return {number: rows[0].tasks[number].utterance for number in sorted(numbers)}
 
 
-def plan_evaluation(study: Study, folder: StudyFolder, again: bool) -> Plan:
-    """What there is to do. ``again`` forgets what is done. Raises as ``evaluate_study`` does."""
+def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again: bool = False) -> Plan:
+    """What there is to do, beyond what ``store`` has. ``again`` makes the listening examples anew.
+
+    Raises as ``evaluate_study`` does.
+    """
     sentences = evaluation_texts(study)
     rated = _ratings(study, folder)
     keys = {name: voice_key(study, folder, name) for name in study.variant_names}
@@ -117,47 +125,55 @@ def plan_evaluation(study: Study, folder: StudyFolder, again: bool) -> Plan:
     heard = study.evaluate.wer_sentences if asr else 0
     encoder, pitch_reason = describe_encoder(), missing_pitch_tracker()
     loaded = tuple((one.name, weights_file(one.name, study.evaluate.weights_of(one.name))) for one in predictors)
-    shared = [scoring_key(study), asr.label if asr else None, predictors, isinstance(encoder, str), pitch_reason]
-    known = {} if again else _known_rows(folder)
+    shared = [scorer_key(study), asr.label if asr else None, predictors, isinstance(encoder, str), pitch_reason]
+
+    def planned(name: str, voices: list[str], texts: list[str], tasks: list[Task]) -> PlannedRow:
+        """A row of tasks; ``voices`` are the keys of what speaks, and of what it is compared with."""
+        its = [
+            content_key(shared, voices, text, task.utterance.seed, task.anchor, bool(task.recognizer))
+            for text, task in zip(texts, tasks, strict=True)
+        ]
+        return PlannedRow(name, content_key(its), its, texts, tasks, [store.get(key) for key in its], [])
 
     rows = []
+    original = keys[ORIGINAL]
     for name, voice in voices.items():
         spoken = _utterances(study, voice, sentences, evaluation_origin(study), EVALUATION)
         tasks = [
             Task(utterance, loaded, asr if number < heard else None, None) for number, utterance in enumerate(spoken)
         ]
-        examples = []
+        rows.append(planned(name, _beside(name, keys), sentences, tasks))
         if again or not examples_current(study, folder, name):
             examples = _utterances(study, voice, study.sentences.listening, "sentences.listening", LISTENING)
-        key = content_key(shared, keys[name], None if name == ORIGINAL else keys[ORIGINAL])
-        rows.append(PlannedRow(name, key, sentences, tasks, examples, known.get((name, key))))
-    original = keys[ORIGINAL]
+            rows[-1].examples = examples
     again_spoken = _utterances(study, voices[ORIGINAL], sentences, evaluation_origin(study), OTHER_NOISE)
     tasks = [replace(task, utterance=one) for task, one in zip(rows[0].tasks, again_spoken, strict=True)]
-    key = content_key(shared, original, OTHER_NOISE_ROW)
-    rows.append(PlannedRow(OTHER_NOISE_ROW, key, sentences, tasks, [], known.get((OTHER_NOISE_ROW, key))))
+    rows.append(planned(OTHER_NOISE_ROW, [original, original], sentences, tasks))
     for anchor in ANCHORS:
         tasks = [replace(task, anchor=anchor) for task in rows[0].tasks]
-        key = content_key(shared, original, anchor)
-        rows.append(PlannedRow(anchor, key, sentences, tasks, [], known.get((anchor, key))))
+        rows.append(planned(anchor, [original, original], sentences, tasks))
     asked = asked_peers(study, folder)
     for peer, record in ready_peers(folder).items():
-        key = _peer_key(study, record, asr.label if asr else None)
-        done = known.get((peer, key))
-        if peer in asked or done:  # scored before, and still as it was: what is there stays there
-            spoken = as_peer(peer, record, folder, [task.utterance for task in rows[0].tasks], sentences)
-            tasks = [replace(task, utterance=one) for one, task in zip(spoken, rows[0].tasks, strict=True)]
-            rows.append(PlannedRow(peer, key, sentences, tasks, [], done))
+        spoken = as_peer(peer, record, folder, [task.utterance for task in rows[0].tasks], sentences)
+        tasks = [replace(task, utterance=one) for one, task in zip(spoken, rows[0].tasks, strict=True)]
+        row = planned(peer, [record.key], sentences, tasks)
+        row.key = peer_key(study, record, asr.label if asr else None)
+        if peer in asked or not row.left:  # scored before, and still as it was: what is there stays there
+            rows.append(row)
 
     further, confirmation = confirmation_texts(study), []
     for name in dict.fromkeys((ORIGINAL, *study.evaluate.confirmed)) if further else ():
         spoken = _utterances(study, voices[name], further, confirmation_origin(study), CONFIRMATION)
         tasks = [Task(utterance, loaded, asr, None) for utterance in spoken]
-        key = content_key(shared, keys[name], None if name == ORIGINAL else original, further, "confirmation")
-        confirmation.append(PlannedRow(name, key, further, tasks, [], known.get((name, key))))
+        confirmation.append(planned(name, _beside(name, keys), further, tasks))
     return Plan(
         rows, confirmation, sentences, further, predictors, unavailable, recognizer, encoder, pitch_reason, rated
     )
+
+
+def _beside(name: str, keys: dict[str, str]) -> list[str]:
+    """Key of a voice, and of the original where it is compared with that."""
+    return [keys[name]] if name == ORIGINAL else [keys[name], keys[ORIGINAL]]
 
 
 def _predictors(study: Study) -> tuple[list[PredictorRecord], list[UnavailablePredictor]]:
@@ -189,17 +205,6 @@ def _recognizer(study: Study, original: PiperVoice) -> Recognizer | str:
     return find_recognizer(study.evaluate.asr_model, original.config.language_code)
 
 
-def _known_rows(folder: StudyFolder) -> dict[tuple[str, str], QualityRow]:
-    """Rows that an earlier run left, by name and key; none where there is no record of this schema."""
-    try:
-        record = read_record(folder.quality_record, QualityRecord, "evaluate")
-    except RecordError:
-        return {}
-    rows = (*record.rows, *record.anchors, *record.peers, *([record.other_noise] if record.other_noise else []))
-    rows += tuple(record.confirmation)
-    return {(row.variant, row.key): row for row in rows}
-
-
 def peers_current(study: Study, folder: StudyFolder, record: QualityRecord) -> bool:
     """Whether every peer that the study asks for, and that can speak, is scored as it is now."""
     scored = {(row.variant, row.key) for row in record.peers}
@@ -207,11 +212,11 @@ def peers_current(study: Study, folder: StudyFolder, record: QualityRecord) -> b
         asked = asked_peers(study, folder)
     except RecordError:
         return False
-    return all((name, _peer_key(study, peer, record.asr)) in scored for name, peer in asked.items())
+    return all((name, peer_key(study, peer, record.asr)) in scored for name, peer in asked.items())
 
 
-def _peer_key(study: Study, peer: PeerRecord, asr: str | None) -> str:
-    """Of a peer's row: everything but the voice that scores depend on, and how the peer was made."""
+def peer_key(study: Study, peer: PeerRecord, asr: str | None) -> str:
+    """Of a peer's scores: everything but its audio that they depend on, and how the peer was made."""
     return content_key([scoring_key(study), asr], peer.key)
 
 

@@ -1,14 +1,13 @@
 """The step 'evaluate': variants speak the study's sentences and are scored; ``records/quality.json``.
 
-Rows are kept by the hash of what they were made from: what is unchanged is not scored again, and the record
-is written after every row, so an interrupt costs one row at most. A record that is not complete yet has the
-key ``INCOMPLETE``. It holds raw scores, sentence by sentence; the report derives means, changes and
-intervals.
+What an utterance scored is kept at once in the study's `ScoreStore`, by the hash of what it was made from: what is
+unchanged is not scored again, and an interrupt costs an utterance or two. The record is written when everything is
+scored. It holds raw scores, sentence by sentence; the report derives means, changes and intervals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -18,7 +17,7 @@ from joblib.externals.loky import get_reusable_executor
 from tqdm.auto import tqdm
 
 from ttsopt_lib.cluster import cluster_workers
-from ttsopt_lib.evaluate.compare import Compared, make_reference, reference_tasks
+from ttsopt_lib.evaluate.compare import Compared, Reference, make_reference, reference_tasks
 from ttsopt_lib.evaluate.intelligibility import Recognizer, spoken_words, word_error_rate, word_errors
 from ttsopt_lib.evaluate.keys import listening_key, quality_key, voice_key
 from ttsopt_lib.evaluate.listening import write_examples
@@ -31,7 +30,8 @@ from ttsopt_lib.evaluate.plan import (
     plan_evaluation,
     references,
 )
-from ttsopt_lib.evaluate.scores import UtteranceScores, score_utterance
+from ttsopt_lib.evaluate.score_store import ScoreStore
+from ttsopt_lib.evaluate.scores import score_utterance
 from ttsopt_lib.evaluate.speak import speak
 from ttsopt_lib.records import (
     PairedScores,
@@ -46,7 +46,6 @@ from ttsopt_lib.records import (
 )
 from ttsopt_lib.study import Study
 
-INCOMPLETE = "incomplete"
 MAX_PROCESSES = 8  # each holds a voice, the predictors and the recognizer: about 1 GB
 
 Item = TypeVar("Item")
@@ -91,24 +90,24 @@ def evaluate_study(
     if not again and (done := current_evaluation(study, folder)):
         return done
     key = quality_key(study, folder)
-    plan = plan_evaluation(study, folder, again)
+    store = ScoreStore(folder.score_store, forget=again)
+    plan = plan_evaluation(study, folder, store, again)
     count = min(processes or cpu_count(), MAX_PROCESSES)
     bar = tqdm(total=plan.utterances, desc="evaluate", unit="utterance", dynamic_ncols=True)
     with bar, cluster_workers(dask) if dask else _workers(count) as parallel:
         for rows in plan.parts:
             bar.set_postfix_str("references")
-            made = _each(parallel, make_reference, reference_tasks(references(rows)), bar)
+            compared = references(rows)
+            made = _each(parallel, make_reference, reference_tasks(list(compared.values())), bar)
+            beside = dict(zip(compared, made, strict=True))
             for row in rows:
                 bar.set_postfix_str(row.name)
-                if row.done is None:
-                    if row.is_compared:
-                        row.tasks = [replace(task, reference=one) for task, one in zip(row.tasks, made, strict=True)]
-                    row.done = _quality_row(plan, row, _each(parallel, score_utterance, row.tasks, bar))
-                    write_record(folder.quality_record, _record(plan, INCOMPLETE))
+                _score(parallel, row, beside if row.is_compared else {}, store, bar)
                 if row.examples:
-                    _write_examples(study, folder, row, _each(parallel, speak, row.examples, bar))
+                    _write_examples(study, folder, row, list(_each(parallel, speak, row.examples, bar)))
     record = _record(plan, key)
     write_record(folder.quality_record, record)
+    store.keep_only(key for part in plan.parts for row in part for key in row.keys)
     return record
 
 
@@ -127,16 +126,24 @@ def _workers(count: int) -> Iterator[Parallel]:
             get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=False)  # pyright: ignore[reportArgumentType]
 
 
-def _each(parallel: Parallel, function: Callable[[Item], Result], items: Sequence[Item], bar: Any) -> list[Result]:
+def _each(parallel: Parallel, function: Callable[[Item], Result], items: Iterable[Item], bar: Any) -> Iterator[Result]:
     """``function`` of every item, in order; moves the progress bar."""
-    results = []
     for result in parallel(delayed(function)(item) for item in items):
-        results.append(result)
         bar.update()
-    return results
+        yield result
 
 
-def _quality_row(plan: Plan, row: PlannedRow, scores: list[UtteranceScores]) -> QualityRow:
+def _score(parallel: Parallel, row: PlannedRow, beside: dict[int, Reference], store: ScoreStore, bar: Any) -> None:
+    """Score what is left of a row, and keep each utterance's scores as soon as they are there."""
+    left = row.left
+    tasks = [replace(row.tasks[number], reference=beside.get(number)) for number in left]
+    for number, scores in zip(left, _each(parallel, score_utterance, tasks, bar), strict=True):
+        store.add(row.keys[number], scores)
+        row.scores[number] = scores
+
+
+def _quality_row(plan: Plan, row: PlannedRow) -> QualityRow:
+    scores = [one for one in row.scores if one is not None]
     hypotheses = [score.hypothesis for score in scores if score.hypothesis is not None]
     heard = row.texts[: len(hypotheses)]
     return QualityRow(
@@ -177,8 +184,8 @@ def _write_examples(study: Study, folder: StudyFolder, row: PlannedRow, audio: l
 
 
 def _record(plan: Plan, key: str) -> QualityRecord:
-    """The record with every row that is done."""
-    done = [(row, row.done) for row in plan.rows if row.done is not None]
+    """The record, when every row is scored."""
+    done = [(row, _quality_row(plan, row)) for row in plan.rows]
     asr, encoder = plan.recognizer, plan.encoder
     transcribed = sum(task.recognizer is not None for task in plan.rows[0].tasks)
     return QualityRecord(
@@ -196,7 +203,7 @@ def _record(plan: Plan, key: str) -> QualityRecord:
         comparisons=plan.rated.comparisons,
         screened=plan.rated.screened,
         other_noise=next((made for row, made in done if row.name == OTHER_NOISE_ROW), None),
-        confirmation=[row.done for row in plan.confirmation if row.done is not None],
+        confirmation=[_quality_row(plan, row) for row in plan.confirmation],
         confirmation_sentences=plan.confirmation_sentences,
         confirmation_words=[spoken_words(text) for text in plan.confirmation_sentences if isinstance(asr, Recognizer)],
         words=[spoken_words(sentence) for sentence in plan.sentences[:transcribed]],
