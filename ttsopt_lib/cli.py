@@ -87,9 +87,14 @@ def run(
         typer.Option(help="a Piper .onnx of your own: the study's recipes on your voice"),
     ] = None,
     peers: PeersOption = False,
+    quick: Annotated[bool, typer.Option("--quick", help="only the first look: fewer blocks and sentences")] = False,
+    full: Annotated[bool, typer.Option("--full", help="no first look before the complete report")] = False,
 ) -> None:
-    """Everything: optimize, measure, evaluate, and the report."""
+    """Everything: optimize, measure, evaluate, and the report: a first look within minutes, then the complete one."""
     from ttsopt_lib.notebooks import Kernel
+
+    if quick and full:
+        raise StudyError("--quick and --full exclude each other: --quick is the first look alone, --full leaves it out")
 
     began = time.monotonic()
     asked = _with_peers(_study(study, voice), peers)
@@ -102,11 +107,17 @@ def run(
             from ttsopt_lib.preflight import check_inputs
         check_inputs(asked)
         with _locked(folder):
-            _optimize(asked, folder, early=kernel)
-            failed = _measure(asked, devices, folder, early=kernel)
-            _evaluate(asked, folder, early=kernel)
-            _report(asked, devices, folder, kernel)
-            _refuse_failed(failed)
+            made = _optimize(asked, folder, early=kernel)
+            if not full:
+                looked = _first_look(asked, devices, folder, quick, kernel)
+                if looked:
+                    out.print(f"first look after {_duration(time.monotonic() - began)}")
+            if not quick:
+                _window("optimize", folder, made, study=asked)
+                failed = _measure(asked, devices, folder, early=kernel)
+                _evaluate(asked, folder, early=kernel)
+                _report(asked, devices, folder, kernel)
+                _refuse_failed(failed)
             out.print(f"done in {_duration(time.monotonic() - began)}")
 
 
@@ -128,7 +139,9 @@ def optimize(
         source_voice(asked)  # a voice that cannot be read is found before a folder is made for it
     folder = StudyFolder(asked)
     with _locked(folder):
-        _optimize(asked, folder, variant, again)
+        made = _optimize(asked, folder, variant, again)
+        if not variant:
+            _window("optimize", folder, made, study=asked)
 
 
 @app.command()
@@ -349,8 +362,8 @@ def _optimize(
     only: Sequence[str] | None = None,
     again: bool = False,
     early: Kernel | None = None,
-) -> None:
-    """Make the variants that are missing or stale; ``early`` is a notebook's process that must not disturb work."""
+) -> bool:
+    """Make the variants that are missing or stale, if any; ``early`` is a notebook's process not to disturb work."""
     from ttsopt_lib.optimize.recipe import build_study, stale_variants
 
     _train_missing(study, folder, only, early)
@@ -361,8 +374,32 @@ def _optimize(
         build_study(study, folder, only=only, again=again)
     else:
         _say("optimize", "every variant is there and unchanged")
-    if only is None:
-        _window("optimize", folder, todo or again, study=study)
+    return bool(todo)
+
+
+def _first_look(study: Study, devices: Sequence[Device], folder: StudyFolder, alone: bool, kernel: Kernel) -> bool:
+    """A report on few blocks and sentences, where the complete one is minutes away; whether there was one to make.
+
+    On this machine's processor only: what ssh has to reach, and what a GPU takes minutes to open, comes with the rest.
+    """
+    from ttsopt_lib.evaluate.quality import current_evaluation
+    from ttsopt_lib.first_look import first_look, first_look_device
+    from ttsopt_lib.measure.devices import probe
+    from ttsopt_lib.measure.timing import current_measurement
+
+    _make_peers(study, folder)
+    near = [one for one in devices if one.runner == "local" and (one.kind != "gpu" or probe(one).reason)]
+    unmeasured = [one for one in near if current_measurement(study, one, folder) is None]
+    unscored = current_evaluation(study, folder) is None
+    if not (alone or unmeasured or unscored):
+        return False
+    quick = first_look(study)
+    _say("first look", "fewer blocks and sentences first; the complete report goes on from there")
+    _measure(quick, [first_look_device(one) for one in unmeasured], folder, early=kernel, windows=False)
+    if unscored:
+        _evaluate(quick, folder, early=kernel, windows=False)
+    _report(study, devices, folder, kernel, pdf=alone)
+    return True
 
 
 def _train_missing(study: Study, folder: StudyFolder, only: Sequence[str] | None, early: Kernel | None = None) -> None:
@@ -377,7 +414,12 @@ def _train_missing(study: Study, folder: StudyFolder, only: Sequence[str] | None
 
 
 def _measure(
-    study: Study, devices: Sequence[Device], folder: StudyFolder, again: bool = False, early: Kernel | None = None
+    study: Study,
+    devices: Sequence[Device],
+    folder: StudyFolder,
+    again: bool = False,
+    early: Kernel | None = None,
+    windows: bool = True,
 ) -> list[str]:
     """Measure what is not measured yet; returns the labels of devices that failed."""
     from ttsopt_lib.measure.several import measure_devices
@@ -406,7 +448,8 @@ def _measure(
             _say("measure", f"{one.label}: measured on {record.created}, unchanged since")
         for warning in record.warnings if outcome else ():
             _say("measure", f"warning: {one.label}: {warning}")
-        _window("measure", folder, outcome, suffix=f"-{one.name}", study=study, device=one)
+        if windows:
+            _window("measure", folder, outcome, suffix=f"-{one.name}", study=study, device=one)
     return failed
 
 
@@ -430,7 +473,12 @@ def _refuse_failed(labels: Sequence[str]) -> None:
 
 
 def _evaluate(
-    study: Study, folder: StudyFolder, again: bool = False, dask: str | None = None, early: Kernel | None = None
+    study: Study,
+    folder: StudyFolder,
+    again: bool = False,
+    dask: str | None = None,
+    early: Kernel | None = None,
+    windows: bool = True,
 ) -> None:
     from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
 
@@ -449,14 +497,17 @@ def _evaluate(
         evaluate_study(study, folder, again=again, dask=dask)
     else:
         _say("evaluate", "every variant is scored and unchanged")
-    _window("evaluate", folder, stale, study=study)
+    if windows:
+        _window("evaluate", folder, stale, study=study)
 
 
-def _report(study: Study, devices: Sequence[Device], folder: StudyFolder, kernel: Kernel | None = None) -> None:
+def _report(
+    study: Study, devices: Sequence[Device], folder: StudyFolder, kernel: Kernel | None = None, pdf: bool = True
+) -> None:
     from ttsopt_lib.report.render import render_report
 
     _say("report", "rendering: about 10 s")
-    rendered = render_report(study, devices, folder, kernel)
+    rendered = render_report(study, devices, folder, kernel, pdf)
     for message in rendered.messages:
         _say("report", message)
     for path in rendered.paths:

@@ -22,7 +22,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ttsopt_lib.study import Study, TtsoptError, project_root
+from ttsopt_lib.study import Stage, Study, TtsoptError, project_root
 
 SETTLED_NS = 3 * 10**9  # since a file was last written: less, and its clock may be too coarse to tell the next writing
 
@@ -323,6 +323,7 @@ class SittingRecord(Record):
     started: str
     ended: str | None = None  # of its last finished pair of blocks; null: there is none yet
     blocks: int = 0
+    first_look: bool = False  # it ended with a first look, as it was meant to
     temperature_c: BeforeAfter = (None, None)
     throttling: tuple[list[str] | None, list[str] | None] = (None, None)
     warnings: list[str] = []
@@ -374,6 +375,7 @@ class DeviceRecord(Record):
     elapsed_seconds: float = 0.0
     warnings: list[str] = []
     profiles: list[ProfileRecord] = []
+    stage: Stage = "complete"
     first_audio_sentence: int | None = None  # number of the sentence that a text is taken to begin with
     peers: list[PeerTiming] = []
 
@@ -506,6 +508,7 @@ class QualityRecord(Record):
     speaker_encoder: PredictorRecord | None = None
     speaker_reason: str | None = None  # why there is none
     pitch_reason: str | None = None  # why F0 was not measured
+    stage: Stage = "complete"
 
 
 # --- reading and writing --------------------------------------------------------------------------------------

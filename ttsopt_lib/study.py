@@ -395,6 +395,9 @@ class Training(Strict):
     settings: dict[str, Any] = Field(default={}, description="of `DistillSettings`, where not the default")
 
 
+Stage = Literal["first_look", "complete"]
+
+
 class Study(Strict):
     """Everything that was asked about one voice."""
 
@@ -408,6 +411,7 @@ class Study(Strict):
     evaluate: EvaluateSettings = EvaluateSettings()
     listening_test: ListeningTest = ListeningTest()
     training: Training | None = Field(default=None, description="of students; None: only those that are there")
+    stage: Stage = Field(default="complete", description="`ttsopt run` sets this: a first look comes before the rest")
 
     @model_validator(mode="after")
     def _names_fit(self) -> Study:

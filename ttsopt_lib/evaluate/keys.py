@@ -73,7 +73,7 @@ def quality_key(study: Study, folder: StudyFolder) -> str:
     """Of the whole record. Reads every model once (some tenths of a second). Raises :class:`RecordError`."""
     ratings = ratings_path(study, folder)
     return content_key(
-        scoring_key(study),
+        [scoring_key(study), study.stage],
         [(name, voice_key(study, folder, name)) for name in study.variant_names],
         [list(study.evaluate.confirmed), confirmation_texts(study)],
         (_hash(ratings) if ratings.is_file() else "missing") if ratings else None,

@@ -106,8 +106,10 @@ def evaluate_study(
                 if row.examples:
                     _write_examples(study, folder, row, list(_each(parallel, speak, row.examples, bar)))
     record = _record(plan, key)
+    record.stage = study.stage
     write_record(folder.quality_record, record)
-    store.keep_only(key for part in plan.parts for row in part for key in row.keys)
+    if study.stage == "complete":
+        store.keep_only(key for part in plan.parts for row in part for key in row.keys)
     return record
 
 
@@ -128,7 +130,8 @@ def _workers(count: int) -> Iterator[Parallel]:
 
 def _each(parallel: Parallel, function: Callable[[Item], Result], items: Iterable[Item], bar: Any) -> Iterator[Result]:
     """``function`` of every item, in order; moves the progress bar."""
-    for result in parallel(delayed(function)(item) for item in items):
+    results: Iterable[Any] = parallel(delayed(function)(item) for item in items)
+    for result in results:
         bar.update()
         yield result
 

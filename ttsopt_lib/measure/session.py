@@ -105,10 +105,10 @@ def time_plan(
         energy = EnergyRecord(source=None, reason=str(error))
     profiles = []
     try:
-        profiles = profile_rows(plan, partial(step, "where the time goes"))
+        profiles = profile_rows(plan, partial(step, "where the time goes"), journal)
     except MeasureError as error:
         found.append(f"where the time goes was not measured: {error}")
-    if len(sittings) > 1:
+    if sum(not one.first_look for one in sittings) > 1:
         found.append("the run was interrupted and went on later: its blocks come from more than one sitting")
     rows = [row for row in timing.rows if row.variant not in PEERS]
     return Findings(
@@ -134,12 +134,18 @@ def gpu_warnings(gpu: GpuRecord | None) -> list[str]:
     return [f"the GPU's clock was held back while timing ({', '.join(gpu.held_back)}){clock}"]
 
 
-def profile_rows(plan: TimingPlan, step: Callable[[int, int], None] = lambda done, total: None) -> list[ProfileRecord]:
+def profile_rows(
+    plan: TimingPlan,
+    step: Callable[[int, int], None] = lambda done, total: None,
+    journal: Journal | None = None,
+) -> list[ProfileRecord]:
     """Where the time of each variant goes, with the first number of threads. Raises MeasureError.
 
     Each in a process of its own, one after another; an accelerator's kernels end after the runtime's clock has
-    stopped, so its rows have no profile.
+    stopped, so its rows have no profile. What ``journal`` has is not profiled again.
     """
+    journal = journal or Journal()
+    there = {profile.variant: profile for profile in journal.profiles}
     rows = [
         row
         for row in plan.rows_with(plan.thread_counts[0])
@@ -148,7 +154,10 @@ def profile_rows(plan: TimingPlan, step: Callable[[int, int], None] = lambda don
     profiles = []
     for row in rows:
         step(len(profiles), len(rows))
-        with Worker(row) as worker:
-            profiles.append(ProfileRecord(variant=row.variant, threads=row.threads, **worker.profile(plan)))
+        if row.variant not in there:
+            with Worker(row) as worker:
+                journal.add_profile(ProfileRecord(variant=row.variant, threads=row.threads, **worker.profile(plan)))
+            there[row.variant] = journal.profiles[-1]
+        profiles.append(there[row.variant])
     step(len(profiles), len(rows))
     return profiles

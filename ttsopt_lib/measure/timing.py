@@ -42,16 +42,25 @@ if TYPE_CHECKING:
 PLANNING = Lock()  # the phonemizer serves one caller at a time; devices are measured by several threads
 
 
+# What decides how many blocks are timed: a first look and the complete run differ in these alone.
+HOW_MANY = ("budget_seconds", "min_blocks", "max_blocks", "enough_blocks", "interval_width")
+
+
 def device_key(study: Study, device: Device, variants: dict[str, VariantRecord]) -> str:
-    """Content key of one device's measurement: settings, sentences, voice files, device and measuring code.
+    """Content key of one device's measurement: of its blocks, and of how many there are."""
+    settings = settings_for(study, device)
+    return content_key(blocks_key(study, device, variants), [getattr(settings, name) for name in HOW_MANY])
+
+
+def blocks_key(study: Study, device: Device, variants: dict[str, VariantRecord]) -> str:
+    """Content key of every block of a measurement: settings, sentences, voice files, device and measuring code.
 
     The machine and the way to it are not in it: a record brought from a board must stay good where the report is
     made. Which machine it was stands in the record's ``system``. Peers are not in it either: what was timed with them
     stays good for whoever asks for fewer; :func:`current_measurement` sees to those who ask for more.
     """
-    settings = settings_for(study, device)
     return content_key(
-        settings.model_copy(update={"peers": ()}),  # more rows in the same blocks change none of the others
+        study.measure.model_dump(exclude={"peers", *HOW_MANY}),  # peers: more rows change none of the others
         study.sentences.timing,
         study.voice.speaker,
         [device.name, device.kind, device.threads, device.pytorch],
@@ -135,16 +144,21 @@ def measure_device(
             if device.runner == "ssh":
                 findings = time_over_ssh(plan, device, connection or Connection(device), bars, again=again)
             else:
-                journal = _journal(folder, device, [key, *(peer.key for peer in peers)], plan, again)
+                keys = [blocks_key(study, device, variants), *(peer.key for peer in peers)]
+                journal = _journal(folder, device, keys, plan, again)
                 if journal.pairs:
                     bars.doing(f"going on after {2 * len(journal.pairs)} blocks")
                 bars.tick(journal.elapsed_seconds)
                 findings = time_plan(plan, bars.tick, journal, found.accelerator_name, bars.step)
+                if study.stage == "first_look":
+                    journal.reopen()
         record = _measured(_record(key, device, found, status="measured"), plan, findings)
+        record.stage = study.stage
         record.warnings += found.notes
         record.peers = _peer_timings(peers, reasons, findings)
     write_record(folder.device_record(device.name), record)
-    rmtree(folder.unfinished(device.name), ignore_errors=True)
+    if record.stage == "complete":
+        rmtree(folder.unfinished(device.name), ignore_errors=True)
     return record
 
 
@@ -152,7 +166,8 @@ def _journal(folder: StudyFolder, device: Device, keys: list[str], plan: TimingP
     """The journal of this measurement: with the blocks of an interrupted one of the same inputs on the same machine."""
     machine = describe_system().model_dump(exclude={"temperature_c", "throttling"})
     unfinished = folder.unfinished(device.name)
-    path = unfinished / f"{content_key(keys, plan, machine)[:16]}.jsonl"
+    planned = plan.model_dump(mode="json", exclude={"settings"})  # what of them matters is in the keys
+    path = unfinished / f"{content_key(keys, planned, machine)[:16]}.jsonl"
     for old in unfinished.glob("*.jsonl"):
         if again or old != path:
             old.unlink()

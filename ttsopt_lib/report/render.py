@@ -1,7 +1,7 @@
 """Render the report: run its notebook, make one HTML page of it, print that page to PDF, and put summary.json last.
 
-What an earlier run left is removed first. Whoever finds a summary.json therefore knows that the run which wrote it
-came to its end, and that the page, the PDF, the tables and the figures beside it are of the same run.
+Page, PDF and summary take the place of earlier ones together, when all are made: an interrupt leaves the last whole
+report. Where a report cannot be made, the earlier summary is removed, so that no script takes it for the new one.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import html
 import os
 import re
-import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,37 +33,50 @@ class Rendered(NamedTuple):
 
 
 def render_report(
-    study: Study, devices: Sequence[Device], folder: StudyFolder, kernel: Kernel | None = None
+    study: Study, devices: Sequence[Device], folder: StudyFolder, kernel: Kernel | None = None, pdf: bool = True
 ) -> Rendered:
     """Everything people and scripts read, from the records in ``folder``; ``kernel`` may have been started before.
+
+    Without ``pdf`` there is none afterwards: an earlier one would tell of an earlier run.
 
     Raises :class:`~ttsopt_lib.notebooks.NotebookError` where a section cannot be made, for example because a variant
     is missing. Without WeasyPrint or its system libraries all but the PDF is written, and a message says why.
     """
-    remove_old(folder)
     parameters = {
         "study": study.model_dump(mode="json"),
         "devices": [device.model_dump(mode="json") for device in devices],
         "reports": _reports_folder(folder),
     }
-    seconds = notebook_seconds("report") + HTML_SECONDS + PDF_SECONDS
-    with work_bar("report: sections", seconds) as bar, uncollected():
-        output = folder.notebooks / "report.ipynb"
-        notebook = run_notebook("report", output, parameters, bar, kernel, meanwhile=_import_writers)
-        bar.set_description("report: HTML")
-        summary, page = page_of(notebook)
-        _write(folder.html, page)
-        bar.update(HTML_SECONDS)
-        bar.set_description("report: PDF")
-        paths, messages = [folder.html], []
-        try:
-            write_pdf(page, folder.pdf)
-            paths.append(folder.pdf)
-        except PdfUnavailable as error:
-            messages.append(str(error))
-        bar.update(PDF_SECONDS)
-    _write(folder.summary, summary.model_dump_json(by_alias=True, indent=1) + "\n")
-    return Rendered([*paths, folder.summary], messages)
+    seconds = notebook_seconds("report") + HTML_SECONDS + (PDF_SECONDS if pdf else 0)
+    try:
+        with work_bar("report: sections", seconds) as bar, uncollected():
+            output = folder.notebooks / "report.ipynb"
+            notebook = run_notebook("report", output, parameters, bar, kernel, meanwhile=_import_writers)
+            bar.set_description("report: HTML")
+            summary, page = page_of(notebook)
+            bar.update(HTML_SECONDS)
+            with atomic_path(folder.html) as new_page, atomic_path(folder.summary) as new_summary:
+                new_page.write_text(page, encoding="utf-8")
+                new_summary.write_text(summary.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
+                bar.set_description("report: PDF")
+                messages = _print(page, folder) if pdf else []
+                bar.update(PDF_SECONDS if pdf else 0)
+                if messages or not pdf:
+                    folder.pdf.unlink(missing_ok=True)
+    except Exception:
+        folder.summary.unlink(missing_ok=True)
+        raise
+    printed = [folder.pdf] if folder.pdf.is_file() else []
+    return Rendered([folder.html, *printed, folder.summary], messages)
+
+
+def _print(page: str, folder: StudyFolder) -> list[str]:
+    """Write the PDF; what to tell a person where it cannot be written."""
+    try:
+        write_pdf(page, folder.pdf)
+    except PdfUnavailable as error:
+        return [str(error)]
+    return []
 
 
 def _import_writers() -> None:
@@ -73,14 +85,6 @@ def _import_writers() -> None:
 
     with suppress(PdfUnavailable):
         import_printer()
-
-
-def remove_old(folder: StudyFolder) -> None:
-    """Remove what an earlier run rendered, the summary first."""
-    for path in (folder.summary, folder.html, folder.pdf):
-        path.unlink(missing_ok=True)
-    for path in (folder.tables, folder.figures):
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def page_of(notebook: Path) -> tuple[Summary, str]:
@@ -168,8 +172,3 @@ def _reports_folder(folder: StudyFolder) -> str:
     reports = folder.path.parent.resolve()
     root = project_root().resolve()
     return os.path.relpath(reports, root) if reports.is_relative_to(root) else str(reports)
-
-
-def _write(path: Path, text: str) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

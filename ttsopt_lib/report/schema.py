@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ttsopt_lib.records import ProfileRecord, SittingRecord, StopRecord, SystemRecord, UnavailablePredictor
-from ttsopt_lib.study import Targets
+from ttsopt_lib.study import Stage, Targets
 
 Interval = tuple[float, float]
 Status = Literal["pass", "fail", "not_measured"]
@@ -377,6 +377,7 @@ class Summary(Part):
     model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
+    stage: Stage = "complete"  # first_look: fewer blocks or sentences than the study asks for
     study: str
     voice: str
     created: str

@@ -98,7 +98,9 @@ class Report:
         chosen = list(dict.fromkeys(name for name in summary.optimized.values() if name))
         closest = [choice.closest for choice in summary.choices if choice.closest]
         compared = [ORIGINAL, *(chosen or closest[:1])]
+        stage = sentences.stage_note(summary)
         return Html(
+            paragraphs([stage], "first-look") if stage else "",
             '<div class="lead">' + paragraphs(sentences.manager_summary(summary)) + "</div>",
             table(
                 self.tables["verdict"],

@@ -23,6 +23,17 @@ def code(names: list[str]) -> str:
 # --- first page -------------------------------------------------------------------------------------------------
 
 
+def stage_note(summary: Summary) -> str | None:
+    """That this is a first look, and on how much it stands; None for a complete report."""
+    if summary.stage == "complete":
+        return None
+    blocks = min((device.blocks for device in summary.measured_devices), default=0)
+    return (
+        f"First look: {blocks} blocks, {summary.evaluation_sentences} sentences; still measuring. Every interval is as "
+        "wide as so few make it; the complete report takes the place of this page."
+    )
+
+
 def manager_summary(summary: Summary) -> list[str]:
     """What was won, what it costs, what of the targets is met; and whether the predictor is to be believed at all."""
     primary = summary.primary_predictor

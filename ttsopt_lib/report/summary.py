@@ -44,7 +44,7 @@ from ttsopt_lib.report.schema import (
 )
 from ttsopt_lib.report.students import students
 from ttsopt_lib.report.timing_rows import summarize_device
-from ttsopt_lib.study import ORIGINAL, Device, SentenceRange, Study, project_root, resolve
+from ttsopt_lib.study import ORIGINAL, Device, SentenceRange, Stage, Study, project_root, resolve
 from ttsopt_lib.voices.piper import packaged_voice
 from ttsopt_lib.voices.text import TextError, read_sentences
 
@@ -65,6 +65,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
     commit, dirty = _git_state()
     notes = {variant.name: variant.note for variant in study.variants}
     summary = Summary(
+        stage=_stage(quality, list(records.values())),
         study=study.name,
         voice=_voice_name(study),
         created=now(),
@@ -94,7 +95,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         evaluation_sentences=len(quality.sentences) if quality else 0,
         evaluation_sentences_available=_available(study, study.sentences.evaluation),
         confirmation_sentences_available=_available(study, study.sentences.confirmation),
-        wer_sentences=study.evaluate.wer_sentences,
+        wer_sentences=len(quality.words) if quality and quality.words else study.evaluate.wer_sentences,
         timing_sentences=sum(len(texts) for texts in study.sentences.timing.values()),
         listening=list(study.sentences.listening),
         sensitivity=_sensitivity(study, folder),
@@ -119,6 +120,12 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
     summary.verdict = verdict.verdict(summary)
     summary.advice = advice(summary)
     return summary
+
+
+def _stage(quality: QualityRecord | None, devices: Sequence[DeviceRecord | None]) -> Stage:
+    """What the records say, whoever renders them: a first look as long as one of them is."""
+    measured = [record for record in devices if record and record.status == "measured"]
+    return "first_look" if any(one and one.stage == "first_look" for one in (quality, *measured)) else "complete"
 
 
 def write_summary(summary: Summary, path: Path) -> None:

@@ -1,0 +1,40 @@
+"""The first look: the same study with fewer blocks and sentences, so that a whole report is there within minutes.
+
+Nothing of it is wasted: the complete run goes on after its blocks, and scores only the sentences that are new.
+"""
+
+from __future__ import annotations
+
+from ttsopt_lib.study import Device, SentenceRange, Study
+
+SENTENCES = 20  # for predicted MOS and word errors
+CONFIRMATION = 20  # further ones of the variants that `evaluate.confirmed` names
+SHARE = 0.2  # of the time that timing may take
+
+
+def first_look(study: Study) -> Study:
+    """The study as its first look asks it: same voice, variants, targets and devices."""
+    evaluation = _first(study.sentences.evaluation, SENTENCES)
+    further = study.sentences.confirmation
+    sentences = {"evaluation": evaluation, "confirmation": further and _first(further, CONFIRMATION)}
+    budget = {"budget_seconds": SHARE * study.measure.budget_seconds}
+    heard = {"wer_sentences": min(study.evaluate.wer_sentences, evaluation.count)}
+    return study.model_copy(
+        update={
+            "stage": "first_look",
+            "sentences": study.sentences.model_copy(update=sentences),
+            "measure": study.measure.model_copy(update=budget),
+            "evaluate": study.evaluate.model_copy(update=heard),
+        }
+    )
+
+
+def first_look_device(device: Device) -> Device:
+    """A device with a budget of its own spends the same share of it."""
+    if device.budget_seconds is None:
+        return device
+    return device.model_copy(update={"budget_seconds": SHARE * device.budget_seconds})
+
+
+def _first(asked: SentenceRange, count: int) -> SentenceRange:
+    return asked.model_copy(update={"count": min(asked.count, count)})
