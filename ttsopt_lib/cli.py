@@ -38,7 +38,8 @@ from ttsopt_lib.study import (
     StudyError,
     TtsoptError,
     VoiceSource,
-    project_root,
+    params_file,
+    params_names,
     read_device,
     read_study,
     resolve,
@@ -542,6 +543,7 @@ def doctor() -> None:
     from ttsopt_lib.doctor import examine
 
     table = Table("", "what", "found")
+    table.columns[-1].overflow = "fold"  # a path can be copied whole
     findings = examine()
     for finding in findings:
         table.add_row("ok" if finding.ok else "--", finding.what, finding.found)
@@ -627,17 +629,12 @@ def _devices(names: Sequence[str] | None) -> list[Device]:
     """The devices asked for, or the three of params/."""
     devices = []
     for name in names or DEFAULT_DEVICES:
-        path = Path(name) if name.endswith((".yaml", ".yml")) else resolve(Path(f"params/{name}.yaml"))
+        path = params_file(Path(name if name.endswith((".yaml", ".yml")) else f"params/{name}.yaml"))
         if not path.is_file():
-            there = ", ".join(sorted(_device_files())) or "none"
+            there = ", ".join(params_names("device")) or "none"
             raise StudyError(f"--device {name}: {path} is not there; device files in params/: {there}")
         devices.append(read_device(path))
     return devices
-
-
-def _device_files() -> list[str]:
-    files = (project_root() / "params").glob("*.yaml")
-    return [file.stem for file in files if file.read_text(encoding="utf-8").lstrip().startswith("device:")]
 
 
 def _locked(folder: StudyFolder) -> FileLock:
