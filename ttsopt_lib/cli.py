@@ -670,6 +670,11 @@ def main() -> None:
     except OSError as error:
         err.print(f"ttsopt: {system_words(error)}", markup=False)
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (error.name or "ttsopt_lib").startswith("ttsopt_lib"):
+            raise
+        err.print(f"ttsopt: {error}; 'ttsopt doctor' says what is missing and how to install it", markup=False)
+        sys.exit(2)
     except SystemExit as ended:  # typer has made an exit code of the interrupt, and says nothing
         if ended.code == INTERRUPTED:
             err.print("ttsopt: interrupted; what was complete is kept, the same command goes on from there")

@@ -126,14 +126,18 @@ def _recognizer() -> Finding:
 
 
 def _devices() -> list[Finding]:
-    gpu = probe(Device(name="gpu", label="GPU", kind="gpu", threads=(1,), pytorch=("fp32",)))
-    found = f"{gpu.accelerator_name} ({' and '.join(gpu.runtimes)})" if gpu.reason is None else f"none: {gpu.reason}"
+    try:
+        gpu = probe(Device(name="gpu", label="GPU", kind="gpu", threads=(1,), pytorch=("fp32",)))
+        there = gpu.reason is None
+        found = f"{gpu.accelerator_name} ({' and '.join(gpu.runtimes)})" if there else f"none: {gpu.reason}"
+    except ModuleNotFoundError as error:
+        there, found = False, f"not looked for: {error.name} is missing"
     board = Path("/proc/device-tree/model")
     model = board.read_text(errors="replace").strip("\0\n") if board.is_file() else ""
     pi = "Raspberry Pi" in model
     return [
         Finding("CPU", platform.processor() or platform.machine(), True),
-        Finding("GPU", found, gpu.reason is None),
+        Finding("GPU", found, there),
         Finding("Raspberry Pi", model if pi else "this machine is none: its rows will say not measured", pi),
     ]
 
