@@ -298,3 +298,9 @@ def test_doctor_says_how_to_install_what_is_missing(monkeypatch, wheel, command)
     found = {finding.what: finding for finding in examine()}
     assert command in found["distillmos"].found and found["distillmos"].needed
     assert ("pip install 'ttsopt[workstation]'" in found["torch"].found) is wheel
+
+
+def test_doctor_prints_a_command_as_it_is_typed(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "examine", lambda: [doctor.Finding("peers", "pip install 'ttsopt[peers]'", False)])
+    cli.doctor()
+    assert "pip install 'ttsopt[peers]'" in capsys.readouterr().out

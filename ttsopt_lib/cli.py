@@ -546,7 +546,7 @@ def doctor() -> None:
     table.columns[-1].overflow = "fold"  # a path can be copied whole
     findings = examine()
     for finding in findings:
-        table.add_row("ok" if finding.ok else "--", finding.what, finding.found)
+        table.add_row("ok" if finding.ok else "--", finding.what, escape(finding.found))
     out.print(table)
     if any(finding.needed and not finding.ok for finding in findings):
         raise typer.Exit(1)
