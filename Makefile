@@ -6,7 +6,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: report test lint install example docs clean help
+.PHONY: report test lint install example wheel docs clean help
 .DEFAULT_GOAL := help
 
 report: $(STAMP)  ## optimize, measure, evaluate and render: reports/joe/report.html and .pdf (STUDY=params/other.yaml)
@@ -37,6 +37,10 @@ $(STAMP): pyproject.toml constraints.txt nodeps.txt
 example: $(STAMP)  ## put one rendered report, small enough for git, into reports/example/
 	@$(BIN)/ttsopt run $(STUDY)
 	@$(BIN)/python -m ttsopt_lib.report.example $(STUDY)
+
+wheel: $(STAMP)  ## a wheel for people without the repository: dist/*.whl, 20 MB, with notebooks, params and students
+	@rm -rf build
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 docs: $(STAMP)  ## the documentation with the API as a site: site/index.html
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'

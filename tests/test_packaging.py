@@ -13,8 +13,12 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from ttsopt_lib.doctor import APART
+from ttsopt_lib.study import SHIPPED
+
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+PROJECT = PYPROJECT["project"]
 
 
 def declared() -> dict[str, Requirement]:
@@ -46,6 +50,33 @@ def test_every_tested_version_lies_in_the_range_that_is_promised():
     for name, requirement in declared().items():
         assert name in versions, f"constraints.txt does not pin {name}"
         assert versions[name] in requirement.specifier, f"{name}: {versions[name]} is outside {requirement.specifier}"
+
+
+def test_the_packages_that_are_installed_apart_are_said_with_the_same_versions():
+    pinned_apart = [line for line in (ROOT / "nodeps.txt").read_text().splitlines() if not line.startswith("#")]
+    assert set(APART) <= set(pinned_apart)
+
+
+def test_a_wheel_has_every_package_and_every_file_that_lies_in_one():
+    tool = PYPROJECT["tool"]["setuptools"]
+    own = {str(file.parent.relative_to(ROOT)).replace("/", ".") for file in (ROOT / "ttsopt_lib").rglob("__init__.py")}
+    assert set(tool["packages"]) == own | {f"ttsopt_lib.shipped.{name}" for name in SHIPPED}
+    assert tool["package-dir"] == {f"ttsopt_lib.shipped.{name}": name for name in SHIPPED}
+    folders = {package: ROOT / package.replace(".", "/") for package in own}
+    folders |= {package: ROOT / folder for package, folder in tool["package-dir"].items()}
+    named = {
+        path for package, globs in tool["package-data"].items() for one in globs for path in folders[package].glob(one)
+    }
+    there = {path for folder in ("ttsopt_lib", "notebooks", "params", "models") for path in tracked(folder)}
+    assert {path for path in there if path.suffix != ".py"} - named == set()
+
+
+def tracked(folder: str) -> set[Path]:
+    """The files of a folder; what git ignores, and what is nobody's but this machine's, is left out."""
+    done = subprocess.run(["git", "ls-files", "-z", folder], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode == 0:
+        return {ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).exists()}
+    return {path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -10,14 +10,16 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 
-from ttsopt_lib import cli
+from ttsopt_lib import cli, doctor
 from ttsopt_lib.cli import _study
+from ttsopt_lib.doctor import examine
 from ttsopt_lib.study import Study
 
 ROOT = Path(__file__).parents[1]
@@ -269,3 +271,36 @@ def test_an_error_of_the_system_names_the_file_that_could_not_be_written(monkeyp
     with pytest.raises(SystemExit, match="2"):
         cli.main()
     assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_package_that_is_not_installed_is_one_line(monkeypatch, capsys):
+    def missing() -> None:
+        import onnxruntime  # noqa: F401
+
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(cli, "app", missing)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert "onnxruntime" in (said := capsys.readouterr().err) and "ttsopt doctor" in said
+    gpu = next(finding for finding in examine() if finding.what == "GPU")
+    assert gpu.found == "not looked for: onnxruntime is missing" and not gpu.ok
+
+
+@pytest.mark.parametrize(
+    ("wheel", "command"), [(True, "pip install --no-deps distillmos==0.9.1"), (False, "make install")]
+)
+def test_doctor_says_how_to_install_what_is_missing(monkeypatch, wheel, command):
+    def version(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(doctor, "is_from_wheel", lambda: wheel)
+    found = {finding.what: finding for finding in examine()}
+    assert command in found["distillmos"].found and found["distillmos"].needed
+    assert ("pip install 'ttsopt[workstation]'" in found["torch"].found) is wheel
+
+
+def test_doctor_prints_a_command_as_it_is_typed(monkeypatch, capsys):
+    monkeypatch.setattr(doctor, "examine", lambda: [doctor.Finding("peers", "pip install 'ttsopt[peers]'", False)])
+    cli.doctor()
+    assert "pip install 'ttsopt[peers]'" in capsys.readouterr().out

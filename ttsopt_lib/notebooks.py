@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from tqdm.auto import tqdm
 
 from ttsopt_lib.records import atomic_path
-from ttsopt_lib.study import StudyError, TtsoptError, project_root
+from ttsopt_lib.study import StudyError, TtsoptError, project_root, resolve
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
@@ -70,10 +70,10 @@ class Kernel:
 
 
 def notebook_path(name: str) -> Path:
-    """notebooks/<name>.ipynb of the project. Raises :class:`StudyError` where there is none."""
-    path = project_root() / "notebooks" / f"{name}.ipynb"
+    """notebooks/<name>.ipynb of the user, else of the package. Raises :class:`StudyError` where there is none."""
+    path = resolve(Path("notebooks") / f"{name}.ipynb")
     if not path.is_file():
-        raise StudyError(f"{path}: no such notebook; run ttsopt from the project folder")
+        raise StudyError(f"{path}: no such notebook, and the package has none either; install ttsopt again")
     return path
 
 

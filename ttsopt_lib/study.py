@@ -4,7 +4,8 @@ Both come from YAML files with one top-level key each (``study:``, ``device:``),
 ``papermill -f params/joe.yaml -f params/cpu.yaml`` cannot mix them up. Unknown keys are refused: a typo is an
 error that names the file and the key, never a silently ignored wish.
 
-Relative paths in a study are relative to the project folder (see :func:`project_root`).
+Relative paths in a study start from the project folder (see :func:`project_root`); what is not there is taken from
+what the package brings along (see `resolve`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+._-]{0,60}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+SHIPPED = ("notebooks", "params", "models")  # folders that the package brings along
 ORIGINAL = "original"
 ORIGINAL_COPY = "original-copy"  # the baseline timed against itself: the A/A row
 PeerName = Literal[
@@ -555,10 +557,53 @@ def project_root() -> Path:
     return here
 
 
+def shipped_root() -> Path:
+    """The folder whose ``notebooks/``, ``params/`` and ``models/`` come with the package.
+
+    A wheel has them inside the package. An editable installation uses the repository's own, which are edited there.
+    """
+    package = Path(__file__).parent
+    return package / "shipped" if is_from_wheel() else package.parent
+
+
+def is_from_wheel() -> bool:
+    """Whether the package was installed from a wheel, so that its user has no repository and no Makefile."""
+    return (Path(__file__).parent / "shipped").is_dir()
+
+
+def own_path(path: Path) -> Path:
+    """A path of a study as an absolute path to write to: the user's own, never one inside the package."""
+    return project_root() / path.expanduser()
+
+
 def resolve(path: Path) -> Path:
-    """A path of a study as an absolute path."""
-    path = path.expanduser()
-    return path if path.is_absolute() else project_root() / path
+    """A path of a study as an absolute path to read from.
+
+    The user's own file comes first, then the one that the package brings along. A path that is at neither place is the
+    user's own, so that an error names the file that a person can put there.
+    """
+    own = own_path(path)
+    if own.exists() or not set(path.parts[:1]) & set(SHIPPED):
+        return own
+    shipped = shipped_root() / path
+    return shipped if shipped.exists() else own
+
+
+def params_file(path: Path) -> Path:
+    """A params file as a person names it: from the working directory, else as the paths in a study (`resolve`)."""
+    path = Path(path).expanduser()
+    return path if path.is_file() else resolve(path)
+
+
+def params_names(key: Literal["study", "device"]) -> list[str]:
+    """Names, without `.yaml`, of the studies or devices in the user's ``params/`` and in the package's."""
+    names = set()
+    for root in (project_root(), shipped_root()):
+        for file in (root / "params").glob("*.yaml"):
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+            if any(line.startswith(f"{key}:") for line in lines):
+                names.add(file.stem)
+    return sorted(names)
 
 
 def check(model: type[Model], values: Any, origin: str) -> Model:
@@ -609,9 +654,10 @@ def read_params(path: Path, key: Literal["study", "device"]) -> Any:
 
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = params_file(path).read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise StudyError(f"{path}: no such file; params files are in params/") from None
+        there = ", ".join(f"params/{name}.yaml" for name in params_names(key)) or "none"
+        raise StudyError(f"{path}: no such file; {key} files that are there: {there}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     try:

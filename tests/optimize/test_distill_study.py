@@ -51,7 +51,8 @@ def test_a_missing_student_is_trained_published_and_put_into_the_voice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(student_validation, "SHORTEST", 0.1)
-    student = tmp_path / "models" / "student"
+    monkeypatch.chdir(tmp_path)
+    student = Path("models/random/student")  # below the working directory, where it is published
     settings = tiny_settings().model_dump(mode="json")
     study = study_with(
         medium_voice, student, {"student": student, "corpus": corpus, "minutes": 1.0, "settings": settings}
@@ -61,6 +62,7 @@ def test_a_missing_student_is_trained_published_and_put_into_the_voice(
     assert missing_students(study, ["fp32"]) == []
     record = train_students(study, folder)
     assert record["best"]["step"] > 0 and missing_students(study) == []
+    assert (tmp_path / student / "student.safetensors").is_file()
     original, _, distilled = build_study(study, folder)
     assert distilled.size_bytes < 0.5 * original.size_bytes
     assert distilled.steps[0].coverage.parameters > 0.9 and "text encoder" in distilled.steps[0].note

@@ -130,7 +130,7 @@ def _workers(count: int) -> Iterator[Parallel]:
 
 def _each(parallel: Parallel, function: Callable[[Item], Result], items: Iterable[Item], bar: Any) -> Iterator[Result]:
     """``function`` of every item, in order; moves the progress bar."""
-    results: Iterable[Any] = parallel(delayed(function)(item) for item in items)
+    results: Any = parallel(delayed(function)(item) for item in items)
     for result in results:
         bar.update()
         yield result

@@ -13,7 +13,7 @@ from ttsopt_lib.cluster import cluster_workers
 from ttsopt_lib.optimize.distill import USUAL, Distillation, DistillSettings, Stage
 from ttsopt_lib.optimize.student_files import WEIGHTS, publish_student
 from ttsopt_lib.records import StudyFolder
-from ttsopt_lib.study import Distill, Study, StudyError, Training, resolve
+from ttsopt_lib.study import Distill, Study, StudyError, Training, own_path, resolve
 
 SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25, "voice": 0.25}
 """Of the time. The decoder is the hardest to learn; flow and text encoder are near their teachers within minutes."""
@@ -88,7 +88,7 @@ def train_students(
         left = max((ends - time.monotonic()) / 60, 0.1 * total * SHARES[stage])
         distillation.train(stage, left * SHARES[stage] / whole if number < len(stages) - 1 else left)
         whole -= SHARES[stage]
-    return publish_student(voice.path, folder.training, resolve(plan.student))
+    return publish_student(voice.path, folder.training, own_path(plan.student))
 
 
 def training_plan(study: Study) -> Training:

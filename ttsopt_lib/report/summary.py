@@ -44,7 +44,7 @@ from ttsopt_lib.report.schema import (
 )
 from ttsopt_lib.report.students import students
 from ttsopt_lib.report.timing_rows import summarize_device
-from ttsopt_lib.study import ORIGINAL, Device, SentenceRange, Stage, Study, project_root, resolve
+from ttsopt_lib.study import ORIGINAL, Device, SentenceRange, Stage, Study, is_from_wheel, project_root, resolve
 from ttsopt_lib.voices.piper import packaged_voice
 from ttsopt_lib.voices.text import TextError, read_sentences
 
@@ -389,6 +389,8 @@ def _comparisons(record: QualityRecord) -> list[ComparisonSummary]:
 
 def _git_state() -> tuple[str | None, bool | None]:
     """The commit of the project and whether files differ from it; null outside git or before the first commit."""
+    if is_from_wheel():  # a repository around the working directory is somebody else's
+        return None, None
 
     def git(*arguments: str) -> str | None:
         try:
