@@ -10,6 +10,7 @@ from ttsopt_lib.study import Device, SentenceRange, Study
 SENTENCES = 20  # for predicted MOS and word errors
 CONFIRMATION = 20  # further ones of the variants that `evaluate.confirmed` names
 SHARE = 0.2  # of the time that timing may take
+BLOCKS = 6  # timed even where that is not enough for them: three mirrored pairs, the fewest that say something
 
 
 def first_look(study: Study) -> Study:
@@ -17,7 +18,10 @@ def first_look(study: Study) -> Study:
     evaluation = _first(study.sentences.evaluation, SENTENCES)
     further = study.sentences.confirmation
     sentences = {"evaluation": evaluation, "confirmation": further and _first(further, CONFIRMATION)}
-    budget = {"budget_seconds": SHARE * study.measure.budget_seconds}
+    budget = {
+        "budget_seconds": SHARE * study.measure.budget_seconds,
+        "min_blocks": min(study.measure.min_blocks, BLOCKS),
+    }
     heard = {"wer_sentences": min(study.evaluate.wer_sentences, evaluation.count)}
     return study.model_copy(
         update={

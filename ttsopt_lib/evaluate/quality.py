@@ -8,12 +8,10 @@ scored. It holds raw scores, sentence by sentence; the report derives means, cha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from joblib import Parallel, cpu_count, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
+from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
 
 from ttsopt_lib.cluster import cluster_workers
@@ -45,6 +43,7 @@ from ttsopt_lib.records import (
     write_record,
 )
 from ttsopt_lib.study import Study
+from ttsopt_lib.workers import local_workers
 
 MAX_PROCESSES = 8  # each holds a voice, the predictors and the recognizer: about 1 GB
 
@@ -94,7 +93,7 @@ def evaluate_study(
     plan = plan_evaluation(study, folder, store, again)
     count = min(processes or cpu_count(), MAX_PROCESSES)
     bar = tqdm(total=plan.utterances, desc="evaluate", unit="utterance", dynamic_ncols=True)
-    with bar, cluster_workers(dask) if dask else _workers(count) as parallel:
+    with bar, cluster_workers(dask) if dask else local_workers(count) as parallel:
         for rows in plan.parts:
             bar.set_postfix_str("references")
             compared = references(rows)
@@ -111,21 +110,6 @@ def evaluate_study(
     if study.stage == "complete":
         store.keep_only(key for part in plan.parts for row in part for key in row.keys)
     return record
-
-
-@contextmanager
-def _workers(count: int) -> Iterator[Parallel]:
-    """Processes with one thread each, which keep their models from one row to the next and end with the block."""
-    if count == 1:
-        yield Parallel(n_jobs=1, return_as="generator")
-        return
-    with parallel_config(backend="loky", inner_max_num_threads=1):
-        try:
-            with Parallel(n_jobs=count, return_as="generator") as parallel:
-                yield parallel
-        finally:
-            # reuse=True: the executor that is there, whatever it was made with, and no new one only to end it
-            get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=False)  # pyright: ignore[reportArgumentType]
 
 
 def _each(parallel: Parallel, function: Callable[[Item], Result], items: Iterable[Item], bar: Any) -> Iterator[Result]:

@@ -27,6 +27,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from joblib import cpu_count, delayed
 from tqdm.auto import tqdm
 
 from ttsopt_lib.networks.vits import StagedVits
@@ -78,6 +79,7 @@ from ttsopt_lib.study import (
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper, packaged_voice
 from ttsopt_lib.voices.text import read_sentences
+from ttsopt_lib.workers import local_workers
 
 SEARCH_CODE = ("layout", "mixed", "qdq", "ranges", "sensitivity")
 # The code that decides what is in a variant. Training is not among it: a student counts by the hash of its weights.
@@ -105,6 +107,7 @@ RECIPE_CODE = (
 )
 LIBRARIES = ("torch", "onnx", "onnxruntime", "transformers")  # a change of these may change the bytes of a variant
 PLAUSIBLE_LENGTH = (0.5, 2.0)  # of the original's; int8 moves durations by a few per cent
+MAX_BUILDERS = 4  # processes that make variants side by side: each holds PyTorch and the voice, about 1 GB
 NOTHING = Coverage(parameters=0.0, macs=0.0)
 
 
@@ -144,7 +147,7 @@ def variant_key(study: Study, name: str) -> str:
 
 def _key(study: Study, name: str, source: dict[str, str]) -> str:
     recipe = () if name == ORIGINAL else study.variant(name).recipe
-    calibrated = any(map(_is_calibrated, recipe))
+    calibrated = _calibrated(study, name)
     return content_key(
         "original" if name == ORIGINAL else "variant",
         source,
@@ -204,16 +207,52 @@ def build_study(
     current = _current(keys, folder, again)
     stale = [name for name, record in current.items() if record is None]
     records = {name: record for name, record in current.items() if record is not None}
-    with tempfile.TemporaryDirectory(prefix="ttsopt-") as scratch:
+    trained_first = [name for name in stale if _trains(study, name)]  # they take hours, and both cores
+    with (
+        tempfile.TemporaryDirectory(prefix="ttsopt-") as scratch,
+        tqdm(total=len(stale), desc="variants", unit="variant", disable=not stale) as bar,
+    ):
         bench = _Bench(study, Path(scratch), folder)
-        with tqdm(stale, desc="variants", unit="variant", disable=not stale) as bar:
-            for name in bar:
+        for name in trained_first:
+            bar.set_postfix_str(name)
+            records[name] = _build(bench, name, keys[name], folder)
+            if (new := _key(study, name, _source_hashes(study))) != keys[name]:  # a decoder was trained on the way
+                records[name] = records[name].model_copy(update={"key": new})
+                write_record(folder.variant(name) / "variant.json", records[name])
+            bar.update()
+        rest = [name for name in stale if name not in trained_first]
+        rest.sort(
+            key=lambda name: not _calibrated(study, name)
+        )  # what takes longest comes first, so that all end together
+        with local_workers(max(1, min(cpu_count(), MAX_BUILDERS, len(rest)))) as parallel:
+            made: Any = parallel(delayed(_build_shared)(study, folder, scratch, name, keys[name]) for name in rest)
+            for name, record in zip(rest, made, strict=True):
                 bar.set_postfix_str(name)
-                records[name] = _build(bench, name, keys[name], folder)
-                if (new := _key(study, name, _source_hashes(study))) != keys[name]:  # a decoder was trained on the way
-                    records[name] = records[name].model_copy(update={"key": new})
-                    write_record(folder.variant(name) / "variant.json", records[name])
+                records[name] = record
+                bar.update()
     return [records[name] for name in keys]
+
+
+_BENCHES: dict[str, _Bench] = {}  # of this process, by scratch folder
+
+
+def _build_shared(study: Study, folder: StudyFolder, scratch: str, name: str, key: str) -> VariantRecord:
+    """Make one variant in a process that may make others of the same study before and after it."""
+    if scratch not in _BENCHES:
+        _BENCHES.clear()
+        own = Path(tempfile.mkdtemp(dir=scratch))  # two processes may export the same network at once
+        _BENCHES[scratch] = _Bench(study, own, folder)
+    return _build(_BENCHES[scratch], name, key, folder)
+
+
+def _trains(study: Study, name: str) -> bool:
+    """Whether the recipe trains a decoder on the way, because none is there."""
+    recipe = () if name == ORIGINAL else study.variant(name).recipe
+    return any(isinstance(step, PruneStructured) and not _trained_hashes(step) for step in recipe)
+
+
+def _calibrated(study: Study, name: str) -> bool:
+    return name != ORIGINAL and any(map(_is_calibrated, study.variant(name).recipe))
 
 
 def _keys(study: Study, only: Sequence[str] | None) -> dict[str, str]:

@@ -1,0 +1,105 @@
+"""The first look: fewer blocks and sentences, of which the complete run wastes none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ttsopt_lib import cli
+from ttsopt_lib.first_look import SENTENCES, SHARE, first_look, first_look_device
+from ttsopt_lib.measure.journal import Journal
+from ttsopt_lib.measure.timing import current_measurement, measure_device
+from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.study import ORIGINAL, Study, read_study, resolve
+
+sys.path.insert(0, str(Path(__file__).parent / "measure"))
+from timed_study import CPU, add_variant, study_of  # noqa: E402
+
+
+@pytest.fixture
+def folder(tmp_path: Path, medium_voice: Path) -> Callable[[Study], StudyFolder]:
+    def make(study: Study) -> StudyFolder:
+        folder = StudyFolder(study, tmp_path)
+        for name in study.variant_names:
+            add_variant(folder, name, medium_voice, Path(f"{medium_voice}.json"))
+        return folder
+
+    return make
+
+
+def test_a_first_look_asks_for_fewer_sentences_and_blocks_of_the_same_variants():
+    study = read_study(resolve(Path("params/joe.yaml")))
+    quick = first_look(study)
+    assert quick.stage == "first_look" and study.stage == "complete"
+    assert quick.variant_names == study.variant_names and quick.targets == study.targets
+    asked = quick.sentences.evaluation
+    assert (asked.file, asked.start, asked.count) == (study.sentences.evaluation.file, 0, SENTENCES)
+    assert quick.evaluate.wer_sentences <= SENTENCES
+    assert quick.measure.budget_seconds == SHARE * study.measure.budget_seconds
+    assert Study.model_validate(quick.model_dump(mode="json")) == quick  # as the notebooks read it
+    slow = CPU.model_copy(update={"budget_seconds": 2400.0})
+    assert first_look_device(slow).budget_seconds == SHARE * 2400 and first_look_device(CPU) == CPU
+
+
+def test_a_small_study_is_not_made_larger():
+    study = study_of("fp32")
+    few = study.sentences.evaluation.model_copy(update={"count": 4})
+    quick = first_look(study.model_copy(update={"sentences": study.sentences.model_copy(update={"evaluation": few})}))
+    assert quick.sentences.evaluation.count == 4 and quick.sentences.confirmation is None
+
+
+def test_the_complete_measurement_goes_on_after_the_blocks_of_the_first_look(folder):
+    study = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
+    files = folder(study)
+    looked = measure_device(first_look(study), CPU, files, progress=False)
+    assert looked.stage == "first_look" and current_measurement(study, CPU, files) is None
+    more = study.model_copy(update={"measure": study.measure.model_copy(update={"max_blocks": 8, "min_blocks": 8})})
+    complete = measure_device(more, CPU, files, progress=False)
+    assert complete.stage == "complete" and current_measurement(more, CPU, files) == complete
+    for before, after in zip(looked.rows, complete.rows, strict=True):
+        assert before.variant == after.variant
+        assert len(before.seconds) == 4 and len(after.seconds) == 8 and after.seconds[:4] == before.seconds
+    assert complete.profiles == looked.profiles  # not profiled again
+    assert [sitting.first_look for sitting in complete.sittings] == [True, False]
+    assert not [warning for warning in complete.warnings if "interrupted" in warning]
+    assert not files.unfinished("cpu").exists()
+
+
+def test_an_interrupted_complete_run_keeps_the_blocks_of_the_first_look(folder, monkeypatch):
+    study = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
+    files = folder(study)
+    looked = measure_device(first_look(study), CPU, files, progress=False)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "add", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            measure_device(study, CPU, files, progress=False)
+    assert files.unfinished("cpu").exists()
+    complete = measure_device(study, CPU, files, progress=False)
+    assert complete.rows[0].seconds[:4] == looked.rows[0].seconds
+    assert sum(not sitting.first_look for sitting in complete.sittings) == 1
+
+
+def test_a_journal_that_was_reopened_has_everything_but_the_reasons_to_stop(folder, tmp_path):
+    study = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
+    files = folder(study)
+    measure_device(first_look(study), CPU, files, progress=False)
+    (path,) = files.unfinished("cpu").glob("*.jsonl")
+    journal = Journal(path)
+    assert len(journal.pairs) == 2 and [pair.stopped_by for pair in journal.pairs] == [None, None]
+    assert [profile.variant for profile in journal.profiles] == [ORIGINAL, "fp32"]
+    assert len(journal.sittings) == 1 and journal.sittings[0].first_look
+
+
+def test_quick_and_full_exclude_each_other(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["ttsopt", "run", "--quick", "--full"])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    errors = capsys.readouterr().err
+    assert "--quick" in errors and "--full" in errors and len(errors.strip().splitlines()) == 1

@@ -1,0 +1,30 @@
+"""Processes of this machine that share work: one thread each, and they keep what they have opened from task to task."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from joblib import Parallel, parallel_config
+from joblib.externals.loky import get_reusable_executor
+
+
+@contextmanager
+def local_workers(count: int) -> Iterator[Parallel]:
+    """So many processes, which end with the block; with one, the work is done in this process."""
+    if count == 1:
+        yield Parallel(n_jobs=1, return_as="generator")
+        return
+    with parallel_config(backend="loky", inner_max_num_threads=1, initializer=_quiet):
+        try:
+            with Parallel(n_jobs=count, return_as="generator") as parallel:
+                yield parallel
+        finally:
+            # reuse=True: the executor that is there, whatever it was made with, and no new one only to end it
+            get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=False)  # pyright: ignore[reportArgumentType]
+
+
+def _quiet() -> None:
+    """Only the process that a person started draws progress bars."""
+    os.environ["TQDM_DISABLE"] = "1"  # tqdm reads it when it is imported
