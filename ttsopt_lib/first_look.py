@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ttsopt_lib.study import Device, SentenceRange, Study
 
-SENTENCES = 20  # for predicted MOS and word errors
-CONFIRMATION = 20  # further ones of the variants that `evaluate.confirmed` names
+SENTENCES = 12  # for predicted MOS and word errors
+CONFIRMATION = 12  # further ones of the variants that `evaluate.confirmed` names
 SHARE = 0.2  # of the time that timing may take
 BLOCKS = 6  # timed even where that is not enough for them: three mirrored pairs, the fewest that say something
 
@@ -34,10 +34,9 @@ def first_look(study: Study) -> Study:
 
 
 def first_look_device(device: Device) -> Device:
-    """A device with a budget of its own spends the same share of it."""
-    if device.budget_seconds is None:
-        return device
-    return device.model_copy(update={"budget_seconds": SHARE * device.budget_seconds})
+    """The device with the number of threads that targets refer to; of a budget of its own it spends the same share."""
+    budget = device.budget_seconds and SHARE * device.budget_seconds
+    return device.model_copy(update={"threads": device.threads[:1], "budget_seconds": budget})
 
 
 def _first(asked: SentenceRange, count: int) -> SentenceRange:

@@ -50,6 +50,12 @@ class Actor:
     def close(self) -> None:
         pass
 
+    def prepare(self) -> None:
+        pass
+
+    def wait(self) -> None:
+        pass
+
     def load(self, plan: TimingPlan) -> dict[str, Any]:
         if self._fails == "load":
             raise MeasureError(f"{self.row.label} does not load")

@@ -164,6 +164,13 @@ def _make_ready(
         tick()
 
     for worker in workers:
+        worker.prepare()
+    prepared = []
+    for worker in workers:
+        with unless_it_fails(worker):
+            worker.wait()
+            prepared.append(worker)
+    for worker in prepared:
         with unless_it_fails(worker):
             ready[worker] = _load(worker, plan)
     passes, before = plan.settings.warmup_passes, dict.fromkeys(workers, 0.0)

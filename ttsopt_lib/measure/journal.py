@@ -1,8 +1,8 @@
 """Finished pairs of blocks as JSON lines, so that an interrupted run, or a first look, goes on after the last one.
 
-One line holds one mirrored pair (every row with the samples of that pair alone), or the profile of one variant, or what
-the machine was like in one sitting so far, of which the last line counts. Lines are appended, and a line that was cut
-short (power, connection, a full disk) is dropped when the journal is opened again.
+One line holds one mirrored pair (every row with the samples of that pair alone), or what the machine was like in one
+sitting so far, of which the last line counts. Lines are appended, and a line that was cut short (power, connection, a
+full disk) is dropped when the journal is opened again.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from ttsopt_lib.measure.plan import LeftOut
-from ttsopt_lib.records import ProfileRecord, Record, SittingRecord, TimingRow, atomic_path, now
+from ttsopt_lib.records import Record, SittingRecord, TimingRow, atomic_path, now
 
 StoppedBy = Literal["interval", "budget", "max_blocks"]
 
@@ -36,7 +36,6 @@ class Journal:
     def __init__(self, path: Path | None = None):
         self.pairs: list[Pair] = []
         self.sittings: list[SittingRecord] = []
-        self.profiles: list[ProfileRecord] = []
         self._path = path
         if path is not None and path.exists():
             self._restore(path)
@@ -48,8 +47,6 @@ class Journal:
             entry = json.loads(line)
             if "was" in entry:
                 self._keep(entry["sitting"], SittingRecord.model_validate(entry["was"]))
-            elif "profile" in entry:
-                self.profiles.append(ProfileRecord.model_validate(entry["profile"]))
             else:
                 self.pairs.append(Pair.model_validate(entry))
         if whole != text:
@@ -70,19 +67,13 @@ class Journal:
         self.pairs.append(pair)
         self._append(pair.model_dump_json())
 
-    def add_profile(self, profile: ProfileRecord) -> None:
-        """Keep where the time of one variant goes."""
-        self.profiles.append(profile)
-        self._append(_profile_line(profile))
-
     def reopen(self) -> None:
         """End a first look: the next one who opens the journal times further blocks, whatever ended these."""
         self.pairs = [pair.model_copy(update={"stopped_by": None}) for pair in self.pairs]
         self.sittings = [sitting.model_copy(update={"first_look": True}) for sitting in self.sittings]
         if self._path is not None:
             sittings = [_sitting_line(number, was) for number, was in enumerate(self.sittings)]
-            profiles = [_profile_line(profile) for profile in self.profiles]
-            lines = [*sittings, *(pair.model_dump_json() for pair in self.pairs), *profiles]
+            lines = [*sittings, *(pair.model_dump_json() for pair in self.pairs)]
             with atomic_path(self._path) as temporary:
                 temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
@@ -111,10 +102,6 @@ class Journal:
 
 def _sitting_line(number: int, was: SittingRecord) -> str:
     return json.dumps({"sitting": number, "was": was.model_dump(mode="json")})
-
-
-def _profile_line(profile: ProfileRecord) -> str:
-    return json.dumps({"profile": profile.model_dump(mode="json")})
 
 
 def joined(pairs: Iterable[Pair]) -> list[TimingRow]:

@@ -83,6 +83,7 @@ class TimingPlan(Strict):
     speaker: int | None  # of a multi-speaker voice, else None
     sample_rate: int  # Hz
     settings: MeasureSettings
+    only_timing: bool = False  # neither energy nor where the time goes: a first look
 
     @property
     def thread_counts(self) -> tuple[int, ...]:

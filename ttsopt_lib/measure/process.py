@@ -72,6 +72,14 @@ class Worker:
                 with suppress(BrokenPipeError):  # a request that a dead worker never read
                     stream.close()
 
+    def prepare(self) -> None:
+        """Have the row's runtime imported, without waiting: workers do that side by side before the first one loads."""
+        self._send({"do": "prepare", "row": self.row.model_dump(mode="json")})
+
+    def wait(self) -> None:
+        """Wait until what `prepare` began is done. Raises :class:`MeasureError`."""
+        self._receive()
+
     def load(self, plan: TimingPlan) -> dict[str, Any]:
         """Load the model; returns ``load_seconds`` (list) and ``idle_memory_mb``. Raises :class:`MeasureError`."""
         return self._ask({"do": "load", **self._task(plan), "sample_rate": plan.sample_rate})
@@ -98,14 +106,18 @@ class Worker:
         return self._ask({"do": "repeat", "seconds": seconds})
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        self._send(request)
+        return self._receive()
+
+    def _send(self, request: dict[str, Any]) -> None:
         stdin = self._process.stdin
         assert stdin is not None
-        try:
+        with suppress(BrokenPipeError):  # it has died: there will be no answer
             stdin.write(json.dumps(request).encode() + b"\n")
             stdin.flush()
-            line = self._read_line()
-        except BrokenPipeError:
-            line = b""
+
+    def _receive(self) -> dict[str, Any]:
+        line = self._read_line()
         if not line:
             raise self._error(self._why_it_died())
         reply = json.loads(line)

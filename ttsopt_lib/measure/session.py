@@ -27,6 +27,8 @@ from ttsopt_lib.records import (
 )
 from ttsopt_lib.study import ORIGINAL_COPY, PEERS
 
+FIRST_LOOK = "a first look times blocks alone; the complete report measures energy"
+
 
 class Findings(Record):
     """Everything that timing a plan found out: plain data, so that it can travel."""
@@ -99,15 +101,16 @@ def time_plan(
     found += [f"not measured: {one.reason}" for one in timing.left_out if not one.row.is_peer]  # a peer's row says it
     found += gpu_warnings(gpu_at_work)
     plan = plan.without(timing.left_out)
-    try:
-        energy = measure_energy(plan, step=partial(step, "energy"))
-    except MeasureError as error:
-        energy = EnergyRecord(source=None, reason=str(error))
-    profiles = []
-    try:
-        profiles = profile_rows(plan, partial(step, "where the time goes"), journal)
-    except MeasureError as error:
-        found.append(f"where the time goes was not measured: {error}")
+    energy, profiles = EnergyRecord(source=None, reason=FIRST_LOOK), []
+    if not plan.only_timing:
+        try:
+            energy = measure_energy(plan, step=partial(step, "energy"))
+        except MeasureError as error:
+            energy = EnergyRecord(source=None, reason=str(error))
+        try:
+            profiles = profile_rows(plan, partial(step, "where the time goes"))
+        except MeasureError as error:
+            found.append(f"where the time goes was not measured: {error}")
     if sum(not one.first_look for one in sittings) > 1:
         found.append("the run was interrupted and went on later: its blocks come from more than one sitting")
     rows = [row for row in timing.rows if row.variant not in PEERS]
@@ -134,18 +137,12 @@ def gpu_warnings(gpu: GpuRecord | None) -> list[str]:
     return [f"the GPU's clock was held back while timing ({', '.join(gpu.held_back)}){clock}"]
 
 
-def profile_rows(
-    plan: TimingPlan,
-    step: Callable[[int, int], None] = lambda done, total: None,
-    journal: Journal | None = None,
-) -> list[ProfileRecord]:
+def profile_rows(plan: TimingPlan, step: Callable[[int, int], None] = lambda done, total: None) -> list[ProfileRecord]:
     """Where the time of each variant goes, with the first number of threads. Raises MeasureError.
 
     Each in a process of its own, one after another; an accelerator's kernels end after the runtime's clock has
-    stopped, so its rows have no profile. What ``journal`` has is not profiled again.
+    stopped, so its rows have no profile.
     """
-    journal = journal or Journal()
-    there = {profile.variant: profile for profile in journal.profiles}
     rows = [
         row
         for row in plan.rows_with(plan.thread_counts[0])
@@ -154,10 +151,7 @@ def profile_rows(
     profiles = []
     for row in rows:
         step(len(profiles), len(rows))
-        if row.variant not in there:
-            with Worker(row) as worker:
-                journal.add_profile(ProfileRecord(variant=row.variant, threads=row.threads, **worker.profile(plan)))
-            there[row.variant] = journal.profiles[-1]
-        profiles.append(there[row.variant])
+        with Worker(row) as worker:
+            profiles.append(ProfileRecord(variant=row.variant, threads=row.threads, **worker.profile(plan)))
     step(len(profiles), len(rows))
     return profiles

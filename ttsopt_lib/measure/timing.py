@@ -47,9 +47,10 @@ HOW_MANY = ("budget_seconds", "min_blocks", "max_blocks", "enough_blocks", "inte
 
 
 def device_key(study: Study, device: Device, variants: dict[str, VariantRecord]) -> str:
-    """Content key of one device's measurement: of its blocks, and of how many there are."""
+    """Content key of one device's measurement: of its blocks, with which threads, and of how many there are."""
     settings = settings_for(study, device)
-    return content_key(blocks_key(study, device, variants), [getattr(settings, name) for name in HOW_MANY])
+    how_many = [getattr(settings, name) for name in HOW_MANY]
+    return content_key(blocks_key(study, device, variants), device.threads, how_many)
 
 
 def blocks_key(study: Study, device: Device, variants: dict[str, VariantRecord]) -> str:
@@ -63,7 +64,7 @@ def blocks_key(study: Study, device: Device, variants: dict[str, VariantRecord])
         study.measure.model_dump(exclude={"peers", *HOW_MANY}),  # peers: more rows change none of the others
         study.sentences.timing,
         study.voice.speaker,
-        [device.name, device.kind, device.threads, device.pytorch],
+        [device.name, device.kind, device.threads[0], device.pytorch],  # with the first number all rows are timed
         {name: [record.files, record.recipe] for name, record in variants.items()},
         code_digest("measure", "networks/gpu_modes.py"),
     )
@@ -166,8 +167,8 @@ def _journal(folder: StudyFolder, device: Device, keys: list[str], plan: TimingP
     """The journal of this measurement: with the blocks of an interrupted one of the same inputs on the same machine."""
     machine = describe_system().model_dump(exclude={"temperature_c", "throttling"})
     unfinished = folder.unfinished(device.name)
-    planned = plan.model_dump(mode="json", exclude={"settings"})  # what of them matters is in the keys
-    path = unfinished / f"{content_key(keys, planned, machine)[:16]}.jsonl"
+    rows = plan.rows_with(plan.thread_counts[0])  # those with more threads are a part of these
+    path = unfinished / f"{content_key(keys, rows, plan.sentences, plan.scales, plan.speaker, machine)[:16]}.jsonl"
     for old in unfinished.glob("*.jsonl"):
         if again or old != path:
             old.unlink()
@@ -286,6 +287,7 @@ def _plan(
         speaker=(study.voice.speaker or 0) if config.num_speakers > 1 else None,
         sample_rate=config.sample_rate,
         settings=settings_for(study, device),
+        only_timing=study.stage == "first_look",
     )
     return plan, reasons
 

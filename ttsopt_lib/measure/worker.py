@@ -1,9 +1,9 @@
 """The process that times one row: ``python -m ttsopt_lib.measure.worker``, started by :mod:`.process`.
 
 A process of its own makes the memory figure the model's own and keeps one runtime's threads out of another's
-way. It reads one JSON object a line from standard input and answers with one a line: first a ``load``, then any
-number of ``time`` and ``repeat``; or one ``profile``. The end of its input, or the death of the process that started
-it, ends it.
+way. It reads one JSON object a line from standard input and answers with one a line: a ``prepare`` if one likes, a
+``load``, then any number of ``time`` and ``repeat``; or one ``profile``. The end of its input, or the death of the
+process that started it, ends it.
 """
 
 from __future__ import annotations
@@ -196,7 +196,10 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
     for line in requests:
         request = json.loads(line)
         try:
-            if request["do"] == "load":
+            if request["do"] == "prepare":
+                prepare(request["row"])
+                reply = {}
+            elif request["do"] == "load":
                 row = request["row"]
                 prepare(row)
                 idle = resident_memory_mb()

@@ -221,9 +221,7 @@ def build_study(
                 write_record(folder.variant(name) / "variant.json", records[name])
             bar.update()
         rest = [name for name in stale if name not in trained_first]
-        rest.sort(
-            key=lambda name: not _calibrated(study, name)
-        )  # what takes longest comes first, so that all end together
+        rest.sort(key=lambda name: not _calibrated(study, name))  # what takes longest comes first
         with local_workers(max(1, min(cpu_count(), MAX_BUILDERS, len(rest)))) as parallel:
             made: Any = parallel(delayed(_build_shared)(study, folder, scratch, name, keys[name]) for name in rest)
             for name, record in zip(rest, made, strict=True):

@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from timed_study import CPU, study_of
 
 from ttsopt_lib import cli
 from ttsopt_lib.first_look import SENTENCES, SHARE, first_look, first_look_device
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.timing import current_measurement, measure_device
-from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Study, read_study, resolve
-
-sys.path.insert(0, str(Path(__file__).parent / "measure"))
-from timed_study import CPU, add_variant, study_of  # noqa: E402
-
-
-@pytest.fixture
-def folder(tmp_path: Path, medium_voice: Path) -> Callable[[Study], StudyFolder]:
-    def make(study: Study) -> StudyFolder:
-        folder = StudyFolder(study, tmp_path)
-        for name in study.variant_names:
-            add_variant(folder, name, medium_voice, Path(f"{medium_voice}.json"))
-        return folder
-
-    return make
 
 
 def test_a_first_look_asks_for_fewer_sentences_and_blocks_of_the_same_variants():
@@ -42,6 +27,7 @@ def test_a_first_look_asks_for_fewer_sentences_and_blocks_of_the_same_variants()
     assert Study.model_validate(quick.model_dump(mode="json")) == quick  # as the notebooks read it
     slow = CPU.model_copy(update={"budget_seconds": 2400.0})
     assert first_look_device(slow).budget_seconds == SHARE * 2400 and first_look_device(CPU) == CPU
+    assert first_look_device(CPU.model_copy(update={"threads": (2, 1)})).threads == (2,)
 
 
 def test_a_small_study_is_not_made_larger():
@@ -51,9 +37,9 @@ def test_a_small_study_is_not_made_larger():
     assert quick.sentences.evaluation.count == 4 and quick.sentences.confirmation is None
 
 
-def test_the_complete_measurement_goes_on_after_the_blocks_of_the_first_look(folder):
+def test_the_complete_measurement_goes_on_after_the_blocks_of_the_first_look(small_folder):
     study = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
-    files = folder(study)
+    files = small_folder(study)
     looked = measure_device(first_look(study), CPU, files, progress=False)
     assert looked.stage == "first_look" and current_measurement(study, CPU, files) is None
     more = study.model_copy(update={"measure": study.measure.model_copy(update={"max_blocks": 8, "min_blocks": 8})})
@@ -62,15 +48,26 @@ def test_the_complete_measurement_goes_on_after_the_blocks_of_the_first_look(fol
     for before, after in zip(looked.rows, complete.rows, strict=True):
         assert before.variant == after.variant
         assert len(before.seconds) == 4 and len(after.seconds) == 8 and after.seconds[:4] == before.seconds
-    assert complete.profiles == looked.profiles  # not profiled again
+    assert looked.profiles == [] and [one.variant for one in complete.profiles] == [ORIGINAL, "fp32"]
+    assert looked.energy is not None and looked.energy.reason
     assert [sitting.first_look for sitting in complete.sittings] == [True, False]
     assert not [warning for warning in complete.warnings if "interrupted" in warning]
     assert not files.unfinished("cpu").exists()
 
 
-def test_an_interrupted_complete_run_keeps_the_blocks_of_the_first_look(folder, monkeypatch):
+def test_more_threads_are_timed_by_the_complete_measurement_alone(small_folder):
     study = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
-    files = folder(study)
+    device = CPU.model_copy(update={"threads": (1, 2)})
+    files = small_folder(study)
+    looked = measure_device(first_look(study), first_look_device(device), files, progress=False)
+    complete = measure_device(study, device, files, progress=False)
+    assert {row.threads for row in looked.rows} == {1} and {row.threads for row in complete.rows} == {1, 2}
+    assert complete.rows[0].seconds[:4] == looked.rows[0].seconds
+
+
+def test_an_interrupted_complete_run_keeps_the_blocks_of_the_first_look(small_folder, monkeypatch):
+    study = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
+    files = small_folder(study)
     looked = measure_device(first_look(study), CPU, files, progress=False)
 
     def interrupt(*_: object) -> None:
@@ -86,14 +83,13 @@ def test_an_interrupted_complete_run_keeps_the_blocks_of_the_first_look(folder, 
     assert sum(not sitting.first_look for sitting in complete.sittings) == 1
 
 
-def test_a_journal_that_was_reopened_has_everything_but_the_reasons_to_stop(folder, tmp_path):
+def test_a_journal_that_was_reopened_has_everything_but_the_reasons_to_stop(small_folder, tmp_path):
     study = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
-    files = folder(study)
+    files = small_folder(study)
     measure_device(first_look(study), CPU, files, progress=False)
     (path,) = files.unfinished("cpu").glob("*.jsonl")
     journal = Journal(path)
     assert len(journal.pairs) == 2 and [pair.stopped_by for pair in journal.pairs] == [None, None]
-    assert [profile.variant for profile in journal.profiles] == [ORIGINAL, "fp32"]
     assert len(journal.sittings) == 1 and journal.sittings[0].first_look
 
 
