@@ -167,6 +167,24 @@ def multi_speaker_voice(random_voice: Callable[[str], Path]) -> Path:
     return random_voice("speakers")
 
 
+@pytest.fixture(scope="session")
+def can_print() -> bool:
+    """Whether the system has the libraries that print a PDF; the Python package that asks for them must be there."""
+    try:
+        import weasyprint  # noqa: F401
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def pango(can_print: bool) -> None:
+    """Skip what looks at a PDF where none can be printed."""
+    if not can_print:
+        packages = "libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0"
+        pytest.skip(f"Debian packages {packages} are needed: apt install {packages}")
+
+
 @pytest.fixture
 def browser(tmp_path) -> Iterator:
     """Headless Chromium whose downloads go to tmp_path/downloads."""

@@ -43,7 +43,7 @@ def summary(case: Callable[[str], records.Case]) -> Callable[[str], Summary]:
 
 
 @pytest.fixture(scope="session")
-def rendered(case: Callable[[str], records.Case]) -> Callable[[str], StudyFolder]:
+def rendered(case: Callable[[str], records.Case], can_print: bool) -> Callable[[str], StudyFolder]:
     """The folder of an invented study after its report was rendered."""
     done: dict[str, StudyFolder] = {}
 
@@ -51,11 +51,21 @@ def rendered(case: Callable[[str], records.Case]) -> Callable[[str], StudyFolder
         if name not in done:
             study, devices, folder = case(name)
             result = render_report(study, devices, folder)
-            assert not result.messages, result.messages
+            if can_print:
+                assert not result.messages, result.messages
+            else:
+                assert result.paths == [folder.html, folder.summary] and not folder.pdf.exists()
+                assert len(result.messages) == 1 and "pango is not installed" in result.messages[0]
             done[name] = folder
         return done[name]
 
     return get
+
+
+@pytest.fixture
+def printed(pango, rendered: Callable[[str], StudyFolder]) -> Callable[[str], Path]:
+    """The PDF of an invented study by its name."""
+    return lambda name: rendered(name).pdf
 
 
 @pytest.fixture

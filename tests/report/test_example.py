@@ -9,12 +9,13 @@ from ttsopt_lib.report import example
 from ttsopt_lib.study import project_root
 
 
-def test_the_example_is_the_report_without_models_and_records(case, rendered, tmp_path):
+def test_the_example_is_the_report_without_models_and_records(case, rendered, can_print, tmp_path):
     study, _, _ = case("good")
     folder = rendered("good")
     files = example.write_example(study, folder, tmp_path / "example", explore=False)
     names = {path.relative_to(tmp_path / "example").as_posix() for path in files}
-    assert {"report.html", "report.pdf", "summary.json", "tables/sizes.csv", "figures/size.svg"} <= names
+    assert {"report.html", "summary.json", "tables/sizes.csv", "figures/size.svg"} <= names
+    assert ("report.pdf" in names) is can_print
     assert "variants/original/audio/0.wav" in names
     assert not [name for name in names if name.endswith((".onnx", ".ipynb")) or name.startswith("records")]
 
