@@ -20,7 +20,7 @@ test: $(STAMP)  ## all tests, then lint and types
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-test-fast: $(STAMP)  ## the tests that take less than about two seconds each: half of the code in a minute
+test-fast: $(STAMP)  ## only the tests that take less than about two seconds each
 	$(PYTEST) -m "not slow"
 
 lint: $(STAMP)  ## format and check the source

@@ -15,11 +15,15 @@ from ttsopt_lib.voices.piper import packaged_voice
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+TOGETHER = {"evaluate", "report"}  # folders whose conftest makes once what takes many seconds
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests on one worker, and so what is made once per file; files may be marked to share a group."""
+    """Keep what shares fixtures on one worker: the tests of a file, of some folders, and of groups marked as such."""
     for item in items:
         if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            folder = item.path.parent.name
+            item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else item.path.stem))
 
 
 PHONEMES = "_^$ abcdefhijklmnopqrstuvwxyz.,!?ˈˌːæðŋɐɑɔəɚɛɡɪɹʃʊʌʒθ"
@@ -161,6 +165,29 @@ def random_voice(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
         return path if path.exists() else export_random_voice(path, **recipes[name])
 
     return voice
+
+
+@pytest.fixture(scope="session")
+def exported(
+    joe: Path, random_voice: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Our own export of a voice by name: joe, or a random one. Each is made once, when asked for; none is changed.
+
+    A test that asks belongs to the group "exports" (`pytest.mark.xdist_group`), and so all share one worker.
+    """
+    folder = tmp_path_factory.mktemp("exported")
+
+    def export(name: str) -> Path:
+        from ttsopt_lib.optimize.export import export_piper
+        from ttsopt_lib.voices.piper import load_piper, open_piper
+
+        path = folder / f"{name}.onnx"
+        if not path.exists():
+            voice = open_piper(joe if name == "joe" else random_voice(name))
+            export_piper(load_piper(voice), voice.config, path)
+        return path
+
+    return export
 
 
 @pytest.fixture(scope="session")

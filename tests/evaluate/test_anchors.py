@@ -7,6 +7,7 @@ from ttsopt_lib.evaluate.anchors import ANCHORS, LOWPASS, NOISE, degrade
 from ttsopt_lib.study import Variant, read_study, resolve
 
 
+@pytest.mark.slow
 def test_noise_anchor_has_the_stated_signal_to_noise_ratio(spoken):
     noise = degrade(NOISE, spoken[0], 22050, seed=3) - spoken[0]
     ratio = 10 * np.log10(np.mean(spoken[0].astype(float) ** 2) / np.mean(noise**2))

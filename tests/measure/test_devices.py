@@ -41,6 +41,7 @@ print(len(names))
 """
 
 
+@pytest.mark.slow
 def test_measuring_imports_without_pytorch_transformers_pandas_onnx_yaml():
     done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -183,6 +184,7 @@ def test_a_measurement_of_other_settings_is_moved_aside_and_not_lost(small_folde
     assert read_record(kept, DeviceRecord, "measure") == brought
 
 
+@pytest.mark.slow
 def test_a_device_with_a_budget_of_its_own_is_timed_within_that(small_folder):
     study = study_of("fp32", budget_seconds=600, warmup_passes=1, min_blocks=2, max_blocks=2000, interval_width=1e-9)
     folder = small_folder(study)
@@ -231,6 +233,7 @@ def test_rows_that_do_not_fit_into_the_free_memory_together_are_a_warning(medium
     assert memory_warnings(plan_of(rows_to_time(medium_voice, 2))) == []
 
 
+@pytest.mark.slow
 def test_the_record_warns_of_memory_that_was_short_before_the_workers_started(medium_voice: Path, monkeypatch):
     asked = psutil.virtual_memory()._replace(available=100_000_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: asked)

@@ -8,7 +8,6 @@ import pytest
 from onnx import numpy_helper
 
 from ttsopt_lib.optimize.calibration import voice_feed
-from ttsopt_lib.optimize.export import to_onnx
 from ttsopt_lib.optimize.layout import rearrange_decoder
 from ttsopt_lib.optimize.mixed import quantize_mixed, spend
 from ttsopt_lib.optimize.qdq import quantizable_convolutions, quantize_convolutions, quantized_tensors
@@ -18,17 +17,19 @@ from ttsopt_lib.optimize.recipe import build_study, speak
 from ttsopt_lib.optimize.sensitivity import SpectralJudge, compare, layer_groups, sensitivities
 from ttsopt_lib.records import GroupSensitivity, SensitivityRecord, StudyFolder, read_record
 from ttsopt_lib.study import QuantizeMixed, Study
-from ttsopt_lib.voices.piper import load_piper, open_piper
+from ttsopt_lib.voices.piper import open_piper
+
+pytestmark = pytest.mark.xdist_group("exports")
 
 MIXED = {"step": "quantize_mixed", "budget_db": 50.0, "calibration_sentences": 1, "judged_sentences": 1}
 REARRANGE = {"step": "rearrange_decoder"}
 
 
 @pytest.fixture(scope="module")
-def tiny(medium_voice):
+def tiny(medium_voice, exported):
     """A small random voice as a graph, an utterance, and the ranges of its layers."""
     voice = open_piper(medium_voice)
-    model = copy_named(rearrange_decoder(to_onnx(load_piper(voice), voice.config)))
+    model = copy_named(rearrange_decoder(onnx.load(exported("medium"))))
     feeds = [voice_feed(voice.config, list(range(3, 30)))]
     return model, feeds, _ranges(model, feeds), voice.config.sample_rate
 

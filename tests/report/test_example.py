@@ -9,6 +9,7 @@ from ttsopt_lib.report import example
 from ttsopt_lib.study import project_root
 
 
+@pytest.mark.slow
 def test_the_example_is_the_report_without_models_and_records(case, rendered, can_print, tmp_path):
     study, _, _ = case("good")
     folder = rendered("good")
@@ -20,6 +21,7 @@ def test_the_example_is_the_report_without_models_and_records(case, rendered, ca
     assert not [name for name in names if name.endswith((".onnx", ".ipynb")) or name.startswith("records")]
 
 
+@pytest.mark.slow
 def test_an_example_that_names_a_folder_of_this_machine_is_refused(case, rendered, tmp_path):
     study, _, _ = case("good")
     copy = StudyFolder(study, tmp_path)
@@ -30,6 +32,7 @@ def test_an_example_that_names_a_folder_of_this_machine_is_refused(case, rendere
     assert not (tmp_path / "example").exists()
 
 
+@pytest.mark.slow
 def test_an_example_too_large_for_git_is_refused(case, rendered, tmp_path, monkeypatch):
     study, _, _ = case("good")
     monkeypatch.setattr(example, "LIMIT", 1000)

@@ -66,6 +66,7 @@ class Page(HTMLParser):
         return [values for name, values in self.tags if name == tag]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["good", "many"])
 def test_the_page_loads_nothing_and_runs_nothing(name, page):
     text = page(name)
@@ -77,6 +78,7 @@ def test_the_page_loads_nothing_and_runs_nothing(name, page):
     assert len(text.encode()) < 8_000_000
 
 
+@pytest.mark.slow
 def test_the_page_can_be_walked_without_eyes(page):
     read = Page(page("good"))
     assert read.of("html")[0]["lang"] == "en" and read.of("main") and read.of("nav") and read.of("header")
@@ -97,6 +99,7 @@ def test_the_page_can_be_walked_without_eyes(page):
     assert all(values.get("aria-label") for values in read.of("audio"))
 
 
+@pytest.mark.slow
 def test_the_page_has_the_sections_in_order_and_no_code(page):
     text = page("good")
     titles = ["1 Model quantization", "2 Fast inference", "3 Evaluation", "4 Trade-off analysis", "5 Conclusion"]
@@ -107,12 +110,14 @@ def test_the_page_has_the_sections_in_order_and_no_code(page):
     assert "worse end has to meet the target" in text
 
 
+@pytest.mark.slow
 def test_where_nothing_qualifies_the_verdict_names_what_came_closest(page):
     cell = "no variant qualifies; <code>int8-weights</code> came closest"
     assert page("bad").count(cell) == 3  # size, latency, predicted MOS; nobody was asked for ratings
     assert "no variant qualifies" not in page("good")
 
 
+@pytest.mark.slow
 def test_every_voice_can_be_heard_and_downloaded(page, rendered):
     folder = rendered("good")
     read = Page(page("good"))
@@ -122,6 +127,7 @@ def test_every_voice_can_be_heard_and_downloaded(page, rendered):
     assert len(read.of("audio")) == len(wavs)
 
 
+@pytest.mark.slow
 def test_everything_linked_is_there(rendered, page):
     folder = rendered("good")
     for link in Page(page("good")).links:
@@ -129,6 +135,7 @@ def test_everything_linked_is_there(rendered, page):
             assert (folder.path / link).is_file(), link
 
 
+@pytest.mark.slow
 def test_tables_parse_and_figures_are_there(rendered):
     folder = rendered("many")
     files = sorted(folder.tables.glob("*.csv"))
@@ -142,6 +149,7 @@ def test_tables_parse_and_figures_are_there(rendered):
 
 
 # The invented studies have no spectrograms, no search for mixed precision, no peers and no joules: two pages.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["good", "bad", "unmeasured", "many"])
 def test_every_study_prints_on_6_to_14_pages(name, printed):
     fonts = " ".join(pdf_reading.fonts_of(printed(name)))
@@ -149,6 +157,7 @@ def test_every_study_prints_on_6_to_14_pages(name, printed):
     assert 6 <= len(pdf_reading.read(printed(name)).pages) <= most, fonts
 
 
+@pytest.mark.slow
 def test_the_pdf_has_bookmarks_and_relative_links(rendered, printed):
     bookmarks = pdf_reading.bookmarks_of(printed("good"))
     assert "1 Model quantization" in bookmarks and "5 Conclusion" in bookmarks
@@ -160,6 +169,7 @@ def test_the_pdf_has_bookmarks_and_relative_links(rendered, printed):
     assert "NOT MEASURED" in text and "WAV" in text
 
 
+@pytest.mark.slow
 def test_what_paper_leaves_out_of_many_devices_is_said_to_be_elsewhere_and_is_there(rendered, page):
     folder = rendered("many")
     for name in ("devices", "stages", "quality"):
@@ -171,6 +181,7 @@ def test_what_paper_leaves_out_of_many_devices_is_said_to_be_elsewhere_and_is_th
         assert any(f'<caption id="table-devices-{device}">' in part for part in shown[1:]), device
 
 
+@pytest.mark.slow
 def test_what_the_pdf_leaves_out_of_many_devices_it_says_where_to_find(printed):
     text = pdf_reading.text_of(printed("many"))
     for name in ("amdahl", "length_classes"):
@@ -180,10 +191,12 @@ def test_what_the_pdf_leaves_out_of_many_devices_it_says_where_to_find(printed):
     assert "8 more: see report.html" in text
 
 
+@pytest.mark.slow
 def test_many_devices_stand_side_by_side_on_paper_alone(page):
     assert '<div class="paper-only">' in page("many") and '<div class="paper-only">' not in page("good")
 
 
+@pytest.mark.slow
 def test_the_pdf_sets_many_devices_side_by_side_and_few_one_by_one(printed):
     text = pdf_reading.text_of(printed("many"))
     assert "Median ms per sentence, and less time per second of audio" in text
@@ -211,6 +224,7 @@ def test_forest_plots_have_letters_of_6_5_points_on_paper(name, summary):
     assert min(sizes) * float(printed_inches[1]) / chart.figure.get_figwidth() >= 6.5
 
 
+@pytest.mark.slow
 def test_the_summary_on_disk_is_the_one_in_the_page(rendered, page):
     summary = json.loads(rendered("good").summary.read_text())
     assert summary["created"] in page("good") and summary["source_sha256"] in page("good")
@@ -218,6 +232,7 @@ def test_the_summary_on_disk_is_the_one_in_the_page(rendered, page):
     assert f"{100 * reduction:.0f}\N{NARROW NO-BREAK SPACE}%" in page("good")
 
 
+@pytest.mark.slow
 def test_a_failed_run_leaves_nothing_that_looks_new(case, tmp_path):
     study, devices, _ = case("good")
     folder = StudyFolder(study, tmp_path)  # no variants there
@@ -229,6 +244,7 @@ def test_a_failed_run_leaves_nothing_that_looks_new(case, tmp_path):
     assert not [path for path in folder.path.rglob("*") if path.is_file() and path.name != "report.ipynb"]
 
 
+@pytest.mark.slow
 def test_without_pango_the_page_is_written_and_the_package_named(rendered, monkeypatch, tmp_path):
     monkeypatch.setattr(pdf, "import_printer", _no_pango)
     with pytest.raises(pdf.PdfUnavailable, match="pango"):
