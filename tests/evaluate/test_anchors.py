@@ -21,6 +21,7 @@ def test_lowpass_anchor_ends_at_3500_hz(hz, low, high):
     assert low <= 10 * np.log10(np.mean(filtered**2) / 0.5) <= high
 
 
+@pytest.mark.slow
 def test_anchors_are_the_same_every_time(spoken):
     for anchor in ANCHORS:
         first, second = (degrade(anchor, spoken[0], 22050, seed=3) for _ in range(2))

@@ -46,6 +46,7 @@ def test_an_interrupt_between_the_two_voices_costs_one_of_them(confirmed, folder
     assert again == ["fp32"] and len(record.confirmation) == 2
 
 
+@pytest.mark.slow
 def test_words_are_counted_on_every_further_sentence(confirmed, folder):
     evaluate = confirmed.evaluate.model_copy(update={"wer_sentences": 1})
     record = evaluate_study(confirmed.model_copy(update={"evaluate": evaluate}), folder, processes=1)

@@ -18,6 +18,7 @@ def test_p808_gives_the_scores_of_its_package(seconds, speechlike):
     assert score == pytest.approx(PACKAGE_SCORES[seconds], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_distillmos_gives_the_scores_of_its_package(heard, capsys):
     import torch
 
@@ -37,6 +38,7 @@ def test_the_stand_in_for_torchaudio_is_gone_after_the_import():
     assert sys.modules.get("torchaudio") is before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", mos.PREDICTORS)
 def test_a_score_depends_on_the_audio_alone(name, heard):
     predictor = mos.load_predictor(name)
@@ -46,6 +48,7 @@ def test_a_score_depends_on_the_audio_alone(name, heard):
     assert len(set(first)) == len(first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", mos.PREDICTORS)
 def test_the_original_scores_as_a_good_voice_and_both_anchors_below_it(name, spoken, heard):
     predictor = mos.load_predictor(name)

@@ -122,6 +122,7 @@ def test_a_cluster_that_is_not_there_is_named(study, folder, monkeypatch):
         evaluate_study(study, folder, dask="tcp://127.0.0.1:9")
 
 
+@pytest.mark.slow
 def test_all_figures_of_the_real_voice(folder, make_study):
     study = make_study(predictors=["distillmos", "dnsmos_p808"], primary="distillmos", wer_sentences=1)
     record = evaluate_study(study, folder, processes=1)
@@ -136,6 +137,7 @@ def test_all_figures_of_the_real_voice(folder, make_study):
     assert [predictor.name for predictor in record.predictors] == ["distillmos", "dnsmos_p808"]
 
 
+@pytest.mark.slow
 def test_a_voice_of_another_language_has_no_word_error_rate(folder, make_study):
     study = make_study(wer_sentences=1)
     for name in study.variant_names:
@@ -201,6 +203,7 @@ def test_sentences_that_cannot_be_spoken_are_named(study, folder, tmp_path, cont
     assert not folder.quality_record.exists()
 
 
+@pytest.mark.slow
 def test_a_voice_that_gives_no_numbers_is_named(study, folder):
     damage(folder.model("fp32"), float("nan"))
     with pytest.raises(SpeechError, match=r"fp32/model.onnx: the voice gives NaN"):

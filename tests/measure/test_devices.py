@@ -48,6 +48,7 @@ def test_measuring_imports_without_pytorch_transformers_pandas_onnx_yaml():
     assert int(done.stdout) >= 8
 
 
+@pytest.mark.slow
 def test_without_a_gpu_the_record_says_not_measured_and_what_to_do(small_folder, monkeypatch):
     monkeypatch.setattr(devices, "cuda_device_names", list)  # whatever machine the test runs on
     study = study_of("fp32")
@@ -64,6 +65,7 @@ def on_a_workstation(monkeypatch):
     monkeypatch.setattr(devices, "board_model", lambda: None)
 
 
+@pytest.mark.slow
 def test_off_the_raspberry_pi_the_record_says_where_to_run(small_folder, on_a_workstation):
     study = study_of("fp32")
     record = measure_device(study, PI, small_folder(study), progress=False)
@@ -76,6 +78,7 @@ def test_off_the_raspberry_pi_the_record_says_where_to_run(small_folder, on_a_wo
     )
 
 
+@pytest.mark.slow
 def test_a_record_that_came_from_the_device_is_kept_where_the_device_is_not(small_folder, on_a_workstation):
     study = study_of("fp32")
     folder = small_folder(study)
@@ -86,6 +89,7 @@ def test_a_record_that_came_from_the_device_is_kept_where_the_device_is_not(smal
     assert measure_device(study, PI, folder, progress=False, again=True) == brought
 
 
+@pytest.mark.slow
 def test_not_measured_is_looked_at_again_when_the_reason_has_gone(small_folder, on_a_workstation):
     study = study_of("fp32")
     folder = small_folder(study)
@@ -173,6 +177,7 @@ def test_a_difference_between_equal_files_is_reported():
     assert len(doubts) == 1 and "timed against itself differs by 10.1 %" in doubts[0]
 
 
+@pytest.mark.slow
 def test_a_measurement_of_other_settings_is_moved_aside_and_not_lost(small_folder, on_a_workstation):
     study = study_of("fp32")
     folder = small_folder(study)

@@ -77,6 +77,7 @@ def plan_for(model: Path) -> TimingPlan:
     )
 
 
+@pytest.mark.slow
 def test_rows_are_measured_in_rounds_while_a_counter_runs(
     tmp_path: Path, medium_voice: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -146,6 +146,7 @@ def test_second_block_of_a_pair_makes_the_same_visits_backwards():
     assert len({tuple(forward) for forward, _ in pairs}) == 20
 
 
+@pytest.mark.slow
 def test_later_thread_counts_have_the_variants_that_the_study_names(folder: StudyFolder):
     study = study_of("extra-work", "work-alone", more_threads=["work-alone"], pytorch=["original"])
     device = check(DeviceParams, {**CPU.model_dump(), "threads": [1, 2]}, "cpu")

@@ -21,6 +21,8 @@ from ttsopt_lib.measure.timing import measure_device
 from ttsopt_lib.records import RecordError
 from ttsopt_lib.study import MeasureSettings
 
+pytestmark = pytest.mark.slow
+
 DRIVER = """
 import sys
 from pathlib import Path

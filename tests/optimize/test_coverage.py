@@ -96,6 +96,7 @@ def test_the_export_stores_and_computes_what_the_original_does(medium_voice, exp
     assert ours.macs == pytest.approx(original.macs, rel=0.02)
 
 
+@pytest.mark.slow
 def test_weight_only_int8_reaches_nearly_all_parameters_and_no_arithmetic(joe, tmp_path):
     path = saved(quantize_weights(onnx.load(joe), QuantizeWeights(step="quantize_weights")), tmp_path)
     before, after = take_inventory(joe, reference(joe)), take_inventory(path, reference(joe))

@@ -48,6 +48,7 @@ def _group(name, error):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_ruined_range_makes_its_group_the_most_sensitive(tiny):
     model, feeds, ranges, rate = tiny
     groups = layer_groups(model)
@@ -64,6 +65,7 @@ def test_a_ruined_range_makes_its_group_the_most_sensitive(tiny):
     assert max(errors, key=errors.__getitem__) == bad
 
 
+@pytest.mark.slow
 def test_every_group_of_a_voice_is_judged(tiny):
     model, feeds, ranges, rate = tiny
     record = sensitivities(model, SpectralJudge(model, feeds, rate), ranges, "key", "int8-mixed")
@@ -74,6 +76,7 @@ def test_every_group_of_a_voice_is_judged(tiny):
     assert sum(one.parameters for one in record.groups) <= 1
 
 
+@pytest.mark.slow
 def test_without_a_budget_no_activation_is_quantized(tiny):
     model, feeds, _, rate = tiny
     step = QuantizeMixed(step="quantize_mixed", budget_db=0.0, calibration_sentences=1, judged_sentences=1)
@@ -93,6 +96,7 @@ def test_the_budget_goes_where_it_saves_most():
     assert spend(groups, saved, 2.0) == ["cheap", "dear", "small"]  # the last layer never
 
 
+@pytest.mark.slow
 def test_int8_convolution_is_within_the_steps_of_its_ranges(tiny):
     model, feeds, ranges, _ = tiny
     name = "/dec/conv_pre/Conv"
