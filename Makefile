@@ -5,18 +5,26 @@ STUDY  ?= params/joe.yaml
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+# two workers; what belongs together, a file or a marked group of files, stays on one (tests/conftest.py)
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: report test lint install example wheel docs clean help
+.PHONY: report test test-fast bench lint install example wheel docs clean help
 .DEFAULT_GOAL := help
 
 report: $(STAMP)  ## optimize, measure, evaluate and render: reports/joe/report.html and .pdf (STUDY=params/other.yaml)
 	@$(BIN)/ttsopt run $(STUDY)
 
 test: $(STAMP)  ## all tests, then lint and types
-	$(BIN)/python -m pytest
+	$(PYTEST)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+test-fast: $(STAMP)  ## only the tests that take less than about two seconds each
+	$(PYTEST) -m "not slow"
+
+bench: $(STAMP)  ## how long a report takes on this machine: first look, complete, rendering again, scoring, each variant
+	@$(BIN)/python tests/bench.py $(STUDY)
 
 lint: $(STAMP)  ## format and check the source
 	$(BIN)/ruff format .
@@ -51,4 +59,4 @@ clean:  ## remove what the default study wrote (not .venv)
 	@$(BIN)/ttsopt clean $(STUDY) --yes
 
 help:
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed 's/:.*## /\t/' | expand -t 12

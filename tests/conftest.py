@@ -14,6 +14,18 @@ from ttsopt_lib.voices.piper import packaged_voice
 # A shell that starts tests in the background makes them ignore interrupts, and so all processes that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+TOGETHER = {"evaluate", "report"}  # folders whose conftest makes once what takes many seconds
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep what shares fixtures on one worker: the tests of a file, of some folders, and of groups marked as such."""
+    for item in items:
+        if not item.get_closest_marker("xdist_group"):
+            folder = item.path.parent.name
+            item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else item.path.stem))
+
+
 PHONEMES = "_^$ abcdefhijklmnopqrstuvwxyz.,!?ˈˌːæðŋɐɑɔəɚɛɡɪɹʃʊʌʒθ"
 
 LOW = {
@@ -156,6 +168,29 @@ def random_voice(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 
 
 @pytest.fixture(scope="session")
+def exported(
+    joe: Path, random_voice: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """Our own export of a voice by name: joe, or a random one. Each is made once, when asked for; none is changed.
+
+    A test that asks belongs to the group "exports" (`pytest.mark.xdist_group`), and so all share one worker.
+    """
+    folder = tmp_path_factory.mktemp("exported")
+
+    def export(name: str) -> Path:
+        from ttsopt_lib.optimize.export import export_piper
+        from ttsopt_lib.voices.piper import load_piper, open_piper
+
+        path = folder / f"{name}.onnx"
+        if not path.exists():
+            voice = open_piper(joe if name == "joe" else random_voice(name))
+            export_piper(load_piper(voice), voice.config, path)
+        return path
+
+    return export
+
+
+@pytest.fixture(scope="session")
 def medium_voice(random_voice: Callable[[str], Path]) -> Path:
     """A small random single-speaker voice in the shape of Piper's medium quality."""
     return random_voice("medium")
@@ -165,6 +200,24 @@ def medium_voice(random_voice: Callable[[str], Path]) -> Path:
 def multi_speaker_voice(random_voice: Callable[[str], Path]) -> Path:
     """A small random voice with three speakers."""
     return random_voice("speakers")
+
+
+@pytest.fixture(scope="session")
+def can_print() -> bool:
+    """Whether the system has the libraries that print a PDF; the Python package that asks for them must be there."""
+    try:
+        import weasyprint  # noqa: F401
+    except OSError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="session")
+def pango(can_print: bool) -> None:
+    """Skip what looks at a PDF where none can be printed."""
+    if not can_print:
+        packages = "libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0"
+        pytest.skip(f"Debian packages {packages} are needed: apt install {packages}")
 
 
 @pytest.fixture

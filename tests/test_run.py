@@ -3,12 +3,12 @@
 import errno
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -46,25 +46,53 @@ STUDY = {
 
 
 def ttsopt(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([TTSOPT, *arguments], cwd=project, capture_output=True, text=True, timeout=300)
+    return subprocess.run([TTSOPT, *arguments], cwd=project, capture_output=True, text=True, timeout=900)
+
+
+def said(done: subprocess.CompletedProcess[str]) -> str:
+    """All that was printed, without the line breaks of a terminal."""
+    return " ".join((done.stdout + done.stderr).split())
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project folder of its own with a study that takes seconds, run once."""
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project folder of its own with a study that takes seconds."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("notebooks", "params"):
         shutil.copytree(ROOT / name, folder / name)
     (folder / "params/tiny.yaml").write_text(yaml.safe_dump(STUDY))
+    return folder
+
+
+@pytest.fixture
+def refused(place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """What `ttsopt` prints as errors, in this process, when it ends with exit code 2."""
+
+    def run(*arguments: str) -> str:
+        monkeypatch.chdir(place)
+        monkeypatch.setattr(sys, "argv", ["ttsopt", *arguments])
+        with pytest.raises(SystemExit, match="2"):
+            cli.main()
+        return capsys.readouterr().err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def project(place: Path) -> Path:
+    """The project folder after its study was run, once."""
+    folder = place
     done = ttsopt(folder, "run", "params/tiny.yaml", "--device", "cpu", "--device", "raspberry_pi")
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
-def test_a_run_leaves_everything_that_the_readme_promises(project):
+@pytest.mark.slow
+def test_a_run_leaves_everything_that_the_readme_promises(project, can_print):
     report = project / "reports/tiny"
-    for name in ("report.html", "report.pdf", "summary.json", "records/quality.json", "records/devices/cpu.json"):
+    for name in ("report.html", "summary.json", "records/quality.json", "records/devices/cpu.json"):
         assert (report / name).stat().st_size > 500, name
+    assert [file.stat().st_size > 500 for file in report.glob("report.pdf")] == [True] * can_print
     for variant in ("original", "fp32", "int8-weights"):
         names = {file.name for file in (report / "variants" / variant).iterdir()}
         assert names >= {"model.onnx", "model.onnx.json", "variant.json", "audio"}
@@ -75,10 +103,12 @@ def test_a_run_leaves_everything_that_the_readme_promises(project):
     assert not [file for file in report.rglob("*.part*")]
 
 
+@pytest.mark.slow
 def test_the_original_is_the_users_own_file_byte_for_byte(project, joe):
     assert (project / "reports/tiny/variants/original/model.onnx").read_bytes() == joe.read_bytes()
 
 
+@pytest.mark.slow
 def test_the_summary_says_what_was_found_and_what_was_not(project):
     summary = json.loads((project / "reports/tiny/summary.json").read_text())
     assert summary["schema"] == 1
@@ -93,19 +123,24 @@ def test_the_summary_says_what_was_found_and_what_was_not(project):
     assert all(status == "not_measured" for (claim, _), status in statuses.items() if claim == "mos_change")
 
 
+@pytest.mark.slow
 def test_an_unchanged_study_is_rendered_again_without_measuring(project):
-    records = sorted((project / "reports/tiny/records").rglob("*.json"))
-    records += sorted((project / "reports/tiny/variants").glob("*/variant.json"))
-    before = {file: file.stat().st_mtime_ns for file in records if "raspberry" not in file.name}
-    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    report = project / "reports/tiny"
+    kept = [file for name in ("records", "variants", "notebooks") for file in (report / name).rglob("*")]
+    # a device that is not there is asked for every time, and the report is what is made again
+    kept = [file for file in kept if file.is_file() and "raspberry_pi" not in file.name and file.stem != "report"]
+    assert {file.suffix for file in kept} >= {".json", ".onnx", ".wav", ".ipynb"}
+    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in kept}
+    rendered = (report / "summary.json").stat().st_mtime_ns
     done = ttsopt(project, "run", "params/tiny.yaml", "--device", "cpu", "--device", "raspberry_pi")
     assert done.returncode == 0, done.stderr
-    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # processor time, which a busy machine does not stretch as it does wall time
-    assert ended.ru_utime + ended.ru_stime - began.ru_utime - began.ru_stime < 20
-    assert {file: file.stat().st_mtime_ns for file in before} == before
+    for words in ("every variant is there and unchanged", "unchanged since", "every variant is scored and unchanged"):
+        assert words in said(done), words
+    assert [file for file in before if (file.stat().st_mtime_ns, file.read_bytes()) != before[file]] == []
+    assert (report / "summary.json").stat().st_mtime_ns > rendered
 
 
+@pytest.mark.slow
 def test_every_executed_notebook_gives_the_same_again(project):
     """nbval runs the executed notebooks once more and compares the outputs that do not carry a time."""
     executed = sorted((project / "reports/tiny/notebooks").glob("*.ipynb"))
@@ -123,6 +158,7 @@ def test_every_executed_notebook_gives_the_same_again(project):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+@pytest.mark.slow
 def test_papermill_runs_a_step_by_hand_with_two_params_files(project):
     command = [sys.executable, "-m", "papermill", "notebooks/measure.ipynb", "by-hand.ipynb"]
     files = ["-f", "params/tiny.yaml", "-f", "params/cpu.yaml"]
@@ -131,6 +167,7 @@ def test_papermill_runs_a_step_by_hand_with_two_params_files(project):
     assert "original-copy" in (project / "by-hand.ipynb").read_text()
 
 
+@pytest.mark.slow
 def test_papermill_with_an_unknown_parameter_fails(project):
     command = [sys.executable, "-m", "papermill", "notebooks/measure.ipynb", "wrong.ipynb", "-p", "devcie", "x"]
     done = subprocess.run([*command, "-f", "params/tiny.yaml"], cwd=project, capture_output=True, text=True)
@@ -138,6 +175,7 @@ def test_papermill_with_an_unknown_parameter_fails(project):
     assert "unknown notebook parameter: devcie" in done.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupted_measurement_leaves_nothing_half_written_and_no_worker(project):
     before = (project / "reports/tiny/records/devices/cpu.json").read_bytes()
     command = [str(TTSOPT), "measure", "params/tiny.yaml", "--device", "cpu", "--again"]
@@ -177,11 +215,10 @@ def workers_of(driver: int) -> list[psutil.Process]:
         (["run", "params/cpu.yaml"], "expected the one top-level key 'study:'"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(project, arguments, expected):
-    done = ttsopt(project, *arguments)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert expected in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_bad_input_is_one_line_and_exit_code_2(refused, arguments, expected):
+    errors = refused(*arguments)
+    assert expected in errors
+    assert len(errors.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -192,17 +229,16 @@ def test_bad_input_is_one_line_and_exit_code_2(project, arguments, expected):
         (["A good one.", "Rice is often served in round bowls."], "sentence 2 is an evaluation sentence too"),
     ],
 )
-def test_a_mistake_in_the_further_sentences_comes_out_before_any_work(project, texts, expected):
-    (project / "params/further.txt").write_text("\n".join(texts))
+def test_a_mistake_in_the_further_sentences_comes_out_before_any_work(place, refused, texts, expected):
+    (place / "params/further.txt").write_text("\n".join(texts))
     values = json.loads(json.dumps(STUDY))
     values["study"]["name"] = "wrong"
     values["study"]["sentences"]["evaluation"]["count"] = 10
     values["study"]["sentences"]["confirmation"] = {"file": "params/further.txt", "count": 2}
     values["study"]["evaluate"]["confirmed"] = ["fp32"]
-    (project / "params/wrong.yaml").write_text(yaml.safe_dump(values))
-    done = ttsopt(project, "run", "params/wrong.yaml")
-    assert done.returncode == 2 and expected in done.stderr, done.stdout + done.stderr
-    assert not (project / "reports/wrong/variants").exists()
+    (place / "params/wrong.yaml").write_text(yaml.safe_dump(values))
+    assert expected in refused("run", "params/wrong.yaml")
+    assert not (place / "reports/wrong/variants").exists()
 
 
 @pytest.mark.parametrize("trained", [False, True])
@@ -221,17 +257,19 @@ def test_the_default_study_on_another_voice_is_a_study_too(tmp_path, monkeypatch
     assert (study.sentences.confirmation is not None) is trained
 
 
-def test_a_truncated_voice_is_one_line(project, joe):
-    broken = project / "broken.onnx"
+@pytest.mark.slow
+def test_a_truncated_voice_is_one_line(place, joe):
+    broken = place / "broken.onnx"
     broken.write_bytes(joe.read_bytes()[:1_000_000])
     shutil.copy(f"{joe}.json", f"{broken}.json")
-    done = ttsopt(project, "run", "params/tiny.yaml", "--voice", "broken.onnx")
+    done = ttsopt(place, "run", "params/tiny.yaml", "--voice", "broken.onnx")
     assert done.returncode == 2, done.stdout + done.stderr
     assert "broken.onnx" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
-    assert not (project / "reports/broken/summary.json").exists()
+    assert not (place / "reports/broken/summary.json").exists()
 
 
+@pytest.mark.slow
 def test_check_exits_with_1_when_a_target_is_missed(project):
     done = ttsopt(project, "check", "params/tiny.yaml")
     assert done.returncode == 1  # int8-weights is no faster than the original
@@ -239,12 +277,14 @@ def test_check_exits_with_1_when_a_target_is_missed(project):
     assert "NOT MEASURED" in done.stdout
 
 
-def test_doctor_finds_the_default_voice_and_the_models(project):
-    done = ttsopt(project, "doctor")
+@pytest.mark.slow
+def test_doctor_finds_the_default_voice_and_the_models(place):
+    done = ttsopt(place, "doctor")
     assert done.returncode == 0, done.stdout
     assert "en_US-joe-medium" in done.stdout
 
 
+@pytest.mark.slow
 def test_clean_removes_what_the_study_wrote(project, tmp_path):
     other = yaml.safe_load((project / "params/tiny.yaml").read_text())
     other["study"]["name"] = "other"

@@ -1,16 +1,19 @@
 """The real voice, spoken once per session, and small studies of it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from shutil import copyfile
+from shutil import copyfile, copytree, rmtree
 from typing import Any
 
 import numpy as np
 import pytest
+from counting import counted
 
+from ttsopt_lib.evaluate.quality import evaluate_study
 from ttsopt_lib.evaluate.speak import EVALUATION, Utterance, utterances
 from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records import QualityRecord, StudyFolder
 from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import open_piper, packaged_voice
@@ -64,9 +67,7 @@ def sentences() -> tuple[str, ...]:
 @pytest.fixture
 def make_study(tmp_path) -> Callable[..., Study]:
     """Original, one variant, two sentences, the fast predictor, no recognizer; arguments go below ``evaluate:``."""
-    texts = tmp_path / "sentences.txt"
-    texts.write_text("\n".join(SENTENCES), encoding="utf-8")
-    return lambda **evaluate: _study(texts, evaluate)
+    return lambda **evaluate: _small_study(tmp_path, **evaluate)
 
 
 @pytest.fixture
@@ -77,7 +78,39 @@ def study(make_study) -> Study:
 @pytest.fixture
 def folder(study, tmp_path, joe) -> StudyFolder:
     """The study's folder; the variant is a copy of the original until a test changes it."""
-    folder = StudyFolder(study, tmp_path / "reports")
+    return _new_folder(study, tmp_path, joe)
+
+
+@dataclass
+class Scored:
+    """An evaluation of the small study: its record, its folder, and what was scored for it, utterance by utterance."""
+
+    study: Study
+    record: QualityRecord
+    folder: StudyFolder
+    utterances: list[str]
+
+
+@pytest.fixture(scope="session")
+def scored_once(joe, tmp_path_factory) -> Scored:
+    """The small study, evaluated once per session."""
+    place = tmp_path_factory.mktemp("scored")
+    study = _small_study(place)
+    folder = _new_folder(study, place, joe)
+    with pytest.MonkeyPatch.context() as patch, counted(patch) as names:
+        return Scored(study, evaluate_study(study, folder, processes=1), folder, names)
+
+
+@pytest.fixture
+def scored(folder, scored_once) -> QualityRecord:
+    """The record of the small study, in whose folder now stands all that an evaluation leaves."""
+    rmtree(folder.path)
+    copytree(scored_once.folder.path, folder.path, symlinks=True)
+    return scored_once.record.model_copy(deep=True)
+
+
+def _new_folder(study: Study, place: Path, joe) -> StudyFolder:
+    folder = StudyFolder(study, place / "reports")
     for name in study.variant_names:
         folder.variant(name).mkdir(parents=True)
         if name == ORIGINAL:
@@ -86,6 +119,12 @@ def folder(study, tmp_path, joe) -> StudyFolder:
             copyfile(joe.path, folder.model(name))
         copyfile(joe.config_path, folder.model(name).with_suffix(".onnx.json"))
     return folder
+
+
+def _small_study(place: Path, **evaluate: Any) -> Study:
+    texts = place / "sentences.txt"
+    texts.write_text("\n".join(SENTENCES), encoding="utf-8")
+    return _study(texts, evaluate)
 
 
 def _study(texts: Path, evaluate: dict[str, Any]) -> Study:

@@ -7,6 +7,7 @@ from ttsopt_lib.evaluate.anchors import ANCHORS, LOWPASS, NOISE, degrade
 from ttsopt_lib.study import Variant, read_study, resolve
 
 
+@pytest.mark.slow
 def test_noise_anchor_has_the_stated_signal_to_noise_ratio(spoken):
     noise = degrade(NOISE, spoken[0], 22050, seed=3) - spoken[0]
     ratio = 10 * np.log10(np.mean(spoken[0].astype(float) ** 2) / np.mean(noise**2))
@@ -20,6 +21,7 @@ def test_lowpass_anchor_ends_at_3500_hz(hz, low, high):
     assert low <= 10 * np.log10(np.mean(filtered**2) / 0.5) <= high
 
 
+@pytest.mark.slow
 def test_anchors_are_the_same_every_time(spoken):
     for anchor in ANCHORS:
         first, second = (degrade(anchor, spoken[0], 22050, seed=3) for _ in range(2))

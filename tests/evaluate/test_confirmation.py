@@ -17,34 +17,36 @@ def confirmed(study: Study, tmp_path) -> Study:
     return study.model_copy(update={"sentences": sentences, "evaluate": evaluate})
 
 
-def test_only_what_is_new_is_spoken_and_the_rest_stays_as_it_was(study, confirmed, folder, monkeypatch):
-    before = evaluate_study(study, folder, processes=1)
-    assert before.confirmation == [] and current_evaluation(confirmed, folder) is None
-    with counted(monkeypatch) as scored:
+@pytest.mark.slow
+def test_only_what_is_new_is_spoken_and_the_rest_stays_as_it_was(study, confirmed, folder, scored, monkeypatch):
+    assert scored.confirmation == [] and current_evaluation(confirmed, folder) is None
+    with counted(monkeypatch) as again:
         record = evaluate_study(confirmed, folder, processes=1)
-    assert scored == ["original", "fp32"]
-    assert (record.rows, record.anchors, record.other_noise) == (before.rows, before.anchors, before.other_noise)
+    assert again == ["original", "fp32"]
+    assert (record.rows, record.anchors, record.other_noise) == (scored.rows, scored.anchors, scored.other_noise)
     assert record.confirmation_sentences == ["The door is open."]
     original, copy = record.confirmation
     assert (original.variant, copy.variant) == ("original", "fp32")
     assert copy.scores == original.scores and len(copy.scores["dnsmos_p808"]) == 1
     assert copy.paired is not None and copy.paired.f0_error_cents == [0.0]  # beside the original on these sentences
-    assert original.scores["dnsmos_p808"][0] not in before.rows[0].scores["dnsmos_p808"]
+    assert original.scores["dnsmos_p808"][0] not in scored.rows[0].scores["dnsmos_p808"]
     assert current_evaluation(confirmed, folder) == record
-    with counted(monkeypatch) as scored:
+    with counted(monkeypatch) as again:
         assert evaluate_study(study, folder, processes=1).confirmation == []
-    assert scored == []
+    assert again == []
 
 
-def test_an_interrupt_between_the_two_voices_costs_one_of_them(confirmed, folder, monkeypatch):
-    evaluated = 2 * 5  # two sentences of the original, its copy, other noise and two anchors
-    with counted(monkeypatch, stop_at=evaluated + 1), pytest.raises(KeyboardInterrupt):
+@pytest.mark.slow
+def test_an_interrupt_between_the_two_voices_costs_one_of_them(confirmed, folder, scored, monkeypatch):
+    assert scored.confirmation == []
+    with counted(monkeypatch, stop_at=1), pytest.raises(KeyboardInterrupt):
         evaluate_study(confirmed, folder, processes=1)
-    with counted(monkeypatch) as scored:
+    with counted(monkeypatch) as again:
         record = evaluate_study(confirmed, folder, processes=1)
-    assert scored == ["fp32"] and len(record.confirmation) == 2
+    assert again == ["fp32"] and len(record.confirmation) == 2
 
 
+@pytest.mark.slow
 def test_words_are_counted_on_every_further_sentence(confirmed, folder):
     evaluate = confirmed.evaluate.model_copy(update={"wer_sentences": 1})
     record = evaluate_study(confirmed.model_copy(update={"evaluate": evaluate}), folder, processes=1)

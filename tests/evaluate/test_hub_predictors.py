@@ -104,6 +104,7 @@ def test_weights_that_were_changed_on_the_way_are_not_kept(monkeypatch, tmp_path
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 def test_a_study_scores_with_what_is_there_and_says_what_is_not(folder, make_study, utmos_weights, monkeypatch):
     def offline(*_, **__):
         raise OSError("Network is unreachable")

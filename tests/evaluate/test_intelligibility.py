@@ -21,6 +21,7 @@ def recognizer() -> Recognizer:
     return found
 
 
+@pytest.mark.slow
 def test_the_original_is_understood_and_speech_lost_in_noise_is_not(recognizer, sentences, heard):
     hypotheses = [transcribe(recognizer, waveform) for waveform in heard]
     assert (word_error_rate(sentences, hypotheses) or 0) <= 0.15
@@ -30,6 +31,7 @@ def test_the_original_is_understood_and_speech_lost_in_noise_is_not(recognizer, 
     assert (word_error_rate(sentences, lost) or 0) >= 0.7
 
 
+@pytest.mark.slow
 def test_what_is_heard_does_not_depend_on_what_was_heard_before(recognizer, heard):
     assert transcribe(recognizer, heard[1]) == transcribe(recognizer, heard[1])
 

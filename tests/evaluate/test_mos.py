@@ -26,6 +26,7 @@ def packaged_distillmos():
     return ConvTransformerSQAModel().eval()
 
 
+@pytest.mark.slow
 def test_distillmos_gives_the_scores_of_its_package(heard, capsys, packaged_distillmos):
     import torch
 
@@ -36,6 +37,7 @@ def test_distillmos_gives_the_scores_of_its_package(heard, capsys, packaged_dist
         assert score == pytest.approx(packaged_distillmos(torch.from_numpy(heard[0])[None]).item(), abs=1e-5)
 
 
+@pytest.mark.slow
 # one frame; odd numbers of frames and samples; the last lengths that leave room for zeros; none; more than a segment
 @pytest.mark.parametrize("samples", [1, 160, 479, 16001, 37777, 90000, 119679, 119680, 119681, 122880, 150001])
 def test_distillmos_skips_no_frame_that_says_something(samples, speechlike, packaged_distillmos):
@@ -54,6 +56,7 @@ def test_the_stand_in_for_torchaudio_is_gone_after_the_import():
     assert sys.modules.get("torchaudio") is before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", mos.PREDICTORS)
 def test_a_score_depends_on_the_audio_alone(name, heard):
     predictor = mos.load_predictor(name)
@@ -63,6 +66,7 @@ def test_a_score_depends_on_the_audio_alone(name, heard):
     assert len(set(first)) == len(first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", mos.PREDICTORS)
 def test_the_original_scores_as_a_good_voice_and_both_anchors_below_it(name, spoken, heard):
     predictor = mos.load_predictor(name)

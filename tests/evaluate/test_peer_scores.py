@@ -56,13 +56,13 @@ def test_a_peer_that_is_silent_is_named(joe, folder, monkeypatch):
         spoken_by("piper-tts", joe, folder, "Yes.")
 
 
-def test_peers_are_scored_beside_the_variants_and_stay_there(study, folder):
-    before = evaluate_study(study, folder, processes=1)
+@pytest.mark.slow
+def test_peers_are_scored_beside_the_variants_and_stay_there(study, folder, scored):
     make_ready(folder, "hibari-tts")
     asked = with_peers(study, "hibari-tts")
     assert current_evaluation(asked, folder) is None
     record = evaluate_study(asked, folder, processes=1)
-    assert [row.variant for row in record.peers] == ["hibari-tts"] and record.rows == before.rows
+    assert [row.variant for row in record.peers] == ["hibari-tts"] and record.rows == scored.rows
     assert [row.variant for row in record.rows] == [ORIGINAL, "fp32"]
     assert len(record.peers[0].scores["dnsmos_p808"]) == 2 and min(record.peers[0].scores["dnsmos_p808"]) > 2
     assert current_evaluation(asked, folder) == current_evaluation(study, folder) == record

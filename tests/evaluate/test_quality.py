@@ -11,11 +11,8 @@ from onnx import numpy_helper
 
 from ttsopt_lib import cluster
 from ttsopt_lib.evaluate.anchors import ANCHORS
-from ttsopt_lib.evaluate.plan import plan_evaluation
 from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
 from ttsopt_lib.evaluate.ratings_file import COLUMNS, RatingsError
-from ttsopt_lib.evaluate.score_store import ScoreStore
-from ttsopt_lib.evaluate.scores import score_utterance
 from ttsopt_lib.evaluate.speak import SpeechError
 from ttsopt_lib.records import RecordError
 from ttsopt_lib.study import StudyError
@@ -30,11 +27,10 @@ def damage(path, factor: float):
     onnx.save(model, path)
 
 
-def test_a_copy_of_the_original_scores_the_same_and_is_not_scored_again(study, folder, monkeypatch):
-    assert current_evaluation(study, folder) is None
-    with counted(monkeypatch) as scored:
-        record = evaluate_study(study, folder, processes=1)
-    assert scored == [name for name in ("original", "fp32", "original", *ANCHORS) for _ in range(2)]
+@pytest.mark.slow
+def test_a_copy_of_the_original_scores_the_same_and_is_not_scored_again(scored_once, monkeypatch):
+    study, folder, record = scored_once.study, scored_once.folder, scored_once.record
+    assert scored_once.utterances == [name for name in ("original", "fp32", "original", *ANCHORS) for _ in range(2)]
     original, copy = record.rows
     assert copy.scores == original.scores and copy.audio_seconds == original.audio_seconds
     assert [row.variant for row in record.anchors] == list(ANCHORS)
@@ -54,20 +50,21 @@ def test_a_copy_of_the_original_scores_the_same_and_is_not_scored_again(study, f
     assert record.ratings is None and "no ratings file" in (record.ratings_reason or "")
 
     written = folder.quality_record.stat().st_mtime_ns
-    with counted(monkeypatch) as scored:
+    with counted(monkeypatch) as again:
         assert evaluate_study(study, folder, processes=1) == record
-    assert scored == [] and folder.quality_record.stat().st_mtime_ns == written
+    assert again == [] and folder.quality_record.stat().st_mtime_ns == written
     assert current_evaluation(study, folder) == record
 
 
-def test_a_changed_model_is_scored_alone_and_its_level_is_kept(study, folder, monkeypatch):
-    before = evaluate_study(study, folder, processes=1)
+@pytest.mark.slow
+def test_a_changed_model_is_scored_alone_and_its_level_is_kept(study, folder, scored, monkeypatch):
+    assert current_evaluation(study, folder) == scored
     damage(folder.model("fp32"), 0.5)
     assert current_evaluation(study, folder) is None
-    with counted(monkeypatch) as scored:
+    with counted(monkeypatch) as again:
         after = evaluate_study(study, folder, processes=1)
-    assert scored == ["fp32"] * 2
-    assert after.rows[0] == before.rows[0] and after.anchors == before.anchors
+    assert again == ["fp32"] * 2
+    assert after.rows[0] == scored.rows[0] and after.anchors == scored.anchors
     drop = np.subtract(after.rows[0].level_above_8khz_db, after.rows[1].level_above_8khz_db)
     assert np.all(drop > 3)  # half the amplitude is 6 dB; tanh bends it a little, and rounding adds noise
 
@@ -76,17 +73,18 @@ def test_a_changed_model_is_scored_alone_and_its_level_is_kept(study, folder, mo
     assert soundfile.info(folder.audio("fp32") / "0.wav").subtype == "PCM_16"
 
 
-def test_a_lost_listening_example_is_made_again_and_nothing_is_scored(study, folder, monkeypatch):
-    record = evaluate_study(study, folder, processes=1)
+@pytest.mark.slow
+def test_a_lost_listening_example_is_made_again_and_nothing_is_scored(study, folder, scored, monkeypatch):
     example = folder.audio("fp32") / "0.wav"
     audio = example.read_bytes()
     example.unlink()
     assert current_evaluation(study, folder) is None
-    with counted(monkeypatch) as scored:
-        assert evaluate_study(study, folder, processes=1).rows == record.rows
-    assert scored == [] and example.read_bytes() == audio
+    with counted(monkeypatch) as again:
+        assert evaluate_study(study, folder, processes=1).rows == scored.rows
+    assert again == [] and example.read_bytes() == audio
 
 
+@pytest.mark.slow
 def test_an_interrupt_costs_the_utterance_at_work_and_leaves_no_record(study, folder, monkeypatch):
     with counted(monkeypatch, stop_at=3) as before, pytest.raises(KeyboardInterrupt):
         evaluate_study(study, folder, processes=1)
@@ -100,6 +98,7 @@ def test_an_interrupt_costs_the_utterance_at_work_and_leaves_no_record(study, fo
     assert left == []
 
 
+@pytest.mark.slow
 def test_more_sentences_score_only_the_new_ones(study, folder, monkeypatch):
     fewer = study.sentences.evaluation.model_copy(update={"count": 1})
     short = study.model_copy(update={"sentences": study.sentences.model_copy(update={"evaluation": fewer})})
@@ -111,8 +110,8 @@ def test_more_sentences_score_only_the_new_ones(study, folder, monkeypatch):
     assert evaluate_study(study, folder, again=True, processes=1).rows == whole.rows
 
 
-def test_a_damaged_line_of_the_store_is_scored_again(study, folder, monkeypatch):
-    record = evaluate_study(study, folder, processes=1)
+@pytest.mark.slow
+def test_a_damaged_line_of_the_store_is_scored_again(study, folder, scored, monkeypatch):
     lines = folder.score_store.read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2 * (3 + len(ANCHORS))
     # a line cut short at its end, one that is no JSON, one whose scores are gone
@@ -125,26 +124,27 @@ def test_a_damaged_line_of_the_store_is_scored_again(study, folder, monkeypatch)
     ]
     folder.score_store.write_text("\n".join(damaged), encoding="utf-8")
     folder.quality_record.unlink()
-    with counted(monkeypatch) as scored:
-        assert evaluate_study(study, folder, processes=1).rows == record.rows
-    assert scored == ["original", "fp32", ANCHORS[-1]]
+    with counted(monkeypatch) as again:
+        assert evaluate_study(study, folder, processes=1).rows == scored.rows
+    assert again == ["original", "fp32", ANCHORS[-1]]
 
 
-def test_worker_processes_give_the_same_scores(study, folder):
-    alone = evaluate_study(study, folder, processes=1)
+@pytest.mark.slow
+def test_worker_processes_give_the_same_scores(study, folder, scored):
     together = evaluate_study(study, folder, again=True, processes=2)
-    assert together.rows == alone.rows and together.anchors == alone.anchors
-    assert together.other_noise == alone.other_noise
+    assert together.rows == scored.rows and together.anchors == scored.anchors
+    assert together.other_noise == scored.other_noise
 
 
-def test_workers_of_a_dask_cluster_give_the_same_scores(study, folder):
+@pytest.mark.slow
+def test_workers_of_a_dask_cluster_give_the_same_scores(study, folder, scored):
+    folder.quality_record.unlink()
+    lines = folder.score_store.read_text(encoding="utf-8").splitlines(keepends=True)
+    folder.score_store.write_text("".join(lines[:3] + lines[4:]), encoding="utf-8")  # one utterance is left to do
     workers: Any = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0")
     with workers:
         record = evaluate_study(study, folder, dask=workers.scheduler_address)
-    original, copy = record.rows
-    assert copy.scores == original.scores and current_evaluation(study, folder) == record
-    alone = score_utterance(plan_evaluation(study, folder, ScoreStore(folder.score_store)).rows[0].tasks[0])
-    assert alone.predicted["dnsmos_p808"] == original.scores["dnsmos_p808"][0]
+    assert record.rows == scored.rows and current_evaluation(study, folder) == record
 
 
 def test_a_cluster_that_is_not_there_is_named(study, folder, monkeypatch):
@@ -153,6 +153,7 @@ def test_a_cluster_that_is_not_there_is_named(study, folder, monkeypatch):
         evaluate_study(study, folder, dask="tcp://127.0.0.1:9")
 
 
+@pytest.mark.slow
 def test_all_figures_of_the_real_voice(folder, make_study):
     study = make_study(predictors=["distillmos", "dnsmos_p808"], primary="distillmos", wer_sentences=1)
     record = evaluate_study(study, folder, processes=1)
@@ -167,6 +168,7 @@ def test_all_figures_of_the_real_voice(folder, make_study):
     assert [predictor.name for predictor in record.predictors] == ["distillmos", "dnsmos_p808"]
 
 
+@pytest.mark.slow
 def test_a_voice_of_another_language_has_no_word_error_rate(folder, make_study):
     study = make_study(wer_sentences=1)
     for name in study.variant_names:
@@ -179,8 +181,10 @@ def test_a_voice_of_another_language_has_no_word_error_rate(folder, make_study):
     assert all(row.wer is None and row.hypotheses is None for row in record.rows)
 
 
-def test_ratings_fill_the_record_and_a_new_file_scores_nothing_again(study, folder, tmp_path, make_study, monkeypatch):
-    before = evaluate_study(study, folder, processes=1)
+@pytest.mark.slow
+def test_ratings_fill_the_record_and_a_new_file_scores_nothing_again(
+    study, folder, scored, tmp_path, make_study, monkeypatch
+):
     path = tmp_path / "ratings.csv"
     rated = make_study(ratings=str(path))
     with pytest.raises(StudyError, match=r"ratings.csv: evaluate.ratings: no such file"):
@@ -195,15 +199,15 @@ def test_ratings_fill_the_record_and_a_new_file_scores_nothing_again(study, fold
     with pytest.raises(RatingsError, match="ratings.csv:10: variant 'fp3'"):
         evaluate_study(rated, folder, processes=1)
     path.write_text("\n".join([",".join(COLUMNS), *rows]), encoding="utf-8")
-    with counted(monkeypatch) as scored:
+    with counted(monkeypatch) as again:
         record = evaluate_study(rated, folder, processes=1)
-    assert scored == [] and record.rows == before.rows
+    assert again == [] and record.rows == scored.rows
     assert record.ratings is not None and [row.mean for row in record.ratings] == [4, 3]
     # what 'ttsopt ratings' collected is read where the study names no file of its own
     folder.ratings.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
-    with counted(monkeypatch) as scored:
+    with counted(monkeypatch) as again:
         assert evaluate_study(study, folder, processes=1).ratings == record.ratings
-    assert scored == []
+    assert again == []
 
 
 def test_a_missing_model_says_which_step_makes_it(study, folder):
@@ -230,6 +234,7 @@ def test_sentences_that_cannot_be_spoken_are_named(study, folder, tmp_path, cont
     assert not folder.quality_record.exists()
 
 
+@pytest.mark.slow
 def test_a_voice_that_gives_no_numbers_is_named(study, folder):
     damage(folder.model("fp32"), float("nan"))
     with pytest.raises(SpeechError, match=r"fp32/model.onnx: the voice gives NaN"):

@@ -38,12 +38,14 @@ def test_equivalence_is_shown_only_by_enough_sentences_near_zero():
     assert found[2] == pytest.approx(0.5, abs=0.02) and found[3] > 0.99  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_equivalence_is_claimed_wrongly_in_one_test_of_twenty_at_the_margin():
     generator = np.random.default_rng(0)
     claimed = [equivalence_p(generator.gamma(2, 0.1, 40) - 0.2 - 0.1, 0.1) for _ in range(800)]
     assert np.mean([p < 0.05 for p in claimed if p is not None]) == pytest.approx(0.05, abs=0.02)
 
 
+@pytest.mark.slow
 def test_of_many_variants_that_do_nothing_holm_lets_one_study_in_twenty_find_one():
     generator = np.random.default_rng(0)
     studies = [holm([change_p(generator.normal(0, 1, 40)) or 0.0 for _ in range(7)]) for _ in range(300)]
@@ -57,6 +59,7 @@ def test_values_that_never_differ_have_no_doubt():
     assert bootstrap_mean([2.0, 2.0]) == (2.0, (2.0, 2.0))
 
 
+@pytest.mark.slow
 def test_bootstrap_intervals_of_skewed_figures_cover_their_mean():
     generator = np.random.default_rng(0)
     found = [bootstrap_mean(generator.exponential(1.0, 60)) for _ in range(200)]  # type: ignore[arg-type]

@@ -29,6 +29,7 @@ def test_vectors_are_those_of_the_package_with_librosa(seconds, speechlike):
     assert vector[::16] == pytest.approx(PACKAGE_VECTORS[seconds], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_voice_is_nearer_to_itself_than_to_a_higher_one(heard):
     """Played a third faster, the same words come from another, smaller person."""
     first, second = (embed(waveform) for waveform in heard[:2])
@@ -53,6 +54,7 @@ def test_the_encoder_is_named_with_version_and_hash(monkeypatch):
     assert isinstance(reason, str) and "pip install --no-deps resemblyzer" in reason
 
 
+@pytest.mark.slow
 def test_librosa_is_only_stood_in_for_during_the_import(heard):
     before = sys.modules.get("librosa")
     embed(heard[0])

@@ -5,11 +5,13 @@ from piper.voice import AudioChunk
 from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
 
 
+@pytest.mark.slow
 def test_samples_are_those_that_piper_writes(spoken):
     chunk = AudioChunk(22050, 2, 1, np.clip(spoken[0] * 2.5, -1, 1), [], [])
     assert np.array_equal(as_written(spoken[0] * 2.5), chunk.audio_int16_array)
 
 
+@pytest.mark.slow
 def test_no_level_is_normalized_away(spoken):
     loud, soft = (as_float(as_written(gain * spoken[0])) for gain in (1.0, 0.5))
     assert np.abs(loud).max() == pytest.approx(np.abs(spoken[0]).max(), abs=1e-4)

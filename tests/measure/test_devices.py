@@ -41,12 +41,14 @@ print(len(names))
 """
 
 
+@pytest.mark.slow
 def test_measuring_imports_without_pytorch_transformers_pandas_onnx_yaml():
     done = subprocess.run([sys.executable, "-c", BLOCKED], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) >= 8
 
 
+@pytest.mark.slow
 def test_without_a_gpu_the_record_says_not_measured_and_what_to_do(small_folder, monkeypatch):
     monkeypatch.setattr(devices, "cuda_device_names", list)  # whatever machine the test runs on
     study = study_of("fp32")
@@ -63,6 +65,7 @@ def on_a_workstation(monkeypatch):
     monkeypatch.setattr(devices, "board_model", lambda: None)
 
 
+@pytest.mark.slow
 def test_off_the_raspberry_pi_the_record_says_where_to_run(small_folder, on_a_workstation):
     study = study_of("fp32")
     record = measure_device(study, PI, small_folder(study), progress=False)
@@ -75,6 +78,7 @@ def test_off_the_raspberry_pi_the_record_says_where_to_run(small_folder, on_a_wo
     )
 
 
+@pytest.mark.slow
 def test_a_record_that_came_from_the_device_is_kept_where_the_device_is_not(small_folder, on_a_workstation):
     study = study_of("fp32")
     folder = small_folder(study)
@@ -85,6 +89,7 @@ def test_a_record_that_came_from_the_device_is_kept_where_the_device_is_not(smal
     assert measure_device(study, PI, folder, progress=False, again=True) == brought
 
 
+@pytest.mark.slow
 def test_not_measured_is_looked_at_again_when_the_reason_has_gone(small_folder, on_a_workstation):
     study = study_of("fp32")
     folder = small_folder(study)
@@ -172,6 +177,7 @@ def test_a_difference_between_equal_files_is_reported():
     assert len(doubts) == 1 and "timed against itself differs by 10.1 %" in doubts[0]
 
 
+@pytest.mark.slow
 def test_a_measurement_of_other_settings_is_moved_aside_and_not_lost(small_folder, on_a_workstation):
     study = study_of("fp32")
     folder = small_folder(study)
@@ -183,6 +189,7 @@ def test_a_measurement_of_other_settings_is_moved_aside_and_not_lost(small_folde
     assert read_record(kept, DeviceRecord, "measure") == brought
 
 
+@pytest.mark.slow
 def test_a_device_with_a_budget_of_its_own_is_timed_within_that(small_folder):
     study = study_of("fp32", budget_seconds=600, warmup_passes=1, min_blocks=2, max_blocks=2000, interval_width=1e-9)
     folder = small_folder(study)
@@ -192,7 +199,7 @@ def test_a_device_with_a_budget_of_its_own_is_timed_within_that(small_folder):
     assert settings_for(study, hasty) == study.measure.model_copy(update={"budget_seconds": 3.0})
     assert device_key(study, plain, {}) != device_key(study, hasty, {})
     record = measure_device(study, hasty, folder, progress=False)
-    assert record.stopped_by == "budget" and record.elapsed_seconds is not None and record.elapsed_seconds < 300
+    assert record.stopped_by == "budget" and 2 <= record.stops[0].blocks < 2000
     with pytest.raises(StudyError, match="budget_seconds"):
         check(Device, {**cpu, "budget_seconds": 0}, "cpu")
 
@@ -231,6 +238,7 @@ def test_rows_that_do_not_fit_into_the_free_memory_together_are_a_warning(medium
     assert memory_warnings(plan_of(rows_to_time(medium_voice, 2))) == []
 
 
+@pytest.mark.slow
 def test_the_record_warns_of_memory_that_was_short_before_the_workers_started(medium_voice: Path, monkeypatch):
     asked = psutil.virtual_memory()._replace(available=100_000_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: asked)

@@ -1,6 +1,5 @@
 """Energy is read from a real counter and named by it, or not measured with the reason."""
 
-import threading
 import time
 from pathlib import Path
 
@@ -78,29 +77,23 @@ def plan_for(model: Path) -> TimingPlan:
     )
 
 
-def test_rows_are_measured_in_rounds_while_a_counter_runs(tmp_path: Path, medium_voice: Path):
+@pytest.mark.slow
+def test_rows_are_measured_in_rounds_while_a_counter_runs(
+    tmp_path: Path, medium_voice: Path, monkeypatch: pytest.MonkeyPatch
+):
     package = zone(tmp_path, "intel-rapl:0", "package-0", 0)
-    over = threading.Event()
+    read, begin = energy._microjoules, time.monotonic()
 
-    def run_counter() -> None:
-        begin = time.monotonic()
-        while not over.wait(0.002):  # a machine that takes 50 W, whoever speaks
-            text = str(int(50e6 * (time.monotonic() - begin)) % RANGE)
-            new = package / "new"
-            new.write_text(text)
-            new.replace(package / "energy_uj")
+    def running(path: Path) -> int:  # a machine that takes 50 W, whoever speaks
+        (package / "energy_uj").write_text(str(int(50e6 * (time.monotonic() - begin)) % RANGE))
+        return read(path)
 
-    counting = threading.Thread(target=run_counter)
-    counting.start()
-    try:
-        found = measure_energy(plan_for(medium_voice), tmp_path, round_seconds=0.1)
-    finally:
-        over.set()
-        counting.join()
+    monkeypatch.setattr(energy, "_microjoules", running)
+    found = measure_energy(plan_for(medium_voice), tmp_path, round_seconds=0.1)
     assert found.reason is None and found.source and "RAPL" in found.source
     for row in found.rows:
         assert len(row.joules) == energy.ROUNDS
-        assert sum(row.joules) == pytest.approx(50 * sum(row.seconds), rel=0.3)
+        assert 1 <= sum(row.joules) / (50 * sum(row.seconds)) < 1.5, "the counter is read just before and just after"
         estimate = joules_per_audio_second(row)
         assert 0 < estimate.ci[0] <= estimate.value <= estimate.ci[1]
 

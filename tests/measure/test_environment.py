@@ -57,6 +57,7 @@ def test_an_installation_that_failed_says_why_and_one_that_was_killed_says_that(
     assert str(raised.value).startswith(f"the packages could not be installed: {reason}")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sshd_path() is None, reason="sshd is missing: apt install openssh-server rsync")
 def test_an_environment_is_made_from_wheels_once_and_used(tmp_path: Path, small_folder, capsys):
     wheels = tmp_path / "wheels"

@@ -80,6 +80,7 @@ def test_half_precision_keeps_the_head_and_the_neighbours_in_single():
     assert (audio - plain).std() < 0.02 * plain.std()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["fp32", "fp16"])
 def test_every_mode_speaks_the_same_durations(mode: str, medium_voice: Path):
     row = PlannedRow(variant=ORIGINAL, runtime="pytorch", threads=1, model=medium_voice, mode=mode)  # type: ignore[arg-type]
@@ -106,6 +107,7 @@ def test_audio_that_is_no_audio_is_refused(medium_voice: Path, monkeypatch: pyte
         speak(IDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", [small_student(), None], ids=["istft", "hifigan"])
 @torch.inference_mode()
 def test_decoders_compile_without_a_break_in_the_graph(decoder: nn.Module | None, medium_voice: Path):
@@ -118,6 +120,7 @@ def test_decoders_compile_without_a_break_in_the_graph(decoder: nn.Module | None
     torch.testing.assert_close(compiled(z, None), half(z, None), atol=1e-3, rtol=1e-2)
 
 
+@pytest.mark.slow
 def test_nothing_of_a_voice_stays_behind_when_it_moves_to_another_device(
     medium_voice: Path, monkeypatch: pytest.MonkeyPatch
 ):

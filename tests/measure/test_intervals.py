@@ -61,6 +61,7 @@ def covered(low: np.ndarray, high: np.ndarray) -> float:
     return float(np.mean((low <= 0) & (high >= 0)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", MACHINES)
 def test_interval_of_a_reduction_contains_the_truth(kind):
     for blocks in (8, 12, 30, 60):
@@ -76,6 +77,7 @@ def test_interval_of_a_faster_variant_contains_the_truth_where_delays_are_small(
     assert covered(low, high) >= least
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["quiet", "drift", "heavy tails", "bimodal"])
 def test_interval_holds_when_sampling_stops_as_soon_as_it_is_narrow(kind):
     logs = log_ratios(kind, 60)
@@ -104,6 +106,7 @@ def test_a_plain_percentile_bootstrap_would_cover_too_little():
         assert covered(low, high) < WORST
 
 
+@pytest.mark.slow
 def test_interval_of_a_mean_contains_the_truth_for_skewed_scores():
     random = np.random.default_rng(0)
     for count in (20, 40, 100):

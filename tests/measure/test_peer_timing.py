@@ -52,6 +52,7 @@ def timed(tmp_path_factory, medium_voice: Path) -> tuple[Study, StudyFolder, Dev
     return asked, folder, measure_device(asked, CPU, folder, progress=False)
 
 
+@pytest.mark.slow
 def test_every_peer_has_samples_in_the_blocks_of_the_variants(timed):
     _, _, record = timed
     original = next(row for row in record.rows if row.variant == ORIGINAL)
@@ -65,6 +66,7 @@ def test_every_peer_has_samples_in_the_blocks_of_the_variants(timed):
     assert all(profile.variant in (ORIGINAL, "fp32") for profile in record.profiles)
 
 
+@pytest.mark.slow
 def test_the_same_voice_speaks_as_long_and_another_voice_at_its_own_rate(timed):
     _, _, record = timed
     original = next(row for row in record.rows if row.variant == ORIGINAL).audio_seconds[0]
@@ -74,12 +76,14 @@ def test_the_same_voice_speaks_as_long_and_another_voice_at_its_own_rate(timed):
     assert 0.3 < spoken["hibari-tts"][0] < 1.5, '"Yes." takes about half a second, whatever the sampling rate'
 
 
+@pytest.mark.slow
 def test_a_peer_that_does_not_load_is_left_out_with_the_reason(timed):
     _, _, record = timed
     failed = next(peer for peer in record.peers if peer.name == "openvino-int8")
     assert failed.row is None and failed.reason and failed.reason.startswith("openvino-int8 cannot be timed: ")
 
 
+@pytest.mark.slow
 def test_what_was_timed_with_peers_stays_good_for_fewer_and_not_for_others(timed):
     study, folder, record = timed
     assert current_measurement(study, CPU, folder) == record
@@ -123,6 +127,7 @@ def test_a_variant_cannot_take_a_peers_name_and_an_unknown_peer_is_refused():
         study_of("fp32", peers=["kokoro"])
 
 
+@pytest.mark.slow
 def test_a_text_is_taken_to_begin_with_the_sentence_of_median_length(timed):
     from ttsopt_lib.measure.plan import PlannedSentence
 

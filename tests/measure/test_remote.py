@@ -51,6 +51,7 @@ def error_of(study, device, folder) -> str:
     return message.removeprefix("127.0.0.1: ")
 
 
+@pytest.mark.slow
 def test_one_call_brings_a_record_back_and_leaves_no_run_there(loopback: Loopback, small_folder, capsys):
     folder = small_folder(STUDY)
     device = far_device(loopback)
@@ -84,6 +85,7 @@ def test_what_is_sent_is_told_up_to_its_size(loopback: Loopback, tmp_path: Path)
     assert (loopback.folder / "there/a").read_bytes() == (folder / "a").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_second_run_waits_for_the_first_and_sends_nothing_that_is_there(loopback: Loopback, small_folder):
     folder = small_folder(STUDY)
     voices = loopback.folder / "there/voices"
@@ -101,6 +103,7 @@ def test_a_second_run_waits_for_the_first_and_sends_nothing_that_is_there(loopba
     assert voice.stat().st_ino == before, "rsync writes a new file beside the old one"
 
 
+@pytest.mark.slow
 def test_a_voice_that_was_damaged_there_is_noticed_and_sent_again(loopback: Loopback, small_folder):
     folder = small_folder(STUDY)
     device = far_device(loopback)
@@ -112,6 +115,7 @@ def test_a_voice_that_was_damaged_there_is_noticed_and_sent_again(loopback: Loop
     assert measure_device(STUDY, device, folder, progress=False).status == "measured"
 
 
+@pytest.mark.slow
 def test_a_cut_connection_is_one_line_and_the_next_call_goes_on_after_the_last_pair(loopback: Loopback, small_folder):
     folder = small_folder(LONG)
     device = far_device(loopback)
@@ -168,12 +172,14 @@ def test_a_line_that_was_cut_short_is_dropped_from_the_journal(tmp_path: Path):
     assert path.read_text() == json.dumps(whole) + "\n"
 
 
+@pytest.mark.slow
 def test_an_unknown_host_key_is_refused(loopback: Loopback, small_folder, tmp_path: Path):
     (tmp_path / "nobody").touch()
     device = far_device(loopback, known_hosts=str(tmp_path / "nobody"))
     assert "host key is not known" in error_of(STUDY, device, small_folder(STUDY))
 
 
+@pytest.mark.slow
 def test_another_host_key_than_the_known_one_is_refused(loopback: Loopback, small_folder):
     known = loopback.folder / "known hosts"
     kind, key, *_ = (loopback.folder / "client key.pub").read_text().split()
@@ -181,22 +187,26 @@ def test_another_host_key_than_the_known_one_is_refused(loopback: Loopback, smal
     assert "host key is not the known one" in error_of(STUDY, far_device(loopback), small_folder(STUDY))
 
 
+@pytest.mark.slow
 def test_a_key_that_is_not_accepted_says_what_to_do(loopback: Loopback, small_folder):
     (loopback.folder / "authorized_keys").write_text("")
     assert "ssh-copy-id" in error_of(STUDY, far_device(loopback), small_folder(STUDY))
 
 
+@pytest.mark.slow
 def test_a_device_that_is_switched_off_is_one_line(loopback: Loopback, small_folder):
     device = far_device(loopback)
     loopback.close()
     assert "is ssh enabled?" in error_of(STUDY, device, small_folder(STUDY))
 
 
+@pytest.mark.slow
 def test_a_missing_python_is_named(loopback: Loopback, small_folder):
     device = far_device(loopback, python="python3.99")
     assert "there is no 'python3.99'" in error_of(STUDY, device, small_folder(STUDY))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "start_up, expected",
     [
@@ -213,16 +223,19 @@ def test_a_login_that_prints_something_is_one_line(tmp_path: Path, small_folder,
     assert expected in message and "start-up file" in message
 
 
+@pytest.mark.slow
 def test_an_interpreter_that_says_nothing_is_one_line(loopback: Loopback, small_folder):
     message = error_of(STUDY, far_device(loopback, python="true"), small_folder(STUDY))
     assert message.startswith("true was to say") and "printed nothing" in message and "must be a Python" in message
 
 
+@pytest.mark.slow
 def test_a_python_without_the_packages_says_which_is_missing(loopback: Loopback, small_folder):
     bare = str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
     assert "No module named" in error_of(STUDY, far_device(loopback, python=bare), small_folder(STUDY))
 
 
+@pytest.mark.slow
 def test_too_little_room_is_said_before_anything_is_sent(loopback: Loopback, small_folder, tmp_path: Path):
     wheels = tmp_path / "wheels"
     wheels.mkdir()
@@ -234,6 +247,7 @@ def test_too_little_room_is_said_before_anything_is_sent(loopback: Loopback, sma
     assert not list((loopback.folder / "there/voices").iterdir())
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_written_there_is_one_line(tmp_path: Path, small_folder):
     """The far shell may write files of 50 kB at most: rsync ends as on a full disk."""
     limit = 'ForceCommand sh -c \'ulimit -f 100; trap "" XFSZ; eval "$SSH_ORIGINAL_COMMAND"\''
@@ -265,6 +279,7 @@ def test_ssh_keys_without_ssh_are_refused():
         check(Device, {"name": "a", "label": "a", "kind": "cpu", "host": "pi@raspberrypi"}, "far")
 
 
+@pytest.mark.slow
 def test_a_raspberry_pi_that_is_none_is_not_measured(loopback: Loopback, small_folder):
     device = far_device(loopback, kind="raspberry_pi")
     assert "not a Raspberry Pi" in error_of(STUDY, device, small_folder(STUDY))

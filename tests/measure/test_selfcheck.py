@@ -29,6 +29,7 @@ def test_of_twenty_runs_seventeen_must_contain_the_truth():
     assert "truth 0: 18 of 20" in result.lines()[1] and "truth -20.0 %: 19 of 20" in result.lines()[2]
 
 
+@pytest.mark.slow
 def test_a_voice_with_work_added_is_slower_by_about_what_the_work_takes(medium_voice: Path):
     sentence = PlannedSentence(length_class="short", text="abc", ids=tuple([1, 5, 0, 6, 0, 7, 0, 2] * 4))
     done = []

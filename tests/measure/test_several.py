@@ -20,7 +20,10 @@ from ttsopt_lib.measure.several import measure_devices
 from ttsopt_lib.records import DeviceRecord, read_record
 from ttsopt_lib.study import Device, check
 
-pytestmark = pytest.mark.skipif(sshd_path() is None, reason="sshd is missing: apt install openssh-server rsync")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sshd_path() is None, reason="sshd is missing: apt install openssh-server rsync"),
+]
 
 STUDY = study_of("fp32", budget_seconds=15, warmup_passes=1, min_blocks=10, max_blocks=10, interval_width=1e-9)
 

@@ -48,6 +48,7 @@ def test_a_node_belongs_to_the_stage_that_its_scope_names(node, stage):
     assert stage_of(node) == stage
 
 
+@pytest.mark.slow
 def test_every_kernel_is_counted_once_by_stage_and_once_by_operator(profiled):
     for profile in profiled.values():
         assert set(profile.stages) == set(STAGES)
@@ -55,10 +56,12 @@ def test_every_kernel_is_counted_once_by_stage_and_once_by_operator(profiled):
         assert all(profile.stages[stage] > 0 for stage in STAGES if stage != "other")
 
 
+@pytest.mark.slow
 def test_the_copy_of_the_original_is_not_profiled(profiled):
     assert list(profiled) == [ORIGINAL, "extra-work"]
 
 
+@pytest.mark.slow
 def test_added_work_is_found_under_its_operator_and_outside_the_stages(profiled):
     before, after = profiled[ORIGINAL], profiled["extra-work"]
     added = after.operators["MatMul"] - before.operators["MatMul"]

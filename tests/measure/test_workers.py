@@ -21,6 +21,8 @@ from ttsopt_lib.measure.timing import measure_device
 from ttsopt_lib.records import RecordError
 from ttsopt_lib.study import MeasureSettings
 
+pytestmark = pytest.mark.slow
+
 DRIVER = """
 import sys
 from pathlib import Path
@@ -100,10 +102,17 @@ def test_waiting_worker_leaves_the_processor_alone(medium_voice: Path):
     with Worker(row) as worker:
         worker.load(plan)
         worker.time_sentence(0)
-        process = psutil.Process(worker.pid)
-        before = sum(process.cpu_times()[:2])
+        assert comes_to_rest(psutil.Process(worker.pid))
+
+
+def comes_to_rest(process: psutil.Process) -> bool:
+    """Whether there comes a second in which a process does nothing: one that spins while it waits never has one."""
+    for _ in range(60):
+        before = process.cpu_times()[:2]
         time.sleep(1.0)
-        assert sum(process.cpu_times()[:2]) - before < 0.1
+        if process.cpu_times()[:2] == before:
+            return True
+    return False
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])

@@ -36,6 +36,7 @@ def decoder_of(config: KeptStageConfig | SourceFilterConfig) -> DecoderStudent:
     return decoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [KEPT, SOURCE], ids=["kept_stage", "source_filter"])
 def test_onnx_says_the_same_at_any_length(config: KeptStageConfig | SourceFilterConfig) -> None:
     decoder = decoder_of(config)
@@ -51,6 +52,7 @@ def test_onnx_says_the_same_at_any_length(config: KeptStageConfig | SourceFilter
         np.testing.assert_allclose(np.asarray(session.run(None, {"z": z.numpy()})[0]), expected, atol=2e-3 * size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [KEPT, SOURCE], ids=["kept_stage", "source_filter"])
 def test_multiply_accumulates_are_those_of_the_exported_graph(config: KeptStageConfig | SourceFilterConfig) -> None:
     frames = 50  # what the exporter runs

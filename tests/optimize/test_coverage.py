@@ -14,6 +14,8 @@ from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_static, quan
 from ttsopt_lib.study import QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
+pytestmark = pytest.mark.xdist_group("exports")
+
 
 def reference(voice, length=40):
     config = open_piper(voice).config
@@ -85,16 +87,16 @@ def test_the_default_voice_has_the_parameters_and_layers_that_it_is_known_to_hav
     assert 0.6 < in_decoder / inventory.macs < 0.8
 
 
-def test_the_export_stores_and_computes_what_the_original_does(medium_voice, tmp_path):
-    voice = open_piper(medium_voice)
-    export_piper(load_piper(voice), voice.config, tmp_path / "fp32.onnx")
-    original, ours = (take_inventory(p, reference(medium_voice)) for p in (medium_voice, tmp_path / "fp32.onnx"))
+@pytest.mark.slow
+def test_the_export_stores_and_computes_what_the_original_does(medium_voice, exported):
+    original, ours = (take_inventory(p, reference(medium_voice)) for p in (medium_voice, exported("medium")))
     assert ours.samples == original.samples
     # Folded duration layers may leave a handful of scalars more or less.
     assert ours.parameters_stored == pytest.approx(original.parameters_stored, rel=1e-3)
     assert ours.macs == pytest.approx(original.macs, rel=0.02)
 
 
+@pytest.mark.slow
 def test_weight_only_int8_reaches_nearly_all_parameters_and_no_arithmetic(joe, tmp_path):
     path = saved(quantize_weights(onnx.load(joe), QuantizeWeights(step="quantize_weights")), tmp_path)
     before, after = take_inventory(joe, reference(joe)), take_inventory(path, reference(joe))

@@ -114,6 +114,7 @@ def trainer_in(out: Path, voice: Path, shards: list[Path], config: DistillConfig
 # --- teacher data -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_teachers_decoder_makes_the_stored_samples_from_the_stored_latents(
     medium_voice: Path, shards: list[Path]
 ) -> None:
@@ -129,6 +130,7 @@ def test_the_teachers_decoder_makes_the_stored_samples_from_the_stored_latents(
         assert (made - samples).abs().max() < 0.02 * samples.abs().max() + 1 / 32767
 
 
+@pytest.mark.slow
 def test_teacher_data_is_the_same_every_time_and_goes_on_where_it_stopped(
     medium_voice: Path, corpus: Path, shards: list[Path], tmp_path: Path
 ) -> None:
@@ -141,6 +143,7 @@ def test_teacher_data_is_the_same_every_time_and_goes_on_where_it_stopped(
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in shards]
 
 
+@pytest.mark.slow
 def test_processes_of_a_dask_cluster_say_the_same(
     medium_voice: Path, corpus: Path, shards: list[Path], tmp_path: Path
 ) -> None:
@@ -150,11 +153,13 @@ def test_processes_of_a_dask_cluster_say_the_same(
     assert [path.read_bytes() for path in again] == [path.read_bytes() for path in shards]
 
 
+@pytest.mark.slow
 def test_teacher_data_of_another_seed_is_refused(medium_voice: Path, corpus: Path, shards: list[Path]) -> None:
     with pytest.raises(TeacherDataError, match="seed"):
         speak_corpus(medium_voice, corpus, shards[0].parent, hours=1.0, seed=5)
 
 
+@pytest.mark.slow
 def test_cut_edges_are_not_trusted_and_true_ends_are(shards: list[Path]) -> None:
     data = Utterances(shards)
     longest = int(data.frames.max())
@@ -209,6 +214,7 @@ def test_bands_share_out_all_bins(bins: int) -> None:
 # --- training ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_interrupted_training_goes_on_bit_for_bit(
     medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None
 ) -> None:
@@ -230,6 +236,7 @@ def test_interrupted_training_goes_on_bit_for_bit(
     assert straight.curve[-1]["predicted_mos_change"] == second.curve[-1]["predicted_mos_change"]
 
 
+@pytest.mark.slow
 def test_settings_that_a_run_went_on_with_are_in_its_record(
     medium_voice: Path, shards: list[Path], tmp_path: Path
 ) -> None:
@@ -241,6 +248,7 @@ def test_settings_that_a_run_went_on_with_are_in_its_record(
     assert second.record()["changed_settings"] == [{"from_step": 1, "settings": {"adversarial_weight": [1.0, 2.0]}}]
 
 
+@pytest.mark.slow
 def test_training_comes_nearer_to_the_teacher(medium_voice: Path, shards: list[Path], tmp_path: Path) -> None:
     config = tiny_config(regression_steps=40, hint_steps=40, adversarial_steps=0, warmup_steps=5, learning_rate=3e-3)
     trainer = trainer_in(tmp_path / "run", medium_voice, shards, config)
@@ -250,6 +258,7 @@ def test_training_comes_nearer_to_the_teacher(medium_voice: Path, shards: list[P
         assert late < 0.9 * early, name
 
 
+@pytest.mark.slow
 def test_a_step_with_a_non_finite_gradient_is_skipped_and_counted(
     medium_voice: Path, shards: list[Path], tmp_path: Path
 ) -> None:
@@ -263,6 +272,7 @@ def test_a_step_with_a_non_finite_gradient_is_skipped_and_counted(
         assert torch.equal(value, before[name]), name
 
 
+@pytest.mark.slow
 def test_a_worse_or_broken_student_does_not_replace_the_best(
     medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +291,7 @@ def test_a_worse_or_broken_student_does_not_replace_the_best(
     assert [entry["step"] for entry in trainer.record()["curve"]] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 def test_a_student_that_makes_no_finite_samples_scores_nan(
     medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None
 ) -> None:
@@ -292,6 +303,7 @@ def test_a_student_that_makes_no_finite_samples_scores_nan(
     assert math.isnan(scores["predicted_mos_change"]) and not trainer.is_better(scores, None)
 
 
+@pytest.mark.slow
 def test_each_predictor_says_its_own_and_the_teachers_scores_are_taken_once(
     medium_voice: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,6 +334,7 @@ def test_each_predictor_says_its_own_and_the_teachers_scores_are_taken_once(
     assert validation.latent_error(lambda pair, g: pair.z + 1, teacher, 4.0) == pytest.approx(0.25)
 
 
+@pytest.mark.slow
 def test_losses_in_training_are_of_the_students_own_samples(
     medium_voice: Path, shards: list[Path], tmp_path: Path
 ) -> None:
@@ -340,6 +353,7 @@ def test_a_worker_speaks_with_the_voice_that_was_asked_for(medium_voice: Path, t
         write_shard(medium_voice, "0" * 64, {0: "the cat was red."}, 0, tmp_path / "shard.safetensors")
 
 
+@pytest.mark.slow
 def test_a_short_time_gets_a_schedule_that_fits(
     medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None
 ) -> None:
@@ -369,6 +383,7 @@ def run(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPathFacto
     return out
 
 
+@pytest.mark.slow
 def test_a_published_student_loads_and_ships_no_pickle(medium_voice: Path, run: Path, tmp_path: Path) -> None:
     target = tmp_path / "models" / "random" / "student"
     record = publish_student(medium_voice, run, target)
@@ -388,6 +403,7 @@ def test_a_published_student_loads_and_ships_no_pickle(medium_voice: Path, run: 
     assert "Licence" in card and f"{loaded['best']['predicted_mos_change']:+.3f}" in card
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("road", ["kept_stage", "source_filter"])
 def test_every_road_trains_resumes_publishes_and_speaks(
     medium_voice: Path, corpus: Path, shards: list[Path], tmp_path: Path, listener: None, road: str
@@ -414,6 +430,7 @@ def test_every_road_trains_resumes_publishes_and_speaks(
     assert samples.size == 256 * int(np.sum(durations)) and np.isfinite(samples).all()
 
 
+@pytest.mark.slow
 def test_the_stage_that_is_kept_begins_as_the_teachers(medium_voice: Path, shards: list[Path], tmp_path: Path) -> None:
     teacher = hifigan_decoder(load_piper(open_piper(medium_voice)))
     sizes = KeptStageConfig(teacher.config, inner_channels=24, blocks=2)
@@ -430,6 +447,7 @@ def test_sizes_of_an_unknown_road_are_named(tmp_path: Path) -> None:
         new_student("decoder", {"road": "short_cut"}, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_better_published_student_is_not_replaced(medium_voice: Path, run: Path, tmp_path: Path) -> None:
     target = tmp_path / "student"
     publish_student(medium_voice, run, target, measure_speed=False)
@@ -442,12 +460,14 @@ def test_a_better_published_student_is_not_replaced(medium_voice: Path, run: Pat
             publish_student(medium_voice, run, target, measure_speed=False)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_only_with_its_own_student(medium_voice: Path, corpus: Path, run: Path) -> None:
     other = IstftDecoderConfig(latent_channels=24, channels=8, inner_channels=8, blocks=2)
     with pytest.raises(DistillError, match="other sizes"):
         train_decoder(medium_voice, corpus, run, tiny_config(decoder=other))
 
 
+@pytest.mark.slow
 def test_a_published_student_can_be_trained_further(
     medium_voice: Path, corpus: Path, run: Path, tmp_path: Path, listener: None
 ) -> None:
@@ -462,6 +482,7 @@ def test_a_published_student_can_be_trained_further(
         torch.testing.assert_close(after[name], value, atol=1e-6, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_damaged_student_is_named(medium_voice: Path, run: Path, tmp_path: Path) -> None:
     with pytest.raises(DistillError, match="no such file"):
         load_student(tmp_path)
@@ -472,6 +493,7 @@ def test_a_damaged_student_is_named(medium_voice: Path, run: Path, tmp_path: Pat
         load_student(tmp_path / "s")
 
 
+@pytest.mark.slow
 def test_a_voice_with_speakers_can_be_distilled(
     multi_speaker_voice: Path, corpus: Path, tmp_path: Path, listener: None
 ) -> None:
@@ -511,6 +533,7 @@ debug_launcher(train, num_processes=2)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_student(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(tiny_settings().model_dump_json(), encoding="utf-8")
@@ -543,6 +566,7 @@ def whole_run(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPat
     return out
 
 
+@pytest.mark.slow
 def test_a_voice_of_students_speaks_like_any_other(medium_voice: Path, whole_run: Path, tmp_path: Path) -> None:
     record = publish_student(medium_voice, whole_run, tmp_path / "student", measure_speed=False)
     assert record["students"] == ["text_encoder", "duration_predictor", "flow", "decoder"]
@@ -590,6 +614,7 @@ def test_padding_does_not_change_what_a_student_makes_of_a_sentence() -> None:
         assert (other[..., 9:] == 0).all()
 
 
+@pytest.mark.slow
 def test_text_and_flow_come_nearer_to_the_teacher(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:
     settings = tiny_settings()
     changes = {"steps": 60, "learning_rate": 3e-3, "warmup_steps": 5, "batch": 4}
@@ -706,6 +731,7 @@ def test_a_short_text_is_one_to_four_words_that_stand_side_by_side() -> None:
     assert {text[-1] for text in texts} >= set(".!?") and any(text[-1].isalpha() for text in texts)
 
 
+@pytest.mark.slow
 def test_the_flow_in_speech_is_held_to_the_teachers_latents(
     medium_voice: Path, shards: list[Path], tmp_path: Path
 ) -> None:

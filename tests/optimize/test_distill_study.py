@@ -44,6 +44,7 @@ def study_with(voice: Path, student: Path, training: dict | None) -> Study:
     )
 
 
+@pytest.mark.slow
 def test_a_missing_student_is_trained_published_and_put_into_the_voice(
     medium_voice: Path,
     corpus: Path,  # noqa: F811

@@ -15,9 +15,12 @@ import pytest
 import torch
 from torch import nn
 
+from ttsopt_lib.optimize import export
 from ttsopt_lib.optimize.export import export_piper, to_onnx
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import load_piper, open_piper
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("exports")]
 
 
 @pytest.fixture(scope="module")
@@ -27,15 +30,13 @@ def medium(medium_voice):
 
 
 @pytest.fixture(scope="module")
-def medium_export(medium, tmp_path_factory) -> Path:
-    voice, model = medium
-    return export_piper(model, voice.config, tmp_path_factory.mktemp("export") / "model.onnx")
+def medium_export(exported) -> Path:
+    return exported("medium")
 
 
 @pytest.fixture(scope="module")
-def joe_export(joe, tmp_path_factory) -> Path:
-    voice = open_piper(joe)
-    return export_piper(load_piper(voice), voice.config, tmp_path_factory.mktemp("joe") / "model.onnx")
+def joe_export(exported) -> Path:
+    return exported("joe")
 
 
 def run_torch(model, ids, scales=(0.0, 1.0, 0.0)):
@@ -91,9 +92,8 @@ def test_export_can_be_loaded_again(medium, medium_export):
 
 
 @pytest.mark.parametrize("name", ["low", "high", "speakers", "deterministic"])
-def test_every_kind_of_voice_survives_the_round_trip(name, random_voice, tmp_path):
-    voice = open_piper(random_voice(name))
-    copy = open_piper(export_piper(load_piper(voice), voice.config, tmp_path / "model.onnx"))
+def test_every_kind_of_voice_survives_the_round_trip(name, random_voice, exported):
+    voice, copy = open_piper(random_voice(name)), open_piper(exported(name))
     ids = list(range(25))
     expected, durations = PairedSession(voice.path).speak(ids, seed=2, sid=1)
     waveform, copied = PairedSession(copy.path).speak(ids, seed=2, sid=1)
@@ -197,8 +197,9 @@ def test_narrowed_layers_are_exported_and_loaded_again(medium_voice, tmp_path):
     assert np.array_equal(run_torch(load_piper(open_piper(path)), list(range(31))), expected)
 
 
-def test_failed_export_leaves_nothing_behind(medium, tmp_path, monkeypatch):
+def test_failed_export_leaves_nothing_behind(medium, medium_export, tmp_path, monkeypatch):
     voice, model = medium
+    monkeypatch.setattr(export, "to_onnx", lambda *_: onnx.load(medium_export))
     path = tmp_path / "model.onnx"
 
     def full_disk(self, text, **_):

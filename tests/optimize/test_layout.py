@@ -5,16 +5,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ttsopt_lib.optimize.export import to_onnx
 from ttsopt_lib.optimize.layout import rearrange_decoder, rearranged_layers
 from ttsopt_lib.voices.paired import PairedSession
-from ttsopt_lib.voices.piper import load_piper, open_piper
+
+pytestmark = pytest.mark.xdist_group("exports")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["high", "speakers"])
-def test_rearranged_decoder_says_the_same(random_voice, name):
-    voice = open_piper(random_voice(name))
-    model = to_onnx(load_piper(voice), voice.config)
+def test_rearranged_decoder_says_the_same(exported, name):
+    model = onnx.load(exported(name))
     rearranged = rearrange_decoder(model)
     onnx.checker.check_model(rearranged)
     assert not any(node.op_type == "ConvTranspose" for node in rearranged.graph.node)
@@ -24,9 +24,9 @@ def test_rearranged_decoder_says_the_same(random_voice, name):
     np.testing.assert_allclose(audio, expected, atol=2e-5)
 
 
-def test_real_voice_gets_two_dimensional_kernels(joe):
-    voice = open_piper(joe)
-    model = rearrange_decoder(to_onnx(load_piper(voice), voice.config))
+@pytest.mark.slow
+def test_real_voice_gets_two_dimensional_kernels(exported):
+    model = rearrange_decoder(onnx.load(exported("joe")))
     assert rearranged_layers(model) == 23  # 18 of the residual blocks, 3 upsamplings, first and last
     # a mean over blocks that stayed a division would force a change of layout in the middle of every stage
     assert not any(node.op_type == "Div" and node.name.startswith("/dec/") for node in model.graph.node)

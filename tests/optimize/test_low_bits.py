@@ -6,12 +6,11 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
-from tests.optimize.test_quantize import feeds
-from ttsopt_lib.optimize.export import to_onnx
 from ttsopt_lib.optimize.low_bits import input_moments, quantize_low
 from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_weights
 from ttsopt_lib.study import QuantizeDynamic, QuantizeWeights, StudyError, Variant
-from ttsopt_lib.voices.piper import load_piper, open_piper
+
+pytestmark = pytest.mark.xdist_group("exports")
 
 
 def decibels(signal, error):
@@ -142,13 +141,11 @@ def test_moments_of_a_convolution_are_of_all_its_taps(dilation, stride, rows):
     )
 
 
-def test_few_bits_make_a_voice_of_few_levels_that_multiplies_int8(medium_voice):
-    opened = open_piper(medium_voice)
-    model = to_onnx(load_piper(opened), opened.config)
+@pytest.mark.slow
+def test_few_bits_make_a_voice_of_few_levels_that_multiplies_int8(in_four_bits, exported):
+    quantized, products, sentences = in_four_bits.voice, in_four_bits.products, in_four_bits.sentences
+    model = onnx.load(exported("medium"))
     before = model.SerializeToString()
-    sentences = feeds(medium_voice, (60,) * 12)
-    products = quantize_dynamic(model, QuantizeDynamic(step="quantize_dynamic", bits=4), sentences)
-    quantized = quantize_weights(products, QuantizeWeights(step="quantize_weights", bits=4), sentences)
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
     matrices = [stored[node.input[1]] for node in quantized.graph.node if node.op_type == "MatMulInteger"]
     assert matrices and all(len(np.unique(matrix)) <= 16 for matrix in matrices)
@@ -159,8 +156,8 @@ def test_few_bits_make_a_voice_of_few_levels_that_multiplies_int8(medium_voice):
     onnx.checker.check_model(quantized)
     audio = onnxruntime.InferenceSession(quantized.SerializeToString()).run(None, dict(sentences[0]))[0]
     assert np.isfinite(np.asarray(audio)).all()
-    assert model.SerializeToString() == before
     again = quantize_dynamic(model, QuantizeDynamic(step="quantize_dynamic", bits=4), sentences)
+    assert model.SerializeToString() == before
     assert again.SerializeToString(deterministic=True) == products.SerializeToString(deterministic=True)
 
 

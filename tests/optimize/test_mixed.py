@@ -8,7 +8,6 @@ import pytest
 from onnx import numpy_helper
 
 from ttsopt_lib.optimize.calibration import voice_feed
-from ttsopt_lib.optimize.export import to_onnx
 from ttsopt_lib.optimize.layout import rearrange_decoder
 from ttsopt_lib.optimize.mixed import quantize_mixed, spend
 from ttsopt_lib.optimize.qdq import quantizable_convolutions, quantize_convolutions, quantized_tensors
@@ -18,17 +17,19 @@ from ttsopt_lib.optimize.recipe import build_study, speak
 from ttsopt_lib.optimize.sensitivity import SpectralJudge, compare, layer_groups, sensitivities
 from ttsopt_lib.records import GroupSensitivity, SensitivityRecord, StudyFolder, read_record
 from ttsopt_lib.study import QuantizeMixed, Study
-from ttsopt_lib.voices.piper import load_piper, open_piper
+from ttsopt_lib.voices.piper import open_piper
+
+pytestmark = pytest.mark.xdist_group("exports")
 
 MIXED = {"step": "quantize_mixed", "budget_db": 50.0, "calibration_sentences": 1, "judged_sentences": 1}
 REARRANGE = {"step": "rearrange_decoder"}
 
 
 @pytest.fixture(scope="module")
-def tiny(medium_voice):
+def tiny(medium_voice, exported):
     """A small random voice as a graph, an utterance, and the ranges of its layers."""
     voice = open_piper(medium_voice)
-    model = copy_named(rearrange_decoder(to_onnx(load_piper(voice), voice.config)))
+    model = copy_named(rearrange_decoder(onnx.load(exported("medium"))))
     feeds = [voice_feed(voice.config, list(range(3, 30)))]
     return model, feeds, _ranges(model, feeds), voice.config.sample_rate
 
@@ -47,6 +48,7 @@ def _group(name, error):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_ruined_range_makes_its_group_the_most_sensitive(tiny):
     model, feeds, ranges, rate = tiny
     groups = layer_groups(model)
@@ -63,6 +65,7 @@ def test_a_ruined_range_makes_its_group_the_most_sensitive(tiny):
     assert max(errors, key=errors.__getitem__) == bad
 
 
+@pytest.mark.slow
 def test_every_group_of_a_voice_is_judged(tiny):
     model, feeds, ranges, rate = tiny
     record = sensitivities(model, SpectralJudge(model, feeds, rate), ranges, "key", "int8-mixed")
@@ -73,6 +76,7 @@ def test_every_group_of_a_voice_is_judged(tiny):
     assert sum(one.parameters for one in record.groups) <= 1
 
 
+@pytest.mark.slow
 def test_without_a_budget_no_activation_is_quantized(tiny):
     model, feeds, _, rate = tiny
     step = QuantizeMixed(step="quantize_mixed", budget_db=0.0, calibration_sentences=1, judged_sentences=1)
@@ -92,6 +96,7 @@ def test_the_budget_goes_where_it_saves_most():
     assert spend(groups, saved, 2.0) == ["cheap", "dear", "small"]  # the last layer never
 
 
+@pytest.mark.slow
 def test_int8_convolution_is_within_the_steps_of_its_ranges(tiny):
     model, feeds, ranges, _ = tiny
     name = "/dec/conv_pre/Conv"

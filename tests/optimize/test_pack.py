@@ -11,23 +11,19 @@ from onnx import TensorProto, helper, numpy_helper
 from tests.optimize.test_coverage import reference
 from tests.optimize.test_quantize import feeds, runtime_graph, speak
 from ttsopt_lib.optimize.coverage import step_record, take_inventory
-from ttsopt_lib.optimize.export import to_onnx
 from ttsopt_lib.optimize.pack import MARK, pack, unpacked
-from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_weights
-from ttsopt_lib.study import QuantizeDynamic, QuantizeWeights
+from ttsopt_lib.optimize.quantize import quantize_weights
+from ttsopt_lib.study import QuantizeWeights
 from ttsopt_lib.voices.paired import PairedSession
-from ttsopt_lib.voices.piper import load_piper, open_piper
+from ttsopt_lib.voices.piper import open_piper
+
+pytestmark = pytest.mark.xdist_group("exports")
 
 
-@pytest.fixture(scope="module")
-def four_bits(medium_voice):
+@pytest.fixture
+def four_bits(in_four_bits):
     """A voice with int8 products and weights of 4 bits."""
-    opened = open_piper(medium_voice)
-    sentences = feeds(medium_voice, (60,) * 12)
-    products = quantize_dynamic(
-        to_onnx(load_piper(opened), opened.config), QuantizeDynamic(step="quantize_dynamic", bits=4), sentences
-    )
-    return quantize_weights(products, QuantizeWeights(step="quantize_weights", bits=4), sentences)
+    return in_four_bits.voice
 
 
 def adding(tensor):
@@ -85,6 +81,7 @@ def test_what_would_lose_or_gain_nothing_is_left_alone(values):
     np.testing.assert_array_equal(speak(packed, {"x": np.zeros(1, np.float32)}), values.astype(np.float32))
 
 
+@pytest.mark.slow
 def test_a_packed_voice_is_the_same_one_in_a_smaller_file(four_bits, medium_voice):
     packed = pack(four_bits)
     assert len(packed.SerializeToString()) < 0.7 * len(four_bits.SerializeToString())
@@ -100,15 +97,16 @@ def test_a_packed_voice_is_the_same_one_in_a_smaller_file(four_bits, medium_voic
     assert np.abs(now - was).max() < 0.02 * np.abs(was).max()
 
 
-def test_a_packed_voice_of_several_speakers_knows_them_and_its_phonemes(multi_speaker_voice, tmp_path):
-    opened = open_piper(multi_speaker_voice)
+@pytest.mark.slow
+def test_a_packed_voice_of_several_speakers_knows_them_and_its_phonemes(multi_speaker_voice, exported, tmp_path):
     few = QuantizeWeights(step="quantize_weights", bits=4, minimum_size=64)
-    model = to_onnx(load_piper(opened), opened.config)
+    model = onnx.load(exported("speakers"))
     onnx.save(pack(quantize_weights(model, few, feeds(multi_speaker_voice))), tmp_path / "packed.onnx")
     shutil.copyfile(f"{multi_speaker_voice}.json", tmp_path / "packed.onnx.json")
     assert PairedSession(open_piper(tmp_path / "packed.onnx").path).speakers == 3
 
 
+@pytest.mark.slow
 def test_the_runtime_executes_the_same_operators_as_without_packing(four_bits, tmp_path):
     graphs = [runtime_graph(model, tmp_path) for model in (four_bits, pack(four_bits))]
     was, now = (Counter(node.op_type for node in graph.node) for graph in graphs)
@@ -116,6 +114,7 @@ def test_the_runtime_executes_the_same_operators_as_without_packing(four_bits, t
     assert not any(node.name.startswith(MARK) for node in graphs[1].node)
 
 
+@pytest.mark.slow
 def test_nodes_keep_their_names_and_tensors_get_short_ones(four_bits):
     packed = pack(four_bits)
     was, now = ({node.name for node in model.graph.node} for model in (four_bits, packed))
@@ -142,6 +141,7 @@ def test_a_graph_within_a_node_keeps_the_names_it_refers_to():
     np.testing.assert_array_equal(speak(pack(model), {"which": np.array(True)}), np.tile([3.0, -4.0], 64))
 
 
+@pytest.mark.slow
 def test_what_is_counted_in_a_packed_voice_is_what_it_holds(four_bits, medium_voice, tmp_path):
     feed = reference(medium_voice)
     inventories = []

@@ -33,6 +33,7 @@ def make(tmp_path: Path, medium_voice: Path):
     return build
 
 
+@pytest.mark.slow
 def test_float16_and_int8_voices_keep_float32_inputs_and_outputs(make):
     folder, records = make("ort-fp16", "ort-int8-dynamic")
     kinds = {}

@@ -10,7 +10,6 @@ from onnx import helper, numpy_helper
 
 from ttsopt_lib.optimize.calibration import voice_feed
 from ttsopt_lib.optimize.coverage import step_record, take_inventory
-from ttsopt_lib.optimize.export import to_onnx
 from ttsopt_lib.optimize.half import half_precision
 from ttsopt_lib.optimize.quantize import (
     quantize_dynamic,
@@ -21,6 +20,8 @@ from ttsopt_lib.optimize.quantize import (
 from ttsopt_lib.study import Fp16, QuantizeDynamic, QuantizeStatic, QuantizeWeights, StudyError
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import load_piper, open_piper
+
+pytestmark = pytest.mark.xdist_group("exports")
 
 WEIGHTS = QuantizeWeights(step="quantize_weights")
 DYNAMIC = QuantizeDynamic(step="quantize_dynamic")
@@ -74,10 +75,12 @@ def medium_static(medium_voice, medium_model):
     return quantize_static(medium_model, STATIC, feeds(medium_voice))
 
 
+@pytest.mark.slow
 def test_int8_weights_take_three_quarters_off_the_file(joe_model, joe_int8_weights):
     assert 1 - joe_int8_weights.ByteSize() / joe_model.ByteSize() > 0.73
 
 
+@pytest.mark.slow
 def test_every_int8_weight_is_within_half_a_step_of_the_original(joe_model, joe_int8_weights):
     originals = {tensor.name: numpy_helper.to_array(tensor) for tensor in joe_model.graph.initializer}
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in joe_int8_weights.graph.initializer}
@@ -90,6 +93,7 @@ def test_every_int8_weight_is_within_half_a_step_of_the_original(joe_model, joe_
         assert (error <= 0.5001 * scale).all(), name
 
 
+@pytest.mark.slow
 def test_each_output_channel_has_its_own_scale(joe_model, joe_int8_weights):
     scales = {t.name: list(t.dims) for t in joe_int8_weights.graph.initializer if t.name.endswith("_scale")}
     assert scales["dec.conv_pre.weight_scale"] == [256, 1, 1]
@@ -98,12 +102,14 @@ def test_each_output_channel_has_its_own_scale(joe_model, joe_int8_weights):
     assert scales[f"{embedding}_scale"] == [256, 1]
 
 
+@pytest.mark.slow
 def test_int8_weights_are_unpacked_while_loading_and_not_in_every_utterance(joe_model, joe_int8_weights, tmp_path):
     before, after = (runtime_graph(model, tmp_path) for model in (joe_model, joe_int8_weights))
     for operator in ("DequantizeLinear", "Cast", "Mul"):
         assert count(after, operator) == count(before, operator)
 
 
+@pytest.mark.slow
 def test_int8_weights_sound_like_the_original_and_naive_static_int8_does_not(joe, joe_int8_weights, joe_model):
     ids = np.random.default_rng(1).integers(3, 100, 40).tolist()
     reference, durations = PairedSession(joe).speak(ids, seed=1)
@@ -131,6 +137,7 @@ def test_a_channel_of_zeros_stays_zero():
     assert integers[1].tolist() == [64, -127, 32]
 
 
+@pytest.mark.slow
 def test_small_tensors_and_biases_stay_float(joe_int8_weights):
     by_name = {tensor.name: tensor for tensor in joe_int8_weights.graph.initializer}
     assert "dec.conv_post.weight" in by_name
@@ -163,13 +170,13 @@ def test_dynamic_int8_reaches_nothing_in_a_piper_file_because_no_matmul_holds_a_
     assert count(quantize_dynamic(joe_model, DYNAMIC).graph, "MatMulInteger") == 0
 
 
-def test_dynamic_int8_reaches_the_linear_layers_that_pytorch_reaches(medium_voice):
+@pytest.mark.slow
+def test_dynamic_int8_reaches_the_linear_layers_that_pytorch_reaches(medium_voice, exported):
     import torch
 
-    opened = open_piper(medium_voice)
-    voice = load_piper(opened)
+    voice = load_piper(open_piper(medium_voice))
     linear = sum(isinstance(module, torch.nn.Linear) for module in voice.modules())
-    quantized = quantize_dynamic(to_onnx(voice, opened.config), DYNAMIC)
+    quantized = quantize_dynamic(onnx.load(exported("medium")), DYNAMIC)
     assert linear > 0
     assert count(quantized.graph, "MatMulInteger") == linear
 
@@ -180,12 +187,14 @@ def test_dynamic_int8_with_conv_makes_integer_convolutions_that_run(medium_voice
     assert np.isfinite(speak(quantized, feeds(medium_voice)[0])).all()
 
 
+@pytest.mark.slow
 def test_static_int8_runs_every_convolution_as_int8(medium_model, medium_static, tmp_path):
     graph = runtime_graph(medium_static, tmp_path)
     assert count(graph, "QLinearConv") == count(medium_model.graph, "Conv")
     assert count(graph, "Conv") == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["percentile", "entropy"])
 def test_every_way_to_calibrate_gives_a_voice_that_speaks_and_prints_nothing(
     medium_voice, medium_model, method, capsys
@@ -196,6 +205,7 @@ def test_every_way_to_calibrate_gives_a_voice_that_speaks_and_prints_nothing(
     assert not capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_excluded_nodes_stay_float(medium_voice, medium_model, tmp_path):
     graph = runtime_graph(quantize_static(medium_model, STATIC_DECODER, feeds(medium_voice)), tmp_path)
     in_decoder = sum(node.op_type == "Conv" and node.name.startswith("/dec/") for node in medium_model.graph.node)
@@ -210,6 +220,7 @@ def test_an_exclude_pattern_that_cannot_be_meant_is_an_error(medium_voice, mediu
         quantize_static(medium_model, step, feeds(medium_voice))
 
 
+@pytest.mark.slow
 def test_static_int8_then_int8_weights_leaves_only_small_tensors_float(medium_voice, medium_static):
     both = quantize_weights(medium_static, WEIGHTS)
     for tensor in both.graph.initializer:
@@ -217,6 +228,7 @@ def test_static_int8_then_int8_weights_leaves_only_small_tensors_float(medium_vo
     assert np.isfinite(speak(both, feeds(medium_voice)[0])).all()
 
 
+@pytest.mark.slow
 def test_interface_metadata_and_randomness_of_the_voice_survive(multi_speaker_voice):
     model = onnx.load(multi_speaker_voice)
     helper.set_model_props(model, {"model_type": "vits", "comment": "piper"})
@@ -236,6 +248,7 @@ def test_interface_metadata_and_randomness_of_the_voice_survive(multi_speaker_vo
     assert model.SerializeToString() == before
 
 
+@pytest.mark.slow
 def test_the_same_inputs_give_the_same_bytes(medium_model):
     for make in (
         lambda: quantize_weights(medium_model, WEIGHTS),
@@ -256,6 +269,7 @@ def test_half_precision_halves_the_file_and_keeps_every_weight_to_11_bits(joe_mo
         assert np.all(np.abs(value - original) <= np.abs(original) * 2**-11 + 2**-25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arithmetic", ["float32", "float16"])
 def test_a_voice_in_half_precision_speaks_for_as_long_as_before(medium_voice, medium_model, tmp_path, arithmetic):
     half = half_precision(medium_model, Fp16(step="fp16", arithmetic=arithmetic, minimum_size=16))
@@ -270,8 +284,9 @@ def test_a_voice_in_half_precision_speaks_for_as_long_as_before(medium_voice, me
     assert (record.coverage.macs > 0.5) == (arithmetic == "float16")
 
 
+@pytest.mark.slow
 def test_signed_activations_are_the_same_steps_moved_by_128(medium_voice, medium_model):
-    step = {"step": "quantize_static", "operators": ["Conv"]}
+    step = {"step": "quantize_static", "operators": ["Conv"], "exclude": DECODER_ONLY}
     voice_feeds = feeds(medium_voice)
     unsigned, signed = (
         quantize_static(medium_model, QuantizeStatic.model_validate(step | {"activations": kind}), voice_feeds)

@@ -83,6 +83,7 @@ def exported(built, monkeypatch):
     monkeypatch.setattr(recipes, "load_piper", lambda voice: None)
 
 
+@pytest.mark.slow
 def test_every_variant_is_a_folder_with_a_voice_its_config_and_its_record(built):
     study, folder, records = built
     assert [record.name for record in records] == ["original", *(variant.name for variant in study.variants)]
@@ -96,6 +97,7 @@ def test_every_variant_is_a_folder_with_a_voice_its_config_and_its_record(built)
         assert json.loads((here / "model.onnx.json").read_text())["phoneme_id_map"]
 
 
+@pytest.mark.slow
 def test_the_original_is_the_users_file_byte_for_byte(built, medium_voice):
     study, folder, records = built
     assert folder.model("original").read_bytes() == medium_voice.read_bytes()
@@ -107,6 +109,7 @@ def test_the_original_is_the_users_file_byte_for_byte(built, medium_voice):
     assert source_voice(study).path == medium_voice
 
 
+@pytest.mark.slow
 def test_each_record_says_what_its_steps_reached(built, medium_voice):
     records = {record.name: record for record in built[2]}
     assert records["fp32"].coverage.parameters == records["fp32"].coverage.macs == 0.0
@@ -132,6 +135,7 @@ def test_each_record_says_what_its_steps_reached(built, medium_voice):
     assert "in fewer than 8 bits a weight" in packed.steps[2].note
 
 
+@pytest.mark.slow
 def test_a_second_call_builds_nothing(built, monkeypatch):
     study, folder, records = built
     monkeypatch.setattr(recipes, "_build", lambda *_: pytest.fail("built again"))
@@ -139,6 +143,7 @@ def test_a_second_call_builds_nothing(built, monkeypatch):
     assert build_study(study, folder) == records
 
 
+@pytest.mark.slow
 def test_a_changed_recipe_or_a_damaged_file_is_built_again_and_alone(built, medium_voice, tmp_path):
     study, folder, _ = built
     copied = StudyFolder(study, tmp_path / "reports")
@@ -159,6 +164,7 @@ def test_a_changed_recipe_or_a_damaged_file_is_built_again_and_alone(built, medi
     assert stale_variants(changed, copied, only=["fp32"], again=True) == ["fp32"]
 
 
+@pytest.mark.slow
 def test_the_same_study_gives_the_same_bytes_in_another_process(built, medium_voice, tmp_path):
     study, folder, records = built
     program = (
@@ -177,6 +183,7 @@ def test_the_same_study_gives_the_same_bytes_in_another_process(built, medium_vo
     assert other.model("int8-static").read_bytes() == folder.model("int8-static").read_bytes()
 
 
+@pytest.mark.slow
 def test_calibration_sentences_only_matter_to_what_is_calibrated(built, tmp_path):
     study = built[0]
     more = study.sentences.calibration.model_copy(update={"count": 1})
@@ -186,12 +193,14 @@ def test_calibration_sentences_only_matter_to_what_is_calibrated(built, tmp_path
     assert variant_key(study, "packed") != variant_key(fewer, "packed")
 
 
+@pytest.mark.slow
 def test_an_unknown_variant_is_an_error_that_lists_the_known(built):
     study, folder, _ = built
     with pytest.raises(StudyError, match="no variant 'int4'.*int8-weights"):
         build_study(study, folder, only=["int4"])
 
 
+@pytest.mark.slow
 def test_a_step_that_reached_nothing_is_an_error_unless_expected(medium_voice, tmp_path, exported):
     nothing = {"step": "quantize_weights", "minimum_size": 10**9}
     study = make_study(medium_voice, tmp_path, {"empty": [nothing]})
@@ -205,6 +214,7 @@ def test_a_step_that_reached_nothing_is_an_error_unless_expected(medium_voice, t
     assert record.steps[0].layers == 0
 
 
+@pytest.mark.slow
 def test_an_interrupt_leaves_nothing_half_made_and_the_next_run_goes_on(medium_voice, tmp_path, monkeypatch, exported):
     study = make_study(medium_voice, tmp_path, {"int8-weights": [WEIGHTS]})
     folder = StudyFolder(study, tmp_path / "reports")
@@ -218,6 +228,7 @@ def test_an_interrupt_leaves_nothing_half_made_and_the_next_run_goes_on(medium_v
     assert stale_variants(study, folder) == []
 
 
+@pytest.mark.slow
 def test_a_variant_that_cannot_speak_is_refused_and_an_older_one_stays(built, monkeypatch, exported):
     study, folder, _ = built
     before = folder.model("int8-weights").read_bytes()
@@ -237,6 +248,7 @@ def test_a_variant_that_cannot_speak_is_refused_and_an_older_one_stays(built, mo
     assert not list(folder.variant("int8-weights").parent.glob(".*"))
 
 
+@pytest.mark.slow
 def test_a_speaker_of_a_voice_with_several_is_calibrated_and_spoken(multi_speaker_voice, tmp_path):
     keys = set()
     for speaker in (0, 2):

@@ -30,6 +30,7 @@ def feeds(path):
     return [voice_feed(open_piper(path).config, range(3, 20))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["medium", "high", "speakers"])
 def test_the_asked_share_of_the_decoders_products_is_gone_and_the_voice_still_speaks(name, random_voice, tmp_path):
     path = random_voice(name)
@@ -126,6 +127,7 @@ def test_channels_that_say_nothing_new_are_fitted_away(medium_voice):
     assert after < 0.1 * before  # half of it observed: single precision and the ridge leave that much
 
 
+@pytest.mark.slow
 def test_a_trained_decoder_is_put_in_and_one_that_lost_too_little_is_refused(medium_voice, tmp_path):
     from ttsopt_lib.optimize.distill_config import DistillConfig
     from ttsopt_lib.optimize.finetune import finetune_decoder

@@ -35,6 +35,7 @@ def voice_trainer(voice: Path, corpus: Path, run: Path, **changes: Any) -> Voice
     return trainer
 
 
+@pytest.mark.slow
 def test_the_teachers_own_encoder_gives_the_samples_of_the_prior_that_were_stored(
     medium_voice: Path,
     shards: list[Path],  # noqa: F811
@@ -65,6 +66,7 @@ def test_the_teachers_own_encoder_gives_the_samples_of_the_prior_that_were_store
         assert texts.durations[start : start + texts.lengths[number]].sum() == data.frames[number]
 
 
+@pytest.mark.slow
 def test_an_error_of_the_latents_teaches_the_text_encoder_and_not_the_flow(
     medium_voice: Path,
     corpus: Path,  # noqa: F811
@@ -78,6 +80,7 @@ def test_an_error_of_the_latents_teaches_the_text_encoder_and_not_the_flow(
     assert asked == {"text_encoder"}
 
 
+@pytest.mark.slow
 def test_the_latents_of_the_students_own_prior_come_nearer_to_the_teachers(
     medium_voice: Path,
     corpus: Path,  # noqa: F811
@@ -93,6 +96,7 @@ def test_the_latents_of_the_students_own_prior_come_nearer_to_the_teachers(
         assert late < 0.9 * early, name
 
 
+@pytest.mark.slow
 def test_the_voice_trains_resumes_bit_for_bit_and_is_published(
     medium_voice: Path,
     corpus: Path,  # noqa: F811
@@ -142,6 +146,7 @@ def interrupt_after(save):
     return saved
 
 
+@pytest.mark.slow
 def test_weights_that_training_made_worse_are_not_kept(
     medium_voice: Path,
     corpus: Path,  # noqa: F811
@@ -159,6 +164,7 @@ def test_weights_that_training_made_worse_are_not_kept(
     assert published["training"] == "speech", "they are what speech and text_encoder came to"
 
 
+@pytest.mark.slow
 def test_students_of_another_training_are_not_compared_with_the_published(
     medium_voice: Path,
     corpus: Path,  # noqa: F811
@@ -180,6 +186,7 @@ def test_students_of_another_training_are_not_compared_with_the_published(
         publish_student(medium_voice, run, tmp_path / "student", measure_speed=False)
 
 
+@pytest.mark.slow
 def test_a_voice_goes_on_from_published_students(
     medium_voice: Path,
     corpus: Path,  # noqa: F811
@@ -193,6 +200,7 @@ def test_a_voice_goes_on_from_published_students(
     assert record["started_from"] == published["weights_sha256"] and record["steps"] == 6
 
 
+@pytest.mark.slow
 def test_students_that_were_trained_further_since_are_named(
     medium_voice: Path,
     corpus: Path,  # noqa: F811

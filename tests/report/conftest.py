@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import invented_records as records
+import numpy as np
 import pytest
 
+from ttsopt_lib.measure import stats
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.report.render import render_report
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.report.summary import summarize
 
 CASES = {"good": records.good, "bad": records.bad, "unmeasured": records.unmeasured, "many": records.many}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_interval_once() -> Iterator[None]:
+    """Most of what a summary takes are intervals of timings, and most tests change nothing of the timings.
+
+    Equal samples have equal intervals (tests/measure/test_intervals.py is about them), so that they are kept.
+    """
+    known: dict[tuple[tuple[int, ...], bytes], tuple[np.ndarray, ...]] = {}
+    computed = stats.log_ratio_interval
+
+    def looked_up(logs: np.ndarray) -> tuple[np.ndarray, ...]:
+        key = logs.shape, logs.tobytes()
+        if key not in known:
+            known[key] = computed(logs)
+        return tuple(end.copy() for end in known[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stats, "log_ratio_interval", looked_up)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +65,7 @@ def summary(case: Callable[[str], records.Case]) -> Callable[[str], Summary]:
 
 
 @pytest.fixture(scope="session")
-def rendered(case: Callable[[str], records.Case]) -> Callable[[str], StudyFolder]:
+def rendered(case: Callable[[str], records.Case], can_print: bool) -> Callable[[str], StudyFolder]:
     """The folder of an invented study after its report was rendered."""
     done: dict[str, StudyFolder] = {}
 
@@ -51,11 +73,21 @@ def rendered(case: Callable[[str], records.Case]) -> Callable[[str], StudyFolder
         if name not in done:
             study, devices, folder = case(name)
             result = render_report(study, devices, folder)
-            assert not result.messages, result.messages
+            if can_print:
+                assert not result.messages, result.messages
+            else:
+                assert result.paths == [folder.html, folder.summary] and not folder.pdf.exists()
+                assert len(result.messages) == 1 and "pango is not installed" in result.messages[0]
             done[name] = folder
         return done[name]
 
     return get
+
+
+@pytest.fixture
+def printed(pango, rendered: Callable[[str], StudyFolder]) -> Callable[[str], Path]:
+    """The PDF of an invented study by its name."""
+    return lambda name: rendered(name).pdf
 
 
 @pytest.fixture

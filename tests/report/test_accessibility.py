@@ -40,6 +40,7 @@ def sideways(browser) -> int:
     return browser.execute_script("return document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["good", "many"])
 def test_the_report_has_no_serious_fault_and_does_not_scroll_sideways(browser, rendered, name):
     for width in (LAPTOP, PHONE):
@@ -48,6 +49,7 @@ def test_the_report_has_no_serious_fault_and_does_not_scroll_sideways(browser, r
         assert faults(browser) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["good", "bad", "many"])
 def test_a_phone_shows_whole_figures_in_letters_that_can_be_read(browser, rendered, name):
     measure = (
@@ -67,6 +69,7 @@ def test_a_phone_shows_whole_figures_in_letters_that_can_be_read(browser, render
             assert letters >= 9
 
 
+@pytest.mark.slow
 def test_axe_would_find_a_serious_fault(browser, rendered, tmp_path):
     broken = rendered("good").html.read_text(encoding="utf-8").replace('lang="en"', "", 1)
     (tmp_path / "broken.html").write_text(broken, encoding="utf-8")
@@ -74,6 +77,7 @@ def test_axe_would_find_a_serious_fault(browser, rendered, tmp_path):
     assert any(fault.startswith("html-has-lang") for fault in faults(browser))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bad", "unmeasured"])
 def test_reports_of_bad_and_missing_results_fit_a_phone(browser, rendered, name):
     look_at(browser, rendered(name).html, PHONE)
@@ -86,6 +90,7 @@ def test_a_comparison_has_no_serious_fault_and_fits_a_phone(browser, summary, tm
     assert sideways(browser) <= 0 and faults(browser) == []
 
 
+@pytest.mark.slow
 def test_the_keyboard_reaches_the_report_and_every_wide_table(browser, rendered):
     look_at(browser, rendered("good").html, LAPTOP)
 

@@ -203,6 +203,7 @@ def test_a_difference_as_wide_as_its_interval_has_a_p_of_five_per_cent():
     assert p_value(Estimate(value=0.2, ci=None)) == 1.0
 
 
+@pytest.mark.slow
 def test_chance_alone_makes_nothing_significant(summary):
     """Among many figures some differ by chance: the correction for their number has to hold that back."""
     rng = np.random.default_rng(1)

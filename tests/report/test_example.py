@@ -9,16 +9,19 @@ from ttsopt_lib.report import example
 from ttsopt_lib.study import project_root
 
 
-def test_the_example_is_the_report_without_models_and_records(case, rendered, tmp_path):
+@pytest.mark.slow
+def test_the_example_is_the_report_without_models_and_records(case, rendered, can_print, tmp_path):
     study, _, _ = case("good")
     folder = rendered("good")
     files = example.write_example(study, folder, tmp_path / "example", explore=False)
     names = {path.relative_to(tmp_path / "example").as_posix() for path in files}
-    assert {"report.html", "report.pdf", "summary.json", "tables/sizes.csv", "figures/size.svg"} <= names
+    assert {"report.html", "summary.json", "tables/sizes.csv", "figures/size.svg"} <= names
+    assert ("report.pdf" in names) is can_print
     assert "variants/original/audio/0.wav" in names
     assert not [name for name in names if name.endswith((".onnx", ".ipynb")) or name.startswith("records")]
 
 
+@pytest.mark.slow
 def test_an_example_that_names_a_folder_of_this_machine_is_refused(case, rendered, tmp_path):
     study, _, _ = case("good")
     copy = StudyFolder(study, tmp_path)
@@ -29,6 +32,7 @@ def test_an_example_that_names_a_folder_of_this_machine_is_refused(case, rendere
     assert not (tmp_path / "example").exists()
 
 
+@pytest.mark.slow
 def test_an_example_too_large_for_git_is_refused(case, rendered, tmp_path, monkeypatch):
     study, _, _ = case("good")
     monkeypatch.setattr(example, "LIMIT", 1000)

@@ -41,6 +41,7 @@ def student(variants: list[str]) -> StudentSummary:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_stages_are_shown_before_and_after_on_every_profiled_device(summary):
     chart = progress_figures.stage_chart(summary("many"))
     assert chart and len(chart.figure.axes) == 4
@@ -171,6 +172,7 @@ def test_the_distance_of_a_quieter_copy_is_its_change_of_level_where_both_are_he
     assert spectrograms.spectral_distance_db(*spectra) > 0.0
 
 
+@pytest.mark.slow
 def test_the_figure_has_small_pictures_and_reads_in_grey():
     chart = spectrograms.spectrograms([tone("original", 500), tone("a", 500, 0.6), tone("b", 5000)], "A sentence.")
     svg = svg_text(chart)
@@ -182,6 +184,7 @@ def test_the_figure_has_small_pictures_and_reads_in_grey():
     assert np.all(np.diff(shades) > 0)
 
 
+@pytest.mark.slow
 def test_on_a_phone_the_spectra_stand_in_one_column_and_weigh_little():
     spoken = [tone("original", 500), tone("a", 500, 0.6), tone("b", 5000)]
     narrow = spectrograms.spectrograms(spoken, "A sentence.", PHONE)
@@ -253,6 +256,7 @@ def test_without_model_files_the_reason_is_said(case, summary):
     assert chart is None and "int8-static" in why and "not in this folder" in why
 
 
+@pytest.mark.slow
 def test_variants_speak_with_the_same_durations(medium_voice, tmp_path):
     import shutil
 

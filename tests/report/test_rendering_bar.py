@@ -75,6 +75,7 @@ def test_a_kernel_that_was_started_early_runs_the_notebook_and_ends_with_it(tmp_
     assert not [child for child in psutil.Process().children() if "ipykernel_launcher" in child.cmdline()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pdf", [True, False])
 def test_a_report_comes_to_the_end_of_its_bar_with_a_pdf_or_without(rendered, case, tmp_path, monkeypatch, capsys, pdf):
     made = rendered("good").notebooks / "report.ipynb"

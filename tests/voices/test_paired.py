@@ -4,10 +4,11 @@ import numpy as np
 import onnx
 import pytest
 
-from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.voices.paired import Noise, PairedSession, duration_noise, prior_noise
-from ttsopt_lib.voices.piper import VoiceError, load_piper, open_piper
+from ttsopt_lib.voices.piper import VoiceError, open_piper
 from ttsopt_lib.voices.text import utterance_ids
+
+pytestmark = pytest.mark.xdist_group("exports")
 
 IDS = [1, 0, 20, 0, 31, 0, 15, 0, 9, 0, 22, 0, 2]
 
@@ -17,11 +18,11 @@ def session(medium_voice):
     return PairedSession(medium_voice)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["joe", "medium", "speakers", "deterministic"])
-def test_original_and_its_export_say_the_same_with_the_same_noise(name, joe, random_voice, tmp_path):
+def test_original_and_its_export_say_the_same_with_the_same_noise(name, joe, random_voice, exported):
     voice = open_piper(joe if name == "joe" else random_voice(name))
-    export = export_piper(load_piper(voice), voice.config, tmp_path / "fp32.onnx")
-    original, copy = PairedSession(voice.path), PairedSession(export)
+    original, copy = PairedSession(voice.path), PairedSession(exported(name))
     for seed, text in enumerate(["Yes.", "A lathe is a big tool, and grab every dish of sugar."]):
         ids = utterance_ids(voice.config, text)
         expected, durations = original.speak(ids, seed=seed, sid=1)
@@ -69,6 +70,7 @@ def test_speech_without_noise_does_not_depend_on_the_seed(session):
     assert np.array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_quantized_variants_can_be_paired(medium_voice, tmp_path):
     from onnxruntime.quantization import quantize_dynamic
 

@@ -49,6 +49,7 @@ def speak_torch(model, ids, scales, seed=None, durations=None):
         return model(*arguments, **noises)[0, 0, 0].numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VOICES)
 def test_waveform_equals_onnx_runtime_without_noise(loaded, name):
     """On the untouched file, from texts shorter than the attention's window to the longest that are spoken."""
@@ -73,6 +74,7 @@ def test_waveform_equals_onnx_runtime_without_noise(loaded, name):
         assert np.abs(spoken - expected).max() < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VOICES)
 def test_waveform_and_durations_equal_onnx_runtime_with_injected_noise(loaded, name):
     voice, model = loaded(name)
