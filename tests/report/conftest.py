@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import golden_pages
 import invented_records as records
 import pytest
 
@@ -14,6 +15,23 @@ from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.report.summary import summarize
 
 CASES = {"good": records.good, "bad": records.bad, "unmeasured": records.unmeasured, "many": records.many}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option that stores the golden pages anew."""
+    parser.addoption(golden_pages.OPTION, action="store_true", help="store what the report says now (tests/report)")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Holds texts against those that are stored for this test, so that their wording stands in no test.
+
+    Call it once, after what the test asserts: a text with a wrong figure is then not stored either.
+    """
+    page = request.node.path.stem.removeprefix("test_")
+    heading = request.node.name.removeprefix("test_").replace("_", " ")
+    rewrite = bool(request.config.getoption(golden_pages.OPTION, default=False))
+    return lambda *texts: golden_pages.check(page, {heading: texts}, rewrite, whole=False)
 
 
 @pytest.fixture(scope="session")
