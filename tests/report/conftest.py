@@ -14,8 +14,6 @@ from ttsopt_lib.report.render import render_report
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.report.summary import summarize
 
-CASES = {"good": records.good, "bad": records.bad, "unmeasured": records.unmeasured, "many": records.many}
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The option that stores the golden pages anew."""
@@ -41,7 +39,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], records.Ca
 
     def get(name: str) -> records.Case:
         if name not in made:
-            made[name] = CASES[name](tmp_path_factory.mktemp("reports"))
+            made[name] = records.CASES[name](tmp_path_factory.mktemp("reports"))
         return made[name]
 
     return get

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import golden_pages
 import pytest
-from conftest import CASES
+from invented_records import CASES
 
 from ttsopt_lib.report import findings, sections
 from ttsopt_lib.report.schema import Summary

@@ -145,6 +145,7 @@ def test_all_targets_met_on_several_devices(summary, golden):
     won, cost, met = sentences.manager_summary(one)
     assert counts(met) == [16]
     assert numbers.change(rated) in cost and "no people" not in cost
+    assert named(cost, one) == set()  # there is one voice to speak of
     assert all(device.label in won for device in one.measured_devices)
     reached = sentences.conclusion(one)[0]
     assert named(reached, one) == {"distilled-int8-weights"}
