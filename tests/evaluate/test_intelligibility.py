@@ -64,11 +64,20 @@ SPOKEN = ["It's a well-known café.", "Two cats sat."]
 HEARD = ["its a well known cafes", "too cats"]
 
 
-def test_each_character_that_is_heard_wrong_missed_or_added_counts_once():
-    assert character_errors("Two cats sat.", "Two cats sat") == 0
-    assert character_errors("Two cats sat.", "too cats sat") == 1
-    assert character_errors("Two cats sat.", "two cats") == 4  # the space as well
-    assert character_errors("Two cats", "two cats sat") == 4
+@pytest.mark.parametrize(
+    ("spoken", "heard", "errors"),
+    [
+        ("Two cats sat.", "Two cats sat", 0),
+        ("Two cats sat.", "too cats sat", 1),
+        ("Two cats sat.", "two cats", 4),  # the space as well
+        ("Two cats", "two cats sat", 4),
+    ],
+)
+def test_each_character_that_is_heard_wrong_missed_or_added_counts_once(spoken, heard, errors):
+    assert character_errors(spoken, heard) == errors
+
+
+def test_what_was_not_heard_at_all_is_wrong_in_every_character():
     assert character_errors("Two cats", "") == spoken_characters("Two cats") == 8
 
 

@@ -91,9 +91,13 @@ def test_bad_rows_of_every_file_are_named_and_nothing_is_written(folder, key, tm
     with pytest.raises(RatingsError) as caught:
         collect_ratings([unknown, twice, copy, moved], STUDY, folder)
     message = str(caught.value)
-    assert "a.csv:2: variant 'feedbeef' is neither one of original, fp32, int8 nor a clip" in message
-    assert f"c.csv:2: rater '2-b' rated this sentence and variant already in {twice}:2" in message
-    assert "d.csv:" in message and "sentence '000000' is not the one of clip" in message
+    for file, wrong, known in (
+        ("a.csv:2:", "'feedbeef'", "original, fp32, int8"),
+        ("c.csv:2:", "'2-b'", f"{twice}:2"),
+        ("d.csv:2:", "'000000'", "clip"),
+    ):
+        said = message[message.index(file) :].splitlines()[0]
+        assert wrong in said and known in said
     assert not folder.ratings.exists()
 
 

@@ -97,10 +97,10 @@ HALF, PEER = (ORIGINAL, "pytorch", "fp16"), ("openvino-fp32", "openvino", "fp32"
 def test_what_does_not_load_or_does_not_speak_is_left_out_with_the_reason(act):
     timing = act({HALF: "speak", PEER: "load"}, Journal())
     assert names(timing) == [(ORIGINAL, "fp32"), (ORIGINAL, "fp32")]
-    assert [(one.row.is_peer, one.reason) for one in timing.left_out] == [
-        (True, "openvino-fp32 (openvino, 1 thread) does not load"),
-        (False, "original (pytorch, fp16, 1 thread) does not speak"),
-    ]
+    (peer, half) = timing.left_out
+    assert peer.row.is_peer and peer.reason.startswith("openvino-fp32 (openvino,") and "not load" in peer.reason
+    assert not half.row.is_peer and half.reason.startswith("original (pytorch,") and "not speak" in half.reason
+    assert "fp16" in half.reason
 
 
 @pytest.mark.parametrize("how", ["load", "speak"])
@@ -129,7 +129,8 @@ def test_a_row_that_fails_after_an_interruption_takes_its_earlier_samples_along(
     timing = act({HALF: "speak"}, Journal(path))
     assert names(timing) == [(ORIGINAL, "fp32"), (ORIGINAL, "fp32"), ("openvino-fp32", "fp32")]
     assert {len(row.seconds) for row in timing.rows} == {4}
-    assert [one.reason for one in timing.left_out] == ["original (pytorch, fp16, 1 thread) does not speak"]
+    (half,) = timing.left_out
+    assert half.reason.startswith("original (pytorch,") and "fp16" in half.reason and "not speak" in half.reason
 
 
 @pytest.mark.parametrize("sentences_before", [1, 2, 3, 4])  # the warm-up is one, a pair of blocks two

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import golden_pages
 import invented_records as records
 import numpy as np
 import pytest
@@ -15,7 +16,22 @@ from ttsopt_lib.report.render import render_report
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.report.summary import summarize
 
-CASES = {"good": records.good, "bad": records.bad, "unmeasured": records.unmeasured, "many": records.many}
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The option that stores the golden pages anew."""
+    parser.addoption(golden_pages.OPTION, action="store_true", help="store what the report says now (tests/report)")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Holds texts against those that are stored for this test, so that their wording stands in no test.
+
+    Call it once, after what the test asserts: a text with a wrong figure is then not stored either.
+    """
+    page = request.node.path.stem.removeprefix("test_")
+    heading = request.node.name.removeprefix("test_").replace("_", " ")
+    rewrite = bool(request.config.getoption(golden_pages.OPTION, default=False))
+    return lambda *texts: golden_pages.check(page, {heading: texts}, rewrite, whole=False)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,7 +61,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], records.Ca
 
     def get(name: str) -> records.Case:
         if name not in made:
-            made[name] = CASES[name](tmp_path_factory.mktemp("reports"))
+            made[name] = records.CASES[name](tmp_path_factory.mktemp("reports"))
         return made[name]
 
     return get

@@ -416,3 +416,6 @@ def many(reports: Path, audio_seconds: float = 0.3) -> Case:
         write_device(folder, device, MANY, seed=index, speed=(1.0, 0.4, 6.0, 1.3)[index], blocks=10)
     write_quality(folder, MANY, ratings=True)
     return study, devices, folder
+
+
+CASES = {"good": good, "bad": bad, "unmeasured": unmeasured, "many": many}

@@ -7,13 +7,14 @@ import math
 
 import numpy as np
 import pytest
+from figure_names import PREDICTED, TIME, WORDS
 from rich.console import Console
 from typer.testing import CliRunner
 
 from ttsopt_lib.cli import app
 from ttsopt_lib.records import RecordError
 from ttsopt_lib.report.compare import Comparison, Difference, compare, difference, open_summary, p_value
-from ttsopt_lib.report.compare_views import headline, markdown, page, remarks, terminal
+from ttsopt_lib.report.compare_views import CHANGED, REST, headline, markdown, page, remarks, terminal
 from ttsopt_lib.report.schema import Estimate, Summary
 from ttsopt_lib.report.summary import write_summary
 
@@ -40,9 +41,9 @@ def test_a_slower_variant_is_worse_and_the_others_are_not(summary):
     after = summary("good")
     slower(after, "int8-weights", 1.5)
     found = compare(summary("good"), after)
-    one = row(found, "time per second of audio", "int8-weights")
+    one = row(found, TIME, "int8-weights")
     assert one.outcome == "worse" and one.change and one.change.value == pytest.approx(0.5)
-    assert row(found, "time per second of audio", "fp32").outcome == "unclear"
+    assert row(found, TIME, "fp32").outcome == "unclear"
 
 
 def set_errors(summary: Summary, name: str, value: float, ci: tuple[float, float] | None) -> None:
@@ -56,11 +57,11 @@ def test_error_rates_are_judged_by_the_intervals_of_the_rates(summary):
     before, after = summary("good"), summary("good")
     set_errors(before, "fp32", 0.10, (0.07, 0.13))
     set_errors(after, "fp32", 0.12, (0.09, 0.15))
-    assert row(compare(before, after), "word error rate", "fp32").outcome == "unclear"
+    assert row(compare(before, after), WORDS, "fp32").outcome == "unclear"
     set_errors(after, "fp32", 0.30, (0.27, 0.33))
-    one = row(compare(before, after), "word error rate", "fp32")
-    assert one.outcome == "worse" and one.after.startswith("30.0") and "percentage points [" in one.printed_change
-    assert row(compare(after, before), "word error rate", "fp32").outcome == "better"
+    one = row(compare(before, after), WORDS, "fp32")
+    assert one.outcome == "worse" and one.after.startswith("30.0") and one.printed_change.startswith("+20.0 percentage")
+    assert row(compare(after, before), WORDS, "fp32").outcome == "better"
 
 
 def test_the_error_rates_change_against_the_original_is_not_taken_for_the_rate(summary):
@@ -70,7 +71,7 @@ def test_the_error_rates_change_against_the_original_is_not_taken_for_the_rate(s
     quality = after.quality_of("fp32")
     assert quality and quality.wer_figures
     quality.wer_figures.change = Estimate(value=0.09, ci=(0.08, 0.10))
-    assert row(compare(before, after), "word error rate", "fp32").outcome == "unclear"
+    assert row(compare(before, after), WORDS, "fp32").outcome == "unclear"
 
 
 @pytest.mark.parametrize("ci", [None, (0.0, 0.0)])
@@ -78,20 +79,20 @@ def test_error_rates_without_a_width_are_shown_and_not_judged(ci, summary):
     before, after = summary("good"), summary("good")
     set_errors(before, "fp32", 0.0, ci)
     set_errors(after, "fp32", 0.5, (0.49, 0.51))
-    one = row(compare(before, after), "word error rate", "fp32")
+    one = row(compare(before, after), WORDS, "fp32")
     assert one.outcome == "not tested" and "no interval" in one.note and one.after.startswith("50.0")
-    assert row(compare(before, before), "word error rate", "fp32").outcome == "same"
+    assert row(compare(before, before), WORDS, "fp32").outcome == "same"
 
 
 @pytest.mark.parametrize(
     ("changed", "why"),
-    [({"asr": "another"}, "another recognizer"), ({"wer_sentences": 7}, "another number of sentences")],
+    [({"asr": "another"}, "recognizer"), ({"wer_sentences": 7}, "number of sentences")],
 )
 def test_error_rates_of_another_recognizer_or_other_sentences_are_not_compared(changed, why, summary):
     after = summary("good").model_copy(update=changed)
     set_errors(after, "fp32", 0.5, (0.49, 0.51))
-    one = row(compare(summary("good"), after), "word error rate", "fp32")
-    assert one.outcome == "not compared" and one.note == why and one.change is None
+    one = row(compare(summary("good"), after), WORDS, "fp32")
+    assert one.outcome == "not compared" and one.note.endswith(f" {why}") and one.change is None
 
 
 def in_modes(summary: Summary, **times: float) -> Summary:
@@ -117,11 +118,10 @@ def in_modes(summary: Summary, **times: float) -> Summary:
 def test_each_mode_is_compared_with_the_same_mode(summary):
     before = in_modes(summary("good"), fp32=1.0, fp16=0.5)
     after = in_modes(summary("good"), fp16=1.5, graphs=0.1, fp32=1.0)
-    found = {one.subject: one for one in compare(before, after).differences if one.what == "time per second of audio"}
-    assert {subject: one.outcome for subject, one in found.items()} == {
-        "fp32, CPU, pytorch fp32, 1 thread": "unclear",
-        "fp32, CPU, pytorch fp16, 1 thread": "worse",
-    }
+    found = {one.subject: one for one in compare(before, after).differences if one.what == TIME}
+    outcomes = {subject.split(", ")[2]: one.outcome for subject, one in found.items()}
+    assert outcomes == {"pytorch fp32": "unclear", "pytorch fp16": "worse"}
+    assert {tuple(subject.split(", ")[:2]) for subject in found} == {("fp32", "CPU")}
 
 
 def test_listeners_scores_are_compared_where_both_have_them(summary):
@@ -145,22 +145,24 @@ def test_a_small_change_within_the_intervals_is_no_difference(summary):
     quality = after.quality_of("fp32")
     assert quality
     quality.predicted_mos.value += 0.02
-    assert row(compare(summary("good"), after), "predicted MOS (DistillMOS)", "fp32").outcome == "unclear"
+    assert row(compare(summary("good"), after), PREDICTED, "fp32").outcome == "unclear"
     quality.predicted_mos.value += 1.0
     quality.predicted_mos.ci = tuple(end + 1.02 for end in quality.predicted_mos.ci)
-    assert row(compare(summary("good"), after), "predicted MOS (DistillMOS)", "fp32").outcome == "better"
+    assert row(compare(summary("good"), after), PREDICTED, "fp32").outcome == "better"
 
 
-def test_latencies_of_two_machines_are_not_compared(summary):
+def test_latencies_of_two_machines_are_not_compared(summary, golden):
     after = summary("good")
     slower(after, "int8-weights", 3.0)
     system = after.devices[0].system
     after.devices[0].system = system.model_copy(update={"cpu": "Another CPU"})
     found = compare(summary("good"), after)
-    one = row(found, "time per second of audio", "int8-weights")
+    one = row(found, TIME, "int8-weights")
     assert one.outcome == "not compared" and one.change is None and "another processor" in one.note
     assert row(found, "latency reduction", "int8-weights").outcome == "not compared"
-    assert any("no latency of it is compared" in text for text in found.cautions)
+    (caution,) = [text for text in found.cautions if "latency" in text]
+    assert caution.startswith("CPU:") and "processor" in caution
+    golden(caution, one.note)
 
 
 def test_another_runtime_version_is_said(summary):
@@ -173,7 +175,7 @@ def test_another_runtime_version_is_said(summary):
 def test_another_version_of_a_predictor_is_not_compared(summary):
     after = summary("good")
     after.predictors[0].weights_sha256 = "f" * 64
-    assert row(compare(summary("good"), after), "predicted MOS (DistillMOS)", "fp32").outcome == "not compared"
+    assert row(compare(summary("good"), after), PREDICTED, "fp32").outcome == "not compared"
 
 
 def test_two_voices_and_variants_of_one_alone_are_said(summary):
@@ -181,6 +183,7 @@ def test_two_voices_and_variants_of_one_alone_are_said(summary):
     after.source_sha256, after.voice = "0" * 64, "en_US-other"
     found = compare(summary("good"), after)
     assert found.only == (["distilled-int8"], []) and "Two voices" in found.cautions[0]
+    assert all(one.voice in found.cautions[0] for one in (summary("good"), after))
 
 
 def test_the_interval_of_a_difference_holds_the_truth_as_often_as_it_says():
@@ -221,7 +224,7 @@ def test_chance_alone_makes_nothing_significant(summary):
     assert alarms <= 5  # of 20, at 5 %
 
 
-def test_it_reads_on_a_terminal_in_markdown_and_as_a_page(summary):
+def test_it_reads_on_a_terminal_in_markdown_and_as_a_page(summary, golden):
     after = summary("good")
     slower(after, "int8-weights", 1.5)
     found = compare(summary("good"), after)
@@ -230,10 +233,11 @@ def test_it_reads_on_a_terminal_in_markdown_and_as_a_page(summary):
     printed = console.export_text()
     assert "int8-weights" in printed and "worse" in printed and "fp32" not in printed
     text = markdown(found)
-    assert "## What changed" in text and "## Everything else" in text and text.count("| worse |") == 1
+    assert f"## {CHANGED}" in text and f"## {REST}" in text and text.count("| worse |") == 1
     html = page(found)
     assert "<script" not in html and "http" not in html and 'scope="col"' in html
     assert "1 worse" in headline(found) and any("Holm" in text for text in remarks(found))
+    golden(headline(found), *[text for text in remarks(found) if text not in found.cautions])
 
 
 def test_the_command_takes_folders_and_files_and_writes_both(summary, tmp_path):
@@ -246,7 +250,7 @@ def test_the_command_takes_folders_and_files_and_writes_both(summary, tmp_path):
          "--html", str(tmp_path / "c.html"), "--markdown", str(tmp_path / "c.md")],
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    assert "figures stand in both reports" in done.output
+    assert f"{len(compare(summary('good'), summary('good')).differences)} figures" in done.output
     assert (tmp_path / "c.html").is_file() and (tmp_path / "c.md").is_file()
 
 

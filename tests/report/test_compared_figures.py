@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from typing import get_args
 
 import pytest
+from figure_names import CHARACTERS, DISTANCE, DISTANCE_ABOVE, ENERGY, FIRST_AUDIO, GPU_MEMORY, PREDICTED, TIME, WORDS
 from rich.console import Console
 
 from ttsopt_lib.report.compare import Comparison, Difference, OneSided, compare
-from ttsopt_lib.report.compare_views import markdown, page, remarks, terminal
-from ttsopt_lib.report.compared_figures import CENTS, FILE_SIZE, PERCENT, figures
+from ttsopt_lib.report.compare_views import ALONE, CHANGED, REST, markdown, page, remarks, terminal
+from ttsopt_lib.report.compared_figures import CENTS, FILE_SIZE, PERCENT, Group, figures
 from ttsopt_lib.report.schema import (
     Estimate,
     LatencyMs,
@@ -22,6 +24,7 @@ from ttsopt_lib.report.schema import (
 from ttsopt_lib.study import ORIGINAL
 
 VOICE = "fp32"
+TWO_JOULES = "2.00 J [1.94, 2.06]"
 
 
 def row(found: Comparison, what: str, subject: str = VOICE) -> Difference:
@@ -69,20 +72,20 @@ def test_character_errors_are_judged_by_the_intervals_of_the_rates(summary):
     before, after = summary("good"), summary("good")
     set_characters(before, 0.03, (0.02, 0.04))
     set_characters(after, 0.035, (0.025, 0.045))
-    assert row(compare(before, after), "character error rate").outcome == "unclear"
+    assert row(compare(before, after), CHARACTERS).outcome == "unclear"
     set_characters(after, 0.20, (0.18, 0.22))
-    one = row(compare(before, after), "character error rate")
-    assert one.outcome == "worse" and one.printed_change.startswith("+17.0 percentage points [")
+    one = row(compare(before, after), CHARACTERS)
+    assert one.outcome == "worse" and one.printed_change.startswith("+17.0 percentage")
     after.asr = "another"
-    assert row(compare(before, after), "character error rate").note == "another recognizer"
+    assert row(compare(before, after), CHARACTERS).note.endswith(" recognizer")
 
 
 @pytest.mark.parametrize(
     ("what", "field", "near", "far", "printed"),
     [
         ("speaker similarity", "speaker_similarity", 0.99, 0.70, "-0.290 ["),
-        ("log-spectral distance", "log_spectral_distance_db", 2.0, 6.0, "+4.00 dB ["),
-        ("log-spectral distance above 8 kHz", "log_spectral_distance_above_8khz_db", 2.0, 6.0, "+4.00 dB ["),
+        (DISTANCE, "log_spectral_distance_db", 2.0, 6.0, "+4.00 dB ["),
+        (DISTANCE_ABOVE, "log_spectral_distance_above_8khz_db", 2.0, 6.0, "+4.00 dB ["),
         ("F0 error", "f0_error_cents", 10.0, 60.0, "+50.0 cents ["),
         ("voicing disagreement", "voicing_disagreement", 0.02, 0.12, "+10.0 percentage points ["),
     ],
@@ -98,14 +101,14 @@ def test_farther_from_the_original_is_worse(what, field, near, far, printed, sum
     setattr(beside(after), field, Estimate(value=far, ci=(far, far)))  # all sentences alike: no certainty
     assert row(compare(before, after), what).outcome == "not tested"
     after.evaluation_sentences += 1
-    assert row(compare(before, after), what).note == "another number of sentences"
+    assert row(compare(before, after), what).note.endswith(" of sentences")
 
 
 def test_another_speaker_encoder_forbids_its_own_figure_alone(summary):
     after = summary("good")
     after.speaker_encoder = "Another 1.0"
     found = compare(summary("good"), after)
-    assert row(found, "speaker similarity").note == "another speaker encoder"
+    assert row(found, "speaker similarity").note.endswith(" encoder")
     assert row(found, "F0 error").outcome == "unclear"
 
 
@@ -122,7 +125,7 @@ def test_a_significant_change_that_prints_as_zero_is_unchanged(summary):
 # --- timings ------------------------------------------------------------------------------------------------------
 
 
-def test_memory_and_load_time_are_shown_without_a_claim(summary):
+def test_memory_and_load_time_are_shown_without_a_claim(summary, golden):
     after = summary("good")
     timing(after).peak_memory_mb *= 2
     timing(after).load_ms = 2000.0
@@ -130,39 +133,40 @@ def test_memory_and_load_time_are_shown_without_a_claim(summary):
     memory, load = row(found, "peak memory"), row(found, "load time")
     assert memory.outcome == load.outcome == "not tested" and "no interval" in memory.note
     assert memory.printed_change == "+100.0 %" and memory.change and memory.change.ci is None
-    assert any("Not tested" in text and "peak memory and load time" in text for text in remarks(found))
+    (untested,) = [text for text in remarks(found) if "Not tested" in text]
+    assert "peak memory" in untested and "load time" in untested and TIME not in untested
     assert row(compare(after, after), "peak memory").outcome == "same"
+    golden(untested, memory.note)
 
 
 def test_gpu_memory_is_a_figure_of_its_own(summary):
     before, after = summary("good"), summary("good")
     timing(before).device_memory_mb, timing(after).device_memory_mb = 100.0, 150.0
-    assert row(compare(before, after), "peak GPU memory").printed_change == "+50.0 %"
+    assert row(compare(before, after), GPU_MEMORY).printed_change == "+50.0 %"
 
 
 def test_time_to_first_audio_is_judged_for_the_same_first_sentence(summary):
     before, after = spoken(summary("good")), spoken(summary("good"))
     timing(after).first_audio_ms = LatencyMs(median=25.0, p95=30.0, ci=(24.5, 25.5))
-    one = row(compare(before, after), "time to first audio")
+    one = row(compare(before, after), FIRST_AUDIO)
     assert one.outcome == "better" and one.change
     assert one.change.value == pytest.approx(-0.5) and one.change.ci and one.change.ci[1] < -0.45
     after.devices[0].scales = [0.667, 2.0, 0.8]
-    assert row(compare(before, after), "time to first audio").note == "another noise or speaking rate"
+    assert row(compare(before, after), FIRST_AUDIO).note.endswith(" rate")
     after.devices[0].first_audio_sentence = "Hello."
-    assert row(compare(before, after), "time to first audio").note == "another first sentence"
+    assert row(compare(before, after), FIRST_AUDIO).note.endswith("first sentence")
 
 
 def test_energy_is_judged_where_the_same_counter_counted(summary):
     before, after = spoken(summary("good")), spoken(summary("good"), joules=3.0)
     found = compare(before, after)
-    assert row(found, "energy per second of audio").outcome == "worse"
-    assert row(found, "energy per second of audio").after.startswith("3.00 J [")
+    assert row(found, ENERGY).outcome == "worse"
+    assert row(found, ENERGY).after.startswith("3.00 J")
     assert row(found, "energy reduction").outcome == "unclear"
     after.devices[0].energy_source = "another"
     found = compare(before, after)
-    assert {row(found, f"energy {what}").note for what in ("per second of audio", "reduction")} == {
-        "another energy counter"
-    }
+    notes = {row(found, what).note for what in (ENERGY, "energy reduction")}
+    assert len(notes) == 1 and "counter" in notes.pop()
 
 
 def test_nothing_that_was_timed_is_compared_between_two_machines(summary):
@@ -172,22 +176,24 @@ def test_nothing_that_was_timed_is_compared_between_two_machines(summary):
     after.devices[0].system = system.model_copy(update={"hostname_hash": "f" * 12})
     timed = [one for one in compare(before, after).differences if ", CPU," in one.subject]
     assert {one.note for one in timed} == {"another machine"} and all(one.change is None for one in timed)
-    assert {"peak memory", "load time", "time to first audio", "energy reduction"} <= {one.what for one in timed}
+    assert {"peak memory", "load time", FIRST_AUDIO, "energy reduction"} <= {one.what for one in timed}
 
 
 # --- one report only ----------------------------------------------------------------------------------------------
 
 
-def test_a_figure_of_one_report_alone_is_named_with_its_value(summary):
+def test_a_figure_of_one_report_alone_is_named_with_its_value(summary, golden):
     before, after = spoken(summary("good")), summary("good")
     beside(before).f0_error_cents = None
     found = compare(before, after)
-    (joules,), (cents,) = alone(found, "energy per second of audio"), alone(found, "F0 error")
-    assert (joules.report, joules.value) == ("A", "2.00 J [1.94, 2.06]")
+    (joules,), (cents,) = alone(found, ENERGY), alone(found, "F0 error")
+    assert (joules.report, joules.value) == ("A", TWO_JOULES)
     assert (cents.report, cents.subject) == ("B", VOICE) and cents.value.endswith("]") and "cents" in cents.value
-    assert not [one for one in found.differences if one.what == "energy per second of audio"]
-    texts = [text for text in remarks(found) if text.startswith("Figures that only")]
-    assert len(texts) == 2 and "energy reduction (1 row)" in texts[0] and "F0 error (1 row)" in texts[1]
+    assert not [one for one in found.differences if one.what == ENERGY]
+    ours, theirs = [text for text in remarks(found) if "(1 row)" in text]
+    assert " A " in ours and "energy reduction" in ours and "F0 error" not in ours
+    assert " B " in theirs and "F0 error" in theirs and "energy" not in theirs
+    golden(ours, theirs)
 
 
 def test_every_figure_of_common_variants_and_devices_is_compared_or_named(summary):
@@ -197,7 +203,7 @@ def test_every_figure_of_common_variants_and_devices_is_compared_or_named(summar
     in_both = {variant.name for variant in after.variants} | {"original-copy"}
     keys = {key for key in {**figures(before), **figures(after)} if key.name in in_both}
     assert len(found.differences) + len(found.one_sided) == len(keys)
-    assert len(alone(found, "word error rate")) == len(alone(found, "character error rate")) == len(after.variants)
+    assert len(alone(found, WORDS)) == len(alone(found, CHARACTERS)) == len(after.variants)
     assert {one.report for one in found.one_sided} == {"A"}
 
 
@@ -206,7 +212,7 @@ def test_what_another_number_of_threads_took_is_named(summary):
     after.devices[0].rows = [one for one in after.devices[0].rows if one is not timing(after)]
     found = compare(summary("good"), after)
     assert {one.what for one in found.one_sided} == {
-        "time per second of audio", "latency reduction", "peak memory", "load time",
+        TIME, "latency reduction", "peak memory", "load time",
     }  # fmt: skip
 
 
@@ -234,32 +240,38 @@ def with_peer(summary: Summary, slower: float = 1.0, name: str = "piper-tts") ->
     return summary
 
 
-def test_peers_are_compared_with_themselves_in_a_table_of_their_own(summary):
+def test_peers_are_compared_with_themselves_in_a_table_of_their_own(summary, golden):
     before, after = with_peer(summary("good")), with_peer(summary("good"), slower=1.5)
     after.peers[0].size_bytes = 16_000_000
     after.peers[0].versions = {"piper-tts": "2.0"}
     found = compare(before, after)
     peers = [one for one in found.differences if one.group == "Peers"]
-    assert {one.what for one in peers if one.outcome == "worse"} == {"size", "time per second of audio"}
-    assert {"predicted MOS (DistillMOS)", "word error rate", "peak memory"} <= {one.what for one in peers}
+    assert {one.what for one in peers if one.outcome == "worse"} == {"size", TIME}
+    assert {PREDICTED, WORDS, "peak memory"} <= {one.what for one in peers}
     assert {one.subject.split(",")[0] for one in peers} == {"piper-tts"}
-    assert "piper-tts (peer): other software, piper-tts 1.0 and 2.0." in found.cautions
+    (software,) = [text for text in found.cautions if "software" in text]
+    assert software.startswith("piper-tts (peer)") and software.index("1.0") < software.index("2.0")
     assert found.only == ([], [])
+    golden(software)
 
 
-def test_a_peer_of_one_report_alone_is_named(summary):
+def test_a_peer_of_one_report_alone_is_named(summary, golden):
     found = compare(summary("good"), with_peer(summary("good")))
     assert found.only == ([], ["piper-tts (peer)"])
-    assert "Only in B: piper-tts (peer)." in remarks(found)
+    (only,) = [text for text in remarks(found) if "(peer)" in text]
+    assert "in B" in only and "piper-tts" in only
+    golden(only)
 
 
-def test_a_peer_that_was_not_timed_in_one_report_is_named(summary):
+def test_a_peer_that_was_not_timed_in_one_report_is_named(summary, golden):
     before, after = with_peer(summary("good")), with_peer(summary("good"))
     after.peers[0].timings[0].row = None
     found = compare(before, after)
-    (one,) = alone(found, "time per second of audio")
+    (one,) = alone(found, TIME)
     assert (one.group, one.report) == ("Peers", "A")
-    assert any("time per second of audio of peers (1 row)" in text for text in remarks(found))
+    (told,) = [text for text in remarks(found) if "(1 row)" in text]
+    assert f"{TIME} of peers" in told and " A " in told
+    golden(told)
 
 
 # --- how they are shown -------------------------------------------------------------------------------------------
@@ -271,16 +283,15 @@ def test_the_tables_are_few_narrow_and_named(summary):
     found = compare(before, after)
     text, html = markdown(found), page(found)
     titles = [line for line in text.splitlines() if line.startswith("#")]
-    assert titles[1:4] == ["## What changed", "### Size and speed", "### Peers"]
-    assert titles[4:] == [
-        "## Everything else", "### Size and speed", "### Memory, start and energy", "### Quality",
-        "### Beside the original", "### Peers", "## In one report only",
-    ]  # fmt: skip
+    groups = [f"### {group}" for group in get_args(Group)]
+    assert titles[1:4] == [f"## {CHANGED}", groups[0], groups[-1]]
+    assert titles[4:] == [f"## {REST}", *groups, f"## {ALONE}"] and len(groups) == 5
     assert html.count("<table") == html.count("<caption") == 8
     assert html.count('<th scope="col"') == 7 * 6 + 4
     assert html.count('<th scope="row">') == len(found.differences) + len(found.one_sided)
     assert len({part.split('"')[0] for part in html.split('<caption id="')[1:]}) == 8
-    assert "| energy per second of audio | `fp32, CPU, onnxruntime, 1 thread` | A | 2.00 J [1.94, 2.06] |" in text
+    (joules,) = [line.split(" | ") for line in text.splitlines() if TWO_JOULES in line]
+    assert joules[0] == f"| {ENERGY}" and joules[1].startswith("`fp32, CPU") and joules[2:] == ["A", f"{TWO_JOULES} |"]
 
 
 def test_the_terminal_has_a_table_for_each_group(summary):
@@ -292,15 +303,25 @@ def test_the_terminal_has_a_table_for_each_group(summary):
         console.print(terminal(found, everything))
         return console.export_text()
 
-    assert "Peers" in printed(False) and "Beside the original" not in printed(False)
-    assert "Beside the original" in printed(True) and "In one report only" in printed(True)
+    beside_it = get_args(Group)[3]
+    assert "Peers" in printed(False) and beside_it not in printed(False)
+    assert beside_it in printed(True) and ALONE in printed(True)
 
 
-def test_figures_and_changes_carry_their_units():
-    assert FILE_SIZE.figure(Estimate(value=63_200_000, ci=None)) == "63.2 MB"
-    assert FILE_SIZE.difference(Estimate(value=0.5, ci=(0.4, 0.6))) == "+50.0 % [+40.0, +60.0]"
-    assert PERCENT.difference(Estimate(value=0.02, ci=None)) == "+2.0 percentage points"
-    assert CENTS.figure(Estimate(value=8.24, ci=(7.93, 8.58))) == "8.2 cents [7.9, 8.6]"
+@pytest.mark.parametrize(
+    ("printed", "expected"),
+    [
+        (FILE_SIZE.figure(Estimate(value=63_200_000, ci=None)), "63.2 MB"),
+        (FILE_SIZE.difference(Estimate(value=0.5, ci=(0.4, 0.6))), "+50.0 % [+40.0, +60.0]"),
+        (PERCENT.difference(Estimate(value=0.02, ci=None)), "+2.0 percentage points"),
+        (CENTS.figure(Estimate(value=8.24, ci=(7.93, 8.58))), "8.2 cents [7.9, 8.6]"),
+    ],
+)
+def test_figures_and_changes_carry_their_units(printed, expected):
+    assert printed == expected
+
+
+def test_a_change_that_prints_as_zero_is_nothing():
     assert CENTS.is_nothing(Estimate(value=0.04, ci=None)) and not CENTS.is_nothing(Estimate(value=0.06, ci=None))
     assert FILE_SIZE.is_nothing(Estimate(value=0.0004, ci=None)) and not FILE_SIZE.is_nothing(
         Estimate(value=0.001, ci=None)

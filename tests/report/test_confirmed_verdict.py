@@ -14,6 +14,7 @@ from ttsopt_lib.report.quality_section import quality_parts
 from ttsopt_lib.report.quality_tables import confirmed_voices, quality_tables
 from ttsopt_lib.report.schema import Estimate, PredictedMos, Summary
 from ttsopt_lib.report.summary import summarize
+from ttsopt_lib.report.verdict import HELD_OUT
 
 
 @pytest.fixture
@@ -65,10 +66,10 @@ def test_the_verdict_says_which_sentences_it_rests_on(summary):
     one = summary("good")
     row = next(row for row in one.verdict if row.claim == "predicted_mos_change")
     assert row.measured == known(mos_of(one, "distilled-int8").change_held_out).value
-    assert row.reason == f"on the sentences that did not choose ({FURTHER} further)"
+    assert row.reason == f"{HELD_OUT} ({FURTHER} further)"
     bare = summary("many")
     row = next(row for row in bare.verdict if row.claim == "predicted_mos_change")
-    assert row.reason == f"on the sentences that did not choose ({SENTENCES // 2} odd-numbered)"
+    assert row.reason == f"{HELD_OUT} ({SENTENCES // 2} odd-numbered)"
 
 
 def test_the_further_sentences_have_a_table_of_their_own(summary, record):
@@ -83,10 +84,10 @@ def test_the_further_sentences_have_a_table_of_their_own(summary, record):
     change = (errors["distilled-int8"] - errors["original"]) / sum(record.confirmation_words)
     assert frame.loc["distilled-int8", "wer_change"] == pytest.approx(change)
     html = "\n".join(quality_parts(one, quality_tables(one)))
-    assert f"Heard on {FURTHER} further sentences, on which nothing was chosen" in html
+    assert f"{FURTHER} further" in html[html.index('id="table-confirmation"') :].partition("</caption>")[0]
     assert f"n = {FURTHER}" in html
     pure = summary("many")
-    assert "further sentences" not in "\n".join(quality_parts(pure, quality_tables(pure)))
+    assert "table-confirmation" not in "\n".join(quality_parts(pure, quality_tables(pure)))
 
 
 def test_the_notebook_of_the_step_shows_them_or_says_why_not(case, record):

@@ -39,7 +39,7 @@ def test_a_notebook_moves_its_bar_cell_by_cell_to_the_end(tmp_path, monkeypatch,
     assert "yes" in out.read_text()
     assert moved == [notebooks.START, notebooks.FIRST_CELL, notebooks.CELL]
     drawn = capsys.readouterr()
-    assert drawn.out == "" and "notebook small: 100%" in drawn.err
+    assert drawn.out == "" and "small: 100%" in drawn.err
 
 
 def test_a_kernel_that_was_started_early_runs_the_notebook_and_ends_with_it(tmp_path, monkeypatch):

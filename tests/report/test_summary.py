@@ -113,4 +113,4 @@ def test_a_missing_variant_is_an_error_that_names_the_step(case, tmp_path):
 
 def test_a_device_without_a_record_says_how_to_measure_it(summary):
     device = summary("unmeasured").devices[0]
-    assert device.status == "not_measured" and "ttsopt measure --device cpu" in (device.reason or "")
+    assert device.status == "not_measured" and "--device cpu" in (device.reason or "")

@@ -1,0 +1,11 @@
+"""What the figures are called that a comparison of two reports holds against each other, said once for its tests."""
+
+TIME = "time per second of audio"
+FIRST_AUDIO = "time to first audio"
+ENERGY = "energy per second of audio"
+GPU_MEMORY = "peak GPU memory"
+WORDS = "word error rate"
+CHARACTERS = "character error rate"
+PREDICTED = "predicted MOS (DistillMOS)"
+DISTANCE = "log-spectral distance"
+DISTANCE_ABOVE = "log-spectral distance above 8 kHz"
