@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from joblib import Parallel, parallel_config
-from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky import get_reusable_executor, process_executor
 
 
 @contextmanager
@@ -16,7 +17,7 @@ def local_workers(count: int) -> Iterator[Parallel]:
     if count == 1:
         yield Parallel(n_jobs=1, return_as="generator")
         return
-    with parallel_config(backend="loky", inner_max_num_threads=1, initializer=_quiet):
+    with parallel_config(backend="loky", inner_max_num_threads=1, initializer=_begin):
         try:
             with Parallel(n_jobs=count, return_as="generator") as parallel:
                 yield parallel
@@ -25,6 +26,8 @@ def local_workers(count: int) -> Iterator[Parallel]:
             get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=False)  # pyright: ignore[reportArgumentType]
 
 
-def _quiet() -> None:
-    """Only the process that a person started draws progress bars."""
-    os.environ["TQDM_DISABLE"] = "1"  # tqdm reads it when it is imported
+def _begin() -> None:
+    """What each process does first."""
+    os.environ["TQDM_DISABLE"] = "1"  # one progress bar, of the process that a person started; read at the import
+    # A process that has grown by 300 MB is taken for leaking, and replaced. Here it has opened its models.
+    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize

@@ -197,11 +197,13 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
         request = json.loads(line)
         try:
             if request["do"] == "prepare":
-                prepare(request["row"])
-                reply = {}
-            elif request["do"] == "load":
                 row = request["row"]
                 prepare(row)
+                reply = {}
+            elif request["do"] == "load":
+                if row != request["row"]:
+                    prepare(request["row"])
+                row = request["row"]
                 idle = resident_memory_mb()
                 ids = [np.array(ids, dtype=np.int64) for ids in request["sentences"]]
                 sentences = request["texts"] or ids
