@@ -9,6 +9,7 @@ themselves say which figures, names and branches have to be there.
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -67,6 +68,8 @@ def check(page: str, sections: Mapping[str, Sequence[str]], rewrite: bool, whole
     """
     stored, said = read(page), {heading: block_of(texts) for heading, texts in sections.items()}
     if rewrite:
+        if os.environ.get("PYTEST_XDIST_WORKER"):
+            pytest.fail("several processes would write over each other's pages: add -n 0", pytrace=False)
         blocks = said if whole else dict(sorted({**stored, **said}.items()))
         if blocks != stored or list(blocks) != list(stored):
             write(page, blocks)
