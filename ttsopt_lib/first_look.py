@@ -10,7 +10,7 @@ from ttsopt_lib.study import Device, SentenceRange, Study
 SENTENCES = 12  # for predicted MOS and word errors
 CONFIRMATION = 12  # further ones of the variants that `evaluate.confirmed` names
 SHARE = 0.2  # of the time that timing may take
-BLOCKS = 6  # timed even where that is not enough for them: three mirrored pairs, the fewest that say something
+BLOCKS = 4  # timed even where that is not enough for them: two mirrored pairs
 
 
 def first_look(study: Study) -> Study:

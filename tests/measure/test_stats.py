@@ -130,3 +130,13 @@ def test_interval_of_a_mean_leans_to_where_the_bad_sentences_are():
     changes[:5] = -1.5
     value, (low, high) = mean_interval(changes + 0.01 * np.random.default_rng(0).standard_normal(100))
     assert value - low > high - value
+
+
+def test_ranks_are_those_of_scipy_also_where_values_are_equal():
+    from scipy.stats import rankdata
+
+    from ttsopt_lib.measure.stats import _ranks
+
+    values = np.random.default_rng(0).integers(0, 9, (50, 31)).astype(float)
+    values[0], values[1, ::2] = 1.0, np.pi
+    assert np.array_equal(_ranks(values), rankdata(values, axis=1))

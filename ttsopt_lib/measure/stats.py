@@ -169,10 +169,20 @@ def _rank_end(logs: Array, center: Array, side: int) -> Array:
 
 def _rank_statistic(shifted: Array) -> Array:
     """Student's t of the signed ranks summed over mirrored pairs, per run; 0 where all samples are equal."""
-    ranks = stats.rankdata(np.abs(shifted), axis=1) * np.sign(shifted)
+    ranks = _ranks(np.abs(shifted)) * np.sign(shifted)
     sums = np.add.reduceat(ranks, np.arange(0, shifted.shape[1], 2), axis=1)
     spread = sums.std(axis=1, ddof=1) / np.sqrt(sums.shape[1])
     return np.divide(sums.mean(axis=1), spread, out=np.zeros(len(sums)), where=spread > 0)
+
+
+def _ranks(values: Array) -> Array:
+    """Ranks within each run [run, block], from 1; equal values share the mean of theirs.
+
+    As `scipy.stats.rankdata`, whose overhead was half the time of a report: of so few blocks each is compared with all.
+    """
+    smaller = (values[:, :, None] > values[:, None, :]).sum(axis=2)
+    equal = (values[:, :, None] == values[:, None, :]).sum(axis=2)
+    return smaller + (equal + 1) / 2
 
 
 # --- small parts ----------------------------------------------------------------------------------------------
