@@ -17,6 +17,9 @@ def local_workers(count: int) -> Iterator[Parallel]:
     if count == 1:
         yield Parallel(n_jobs=1, return_as="generator")
         return
+    # An interrupt ends them, and Python's tracker warns of semaphores that it then removes: it is told not to.
+    warnings = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (warnings, "ignore:resource_tracker")))
     with parallel_config(backend="loky", inner_max_num_threads=1, initializer=_begin):
         try:
             with Parallel(n_jobs=count, return_as="generator") as parallel:
@@ -24,6 +27,9 @@ def local_workers(count: int) -> Iterator[Parallel]:
         finally:
             # reuse=True: the executor that is there, whatever it was made with, and no new one only to end it
             get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=False)  # pyright: ignore[reportArgumentType]
+            os.environ.pop("PYTHONWARNINGS")
+            if warnings is not None:
+                os.environ["PYTHONWARNINGS"] = warnings
 
 
 def _begin() -> None:

@@ -221,11 +221,23 @@ def test_an_interrupt_leaves_nothing_half_made_and_the_next_run_goes_on(medium_v
     with monkeypatch.context() as patch:
         patch.setattr(recipes, "quantize_weights", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
-            build_study(study, folder)
+            build_study(study, folder, processes=1)
     assert [path.name for path in folder.variant("x").parent.iterdir()] == ["original"]
     assert stale_variants(study, folder) == ["int8-weights"]
     build_study(study, folder)
     assert stale_variants(study, folder) == []
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_left_is_removed_and_an_error_in_a_process_is_the_callers(medium_voice, tmp_path):
+    nothing = {"step": "quantize_weights", "minimum_size": 10**9}
+    study = make_study(medium_voice, tmp_path, {"int8-weights": [WEIGHTS], "empty": [nothing]})
+    folder = StudyFolder(study, tmp_path / "reports")
+    (folder.variant("int8-weights").parent / ".int8-weights.abc.part").mkdir(parents=True)
+    with pytest.raises(StudyError, match="variant 'empty'"):
+        build_study(study, folder, processes=2)
+    assert not list(folder.variant("empty").parent.glob(".*"))
+    assert "empty" in stale_variants(study, folder)
 
 
 @pytest.mark.slow

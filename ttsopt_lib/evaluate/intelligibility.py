@@ -6,7 +6,7 @@ makes mistakes of its own, so the figure of the original is not zero and only th
 says something.
 
 Whisper fills every utterance up to 30 s with silence, and most of its work is to listen to that. An utterance of up to
-10 s is filled up to 15 s here: half the time for all, and one word in 400 is heard differently (docs/quality.md). With
+10 s is filled up to 15 s here: half the time for all, and one word of 363 was heard differently (docs/quality.md). With
 less silence it begins to repeat itself.
 
 Only English voices are measured; for others there is a reason in place of a figure.

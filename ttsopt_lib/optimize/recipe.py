@@ -184,7 +184,11 @@ def stale_variants(
 
 
 def build_study(
-    study: Study, folder: StudyFolder, only: Sequence[str] | None = None, again: bool = False
+    study: Study,
+    folder: StudyFolder,
+    only: Sequence[str] | None = None,
+    again: bool = False,
+    processes: int | None = None,
 ) -> list[VariantRecord]:
     """Make the variants of a study that are missing or no longer current.
 
@@ -193,6 +197,7 @@ def build_study(
         folder: where the study's files lie.
         only: names of the variants wanted; None for all, the original among them.
         again: make them even where they are current.
+        processes: how many make variants side by side; None takes the machine's cores (4 at most), 1 works in this one.
 
     Returns:
         the records of the variants asked for, in the order of the study.
@@ -222,12 +227,17 @@ def build_study(
             bar.update()
         rest = [name for name in stale if name not in trained_first]
         rest.sort(key=lambda name: not _calibrated(study, name))  # what takes longest comes first
-        with local_workers(max(1, min(cpu_count(), MAX_BUILDERS, len(rest)))) as parallel:
-            made: Any = parallel(delayed(_build_shared)(study, folder, scratch, name, keys[name]) for name in rest)
-            for name, record in zip(rest, made, strict=True):
-                bar.set_postfix_str(name)
-                records[name] = record
-                bar.update()
+        try:
+            with local_workers(max(1, min(processes or cpu_count(), MAX_BUILDERS, len(rest)))) as parallel:
+                made: Any = parallel(delayed(_build_shared)(study, folder, scratch, name, keys[name]) for name in rest)
+                for name, record in zip(rest, made, strict=True):
+                    bar.set_postfix_str(name)
+                    records[name] = record
+                    bar.update()
+        finally:
+            for name in rest:  # a process that an interrupt ends removes nothing itself
+                for left in folder.variant(name).parent.glob(f".{name}.*.part"):
+                    shutil.rmtree(left, ignore_errors=True)
     return [records[name] for name in keys]
 
 
