@@ -447,7 +447,8 @@ def _measure(
             _say("measure", f"{one.label}: not measured: {record.reason}")
         elif not outcome:
             _say("measure", f"{one.label}: measured on {record.created}, unchanged since")
-        for warning in record.warnings if outcome else ():
+        # those of a first look say that its blocks are few, which its page says, too
+        for warning in record.warnings if outcome and record.stage == "complete" else ():
             _say("measure", f"warning: {one.label}: {warning}")
         if windows:
             _window("measure", folder, outcome, suffix=f"-{one.name}", study=study, device=one)
