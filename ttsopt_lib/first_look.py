@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ttsopt_lib.study import Device, SentenceRange, Study
 
-SENTENCES = 12  # for predicted MOS and word errors
-CONFIRMATION = 12  # further ones of the variants that `evaluate.confirmed` names
+SENTENCES = 8  # for predicted MOS and word errors
+CONFIRMATION = 8  # further ones of the variants that `evaluate.confirmed` names
 SHARE = 0.2  # of the time that timing may take
 BLOCKS = 4  # timed even where that is not enough for them: two mirrored pairs
 

@@ -30,8 +30,8 @@ def stage_note(summary: Summary) -> str | None:
     blocks = min((device.blocks for device in summary.measured_devices), default=0)
     return (
         f"First look: {blocks} blocks, {summary.evaluation_sentences} sentences; still measuring, unless the run was "
-        "stopped or asked for no more (`--quick`). Every interval is as wide as so few make it; the complete report takes "
-        "the place of this page."
+        "stopped or asked for no more (`--quick`). Every interval is as wide as so few make it; the complete report "
+        "takes the place of this page."
     )
 
 
