@@ -437,13 +437,14 @@ class QualityRow(Record):
 
     variant: str
     key: str  # hash of everything that the scores of its utterances depend on
-    scores: dict[str, list[float]]  # predictor -> one score per evaluation sentence
-    audio_seconds: list[float]  # per evaluation sentence
-    level_above_8khz_db: list[float]  # per evaluation sentence, mean power above 8 kHz, dB re full scale
+    scores: dict[str, list[float]]  # predictor -> one score per sentence: all of them, or the first if they decided
+    audio_seconds: list[float]  # per sentence, as above
+    level_above_8khz_db: list[float]  # per sentence, mean power above 8 kHz, dB re full scale
     hypotheses: list[str] | None  # recognizer's words, of the first wer_sentences; null: not measured
     wer: float | None  # word error rate over those sentences
     word_errors: list[int] | None = None  # per transcribed sentence: words substituted, deleted and inserted
-    paired: PairedScores | None = None  # null: this is the original
+    paired: PairedScores | None = None  # of the first paired_sentences; null: this is the original
+    stopped: bool = False  # whether its first sentences decided, and it was scored on no others
 
 
 class RatingsRow(Record):

@@ -341,6 +341,12 @@ class EvaluateSettings(Strict):
         default={}, description="files of weights that were fetched by hand, where no hub is reached"
     )
     wer_sentences: int = Field(default=40, ge=0, description="word error rate on the first so many sentences; 0: none")
+    paired_sentences: int = Field(
+        default=40, ge=2, description="speaker, spectrum and F0 beside the original on the first so many sentences"
+    )
+    stop_decided: bool = Field(
+        default=True, description="score a variant no further once its first sentences decide (docs/quality.md)"
+    )
     asr_model: str = Field(default="tiny.en", description="faster-whisper model: a name or a local folder")
     confirmed: tuple[Name, ...] = Field(
         default=(),

@@ -2,21 +2,22 @@
 
 from contextlib import contextmanager
 
-from ttsopt_lib.evaluate import quality
+from ttsopt_lib.evaluate import quality, scores
 
 
 @contextmanager
 def counted(monkeypatch, stop_at: int | None = None):
     """The names of the models that are scored, utterance by utterance; interrupted before number ``stop_at``."""
     scored: list[str] = []
-    real = quality.score_utterance
+    real = scores.score_utterance
 
-    def score(task):
+    def score(task, spoken=None):
         if len(scored) == stop_at:
             raise KeyboardInterrupt
         scored.append(task.anchor or task.utterance.model.parent.name)
-        return real(task)
+        return real(task, spoken)
 
     with monkeypatch.context() as patch:
-        patch.setattr(quality, "score_utterance", score)
+        for module in (quality, scores):  # the original's are scored there, where it speaks
+            patch.setattr(module, "score_utterance", score)
         yield scored

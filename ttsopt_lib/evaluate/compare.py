@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttsopt_lib.evaluate.pitch import missing_pitch_tracker, pitch, pitch_error
-from ttsopt_lib.evaluate.speak import Utterance, speak_with
 from ttsopt_lib.evaluate.speaker import describe_encoder, embed, similarity
 from ttsopt_lib.evaluate.spectrum import EDGE_HZ, has_band_above_8khz, log_spectral_distance_db
 from ttsopt_lib.evaluate.waveform import as_float, to_16khz
@@ -41,31 +40,15 @@ class Compared:
     voicing_disagreement: float | None  # fraction of frames; None: no tracker
 
 
-@dataclass(frozen=True)
-class ReferenceTask:
-    """The original's sentence, and what is measured on this machine."""
-
-    utterance: Utterance
-    with_speaker: bool
-    with_pitch: bool
-
-
-def reference_tasks(utterances: list[Utterance]) -> list[ReferenceTask]:
-    """One task per sentence of the original, for what can be measured here."""
-    with_speaker, with_pitch = not isinstance(describe_encoder(), str), missing_pitch_tracker() is None
-    return [ReferenceTask(one, with_speaker, with_pitch) for one in utterances]
-
-
-def make_reference(task: ReferenceTask) -> Reference:
-    """Let the original speak a sentence. Raises SpeechError."""
-    samples, durations = speak_with(task.utterance)
-    waveform, rate = as_float(samples), task.utterance.sample_rate
+def make_reference(samples: NDArray[np.int16], durations: tuple[int, ...], sample_rate: int) -> Reference:
+    """What is compared of a sentence as the original spoke it, as far as it can be measured here."""
+    waveform, encoder = as_float(samples), not isinstance(describe_encoder(), str)
     return Reference(
         samples=samples,
         durations=durations,
-        pitch=pitch(waveform, rate) if task.with_pitch else None,
-        speaker=embed(to_16khz(waveform, rate)) if task.with_speaker else None,
-        encoder=task.with_speaker,
+        pitch=pitch(waveform, sample_rate) if missing_pitch_tracker() is None else None,
+        speaker=embed(to_16khz(waveform, sample_rate)) if encoder else None,
+        encoder=encoder,
     )
 
 

@@ -55,7 +55,8 @@ def scorer_key(study: Study) -> str:
 
 def scoring_key(study: Study) -> str:
     """Of everything but the voice that a row's scores depend on."""
-    return content_key(scorer_key(study), evaluation_texts(study), study.evaluate.wer_sentences)
+    asked = study.evaluate
+    return content_key(scorer_key(study), evaluation_texts(study), [asked.wer_sentences, asked.paired_sentences])
 
 
 def listening_key(study: Study, voice: str) -> str:
@@ -74,10 +75,11 @@ def quality_key(study: Study, folder: StudyFolder) -> str:
     ratings = ratings_path(study, folder)
     return content_key(
         [scoring_key(study), study.stage],
+        [study.evaluate.stop_decided, study.evaluate.primary, study.targets.predicted_mos_change],
         [(name, voice_key(study, folder, name)) for name in study.variant_names],
         [list(study.evaluate.confirmed), confirmation_texts(study)],
         (_hash(ratings) if ratings.is_file() else "missing") if ratings else None,
-        code_digest(*RATINGS_CODE, "evaluate/plan.py", "evaluate/quality.py"),
+        code_digest(*RATINGS_CODE, "evaluate/plan.py", "evaluate/quality.py", "evaluate/stopping.py"),
     )
 
 

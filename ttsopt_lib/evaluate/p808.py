@@ -8,6 +8,7 @@ the separate ratings of signal and background of P.835.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,18 +45,33 @@ class P808:
         while len(waveform) < SEGMENT:
             waveform = np.concatenate([waveform, waveform])
         hops = int(len(waveform) // RATE - SEGMENT_SECONDS) + 1
-        segments = [waveform[second * RATE : int((second + SEGMENT_SECONDS) * RATE)] for second in range(hops)]
-        scores = [self._score_segment(segment) for segment in segments if len(segment) == SEGMENT]
-        return float(np.mean(scores))
+        starts = [second * RATE for second in range(hops)]
+        whole = [start for start in starts if int((start / RATE + SEGMENT_SECONDS) * RATE) - start == SEGMENT]
+        return float(np.mean([self._score(mel) for mel in segment_mels(waveform, whole)]))
 
-    def _score_segment(self, segment: NDArray[np.float32]) -> float:
-        features = log_mel(segment[:-HOP])[None].astype(np.float32)
-        (score,) = self.session.run(None, {"input_1": features})
+    def _score(self, mel: NDArray[np.float64]) -> float:
+        (score,) = self.session.run(None, {"input_1": decibels(mel)[None].astype(np.float32)})
         return float(np.asarray(score)[0, 0])
 
 
-def log_mel(waveform: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Log power in mel bands, [frames, 120]: decibels below the loudest band, mapped from [-80, 0] to [-1, 1]."""
-    mel = np.maximum(mel_spectrum(waveform, RATE, n_fft=WINDOW, hop=HOP, bands=BANDS), 1e-10)
-    decibels = 10 * np.log10(mel / mel.max())
-    return (np.maximum(decibels, -80.0) + 40) / 40
+def segment_mels(waveform: NDArray[np.float32], starts: list[int]) -> Iterator[NDArray[np.float64]]:
+    """Power in mel bands of the segments that begin at `starts` (whole hops), each [frames, 120].
+
+    Segments overlap, so the frames of the whole waveform are computed once. Only the frames at a segment's ends, where
+    silence lies beside it, are its own: the first and the last.
+    """
+    shared, length = _mel(waveform), SEGMENT - HOP  # the network hears one hop less
+    for start in starts:
+        first, end = start // HOP, start + length
+        head, tail = _mel(waveform[start : start + WINDOW]), _mel(waveform[end - 3 * HOP : end])
+        yield np.concatenate([head[:1], shared[first + 1 : first + length // HOP - 1], tail[-1:]])
+
+
+def _mel(waveform: NDArray[np.float32]) -> NDArray[np.float64]:
+    return mel_spectrum(waveform, RATE, n_fft=WINDOW, hop=HOP, bands=BANDS)
+
+
+def decibels(mel: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Power in mel bands [frames, 120] as decibels below the loudest of them, mapped from [-80, 0] to [-1, 1]."""
+    floored = np.maximum(mel, 1e-10)
+    return (np.maximum(10 * np.log10(floored / floored.max()), -80.0) + 40) / 40

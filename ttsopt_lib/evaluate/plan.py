@@ -30,6 +30,7 @@ from ttsopt_lib.evaluate.speak import (
     utterances,
 )
 from ttsopt_lib.evaluate.speaker import describe_encoder
+from ttsopt_lib.evaluate.stopping import LOOK, is_decided
 from ttsopt_lib.records import (
     PeerRecord,
     PredictorRecord,
@@ -56,11 +57,37 @@ class PlannedRow:
     tasks: list[Task]  # one per text, without the reference that is still to be made
     scores: list[UtteranceScores | None]  # one per text; None: still to be scored
     examples: list[Utterance]  # listening examples that are still to be made
+    may_stop: bool = False  # whether the first sentences may decide
+    stopped: bool = False  # they did
+
+    @property
+    def needed(self) -> int:
+        """How many of the texts are to be scored: the first ones where those decided."""
+        return LOOK if self.stopped else len(self.texts)
 
     @property
     def left(self) -> list[int]:
         """Numbers of the texts that are still to be scored."""
-        return [number for number, scores in enumerate(self.scores) if scores is None]
+        return [number for number, scores in enumerate(self.scores[: self.needed]) if scores is None]
+
+    def left_of(self, first: int) -> list[int]:
+        """The same of the first so many texts."""
+        return [number for number in self.left if number < first]
+
+    @property
+    def compared(self) -> list[int]:
+        """Numbers of the texts that are still to be heard beside the original."""
+        return [number for number in self.left if self.tasks[number].compared]
+
+    def stop_if_decided(self, original: PlannedRow, predictor: str, target: float) -> int:
+        """Score no further sentences where the first ones decide; how many that saves."""
+        pairs = list(zip(self.scores[:LOOK], original.scores[:LOOK], strict=True))
+        if self.stopped or not self.may_stop or any(one is None for pair in pairs for one in pair):
+            return 0
+        before = len(self.left)
+        scores, baseline = ([one.predicted[predictor] for one in side if one] for side in zip(*pairs, strict=True))
+        self.stopped = is_decided(scores, baseline, target)
+        return before - len(self.left)
 
     @property
     def is_peer(self) -> bool:
@@ -69,11 +96,6 @@ class PlannedRow:
     @property
     def is_anchor(self) -> bool:
         return self.tasks[0].anchor is not None
-
-    @property
-    def is_compared(self) -> bool:
-        """Whether it is heard beside the original: everything but the original itself and peers."""
-        return self.name != ORIGINAL and not self.is_peer
 
 
 @dataclass
@@ -101,13 +123,12 @@ class Plan:
         """How many are left to speak."""
         rows = [row for part in self.parts for row in part]
         left = sum(len(row.left) + len(row.examples) for row in rows)
-        return left + sum(len(references(part)) for part in self.parts)
+        return left + sum(len(references(part) - set(part[0].left)) for part in self.parts if part)
 
 
-def references(rows: list[PlannedRow]) -> dict[int, Utterance]:
-    """Number and utterance of the original's sentences (the first row's) that others are still to be compared with."""
-    numbers = {number for row in rows if row.is_compared for number in row.left}
-    return {number: rows[0].tasks[number].utterance for number in sorted(numbers)}
+def references(rows: list[PlannedRow]) -> set[int]:
+    """Numbers of the original's sentences (the first row's) that others are still to be compared with."""
+    return {number for row in rows for number in row.compared}
 
 
 def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again: bool = False) -> Plan:
@@ -127,53 +148,59 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
     loaded = tuple((one.name, weights_file(one.name, study.evaluate.weights_of(one.name))) for one in predictors)
     shared = [scorer_key(study), asr.label if asr else None, predictors, isinstance(encoder, str), pitch_reason]
 
-    def planned(name: str, voices: list[str], texts: list[str], tasks: list[Task]) -> PlannedRow:
-        """A row of tasks; ``voices`` are the keys of what speaks, and of what it is compared with."""
+    original = keys[ORIGINAL]
+
+    def planned(name: str, voice: str, texts: list[str], tasks: list[Task]) -> PlannedRow:
+        """A row of tasks; `voice` is the key of what speaks."""
+        if name != ORIGINAL and name not in PEERS:
+            beside = study.evaluate.paired_sentences
+            tasks = [replace(task, compared=number < beside) for number, task in enumerate(tasks)]
         its = [
-            content_key(shared, voices, text, task.utterance.seed, task.anchor, bool(task.recognizer))
+            content_key(
+                [shared, voice, original if task.compared else None],
+                [text, task.utterance.seed, task.anchor, bool(task.recognizer)],
+            )
             for text, task in zip(texts, tasks, strict=True)
         ]
         return PlannedRow(name, content_key(its), its, texts, tasks, [store.get(key) for key in its], [])
 
     rows = []
-    original = keys[ORIGINAL]
     for name, voice in voices.items():
         spoken = _utterances(study, voice, sentences, evaluation_origin(study), EVALUATION)
         tasks = [
             Task(utterance, loaded, asr if number < heard else None, None) for number, utterance in enumerate(spoken)
         ]
-        rows.append(planned(name, _beside(name, keys), sentences, tasks))
+        rows.append(planned(name, keys[name], sentences, tasks))
         if again or not examples_current(study, folder, name):
             examples = _utterances(study, voice, study.sentences.listening, "sentences.listening", LISTENING)
             rows[-1].examples = examples
     again_spoken = _utterances(study, voices[ORIGINAL], sentences, evaluation_origin(study), OTHER_NOISE)
     tasks = [replace(task, utterance=one) for task, one in zip(rows[0].tasks, again_spoken, strict=True)]
-    rows.append(planned(OTHER_NOISE_ROW, [original, original], sentences, tasks))
+    rows.append(planned(OTHER_NOISE_ROW, original, sentences, tasks))
     for anchor in ANCHORS:
         tasks = [replace(task, anchor=anchor) for task in rows[0].tasks]
-        rows.append(planned(anchor, [original, original], sentences, tasks))
+        rows.append(planned(anchor, original, sentences, tasks))
     asked = asked_peers(study, folder)
     for peer, record in ready_peers(folder).items():
         spoken = as_peer(peer, record, folder, [task.utterance for task in rows[0].tasks], sentences)
         tasks = [replace(task, utterance=one) for one, task in zip(spoken, rows[0].tasks, strict=True)]
-        row = planned(peer, [record.key], sentences, tasks)
+        row = planned(peer, record.key, sentences, tasks)
         row.key = peer_key(study, record, asr.label if asr else None)
         if peer in asked or not row.left:  # scored before, and still as it was: what is there stays there
             rows.append(row)
+    if study.evaluate.stop_decided and len(sentences) > LOOK:
+        for row in rows:
+            row.may_stop = not row.is_peer and row.name not in (ORIGINAL, OTHER_NOISE_ROW, *study.evaluate.confirmed)
+            row.stop_if_decided(rows[0], study.evaluate.primary, study.targets.predicted_mos_change)
 
     further, confirmation = confirmation_texts(study), []
     for name in dict.fromkeys((ORIGINAL, *study.evaluate.confirmed)) if further else ():
         spoken = _utterances(study, voices[name], further, confirmation_origin(study), CONFIRMATION)
         tasks = [Task(utterance, loaded, asr, None) for utterance in spoken]
-        confirmation.append(planned(name, _beside(name, keys), further, tasks))
+        confirmation.append(planned(name, keys[name], further, tasks))
     return Plan(
         rows, confirmation, sentences, further, predictors, unavailable, recognizer, encoder, pitch_reason, rated
     )
-
-
-def _beside(name: str, keys: dict[str, str]) -> list[str]:
-    """Key of a voice, and of the original where it is compared with that."""
-    return [keys[name]] if name == ORIGINAL else [keys[name], keys[ORIGINAL]]
 
 
 def _predictors(study: Study) -> tuple[list[PredictorRecord], list[UnavailablePredictor]]:

@@ -15,7 +15,7 @@ from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
 
 from ttsopt_lib.cluster import cluster_workers
-from ttsopt_lib.evaluate.compare import Compared, Reference, make_reference, reference_tasks
+from ttsopt_lib.evaluate.compare import Compared, Reference
 from ttsopt_lib.evaluate.intelligibility import Recognizer, spoken_words, word_error_rate, word_errors
 from ttsopt_lib.evaluate.keys import listening_key, quality_key, voice_key
 from ttsopt_lib.evaluate.listening import write_examples
@@ -29,8 +29,9 @@ from ttsopt_lib.evaluate.plan import (
     references,
 )
 from ttsopt_lib.evaluate.score_store import ScoreStore
-from ttsopt_lib.evaluate.scores import score_utterance
+from ttsopt_lib.evaluate.scores import OriginalTask, UtteranceScores, score_original, score_utterance
 from ttsopt_lib.evaluate.speak import speak
+from ttsopt_lib.evaluate.stopping import LOOK
 from ttsopt_lib.records import (
     PairedScores,
     PredictorRecord,
@@ -42,7 +43,7 @@ from ttsopt_lib.records import (
     read_if_current,
     write_record,
 )
-from ttsopt_lib.study import Study
+from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.workers import local_workers
 
 MAX_PROCESSES = 8  # each holds a voice, the predictors and the recognizer: about 1 GB
@@ -88,20 +89,21 @@ def evaluate_study(
     """
     if not again and (done := current_evaluation(study, folder)):
         return done
-    key = quality_key(study, folder)
+    asked, key = study.evaluate, quality_key(study, folder)
     store = ScoreStore(folder.score_store, forget=again)
     plan = plan_evaluation(study, folder, store, again)
     count = min(processes or cpu_count(), MAX_PROCESSES)
     bar = tqdm(total=plan.utterances, desc="evaluate", unit="utterance", dynamic_ncols=True)
     with bar, cluster_workers(dask) if dask else local_workers(count) as parallel:
-        for rows in plan.parts:
-            bar.set_postfix_str("references")
-            compared = references(rows)
-            made = _each(parallel, make_reference, reference_tasks(list(compared.values())), bar)
-            beside = dict(zip(compared, made, strict=True))
+        for rows in filter(None, plan.parts):
+            bar.set_postfix_str(ORIGINAL)
+            beside = _score_original(parallel, rows, store, bar)
             for row in rows:
                 bar.set_postfix_str(row.name)
-                _score(parallel, row, beside if row.is_compared else {}, store, bar)
+                if row.may_stop:
+                    _score(parallel, row, row.left_of(LOOK), beside, store, bar)
+                    bar.total -= row.stop_if_decided(rows[0], asked.primary, study.targets.predicted_mos_change)
+                _score(parallel, row, row.left, beside, store, bar)
                 if row.examples:
                     _write_examples(study, folder, row, list(_each(parallel, speak, row.examples, bar)))
     record = _record(plan, key)
@@ -120,17 +122,42 @@ def _each(parallel: Parallel, function: Callable[[Item], Result], items: Iterabl
         yield result
 
 
-def _score(parallel: Parallel, row: PlannedRow, beside: dict[int, Reference], store: ScoreStore, bar: Any) -> None:
-    """Score what is left of a row, and keep each utterance's scores as soon as they are there."""
-    left = row.left
-    tasks = [replace(row.tasks[number], reference=beside.get(number)) for number in left]
+def _score_original(parallel: Parallel, rows: list[PlannedRow], store: ScoreStore, bar: Any) -> dict[int, Reference]:
+    """Score what is left of the original, the first of `rows`; what others are compared with, by number."""
+    original, compared = rows[0], references(rows)
+    left = set(original.left)
+    tasks = [OriginalTask(original.tasks[one], one in left, one in compared) for one in sorted(left | compared)]
+    beside = {}
+    for number, (scores, reference) in zip(
+        sorted(left | compared), _each(parallel, score_original, tasks, bar), strict=True
+    ):
+        if scores:
+            _keep(original, number, scores, store)
+        if reference:
+            beside[number] = reference
+    return beside
+
+
+def _score(
+    parallel: Parallel, row: PlannedRow, left: list[int], beside: dict[int, Reference], store: ScoreStore, bar: Any
+) -> None:
+    """Score the sentences `left` of a row."""
+    tasks = [
+        replace(task, reference=beside[number] if task.compared else None)
+        for number, task in ((number, row.tasks[number]) for number in left)
+    ]
     for number, scores in zip(left, _each(parallel, score_utterance, tasks, bar), strict=True):
-        store.add(row.keys[number], scores)
-        row.scores[number] = scores
+        _keep(row, number, scores, store)
+
+
+def _keep(row: PlannedRow, number: int, scores: UtteranceScores, store: ScoreStore) -> None:
+    """Every utterance's scores are kept as soon as they are there."""
+    store.add(row.keys[number], scores)
+    row.scores[number] = scores
 
 
 def _quality_row(plan: Plan, row: PlannedRow) -> QualityRow:
-    scores = [one for one in row.scores if one is not None]
+    scores = [one for one in row.scores[: row.needed] if one is not None]
     hypotheses = [score.hypothesis for score in scores if score.hypothesis is not None]
     heard = row.texts[: len(hypotheses)]
     return QualityRow(
@@ -143,11 +170,12 @@ def _quality_row(plan: Plan, row: PlannedRow) -> QualityRow:
         wer=word_error_rate(heard, hypotheses) if hypotheses else None,
         word_errors=[word_errors(*pair) for pair in zip(heard, hypotheses, strict=True)] if hypotheses else None,
         paired=_paired(plan, [score.compared for score in scores if score.compared]),
+        stopped=row.stopped,
     )
 
 
 def _paired(plan: Plan, compared: list[Compared]) -> PairedScores | None:
-    """The comparisons of a row's utterances as columns; None for the original, which is compared with nothing."""
+    """The comparisons of a row's first utterances as columns; None for the original, compared with nothing."""
     if not compared:
         return None
     with_speaker, with_pitch = isinstance(plan.encoder, PredictorRecord), plan.pitch_reason is None

@@ -101,7 +101,7 @@ def length_classes(sentences: list[TimedSentence]) -> dict[str, list[int]]:
 # --- figures over sentences -----------------------------------------------------------------------------------
 
 
-def mean_interval(scores: ArrayLike) -> Estimate:
+def mean_interval(scores: ArrayLike, level: float = 0.95) -> Estimate:
     """Mean over sentences with its interval (Hall 1992, "On the removal of skewness by transformation").
 
     The t statistic's cubic transformation by the sample's skewness, inverted: where a few sentences are much
@@ -114,7 +114,7 @@ def mean_interval(scores: ArrayLike) -> Estimate:
     mean, spread = float(values.mean()), float(values.std(ddof=1))
     if spread == 0:
         return Estimate(mean, (mean, mean))
-    quantiles = stats.t.ppf([0.975, 0.025], n - 1) / np.sqrt(n)
+    quantiles = stats.t.ppf([(1 + level) / 2, (1 - level) / 2], n - 1) / np.sqrt(n)
     skewness = float(stats.skew(values))
     if abs(skewness) > 1e-6:
         quantiles = 3 / skewness * (np.cbrt(1 + skewness * (quantiles - skewness / (6 * n))) - 1)
@@ -122,12 +122,12 @@ def mean_interval(scores: ArrayLike) -> Estimate:
     return Estimate(mean, (float(low), float(high)))
 
 
-def paired_change(scores: ArrayLike, baseline_scores: ArrayLike) -> Estimate:
+def paired_change(scores: ArrayLike, baseline_scores: ArrayLike, level: float = 0.95) -> Estimate:
     """Mean change against the baseline on the same sentences, with its interval. Raises ValueError."""
     changed, baseline = np.asarray(scores, dtype=np.float64), np.asarray(baseline_scores, dtype=np.float64)
     if changed.shape != baseline.shape:
         raise ValueError(f"{changed.size} scores cannot be paired with {baseline.size} of the baseline")
-    return mean_interval(changed - baseline)
+    return mean_interval(changed - baseline, level)
 
 
 # --- the interval of a reduction ------------------------------------------------------------------------------

@@ -64,6 +64,16 @@ def change_cell(row: Any, name: str, digits: int = 2) -> str:
     return _with_interval(numbers.signed(value, digits), interval)
 
 
+def evaluation_cell(row: Any) -> str:
+    """The change on the evaluation sentences; with their number where the first ones decided."""
+    cell = change_cell(row, "change")
+    return (
+        cell
+        if row.change_level == 0.95
+        else f'{cell} <span class="interval">n = {numbers.number(row.sentences)}</span>'
+    )
+
+
 def held_out_cell(row: Any) -> str:
     """The change on the sentences that did not choose; with their number where they are not the odd-numbered ones."""
     cell = change_cell(row, "change_held_out")
@@ -259,7 +269,7 @@ def quality() -> list[Column]:
     return [
         Column("Variant", name_of),
         Column("Predicted MOS", lambda row: score_cell(row, "predicted_mos"), True),
-        Column("Change, evaluation", lambda row: change_cell(row, "change"), True),
+        Column("Change, evaluation", evaluation_cell, True),
         Column("Change, held out", held_out_cell, True),
         Column("WER / CER", error_rates_cell, True),
         Column("Level above 8 kHz, dB", lambda row: change_cell(row, "level_above_8khz_change_db", 1), True),

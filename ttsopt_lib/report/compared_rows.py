@@ -21,7 +21,7 @@ from ttsopt_lib.evaluate.significance import (
     error_rate_change,
 )
 from ttsopt_lib.records import QualityRecord, QualityRow
-from ttsopt_lib.report.confirmation import held_out
+from ttsopt_lib.report.confirmation import held_out, original_beside
 from ttsopt_lib.report.schema import Estimate, Finding, PairedSummary, QualitySummary, Summary, WerSummary
 from ttsopt_lib.study import ORIGINAL
 
@@ -59,9 +59,9 @@ Counting = Callable[[QualityRow, QualityRecord], Errors | None]
 
 def _word_errors(row: QualityRow, record: QualityRecord) -> Errors | None:
     """None where they were not kept sentence by sentence."""
-    if not row.word_errors or len(row.word_errors) != len(record.words):
+    if not row.word_errors or (len(row.word_errors) != len(record.words) and not row.stopped):
         return None
-    return Errors(row.word_errors, record.words)
+    return Errors(row.word_errors, record.words[: len(row.word_errors)])
 
 
 def _character_errors(row: QualityRow, record: QualityRecord) -> Errors | None:
@@ -124,15 +124,16 @@ def judge_changes(summary: Summary, record: QualityRecord) -> None:
 def _judge_scores(rows: list[QualitySummary], raw: list[QualityRow], record: QualityRecord, margin: float) -> None:
     """One predictor's tests on a family of rows."""
     by_name = {row.variant: row for row in raw}
-    original = next(row for row in record.rows if row.variant == ORIGINAL)
     tested, changes, equivalences = [], [], []
     for row in rows:
         if row.variant == ORIGINAL:
             continue
-        pairs = zip(by_name[row.variant].scores[row.predictor], original.scores[row.predictor], strict=True)
+        scored = by_name[row.variant]
+        baseline = original_beside(scored, record).scores[row.predictor]
+        pairs = zip(scored.scores[row.predictor], baseline, strict=True)
         differences = [score - before for score, before in pairs]
         change, equivalence = change_p(differences), equivalence_p(differences, margin)
-        kept = zip(*held_out(record, by_name[row.variant], row.predictor), strict=True)
+        kept = zip(*held_out(record, scored, row.predictor), strict=True)
         row.predicted_mos.equivalence_p_held_out = equivalence_p([score - before for score, before in kept], margin)
         if change is not None and equivalence is not None:
             tested.append(row)
@@ -148,11 +149,10 @@ def _judge_errors(
     count: Counting, rows: list[tuple[str, WerSummary | None]], raw: list[QualityRow], record: QualityRecord
 ) -> None:
     """The tests of the error rates of a family of rows; the same for every predictor's row."""
-    original = next(row for row in record.rows if row.variant == ORIGINAL)
     found = {
         row.variant: change
         for row in raw
-        if row.variant != ORIGINAL and (change := _rate_change(count, row, original, record))
+        if row.variant != ORIGINAL and (change := _rate_change(count, row, original_beside(row, record), record))
     }
     corrected = dict(zip(found, holm([change.p for change in found.values()]), strict=True))
     for variant, figures in rows:

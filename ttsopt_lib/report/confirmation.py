@@ -28,19 +28,36 @@ def on_further_sentences(record: QualityRecord) -> QualityRecord | None:
     )
 
 
+def original_beside(row: QualityRow, record: QualityRecord) -> QualityRow:
+    """The original's row, on the same sentences where `row` was scored on the first of them only."""
+    original = next(one for one in record.rows if one.variant == ORIGINAL)
+    if not row.stopped:
+        return original
+    count = len(row.audio_seconds)
+    return original.model_copy(
+        update={
+            "scores": {name: scores[:count] for name, scores in original.scores.items()},
+            "audio_seconds": original.audio_seconds[:count],
+            "level_above_8khz_db": original.level_above_8khz_db[:count],
+            "hypotheses": original.hypotheses and original.hypotheses[:count],
+            "word_errors": original.word_errors and original.word_errors[:count],
+            "stopped": True,
+        }
+    )
+
+
 def choosing(record: QualityRecord, row: QualityRow, predictor: str) -> tuple[list[float], list[float]]:
     """Scores of a row and of the original, pair by pair, on the sentences that choose."""
-    original = next(one for one in record.rows if one.variant == ORIGINAL)
+    original = original_beside(row, record)
     step = 1 if _further(record, row.variant, predictor) else 2
     return row.scores[predictor][::step], original.scores[predictor][::step]
 
 
 def held_out(record: QualityRecord, row: QualityRow, predictor: str) -> tuple[list[float], list[float]]:
     """Scores of a row and of the original, pair by pair, on the sentences that the verdict rests on."""
-    original = next(one for one in record.rows if one.variant == ORIGINAL)
     if further := _further(record, row.variant, predictor):
         return further, _further(record, ORIGINAL, predictor)
-    return row.scores[predictor][1::2], original.scores[predictor][1::2]
+    return row.scores[predictor][1::2], original_beside(row, record).scores[predictor][1::2]
 
 
 def _further(record: QualityRecord, variant: str, predictor: str) -> list[float]:

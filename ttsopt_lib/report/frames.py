@@ -261,6 +261,7 @@ def quality(scored: list[QualitySummary]) -> pd.DataFrame:
             **estimate("change", row.predicted_mos.change),
             **estimate("change_held_out", row.predicted_mos.change_held_out),
             "sentences_held_out": row.predicted_mos.sentences_held_out,
+            "change_level": row.predicted_mos.level,
             "wer": row.wer,
             **_interval("wer", row.wer_figures.ci if row.wer_figures else None),
             "cer": row.cer,
@@ -272,8 +273,8 @@ def quality(scored: list[QualitySummary]) -> pd.DataFrame:
     ]
     columns = (
         "variant predictor sentences predicted_mos predicted_mos_low predicted_mos_high change change_low change_high "
-        "change_held_out change_held_out_low change_held_out_high sentences_held_out wer wer_low wer_high "
-        "cer cer_low cer_high level_above_8khz_db level_above_8khz_change_db level_above_8khz_change_db_low "
+        "change_held_out change_held_out_low change_held_out_high sentences_held_out change_level wer wer_low "
+        "wer_high cer cer_low cer_high level_above_8khz_db level_above_8khz_change_db level_above_8khz_change_db_low "
         "level_above_8khz_change_db_high"
     )
     return _frame(rows, columns)

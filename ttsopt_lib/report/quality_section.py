@@ -17,14 +17,15 @@ def quality_parts(summary: Summary, tables: dict[str, pd.DataFrame]) -> list[str
     found = [note("Not to be trusted", quality_words.distrusted(summary), "warning")]
     found += _all_scores(summary)
     found += _confirmed(summary, tables["confirmation"])
-    found.append(bullets([*quality_words.trusted(summary), *quality_words.unavailable(summary)]))
+    words = (quality_words.decided(summary), quality_words.trusted(summary), quality_words.unavailable(summary))
+    found.append(bullets([sentence for part in words for sentence in part]))
     found += [_tests(summary, tables["quality_tests"], predictor) for predictor in summary.predictors]
     found.append(paragraphs([_how_tested(summary)], "small"))
     found.append(
         table(
             tables["compared"],
             quality_tables.compared_columns(),
-            "Beside the original: the same sentences, noise and durations",
+            f"Beside the original: {summary.paired_sentences or 'no'} sentences with the same noise and durations",
             "compared",
             group="group",
             kind="dense",

@@ -7,6 +7,7 @@ than that the prediction stays within the margin.
 from __future__ import annotations
 
 from ttsopt_lib.evaluate.significance import ALPHA
+from ttsopt_lib.evaluate.stopping import LEVEL, LOOK
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.findings import listed
 from ttsopt_lib.report.schema import Estimate, PredictedMos, QualitySummary, Summary, WerSummary
@@ -76,6 +77,18 @@ def trusted(summary: Summary) -> list[str]:
         beside = f"; the original with other noise {numbers.change(noise.predicted_mos.change)}" if noise else ""
         found.append(f"{predictor.label} puts every anchor below the original ({listed(anchors)}){beside}.")
     return found
+
+
+def decided(summary: Summary) -> list[str]:
+    """Which voices were scored on the first sentences only, because those decided."""
+    rows = [row for row in (*summary.quality, *summary.anchors) if row.predicted_mos.level == LEVEL]
+    if not rows:
+        return []
+    names = [f"`{name}`" for name in dict.fromkeys(row.variant for row in rows)]
+    return [
+        f"{listed(names)}: the first {LOOK} sentences decided, so no others were scored (n = {LOOK}). The intervals of "
+        f"their changes of predicted MOS hold {numbers.percent(LEVEL, 1)} in place of 95 %, because of this early look."
+    ]
 
 
 def unavailable(summary: Summary) -> list[str]:

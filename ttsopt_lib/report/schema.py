@@ -190,6 +190,7 @@ class PredictedMos(Part):
     change_choosing: Estimate | None  # on the sentences that choose the optimized variant
     change_held_out: Estimate | None  # on the others, which the verdict reports
     sentences_held_out: int = 0  # how many those are
+    level: float = 0.95  # of the intervals of the changes; wider where the first sentences decided
     change_p: float | None = None  # of "no change", all sentences; Holm-corrected over the rows it is judged with
     finding: Finding | None = None  # what the corrected p-value says at 5 %
     equivalence_p: float | None = None  # of "the change is smaller than the target margin" (TOST, Holm-corrected)
@@ -408,6 +409,7 @@ class Summary(Part):
     evaluation_sentences_available: int | None = None  # before the file's end or the next range in it; null: unread
     confirmation_sentences_available: int | None = None  # the same
     wer_sentences: int
+    paired_sentences: int | None = None  # on which voices were compared with the original
     timing_sentences: int
     listening: list[str]
     sensitivity: list[SensitivitySummary] = []  # of the variants whose recipe searched

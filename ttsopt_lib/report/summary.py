@@ -9,6 +9,7 @@ from typing import Any
 
 from ttsopt_lib.evaluate.crossed import CrossedMean, holm
 from ttsopt_lib.evaluate.intelligibility import character_error_rate
+from ttsopt_lib.evaluate.stopping import LEVEL
 from ttsopt_lib.measure.stats import mean_interval, paired_change
 from ttsopt_lib.records import (
     DeviceRecord,
@@ -26,7 +27,7 @@ from ttsopt_lib.records import (
 from ttsopt_lib.report import verdict
 from ttsopt_lib.report.advice import advice
 from ttsopt_lib.report.compared_rows import cer_summary, judge_changes, paired_summary, wer_summary
-from ttsopt_lib.report.confirmation import choosing, held_out, on_further_sentences
+from ttsopt_lib.report.confirmation import choosing, held_out, on_further_sentences, original_beside
 from ttsopt_lib.report.peers import summarize_peers
 from ttsopt_lib.report.schema import (
     ZERO,
@@ -96,6 +97,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         evaluation_sentences_available=_available(study, study.sentences.evaluation),
         confirmation_sentences_available=_available(study, study.sentences.confirmation),
         wer_sentences=len(quality.words) if quality and quality.words else study.evaluate.wer_sentences,
+        paired_sentences=_compared_sentences(quality) if quality else None,
         timing_sentences=sum(len(texts) for texts in study.sentences.timing.values()),
         listening=list(study.sentences.listening),
         sensitivity=_sensitivity(study, folder),
@@ -246,11 +248,11 @@ def confirmed(record: QualityRecord) -> list[QualitySummary]:
 
 def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary]:
     """One summary per row and predictor, each change paired by sentence with the original's."""
-    original = next(row for row in record.rows if row.variant == ORIGINAL)
     ratings = {row.variant: row for row in record.ratings or []}
     found = []
     for row in rows:
-        itself = row.variant == ORIGINAL
+        itself, original = row.variant == ORIGINAL, original_beside(row, record)
+        level = LEVEL if row.stopped else 0.95
         paired = paired_summary(row, original)
         wer, cer = wer_summary(row, original, record), cer_summary(row, original, record)
         cer_value = _character_error_rate(row, record)
@@ -265,10 +267,11 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
                     predicted_mos=PredictedMos(
                         value=mean.value,
                         ci=mean.ci,
-                        change=ZERO if itself else _change(scores, baseline),
-                        change_choosing=ZERO if itself else _change(*choosing(record, row, predictor)),
-                        change_held_out=ZERO if itself else _change(*kept),
+                        change=ZERO if itself else _change(scores, baseline, level),
+                        change_choosing=ZERO if itself else _change(*choosing(record, row, predictor), level),
+                        change_held_out=ZERO if itself else _change(*kept, level),
                         sentences_held_out=len(kept[0]),
+                        level=level,
                     ),
                     wer=row.wer,
                     speaker_similarity=paired.speaker_similarity.value
@@ -310,6 +313,12 @@ def _available(study: Study, asked: SentenceRange | None) -> int | None:
     return max(0, min([end, *starts]) - asked.start)
 
 
+def _compared_sentences(record: QualityRecord) -> int | None:
+    """On how many sentences voices were compared with the original: the most, where some were decided early."""
+    compared = [row.paired for row in (*record.rows, record.other_noise) if row and row.paired]
+    return max((len(one.log_spectral_distance_db) for one in compared), default=None)
+
+
 def _encoder_words(record: QualityRecord | None) -> str | None:
     encoder = record.speaker_encoder if record else None
     return f"{encoder.label} {encoder.version}" if encoder else None
@@ -323,11 +332,11 @@ def _mean(scores: list[float]) -> Estimate:
     return Estimate(value=value, ci=ci)
 
 
-def _change(scores: list[float], baseline: list[float]) -> Estimate | None:
+def _change(scores: list[float], baseline: list[float], level: float = 0.95) -> Estimate | None:
     """Paired change; None where there is nothing to pair, or too little for an interval."""
     if len(scores) < 2 or len(scores) != len(baseline):
         return None
-    value, ci = paired_change(scores, baseline)
+    value, ci = paired_change(scores, baseline, level)
     return Estimate(value=value, ci=ci)
 
 

@@ -1,0 +1,121 @@
+"""An early look spares sentences that could change nothing, and leaves the intervals honest."""
+
+import numpy as np
+import pytest
+
+from ttsopt_lib.evaluate import quality
+from ttsopt_lib.evaluate.compare import Compared
+from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
+from ttsopt_lib.evaluate.scores import UtteranceScores
+from ttsopt_lib.evaluate.stopping import LEVEL, LOOK, is_decided
+from ttsopt_lib.measure.stats import paired_change
+
+SENTENCES = 30
+TARGET = -0.1
+
+
+@pytest.mark.parametrize(
+    ("change", "spread", "decided"),
+    [
+        (-1.2, 0.25, True),  # far below the target
+        (-0.2, 0.25, False),  # most likely below it, but not surely
+        (0.0, 0.1, False),  # meets it: every sentence counts
+        (0.001, 0.0005, True),  # the same speech
+        (0.02, 0.0005, False),  # surely another one
+    ],
+)
+def test_what_decides(change, spread, decided):
+    noise = np.random.default_rng(3).normal(0, 1, LOOK)
+    noise = (noise - noise.mean()) / noise.std(ddof=1)
+    baseline = np.random.default_rng(4).normal(4.0, 0.3, LOOK)
+    assert is_decided(list(baseline + change + spread * noise), list(baseline), TARGET) is decided
+
+
+def test_equal_scores_decide():
+    assert is_decided([4.0] * LOOK, [4.0] * LOOK, TARGET)
+
+
+@pytest.mark.parametrize("change", [0.0, -0.15, -0.25, -0.35, -0.6])
+def test_intervals_hold_what_they_say_although_some_voices_are_stopped(change):
+    """Differences of a skewed shape, as a few sentences that go wrong make them: 95 % less the look's thousandth."""
+    rng, held, runs = np.random.default_rng(int(-100 * change)), 0, 1500
+    for _ in range(runs):
+        differences = change + 0.2 * (1 - rng.gamma(4.0, 0.25, 100)) / 0.5
+        stopped = is_decided(list(differences[:LOOK]), [0.0] * LOOK, TARGET)
+        used, level = (differences[:LOOK], LEVEL) if stopped else (differences, 0.95)
+        low, high = paired_change(used, np.zeros(len(used)), level).ci
+        held += low <= change <= high
+    assert held / runs > 0.935  # a standard error is 0.006
+
+
+@pytest.fixture
+def longer(study, folder, sentences, monkeypatch):
+    """The small study on 30 sentences with three variants, and a scorer that speaks nothing; what it scored."""
+    texts = [f"{sentences[0].rstrip('.')} {number}." for number in range(SENTENCES)]
+    path = study.sentences.evaluation.file
+    path.write_text("\n".join([*texts, *sentences]), encoding="utf-8")
+    asked = study.sentences.model_copy(
+        update={"evaluation": study.sentences.evaluation.model_copy(update={"count": SENTENCES})}
+    )
+    scored: list[str] = []
+
+    def scores(task):
+        name = task.anchor or task.utterance.model.parent.name
+        scored.append(name)
+        noise = np.random.default_rng(task.utterance.seed).normal(0, 0.1)
+        change = {"original": 0.0, "fp32": noise - 0.05}.get(name, noise - 1.0)
+        compared = Compared(1.0, 0.0, 0.0, 0.0, 0.0) if task.compared else None
+        return UtteranceScores({"dnsmos_p808": 4.0 + change}, 2.0, -60.0, None, compared)
+
+    monkeypatch.setattr(quality, "score_utterance", scores)
+    monkeypatch.setattr(
+        quality, "score_original", lambda asked: (scores(asked.task) if asked.scored else None, object())
+    )
+    return study.model_copy(update={"sentences": asked}), folder, scored
+
+
+@pytest.mark.slow
+def test_a_voice_that_the_first_sentences_decide_is_scored_no_further(longer):
+    study, folder, scored = longer
+    record = evaluate_study(study, folder, processes=1)
+    rows = {row.variant: row for row in (*record.rows, *record.anchors)}
+    assert {name: (row.stopped, len(row.scores["dnsmos_p808"])) for name, row in rows.items()} == {
+        "original": (False, SENTENCES),
+        "fp32": (False, SENTENCES),
+        "lowpass-3.5khz": (True, LOOK),
+        "noise-20db": (True, LOOK),
+    }
+    noise = record.other_noise
+    assert noise and not noise.stopped and len(noise.audio_seconds) == SENTENCES
+    assert len(scored) == 3 * SENTENCES + 2 * LOOK  # the second original is the one with other noise
+
+    del scored[:]
+    folder.quality_record.unlink()
+    assert evaluate_study(study, folder, processes=1).rows == record.rows and scored == []
+
+
+@pytest.mark.slow
+def test_other_targets_and_studies_that_want_everything_score_the_rest(longer):
+    study, folder, scored = longer
+    evaluate_study(study, folder, processes=1)
+    del scored[:]
+    lower = study.model_copy(update={"targets": study.targets.model_copy(update={"predicted_mos_change": -3.0})})
+    assert current_evaluation(lower, folder) is None
+    assert not any(row.stopped for row in evaluate_study(lower, folder, processes=1).anchors)
+    assert scored == ["lowpass-3.5khz"] * (SENTENCES - LOOK) + ["noise-20db"] * (SENTENCES - LOOK)
+
+    del scored[:]
+    asked = study.evaluate.model_copy(update={"stop_decided": False})
+    everything = study.model_copy(update={"evaluate": asked})
+    assert not any(row.stopped for row in evaluate_study(everything, folder, processes=1).anchors) and scored == []
+
+
+@pytest.mark.slow
+def test_only_the_first_sentences_are_compared_with_the_original(longer):
+    study, folder, _ = longer
+    asked = study.evaluate.model_copy(update={"paired_sentences": 12})
+    record = evaluate_study(study.model_copy(update={"evaluate": asked}), folder, processes=1)
+    rows = [row for row in (*record.rows, record.other_noise, *record.anchors) if row and row.paired]
+    assert len(rows) == 4
+    for row in rows:
+        assert row.paired and len(row.paired.speaker_similarity) == 12 and len(row.audio_seconds) >= LOOK
