@@ -18,6 +18,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 TOGETHER = {"evaluate", "report"}  # folders whose conftest makes once what takes many seconds
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep what shares fixtures on one worker: the tests of a file, of some folders, and of groups marked as such."""
     for item in items:
