@@ -5,6 +5,9 @@ STUDY  ?= params/joe.yaml
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
+TESTED := $(VENV)/.tests-installed
+# compiling every module of every package takes longer than compiling those that are imported, when they are
+PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 # two workers; what belongs together, a file or a marked group of files, stays on one (tests/conftest.py)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
@@ -14,32 +17,36 @@ PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 report: $(STAMP)  ## optimize, measure, evaluate and render: reports/joe/report.html and .pdf (STUDY=params/other.yaml)
 	@$(BIN)/ttsopt run $(STUDY)
 
-test: $(STAMP)  ## all tests, then lint and types
+test: $(TESTED)  ## all tests, then lint and types
 	$(PYTEST)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-test-fast: $(STAMP)  ## only the tests that take less than about two seconds each
+test-fast: $(TESTED)  ## only the tests that take less than about two seconds each
 	$(PYTEST) -m "not slow"
 
 bench: $(STAMP)  ## how long a report takes on this machine: first look, complete, rendering again, scoring, each variant
 	@$(BIN)/python tests/bench.py $(STUDY)
 
-lint: $(STAMP)  ## format and check the source
+lint: $(TESTED)  ## format and check the source
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/pyright
 
-install: $(STAMP)  ## only set up .venv
+install: $(STAMP)  ## only set up .venv, for everything but the tests
 
 $(STAMP): pyproject.toml constraints.txt nodeps.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else "Python 3.11 to 3.13 is needed, $(PYTHON) is %d.%d: name another one, as in make PYTHON=python3.12 report" % v)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[workstation,test]'
-	$(BIN)/python -m pip install --quiet --no-deps --requirement nodeps.txt
+	$(PIP) --upgrade pip
+	$(PIP) torch
+	$(PIP) --editable '.[workstation]'
+	$(PIP) --no-deps --requirement nodeps.txt
+	@touch $@
+
+$(TESTED): $(STAMP)
+	$(PIP) --editable '.[test]'
 	@touch $@
 
 example: $(STAMP)  ## put one rendered report, small enough for git, into reports/example/
@@ -51,7 +58,7 @@ wheel: $(STAMP)  ## a wheel for people without the repository: dist/*.whl, 20 MB
 	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 docs: $(STAMP)  ## the documentation with the API as a site: site/index.html
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	@$(PIP) --editable '.[docs]'
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@cp -r reports/example site/example
 

@@ -82,7 +82,7 @@ class Worker:
 
     def load(self, plan: TimingPlan) -> dict[str, Any]:
         """Load the model; returns ``load_seconds`` (list) and ``idle_memory_mb``. Raises :class:`MeasureError`."""
-        return self._ask({"do": "load", **self._task(plan), "sample_rate": plan.sample_rate})
+        return self._ask({"do": "load", **self._task(plan), "sample_rate": plan.sample_rate, "once": plan.only_timing})
 
     def profile(self, plan: TimingPlan) -> dict[str, dict[str, float]]:
         """Seconds per pass by ``stages`` and by ``operators`` (see :mod:`.stages`). Raises :class:`MeasureError`."""

@@ -115,14 +115,19 @@ def prepare(row: dict[str, Any]) -> None:
         prepare_peer(row["runtime"])
 
 
-def open_model(row: dict[str, Any], scales: list[float], speaker: int | None) -> tuple[Speak, int | None, list[float]]:
-    """The row's model ready to speak, its sampling rate where it has one of its own, and the seconds of each load."""
+def open_model(
+    row: dict[str, Any], scales: list[float], speaker: int | None, once: bool
+) -> tuple[Speak, int | None, list[float]]:
+    """The row's model ready to speak, its sampling rate where it has one of its own, and the seconds of each load.
+
+    ONNX Runtime loads it several times, unless `once`.
+    """
     if row["runtime"] == "pytorch":
         from ttsopt_lib.measure.torch_row import open_pytorch
 
         opener, loads = open_pytorch, 1
     elif row["runtime"] == "onnxruntime":
-        opener, loads = open_onnxruntime, ORT_LOADS
+        opener, loads = open_onnxruntime, 1 if once else ORT_LOADS
     else:
         from ttsopt_lib.measure.peer_rows import open_peer
 
@@ -207,7 +212,7 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
                 idle = resident_memory_mb()
                 ids = [np.array(ids, dtype=np.int64) for ids in request["sentences"]]
                 sentences = request["texts"] or ids
-                speak, own_rate, loads = open_model(row, request["scales"], request["speaker"])
+                speak, own_rate, loads = open_model(row, request["scales"], request["speaker"], request["once"])
                 sample_rate = own_rate or request["sample_rate"]
                 stopwatch = open_stopwatch(row)
                 reply = {"load_seconds": loads, "idle_memory_mb": idle, "clock": stopwatch.name}
