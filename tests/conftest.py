@@ -1,6 +1,7 @@
 """Voices for the tests: the real one that a package ships, and small random ones made the way Piper makes its own."""
 
 import json
+import os
 import shutil
 import signal
 import warnings
@@ -9,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from ttsopt_lib.voices.piper import packaged_voice
+# Two workers on two cores: the threads of NumPy's matrix products would only wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from ttsopt_lib.voices.piper import packaged_voice  # noqa: E402
 
 # A shell that starts tests in the background makes them ignore interrupts, and so all processes that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

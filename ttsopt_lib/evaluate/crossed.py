@@ -141,18 +141,22 @@ def _cluster_sums(values: Array, labels: Labels) -> Array:
 
 
 def _rest_variance(residuals: Array, raters: Labels, sentences: Labels) -> tuple[float, int]:
-    """Variance per rating that neither rater nor sentence explains, and its degrees of freedom."""
-    design = np.hstack([_dummies(raters), _dummies(sentences)])
-    fitted, _, rank, _ = np.linalg.lstsq(design, residuals, rcond=None)
+    """Variance per rating that neither rater nor sentence explains, and its degrees of freedom.
+
+    By least squares on an effect of every rater and every sentence, through the normal equations: they have a row for
+    each rater and sentence, and not for each rating.
+    """
+    (_, rater), (_, sentence) = (np.unique(labels, return_inverse=True) for labels in (raters, sentences))
+    met = np.zeros((rater.max() + 1, sentence.max() + 1))  # how often a rater heard a sentence
+    np.add.at(met, (rater, sentence), 1)
+    normal = np.block([[np.diag(met.sum(axis=1)), met], [met.T, np.diag(met.sum(axis=0))]])
+    sums = np.concatenate([np.bincount(labels, weights=residuals) for labels in (rater, sentence)])
+    effects, _, rank, _ = np.linalg.lstsq(normal, sums, rcond=None)
     left = len(residuals) - int(rank)
     if left < 1:
         return 0.0, 0
-    unexplained = residuals - design @ fitted
+    unexplained = residuals - effects[rater] - effects[len(met) + sentence]
     return float(unexplained @ unexplained) / left, left
-
-
-def _dummies(labels: Labels) -> Array:
-    return (labels[:, None] == np.unique(labels)[None]).astype(np.float64)
 
 
 def components(table: Array) -> Components:

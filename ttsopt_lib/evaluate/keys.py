@@ -13,7 +13,7 @@ from ttsopt_lib.study import Study, resolve
 
 SPEAKING_CODE = (
     *(f"evaluate/{name}.py" for name in ("speak", "waveform")),
-    *(f"voices/{name}.py" for name in ("graph", "paired", "piper", "text")),
+    *(f"voices/{name}.py" for name in ("graph", "paired", "piper", "session", "text")),
 )
 SCORING_CODE = (
     *SPEAKING_CODE,

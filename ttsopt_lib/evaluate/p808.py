@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttsopt_lib.evaluate.mel import mel_spectrum
+from ttsopt_lib.voices.session import open_session
 
 RATE = 16000  # Hz
 SEGMENT_SECONDS = 9.01  # what the network hears at once
@@ -28,12 +29,7 @@ class P808:
     """The P.808 network, on one thread."""
 
     def __init__(self, weights: Path):
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        self.session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+        self.session = open_session(weights)
 
     def score(self, waveform: NDArray[np.float32]) -> float:
         """Predicted MOS, 1 to 5, of a 16 kHz waveform [samples] in [-1, 1].

@@ -22,12 +22,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from ttsopt_lib.optimize.pack import unpacked
 from ttsopt_lib.optimize.weights import FLOATS, WEIGHT_INPUT, GraphIndex, StoredWeight
 from ttsopt_lib.records import Coverage, StepRecord
+from ttsopt_lib.voices.session import open_session
 from ttsopt_lib.voices.weights import STAGES
 
 DECODER = re.compile(r"^/?(dec|decoder)[/.]")  # node names that exporters give the decoder's layers
@@ -323,9 +323,7 @@ def _product_shapes(model: ModelProto, feed: dict[str, np.ndarray]) -> tuple[dic
                 made.add(name)
                 probe.graph.node.append(helper.make_node("Shape", [name], [f"shape of {name}"]))
                 probe.graph.output.append(helper.make_tensor_value_info(f"shape of {name}", TensorProto.INT64, None))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(probe)
     names = [output.name for output in session.get_outputs()]
     values = {name: np.asarray(value) for name, value in zip(names, session.run(names, feed), strict=True)}
     shapes = {

@@ -18,11 +18,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 import numpy as np
-import onnxruntime
 from onnx import ModelProto, NodeProto, helper
 
 from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.weights import GraphIndex
+from ttsopt_lib.voices.session import open_session
 
 LEVEL_MAX = 127  # the outermost level of a tensor, as an 8-bit integer
 DAMPING = 0.01  # of the mean square input, added to every input's: GPTQ's own value
@@ -54,9 +54,7 @@ def input_moments(model: ModelProto, feeds: Sequence[Feed], weights: Collection[
     asked = sorted({node.input[0] for node in products.values()})
     given = {value.name for value in probe.graph.output}
     probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in asked if name not in given)
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(probe)
     moments: dict[str, np.ndarray] = {}
     frames: Counter[str] = Counter()
     for feed in feeds:

@@ -18,12 +18,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import onnxruntime
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ttsopt_lib.optimize.quantize import copy_named
 from ttsopt_lib.optimize.weights import BYTES
 from ttsopt_lib.voices.graph import reads
+from ttsopt_lib.voices.session import open_session
 
 MARK = "~"  # names of the nodes that unpack begin with it
 SMALLEST = 64  # elements: below that, unpacking takes more bytes than it saves
@@ -69,7 +69,7 @@ def unpacked(model: ModelProto) -> tuple[ModelProto, set[str]]:
         [stored[name] for name in sorted(used)],
     )
     part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
-    session = onnxruntime.InferenceSession(part.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_session(part)
     values = {name: np.asarray(value) for name, value in zip(wanted, session.run(wanted, {}), strict=True)}
     plain = ModelProto()
     plain.CopyFrom(model)

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
 from onnx import ModelProto, TensorProto, helper
 
 from ttsopt_lib.optimize.calibration import Feed
+from ttsopt_lib.voices.session import open_session
 
 Range = tuple[float, float]
 RangeRule = Literal["minmax", "percentile", "squared_error"]
@@ -100,9 +100,7 @@ def _values(model: ModelProto, tensors: Sequence[str], feeds: Sequence[Feed]) ->
     probe.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors if name not in known
     )
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(probe.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    session = open_session(probe)
     for feed in feeds:
         values: Any = session.run(list(tensors), feed)
         yield dict(zip(tensors, values, strict=True))

@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from joblib import cpu_count, delayed
 from tqdm.auto import tqdm
@@ -78,6 +77,7 @@ from ttsopt_lib.study import (
 )
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper, packaged_voice
+from ttsopt_lib.voices.session import open_session
 from ttsopt_lib.voices.text import read_sentences
 from ttsopt_lib.workers import local_workers
 
@@ -569,8 +569,7 @@ def _note(step: AnyStep) -> str:
 
 def speak(path: Path, feed: Feed) -> np.ndarray:
     """Audio of one utterance, float32 [samples], as any ONNX Runtime would make it from the file."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    output: Any = session.run(None, dict(feed))[0]
+    output: Any = open_session(path).run(None, dict(feed))[0]
     return output.reshape(-1)
 
 

@@ -23,7 +23,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
@@ -33,6 +32,7 @@ from ttsopt_lib.optimize.qdq import quantizable_convolutions, quantize_convoluti
 from ttsopt_lib.optimize.ranges import Range
 from ttsopt_lib.records import GroupSensitivity, SensitivityRecord, now
 from ttsopt_lib.voices.paired import PairedSession
+from ttsopt_lib.voices.session import open_session
 
 WINDOW, HOP = 1024, 256
 MEL_BANDS = 80
@@ -162,12 +162,7 @@ def _profile(model: ModelProto, feed: Feed) -> dict[str, float]:
     """Group -> its share of an utterance's time, by ONNX Runtime's profiler; what is in no group under its stage."""
     producers = {output: node for node in model.graph.node for output in node.output}
     with tempfile.TemporaryDirectory(prefix="ttsopt-") as folder:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.enable_profiling = True
-        options.profile_file_prefix = str(Path(folder) / "profile")
-        session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = open_session(model, profile=Path(folder) / "profile")
         for _ in range(PROFILED_RUNS):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))

@@ -18,6 +18,8 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from ttsopt_lib.voices.session import open_session
+
 FRAMES = 300  # about three and a half seconds of speech at 22 050 Hz
 ROUNDS = 15
 
@@ -64,9 +66,7 @@ def macs_per_frame(teacher: nn.Module, channels: int) -> int:
 
 def onnx_session(network: nn.Module, channels: int) -> onnxruntime.InferenceSession:
     """A decoder as an ONNX Runtime session with input `z` [1, channels, T] of any length T, on one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return onnxruntime.InferenceSession(export_decoder(network, channels), options, providers=["CPUExecutionProvider"])
+    return open_session(export_decoder(network, channels))
 
 
 def export_decoder(network: nn.Module, channels: int) -> bytes:

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from ttsopt_lib.voices.graph import VitsGraph
 from ttsopt_lib.voices.piper import VoiceError
+from ttsopt_lib.voices.session import open_session
 
 _RANDOM = ("RandomNormalLike", "RandomNormal")
 _SHAPE = "paired_prior_shape"
@@ -68,14 +68,14 @@ class PairedSession:
         self,
         voice: str | Path | bytes | onnx.ModelProto,
         threads: int = 1,
-        open_session: Callable[[onnx.ModelProto, int], Any] | None = None,
+        open_part: Callable[[onnx.ModelProto, int], Any] = open_session,
     ):
         """
         Args:
             voice: path of an `.onnx` file, or its content, or the loaded model (which is not changed).
             threads: threads the runtime may use.
-            open_session: makes a session of a graph and a number of threads, with the methods `get_inputs` and `run`
-                of ONNX Runtime's, whose session it is if None.
+            open_part: makes a session of a graph and a number of threads, with the methods `get_inputs` and `run` of
+                ONNX Runtime's.
 
         Raises:
             VoiceError: if the graph is not one of a VITS voice.
@@ -107,10 +107,9 @@ class PairedSession:
         noises = [name for name in (self._duration_noise, self._prior_noise) if name]
         lasts = [self._durations] + ([_SHAPE] if prior is not None else [])
         extra = [onnx.helper.make_node("Shape", [prior.input[0]], [_SHAPE])] if prior is not None else []
-        opener = open_session or _session
-        self._timing = opener(_part(model, lasts, noises, extra), threads)
+        self._timing = open_part(_part(model, lasts, noises, extra), threads)
         outputs = [value.name for value in model.graph.output[:1]]
-        self._speech = opener(_part(model, outputs, [*noises, self._durations], []), threads)
+        self._speech = open_part(_part(model, outputs, [*noises, self._durations], []), threads)
 
     def speak(
         self,
@@ -216,16 +215,6 @@ def _part(
         kind = onnx.TensorProto.INT64 if name == _SHAPE else onnx.TensorProto.FLOAT
         part.graph.output.append(known.get(name) or onnx.helper.make_tensor_value_info(name, kind, None))
     return part
-
-
-def _session(model: onnx.ModelProto, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]
-    )
 
 
 def _run(session: Any, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
