@@ -154,6 +154,12 @@ def joe() -> Path:
 
 
 @pytest.fixture(scope="session")
+def config_of() -> Callable[..., dict]:
+    """Makes the `.onnx.json` of a voice with so many symbols."""
+    return piper_config
+
+
+@pytest.fixture(scope="session")
 def random_voice(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """A random voice by name: low, medium, high, speakers, deterministic. Each is exported once, when asked for."""
     folder = tmp_path_factory.mktemp("voices")

@@ -1,4 +1,4 @@
-"""The real voice, spoken once per session, and small studies of it."""
+"""The real voice, spoken once per session, and small studies: of a small random voice where any voice will do."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,9 +76,15 @@ def study(make_study) -> Study:
 
 
 @pytest.fixture
-def folder(study, tmp_path, joe) -> StudyFolder:
+def folder(study, tmp_path, medium_voice) -> StudyFolder:
     """The study's folder; the variant is a copy of the original until a test changes it."""
-    return _new_folder(study, tmp_path, joe)
+    return _new_folder(study, tmp_path, medium_voice)
+
+
+@pytest.fixture
+def real_folder(study, tmp_path, joe) -> StudyFolder:
+    """The same with the real voice."""
+    return _new_folder(study, tmp_path, joe.path)
 
 
 @dataclass
@@ -92,11 +98,11 @@ class Scored:
 
 
 @pytest.fixture(scope="session")
-def scored_once(joe, tmp_path_factory) -> Scored:
+def scored_once(medium_voice, tmp_path_factory) -> Scored:
     """The small study, evaluated once per session."""
     place = tmp_path_factory.mktemp("scored")
     study = _small_study(place)
-    folder = _new_folder(study, place, joe)
+    folder = _new_folder(study, place, medium_voice)
     with pytest.MonkeyPatch.context() as patch, counted(patch) as names:
         return Scored(study, evaluate_study(study, folder, processes=1), folder, names)
 
@@ -109,15 +115,15 @@ def scored(folder, scored_once) -> QualityRecord:
     return scored_once.record.model_copy(deep=True)
 
 
-def _new_folder(study: Study, place: Path, joe) -> StudyFolder:
+def _new_folder(study: Study, place: Path, voice: Path) -> StudyFolder:
     folder = StudyFolder(study, place / "reports")
     for name in study.variant_names:
         folder.variant(name).mkdir(parents=True)
         if name == ORIGINAL:
-            folder.model(name).symlink_to(joe.path)  # no test changes it
+            folder.model(name).symlink_to(voice)  # no test changes it
         else:
-            copyfile(joe.path, folder.model(name))
-        copyfile(joe.config_path, folder.model(name).with_suffix(".onnx.json"))
+            copyfile(voice, folder.model(name))
+        copyfile(f"{voice}.json", folder.model(name).with_suffix(".onnx.json"))
     return folder
 
 

@@ -34,26 +34,26 @@ def spoken_by(name: PeerName, joe, folder: StudyFolder, text: str) -> tuple[np.n
     return speak(original[0]), speak_peer(asked), asked.sample_rate
 
 
-def test_openvino_is_given_the_noise_of_the_variants(joe, folder):
-    original, peer, rate = spoken_by("openvino-fp32", joe, folder, "Yes.")
+def test_openvino_is_given_the_noise_of_the_variants(joe, real_folder):
+    original, peer, rate = spoken_by("openvino-fp32", joe, real_folder, "Yes.")
     assert rate == 22050 and len(peer) == len(original)
     difference = original.astype(float) - peer
     assert np.sqrt(np.mean(difference**2)) < 0.01 * np.sqrt(np.mean(original.astype(float) ** 2))
 
 
 @pytest.mark.parametrize("name, rate", [("piper-tts", 22050), ("hibari-tts", 24000)])
-def test_peers_with_an_api_of_their_own_speak_the_text(name, rate, joe, folder):
-    original, peer, own_rate = spoken_by(name, joe, folder, "The door is open.")
+def test_peers_with_an_api_of_their_own_speak_the_text(name, rate, joe, real_folder):
+    original, peer, own_rate = spoken_by(name, joe, real_folder, "The door is open.")
     assert own_rate == rate and len(peer) / rate == pytest.approx(len(original) / 22050, rel=0.5)
     assert 0.2 < np.std(peer) / np.std(original) < 5, "no normalization of the loudness"
 
 
-def test_a_peer_that_is_silent_is_named(joe, folder, monkeypatch):
+def test_a_peer_that_is_silent_is_named(joe, real_folder, monkeypatch):
     import ttsopt_lib.evaluate.peers as module
 
     monkeypatch.setattr(module, "_open", lambda *_: lambda utterance: np.zeros(0))
     with pytest.raises(SpeechError, match="piper-tts: it gives no samples for 'Yes.'"):
-        spoken_by("piper-tts", joe, folder, "Yes.")
+        spoken_by("piper-tts", joe, real_folder, "Yes.")
 
 
 @pytest.mark.slow

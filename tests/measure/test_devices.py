@@ -226,23 +226,23 @@ def plan_of(rows: tuple[PlannedRow, ...]) -> TimingPlan:
     )
 
 
-def test_rows_that_do_not_fit_into_the_free_memory_together_are_a_warning(medium_voice: Path, monkeypatch):
+def test_rows_that_do_not_fit_into_the_free_memory_together_are_a_warning(quick_voice: Path, monkeypatch):
     free = SimpleNamespace(total=4e9, available=900e6)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
-    size = medium_voice.stat().st_size / 1e6
+    size = quick_voice.stat().st_size / 1e6
     needed = 5 * (250 + 1.5 * size)
-    plan = plan_of((*rows_to_time(medium_voice, 5), *rows_to_time(medium_voice, 2, threads=4)))
+    plan = plan_of((*rows_to_time(quick_voice, 5), *rows_to_time(quick_voice, 2, threads=4)))
     (warning,) = memory_warnings(plan)
     assert "5 rows" in warning and f" {needed:.0f} MB" in warning
     assert "900 MB" in warning and "fewer variants" in warning
-    assert memory_warnings(plan_of(rows_to_time(medium_voice, 2))) == []
+    assert memory_warnings(plan_of(rows_to_time(quick_voice, 2))) == []
 
 
 @pytest.mark.slow
-def test_the_record_warns_of_memory_that_was_short_before_the_workers_started(medium_voice: Path, monkeypatch):
+def test_the_record_warns_of_memory_that_was_short_before_the_workers_started(quick_voice: Path, monkeypatch):
     asked = psutil.virtual_memory()._replace(available=100_000_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: asked)
-    findings = time_plan(plan_of(rows_to_time(medium_voice)))
+    findings = time_plan(plan_of(rows_to_time(quick_voice)))
     assert any("100 MB" in text for text in findings.warnings)
 
 

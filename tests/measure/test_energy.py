@@ -79,7 +79,7 @@ def plan_for(model: Path) -> TimingPlan:
 
 @pytest.mark.slow
 def test_rows_are_measured_in_rounds_while_a_counter_runs(
-    tmp_path: Path, medium_voice: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, quick_voice: Path, monkeypatch: pytest.MonkeyPatch
 ):
     package = zone(tmp_path, "intel-rapl:0", "package-0", 0)
     read, begin = energy._microjoules, time.monotonic()
@@ -89,7 +89,7 @@ def test_rows_are_measured_in_rounds_while_a_counter_runs(
         return read(path)
 
     monkeypatch.setattr(energy, "_microjoules", running)
-    found = measure_energy(plan_for(medium_voice), tmp_path, round_seconds=0.1)
+    found = measure_energy(plan_for(quick_voice), tmp_path, round_seconds=0.1)
     assert found.reason is None and found.source and "RAPL" in found.source
     for row in found.rows:
         assert len(row.joules) == energy.ROUNDS
@@ -148,20 +148,20 @@ def test_a_peer_that_dies_between_rounds_leaves_the_others_theirs(monkeypatch: p
         measure_energy(plan)
 
 
-def test_a_counter_that_stops_answering_is_named_as_the_reason(tmp_path: Path, medium_voice: Path):
+def test_a_counter_that_stops_answering_is_named_as_the_reason(tmp_path: Path, quick_voice: Path):
     package = zone(tmp_path, "intel-rapl:0", "package-0", 7)
 
     def step(done: int, total: int) -> None:
         if done == 2:  # both rows have spoken uncounted
             (package / "energy_uj").unlink()
 
-    found = measure_energy(plan_for(medium_voice), tmp_path, round_seconds=0.0, step=step)
+    found = measure_energy(plan_for(quick_voice), tmp_path, round_seconds=0.0, step=step)
     assert found.source is None and found.reason and "stopped answering" in found.reason
 
 
-def test_a_counter_that_stands_still_is_no_measurement(tmp_path: Path, medium_voice: Path):
+def test_a_counter_that_stands_still_is_no_measurement(tmp_path: Path, quick_voice: Path):
     zone(tmp_path, "intel-rapl:0", "package-0", 7)
-    found = measure_energy(plan_for(medium_voice), tmp_path, round_seconds=0.0)
+    found = measure_energy(plan_for(quick_voice), tmp_path, round_seconds=0.0)
     assert found.source is None and found.rows == [] and found.reason and "stood still" in found.reason
 
 

@@ -26,6 +26,7 @@ pytestmark = [
 ]
 
 STUDY = study_of("fp32", budget_seconds=15, warmup_passes=1, min_blocks=10, max_blocks=10, interval_width=1e-9)
+LONG = study_of("fp32", budget_seconds=10, warmup_passes=1, min_blocks=2, max_blocks=2000, interval_width=1e-9)
 
 
 @pytest.fixture
@@ -41,12 +42,12 @@ def device(server: Loopback, name: str, **more: object) -> Device:
 
 
 def test_a_device_that_fails_is_not_measured_with_its_error_and_the_others_are(loopback: Loopback, small_folder):
-    folder = small_folder(STUDY)
+    folder = small_folder(LONG)
     good, bad = device(loopback, "good"), device(loopback, "bad", host="localhost", identity="/nowhere/key")
     together = threading.Event()
     watcher = threading.Thread(target=watch_for_both, args=(loopback, together), daemon=True)
     watcher.start()
-    outcomes = measure_devices(STUDY, [bad, CPU, good], folder, progress=False)
+    outcomes = measure_devices(LONG, [bad, CPU, good], folder, progress=False)
     assert together.is_set(), "different machines were timed one after another"
     assert [outcome.device.name for outcome in outcomes] == ["bad", "cpu", "good"]
     assert [outcome.record.status for outcome in outcomes] == ["not_measured", "measured", "measured"]

@@ -49,17 +49,17 @@ def plan_for(model: Path, speaker: int | None = None) -> TimingPlan:
     )
 
 
-def test_truncated_model_is_a_one_line_error_that_names_variant_and_file(tmp_path: Path, medium_voice: Path):
+def test_truncated_model_is_a_one_line_error_that_names_variant_and_file(tmp_path: Path, quick_voice: Path):
     model = tmp_path / "cut.onnx"
-    model.write_bytes(medium_voice.read_bytes()[:20_000])
+    model.write_bytes(quick_voice.read_bytes()[:20_000])
     with pytest.raises(MeasureError) as error:
         time_rows(plan_for(model))
     message = str(error.value)
     assert "original" in message and str(model) in message and "ttsopt optimize" in message and "\n" not in message
 
 
-def test_worker_that_is_killed_is_a_one_line_error(medium_voice: Path):
-    plan = plan_for(medium_voice)
+def test_worker_that_is_killed_is_a_one_line_error(quick_voice: Path):
+    plan = plan_for(quick_voice)
     with Worker(plan.rows[0]) as worker:
         worker.load(plan)
         os.kill(worker.pid, signal.SIGKILL)
@@ -87,17 +87,17 @@ def test_multi_speaker_voice_is_timed(multi_speaker_voice: Path):
     assert len(timing.rows) == 2 and len(timing.rows[0].seconds) >= 2
 
 
-def test_peak_memory_does_not_include_the_process_that_started_the_worker(medium_voice: Path):
+def test_peak_memory_does_not_include_the_process_that_started_the_worker(quick_voice: Path):
     ballast = np.ones(400_000_000 // 8)  # ru_maxrss would carry this over to the worker
-    plan = plan_for(medium_voice)
+    plan = plan_for(quick_voice)
     with Worker(plan.rows[0]) as worker:
         worker.load(plan)
         assert worker.time_sentence(0)["peak_memory_mb"] < 300
     assert ballast[-1] == 1
 
 
-def test_waiting_worker_leaves_the_processor_alone(medium_voice: Path):
-    plan = plan_for(medium_voice)
+def test_waiting_worker_leaves_the_processor_alone(quick_voice: Path):
+    plan = plan_for(quick_voice)
     row = plan.rows[0].model_copy(update={"threads": 2})
     with Worker(row) as worker:
         worker.load(plan)
