@@ -8,8 +8,8 @@ STAMP  := $(VENV)/.installed
 TESTED := $(VENV)/.tests-installed
 # compiling every module of every package takes longer than compiling those that are imported, when they are
 PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
-# two workers; what belongs together, a file or a marked group of files, stays on one (tests/conftest.py)
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+# two workers; the tests of a file stay on one (tests/conftest.py)
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: report test test-fast bench lint install example wheel docs clean help
 .DEFAULT_GOAL := help

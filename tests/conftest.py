@@ -7,6 +7,7 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,16 +20,27 @@ from ttsopt_lib.voices.piper import packaged_voice  # noqa: E402
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-TOGETHER = {"evaluate", "report"}  # folders whose conftest makes once what takes many seconds
+# Fixtures are made once for a file, and in this folder once for all its files.
+TOGETHER = "tests/report/"
+# These take minutes: last, one worker would wait for the other.
+FIRST = ("tests/test_run.py", "tests/test_wheel.py", TOGETHER)
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep the tests of a file on one worker, and those of one folder."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return TOGETHER if nodeid.startswith(TOGETHER) else nodeid.partition("::")[0]
+
+    return ByFile(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep what shares fixtures on one worker: the tests of a file, of some folders, and of groups marked as such."""
-    for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            folder = item.path.parent.name
-            item.add_marker(pytest.mark.xdist_group(folder if folder in TOGETHER else item.path.stem))
+    """Begin with the tests that take longest."""
+    items.sort(key=lambda item: next((n for n, name in enumerate(FIRST) if item.nodeid.startswith(name)), len(FIRST)))
 
 
 PHONEMES = "_^$ abcdefhijklmnopqrstuvwxyz.,!?ˈˌːæðŋɐɑɔəɚɛɡɪɹʃʊʌʒθ"
@@ -182,10 +194,7 @@ def random_voice(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
 def exported(
     joe: Path, random_voice: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Path]:
-    """Our own export of a voice by name: joe, or a random one. Each is made once, when asked for; none is changed.
-
-    A test that asks belongs to the group "exports" (`pytest.mark.xdist_group`), and so all share one worker.
-    """
+    """Our own export of a voice by name: joe, or a random one. Each is made once, when asked for; none is changed."""
     folder = tmp_path_factory.mktemp("exported")
 
     def export(name: str) -> Path:

@@ -14,8 +14,6 @@ from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_static, quan
 from ttsopt_lib.study import QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
-pytestmark = pytest.mark.xdist_group("exports")
-
 
 def reference(voice, length=40):
     config = open_piper(voice).config

@@ -20,7 +20,7 @@ from ttsopt_lib.optimize.export import export_piper, to_onnx
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("exports")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,6 @@ from onnx import TensorProto, helper, numpy_helper
 from ttsopt_lib.optimize.layout import rearrange_decoder, rearranged_layers
 from ttsopt_lib.voices.paired import PairedSession
 
-pytestmark = pytest.mark.xdist_group("exports")
-
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["high", "speakers"])

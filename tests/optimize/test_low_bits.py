@@ -10,8 +10,6 @@ from ttsopt_lib.optimize.low_bits import input_moments, quantize_low
 from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_weights
 from ttsopt_lib.study import QuantizeDynamic, QuantizeWeights, StudyError, Variant
 
-pytestmark = pytest.mark.xdist_group("exports")
-
 
 def decibels(signal, error):
     return 10 * np.log10((signal**2).sum() / (error**2).sum())

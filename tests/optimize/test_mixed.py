@@ -19,8 +19,6 @@ from ttsopt_lib.records import GroupSensitivity, SensitivityRecord, StudyFolder,
 from ttsopt_lib.study import QuantizeMixed, Study
 from ttsopt_lib.voices.piper import open_piper
 
-pytestmark = pytest.mark.xdist_group("exports")
-
 MIXED = {"step": "quantize_mixed", "budget_db": 50.0, "calibration_sentences": 1, "judged_sentences": 1}
 REARRANGE = {"step": "rearrange_decoder"}
 

@@ -17,8 +17,6 @@ from ttsopt_lib.study import QuantizeWeights
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import open_piper
 
-pytestmark = pytest.mark.xdist_group("exports")
-
 
 @pytest.fixture
 def four_bits(in_four_bits):

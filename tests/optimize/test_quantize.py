@@ -21,8 +21,6 @@ from ttsopt_lib.study import Fp16, QuantizeDynamic, QuantizeStatic, QuantizeWeig
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
-pytestmark = pytest.mark.xdist_group("exports")
-
 WEIGHTS = QuantizeWeights(step="quantize_weights")
 DYNAMIC = QuantizeDynamic(step="quantize_dynamic")
 STATIC = QuantizeStatic(step="quantize_static")

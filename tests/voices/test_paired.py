@@ -8,8 +8,6 @@ from ttsopt_lib.voices.paired import Noise, PairedSession, duration_noise, prior
 from ttsopt_lib.voices.piper import VoiceError, open_piper
 from ttsopt_lib.voices.text import utterance_ids
 
-pytestmark = pytest.mark.xdist_group("exports")
-
 IDS = [1, 0, 20, 0, 31, 0, 15, 0, 9, 0, 22, 0, 2]
 
 
