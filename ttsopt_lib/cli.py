@@ -379,15 +379,17 @@ def _optimize(
 
 
 def _first_look(study: Study, devices: Sequence[Device], folder: StudyFolder, alone: bool, kernel: Kernel) -> bool:
-    """A report on few blocks and sentences, where the complete one is minutes away; whether there was one to make.
+    """A report on few blocks and sentences, where the complete one has more; whether there was one to make.
 
     On this machine's processor only: what ssh has to reach, and what a GPU takes minutes to open, comes with the rest.
     """
     from ttsopt_lib.evaluate.quality import current_evaluation
-    from ttsopt_lib.first_look import first_look, first_look_device
+    from ttsopt_lib.first_look import SENTENCES, first_look, first_look_device
     from ttsopt_lib.measure.devices import probe
     from ttsopt_lib.measure.timing import current_measurement
 
+    if study.sentences.evaluation.count <= SENTENCES and not alone:
+        return False  # a small study: the complete report is as near
     _make_peers(study, folder)
     near = [one for one in devices if one.runner == "local" and (one.kind != "gpu" or probe(one).reason)]
     unmeasured = [one for one in near if current_measurement(study, one, folder) is None]

@@ -76,9 +76,9 @@ def study(make_study) -> Study:
 
 
 @pytest.fixture
-def folder(study, tmp_path, medium_voice) -> StudyFolder:
+def folder(study, tmp_path, plain_voice) -> StudyFolder:
     """The study's folder; the variant is a copy of the original until a test changes it."""
-    return _new_folder(study, tmp_path, medium_voice)
+    return _new_folder(study, tmp_path, plain_voice)
 
 
 @pytest.fixture
@@ -98,11 +98,11 @@ class Scored:
 
 
 @pytest.fixture(scope="session")
-def scored_once(medium_voice, tmp_path_factory) -> Scored:
+def scored_once(plain_voice, tmp_path_factory) -> Scored:
     """The small study, evaluated once per session."""
     place = tmp_path_factory.mktemp("scored")
     study = _small_study(place)
-    folder = _new_folder(study, place, medium_voice)
+    folder = _new_folder(study, place, plain_voice)
     with pytest.MonkeyPatch.context() as patch, counted(patch) as names:
         return Scored(study, evaluate_study(study, folder, processes=1), folder, names)
 

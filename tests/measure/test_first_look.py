@@ -99,3 +99,19 @@ def test_quick_and_full_exclude_each_other(monkeypatch, capsys):
         cli.main()
     errors = capsys.readouterr().err
     assert "--quick" in errors and "--full" in errors and len(errors.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(("sentences", "alone", "made"), [(50, False, True), (4, False, False), (4, True, True)])
+def test_where_the_complete_report_is_as_near_a_first_look_is_made_only_when_asked_for(
+    sentences, alone, made, small_folder, monkeypatch
+):
+    study = study_of("fp32", budget_seconds=60)
+    asked = study.sentences.evaluation.model_copy(update={"count": sentences})
+    study = study.model_copy(update={"sentences": study.sentences.model_copy(update={"evaluation": asked})})
+    done: list[tuple[str, str]] = []
+    monkeypatch.setattr(cli, "_measure", lambda study, *_, **__: done.append(("measure", study.stage)))
+    monkeypatch.setattr(cli, "_evaluate", lambda study, *_, **__: done.append(("evaluate", study.stage)))
+    monkeypatch.setattr(cli, "_report", lambda *_, pdf, **__: done.append(("report", f"pdf: {pdf}")))
+    assert cli._first_look(study, [CPU], small_folder(study), alone, None) is made  # type: ignore[arg-type]
+    steps = [("measure", "first_look"), ("evaluate", "first_look"), ("report", f"pdf: {alone}")]
+    assert done == (steps if made else [])

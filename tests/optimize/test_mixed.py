@@ -24,10 +24,10 @@ REARRANGE = {"step": "rearrange_decoder"}
 
 
 @pytest.fixture(scope="module")
-def tiny(medium_voice, exported):
+def tiny(plain_voice, exported):
     """A small random voice as a graph, an utterance, and the ranges of its layers."""
-    voice = open_piper(medium_voice)
-    model = copy_named(rearrange_decoder(onnx.load(exported("medium"))))
+    voice = open_piper(plain_voice)
+    model = copy_named(rearrange_decoder(onnx.load(exported("plain"))))
     feeds = [voice_feed(voice.config, list(range(3, 30)))]
     return model, feeds, _ranges(model, feeds), voice.config.sample_rate
 

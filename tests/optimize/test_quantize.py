@@ -64,13 +64,13 @@ def joe_int8_weights(joe_model):
 
 
 @pytest.fixture(scope="module")
-def medium_model(medium_voice):
-    return onnx.load(medium_voice)
+def medium_model(plain_voice):
+    return onnx.load(plain_voice)
 
 
 @pytest.fixture(scope="module")
-def medium_static(medium_voice, medium_model):
-    return quantize_static(medium_model, STATIC, feeds(medium_voice))
+def medium_static(plain_voice, medium_model):
+    return quantize_static(medium_model, STATIC, feeds(plain_voice))
 
 
 @pytest.mark.slow
@@ -169,20 +169,20 @@ def test_dynamic_int8_reaches_nothing_in_a_piper_file_because_no_matmul_holds_a_
 
 
 @pytest.mark.slow
-def test_dynamic_int8_reaches_the_linear_layers_that_pytorch_reaches(medium_voice, exported):
+def test_dynamic_int8_reaches_the_linear_layers_that_pytorch_reaches(plain_voice, exported):
     import torch
 
-    voice = load_piper(open_piper(medium_voice))
+    voice = load_piper(open_piper(plain_voice))
     linear = sum(isinstance(module, torch.nn.Linear) for module in voice.modules())
-    quantized = quantize_dynamic(onnx.load(exported("medium")), DYNAMIC)
+    quantized = quantize_dynamic(onnx.load(exported("plain")), DYNAMIC)
     assert linear > 0
     assert count(quantized.graph, "MatMulInteger") == linear
 
 
-def test_dynamic_int8_with_conv_makes_integer_convolutions_that_run(medium_voice, medium_model):
+def test_dynamic_int8_with_conv_makes_integer_convolutions_that_run(plain_voice, medium_model):
     quantized = quantize_dynamic(medium_model, QuantizeDynamic(step="quantize_dynamic", operators=("MatMul", "Conv")))
     assert count(quantized.graph, "ConvInteger") == count(medium_model.graph, "Conv")
-    assert np.isfinite(speak(quantized, feeds(medium_voice)[0])).all()
+    assert np.isfinite(speak(quantized, feeds(plain_voice)[0])).all()
 
 
 @pytest.mark.slow
@@ -194,36 +194,34 @@ def test_static_int8_runs_every_convolution_as_int8(medium_model, medium_static,
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["percentile", "entropy"])
-def test_every_way_to_calibrate_gives_a_voice_that_speaks_and_prints_nothing(
-    medium_voice, medium_model, method, capsys
-):
+def test_every_way_to_calibrate_gives_a_voice_that_speaks_and_prints_nothing(plain_voice, medium_model, method, capsys):
     step = QuantizeStatic(step="quantize_static", calibration=method, exclude=DECODER_ONLY)
-    quantized = quantize_static(medium_model, step, feeds(medium_voice, (20,)))
-    assert np.isfinite(speak(quantized, feeds(medium_voice)[0])).all()
+    quantized = quantize_static(medium_model, step, feeds(plain_voice, (20,)))
+    assert np.isfinite(speak(quantized, feeds(plain_voice)[0])).all()
     assert not capsys.readouterr().out
 
 
 @pytest.mark.slow
-def test_excluded_nodes_stay_float(medium_voice, medium_model, tmp_path):
-    graph = runtime_graph(quantize_static(medium_model, STATIC_DECODER, feeds(medium_voice)), tmp_path)
+def test_excluded_nodes_stay_float(plain_voice, medium_model, tmp_path):
+    graph = runtime_graph(quantize_static(medium_model, STATIC_DECODER, feeds(plain_voice)), tmp_path)
     in_decoder = sum(node.op_type == "Conv" and node.name.startswith("/dec/") for node in medium_model.graph.node)
     assert count(graph, "QLinearConv") == in_decoder
     assert count(graph, "Conv") + count(graph, "FusedConv") == count(medium_model.graph, "Conv") - in_decoder
 
 
 @pytest.mark.parametrize("pattern, message", [("(", "no regular expression"), ("^/decoder/", "matches no Conv node")])
-def test_an_exclude_pattern_that_cannot_be_meant_is_an_error(medium_voice, medium_model, pattern, message):
+def test_an_exclude_pattern_that_cannot_be_meant_is_an_error(plain_voice, medium_model, pattern, message):
     step = QuantizeStatic(step="quantize_static", exclude=(pattern,))
     with pytest.raises(StudyError, match=f"exclude: {re.escape(repr(pattern))} .*{message}|{message}"):
-        quantize_static(medium_model, step, feeds(medium_voice))
+        quantize_static(medium_model, step, feeds(plain_voice))
 
 
 @pytest.mark.slow
-def test_static_int8_then_int8_weights_leaves_only_small_tensors_float(medium_voice, medium_static):
+def test_static_int8_then_int8_weights_leaves_only_small_tensors_float(plain_voice, medium_static):
     both = quantize_weights(medium_static, WEIGHTS)
     for tensor in both.graph.initializer:
         assert not (tensor.data_type == 1 and len(tensor.dims) > 1 and np.prod(tensor.dims) >= 1024), tensor.name
-    assert np.isfinite(speak(both, feeds(medium_voice)[0])).all()
+    assert np.isfinite(speak(both, feeds(plain_voice)[0])).all()
 
 
 @pytest.mark.slow
@@ -269,9 +267,9 @@ def test_half_precision_halves_the_file_and_keeps_every_weight_to_11_bits(joe_mo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arithmetic", ["float32", "float16"])
-def test_a_voice_in_half_precision_speaks_for_as_long_as_before(medium_voice, medium_model, tmp_path, arithmetic):
+def test_a_voice_in_half_precision_speaks_for_as_long_as_before(plain_voice, medium_model, tmp_path, arithmetic):
     half = half_precision(medium_model, Fp16(step="fp16", arithmetic=arithmetic, minimum_size=16))
-    feed = voice_feed(open_piper(medium_voice).config, range(3, 30), noise=False)
+    feed = voice_feed(open_piper(plain_voice).config, range(3, 30), noise=False)
     audio = speak(half, feed)
     assert audio.dtype == np.float32 and np.isfinite(audio).all()
     assert audio.size == speak(medium_model, feed).size
@@ -283,9 +281,9 @@ def test_a_voice_in_half_precision_speaks_for_as_long_as_before(medium_voice, me
 
 
 @pytest.mark.slow
-def test_signed_activations_are_the_same_steps_moved_by_128(medium_voice, medium_model):
+def test_signed_activations_are_the_same_steps_moved_by_128(plain_voice, medium_model):
     step = {"step": "quantize_static", "operators": ["Conv"], "exclude": DECODER_ONLY}
-    voice_feeds = feeds(medium_voice)
+    voice_feeds = feeds(plain_voice)
     unsigned, signed = (
         quantize_static(medium_model, QuantizeStatic.model_validate(step | {"activations": kind}), voice_feeds)
         for kind in ("unsigned", "signed")
