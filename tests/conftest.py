@@ -173,7 +173,7 @@ def config_of() -> Callable[..., dict]:
 
 @pytest.fixture(scope="session")
 def random_voice(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """A random voice by name: low, medium, plain, high, speakers, deterministic. Each is exported once, when asked for."""
+    """A random voice by its name among `recipes`. Each is exported once, when asked for."""
     folder = tmp_path_factory.mktemp("voices")
     recipes = {
         "low": {"decoder": LOW, "hidden": 24, "latent": 16, "quality": "low", "sample_rate": 16000},
