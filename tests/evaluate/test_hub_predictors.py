@@ -111,7 +111,10 @@ def test_a_study_scores_with_what_is_there_and_says_what_is_not(folder, make_stu
 
     monkeypatch.setattr(hub_predictors, "_fetch_nisqa", offline)
     asked = ["dnsmos_p808", "utmos", "nisqa_tts"]
-    record = evaluate_study(make_study(predictors=asked, weights={"utmos": str(utmos_weights)}), folder, processes=1)
+    study = make_study(predictors=asked, weights={"utmos": str(utmos_weights)})
+    one = study.sentences.evaluation.model_copy(update={"count": 1})
+    study = study.model_copy(update={"sentences": study.sentences.model_copy(update={"evaluation": one})})
+    record = evaluate_study(study, folder, processes=1)
     assert [one.name for one in record.predictors] == ["dnsmos_p808", "utmos"]
     assert all(set(row.scores) == {"dnsmos_p808", "utmos"} for row in record.rows)
     assert [one.label for one in record.unavailable] == ["NISQA-TTS"] and "fetch" in record.unavailable[0].reason
