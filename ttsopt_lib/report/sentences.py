@@ -51,7 +51,7 @@ def _won(summary: Summary) -> str:
     if not won:
         return f"No variant qualifies as the optimized voice on {listed(none)}: {_closest(summary)}."
     rest = f"; on {listed(none)} no variant qualifies: {_closest(summary)}" if none else ""
-    return "; ".join(won) + rest + "."
+    return "; ".join([won[0], *(one[0].lower() + one[1:] for one in won[1:])]) + rest + "."
 
 
 def _won_with(summary: Summary, name: str, labels: list[str]) -> str:
