@@ -6,17 +6,22 @@ remaining time, and repeats nothing that is done and unchanged. Errors are one l
 * 0: done,
 * 1: ``check`` found a target that was missed, or not measured where ``--strict`` asks for all,
 * 2: something was wrong with what was asked or found,
+* 3: a defect of ttsopt itself; the line names the file with the traceback,
 * 130: interrupted; what was complete is kept.
 """
 
 from __future__ import annotations
 
 import gc
+import hashlib
+import io
 import os
 import re
 import shutil
 import sys
+import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,7 +66,8 @@ app = typer.Typer(
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
-INTERRUPTED = 130  # exit code
+INTERRUPTED, DEFECT = 130, 3  # exit codes
+LONGEST_NAME = 61  # of a study, in characters
 DEFAULT_STUDY = Path("params/joe.yaml")
 DEFAULT_DEVICES = ("cpu", "gpu", "raspberry_pi")
 
@@ -399,8 +405,9 @@ def _first_look(study: Study, devices: Sequence[Device], folder: StudyFolder, al
     quick = first_look(study)
     _say("first look", "fewer blocks and sentences first; the complete report goes on from there")
     _measure(quick, [first_look_device(one) for one in unmeasured], folder, early=kernel, windows=False)
+    kernel.start("ttsopt_lib.report.sections")  # nothing is timed any more: the page's process can import meanwhile
     if unscored:
-        _evaluate(quick, folder, early=kernel, windows=False)
+        _evaluate(quick, folder, windows=False)
     _report(study, devices, folder, kernel, pdf=alone)
     return True
 
@@ -638,7 +645,8 @@ def _study(path: Path, voice: Path | None, training: bool = False) -> Study:
         return asked
     if not voice.is_file():
         raise StudyError(f"--voice {voice}: no such file; give a Piper voice's .onnx")
-    name = re.sub(r"[^a-z0-9+._-]+", "-", voice.stem.lower()).strip("-._+") or "voice"
+    name = _name_of(voice)
+    _say("study", f"{name}: the recipes of {path} on {voice}")
     student = Path("models") / name / "student"
     variants, left_out = [], []
     for variant in asked.variants:
@@ -662,7 +670,7 @@ def _study(path: Path, voice: Path | None, training: bool = False) -> Study:
     further = asked.sentences.confirmation if confirmed else None
     changes = {
         "name": name,
-        "voice": VoiceSource(path=voice.resolve()),
+        "voice": VoiceSource(path=Path(os.path.abspath(voice))),
         "variants": tuple(variants),
         "training": asked.training and asked.training.model_copy(update={"student": student}),
         "measure": asked.measure.model_copy(update={"more_threads": threads or None}),
@@ -670,6 +678,16 @@ def _study(path: Path, voice: Path | None, training: bool = False) -> Study:
         "sentences": asked.sentences.model_copy(update={"confirmation": further}),
     }
     return asked.model_copy(update=changes)
+
+
+def _name_of(voice: Path) -> str:
+    """The name of a study of a voice file: the file's, where that can be one; else what is left of it, and a hash."""
+    stem = voice.stem.lower()
+    plain = re.sub(r"[^a-z0-9+._-]+", "-", stem).strip("-._+")
+    if plain == stem and len(plain) <= LONGEST_NAME:
+        return plain
+    digest = hashlib.sha256(voice.stem.encode("utf-8", "surrogateescape")).hexdigest()[:6]
+    return f"{plain[: LONGEST_NAME - 7] or 'voice'}-{digest}"
 
 
 def _with_peers(study: Study, peers: bool) -> Study:
@@ -714,8 +732,20 @@ def _relative(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
+def _saved_traceback() -> str:
+    """Write the traceback of the present error into a file of its own, and return its path."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", errors="replace", prefix="ttsopt-", suffix=".txt", delete=False
+    ) as file:
+        file.write(traceback.format_exc())
+    return file.name
+
+
 def main() -> None:
-    """Entry point: known errors are one line on stderr, never a traceback."""
+    """Entry point: errors are one line on stderr, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal has no sign for must not end the work
+            stream.reconfigure(errors="replace")
     try:
         app()
     except TtsoptError as error:
@@ -724,14 +754,20 @@ def main() -> None:
     except OSError as error:
         err.print(f"ttsopt: {system_words(error)}", markup=False)
         sys.exit(2)
-    except ModuleNotFoundError as error:
-        if (error.name or "ttsopt_lib").startswith("ttsopt_lib"):
-            raise
-        err.print(f"ttsopt: {error}; 'ttsopt doctor' says what is missing and how to install it", markup=False)
-        sys.exit(2)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and not (error.name or "ttsopt_lib").startswith("ttsopt_lib"):
+            err.print(f"ttsopt: {error}; 'ttsopt doctor' says what is missing and how to install it", markup=False)
+            sys.exit(2)
+        what = " ".join([f"{type(error).__name__}:", *str(error).split()])[:200]
+        err.print(f"ttsopt: a defect of ttsopt: {what}; please report it with {_saved_traceback()}", markup=False)
+        sys.exit(DEFECT)
     except SystemExit as ended:  # typer has made an exit code of the interrupt, and says nothing
         if ended.code == INTERRUPTED:
             err.print("ttsopt: interrupted; what was complete is kept, the same command goes on from there")
         raise
     finally:
         gc.freeze()  # the process ends: a last search for garbage in all that it imported takes a second
+
+
+if __name__ == "__main__":
+    main()

@@ -660,7 +660,7 @@ def read_params(path: Path, key: Literal["study", "device"]) -> Any:
 
     path = Path(path)
     try:
-        text = params_file(path).read_text(encoding="utf-8")
+        text = params_file(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         there = ", ".join(f"params/{name}.yaml" for name in params_names(key)) or "none"
         raise StudyError(f"{path}: no such file; {key} files that are there: {there}") from None

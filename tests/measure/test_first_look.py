@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from timed_study import CPU, study_of
 
 from ttsopt_lib import cli
+from ttsopt_lib.evaluate import quality
 from ttsopt_lib.first_look import SENTENCES, SHARE, first_look, first_look_device
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.timing import current_measurement, measure_device
@@ -112,6 +115,10 @@ def test_where_the_complete_report_is_as_near_a_first_look_is_made_only_when_ask
     monkeypatch.setattr(cli, "_measure", lambda study, *_, **__: done.append(("measure", study.stage)))
     monkeypatch.setattr(cli, "_evaluate", lambda study, *_, **__: done.append(("evaluate", study.stage)))
     monkeypatch.setattr(cli, "_report", lambda *_, pdf, **__: done.append(("report", f"pdf: {pdf}")))
-    assert cli._first_look(study, [CPU], small_folder(study), alone, None) is made  # type: ignore[arg-type]
+    monkeypatch.setattr(quality, "current_evaluation", lambda *_: None)
+    started: list[str] = []
+    kernel: Any = SimpleNamespace(start=started.append, stop=lambda: None)
+    assert cli._first_look(study, [CPU], small_folder(study), alone, kernel) is made
+    assert bool(started) is made
     steps = [("measure", "first_look"), ("evaluate", "first_look"), ("report", f"pdf: {alone}")]
     assert done == (steps if made else [])

@@ -170,3 +170,13 @@ def test_packing_comes_last():
     assert Variant.model_validate({"name": "small", "recipe": [{"step": "quantize_weights"}, {"step": "pack"}]})
     with pytest.raises(ValueError, match="'small': pack must be the last step"):
         Variant.model_validate({"name": "small", "recipe": [{"step": "pack"}, {"step": "quantize_weights"}]})
+
+
+@pytest.mark.slow
+def test_sums_of_int8_products_fit_into_16_bits_where_the_processor_has_no_more(in_four_bits, exported):
+    """255 * 64 * 2 < 2 ** 15: processors without VNNI would cut off larger sums of two, and the voice would suffer."""
+    eight = quantize_dynamic(onnx.load(exported("medium")), QuantizeDynamic(step="quantize_dynamic"))
+    for model in (in_four_bits.products, eight):
+        stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        weights = [stored[node.input[1]] for node in model.graph.node if node.op_type == "MatMulInteger"]
+        assert weights and all(np.abs(weight.astype(int)).max() <= 64 for weight in weights)

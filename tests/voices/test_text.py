@@ -76,3 +76,9 @@ def test_file_that_is_missing_or_no_text_is_refused(tmp_path):
         read_sentences(path)
     with pytest.raises(TextError, match="cannot be read"):
         read_sentences(tmp_path)
+
+
+def test_a_file_is_read_as_the_person_who_wrote_it_means_it(tmp_path):
+    path = tmp_path / "notepad.txt"
+    path.write_bytes("\ufeff# my sentences\r\nOne\u2028and more.\r\n\r\n# no\rTwo\x85and\x0cmore.\n".encode())
+    assert read_sentences(path) == ["One\u2028and more.", "Two\x85and\x0cmore."]

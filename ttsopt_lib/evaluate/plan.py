@@ -41,7 +41,7 @@ from ttsopt_lib.records import (
     content_key,
 )
 from ttsopt_lib.study import ORIGINAL, PEERS, Study, StudyError
-from ttsopt_lib.voices.piper import PiperVoice, open_piper
+from ttsopt_lib.voices.piper import PiperVoice, open_piper, speaker_of
 
 OTHER_NOISE_ROW = "original, other noise"  # what "the same" means: the original's sentences with other draws
 
@@ -223,7 +223,7 @@ def examples_current(study: Study, folder: StudyFolder, name: str) -> bool:
 
 
 def _utterances(study: Study, voice: PiperVoice, texts: Sequence[str], origin: str, stream: int) -> list[Utterance]:
-    return utterances(voice, study.voice.speaker, texts, origin, study.evaluate.seed, stream)
+    return utterances(voice, speaker_of(voice.config, study.voice.speaker), texts, origin, study.evaluate.seed, stream)
 
 
 def _recognizer(study: Study, original: PiperVoice) -> Recognizer | str:

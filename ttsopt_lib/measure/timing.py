@@ -273,7 +273,7 @@ def _plan(
     found: Probe,
 ) -> tuple[TimingPlan, dict[str, str]]:
     """Rows, and the sentences as phoneme ids with the scales of the original voice; the peers that have no row."""
-    from ttsopt_lib.voices.piper import open_piper
+    from ttsopt_lib.voices.piper import open_piper, speaker_of
 
     original = folder.model(ORIGINAL)
     config = open_piper(original).config
@@ -284,7 +284,7 @@ def _plan(
         sentences=planned_sentences(study, config),
         # noise_w 0: every run of a variant speaks the same durations, so that runs can be compared
         scales=(config.noise_scale, config.length_scale, 0.0),
-        speaker=(study.voice.speaker or 0) if config.num_speakers > 1 else None,
+        speaker=speaker_of(config, study.voice.speaker),
         sample_rate=config.sample_rate,
         settings=settings_for(study, device),
         only_timing=study.stage == "first_look",

@@ -24,7 +24,9 @@ from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.weights import GraphIndex
 from ttsopt_lib.voices.session import open_session
 
-LEVEL_MAX = 127  # the outermost level of a tensor, as an 8-bit integer
+# The outermost level of a tensor, as an 8-bit integer. x86 processors without VNNI add two products of an unsigned byte
+# and a signed one in 16 bits: with more than 7 bits in the weights the sum is cut off (docs/optimizing.md).
+LEVEL_MAX = 63
 DAMPING = 0.01  # of the mean square input, added to every input's: GPTQ's own value
 LLOYD_ROUNDS = 60
 CLIPPED = np.linspace(0.4, 1.1, 40)  # candidates for a channel's scale, as shares of two that suggest themselves

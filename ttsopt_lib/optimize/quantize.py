@@ -65,6 +65,7 @@ def quantize_dynamic(model: ModelProto, step: QuantizeDynamic, feeds: Sequence[F
                     op_types_to_quantize=[operator],
                     nodes_to_quantize=nodes,
                     weight_type=types[operator],
+                    reduce_range=operator == "MatMul",  # 7 bits: see LEVEL_MAX of low_bits.py
                 )
                 result = _cleaned(onnx.load(target), model)
     if step.bits < 8:

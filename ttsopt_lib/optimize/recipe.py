@@ -76,7 +76,7 @@ from ttsopt_lib.study import (
     resolve,
 )
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
-from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper, packaged_voice
+from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper, packaged_voice, speaker_of
 from ttsopt_lib.voices.session import open_session
 from ttsopt_lib.voices.text import read_sentences
 from ttsopt_lib.workers import local_workers
@@ -124,16 +124,19 @@ def source_voice(study: Study, folder: StudyFolder | None = None) -> PiperVoice:
     A Hugging Face voice is no Piper file: what is opened is its export, the variant `original`, built where missing.
 
     Raises:
-        VoiceError: the voice is not there or not sound.
+        VoiceError: the voice is not there, not sound, or has no such speaker as the study asks for.
     """
     source = study.voice
     if source.package is not None:
-        return open_piper(packaged_voice(source.package))
-    if source.path is not None:
-        return open_piper(resolve(source.path))
-    folder = folder or StudyFolder(study)
-    build_study(study, folder, only=[ORIGINAL])
-    return open_piper(folder.model(ORIGINAL))
+        voice = open_piper(packaged_voice(source.package))
+    elif source.path is not None:
+        voice = open_piper(resolve(source.path))
+    else:
+        folder = folder or StudyFolder(study)
+        build_study(study, folder, only=[ORIGINAL])
+        voice = open_piper(folder.model(ORIGINAL))
+    speaker_of(voice.config, source.speaker)
+    return voice
 
 
 def variant_key(study: Study, name: str) -> str:
@@ -347,16 +350,21 @@ class _Bench:
         source = self.study.voice.huggingface
         return load_piper(self.voice) if source is None else load_huggingface(resolve(source))
 
+    @property
+    def speaker(self) -> int | None:
+        """Who speaks, of a voice with several."""
+        return speaker_of(self.voice.config, self.study.voice.speaker)
+
     @cached_property
     def calibration(self) -> list[Feed]:
         """The calibration sentences as model inputs, with the voice's own noise."""
-        return sentence_feeds(self.voice.config, _sentences(self.study.sentences.calibration), self.study.voice.speaker)
+        return sentence_feeds(self.voice.config, _sentences(self.study.sentences.calibration), self.speaker)
 
     @cached_property
     def reference(self) -> Feed:
         """One sentence without noise: what every variant speaks to be counted and checked."""
         first = _sentences(self.study.sentences.calibration)[:1]
-        return sentence_feeds(self.voice.config, first, self.study.voice.speaker, noise=False)[0]
+        return sentence_feeds(self.voice.config, first, self.speaker, noise=False)[0]
 
     @cached_property
     def reference_samples(self) -> int:

@@ -31,7 +31,7 @@ from ttsopt_lib.report.plot_style import NARROW, WIDTH, Chart, new_figure, set_t
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.study import ORIGINAL, Study, StudyError
 from ttsopt_lib.voices.paired import PairedSession
-from ttsopt_lib.voices.piper import open_piper
+from ttsopt_lib.voices.piper import open_piper, speaker_of
 from ttsopt_lib.voices.text import TextError, utterance_ids
 
 WINDOW = 1024  # samples of a spectrum: 46 ms at 22 050 Hz, fine enough to see single harmonics
@@ -75,8 +75,9 @@ def speak_together(study: Study, folder: StudyFolder, text: str, names: Sequence
             ids = utterance_ids(voice.config, text)
         except TextError as error:
             raise StudyError(f"text: {error}") from None
+        speaker = speaker_of(voice.config, study.voice.speaker)
         waveform, durations = session.speak(
-            ids, seed=seed, durations=durations, scales=voice.config.inference.scales, sid=study.voice.speaker
+            ids, seed=seed, durations=durations, scales=voice.config.inference.scales, sid=speaker
         )
         if not np.isfinite(waveform).all():
             raise SpeechError(f"{model}: the voice gives NaN or infinite samples; make this variant anew")

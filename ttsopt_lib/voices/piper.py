@@ -77,6 +77,8 @@ class VoiceConfig(_Section):
     num_symbols: Annotated[int, Field(ge=1)]
     num_speakers: Annotated[int, Field(ge=1)] = 1
     speaker_id_map: dict[str, int] = {}
+    default_speaker_id: Annotated[int, Field(ge=0)] | None = None
+    """Of a voice with several: who speaks where nobody says."""
     hop_length: Annotated[int, Field(ge=1)] = 256
     """Samples per latent frame."""
     raw: dict[str, Any] = Field(default_factory=dict, repr=False)
@@ -190,6 +192,22 @@ def load_piper(voice: PiperVoice) -> "StagedVits":
         raise VoiceError(f"{voice.path}: {error.args[0]}") from error
 
 
+def speaker_of(config: VoiceConfig, asked: int | None) -> int | None:
+    """Number of the speaker who is to speak: whom a study asks for, else the voice's own default, else the first.
+
+    None for a voice with one speaker, which has no input for a number.
+
+    Raises:
+        VoiceError: the voice has no such speaker.
+    """
+    if asked is not None and asked >= config.num_speakers:
+        there = "one speaker: leave the key out" if config.num_speakers == 1 else f"0 to {config.num_speakers - 1}"
+        raise VoiceError(f"voice.speaker: {asked}, but the voice has {there}")
+    if config.num_speakers == 1:
+        return None
+    return (config.default_speaker_id or 0) if asked is None else asked
+
+
 def _read_bytes(path: Path) -> bytes:
     if not path.exists():
         raise VoiceError(f"{path}: no such file; a voice is an .onnx file with its config beside it as .onnx.json")
@@ -216,7 +234,7 @@ def _read_config(path: Path) -> VoiceConfig:
     if not config_path.exists():
         raise VoiceError(f"{config_path}: no such file; every Piper voice has its config beside it under this name")
     try:
-        raw = json.loads(config_path.read_text(encoding="utf-8"))
+        raw = json.loads(config_path.read_text(encoding="utf-8-sig"))  # as editors on Windows write it
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise VoiceError(f"{config_path}: not valid JSON ({error}); it should be the voice's config") from error
     if not isinstance(raw, dict):
@@ -300,6 +318,11 @@ def _check(path: Path, graph: VitsGraph, config: VoiceConfig) -> None:
     if unknown:
         raise VoiceError(
             f"{config_path}: key speaker_id_map: {unknown[0]} has number {config.speaker_id_map[unknown[0]]}, "
+            f"but {path.name} has the speakers 0 to {speakers - 1}"
+        )
+    if config.default_speaker_id is not None and config.default_speaker_id >= speakers:
+        raise VoiceError(
+            f"{config_path}: key default_speaker_id: {config.default_speaker_id}, "
             f"but {path.name} has the speakers 0 to {speakers - 1}"
         )
     strides = [attribute(node, "strides", [1])[0] for node in graph.graph.node if node.op_type == "ConvTranspose"]

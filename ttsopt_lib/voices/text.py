@@ -43,12 +43,14 @@ def utterance_ids(config: VoiceConfig, text: str) -> list[int]:
 def read_sentences(path: str | Path) -> list[str]:
     """The sentences of a UTF-8 text file, one a line. Empty lines and lines that start with # are left out.
 
+    Lines end as editors end them (LF, CR LF, CR), and by no other sign; a byte order mark is no part of the first.
+
     Raises:
         TextError: if the file is missing, is not text, or holds no sentence.
     """
     path = Path(path)
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise TextError(f"{path}: no such file; it should hold sentences, one a line") from None
     except (OSError, UnicodeDecodeError) as error:
