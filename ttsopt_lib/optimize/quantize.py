@@ -10,7 +10,8 @@ What is never quantized: biases of `quantize_weights`, normalizations, softmax, 
 arithmetic, for which ONNX Runtime has no kernel. Inputs, outputs and metadata of the voice stay as they are.
 
 Activations are unsigned (signed if asked) and weights signed 8 bits wide, which x86 processors with VNNI multiply
-exactly; older ones (AVX2) may saturate where many large values meet.
+exactly; older ones (AVX2) cut off the sum of two large products. Matrix products keep 7 bits in their weights for that
+(`LEVEL_MAX` of `low_bits.py`); convolutions do not yet.
 """
 
 from __future__ import annotations
