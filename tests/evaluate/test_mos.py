@@ -39,6 +39,7 @@ def test_distillmos_gives_the_scores_of_its_package(heard, capsys, packaged_dist
 
 @pytest.mark.slow
 # one frame; odd numbers of frames and samples; the last lengths that leave room for zeros; none; more than a segment
+@pytest.mark.slow
 @pytest.mark.parametrize("samples", [1, 160, 479, 16001, 37777, 90000, 119679, 119680, 119681, 122880, 150001])
 def test_distillmos_skips_no_frame_that_says_something(samples, speechlike, packaged_distillmos):
     import torch

@@ -34,6 +34,7 @@ def spoken_by(name: PeerName, joe, folder: StudyFolder, text: str) -> tuple[np.n
     return speak(original[0]), speak_peer(asked), asked.sample_rate
 
 
+@pytest.mark.slow
 def test_openvino_is_given_the_noise_of_the_variants(joe, real_folder):
     original, peer, rate = spoken_by("openvino-fp32", joe, real_folder, "Yes.")
     assert rate == 22050 and len(peer) == len(original)

@@ -36,6 +36,7 @@ def true_mean(mean: float) -> float:
     return float(np.clip(np.round(draws), 1, 5).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("raters", "sentences", "apart"), [(10, 10, False), (24, 12, False), (12, 12, True)])
 def test_intervals_cover_the_truth(raters, sentences, apart):
     truth = {name: true_mean(mean) for name, mean in TRUE_MEANS.items()}

@@ -35,6 +35,7 @@ def test_equal_scores_decide():
     assert is_decided([4.0] * LOOK, [4.0] * LOOK, TARGET)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [0.0, -0.15, -0.25, -0.35, -0.6])
 def test_intervals_hold_what_they_say_although_some_voices_are_stopped(change):
     """Differences of a skewed shape, as a few sentences that go wrong make them: 95 % less the look's thousandth."""

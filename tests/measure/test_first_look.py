@@ -40,6 +40,7 @@ def test_a_small_study_is_not_made_larger():
     assert quick.sentences.evaluation.count == 4 and quick.sentences.confirmation is None
 
 
+@pytest.mark.slow
 def test_the_complete_measurement_goes_on_after_the_blocks_of_the_first_look(small_folder):
     study = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
     files = small_folder(study)
@@ -58,6 +59,7 @@ def test_the_complete_measurement_goes_on_after_the_blocks_of_the_first_look(sma
     assert not files.unfinished("cpu").exists()
 
 
+@pytest.mark.slow
 def test_more_threads_are_timed_by_the_complete_measurement_alone(small_folder):
     study = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
     device = CPU.model_copy(update={"threads": (1, 2)})
@@ -68,6 +70,7 @@ def test_more_threads_are_timed_by_the_complete_measurement_alone(small_folder):
     assert complete.rows[0].seconds[:4] == looked.rows[0].seconds
 
 
+@pytest.mark.slow
 def test_an_interrupted_complete_run_keeps_the_blocks_of_the_first_look(small_folder, monkeypatch):
     study = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
     files = small_folder(study)

@@ -111,6 +111,7 @@ def static(medium_voice):
     return quantize_static(onnx.load(medium_voice), QuantizeStatic(step="quantize_static"), [reference(medium_voice)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["dynamic", "static"])
 def test_int8_arithmetic_covers_every_convolution_but_the_transposed(medium_voice, static, tmp_path, kind):
     model, feed = onnx.load(medium_voice), reference(medium_voice)
@@ -129,6 +130,7 @@ def test_int8_arithmetic_covers_every_convolution_but_the_transposed(medium_voic
     assert after.parameters_stored == before.parameters_stored
 
 
+@pytest.mark.slow
 def test_a_convolution_whose_output_stays_float_is_not_counted_as_int8_arithmetic(medium_voice, static, tmp_path):
     feed, quantized = reference(medium_voice), onnx.ModelProto()
     quantized.CopyFrom(static)
@@ -165,6 +167,7 @@ def test_pruning_covers_the_zeros_and_no_arithmetic(medium_voice, pruned):
     assert "zero" in record.note
 
 
+@pytest.mark.slow
 def test_a_student_decoder_is_counted_as_what_replaced_the_teachers(medium_voice, tmp_path):
     voice = open_piper(medium_voice)
     network = load_piper(voice)

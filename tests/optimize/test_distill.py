@@ -753,6 +753,7 @@ def test_the_flow_in_speech_is_held_to_the_teachers_latents(
     assert errors[30.0] < 0.8 * errors[0.0]
 
 
+@pytest.mark.slow
 def test_speech_needs_flow_and_decoder_first(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(DistillError, match="train the stages flow and decoder"):
         Distillation(medium_voice, corpus, tmp_path, tiny_settings()).train("speech")

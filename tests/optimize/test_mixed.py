@@ -140,6 +140,7 @@ def test_noise_in_the_gaps_counts_and_its_like_in_loud_places_does_not():
     assert errors[0] > 10 > 0.1 > errors[1]
 
 
+@pytest.mark.slow
 def test_mixed_variant_is_a_small_voice_made_the_same_each_time(multi_speaker_voice, tmp_path, monkeypatch):
     sentences = tmp_path / "sentences.txt"
     sentences.write_text("The sky is blue.\nRice is served.\nGlue it.\nA rare day.", encoding="utf-8")

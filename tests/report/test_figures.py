@@ -46,6 +46,7 @@ def test_names_in_the_trade_off_cover_no_other_name(name, form, summary):
         assert width <= 1 or height <= 1, (one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["good", "bad", "unmeasured", "many"])
 def test_titles_fit_the_figure(name, summary):
     for chart in charts(summary(name)):
@@ -55,6 +56,7 @@ def test_titles_fit_the_figure(name, summary):
         assert title and title.get_window_extent(canvas.get_renderer()).x1 <= chart.figure.bbox.x1, chart.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["good", "bad", "unmeasured", "many"])
 def test_nothing_leaves_a_narrow_figure(name, summary):
     stages = with_narrow(stage_chart, summary(name))
@@ -89,12 +91,14 @@ def test_alt_text_says_every_number_that_is_drawn(summary):
         assert chart.alt.endswith(".") and chart.caption.endswith(".")
 
 
+@pytest.mark.slow
 def test_the_same_numbers_give_the_same_bytes(summary):
     first = [svg_text(chart) for chart in charts(summary("good"))]
     again = [svg_text(chart) for chart in charts(summary("good"))]
     assert first == again
 
 
+@pytest.mark.slow
 def test_svgs_are_well_formed_small_and_load_nothing(summary):
     for chart in charts(summary("many")):
         svg = svg_text(chart)
@@ -104,18 +108,21 @@ def test_svgs_are_well_formed_small_and_load_nothing(summary):
             assert (link[0] or link[1]).startswith("#")
 
 
+@pytest.mark.slow
 def test_text_of_figures_uses_the_fonts_of_the_page(summary):
     for chart in charts(summary("good")):
         svg = svg_text(chart)
         assert "<text" in svg and "DejaVu" not in svg and "system-ui" in svg
 
 
+@pytest.mark.slow
 def test_ids_of_several_figures_in_one_page_differ(summary):
     drawn = [text for chart in charts(summary("many")) for text in (svg_text(chart), narrow_svg_text(chart))]
     ids = [found for text in drawn for found in re.findall(r'\bid="([^"]+)"', text)]
     assert ids and len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_an_inline_figure_has_its_description_and_no_fixed_size(summary):
     chart = charts(summary("good"))[0]
     head = inline_svg(svg_text(chart), 'a "b" <c>').split(">", 1)[0]

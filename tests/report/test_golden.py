@@ -35,6 +35,7 @@ def _one_width(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sections, "with_narrow", lambda draw, summary: draw(summary))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_one_width")
 @pytest.mark.parametrize("name", CASES)
 def test_what_the_report_says(name, summary, case, request):

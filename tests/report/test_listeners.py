@@ -51,6 +51,7 @@ def test_screened_raters_are_named(summary):
     assert screened.startswith("1 rater ") and screened.endswith(" 7-abcd (24 ratings): clicked.")
 
 
+@pytest.mark.slow
 def test_comparisons_have_a_table_each(summary, case):
     report = Report(summary("many"), case("many")[2])
     text = report.mos().text

@@ -47,6 +47,7 @@ def test_a_stage_has_to_save_more_than_the_original_differs_from_itself(summary)
     assert profiles.amdahl(one.measured_devices).empty
 
 
+@pytest.mark.slow
 def test_where_nothing_became_faster_there_is_a_sentence_and_no_table(summary, case, golden):
     one = profiled(summary("good"), {"fp32": BEFORE})
     text = Report(one, case("good")[2]).devices().text

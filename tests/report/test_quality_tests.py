@@ -56,6 +56,7 @@ def test_no_difference_and_small_difference_are_told_apart(found, begins, small,
     golden(text)
 
 
+@pytest.mark.slow
 def test_a_predictor_that_orders_the_anchors_is_believed_and_one_that_does_not_is_not(case, golden):
     study, devices, folder = case("good")
     trusted = summarize(study, devices, folder)
@@ -87,6 +88,7 @@ def rewritten(case):
     folder.quality_record.write_text(text)
 
 
+@pytest.mark.slow
 def test_naive_int8_is_an_anchor_that_a_predictor_has_to_hear_and_stays_a_variant(case, rewritten):
     study, devices, folder = case("good")
     heard = summarize(study, devices, folder)
@@ -133,6 +135,7 @@ def test_the_notebook_s_table_of_anchors_has_those_of_the_report(case, summary):
     assert ["anchors(study, record)"] in [cell["source"] for cell in cells]
 
 
+@pytest.mark.slow
 def test_character_errors_come_from_what_was_heard(case, rewritten):
     study, devices, folder = case("good")
     record = read_record(folder.quality_record, QualityRecord, "evaluate")

@@ -42,6 +42,7 @@ def test_a_notebook_moves_its_bar_cell_by_cell_to_the_end(tmp_path, monkeypatch,
     assert drawn.out == "" and "small: 100%" in drawn.err
 
 
+@pytest.mark.slow
 def test_a_kernel_that_was_started_early_runs_the_notebook_and_ends_with_it(tmp_path, monkeypatch):
     (tmp_path / "params").mkdir()
     (tmp_path / "notebooks").mkdir()

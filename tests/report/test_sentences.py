@@ -434,6 +434,7 @@ def test_what_came_closest_and_lies_outside_the_corner_is_no_note_of_it(summary)
     assert explanations.corner_notes(summary("bad")) == []
 
 
+@pytest.mark.slow
 def test_the_first_page_says_which_sentences_are_meant_and_why_a_mark_in_the_corner_was_not_chosen(summary, case):
     one, folder = passed_over(summary, choosing=-0.09, everywhere=-0.05), case("good")[2]
     text = Report(one, folder).first_page().text
