@@ -100,6 +100,7 @@ LAYERS = [
     {"report"},
     {"doctor", "preflight"},
     {"cli"},
+    {"__main__"},
 ]
 
 # The one exception, imported by the worker process of a PyTorch row only: such a row is made by the recipe itself.
