@@ -501,8 +501,8 @@ def _evaluate(
         what = f"{len(study.variant_names)} variants" + (", and peers" if study.measure.peers else "")
         confirmed, confirmation = study.evaluate.confirmed, study.sentences.confirmation
         further = confirmation.count if confirmation and confirmed else 0
-        # besides: two anchors and the original with other noise; the original and its reference
-        spoken = count * (voices + 3) + further * (len(confirmed) + 2)
+        # besides: two anchors and the original with other noise; the original. At most: some stop early
+        spoken = count * (voices + 3) + further * (len(confirmed) + 1)
         more = f", {further} further ones of {', '.join(confirmed)}" if further else ""
         _say("evaluate", f"{count} sentences, {what}{more}: about {_duration(20 + 0.39 * spoken)}")
         evaluate_study(study, folder, again=again, dask=dask)

@@ -234,12 +234,16 @@ def test_the_summary_on_disk_is_the_one_in_the_page(rendered, page):
 
 
 @pytest.mark.slow
-def test_a_section_that_cannot_be_made_writes_no_page_and_no_summary(case, tmp_path):
+def test_a_section_that_cannot_be_made_leaves_the_earlier_page_and_no_summary_that_looks_new(case, tmp_path):
     study, devices, _ = case("good")
     folder = StudyFolder(study, tmp_path)  # no variants there
+    folder.path.mkdir()
+    for path in (folder.summary, folder.html, folder.pdf):
+        path.write_text("old")
     with pytest.raises(NotebookError, match="ttsopt optimize"):
         render.render_report(study, devices, folder)
-    assert {path.name for path in folder.path.rglob("*") if path.is_file()} <= {"report.ipynb"}
+    left = {path.name: path for path in folder.path.rglob("*") if path.is_file() and path.name != "report.ipynb"}
+    assert {name: path.read_text() for name, path in left.items()} == {"report.html": "old", "report.pdf": "old"}
 
 
 @pytest.mark.slow

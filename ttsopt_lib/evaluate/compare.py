@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttsopt_lib.evaluate.pitch import missing_pitch_tracker, pitch, pitch_error
-from ttsopt_lib.evaluate.speaker import describe_encoder, embed, similarity
+from ttsopt_lib.evaluate.speaker import embed, missing_encoder, similarity
 from ttsopt_lib.evaluate.spectrum import EDGE_HZ, has_band_above_8khz, log_spectral_distance_db
 from ttsopt_lib.evaluate.waveform import as_float, to_16khz
 
@@ -42,7 +42,7 @@ class Compared:
 
 def make_reference(samples: NDArray[np.int16], durations: tuple[int, ...], sample_rate: int) -> Reference:
     """What is compared of a sentence as the original spoke it, as far as it can be measured here."""
-    waveform, encoder = as_float(samples), not isinstance(describe_encoder(), str)
+    waveform, encoder = as_float(samples), missing_encoder() is None
     return Reference(
         samples=samples,
         durations=durations,

@@ -30,16 +30,28 @@ from ttsopt_lib.records import PredictorRecord, file_sha256
 ADVICE = "pip install webrtcvad-wheels, then pip install --no-deps resemblyzer"
 
 
-def describe_encoder() -> PredictorRecord | str:
-    """The encoder with its version and the hash of its weights, or the reason why there is none."""
+def missing_encoder() -> str | None:
+    """Why speakers cannot be compared here; None where they can."""
+    found = _weights()
+    return found if isinstance(found, str) else None
+
+
+def _weights() -> Path | str:
+    """The encoder's file of weights, or the reason why there is none."""
     spec = importlib.util.find_spec("resemblyzer")
     if spec is None or not spec.submodule_search_locations:
         return f"package resemblyzer is not installed: {ADVICE}"
     if importlib.util.find_spec("webrtcvad") is None:
         return f"package webrtcvad is not installed: {ADVICE}"
     weights = Path(spec.submodule_search_locations[0]) / "pretrained.pt"
-    if not weights.is_file():
-        return f"{weights} is missing: install package resemblyzer again"
+    return weights if weights.is_file() else f"{weights} is missing: install package resemblyzer again"
+
+
+def describe_encoder() -> PredictorRecord | str:
+    """The encoder with its version and the hash of its weights, or the reason why there is none."""
+    weights = _weights()
+    if isinstance(weights, str):
+        return weights
     try:
         found = version("resemblyzer")
     except PackageNotFoundError:

@@ -67,11 +67,8 @@ def change_cell(row: Any, name: str, digits: int = 2) -> str:
 def evaluation_cell(row: Any) -> str:
     """The change on the evaluation sentences; with their number where the first ones decided."""
     cell = change_cell(row, "change")
-    return (
-        cell
-        if row.change_level == 0.95
-        else f'{cell} <span class="interval">n = {numbers.number(row.sentences)}</span>'
-    )
+    decided = f' <span class="interval">n = {numbers.number(row.sentences)}</span>'
+    return cell if row.change_level == 0.95 else cell + decided
 
 
 def held_out_cell(row: Any) -> str:
