@@ -311,7 +311,7 @@ class MeasureSettings(Strict):
     """How long and how often to time, on every device of a study that has no budget of its own."""
 
     budget_seconds: float = Field(default=300.0, gt=0, description="all timing on one device, wall time")
-    warmup_passes: int = Field(default=2, ge=1, description="passes over the sentences that are not counted")
+    warmup_passes: int = Field(default=1, ge=1, description="passes over the sentences that are not counted")
     min_blocks: int = Field(default=8, ge=2, description="blocks to time even where the budget is spent")
     max_blocks: int = Field(default=60, ge=2)
     enough_blocks: int = Field(default=30, ge=2, description="blocks before narrow intervals end the timing")

@@ -23,7 +23,7 @@ import numpy as np
 SCOPES = {"enc_p": "text encoder", "emb_g": "text encoder", "dp": "durations", "flow": "flow", "dec": "decoder"}
 STAGES = ("text encoder", "durations", "flow", "decoder", "other")
 CONTAINERS = {"If", "Loop", "Scan"}  # their time is that of the nodes inside, which are listed as well
-WARMUP_PASSES, PASSES = 1, 4
+WARMUP_PASSES, PASSES = 1, 2
 
 
 def stage_of(node: str) -> str:

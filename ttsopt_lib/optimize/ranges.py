@@ -25,7 +25,7 @@ BINS = 2048
 STEPS = 255  # of an unsigned byte
 OUTSIDE = 1e-4  # fraction that `percentile` leaves out on either side
 SHRINKING = np.linspace(1.0, 0.2, 33)  # ends that `squared_error` tries, as fractions of those seen
-VALUES = 200_000  # of a tensor and an utterance that are counted, evenly spread; the span is that of all
+VALUES = 20_000  # of a tensor and an utterance that are counted, evenly spread; the span is that of all
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,18 @@ class Histogram:
 def histograms(model: ModelProto, tensors: Sequence[str], feeds: Sequence[Feed]) -> dict[str, Histogram]:
     """Histograms of float tensors over the utterances. The model's noise must be seeded for repeatable ones."""
     wanted = list(dict.fromkeys(tensors))
-    spans = {name: (0.0, 0.0) for name in wanted}
+    spans = dict.fromkeys(wanted, (0.0, 0.0))
+    kept: dict[str, list[np.ndarray]] = {name: [] for name in wanted}
     for values in _values(model, wanted, feeds):
         for name, value in values.items():
             low, high = spans[name]
             spans[name] = min(low, float(value.min())), max(high, float(value.max()))
-    spans = {name: _wide(span) for name, span in spans.items()}
-    counts = {name: np.zeros(BINS) for name in wanted}
-    for values in _values(model, wanted, feeds):
-        for name, value in values.items():
-            counted = value.reshape(-1)[:: -(-value.size // VALUES)]
-            counts[name] += np.histogram(counted, BINS, spans[name])[0]
-    return {name: Histogram(*spans[name], counts[name]) for name in wanted}
+            kept[name].append(value.reshape(-1)[:: -(-value.size // VALUES)].copy())
+    return {name: _histogram(np.concatenate(kept.pop(name)), _wide(spans[name])) for name in wanted}
+
+
+def _histogram(values: np.ndarray, span: Range) -> Histogram:
+    return Histogram(*span, np.histogram(values, BINS, span)[0].astype(np.float64))
 
 
 def _wide(span: Range) -> Range:

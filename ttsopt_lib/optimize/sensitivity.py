@@ -83,10 +83,12 @@ class SpectralJudge:
         self.feeds = feeds
         session = PairedSession(model)
         self._references = [self._speak(session, number, None) for number in range(len(feeds))]
+        self._latent_channels = session.latent_channels
 
     def judge(self, variant: ModelProto) -> dict[str, float]:
         """Means over the utterances of `level_error_db`, `spectral_distance_db` and `level_above_8khz_db`."""
         session = PairedSession(variant)
+        session.latent_channels = self._latent_channels
         found: dict[str, list[float]] = defaultdict(list)
         for number, (reference, durations) in enumerate(self._references):
             audio, _ = self._speak(session, number, durations)

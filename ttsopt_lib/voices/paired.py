@@ -11,6 +11,7 @@ never by name, so this works on any Piper voice: the original, our exports, quan
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,8 @@ class PairedSession:
 
     Attributes:
         speakers: how many speakers the voice has.
+        latent_channels: channels of the prior's noise. None: the voice has no such noise, or has not yet been asked how
+            long an utterance lasts. Given by one who knows them, durations that are given as well cost no such question.
     """
 
     def __init__(
@@ -107,9 +110,15 @@ class PairedSession:
         noises = [name for name in (self._duration_noise, self._prior_noise) if name]
         lasts = [self._durations] + ([_SHAPE] if prior is not None else [])
         extra = [onnx.helper.make_node("Shape", [prior.input[0]], [_SHAPE])] if prior is not None else []
-        self._timing = open_part(_part(model, lasts, noises, extra), threads)
+        self.latent_channels: int | None = None
+        self._open_timing = partial(open_part, _part(model, lasts, noises, extra), threads)
         outputs = [value.name for value in model.graph.output[:1]]
         self._speech = open_part(_part(model, outputs, [*noises, self._durations], []), threads)
+
+    @cached_property
+    def _timing(self) -> Any:
+        """The part that says how long each phoneme lasts, opened when it is first asked."""
+        return self._open_timing()
 
     def speak(
         self,
@@ -153,8 +162,14 @@ class PairedSession:
                 raise ValueError(f"duration noise of shape {draws.shape}: should be (2, {phonemes})")
             feeds[self._duration_noise] = draws[None].astype(np.float32)
 
-        predicted, *shape = _run(self._timing, feeds)
+        channels_missing = self._prior_noise and noise is None and self.latent_channels is None
+        predicted = None
+        if durations is None or channels_missing:
+            predicted, *shape = _run(self._timing, feeds)
+            if shape:
+                self.latent_channels = int(shape[0][1])
         if durations is None:
+            assert predicted is not None
             lasting = predicted.reshape(1, 1, -1)
         else:
             lasting = np.asarray(durations, dtype=np.float32).reshape(1, 1, -1)
@@ -162,8 +177,13 @@ class PairedSession:
                 raise ValueError(f"{lasting.shape[-1]} durations for {phonemes} phoneme ids: give one each")
         feeds[self._durations] = lasting
         if self._prior_noise:
-            channels, frames = int(shape[0][1]), max(int(lasting.sum()), 1)
-            draws = prior_noise(seed, channels, frames) if noise is None else noise.prior[:, :frames]
+            frames = max(int(lasting.sum()), 1)
+            if noise is None:
+                assert self.latent_channels is not None
+                draws = prior_noise(seed, self.latent_channels, frames)
+            else:
+                draws = noise.prior[:, :frames]
+            channels = self.latent_channels or len(draws)
             if draws.shape != (channels, frames):
                 raise ValueError(f"prior noise of shape {draws.shape}: should be ({channels}, {frames} or more)")
             feeds[self._prior_noise] = draws[None].astype(np.float32)
