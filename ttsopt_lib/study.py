@@ -414,6 +414,11 @@ class Study(Strict):
     voice: VoiceSource
     variants: tuple[Variant, ...]
     sentences: Sentences
+    language: str | None = Field(
+        default=None,
+        min_length=2,
+        description="of the sentences and corpora, as in `en`; compared with the voice's. None: nobody has said",
+    )
     targets: Targets = Targets()
     measure: MeasureSettings = MeasureSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
