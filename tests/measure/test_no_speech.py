@@ -68,6 +68,7 @@ def test_what_is_no_speech_says_what_it_is(audio, said: str):
     assert samples_of([0.1, -0.1], {"speaks": True}) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "said"),
     [("nan", "not numbers"), ("silent", "silence"), ("short", "0.003 s long, the original's")],
@@ -88,6 +89,7 @@ def test_an_original_that_does_not_speak_ends_the_measurement(quick_voice: Path,
         measure_device(study, CPU, folder, progress=False)
 
 
+@pytest.mark.slow
 def test_pytorchs_audio_is_looked_at_too(plain_voice: Path, monkeypatch: pytest.MonkeyPatch):
     class Broken(nn.Module):
         def forward(self, z: Tensor, g: Tensor | None = None) -> Tensor:

@@ -139,7 +139,7 @@ def test_what_piper_would_not_speak_of_composed_letters_is_said(composed):
         ("#", "voice", 1, 1),
     ]
     voice, piper = missing_words(missing, len(texts))
-    assert "# (1 times, in 1 of 2 texts)" in voice
+    assert "# (1 time, in 1 of 2 texts)" in voice
     assert "piper's own command takes é (2 times, in 1 of 2 texts) apart" in piper
 
 

@@ -242,7 +242,7 @@ def _odd_length(
     row: PlannedRow, timed: TimingRow, original: TimingRow, sentences: Sequence[PlannedSentence]
 ) -> str | None:
     """Why a row does not speak as the original does: it takes much less or more time for a sentence; None: it does."""
-    if not row.speaks or row.variant in CATALOGUE and CATALOGUE[row.variant].another_voice:
+    if not row.speaks or any(peer.another_voice for name, peer in CATALOGUE.items() if name == row.variant):
         return None
     low, high = PLAUSIBLE_LENGTH
     for number, sentence in enumerate(sentences):

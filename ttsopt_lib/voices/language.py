@@ -41,5 +41,5 @@ def base_language(code: str) -> str:
     from babel.core import get_global
 
     base = re.split(r"[-_+]", code.lower())[0]
-    known = get_global("language_aliases").get(base, base)
-    return {"nb": "no", "nn": "no", "cmn": "zh", "yue": "zh"}.get(known, known)
+    known = get_global("language_aliases").get(base) or base
+    return {"nb": "no", "nn": "no"}.get(known, known)
