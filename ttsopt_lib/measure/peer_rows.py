@@ -101,7 +101,7 @@ def open_piper_tts(model: Path, threads: int) -> Any:
     options.log_severity_level = 3
     options.add_session_config_entry("session.force_spinning_stop", "1")  # as all workers: see onnxruntime_session
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    config = json.loads(Path(f"{model}.json").read_text(encoding="utf-8"))
+    config = json.loads(Path(f"{model}.json").read_text(encoding="utf-8-sig"))
     return PiperVoice(session=session, config=PiperConfig.from_dict(config))
 
 
@@ -144,7 +144,7 @@ def sherpa_request(ids: np.ndarray, symbols: dict[int, str], speaker: int | None
 
 def sherpa_symbols(model: Path) -> dict[int, str]:
     """Id -> phoneme, from the tokens.txt beside the model."""
-    lines = model.with_name("tokens.txt").read_text(encoding="utf-8").splitlines()
+    lines = model.with_name("tokens.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
     return {int(number): symbol or " " for symbol, number in (line.rsplit(" ", 1) for line in lines)}
 
 

@@ -134,7 +134,7 @@ def piper_config_for(folder: str | Path, espeak_voice: str = "en-us") -> VoiceCo
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise VoiceError(f"{path}: no such file; a Hugging Face VITS folder has one") from None
     except (OSError, ValueError) as error:

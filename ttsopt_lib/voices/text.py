@@ -70,13 +70,17 @@ def missing_words(missing: Sequence[MissingSymbol], texts: int) -> list[str]:
         ("piper", "piper's own command takes {} apart, and does not speak them as the figures and the audio here do"),
     ):
         each = [
-            f"{_shown(one.symbol)} ({one.times} time{'s' if one.times > 1 else ''}, in {one.sentences} of {texts} texts)"
+            f"{_shown(one.symbol)} ({_times(one.times)}, in {one.sentences} of {texts} texts)"
             for one in missing
             if one.left_out_by == who
         ]
         if each:
             said.append(what.format(", ".join(each)))
     return said
+
+
+def _times(count: int) -> str:
+    return "1 time" if count == 1 else f"{count} times"
 
 
 def _shown(symbol: str) -> str:
