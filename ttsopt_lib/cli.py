@@ -112,7 +112,8 @@ def run(
             kernel.start("ttsopt_lib.report.sections")
         with uncollected():
             from ttsopt_lib.preflight import check_inputs
-        check_inputs(asked)
+        for doubt in check_inputs(asked):
+            _say("warning", doubt)
         with _locked(folder):
             made = _optimize(asked, folder, early=kernel)
             if not full:
@@ -137,13 +138,15 @@ def optimize(
     again: AgainOption = False,
 ) -> None:
     """Make the variants: deployable voices under reports/<study>/variants/."""
-    from ttsopt_lib.optimize.recipe import source_voice
+    from ttsopt_lib.optimize.recipe import source_config
+    from ttsopt_lib.voices.language import language_doubt
 
     asked = read_study(study)
     for name in variant or ():
         asked.variant(name)
-    if asked.voice.huggingface is None:
-        source_voice(asked)  # a voice that cannot be read is found before a folder is made for it
+    config = source_config(asked)  # a voice that cannot be read is found before a folder is made for it
+    for doubt in language_doubt(config, asked.language):
+        _say("warning", doubt)
     folder = StudyFolder(asked)
     with _locked(folder):
         made = _optimize(asked, folder, variant, again)

@@ -24,6 +24,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ttsopt_lib.study import Stage, Study, TtsoptError, project_root
 
+# Of the original's audio of the same text: what is shorter or longer is no version of it. Int8 moves durations by a few
+# per cent.
+PLAUSIBLE_LENGTH = (0.5, 2.0)
 SETTLED_NS = 3 * 10**9  # since a file was last written: less, and its clock may be too coarse to tell the next writing
 
 
@@ -483,6 +486,15 @@ class ScreenedRater(Record):
     ratings: int
 
 
+class MissingSymbol(Record):
+    """What the phonemizer makes of the study's texts and is not spoken."""
+
+    symbol: str
+    left_out_by: Literal["voice", "piper"]  # piper: we speak it, and piper's own command does not
+    times: int
+    sentences: int  # texts that have it
+
+
 class QualityRecord(Record):
     """records/quality.json: every quality figure of the study, per sentence."""
 
@@ -509,6 +521,8 @@ class QualityRecord(Record):
     speaker_encoder: PredictorRecord | None = None
     speaker_reason: str | None = None  # why there is none
     pitch_reason: str | None = None  # why F0 was not measured
+    missing_symbols: list[MissingSymbol] = []  # what the phonemizer makes of `texts` texts and is not spoken
+    texts: int = 0
     stage: Stage = "complete"
 
 

@@ -414,6 +414,11 @@ class Study(Strict):
     voice: VoiceSource
     variants: tuple[Variant, ...]
     sentences: Sentences
+    language: str | None = Field(
+        default=None,
+        min_length=2,
+        description="of the sentences and corpora, as in `en`; compared with the voice's. None: nobody has said",
+    )
     targets: Targets = Targets()
     measure: MeasureSettings = MeasureSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
@@ -606,7 +611,7 @@ def params_names(key: Literal["study", "device"]) -> list[str]:
     names = set()
     for root in (project_root(), shipped_root()):
         for file in (root / "params").glob("*.yaml"):
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+            lines = file.read_text(encoding="utf-8-sig", errors="replace").split("\n")
             if any(line.startswith(f"{key}:") for line in lines):
                 names.add(file.stem)
     return sorted(names)

@@ -88,23 +88,7 @@ def test_every_mode_speaks_the_same_durations(mode: str, medium_voice: Path):
     plain = load_piper(open_piper(medium_voice)).eval()
     with torch.inference_mode():
         expected = plain(torch.from_numpy(IDS)[None], torch.tensor([IDS.size]), torch.tensor(SCALES)).numel()
-    assert speak(IDS) == expected
-
-
-def test_audio_that_is_no_audio_is_refused(medium_voice: Path, monkeypatch: pytest.MonkeyPatch):
-    class Broken(nn.Module):
-        def forward(self, z: Tensor, g: Tensor | None = None) -> Tensor:
-            return torch.full((1, 1, z.shape[-1]), float("nan"))
-
-    def broken(model, mode):
-        model.decoder = Broken()
-        return model
-
-    monkeypatch.setattr("ttsopt_lib.networks.gpu_modes.in_mode", broken)
-    row = PlannedRow(variant=ORIGINAL, runtime="pytorch", threads=1, model=medium_voice)
-    speak = speaker_on(torch.device("cpu"), row.model_dump(mode="json"), SCALES, None)
-    with pytest.raises(RuntimeError, match="not numbers"):
-        speak(IDS)
+    assert speak(IDS).size == expected
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import VoiceError, load_piper, open_piper
-from ttsopt_lib.voices.text import utterance_ids
+from ttsopt_lib.voices.text import missing_symbols, missing_words, utterance_ids
 
 KINDS = {
     "stochastic": {},
@@ -84,6 +85,62 @@ def test_piper_config_gives_the_tokenizers_ids(folder):
     tokenizer = VitsTokenizer(str(folder / "vocab.json"), add_blank=True, phonemize=False)
     text = "Don't stop me now"
     assert utterance_ids(piper_config_for(folder), text) == tokenizer(text)["input_ids"]
+
+
+WRITTEN = "abcdefghilmnopqrstuvxyéèüñôệçßıţîăأإ오늘\u09dc"
+
+
+@pytest.fixture
+def composed(folder, tmp_path):
+    """The same folder with a vocabulary of many languages' letters, each with its marks as one, and further symbols."""
+
+    def make_folder(further: str = "", language: str = "fra") -> Path:
+        vocabulary = {"k": 0} | {letter: number for number, letter in enumerate(WRITTEN + further + "' ", 1)}
+        spoil(folder, tmp_path, "config.json", vocab_size=len(vocabulary))
+        settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({**settings, "language": language}))
+        (tmp_path / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+        return tmp_path
+
+    return make_folder
+
+
+@pytest.mark.parametrize("combining", ["", "\u0301\u0323"])
+@pytest.mark.parametrize("language", ["fra", "ron"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "école über año",
+        "Ça va ? Élève, Ôter !",
+        "Việt",
+        "être, ẽ",
+        "Straße",
+        "Iı",
+        "ţară ŢARĂ",
+        "țară Țară",
+        "أإ",
+        "오늘",
+        "\u09dc",
+    ],
+)
+def test_composed_letters_get_the_tokenizers_ids(composed, text, language, combining):
+    folder = composed(combining, language)
+    tokenizer = VitsTokenizer(str(folder / "vocab.json"), add_blank=True, phonemize=False, language=language)
+    assert utterance_ids(piper_config_for(folder), text) == tokenizer(text)["input_ids"]
+    taken_apart = unicodedata.normalize("NFD", text)
+    assert utterance_ids(piper_config_for(folder), taken_apart) == tokenizer(text)["input_ids"]
+
+
+def test_what_piper_would_not_speak_of_composed_letters_is_said(composed):
+    config, texts = piper_config_for(composed()), ["école é", "ok #"]
+    missing = missing_symbols(config, texts)
+    assert [(one.symbol, one.left_out_by, one.times, one.sentences) for one in missing] == [
+        ("é", "piper", 2, 1),
+        ("#", "voice", 1, 1),
+    ]
+    voice, piper = missing_words(missing, len(texts))
+    assert "# (1 time, in 1 of 2 texts)" in voice
+    assert "piper's own command takes é (2 times, in 1 of 2 texts) apart" in piper
 
 
 def spoil(folder: Path, target: Path, file: str, **changes) -> Path:

@@ -5,7 +5,7 @@ import pytest
 from piper import PiperVoice
 
 from ttsopt_lib.voices.piper import VoiceError, open_piper
-from ttsopt_lib.voices.text import TextError, phoneme_ids, read_sentences, utterance_ids
+from ttsopt_lib.voices.text import TextError, missing_symbols, missing_words, phoneme_ids, read_sentences, utterance_ids
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +82,31 @@ def test_a_file_is_read_as_the_person_who_wrote_it_means_it(tmp_path):
     path = tmp_path / "notepad.txt"
     path.write_bytes("\ufeff# my sentences\r\nOne\u2028and more.\r\n\r\n# no\rTwo\x85and\x0cmore.\n".encode())
     assert read_sentences(path) == ["One\u2028and more.", "Two\x85and\x0cmore."]
+
+
+@pytest.mark.parametrize("known", ["ç", "c\u0327", "cç\u0327", "c"])
+def test_a_letter_with_a_mark_is_what_the_map_has(config, known):
+    """espeak's German `ich`: piper gives c and its cedilla, of which a map may have the two, or the one letter."""
+    symbols = {symbol: [number] for number, symbol in enumerate(f"_^$ ɪ{known}")}
+    german = config.model_copy(
+        update={"espeak": config.espeak.model_copy(update={"voice": "de"}), "phoneme_id_map": symbols}
+    )
+    spoken = {"ç": "ç", "c\u0327": "c\u0327", "cç\u0327": "c\u0327", "c": "c"}[known]
+    pad, begin, end = 0, 1, 2
+    expected = [begin, pad] + [one for symbol in f"ɪ{spoken}" for one in (*symbols[symbol], pad)] + [end]
+    assert utterance_ids(german, "ich") == phoneme_ids(german, "ich")[0] == expected
+
+
+def test_what_the_voice_cannot_speak_is_counted_and_nothing_is_printed(config, caplog):
+    less = {symbol: ids for symbol, ids in config.phoneme_id_map.items() if symbol not in "ʊɹ"}
+    poor = config.model_copy(update={"phoneme_id_map": less})
+    texts = ["No row.", "Low rows, no.", "Yes."]
+    found = {one.symbol: (one.times, one.sentences, one.left_out_by) for one in missing_symbols(poor, texts)}
+    assert found == {"ʊ": (5, 2, "voice"), "ɹ": (2, 2, "voice")}
+    assert missing_words(missing_symbols(poor, texts), 3) == [
+        "the voice's phoneme_id_map does not have ʊ (5 times, in 2 of 3 texts), ɹ (2 times, in 2 of 3 texts): "
+        "it leaves them out"
+    ]
+    assert missing_words(missing_symbols(config, texts), 3) == []
+    assert utterance_ids(poor, texts[0]) == [i for i in utterance_ids(poor, texts[0]) if [i] in less.values()]
+    assert not caplog.records

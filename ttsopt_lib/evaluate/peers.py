@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ttsopt_lib.evaluate.speak import SpeechError, Utterance
+from ttsopt_lib.evaluate.speak import SpeechError, Utterance, why_no_speech
 from ttsopt_lib.evaluate.waveform import as_written
 from ttsopt_lib.measure.peers import CATALOGUE
 from ttsopt_lib.records import PeerRecord, RecordError, StudyFolder, read_record
@@ -76,9 +76,9 @@ def speak_peer(utterance: PeerUtterance) -> NDArray[np.int16]:
     """The samples that a WAV file of the utterance holds. Raises :class:`SpeechError`."""
     voice = _open(utterance.peer, utterance.model, utterance.model_sha256, utterance.scales)
     waveform = np.asarray(voice(utterance), dtype=np.float64).reshape(-1)
-    if not waveform.size or not np.isfinite(waveform).all():
-        what = "NaN or infinite samples" if waveform.size else "no samples"
-        raise SpeechError(f"{utterance.peer}: it gives {what} for {utterance.text!r}; leave it out of measure.peers")
+    wrong = why_no_speech(waveform, utterance.sample_rate)
+    if wrong:
+        raise SpeechError(f"{utterance.peer}: it gives {wrong} for {utterance.text!r}; leave it out of measure.peers")
     return as_written(waveform)
 
 
@@ -125,16 +125,16 @@ def _openvino(name: PeerName, model: Path) -> Voice:
         paired = PairedSession(model, open_part=lambda part, threads: _OpenVinoSession(part, threads, precision))
         return lambda one: paired.speak(one.ids, seed=one.seed, scales=one.scales, sid=one.speaker)[0]
     compiled = compile_openvino(model, precision, 1)  # its graph is no ONNX any more: it draws its own noise
-    names = {name for port in compiled.inputs for name in port.get_names()}
 
     def speak(one: PeerUtterance) -> NDArray[np.floating]:
         feeds = {
             "input": np.array([one.ids], np.int64),
             "input_lengths": np.array([len(one.ids)], np.int64),
             "scales": np.array(one.scales, np.float32),
-            "sid": np.array([one.speaker or 0], np.int64),
         }
-        return compiled({name: feeds[name] for name in feeds if name in names})[compiled.output(0)]
+        if one.speaker is not None:
+            feeds["sid"] = np.array([one.speaker], np.int64)
+        return compiled(feeds)[compiled.output(0)]
 
     return speak
 

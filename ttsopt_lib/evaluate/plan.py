@@ -27,11 +27,13 @@ from ttsopt_lib.evaluate.speak import (
     confirmation_texts,
     evaluation_origin,
     evaluation_texts,
+    spoken_texts,
     utterances,
 )
 from ttsopt_lib.evaluate.speaker import describe_encoder
 from ttsopt_lib.evaluate.stopping import LOOK, is_decided
 from ttsopt_lib.records import (
+    MissingSymbol,
     PeerRecord,
     PredictorRecord,
     QualityRecord,
@@ -42,6 +44,7 @@ from ttsopt_lib.records import (
 )
 from ttsopt_lib.study import ORIGINAL, PEERS, Study, StudyError
 from ttsopt_lib.voices.piper import PiperVoice, open_piper, speaker_of
+from ttsopt_lib.voices.text import missing_symbols
 
 OTHER_NOISE_ROW = "original, other noise"  # what "the same" means: the original's sentences with other draws
 
@@ -112,6 +115,8 @@ class Plan:
     encoder: PredictorRecord | str  # of speakers, or the reason why there is none
     pitch_reason: str | None  # why F0 is not measured
     rated: Rated
+    missing_symbols: list[MissingSymbol]  # of the `texts` texts that are timed, scored or heard
+    texts: int
 
     @property
     def parts(self) -> tuple[list[PlannedRow], list[PlannedRow]]:
@@ -198,8 +203,20 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
         spoken = _utterances(study, voices[name], further, confirmation_origin(study), CONFIRMATION)
         tasks = [Task(utterance, loaded, asr, None) for utterance in spoken]
         confirmation.append(planned(name, keys[name], further, tasks))
+    texts = [text for texts in spoken_texts(study).values() for text in texts]
     return Plan(
-        rows, confirmation, sentences, further, predictors, unavailable, recognizer, encoder, pitch_reason, rated
+        rows,
+        confirmation,
+        sentences,
+        further,
+        predictors,
+        unavailable,
+        recognizer,
+        encoder,
+        pitch_reason,
+        rated,
+        missing_symbols(voices[ORIGINAL].config, texts),
+        len(texts),
     )
 
 

@@ -226,4 +226,6 @@ def _record(plan: Plan, key: str) -> QualityRecord:
         speaker_encoder=encoder if isinstance(encoder, PredictorRecord) else None,
         speaker_reason=encoder if isinstance(encoder, str) else None,
         pitch_reason=plan.pitch_reason,
+        missing_symbols=plan.missing_symbols,
+        texts=plan.texts,
     )

@@ -21,6 +21,7 @@ from ttsopt_lib.voices.piper import PiperVoice
 from ttsopt_lib.voices.text import TextError, read_sentences, utterance_ids
 
 EVALUATION, LISTENING, OTHER_NOISE, CONFIRMATION = 0, 1, 2, 3  # streams of noise
+SHORTEST_SECONDS = 0.02  # of audio that can be a sound of speech
 
 
 class SpeechError(TtsoptError, RuntimeError):
@@ -93,6 +94,16 @@ def confirmation_texts(study: Study) -> list[str]:
     return texts
 
 
+def spoken_texts(study: Study) -> dict[str, Sequence[str]]:
+    """Every text that is timed, scored or heard, by file and key. Raises :class:`StudyError` as above."""
+    return {
+        evaluation_origin(study): evaluation_texts(study),
+        confirmation_origin(study): confirmation_texts(study),
+        **{f"sentences.timing.{length}": texts for length, texts in study.sentences.timing.items()},
+        "sentences.listening": study.sentences.listening,
+    }
+
+
 def _texts(asked: SentenceRange, key: str) -> list[str]:
     try:
         texts = read_sentences(resolve(asked.file))[asked.start : asked.start + asked.count]
@@ -133,10 +144,21 @@ def speak_with(
     waveform, lasted = session.speak(
         utterance.ids, seed=utterance.seed, durations=durations, scales=utterance.scales, sid=utterance.speaker
     )
-    if not len(waveform) or not np.isfinite(waveform).all():
-        what = "NaN or infinite samples" if len(waveform) else "no samples"
-        raise SpeechError(f"{utterance.model}: the voice gives {what}; make this variant anew or leave it out")
+    wrong = why_no_speech(waveform, utterance.sample_rate)
+    if wrong:
+        raise SpeechError(f"{utterance.model}: the voice gives {wrong}; make this variant anew or leave it out")
     return as_written(waveform), tuple(int(frames) for frames in lasted)
+
+
+def why_no_speech(waveform: NDArray[np.floating], sample_rate: int) -> str | None:
+    """What a waveform, float [samples], is where no text can sound like that; None for speech. The rate is in Hz."""
+    if not len(waveform):
+        return "no samples"
+    if not np.isfinite(waveform).all():
+        return "NaN or infinite samples"
+    if len(waveform) < SHORTEST_SECONDS * sample_rate:
+        return f"{len(waveform)} samples, too few for a sound"
+    return None if waveform.any() else f"{len(waveform)} samples of silence"
 
 
 @lru_cache(maxsize=1)

@@ -8,18 +8,19 @@ The next block runs the same visits backwards. A machine that drifts (warms up, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from ttsopt_lib.measure.journal import Journal, Pair, StoppedBy, joined
-from ttsopt_lib.measure.plan import LeftOut, PlannedRow, TimingPlan
-from ttsopt_lib.measure.process import MeasureError, Worker
+from ttsopt_lib.measure.peers import CATALOGUE
+from ttsopt_lib.measure.plan import LeftOut, PlannedRow, PlannedSentence, TimingPlan
+from ttsopt_lib.measure.process import MeasureError, NoSpeechError, Worker
 from ttsopt_lib.measure.stats import reduction
-from ttsopt_lib.records import StopRecord, TimingRow
-from ttsopt_lib.study import ORIGINAL, PEERS, MeasureSettings
+from ttsopt_lib.records import PLAUSIBLE_LENGTH, StopRecord, TimingRow
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, PEERS, MeasureSettings
 
 Visit = tuple[int, int]  # number of the row, number of the sentence
 MOST_WARM_UPS = 30  # passes, however restless an accelerator is
@@ -50,8 +51,8 @@ def time_rows(
     ``tick`` gets the seconds since the start, often; ``started`` the process ids of each new set of workers. Pairs
     of blocks that ``journal`` has are not timed again, and each new one is added to it.
     Raises :class:`ttsopt_lib.measure.process.MeasureError` when a row cannot be timed; an optional one that
-    fails, at once or later, is left out. No worker outlives the call, and on an interrupt nothing of it is kept but the
-    journal.
+    fails, at once or later, is left out, and so is a variant that runs and does not speak. No worker outlives the call,
+    and on an interrupt nothing of it is kept but the journal.
     """
     journal = journal or Journal()
     start = time.monotonic() - journal.elapsed_seconds
@@ -116,7 +117,7 @@ def _time_together(
             done = journal.with_threads(threads)
             order = np.random.default_rng([settings.seed, threads, len(done)])
             pair_start = time.monotonic()
-            samples, failed = _time_pair(workers, fresh, len(plan.sentences), order, tick_now)
+            samples, failed = _time_pair(workers, fresh, plan.sentences, order, tick_now)
             left_out = left_out + failed
             gone = [one.row for one in failed]
             kept = [(worker, row) for worker, row in zip(workers, fresh, strict=True) if worker.row not in gone]
@@ -156,7 +157,7 @@ def _make_ready(
         try:
             yield
         except MeasureError as error:
-            if not worker.row.optional:
+            if not _may_be_left_out(worker.row, error):
                 raise
             worker.close()
             ready.pop(worker, None)
@@ -191,20 +192,21 @@ def _make_ready(
 def _time_pair(
     workers: list[Worker],
     fresh: list[TimingRow],
-    sentences: int,
+    sentences: Sequence[PlannedSentence],
     order: np.random.Generator,
     tick: Callable[[], None],
 ) -> tuple[list[TimingRow], list[LeftOut]]:
     """Two mirrored blocks: copies of the ``fresh`` rows with their samples.
 
-    An optional row whose worker fails meanwhile is not among them; it is left out from then on, with the reason.
+    An optional row whose worker fails meanwhile is not among them; it is left out from then on, with the reason. So is
+    any but the original's that does not speak.
     """
     rows = [row.model_copy(deep=True) for row in fresh]
     failed: dict[int, LeftOut] = {}
-    for visits in mirrored_visits(len(workers), sentences, order):
+    for visits in mirrored_visits(len(workers), len(sentences), order):
         for row in rows:
-            row.seconds.append([0.0] * sentences)
-            row.audio_seconds.append([0.0] * sentences)
+            row.seconds.append([0.0] * len(sentences))
+            row.audio_seconds.append([0.0] * len(sentences))
         for number, sentence in visits:
             if number in failed:
                 continue
@@ -212,7 +214,7 @@ def _time_pair(
             try:
                 timed = worker.time_sentence(sentence)
             except MeasureError as error:
-                if not worker.row.optional:
+                if not _may_be_left_out(worker.row, error):
                     raise
                 worker.close()
                 failed[number] = LeftOut(row=worker.row, reason=str(error))
@@ -222,7 +224,35 @@ def _time_pair(
             row.peak_memory_mb = max(row.peak_memory_mb, timed["peak_memory_mb"])
             row.device_memory_mb = timed.get("device_memory_mb")
             tick()
+    original = next(row for worker, row in zip(workers, rows, strict=True) if worker.row.variant == ORIGINAL)
+    for number, (worker, row) in enumerate(zip(workers, rows, strict=True)):
+        reason = None if number in failed else _odd_length(worker.row, row, original, sentences)
+        if reason:
+            worker.close()
+            failed[number] = LeftOut(row=worker.row, reason=reason)
     return [row for number, row in enumerate(rows) if number not in failed], list(failed.values())
+
+
+def _may_be_left_out(row: PlannedRow, error: MeasureError) -> bool:
+    """Whether the others are timed without it; without the original there is nothing to compare them with."""
+    return row.optional or (isinstance(error, NoSpeechError) and row.variant not in (ORIGINAL, ORIGINAL_COPY))
+
+
+def _odd_length(
+    row: PlannedRow, timed: TimingRow, original: TimingRow, sentences: Sequence[PlannedSentence]
+) -> str | None:
+    """Why a row does not speak as the original does: it takes much less or more time for a sentence; None: it does."""
+    if not row.speaks or any(peer.another_voice for name, peer in CATALOGUE.items() if name == row.variant):
+        return None
+    low, high = PLAUSIBLE_LENGTH
+    for number, sentence in enumerate(sentences):
+        audio, expected = timed.audio_seconds[-1][number], original.audio_seconds[-1][number]
+        if not low * expected <= audio <= high * expected:
+            return (
+                f"{row.label} does not speak: its audio of {sentence.text!r} is {audio:.3f} s long, "
+                f"the original's {expected:.3f} s"
+            )
+    return None
 
 
 def _load(worker: Worker, plan: TimingPlan) -> TimingRow:

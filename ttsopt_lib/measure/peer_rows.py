@@ -1,6 +1,6 @@
 """Speak with peers; imported by the worker process of such a row and by nobody else in this layer.
 
-Each opener gives a function from what the row is fed (phoneme ids [T], or a text) to the number of audio samples, and
+Each opener gives a function from what the row is fed (phoneme ids [T], or a text) to the audio, and
 the sampling rate where it is not the original voice's. Threads are pinned to the row's; noise and durations are fixed
 as far as the runtime lets itself be told.
 """
@@ -74,15 +74,14 @@ def compile_openvino(model: Any, precision: str, threads: int) -> Any:
 def _openvino(row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
     compiled = compile_openvino(row["model"], PRECISION_HINTS[row["variant"]], row["threads"])
     request = compiled.create_infer_request()
-    names = {name for port in compiled.inputs for name in port.get_names()}
     fixed: dict[str, np.ndarray] = {"scales": np.array(scales, dtype=np.float32)}
-    if "sid" in names:
-        fixed["sid"] = np.array([speaker or 0], dtype=np.int64)
+    if speaker is not None:
+        fixed["sid"] = np.array([speaker], dtype=np.int64)
 
-    def speak(ids: np.ndarray) -> int:
+    def speak(ids: np.ndarray) -> np.ndarray:
         lengths = np.array([ids.size], dtype=np.int64)
         request.infer({"input": ids[None], "input_lengths": lengths, **fixed})
-        return request.get_output_tensor(0).size
+        return request.get_output_tensor(0).data
 
     return speak
 
@@ -102,7 +101,7 @@ def open_piper_tts(model: Path, threads: int) -> Any:
     options.log_severity_level = 3
     options.add_session_config_entry("session.force_spinning_stop", "1")  # as all workers: see onnxruntime_session
     session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    config = json.loads(Path(f"{model}.json").read_text(encoding="utf-8"))
+    config = json.loads(Path(f"{model}.json").read_text(encoding="utf-8-sig"))
     return PiperVoice(session=session, config=PiperConfig.from_dict(config))
 
 
@@ -112,7 +111,7 @@ def _piper_tts(row: dict[str, Any], scales: list[float], speaker: int | None) ->
     voice = open_piper_tts(Path(row["model"]), row["threads"])
     noise, length, noise_w = scales
     settings = SynthesisConfig(speaker_id=speaker, noise_scale=noise, length_scale=length, noise_w_scale=noise_w)
-    return lambda text: sum(chunk.audio_float_array.size for chunk in voice.synthesize(text, settings))
+    return lambda text: np.concatenate([chunk.audio_float_array for chunk in voice.synthesize(text, settings)])
 
 
 def open_sherpa_onnx(model: Path, scales: list[float], threads: int) -> Any:
@@ -137,7 +136,7 @@ def sherpa_request(ids: np.ndarray, symbols: dict[int, str], speaker: int | None
     import sherpa_onnx
 
     request = sherpa_onnx.GenerationConfig()
-    request.sid = speaker or 0
+    request.sid = 0 if speaker is None else speaker  # sherpa-onnx has a number for a voice with one speaker too
     phonemes = "".join(symbols[int(number)] for number in ids)
     request.phoneme_codepoints = [[ord(one) for one in phonemes if one not in "_^$"]]
     return request
@@ -145,14 +144,14 @@ def sherpa_request(ids: np.ndarray, symbols: dict[int, str], speaker: int | None
 
 def sherpa_symbols(model: Path) -> dict[int, str]:
     """Id -> phoneme, from the tokens.txt beside the model."""
-    lines = model.with_name("tokens.txt").read_text(encoding="utf-8").splitlines()
+    lines = model.with_name("tokens.txt").read_text(encoding="utf-8").rstrip("\n").split("\n")
     return {int(number): symbol or " " for symbol, number in (line.rsplit(" ", 1) for line in lines)}
 
 
 def _sherpa_onnx(row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
     model = Path(row["model"])
     voice, symbols = open_sherpa_onnx(model, scales, row["threads"]), sherpa_symbols(model)
-    return lambda ids: len(voice.generate("", sherpa_request(ids, symbols, speaker)).samples)
+    return lambda ids: voice.generate("", sherpa_request(ids, symbols, speaker)).samples
 
 
 def _hibari_tts(row: dict[str, Any]) -> Opened:
@@ -160,4 +159,4 @@ def _hibari_tts(row: dict[str, Any]) -> Opened:
 
     voice = Hibari(threads=row["threads"])
     voice("Yes.")  # its text front end is read at the first sentence: that is loading, as the model is
-    return Opened(lambda text: voice(text, seed=0).size, SAMPLE_RATE)
+    return Opened(lambda text: voice(text, seed=0), SAMPLE_RATE)

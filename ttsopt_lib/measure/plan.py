@@ -55,6 +55,8 @@ class PlannedRow(Strict):
     mode: TorchMode = "fp32"  # of a PyTorch row on an accelerator
     optional: bool = False  # one that cannot be loaded or does not speak is left out, and the record says why
 
+    speaks: bool = True  # False: work without a voice, whose audio nobody hears (a self-check)
+
     @property
     def is_peer(self) -> bool:
         """Whether this is no variant but something that a user would pick instead."""

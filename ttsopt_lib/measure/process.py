@@ -24,6 +24,10 @@ class MeasureError(TtsoptError, RuntimeError):
     """Timing that could not be done. One line: which variant, which file, what to do."""
 
 
+class NoSpeechError(MeasureError):
+    """A model that can be timed, and does not speak: its row is left out, and the others are timed."""
+
+
 class Worker:
     """One row's process. A context manager: leaving it ends the process, whatever happened."""
 
@@ -122,6 +126,8 @@ class Worker:
             raise self._error(self._why_it_died())
         reply = json.loads(line)
         if "error" in reply:
+            if reply["no_speech"]:
+                raise NoSpeechError(f"{self.row.label} does not speak: {reply['error']}")
             raise self._error(reply["error"])
         return reply
 

@@ -24,6 +24,7 @@ from ttsopt_lib.measure.stats import Estimate, reduction
 from ttsopt_lib.measure.timing import planned_sentences
 from ttsopt_lib.records import TimingRow
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, MeasureSettings, Study
+from ttsopt_lib.voices.piper import speaker_of
 
 if TYPE_CHECKING:
     from ttsopt_lib.voices.piper import PiperVoice
@@ -103,7 +104,7 @@ def selfcheck_study(
         sentences,
         (config.noise_scale, config.length_scale, 0.0),
         config.sample_rate,
-        speaker=(study.voice.speaker or 0) if config.num_speakers > 1 else None,
+        speaker=speaker_of(config, study.voice.speaker),
         runs=runs,
         blocks=blocks,
         done=done,
@@ -138,7 +139,9 @@ def selfcheck(
         for number in range(runs):
             plan = TimingPlan(
                 rows=tuple(
-                    PlannedRow(variant=variant, runtime="onnxruntime", threads=threads, model=model)
+                    PlannedRow(
+                        variant=variant, runtime="onnxruntime", threads=threads, model=model, speaks=variant != ALONE
+                    )
                     for variant, model in models.items()
                 ),
                 sentences=tuple(sentences),

@@ -24,9 +24,26 @@ import numpy as np
 
 from ttsopt_lib.measure.stopwatch import Stopwatch, WallClock
 
-Speak = Callable[[Any], int]  # phoneme ids [T] (a text, where a peer takes texts) -> number of audio samples made
+Speak = Callable[[Any], Any]  # phoneme ids [T] (a text, where a peer takes texts) -> audio samples, of any shape
 
 ORT_LOADS = 3  # session creation is short and noisy: a few samples are cheap
+
+
+class NoSpeechError(RuntimeError):
+    """A model runs, and what it makes is no speech; the message says what it is."""
+
+
+def samples_of(audio: Any, row: dict[str, Any]) -> int:
+    """How many samples the audio has. Raises :class:`NoSpeechError` for none, for silence and for what is no number."""
+    samples = np.asarray(audio).reshape(-1)
+    if not row["speaks"]:
+        return samples.size
+    bad = samples.size - int(np.isfinite(samples).sum())
+    if bad:
+        raise NoSpeechError(f"{bad} of the {samples.size} samples of its audio are not numbers (NaN or infinite)")
+    if not samples.any():
+        raise NoSpeechError(f"its audio is {samples.size} samples of silence" if samples.size else "it makes no audio")
+    return samples.size
 
 
 def peak_memory_mb() -> float:
@@ -82,16 +99,20 @@ def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
 
 
 def speaker_of(session: Any, scales: list[float], speaker: int | None) -> Speak:
-    """A session as a function from phoneme ids [T] to the number of audio samples made."""
-    names = {node.name for node in session.get_inputs()}
-    fixed: dict[str, np.ndarray] = {"scales": np.array(scales, dtype=np.float32)}
-    if "sid" in names:
-        fixed["sid"] = np.array([speaker or 0], dtype=np.int64)
+    """A session as a function from phoneme ids [T] to the audio, float32 [1, 1, samples].
 
-    def speak(ids: np.ndarray) -> int:
+    Args:
+        session: of ONNX Runtime, on a Piper voice.
+        scales: noise scale, length scale, duration noise scale.
+        speaker: number of the speaker; None for a voice with one.
+    """
+    fixed: dict[str, np.ndarray] = {"scales": np.array(scales, dtype=np.float32)}
+    if speaker is not None:
+        fixed["sid"] = np.array([speaker], dtype=np.int64)
+
+    def speak(ids: np.ndarray) -> Any:
         lengths = np.array([ids.size], dtype=np.int64)
-        audio = session.run(None, {"input": ids[None], "input_lengths": lengths, **fixed})[0]
-        return np.asarray(audio).size
+        return session.run(None, {"input": ids[None], "input_lengths": lengths, **fixed})[0]
 
     return speak
 
@@ -159,27 +180,31 @@ def repeat_sentences(speak: Speak, sentences: list[Any], seconds: float, sample_
     start, samples = time.perf_counter(), 0
     while True:
         for sentence in sentences:
-            samples += speak(sentence)
+            samples += np.size(speak(sentence))
         spent = time.perf_counter() - start
         if spent >= seconds:
             return {"seconds": spent, "audio_seconds": samples / sample_rate}
 
 
-def time_sentence(speak: Speak, sentence: Any, lead_in: Any, sample_rate: int, stopwatch: Stopwatch) -> dict[str, Any]:
+def time_sentence(
+    speak: Speak, sentence: Any, lead_in: Any, sample_rate: int, stopwatch: Stopwatch, row: dict[str, Any]
+) -> dict[str, Any]:
     """Time one sentence: seconds from ids (or text) to audio, and seconds of audio made.
 
-    The shortest sentence, ``lead_in``, is spoken before the clock starts: another worker has just had the caches.
+    The shortest sentence, ``lead_in``, is spoken before the clock starts: another worker has just had the caches. The
+    audio is looked at when the clock has stopped. Raises :class:`NoSpeechError`.
     """
     gc.collect()  # quick: what loading made is frozen (0.2 s less a sentence where PyTorch is imported)
     gc.disable()
     try:
         speak(lead_in)
         stopwatch.start()
-        samples = speak(sentence)
+        audio = speak(sentence)
         seconds = stopwatch.seconds()
     finally:
         gc.enable()
-    return {"seconds": seconds, "audio_seconds": samples / sample_rate, "peak_memory_mb": peak_memory_mb()}
+    peak = peak_memory_mb()  # what follows is no part of speaking
+    return {"seconds": seconds, "audio_seconds": samples_of(audio, row) / sample_rate, "peak_memory_mb": peak}
 
 
 def die_with(parent: int) -> None:
@@ -227,14 +252,14 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
             else:
                 assert speak is not None, "a sentence was asked for before a load"
                 sentence = sentences[request["sentence"]]
-                reply = time_sentence(speak, sentence, min(sentences, key=len), sample_rate, stopwatch)
+                reply = time_sentence(speak, sentence, min(sentences, key=len), sample_rate, stopwatch, row)
                 if row["runtime"] == "pytorch":
                     from ttsopt_lib.measure.torch_row import device_memory_mb
 
                     reply["device_memory_mb"] = device_memory_mb(row)
         except Exception as error:  # whatever a runtime raises: the driver turns it into one line
             message = " ".join(str(error).split()) or type(error).__name__
-            reply = {"error": message[:500]}
+            reply = {"error": message[:500], "no_speech": isinstance(error, NoSpeechError)}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnxruntime.quantization import CalibrationDataReader
 
-from ttsopt_lib.voices.piper import VoiceConfig
+from ttsopt_lib.voices.piper import VoiceConfig, speaker_of
 from ttsopt_lib.voices.text import utterance_ids
 
 Feed = dict[str, np.ndarray]
@@ -19,7 +19,7 @@ def voice_feed(config: VoiceConfig, ids: Sequence[int], speaker: int | None = No
     Args:
         config: what the voice's .onnx.json says.
         ids: phoneme ids of the utterance.
-        speaker: of a multi-speaker voice; None means the first.
+        speaker: of a multi-speaker voice; None means its default (`speaker_of`).
         noise: the voice's own noise scales; False for none, which makes durations and length repeatable.
     """
     scales = config.inference.scales if noise else (0.0, config.length_scale, 0.0)
@@ -28,8 +28,9 @@ def voice_feed(config: VoiceConfig, ids: Sequence[int], speaker: int | None = No
         "input_lengths": np.asarray([len(ids)], np.int64),
         "scales": np.asarray(scales, np.float32),
     }
-    if config.num_speakers > 1:
-        feed["sid"] = np.asarray([speaker or 0], np.int64)
+    speaker = speaker_of(config, speaker)
+    if speaker is not None:
+        feed["sid"] = np.asarray([speaker], np.int64)
     return feed
 
 

@@ -14,6 +14,7 @@ from ttsopt_lib.optimize.distill import USUAL, Distillation, DistillSettings, St
 from ttsopt_lib.optimize.student_files import WEIGHTS, publish_student
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import Distill, Study, StudyError, Training, own_path, resolve
+from ttsopt_lib.voices.language import refuse_other_language
 
 SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25, "voice": 0.25}
 """Of the time. The decoder is the hardest to learn; flow and text encoder are near their teachers within minutes."""
@@ -66,6 +67,7 @@ def train_students(
 
     Raises:
         StudyError: the study says nothing of training, or its settings are not sound.
+        VoiceError: the study's texts are in a language that the voice does not speak.
         DistillError: the run is of another voice or corpus, or the students published already are better.
         ClusterError: no Dask scheduler answers at the address, or the package is missing.
     """
@@ -79,6 +81,7 @@ def train_students(
         with cluster_workers(dask):  # before hours of work that needs none
             pass
     voice = source_voice(study, folder)
+    refuse_other_language(voice.config, study.language, plan.corpus)
     settings = training_settings(plan)
     distillation = Distillation(voice.path, resolve(plan.corpus), folder.training, settings, SPEAKING * total, dask)
     whole = sum(SHARES[stage] for stage in stages)

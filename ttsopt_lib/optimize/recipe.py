@@ -40,6 +40,7 @@ from ttsopt_lib.optimize.pack import pack
 from ttsopt_lib.optimize.prune import prune_magnitude
 from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_static, quantize_weights
 from ttsopt_lib.records import (
+    PLAUSIBLE_LENGTH,
     Coverage,
     SensitivityRecord,
     StepRecord,
@@ -76,7 +77,7 @@ from ttsopt_lib.study import (
     resolve,
 )
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
-from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper, packaged_voice, speaker_of
+from ttsopt_lib.voices.piper import PiperVoice, VoiceConfig, load_piper, open_piper, packaged_voice, speaker_of
 from ttsopt_lib.voices.session import open_session
 from ttsopt_lib.voices.text import read_sentences
 from ttsopt_lib.workers import local_workers
@@ -106,7 +107,6 @@ RECIPE_CODE = (
     "networks",
 )
 LIBRARIES = ("torch", "onnx", "onnxruntime", "transformers")  # a change of these may change the bytes of a variant
-PLAUSIBLE_LENGTH = (0.5, 2.0)  # of the original's; int8 moves durations by a few per cent
 MAX_BUILDERS = 4  # processes that make variants side by side: each holds PyTorch and the voice, about 1 GB
 NOTHING = Coverage(parameters=0.0, macs=0.0)
 
@@ -137,6 +137,19 @@ def source_voice(study: Study, folder: StudyFolder | None = None) -> PiperVoice:
         voice = open_piper(folder.model(ORIGINAL))
     speaker_of(voice.config, source.speaker)
     return voice
+
+
+def source_config(study: Study) -> VoiceConfig:
+    """What the config of the voice that a study names says; that of a Hugging Face folder before its export.
+
+    Raises:
+        VoiceError: as `source_voice`.
+    """
+    if study.voice.huggingface is None:
+        return source_voice(study).config
+    config = piper_config_for(resolve(study.voice.huggingface))
+    speaker_of(config, study.voice.speaker)
+    return config
 
 
 def variant_key(study: Study, name: str) -> str:

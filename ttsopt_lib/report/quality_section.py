@@ -8,6 +8,7 @@ from ttsopt_lib.report import columns, frames, numbers, quality_tables, quality_
 from ttsopt_lib.report.html import bullets, not_printed, note, paragraphs, table
 from ttsopt_lib.report.schema import PredictorSummary, Summary
 from ttsopt_lib.study import ORIGINAL
+from ttsopt_lib.voices.text import missing_words
 
 LONG = 10  # variants in a table of which there is one for each predictor
 
@@ -15,6 +16,7 @@ LONG = 10  # variants in a table of which there is one for each predictor
 def quality_parts(summary: Summary, tables: dict[str, pd.DataFrame]) -> list[str]:
     """Everything below the picture, in the order in which it is read."""
     found = [note("Not to be trusted", quality_words.distrusted(summary), "warning")]
+    found.append(note("Not spoken", missing_words(summary.missing_symbols, summary.texts), "warning"))
     found += _all_scores(summary)
     found += _confirmed(summary, tables["confirmation"])
     words = (quality_words.decided(summary), quality_words.trusted(summary), quality_words.unavailable(summary))

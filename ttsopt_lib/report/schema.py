@@ -12,7 +12,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ttsopt_lib.records import ProfileRecord, SittingRecord, StopRecord, SystemRecord, UnavailablePredictor
+from ttsopt_lib.records import (
+    MissingSymbol,
+    ProfileRecord,
+    SittingRecord,
+    StopRecord,
+    SystemRecord,
+    UnavailablePredictor,
+)
 from ttsopt_lib.study import Stage, Targets
 
 Interval = tuple[float, float]
@@ -420,6 +427,8 @@ class Summary(Part):
     speaker_encoder: str | None = None
     speaker_reason: str | None = None
     pitch_reason: str | None = None
+    missing_symbols: list[MissingSymbol] = []  # what the phonemizer makes of `texts` texts and is not spoken
+    texts: int = 0
     students: list[StudentSummary] = []
     advice: list[Advice] = []
     peers: list[PeerSummary] = []

@@ -108,6 +108,8 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         speaker_encoder=_encoder_words(quality),
         speaker_reason=quality.speaker_reason if quality else quality_reason,
         pitch_reason=quality.pitch_reason if quality else quality_reason,
+        missing_symbols=quality.missing_symbols if quality else [],
+        texts=quality.texts if quality else 0,
         students=students(study),
         peers=summarize_peers(
             study, folder, records, scored(quality, quality.peers) if quality else [], variants[0].size_bytes

@@ -105,9 +105,13 @@ def piper_config_for(folder: str | Path, espeak_voice: str = "en-us") -> VoiceCo
     phonemized = bool(tokenizer.get("phonemize", True))
     ids = {symbol: [number] for symbol, number in vocabulary.items() if len(symbol) == 1}
     if not phonemized and tokenizer.get("normalize", True):
-        ids = {symbol.upper(): number for symbol, number in ids.items() if len(symbol.upper()) == 1} | ids
-    ids |= {"_": [0] if tokenizer.get("add_blank", True) else [], "^": [], "$": []}
+        capitals = {symbol.upper(): symbol for symbol in ids}
+        # Of a Turkish vocabulary's i and ı, which both have the capital I, the tokenizer takes the first.
+        ids = {capital: ids[capital.lower()] for capital in capitals if capital.lower() in ids} | ids
     language = tokenizer.get("language") or ""
+    if language == "ron" and "ţ" in ids:  # as the tokenizer writes Romanian
+        ids |= {comma: ids[cedilla] for comma, cedilla in (("ț", "ţ"), ("Ț", "Ţ")) if cedilla in ids}
+    ids |= {"_": [0] if tokenizer.get("add_blank", True) else [], "^": [], "$": []}
     raw: dict[str, Any] = {
         "audio": {"sample_rate": config.sampling_rate},
         "espeak": {"voice": espeak_voice if phonemized else language},
@@ -119,6 +123,7 @@ def piper_config_for(folder: str | Path, espeak_voice: str = "en-us") -> VoiceCo
         },
         "phoneme_type": "espeak" if phonemized else "text",
         "phoneme_id_map": ids,
+        "from_tokenizer": True,
         "num_symbols": config.vocab_size,
         "num_speakers": max(config.num_speakers, 1),
         "speaker_id_map": {str(n): n for n in range(config.num_speakers)} if config.num_speakers > 1 else {},
@@ -129,7 +134,7 @@ def piper_config_for(folder: str | Path, espeak_voice: str = "en-us") -> VoiceCo
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise VoiceError(f"{path}: no such file; a Hugging Face VITS folder has one") from None
     except (OSError, ValueError) as error:

@@ -137,7 +137,7 @@ class PairedSession:
             noise: the noise itself, in place of the seed.
             durations: frames each phoneme lasts, in place of the voice's own.
             scales: noise scale, length scale, duration noise scale.
-            sid: speaker, for a voice that has several; the first if None.
+            sid: speaker, for a voice that has several (:func:`~ttsopt_lib.voices.piper.speaker_of` says who).
 
         Returns:
             the waveform, float32 [samples], exactly as the graph gives it, and the frames each phoneme lasted,
@@ -155,7 +155,9 @@ class PairedSession:
             "scales": np.asarray(scales, dtype=np.float32),
         }
         if self._needs_sid:
-            feeds["sid"] = np.array([sid or 0], dtype=np.int64)
+            if sid is None:
+                raise ValueError(f"the voice has {self.speakers} speakers: give sid, a number below that")
+            feeds["sid"] = np.array([sid], dtype=np.int64)
         if self._duration_noise:
             draws = duration_noise(seed, phonemes) if noise is None else noise.duration
             if draws.shape != (2, phonemes):

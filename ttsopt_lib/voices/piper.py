@@ -79,6 +79,8 @@ class VoiceConfig(_Section):
     speaker_id_map: dict[str, int] = {}
     default_speaker_id: Annotated[int, Field(ge=0)] | None = None
     """Of a voice with several: who speaks where nobody says."""
+    from_tokenizer: bool = False
+    """Whether the map is the vocabulary of a tokenizer, which never takes a letter and its mark apart."""
     hop_length: Annotated[int, Field(ge=1)] = 256
     """Samples per latent frame."""
     raw: dict[str, Any] = Field(default_factory=dict, repr=False)

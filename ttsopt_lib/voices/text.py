@@ -1,9 +1,12 @@
 """Text to phoneme ids, exactly as `piper` makes them, and the files that sentences come from."""
 
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ttsopt_lib.records import MissingSymbol
 from ttsopt_lib.study import TtsoptError
 from ttsopt_lib.voices.piper import VoiceConfig, VoiceError, piper_json
 
@@ -22,8 +25,7 @@ def phoneme_ids(config: VoiceConfig, text: str) -> list[list[int]]:
         TextError: if the text gives no phonemes.
         VoiceError: if the voice's config names a phonemizer or language that does not exist.
     """
-    voice = _speaker(config)
-    return [voice.phonemes_to_ids(sentence) for sentence in _phonemes(config, text)]
+    return [_ids(config, symbols_of(config, sentence)) for sentence in _phonemes(config, text)]
 
 
 def utterance_ids(config: VoiceConfig, text: str) -> list[int]:
@@ -33,11 +35,95 @@ def utterance_ids(config: VoiceConfig, text: str) -> list[int]:
         TextError: if the text gives no phonemes.
         VoiceError: if the voice's config names a phonemizer or language that does not exist.
     """
-    first, *others = _phonemes(config, text)
-    joined = list(first)
-    for sentence in others:
-        joined += [" ", *sentence]
-    return _speaker(config).phonemes_to_ids(joined)
+    return _ids(config, symbols_of(config, _joined(_phonemes(config, text))))
+
+
+def missing_symbols(config: VoiceConfig, texts: Sequence[str]) -> list[MissingSymbol]:
+    """What the phonemizer makes of some texts and is not spoken, the most frequent first.
+
+    Raises:
+        TextError: if a text gives no phonemes.
+        VoiceError: if the voice's config names a phonemizer or language that does not exist.
+    """
+    times: Counter[tuple[str, str]] = Counter()
+    sentences: Counter[tuple[str, str]] = Counter()
+    for text in texts:
+        lost = []
+        for symbol in symbols_of(config, _joined(_phonemes(config, text))):
+            if symbol not in config.phoneme_id_map:
+                lost.append((symbol, "voice"))
+            elif len(symbol) == 1 and not unicodedata.is_normalized("NFD", symbol):
+                lost.append((symbol, "piper"))
+        times.update(lost)
+        sentences.update(set(lost))
+    return [
+        MissingSymbol(symbol=symbol, left_out_by=who, times=count, sentences=sentences[symbol, who])  # type: ignore[arg-type]
+        for (symbol, who), count in times.most_common()
+    ]
+
+
+def missing_words(missing: Sequence[MissingSymbol], texts: int) -> list[str]:
+    """Sentences that say what of so many texts is not spoken; none where all is."""
+    said = []
+    for who, what in (
+        ("voice", "the voice's phoneme_id_map does not have {}: it leaves them out"),
+        ("piper", "piper's own command takes {} apart, and does not speak them as the figures and the audio here do"),
+    ):
+        each = [
+            f"{_shown(one.symbol)} ({_times(one.times)}, in {one.sentences} of {texts} texts)"
+            for one in missing
+            if one.left_out_by == who
+        ]
+        if each:
+            said.append(what.format(", ".join(each)))
+    return said
+
+
+def _times(count: int) -> str:
+    return "1 time" if count == 1 else f"{count} times"
+
+
+def _shown(symbol: str) -> str:
+    """A mark needs something to stand on, and its number says which it is."""
+    return (
+        f"\u25cc{symbol} U+{ord(symbol):04X}" if len(symbol) == 1 and unicodedata.category(symbol)[0] == "M" else symbol
+    )
+
+
+def symbols_of(config: VoiceConfig, phonemes: Sequence[str]) -> list[str]:
+    """Phonemes as the voice's map spells them.
+
+    The phonemizer gives a letter with a mark as two code points, letter and mark. Where the map does not have both, but
+    has the letter with its mark as one (`ç`), that one is meant. A tokenizer's vocabulary means it in any case, and
+    where it does not have it, the letter is left out whole.
+
+    Args:
+        config: the voice's config.
+        phonemes: code points in Unicode's decomposed form, as `piper` gives them.
+    """
+    known = config.phoneme_id_map
+    spellings = {}
+    for symbol in known:
+        parts = tuple(unicodedata.normalize("NFD", symbol))
+        meant = config.from_tokenizer or not all(part in known for part in parts)
+        if meant and len(symbol) == 1 and parts != (symbol,):
+            spellings[parts] = symbol
+    longest = max(map(len, spellings), default=0)
+    symbols: list[str] = []
+    at = 0
+    while at < len(phonemes):
+        for length in range(longest, 0, -1):
+            symbol = spellings.get(tuple(phonemes[at : at + length]))
+            if symbol is not None:
+                break
+        else:
+            length, symbol = 1, phonemes[at]
+            marked = unicodedata.normalize("NFC", "".join(phonemes[at : at + 2]))
+            if config.from_tokenizer and len(marked) == 1 and not set(phonemes[at + 1 : at + 2]) <= set(known):
+                length, symbol = len(phonemes[at : at + 2]), marked  # a tokenizer drops the letter with its mark
+        symbols.append(symbol)
+        at += length
+    return symbols
 
 
 def read_sentences(path: str | Path) -> list[str]:
@@ -61,6 +147,20 @@ def read_sentences(path: str | Path) -> list[str]:
     return sentences
 
 
+def _joined(sentences: list[list[str]]) -> list[str]:
+    first, *others = sentences
+    return first + [phoneme for sentence in others for phoneme in (" ", *sentence)]
+
+
+def _ids(config: VoiceConfig, symbols: Sequence[str]) -> list[int]:
+    """Their ids, as `piper` puts them together. It prints a line for each one that the map does not have."""
+    known = [symbol for symbol in symbols if symbol in config.phoneme_id_map]
+    if config.from_tokenizer:  # a tokenizer strips what remains of the text
+        spoken = [at for at, symbol in enumerate(known) if symbol != " "]
+        known = known[spoken[0] : spoken[-1] + 1]
+    return _speaker(config).phonemes_to_ids(known)
+
+
 def _phonemes(config: VoiceConfig, text: str) -> list[list[str]]:
     try:
         sentences = _speaker(config).phonemize(text)
@@ -70,7 +170,7 @@ def _phonemes(config: VoiceConfig, text: str) -> list[list[str]]:
             f"({config.espeak.voice}): the phonemizer failed: {error}"
         ) from error
     # Pauses alone are no speech: there has to be a phoneme that the voice knows.
-    if not any(_is_speech(config, phoneme) for sentence in sentences for phoneme in sentence):
+    if not any(_is_speech(config, symbol) for sentence in sentences for symbol in symbols_of(config, sentence)):
         raise TextError(f"text {text[:60]!r} gives no phonemes: write words in the voice's language")
     return [sentence for sentence in sentences if sentence]
 
