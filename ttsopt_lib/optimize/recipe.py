@@ -76,6 +76,7 @@ from ttsopt_lib.study import (
     resolve,
 )
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
+from ttsopt_lib.voices.onnx_file import read_model, weight_files
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper, packaged_voice, speaker_of
 from ttsopt_lib.voices.session import open_session
 from ttsopt_lib.voices.text import read_sentences
@@ -292,6 +293,7 @@ def _source_hashes(study: Study) -> dict[str, str]:
         files = [path, Path(f"{path}.json")]
         if not all(file.is_file() for file in files):
             open_piper(path)  # says what is missing
+        files += weight_files(path)
     return {file.name: file_sha256(file) for file in files}
 
 
@@ -422,7 +424,10 @@ def _coverage(recipe: Sequence[AnyStep], steps: Sequence[StepRecord], finished: 
 
 
 def _copy_original(bench: _Bench, path: Path) -> tuple[list[StepRecord], Inventory]:
-    shutil.copyfile(bench.voice.path, path)
+    if weight_files(bench.voice.path):  # a variant is one file
+        path.write_bytes(read_model(bench.voice.path).SerializeToString(deterministic=True))
+    else:
+        shutil.copyfile(bench.voice.path, path)
     shutil.copyfile(bench.voice.config_path, f"{path}.json")
     steps = []
     if bench.study.voice.huggingface is not None:

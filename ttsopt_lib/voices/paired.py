@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
 from ttsopt_lib.voices.graph import VitsGraph
-from ttsopt_lib.voices.piper import VoiceError
+from ttsopt_lib.voices.onnx_file import VoiceError, read_model
 from ttsopt_lib.voices.session import open_session
 
 _RANDOM = ("RandomNormalLike", "RandomNormal")
@@ -174,15 +175,12 @@ class PairedSession:
 def _load(voice: str | Path | bytes | onnx.ModelProto) -> tuple[str, onnx.ModelProto]:
     if isinstance(voice, onnx.ModelProto):
         return "the model", voice
+    if not isinstance(voice, bytes):
+        return str(voice), read_model(Path(voice))
     try:
-        if isinstance(voice, bytes):
-            return "the model", onnx.load_model_from_string(voice)
-        return str(voice), onnx.load(str(voice))
-    except FileNotFoundError:
-        raise VoiceError(f"{voice}: no such file; give the path of a Piper .onnx voice") from None
-    except Exception as error:  # protobuf raises several kinds, depending on where the file ends
-        source = "the model" if isinstance(voice, bytes) else voice
-        raise VoiceError(f"{source}: not a whole ONNX file ({error}); copy or make it again") from error
+        return "the model", onnx.load_model_from_string(voice)
+    except DecodeError as error:
+        raise VoiceError(f"the model: not a whole ONNX file ({error}); make it again") from error
 
 
 def _part(

@@ -3,7 +3,6 @@
 Opening needs no PyTorch, so that a Raspberry Pi can; only `load_piper` imports it.
 """
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass
@@ -11,21 +10,15 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import onnx
-from google.protobuf.message import DecodeError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ttsopt_lib.study import TtsoptError
 from ttsopt_lib.voices.graph import VitsGraph, attribute
+from ttsopt_lib.voices.onnx_file import VoiceError, model_sha256, read_model
 
 if TYPE_CHECKING:
     from ttsopt_lib.networks.vits import StagedVits
 
 _INPUTS = ("input", "input_lengths", "scales")
-
-
-class VoiceError(TtsoptError, ValueError):
-    """A voice that cannot be used; the message names the file and the key, and says what would be right."""
 
 
 class _Section(BaseModel):
@@ -121,7 +114,7 @@ class PiperVoice:
     Attributes:
         path: the `.onnx` file; its config lies beside it, with `.json` appended.
         config: what the config says.
-        onnx_sha256: hash of the `.onnx` file.
+        onnx_sha256: hash of the `.onnx` file; where weights lie in files beside it, of it and of them.
     """
 
     path: Path
@@ -171,9 +164,8 @@ def open_piper(path: str | Path) -> PiperVoice:
     """
     path = Path(path)
     config = _read_config(path)
-    content = _read_bytes(path)
-    _check(path, _graph(path, content), config)
-    return PiperVoice(path, config, hashlib.sha256(content).hexdigest())
+    _check(path, VitsGraph(read_model(path)), config)
+    return PiperVoice(path, config, model_sha256(path))
 
 
 def load_piper(voice: PiperVoice) -> "StagedVits":
@@ -185,7 +177,7 @@ def load_piper(voice: PiperVoice) -> "StagedVits":
     from ttsopt_lib.voices.unnamed import with_scopes
     from ttsopt_lib.voices.weights import read_vits
 
-    graph = _graph(voice.path, _read_bytes(voice.path))
+    graph = VitsGraph(read_model(voice.path))
     try:
         return read_vits(graph if graph.scopes("enc_p") else with_scopes(graph))
     except LookupError as error:
@@ -206,25 +198,6 @@ def speaker_of(config: VoiceConfig, asked: int | None) -> int | None:
     if config.num_speakers == 1:
         return None
     return (config.default_speaker_id or 0) if asked is None else asked
-
-
-def _read_bytes(path: Path) -> bytes:
-    if not path.exists():
-        raise VoiceError(f"{path}: no such file; a voice is an .onnx file with its config beside it as .onnx.json")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise VoiceError(f"{path}: cannot be read ({error.strerror}); a voice is an .onnx file") from error
-
-
-def _graph(path: Path, content: bytes) -> VitsGraph:
-    try:
-        model = onnx.load_model_from_string(content)
-    except DecodeError:
-        raise VoiceError(f"{path}: not a whole ONNX file ({len(content)} bytes); copy or download it again") from None
-    if not model.graph.node:
-        raise VoiceError(f"{path}: not a whole ONNX file (it has no nodes); copy or download it again")
-    return VitsGraph(model)
 
 
 def _read_config(path: Path) -> VoiceConfig:
