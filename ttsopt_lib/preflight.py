@@ -7,6 +7,7 @@ file that was empty from the beginning.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from ttsopt_lib.evaluate.ratings_file import read_ratings
 from ttsopt_lib.evaluate.speak import (
@@ -16,9 +17,9 @@ from ttsopt_lib.evaluate.speak import (
     evaluation_texts,
 )
 from ttsopt_lib.optimize.distill_study import missing_students
-from ttsopt_lib.optimize.recipe import source_voice, variant_key
+from ttsopt_lib.optimize.recipe import calibration_texts, source_voice, variant_key
 from ttsopt_lib.study import Study, StudyError, resolve
-from ttsopt_lib.voices.piper import VoiceConfig
+from ttsopt_lib.voices.piper import PiperVoice, VoiceError
 from ttsopt_lib.voices.text import TextError, utterance_ids
 
 
@@ -30,12 +31,16 @@ def check_inputs(study: Study) -> None:
     """
     texts, further = evaluation_texts(study), confirmation_texts(study)
     if study.voice.huggingface is None:  # such a voice has no phoneme map before it is exported
-        config = source_voice(study).config
-        _check_phonemes(config, texts, evaluation_origin(study))
-        _check_phonemes(config, further, confirmation_origin(study))
-        for length_class, sentences in study.sentences.timing.items():
-            _check_phonemes(config, sentences, f"sentences.timing.{length_class}")
-        _check_phonemes(config, study.sentences.listening, "sentences.listening")
+        voice, asked = source_voice(study), study.sentences
+        _check_phonemes(voice, texts, evaluation_origin(study), asked.evaluation.file)
+        if asked.confirmation:
+            _check_phonemes(voice, further, confirmation_origin(study), asked.confirmation.file)
+        calibration = calibration_texts(asked.calibration)
+        origin = f"{asked.calibration.file}: sentences.calibration"
+        _check_phonemes(voice, calibration, origin, asked.calibration.file)
+        for length_class, sentences in asked.timing.items():
+            _check_phonemes(voice, sentences, f"sentences.timing.{length_class}")
+        _check_phonemes(voice, asked.listening, "sentences.listening")
     if not missing_students(study):  # those that are missing are trained first
         for name in study.variant_names:
             variant_key(study, name)  # reads the calibration sentences and the students
@@ -43,9 +48,18 @@ def check_inputs(study: Study) -> None:
         read_ratings(resolve(study.evaluate.ratings), study.variant_names)
 
 
-def _check_phonemes(config: VoiceConfig, texts: Iterable[str], origin: str) -> None:
+def _check_phonemes(voice: PiperVoice, texts: Iterable[str], origin: str, file: Path | None = None) -> None:
     for number, text in enumerate(texts, 1):
         try:
-            utterance_ids(config, text)
+            utterance_ids(voice.config, text)
         except TextError as error:
-            raise StudyError(f"{origin}: sentence {number}: {error}") from None
+            where = f" (line {_line_of(file, text)})" if file else ""
+            raise StudyError(f"{origin}: sentence {number}{where}: {error}") from None
+        except VoiceError as error:
+            raise VoiceError(f"{voice.config_path}: {error}") from None
+
+
+def _line_of(file: Path, text: str) -> int:
+    """Number of the first line with this text, as an editor counts: 1 is the first."""
+    lines = resolve(file).read_text(encoding="utf-8-sig").split("\n")
+    return [line.strip() for line in lines].index(text) + 1

@@ -158,7 +158,7 @@ def _key(study: Study, name: str, source: dict[str, str]) -> str:
         study.voice.speaker,
         list(recipe),
         # Every variant speaks the first sentence, to count its multiply-accumulates and to show that it speaks.
-        _sentences(study.sentences.calibration)[: None if calibrated else 1],
+        calibration_texts(study.sentences.calibration)[: None if calibrated else 1],
         [_student_hashes(step.student) for step in recipe if isinstance(step, Distill)],
         [_trained_hashes(step) for step in recipe if isinstance(step, PruneStructured)],
         code_digest(*RECIPE_CODE),
@@ -315,7 +315,7 @@ def _trained_hashes(step: PruneStructured) -> dict[str, str]:
     return {file.name: file_sha256(file) for file in files}
 
 
-def _sentences(wanted: SentenceRange) -> list[str]:
+def calibration_texts(wanted: SentenceRange) -> list[str]:
     """The sentences of a range. Raises :class:`StudyError` where the file ends before it begins."""
     found = read_sentences(resolve(wanted.file))[wanted.start : wanted.start + wanted.count]
     if not found:
@@ -360,12 +360,12 @@ class _Bench:
     @cached_property
     def calibration(self) -> list[Feed]:
         """The calibration sentences as model inputs, with the voice's own noise."""
-        return sentence_feeds(self.voice.config, _sentences(self.study.sentences.calibration), self.speaker)
+        return sentence_feeds(self.voice.config, calibration_texts(self.study.sentences.calibration), self.speaker)
 
     @cached_property
     def reference(self) -> Feed:
         """One sentence without noise: what every variant speaks to be counted and checked."""
-        first = _sentences(self.study.sentences.calibration)[:1]
+        first = calibration_texts(self.study.sentences.calibration)[:1]
         return sentence_feeds(self.voice.config, first, self.speaker, noise=False)[0]
 
     @cached_property

@@ -8,9 +8,10 @@ import math
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from ttsopt_lib.voices.graph import VitsGraph, attribute
 from ttsopt_lib.voices.onnx_file import VoiceError, model_sha256, read_model
@@ -19,16 +20,26 @@ if TYPE_CHECKING:
     from ttsopt_lib.networks.vits import StagedVits
 
 _INPUTS = ("input", "input_lengths", "scales")
+_MARKS = ("^", "$", "_")
+HOP_LENGTH = 256  # what `piper` takes where a config does not say
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_said(cls, values: Any) -> Any:
+        """Exporters write null for what they do not know, and `piper` reads over it."""
+        return (
+            {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
+        )
+
 
 class Audio(_Section):
     """What the voice sounds like on disk."""
 
-    sample_rate: Annotated[int, Field(ge=8000, le=48000)]
+    sample_rate: Annotated[int, Field(ge=8000, le=192000)]
     """Samples per second."""
     quality: str | None = None
 
@@ -53,9 +64,15 @@ class Inference(_Section):
 
 
 class Language(_Section):
-    """The language the voice speaks."""
+    """The language the voice speaks; some configs have its code alone."""
 
     code: str = ""
+    name_english: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _code_alone(cls, values: Any) -> Any:
+        return {"code": values} if isinstance(values, str) else values
 
 
 class VoiceConfig(_Section):
@@ -65,16 +82,32 @@ class VoiceConfig(_Section):
     espeak: Espeak = Espeak()
     language: Language = Language()
     inference: Inference = Inference()
-    phoneme_type: str = "espeak"
+    phoneme_type: Literal["espeak", "text", "pinyin", "hebrew", "japanese", "thai"] = "espeak"
     phoneme_id_map: dict[str, list[Annotated[int, Field(ge=0)]]]
     num_symbols: Annotated[int, Field(ge=1)]
-    num_speakers: Annotated[int, Field(ge=1)] = 1
+    num_speakers: Annotated[int, Field(ge=0)] = 1
     speaker_id_map: dict[str, int] = {}
     default_speaker_id: Annotated[int, Field(ge=0)] | None = None
     """Of a voice with several: who speaks where nobody says."""
-    hop_length: Annotated[int, Field(ge=1)] = 256
-    """Samples per latent frame."""
+    hop_length: Annotated[int, Field(ge=1)] | None = None
+    """Samples per latent frame; None where the file does not say."""
     raw: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    @field_validator("num_speakers")
+    @classmethod
+    def _at_least_one_speaks(cls, value: int) -> int:
+        return value or 1  # some exporters count the others
+
+    @field_validator("phoneme_id_map")
+    @classmethod
+    def _has_marks(cls, ids: dict[str, list[int]]) -> dict[str, list[int]]:
+        missing = [mark for mark in _MARKS if mark not in ids]
+        if missing:
+            known = "^ begins a text, $ ends it, _ goes between phonemes"
+            raise PydanticCustomError(
+                "marks", f"has no {' and no '.join(missing)}, which piper puts into every text ({known})"
+            )
+        return ids
 
     @property
     def sample_rate(self) -> int:
@@ -227,12 +260,17 @@ def parse_config(raw: dict[str, Any], source: str | Path) -> VoiceConfig:
     """
     try:
         # `raw` is a field of ours, so a config with a key of that name must not fill it.
-        return VoiceConfig.model_validate({**raw, "raw": raw})
+        config = VoiceConfig.model_validate({**raw, "raw": raw})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        given = "" if first["type"] == "missing" else f", not {first['input']!r:.40}"
+        given = "" if first["type"] in ("missing", "marks") else f", not {first['input']!r:.40}"
         raise VoiceError(f"{source}: key {key}: {first['msg']}{given}") from error
+    if config.phoneme_type == "espeak" and not config.espeak.voice:
+        raise VoiceError(
+            f"{source}: key espeak.voice: says nothing; it should name a voice of espeak-ng, such as en-us"
+        )
+    return config
 
 
 def piper_json(config: VoiceConfig, hop_length: int | None = None) -> dict[str, Any]:
@@ -242,17 +280,19 @@ def piper_json(config: VoiceConfig, hop_length: int | None = None) -> dict[str, 
         config: the voice's config.
         hop_length: samples per latent frame; the config's own if None.
     """
-    hop_length = hop_length or config.hop_length
+    hop_length = hop_length or config.hop_length or HOP_LENGTH
+    said = {key: value for key, value in config.raw.items() if value is not None}
     filled = {
-        **config.raw,
-        "audio": {**config.raw.get("audio", {}), "sample_rate": config.sample_rate},
-        "espeak": {**config.raw.get("espeak", {}), "voice": config.espeak.voice},
+        **said,
+        "audio": {**said["audio"], "sample_rate": config.sample_rate},
+        "espeak": {**said.get("espeak", {}), "voice": config.espeak.voice},
+        "inference": {**said.get("inference", {}), **config.inference.model_dump()},
         "phoneme_type": config.phoneme_type,
         "phoneme_id_map": config.phoneme_id_map,
         "num_symbols": config.num_symbols,
         "num_speakers": config.num_speakers,
     }
-    if "hop_length" in filled or hop_length != 256:  # 256 is Piper's default, and most configs leave it out
+    if "hop_length" in filled or hop_length != HOP_LENGTH:  # most configs leave it out
         filled["hop_length"] = hop_length
     return filled
 
@@ -300,7 +340,7 @@ def _check(path: Path, graph: VitsGraph, config: VoiceConfig) -> None:
         )
     strides = [attribute(node, "strides", [1])[0] for node in graph.graph.node if node.op_type == "ConvTranspose"]
     # A decoder without transposed convolutions (a student's) says nothing here about its hop length.
-    if strides and math.prod(strides) != config.hop_length:
+    if strides and config.hop_length not in (None, math.prod(strides)):
         raise VoiceError(
             f"{config_path}: key hop_length: {config.hop_length}, but {path.name} makes {math.prod(strides)} "
             "samples per frame; is this the config of another voice?"
