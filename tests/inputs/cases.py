@@ -79,6 +79,12 @@ REFUSED: dict[str, tuple[Change, tuple[str, ...], tuple[str, ...]]] = {
     "voice a web page": (lambda p: p.write("voice.onnx", PAGE), RUN, ("voice.onnx: a web page",)),
     "voice an LFS pointer": (lambda p: p.write("voice.onnx", POINTER), RUN, ("voice.onnx: a pointer of Git LFS",)),
     "voice is text": (lambda p: p.write("voice.onnx", "hello"), RUN, ("voice.onnx: not a whole ONNX file",)),
+    # --- ratings
+    "ratings of a spreadsheet": (
+        lambda p: p.write("ratings.csv", "test;sentence;variant;reference;rater;score;seconds;trap\n"),
+        ("ratings", "ratings.csv", "--study", "study.yaml"),
+        ("ratings.csv:1: columns are separated by ';'", "commas"),
+    ),
     # --- texts
     "calibration without speech": (
         lambda p: p.write("sentences.txt", "# mine\nOne.\nTwo.\nThree.\n...\n"),

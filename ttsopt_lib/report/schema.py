@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ttsopt_lib.records import ProfileRecord, SittingRecord, StopRecord, SystemRecord, UnavailablePredictor
+from ttsopt_lib.records import NotScored, ProfileRecord, SittingRecord, StopRecord, SystemRecord, UnavailablePredictor
 from ttsopt_lib.study import Stage, Targets
 
 Interval = tuple[float, float]
@@ -417,6 +417,7 @@ class Summary(Part):
     confirmation: list[QualitySummary] = []  # on further sentences alone: the original, then what was confirmed
     confirmation_sentences: int = 0
     unavailable_predictors: list[UnavailablePredictor] = []
+    not_scored: list[NotScored] = []
     speaker_encoder: str | None = None
     speaker_reason: str | None = None
     pitch_reason: str | None = None
