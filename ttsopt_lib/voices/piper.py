@@ -103,9 +103,10 @@ class VoiceConfig(_Section):
     def _has_marks(cls, ids: dict[str, list[int]]) -> dict[str, list[int]]:
         missing = [mark for mark in _MARKS if mark not in ids]
         if missing:
-            known = "^ begins a text, $ ends it, _ goes between phonemes"
             raise PydanticCustomError(
-                "marks", f"has no {' and no '.join(missing)}, which piper puts into every text ({known})"
+                "marks",
+                "has no {missing}, which piper puts into every text (^ begins it, $ ends it, _ goes between phonemes)",
+                {"missing": " and no ".join(missing)},
             )
         return ids
 
