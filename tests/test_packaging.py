@@ -96,7 +96,7 @@ LAYERS = [
     {"measure", "evaluate"},
     {"listening"},
     {"optimize"},
-    {"notebooks"},
+    {"notebooks", "plain_kernel"},
     {"report"},
     {"doctor", "preflight"},
     {"cli"},

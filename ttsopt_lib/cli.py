@@ -508,7 +508,8 @@ def _evaluate(
         spoken = count * (voices + 3) + further * (len(confirmed) + 1)
         more = f", {further} further ones of {', '.join(confirmed)}" if further else ""
         _say("evaluate", f"{count} sentences, {what}{more}: about {_duration(20 + 0.39 * spoken)}")
-        evaluate_study(study, folder, again=again, dask=dask)
+        for one in evaluate_study(study, folder, again=again, dask=dask).not_scored:
+            _say("evaluate", f"{one.variant}: not scored: {one.reason}")
     else:
         _say("evaluate", "every variant is scored and unchanged")
     if windows:

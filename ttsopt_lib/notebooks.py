@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -34,22 +35,42 @@ class NotebookError(TtsoptError, RuntimeError):
 class Kernel:
     """The Python process that executes one notebook. Leaving the block ends it.
 
-    Started early, it begins and imports on another core while its user does something else.
+    It is this interpreter, whatever kernels its user has, and nothing of their IPython runs in it
+    (:mod:`ttsopt_lib.plain_kernel`). Started early, it begins and imports on another core while its user does something
+    else.
     """
 
     def __init__(self) -> None:
         self._manager: AsyncKernelManager | None = None
+        self._files: TemporaryDirectory[str] | None = None  # the connection's, and IPython's profile
 
     def start(self, module: str = "") -> AsyncKernelManager:
         """Start the process if it does not run yet; it imports ``module`` before the first cell."""
         if self._manager is None:
+            from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
             from jupyter_client.manager import AsyncKernelManager
             from jupyter_core.utils import run_sync
 
-            arguments = ["--IPKernelApp.log_level=40"]  # a note on TCP at every start helps nobody
+            class ThisPython(KernelSpecManager):
+                def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+                    # -P and ignore_cwd: a file of the user's folder must not stand in for a library of that name
+                    command = [sys.executable, "-P", "-m", "ttsopt_lib.plain_kernel", "-f", "{connection_file}"]
+                    return KernelSpec(argv=command, display_name=kernel_name, language="python")
+
+            self._files = TemporaryDirectory(prefix="ttsopt-", ignore_cleanup_errors=True)
+            arguments = [
+                "--IPKernelApp.log_level=40",  # a note on TCP at every start helps nobody
+                "--IPKernelApp.ignore_cwd=True",
+                f"--ProfileDir.location={self._files.name}",
+                "--HistoryManager.enabled=False",
+            ]
             if module:  # and its objects are no garbage: a search for cycles need not look at them
                 arguments.append(f"--IPKernelApp.exec_lines=import gc, {module}; gc.freeze()")
-            manager = AsyncKernelManager(kernel_name="python3")
+            manager = AsyncKernelManager(
+                kernel_name="python3",
+                kernel_spec_manager=ThisPython(),
+                connection_file=f"{self._files.name}/kernel.json",
+            )
             run_sync(manager.start_kernel)(extra_arguments=arguments, cwd=str(project_root()))
             self._manager = manager
         return self._manager
@@ -61,6 +82,8 @@ class Kernel:
 
             manager, self._manager = self._manager, None
             run_sync(manager.shutdown_kernel)(now=now)
+        if self._files is not None:
+            self._files.cleanup()
 
     def __enter__(self) -> Self:
         return self
@@ -100,7 +123,7 @@ def run_notebook(
 
     ``bar`` is moved by :func:`notebook_seconds`; without one the notebook has its own. ``kernel`` may have been
     started before; it has ended afterwards. ``meanwhile`` is called in a thread while the kernel is at work. Raises
-    :class:`NotebookError` with the last line of the failing cell's traceback.
+    :class:`NotebookError` with the last line of the failing cell's traceback, or where the process was killed.
     """
     if bar is None:
         with work_bar(f"notebook {name}", notebook_seconds(name)) as own:
@@ -110,7 +133,7 @@ def run_notebook(
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it says of errors, we say in one line
     source = notebook_path(name)
     parts = iter(_parts(source))
 
@@ -128,13 +151,21 @@ def run_notebook(
                 str(temporary),
                 parameters=parameters,
                 kernel_name="python3",
+                language="python",
                 progress_bar=False,
                 request_save_on_cell_execute=False,  # megabytes, twice a cell, of a file that has no name yet
                 km=manager,
                 on_cell_start=started,
             )
     except PapermillExecutionError as error:
-        raise NotebookError(f"notebook {name}: {error.ename}: {error.evalue}") from None
+        raise NotebookError(f"notebook {name}: {error.ename}: {' '.join(str(error.evalue).split())}") from None
+    except RuntimeError as error:
+        if not str(error).startswith("Kernel "):  # as jupyter_client and nbclient begin what they say of a process
+            raise
+        raise NotebookError(
+            f"notebook {name}: its process was killed ({error}), for example because memory was short; "
+            "the same command runs it again"
+        ) from None
     finally:
         if other_work.ident:
             other_work.join()

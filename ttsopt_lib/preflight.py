@@ -6,12 +6,16 @@ file that was empty from the beginning.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 from ttsopt_lib.evaluate.ratings_file import read_ratings
-from ttsopt_lib.evaluate.speak import spoken_texts
+from ttsopt_lib.evaluate.speak import confirmation_origin, evaluation_origin, spoken_texts
 from ttsopt_lib.optimize.distill_study import missing_students, training_plan
-from ttsopt_lib.optimize.recipe import source_config, variant_key
+from ttsopt_lib.optimize.recipe import calibration_texts, source_config, variant_key
 from ttsopt_lib.study import PruneStructured, Study, StudyError, resolve
 from ttsopt_lib.voices.language import language_doubt, refuse_other_language
+from ttsopt_lib.voices.piper import VoiceConfig, VoiceError
 from ttsopt_lib.voices.text import TextError, missing_symbols, missing_words, utterance_ids
 
 
@@ -23,14 +27,15 @@ def check_inputs(study: Study) -> list[str]:
     Raises:
         VoiceError, StudyError, RatingsError: one line that names the file and key and says what would be right.
     """
-    config = source_config(study)
+    config, asked = source_config(study), study.sentences
     spoken = spoken_texts(study)
-    for origin, texts in spoken.items():
-        for number, text in enumerate(texts, 1):
-            try:
-                utterance_ids(config, text)
-            except TextError as error:
-                raise StudyError(f"{origin}: sentence {number}: {error}") from None
+    files = {evaluation_origin(study): asked.evaluation.file}
+    if asked.confirmation:
+        files[confirmation_origin(study)] = asked.confirmation.file
+    calibration = f"{asked.calibration.file}: sentences.calibration"
+    files[calibration] = asked.calibration.file
+    for origin, texts in {**spoken, calibration: calibration_texts(asked.calibration)}.items():
+        _check_phonemes(study, config, texts, origin, files.get(origin))
     for step in (step for variant in study.variants for step in variant.recipe if isinstance(step, PruneStructured)):
         if step.trained is not None and not resolve(step.trained).is_dir():
             refuse_other_language(config, study.language, step.corpus)
@@ -38,8 +43,26 @@ def check_inputs(study: Study) -> list[str]:
         refuse_other_language(config, study.language, training_plan(study).corpus)
     else:
         for name in study.variant_names:
-            variant_key(study, name)  # reads the calibration sentences and the students
+            variant_key(study, name)  # reads the students
     if study.evaluate.ratings is not None:
         read_ratings(resolve(study.evaluate.ratings), study.variant_names)
     texts = [text for texts in spoken.values() for text in texts]
     return [*language_doubt(config, study.language), *missing_words(missing_symbols(config, texts), len(texts))]
+
+
+def _check_phonemes(study: Study, config: VoiceConfig, texts: Iterable[str], origin: str, file: Path | None) -> None:
+    for number, text in enumerate(texts, 1):
+        try:
+            utterance_ids(config, text)
+        except TextError as error:
+            where = f" (line {_line_of(file, text)})" if file else ""
+            raise StudyError(f"{origin}: sentence {number}{where}: {error}") from None
+        except VoiceError as error:
+            path, source = study.voice.path, study.voice.package or study.voice.huggingface
+            raise VoiceError(f"{f'{path}.json' if path else source}: {error}") from None
+
+
+def _line_of(file: Path, text: str) -> int:
+    """Number of the first line with this text, as an editor counts: 1 is the first."""
+    lines = resolve(file).read_text(encoding="utf-8-sig").split("\n")
+    return [line.strip() for line in lines].index(text) + 1

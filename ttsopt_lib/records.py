@@ -495,6 +495,14 @@ class MissingSymbol(Record):
     sentences: int  # texts that have it
 
 
+class NotScored(Record):
+    """A row that could not be scored, because a runtime could not speak one of its sentences."""
+
+    variant: str
+    key: str  # as of a row
+    reason: str  # the sentence, and the runtime's words
+
+
 class QualityRecord(Record):
     """records/quality.json: every quality figure of the study, per sentence."""
 
@@ -512,6 +520,7 @@ class QualityRecord(Record):
     ratings_reason: str | None
     comparisons: list[ComparisonRow] = []
     screened: list[ScreenedRater] = []
+    not_scored: list[NotScored] = []
     other_noise: QualityRow | None = None  # the original with other noise: what "the same" means
     confirmation: list[QualityRow] = []  # the original, then `evaluate.confirmed`, on `confirmation_sentences`
     confirmation_sentences: list[str] = []

@@ -708,6 +708,8 @@ def notebook_parameters(namespace: dict[str, Any], **models: Any) -> tuple[Any, 
         return value if isinstance(value, model) else check(model, value, origin)
 
     ignored = {"In", "Out", "exit", "quit", "open", "get_ipython"}
+    if shell := namespace.get("get_ipython"):  # what a user's start-up files define was there before the first cell
+        ignored |= set(shell().user_ns_hidden)
     unknown = [
         name
         for name, value in namespace.items()

@@ -10,6 +10,12 @@ from contextlib import contextmanager
 from joblib import Parallel, parallel_config
 from joblib.externals.loky import get_reusable_executor, process_executor
 
+from ttsopt_lib.study import TtsoptError
+
+
+class WorkerError(TtsoptError, RuntimeError):
+    """A process that ended before its work was done."""
+
 
 @contextmanager
 def local_workers(count: int) -> Iterator[Parallel]:
@@ -24,6 +30,11 @@ def local_workers(count: int) -> Iterator[Parallel]:
         try:
             with Parallel(n_jobs=count, return_as="generator") as parallel:
                 yield parallel
+        except process_executor.TerminatedWorkerError:
+            raise WorkerError(
+                "a process that shared the work was killed, most likely because memory was short; what was done is "
+                "kept, and the same command goes on from there"
+            ) from None
         finally:
             # reuse=True: the executor that is there, whatever it was made with, and no new one only to end it
             get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=False)  # pyright: ignore[reportArgumentType]

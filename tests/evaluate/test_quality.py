@@ -243,3 +243,32 @@ def test_a_voice_that_gives_no_numbers_is_named(study, folder):
     damage(folder.model("fp32"), float("nan"))
     with pytest.raises(SpeechError, match=r"fp32/model.onnx: the voice gives NaN"):
         evaluate_study(study, folder, processes=1)
+
+
+def make_unspeakable(path):
+    """Let the runtime fail at the end of every utterance, as a spline does that looks beyond its table."""
+    model = onnx.load(path)
+    output = model.graph.output[0].name
+    last = next(node for node in model.graph.node if output in node.output)
+    last.output[:] = ["audio" if name == output else name for name in last.output]
+    model.graph.initializer.append(numpy_helper.from_array(np.array([10**6]), "beyond"))
+    model.graph.node.append(onnx.helper.make_node("Gather", ["audio", "beyond"], [output]))
+    onnx.save(model, path)
+
+
+@pytest.mark.slow
+def test_a_variant_that_the_runtime_cannot_speak_is_not_scored_and_the_rest_is(study, folder, scored):
+    make_unspeakable(folder.model("fp32"))
+    record = evaluate_study(study, folder, processes=1)
+    (failed,) = record.not_scored
+    assert failed.variant == "fp32" and failed.reason.startswith("sentence 1 ('")
+    assert "ONNX Runtime cannot run it: " in failed.reason and "Gather" in failed.reason and "\n" not in failed.reason
+    assert record.rows == scored.rows[:1] and record.anchors == scored.anchors
+    assert current_evaluation(study, folder) == record
+
+
+@pytest.mark.slow
+def test_an_original_that_the_runtime_cannot_speak_is_one_line(study, folder):
+    make_unspeakable(folder.model("original"))
+    with pytest.raises(SpeechError, match=r"original/model.onnx: sentence 1 \('.*ONNX Runtime cannot run it: .*Gather"):
+        evaluate_study(study, folder, processes=1)

@@ -1,4 +1,4 @@
-"""A new report takes the place of the old one whole: an interrupt leaves the old one, an error leaves no summary."""
+"""A new report takes the place of the old one whole: an interrupt or an error leaves the old one."""
 
 import json
 
@@ -48,17 +48,36 @@ def test_an_interrupt_leaves_the_last_whole_report(there, monkeypatch, where):
     assert not list(folder.path.glob("*.part*")) and not list(folder.path.glob(".*.part*"))
 
 
-@pytest.mark.parametrize("where", ["run_notebook", "page_of", "write_pdf"])
-def test_a_report_that_cannot_be_made_leaves_no_summary_that_looks_new(there, monkeypatch, where):
+@pytest.mark.parametrize("where", ["run_notebook", "page_of"])
+@pytest.mark.parametrize("error", [NotebookError("a section"), OSError(28, "No space left on device", "report.html")])
+def test_a_report_that_cannot_be_made_leaves_the_earlier_one_and_says_so(there, monkeypatch, where, error):
     make, folder = there
 
     def failed(*_, **__):
-        raise NotebookError("a section")
+        raise error
 
     monkeypatch.setattr(render, where, failed)
-    with pytest.raises(NotebookError):
+    with pytest.raises(render.ReportError, match=r"(a section|No space left on device); .*report\.html .*earlier run"):
         make()
-    assert texts(folder) == {"report.html": "earlier", "report.pdf": "earlier"}
+    assert texts(folder) == dict.fromkeys(("report.html", "report.pdf", "summary.json"), "earlier")
+    folder.summary.unlink()
+    with pytest.raises(type(error)):
+        make()
+
+
+@pytest.mark.parametrize("error", [AssertionError(), ValueError("two\nlines"), MemoryError(), OSError(28, "No space")])
+def test_whatever_stops_the_pdf_page_and_summary_are_there(there, monkeypatch, error):
+    make, folder = there
+
+    def failed(*_, **__):
+        raise error
+
+    monkeypatch.setattr(render, "write_pdf", failed)
+    done = make()
+    (message,) = done.messages
+    assert "no report.pdf: WeasyPrint" in message and type(error).__name__ in message and "\n" not in message
+    assert done.paths == [folder.html, folder.summary] and not folder.pdf.exists()
+    assert texts(folder)["report.html"].startswith("<!DOCTYPE html>")
 
 
 def test_a_report_without_pdf_leaves_none_of_an_earlier_run(there):

@@ -62,6 +62,7 @@ class PlannedRow:
     examples: list[Utterance]  # listening examples that are still to be made
     may_stop: bool = False  # whether the first sentences may decide
     stopped: bool = False  # they did
+    failed: str | None = None  # why it cannot be scored: the sentence, and the runtime's words
 
     @property
     def needed(self) -> int:
@@ -251,7 +252,7 @@ def _recognizer(study: Study, original: PiperVoice) -> Recognizer | str:
 
 def peers_current(study: Study, folder: StudyFolder, record: QualityRecord) -> bool:
     """Whether every peer that the study asks for, and that can speak, is scored as it is now."""
-    scored = {(row.variant, row.key) for row in record.peers}
+    scored = {(row.variant, row.key) for row in (*record.peers, *record.not_scored)}
     try:
         asked = asked_peers(study, folder)
     except RecordError:

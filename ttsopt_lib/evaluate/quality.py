@@ -30,9 +30,10 @@ from ttsopt_lib.evaluate.plan import (
 )
 from ttsopt_lib.evaluate.score_store import ScoreStore
 from ttsopt_lib.evaluate.scores import OriginalTask, UtteranceScores, score_original, score_utterance
-from ttsopt_lib.evaluate.speak import speak
+from ttsopt_lib.evaluate.speak import SpeechError, speak
 from ttsopt_lib.evaluate.stopping import LOOK
 from ttsopt_lib.records import (
+    NotScored,
     PairedScores,
     PredictorRecord,
     QualityRecord,
@@ -44,6 +45,7 @@ from ttsopt_lib.records import (
     write_record,
 )
 from ttsopt_lib.study import ORIGINAL, Study
+from ttsopt_lib.voices.session import RuntimeFailure
 from ttsopt_lib.workers import local_workers
 
 MAX_PROCESSES = 8  # each holds a voice, the predictors and the recognizer: about 1 GB
@@ -58,7 +60,10 @@ def current_evaluation(study: Study, folder: StudyFolder) -> QualityRecord | Non
         record = read_if_current(folder.quality_record, QualityRecord, quality_key(study, folder))
     except RecordError:
         return None
-    if record is None or not all(examples_current(study, folder, name) for name in study.variant_names):
+    if record is None:
+        return None
+    heard = set(study.variant_names) - {one.variant for one in record.not_scored}
+    if not all(examples_current(study, folder, name) for name in heard):
         return None
     return record if peers_current(study, folder, record) else None
 
@@ -84,7 +89,9 @@ def evaluate_study(
         StudyError: sentences that cannot be spoken, or a ratings file that cannot be used.
         VoiceError: a model that is no Piper voice.
         PredictorError: a predictor's package is missing.
-        SpeechError: a variant gives no sound.
+        SpeechError: a variant gives no sound, or the original cannot be spoken with; a variant or peer of which a
+            runtime cannot speak a sentence is not scored, and the record says why.
+        WorkerError: a process was killed; what was scored is kept.
         ClusterError: no Dask scheduler answers at the address, or the package is missing.
     """
     if not again and (done := current_evaluation(study, folder)):
@@ -105,7 +112,9 @@ def evaluate_study(
                     bar.total -= row.stop_if_decided(rows[0], asked.primary, study.targets.predicted_mos_change)
                 _score(parallel, row, row.left, beside, store, bar)
                 if row.examples:
-                    _write_examples(study, folder, row, list(_each(parallel, speak, row.examples, bar)))
+                    audio = list(_each(parallel, speak, row.examples, bar))
+                    if not any(_note_failure(row, one, f"listening example {n}") for n, one in enumerate(audio, 1)):
+                        _write_examples(study, folder, row, audio)
     record = _record(plan, key)
     record.stage = study.stage
     write_record(folder.quality_record, record)
@@ -114,12 +123,36 @@ def evaluate_study(
     return record
 
 
-def _each(parallel: Parallel, function: Callable[[Item], Result], items: Iterable[Item], bar: Any) -> Iterator[Result]:
-    """``function`` of every item, in order; moves the progress bar."""
-    results: Any = parallel(delayed(function)(item) for item in items)
+def _each(parallel: Parallel, function: Callable[[Item], Any], items: Iterable[Item], bar: Any) -> Iterator[Any]:
+    """``function`` of every item, or a :class:`RuntimeFailure`, in order; moves the progress bar."""
+    results: Any = parallel(delayed(_tried)(function, item) for item in items)
     for result in results:
         bar.update()
         yield result
+
+
+def _tried(function: Callable[[Item], Result], item: Item) -> Result | RuntimeFailure:
+    """The result, or why a runtime could not make it: the others go on."""
+    try:
+        return function(item)
+    except RuntimeFailure as error:
+        return error
+    except MemoryError:
+        return RuntimeFailure("it takes more memory than there is")
+
+
+def _note_failure(row: PlannedRow, result: object, what: str) -> bool:
+    """Whether a sentence of a row could not be spoken. Raises :class:`SpeechError` for the original's."""
+    if not isinstance(result, RuntimeFailure):
+        return False
+    row.failed = row.failed or f"{what}: {result}"
+    if row.name == ORIGINAL:  # everything is compared with it
+        raise SpeechError(f"{row.tasks[0].utterance.model}: {row.failed}; what is scored is kept")
+    return True
+
+
+def _named(row: PlannedRow, number: int) -> str:
+    return f"sentence {number + 1} ({row.texts[number][:60]!r})"
 
 
 def _score_original(parallel: Parallel, rows: list[PlannedRow], store: ScoreStore, bar: Any) -> dict[int, Reference]:
@@ -128,9 +161,10 @@ def _score_original(parallel: Parallel, rows: list[PlannedRow], store: ScoreStor
     left = set(original.left)
     tasks = [OriginalTask(original.tasks[one], one in left, one in compared) for one in sorted(left | compared)]
     beside = {}
-    for number, (scores, reference) in zip(
-        sorted(left | compared), _each(parallel, score_original, tasks, bar), strict=True
-    ):
+    for number, result in zip(sorted(left | compared), _each(parallel, score_original, tasks, bar), strict=True):
+        if _note_failure(original, result, _named(original, number)):
+            continue
+        scores, reference = result
         if scores:
             _keep(original, number, scores, store)
         if reference:
@@ -146,8 +180,9 @@ def _score(
         replace(task, reference=beside[number] if task.compared else None)
         for number, task in ((number, row.tasks[number]) for number in left)
     ]
-    for number, scores in zip(left, _each(parallel, score_utterance, tasks, bar), strict=True):
-        _keep(row, number, scores, store)
+    for number, result in zip(left, _each(parallel, score_utterance, tasks, bar), strict=True):
+        if not _note_failure(row, result, _named(row, number)):
+            _keep(row, number, result, store)
 
 
 def _keep(row: PlannedRow, number: int, scores: UtteranceScores, store: ScoreStore) -> None:
@@ -200,7 +235,8 @@ def _write_examples(study: Study, folder: StudyFolder, row: PlannedRow, audio: l
 
 def _record(plan: Plan, key: str) -> QualityRecord:
     """The record, when every row is scored."""
-    done = [(row, _quality_row(plan, row)) for row in plan.rows]
+    done = [(row, _quality_row(plan, row)) for row in plan.rows if not row.failed]
+    failed = {row.name: row for part in plan.parts for row in part if row.failed}
     asr, encoder = plan.recognizer, plan.encoder
     transcribed = sum(task.recognizer is not None for task in plan.rows[0].tasks)
     return QualityRecord(
@@ -218,7 +254,8 @@ def _record(plan: Plan, key: str) -> QualityRecord:
         comparisons=plan.rated.comparisons,
         screened=plan.rated.screened,
         other_noise=next((made for row, made in done if row.name == OTHER_NOISE_ROW), None),
-        confirmation=[_quality_row(plan, row) for row in plan.confirmation],
+        not_scored=[NotScored(variant=name, key=row.key, reason=row.failed or "") for name, row in failed.items()],
+        confirmation=[_quality_row(plan, row) for row in plan.confirmation if not row.failed],
         confirmation_sentences=plan.confirmation_sentences,
         confirmation_words=[spoken_words(text) for text in plan.confirmation_sentences if isinstance(asr, Recognizer)],
         words=[spoken_words(sentence) for sentence in plan.sentences[:transcribed]],

@@ -71,6 +71,12 @@ def read_ratings(
         with open(path, encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file)
             header = [name.strip() for name in next(reader, [])]
+            for separator in ";\t|":
+                if len(header) == 1 and len(set(COLUMNS) & set(header[0].split(separator))) > 1:
+                    raise RatingsError(
+                        f"{path}:1: columns are separated by {separator!r} here, as some spreadsheets write them; save "
+                        "it with commas (and numbers with a decimal point)"
+                    )
             _check_header(path, header)
             for fields in reader:
                 if not fields:

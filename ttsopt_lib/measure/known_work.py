@@ -20,10 +20,11 @@ SILENCE = 22050  # samples that the work alone "speaks"
 
 def voice_with_work(path: Path, multiplications: int) -> onnx.ModelProto:
     """The voice, speaking the same, with the chain of products on top."""
-    import onnx
     from onnx import helper
 
-    model = onnx.load(str(path))
+    from ttsopt_lib.voices.onnx_file import read_model
+
+    model = read_model(path)
     nodes, constants = _work(multiplications)
     output = model.graph.output[0].name
     for node in model.graph.node:

@@ -103,7 +103,7 @@ def sherpa_metadata(config: VoiceConfig) -> dict[str, str]:
     return {
         "model_type": "vits",
         "comment": "piper",
-        "language": str(config.raw.get("language", {}).get("name_english") or config.language_code),
+        "language": config.language.name_english or config.language_code,
         "voice": config.espeak.voice,
         "has_espeak": str(int(config.phoneme_type == "espeak")),
         "n_speakers": str(config.num_speakers),

@@ -77,6 +77,7 @@ from ttsopt_lib.study import (
     resolve,
 )
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
+from ttsopt_lib.voices.onnx_file import read_model, weight_files
 from ttsopt_lib.voices.piper import PiperVoice, VoiceConfig, load_piper, open_piper, packaged_voice, speaker_of
 from ttsopt_lib.voices.session import open_session
 from ttsopt_lib.voices.text import read_sentences
@@ -170,7 +171,7 @@ def _key(study: Study, name: str, source: dict[str, str]) -> str:
         study.voice.speaker,
         list(recipe),
         # Every variant speaks the first sentence, to count its multiply-accumulates and to show that it speaks.
-        _sentences(study.sentences.calibration)[: None if calibrated else 1],
+        calibration_texts(study.sentences.calibration)[: None if calibrated else 1],
         [_student_hashes(step.student) for step in recipe if isinstance(step, Distill)],
         [_trained_hashes(step) for step in recipe if isinstance(step, PruneStructured)],
         code_digest(*RECIPE_CODE),
@@ -305,6 +306,7 @@ def _source_hashes(study: Study) -> dict[str, str]:
         files = [path, Path(f"{path}.json")]
         if not all(file.is_file() for file in files):
             open_piper(path)  # says what is missing
+        files += weight_files(path)
     return {file.name: file_sha256(file) for file in files}
 
 
@@ -326,7 +328,7 @@ def _trained_hashes(step: PruneStructured) -> dict[str, str]:
     return {file.name: file_sha256(file) for file in files}
 
 
-def _sentences(wanted: SentenceRange) -> list[str]:
+def calibration_texts(wanted: SentenceRange) -> list[str]:
     """The sentences of a range. Raises :class:`StudyError` where the file ends before it begins."""
     found = read_sentences(resolve(wanted.file))[wanted.start : wanted.start + wanted.count]
     if not found:
@@ -371,12 +373,12 @@ class _Bench:
     @cached_property
     def calibration(self) -> list[Feed]:
         """The calibration sentences as model inputs, with the voice's own noise."""
-        return sentence_feeds(self.voice.config, _sentences(self.study.sentences.calibration), self.speaker)
+        return sentence_feeds(self.voice.config, calibration_texts(self.study.sentences.calibration), self.speaker)
 
     @cached_property
     def reference(self) -> Feed:
         """One sentence without noise: what every variant speaks to be counted and checked."""
-        first = _sentences(self.study.sentences.calibration)[:1]
+        first = calibration_texts(self.study.sentences.calibration)[:1]
         return sentence_feeds(self.voice.config, first, self.speaker, noise=False)[0]
 
     @cached_property
@@ -435,7 +437,10 @@ def _coverage(recipe: Sequence[AnyStep], steps: Sequence[StepRecord], finished: 
 
 
 def _copy_original(bench: _Bench, path: Path) -> tuple[list[StepRecord], Inventory]:
-    shutil.copyfile(bench.voice.path, path)
+    if weight_files(bench.voice.path):  # a variant is one file
+        path.write_bytes(read_model(bench.voice.path).SerializeToString(deterministic=True))
+    else:
+        shutil.copyfile(bench.voice.path, path)
     shutil.copyfile(bench.voice.config_path, f"{path}.json")
     steps = []
     if bench.study.voice.huggingface is not None:

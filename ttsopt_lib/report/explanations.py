@@ -338,6 +338,7 @@ def limitations(summary: Summary) -> list[str]:
         )
     if not any(row.human_mos for row in summary.quality):
         found.append("No listeners rated these voices, so nothing here is a mean opinion score.")
+    found += [f"`{one.variant}` is not scored: {one.reason.rstrip('.')}." for one in summary.not_scored]
     absent = [device.label for device in summary.devices if device.status == "not_measured"]
     if absent:
         found.append(f"{listed(absent)}: not measured, and nothing follows for {'it' if len(absent) == 1 else 'them'}.")

@@ -1,7 +1,7 @@
 """Render the report: run its notebook, make one HTML page of it, print that page to PDF, and put summary.json last.
 
-Page, PDF and summary take the place of earlier ones together, when all are made: an interrupt leaves the last whole
-report. Where a report cannot be made, the earlier summary is removed, so that no script takes it for the new one.
+Page, PDF and summary take the place of earlier ones together, when all are made: an interrupt or an error leaves the
+last whole report as it was. The error says so; a script sees the exit code, and the time in `summary.json`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,14 @@ from ttsopt_lib.notebooks import Kernel, notebook_seconds, run_notebook, work_ba
 from ttsopt_lib.records import StudyFolder, atomic_path
 from ttsopt_lib.report.pdf import PdfUnavailable, import_printer, write_pdf
 from ttsopt_lib.report.schema import Summary
-from ttsopt_lib.study import Device, Study, project_root
+from ttsopt_lib.study import Device, Study, TtsoptError, project_root, system_words
 
 HTML_SECONDS, PDF_SECONDS = 2.5, 8.0  # beside what a notebook's cells take, for the remaining time
 SUMMARY_MIME = "application/vnd.ttsopt.summary+json"
+
+
+class ReportError(TtsoptError, RuntimeError):
+    """A report that could not be made. The message says why, and that an earlier one is still there."""
 
 
 class Rendered(NamedTuple):
@@ -40,7 +44,8 @@ def render_report(
     Without ``pdf`` there is none afterwards: an earlier one would tell of an earlier run.
 
     Raises :class:`~ttsopt_lib.notebooks.NotebookError` where a section cannot be made, for example because a variant
-    is missing. Without WeasyPrint or its system libraries all but the PDF is written, and a message says why.
+    is missing; :class:`ReportError` where an earlier report is still there besides. Where no PDF can be printed, all
+    else is written, and a message says why.
     """
     parameters = {
         "study": study.model_dump(mode="json"),
@@ -63,9 +68,13 @@ def render_report(
                 bar.update(PDF_SECONDS if pdf else 0)
                 if messages or not pdf:
                     folder.pdf.unlink(missing_ok=True)
-    except Exception:
-        folder.summary.unlink(missing_ok=True)
-        raise
+    except (TtsoptError, OSError) as error:
+        if not folder.summary.is_file():
+            raise
+        why = system_words(error) if isinstance(error, OSError) else str(error)
+        raise ReportError(
+            f"{why}; {folder.html} and {folder.summary.name} are still those of an earlier run"
+        ) from error
     printed = [folder.pdf] if folder.pdf.is_file() else []
     return Rendered([folder.html, *printed, folder.summary], messages)
 
@@ -76,6 +85,9 @@ def _print(page: str, folder: StudyFolder) -> list[str]:
         write_pdf(page, folder.pdf)
     except PdfUnavailable as error:
         return [str(error)]
+    except Exception as error:  # of WeasyPrint, of the libraries it draws with, of a font: the page is there without it
+        said = " ".join([f"{type(error).__name__}:", *str(error).split()])[:200]
+        return [f"no report.pdf: WeasyPrint could not print the page ({said}); a browser prints report.html"]
     return []
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ttsopt_lib.records import (
     MissingSymbol,
+    NotScored,
     ProfileRecord,
     SittingRecord,
     StopRecord,
@@ -424,6 +425,7 @@ class Summary(Part):
     confirmation: list[QualitySummary] = []  # on further sentences alone: the original, then what was confirmed
     confirmation_sentences: int = 0
     unavailable_predictors: list[UnavailablePredictor] = []
+    not_scored: list[NotScored] = []
     speaker_encoder: str | None = None
     speaker_reason: str | None = None
     pitch_reason: str | None = None

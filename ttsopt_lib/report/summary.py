@@ -105,6 +105,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         confirmation=[row for row in confirmed(quality) if row.variant in study.variant_names] if quality else [],
         confirmation_sentences=len(quality.confirmation_sentences) if quality else 0,
         unavailable_predictors=quality.unavailable if quality else [],
+        not_scored=quality.not_scored if quality else [],
         speaker_encoder=_encoder_words(quality),
         speaker_reason=quality.speaker_reason if quality else quality_reason,
         pitch_reason=quality.pitch_reason if quality else quality_reason,

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError
 
 from ttsopt_lib.voices.graph import VitsGraph
-from ttsopt_lib.voices.piper import VoiceError
+from ttsopt_lib.voices.onnx_file import VoiceError, read_model
 from ttsopt_lib.voices.session import open_session
 
 _RANDOM = ("RandomNormalLike", "RandomNormal")
@@ -63,8 +64,8 @@ class PairedSession:
 
     Attributes:
         speakers: how many speakers the voice has.
-        latent_channels: channels of the prior's noise. None: the voice has no such noise, or has not yet been asked how
-            long an utterance lasts. Given by one who knows them, durations that are given as well cost no such question.
+        latent_channels: channels of the prior's noise; None where they are not known yet, and for a voice without such
+            noise. One who knows them can set them: with durations given, half of the voice then need not be opened.
     """
 
     def __init__(
@@ -196,15 +197,12 @@ class PairedSession:
 def _load(voice: str | Path | bytes | onnx.ModelProto) -> tuple[str, onnx.ModelProto]:
     if isinstance(voice, onnx.ModelProto):
         return "the model", voice
+    if not isinstance(voice, bytes):
+        return str(voice), read_model(Path(voice))
     try:
-        if isinstance(voice, bytes):
-            return "the model", onnx.load_model_from_string(voice)
-        return str(voice), onnx.load(str(voice))
-    except FileNotFoundError:
-        raise VoiceError(f"{voice}: no such file; give the path of a Piper .onnx voice") from None
-    except Exception as error:  # protobuf raises several kinds, depending on where the file ends
-        source = "the model" if isinstance(voice, bytes) else voice
-        raise VoiceError(f"{source}: not a whole ONNX file ({error}); copy or make it again") from error
+        return "the model", onnx.load_model_from_string(voice)
+    except DecodeError as error:
+        raise VoiceError(f"the model: not a whole ONNX file ({error}); make it again") from error
 
 
 def _part(

@@ -3,39 +3,43 @@
 Opening needs no PyTorch, so that a Raspberry Pi can; only `load_piper` imports it.
 """
 
-import hashlib
 import json
 import math
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import onnx
-from google.protobuf.message import DecodeError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
-from ttsopt_lib.study import TtsoptError
 from ttsopt_lib.voices.graph import VitsGraph, attribute
+from ttsopt_lib.voices.onnx_file import VoiceError, model_sha256, read_model
 
 if TYPE_CHECKING:
     from ttsopt_lib.networks.vits import StagedVits
 
 _INPUTS = ("input", "input_lengths", "scales")
-
-
-class VoiceError(TtsoptError, ValueError):
-    """A voice that cannot be used; the message names the file and the key, and says what would be right."""
+_MARKS = ("^", "$", "_")
+HOP_LENGTH = 256  # what `piper` takes where a config does not say
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_not_said(cls, values: Any) -> Any:
+        """Exporters write null for what they do not know, and `piper` reads over it."""
+        return (
+            {key: value for key, value in values.items() if value is not None} if isinstance(values, dict) else values
+        )
+
 
 class Audio(_Section):
     """What the voice sounds like on disk."""
 
-    sample_rate: Annotated[int, Field(ge=8000, le=48000)]
+    sample_rate: Annotated[int, Field(ge=8000, le=192000)]
     """Samples per second."""
     quality: str | None = None
 
@@ -60,9 +64,15 @@ class Inference(_Section):
 
 
 class Language(_Section):
-    """The language the voice speaks."""
+    """The language the voice speaks; some configs have its code alone."""
 
     code: str = ""
+    name_english: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _code_alone(cls, values: Any) -> Any:
+        return {"code": values} if isinstance(values, str) else values
 
 
 class VoiceConfig(_Section):
@@ -72,18 +82,35 @@ class VoiceConfig(_Section):
     espeak: Espeak = Espeak()
     language: Language = Language()
     inference: Inference = Inference()
-    phoneme_type: str = "espeak"
+    phoneme_type: Literal["espeak", "text", "pinyin", "hebrew", "japanese", "thai"] = "espeak"
     phoneme_id_map: dict[str, list[Annotated[int, Field(ge=0)]]]
     num_symbols: Annotated[int, Field(ge=1)]
-    num_speakers: Annotated[int, Field(ge=1)] = 1
+    num_speakers: Annotated[int, Field(ge=0)] = 1
     speaker_id_map: dict[str, int] = {}
     default_speaker_id: Annotated[int, Field(ge=0)] | None = None
     """Of a voice with several: who speaks where nobody says."""
     from_tokenizer: bool = False
     """Whether the map is the vocabulary of a tokenizer, which never takes a letter and its mark apart."""
-    hop_length: Annotated[int, Field(ge=1)] = 256
-    """Samples per latent frame."""
+    hop_length: Annotated[int, Field(ge=1)] | None = None
+    """Samples per latent frame; None where the file does not say."""
     raw: dict[str, Any] = Field(default_factory=dict, repr=False)
+
+    @field_validator("num_speakers")
+    @classmethod
+    def _at_least_one_speaks(cls, value: int) -> int:
+        return value or 1  # some exporters count the others
+
+    @field_validator("phoneme_id_map")
+    @classmethod
+    def _has_marks(cls, ids: dict[str, list[int]]) -> dict[str, list[int]]:
+        missing = [mark for mark in _MARKS if mark not in ids]
+        if missing:
+            raise PydanticCustomError(
+                "marks",
+                "has no {missing}, which piper puts into every text (^ begins it, $ ends it, _ goes between phonemes)",
+                {"missing": " and no ".join(missing)},
+            )
+        return ids
 
     @property
     def sample_rate(self) -> int:
@@ -123,7 +150,7 @@ class PiperVoice:
     Attributes:
         path: the `.onnx` file; its config lies beside it, with `.json` appended.
         config: what the config says.
-        onnx_sha256: hash of the `.onnx` file.
+        onnx_sha256: hash of the `.onnx` file; where weights lie in files beside it, of it and of them.
     """
 
     path: Path
@@ -173,9 +200,8 @@ def open_piper(path: str | Path) -> PiperVoice:
     """
     path = Path(path)
     config = _read_config(path)
-    content = _read_bytes(path)
-    _check(path, _graph(path, content), config)
-    return PiperVoice(path, config, hashlib.sha256(content).hexdigest())
+    _check(path, VitsGraph(read_model(path)), config)
+    return PiperVoice(path, config, model_sha256(path))
 
 
 def load_piper(voice: PiperVoice) -> "StagedVits":
@@ -187,7 +213,7 @@ def load_piper(voice: PiperVoice) -> "StagedVits":
     from ttsopt_lib.voices.unnamed import with_scopes
     from ttsopt_lib.voices.weights import read_vits
 
-    graph = _graph(voice.path, _read_bytes(voice.path))
+    graph = VitsGraph(read_model(voice.path))
     try:
         return read_vits(graph if graph.scopes("enc_p") else with_scopes(graph))
     except LookupError as error:
@@ -208,25 +234,6 @@ def speaker_of(config: VoiceConfig, asked: int | None) -> int | None:
     if config.num_speakers == 1:
         return None
     return (config.default_speaker_id or 0) if asked is None else asked
-
-
-def _read_bytes(path: Path) -> bytes:
-    if not path.exists():
-        raise VoiceError(f"{path}: no such file; a voice is an .onnx file with its config beside it as .onnx.json")
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise VoiceError(f"{path}: cannot be read ({error.strerror}); a voice is an .onnx file") from error
-
-
-def _graph(path: Path, content: bytes) -> VitsGraph:
-    try:
-        model = onnx.load_model_from_string(content)
-    except DecodeError:
-        raise VoiceError(f"{path}: not a whole ONNX file ({len(content)} bytes); copy or download it again") from None
-    if not model.graph.node:
-        raise VoiceError(f"{path}: not a whole ONNX file (it has no nodes); copy or download it again")
-    return VitsGraph(model)
 
 
 def _read_config(path: Path) -> VoiceConfig:
@@ -256,12 +263,17 @@ def parse_config(raw: dict[str, Any], source: str | Path) -> VoiceConfig:
     """
     try:
         # `raw` is a field of ours, so a config with a key of that name must not fill it.
-        return VoiceConfig.model_validate({**raw, "raw": raw})
+        config = VoiceConfig.model_validate({**raw, "raw": raw})
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        given = "" if first["type"] == "missing" else f", not {first['input']!r:.40}"
+        given = "" if first["type"] in ("missing", "marks") else f", not {first['input']!r:.40}"
         raise VoiceError(f"{source}: key {key}: {first['msg']}{given}") from error
+    if config.phoneme_type == "espeak" and not config.espeak.voice:
+        raise VoiceError(
+            f"{source}: key espeak.voice: says nothing; it should name a voice of espeak-ng, such as en-us"
+        )
+    return config
 
 
 def piper_json(config: VoiceConfig, hop_length: int | None = None) -> dict[str, Any]:
@@ -271,17 +283,19 @@ def piper_json(config: VoiceConfig, hop_length: int | None = None) -> dict[str, 
         config: the voice's config.
         hop_length: samples per latent frame; the config's own if None.
     """
-    hop_length = hop_length or config.hop_length
+    hop_length = hop_length or config.hop_length or HOP_LENGTH
+    said = {key: value for key, value in config.raw.items() if value is not None}
     filled = {
-        **config.raw,
-        "audio": {**config.raw.get("audio", {}), "sample_rate": config.sample_rate},
-        "espeak": {**config.raw.get("espeak", {}), "voice": config.espeak.voice},
+        **said,
+        "audio": {**said["audio"], "sample_rate": config.sample_rate},
+        "espeak": {**said.get("espeak", {}), "voice": config.espeak.voice},
+        "inference": {**said.get("inference", {}), **config.inference.model_dump()},
         "phoneme_type": config.phoneme_type,
         "phoneme_id_map": config.phoneme_id_map,
         "num_symbols": config.num_symbols,
         "num_speakers": config.num_speakers,
     }
-    if "hop_length" in filled or hop_length != 256:  # 256 is Piper's default, and most configs leave it out
+    if "hop_length" in filled or hop_length != HOP_LENGTH:  # most configs leave it out
         filled["hop_length"] = hop_length
     return filled
 
@@ -329,7 +343,7 @@ def _check(path: Path, graph: VitsGraph, config: VoiceConfig) -> None:
         )
     strides = [attribute(node, "strides", [1])[0] for node in graph.graph.node if node.op_type == "ConvTranspose"]
     # A decoder without transposed convolutions (a student's) says nothing here about its hop length.
-    if strides and math.prod(strides) != config.hop_length:
+    if strides and config.hop_length not in (None, math.prod(strides)):
         raise VoiceError(
             f"{config_path}: key hop_length: {config.hop_length}, but {path.name} makes {math.prod(strides)} "
             "samples per frame; is this the config of another voice?"

@@ -7,10 +7,30 @@ from pathlib import Path
 import onnxruntime
 from onnx import ModelProto
 
+from ttsopt_lib.study import TtsoptError
 
-def open_session(
-    model: ModelProto | bytes | Path, threads: int = 1, profile: Path | None = None
-) -> onnxruntime.InferenceSession:
+
+class RuntimeFailure(TtsoptError, RuntimeError):
+    """A model that ONNX Runtime cannot load or run. The message is the runtime's words, in one line."""
+
+
+class Session(onnxruntime.InferenceSession):
+    """ONNX Runtime's session; what it raises is of one kind, where the runtime's own errors have no common base."""
+
+    def run(self, output_names, input_feed, run_options=None):  # type: ignore[override]
+        """As `onnxruntime.InferenceSession.run`. Raises :class:`RuntimeFailure`."""
+        try:
+            return super().run(output_names, input_feed, run_options)
+        except Exception as error:
+            raise RuntimeFailure(f"ONNX Runtime cannot run it: {runtime_words(error)}") from None
+
+
+def runtime_words(error: Exception) -> str:
+    """What a runtime says of an error, in one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def open_session(model: ModelProto | bytes | Path, threads: int = 1, profile: Path | None = None) -> Session:
     """A session that computes with `threads` threads and prints no warnings.
 
     One thread is the default because processes share such work, one for each core: with ONNX Runtime's own default,
@@ -21,7 +41,8 @@ def open_session(
         threads: within an operator; operators run one after the other.
         profile: beginning of the path of a profile to write; None: none.
 
-    Raises what ONNX Runtime raises for a model that it cannot load.
+    Raises:
+        RuntimeFailure: ONNX Runtime cannot load the model.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
@@ -31,4 +52,8 @@ def open_session(
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     source = model.SerializeToString() if isinstance(model, ModelProto) else model
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    try:
+        return Session(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        name = f"{source}: " if isinstance(source, Path) else ""
+        raise RuntimeFailure(f"{name}ONNX Runtime cannot load it: {runtime_words(error)}") from None

@@ -1,0 +1,166 @@
+"""What people bring, and what they are told: one line a case. To add one, add a line.
+
+`REFUSED` holds a change of a sound project, the command, and words of the one line that it is refused with (exit 2).
+`TAKEN` holds changes that are no mistake: the voice is taken, and its variants are single files that `piper` reads.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import onnx
+from project import Project
+
+Change = Callable[[Project], object]
+RUN = ("run", "study.yaml")
+
+PAGE = "<!DOCTYPE html>\n<html><head><title>Hugging Face</title></head></html>"
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 63201294\n"
+
+
+def cut(name: str, share: float) -> Change:
+    """Only the beginning of a file."""
+
+    def change(project: Project) -> None:
+        content = (project.path / name).read_bytes()
+        project.write(name, content[: int(share * len(content))])
+
+    return change
+
+
+def beside(then: Change = lambda project: None) -> Change:
+    """The weights in a file of their own, and what happens to it."""
+
+    def change(project: Project) -> None:
+        project.put_weights_beside()
+        then(project)
+
+    return change
+
+
+def ids_without(mark: str) -> Change:
+    """A phoneme map without one of its marks."""
+
+    def change(project: Project) -> None:
+        ids = json.loads(project.config.read_text(encoding="utf-8"))["phoneme_id_map"]
+        project.set_config(phoneme_id_map={phoneme: one for phoneme, one in ids.items() if phoneme != mark})
+
+    return change
+
+
+def hop_of_512(model: onnx.ModelProto) -> None:
+    """The decoder's last upsampling by 8 in place of 4."""
+    *_, last = (node for node in model.graph.node if node.op_type == "ConvTranspose")
+    next(item for item in last.attribute if item.name == "strides").ints[:] = [8]
+
+
+def text_type(project: Project) -> None:
+    """A voice of letters, whose config says nothing of espeak."""
+    project.set_config(phoneme_type="text", espeak={"voice": None})
+
+
+def links(project: Project) -> None:
+    """The voice as a hub's cache keeps it: links to blobs, side by side."""
+    project.put_weights_beside()
+    blobs = project.path / "blobs"
+    blobs.mkdir()
+    for number, file in enumerate(sorted(project.path.glob("voice.onnx*"))):
+        file.rename(blobs / str(number))
+        file.symlink_to(f"blobs/{number}")
+
+
+REFUSED: dict[str, tuple[Change, tuple[str, ...], tuple[str, ...]]] = {
+    # --- the voice's file
+    "no voice": (lambda p: p.voice.unlink(), RUN, ("voice.onnx: no such file",)),
+    "voice is a folder": (lambda p: (p.voice.unlink(), p.voice.mkdir()), RUN, ("voice.onnx: cannot be read",)),
+    "voice empty": (lambda p: p.write("voice.onnx", ""), RUN, ("voice.onnx: not a whole ONNX file (it is empty)",)),
+    "voice cut": (cut("voice.onnx", 0.5), RUN, ("voice.onnx: not a whole ONNX file",)),
+    "voice a web page": (lambda p: p.write("voice.onnx", PAGE), RUN, ("voice.onnx: a web page",)),
+    "voice an LFS pointer": (lambda p: p.write("voice.onnx", POINTER), RUN, ("voice.onnx: a pointer of Git LFS",)),
+    "voice is text": (lambda p: p.write("voice.onnx", "hello"), RUN, ("voice.onnx: not a whole ONNX file",)),
+    # --- ratings
+    "ratings of a spreadsheet": (
+        lambda p: p.write("ratings.csv", "test;sentence;variant;reference;rater;score;seconds;trap\n"),
+        ("ratings", "ratings.csv", "--study", "study.yaml"),
+        ("ratings.csv:1: columns are separated by ';'", "commas"),
+    ),
+    # --- texts
+    "calibration without speech": (
+        lambda p: p.write("sentences.txt", "# mine\nOne.\nTwo.\nThree.\n...\n"),
+        RUN,
+        ("sentences.txt: sentences.calibration: sentence 2 (line 5)", "gives no phonemes"),
+    ),
+    "evaluation without speech": (
+        lambda p: p.write("sentences.txt", "One.\n...\nThree.\nFour.\n"),
+        RUN,
+        ("sentences.txt: sentences.evaluation: sentence 2 (line 2)",),
+    ),
+    # --- weights and config
+    "weights missing": (
+        beside(lambda p: (p.path / "voice.onnx.data").unlink()),
+        RUN,
+        ("voice.onnx.data: no such file", "voice.onnx has its weights there"),
+    ),
+    "config missing": (lambda p: p.config.unlink(), RUN, ("voice.onnx.json: no such file",)),
+    "config a web page": (lambda p: p.write("voice.onnx.json", PAGE), RUN, ("voice.onnx.json: not valid JSON",)),
+    "config a list": (
+        lambda p: p.write("voice.onnx.json", "[]"),
+        RUN,
+        ("voice.onnx.json: should hold one JSON object",),
+    ),
+    "map without begin": (ids_without("^"), RUN, ("voice.onnx.json: key phoneme_id_map", "has no ^")),
+    "map without end": (ids_without("$"), RUN, ("voice.onnx.json: key phoneme_id_map", "has no $")),
+    "map without pad": (ids_without("_"), RUN, ("voice.onnx.json: key phoneme_id_map", "has no _")),
+    "map of numbers": (
+        lambda p: p.set_config(phoneme_id_map={"_": 0}),
+        RUN,
+        ("voice.onnx.json: key phoneme_id_map._",),
+    ),
+    "espeak says nothing": (
+        lambda p: p.set_config(espeak={"voice": None}),
+        RUN,
+        ("voice.onnx.json: key espeak.voice",),
+    ),
+    "espeak voice unknown": (
+        lambda p: p.set_config(espeak={"voice": "xx-none"}),
+        RUN,
+        ("voice.onnx.json", "espeak.voice"),
+    ),
+    "phonemizer unknown": (
+        lambda p: p.set_config(phoneme_type="kirshenbaum"),
+        RUN,
+        ("voice.onnx.json: key phoneme_type",),
+    ),
+    "rate in kHz": (
+        lambda p: p.set_config(audio={"sample_rate": 22.05}),
+        RUN,
+        ("voice.onnx.json: key audio.sample_rate",),
+    ),
+    "hop of another": (
+        lambda p: p.set_config(hop_length=512),
+        RUN,
+        ("voice.onnx.json: key hop_length: 512", "makes 256"),
+    ),
+    "speakers of another": (lambda p: p.set_config(num_speakers=3), RUN, ("voice.onnx.json: key num_speakers: 3",)),
+    "speaker it has not": (
+        lambda p: p.set_study(voice={"path": "voice.onnx", "speaker": 7}),
+        RUN,
+        ("voice.speaker: 7", "one speaker"),
+    ),
+    "weights cut": (beside(cut("voice.onnx.data", 0.5)), RUN, ("voice.onnx.data: not whole",)),
+}
+
+TAKEN: dict[str, Change] = {
+    "as it is": lambda p: None,
+    "weights beside": beside(),
+    "links of a hub's cache": links,
+    "speaker map null": lambda p: p.set_config(speaker_id_map=None, default_speaker_id=None),
+    "language a code": lambda p: p.set_config(language="en"),
+    "language null": lambda p: p.set_config(language=None),
+    "hop null": lambda p: p.set_config(hop_length=None),
+    "hop 512, not said": lambda p: p.change_model(hop_of_512),
+    "espeak null of letters": text_type,
+    "no speakers": lambda p: p.set_config(num_speakers=0),
+    "96 kHz": lambda p: p.set_config(audio={"sample_rate": 96000}),
+}

@@ -1,0 +1,130 @@
+"""Read a voice's ONNX file: whole, or with its weights in files beside it (ONNX's external data).
+
+PyTorch's newer exporter writes `voice.onnx` and `voice.onnx.data`. Runtimes take the two for one voice, and so do we:
+what is read has all its weights, what is written is one file, and hashes are over all the files.
+"""
+
+import hashlib
+import itertools
+from functools import lru_cache
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from ttsopt_lib.records import file_sha256
+from ttsopt_lib.study import TtsoptError
+
+_NO_VOICE = "a voice is an .onnx file with its config beside it as .onnx.json"
+
+
+class VoiceError(TtsoptError, ValueError):
+    """A voice that cannot be used; the message names the file and the key, and says what would be right."""
+
+
+def read_model(path: Path) -> onnx.ModelProto:
+    """The model of an ONNX file with all its weights in it.
+
+    Raises:
+        VoiceError: there is no such file, it is no whole ONNX model, or weights beside it are not there or not whole.
+    """
+    model = _parsed(path)
+    for tensor in _beside(model):
+        place = ExternalDataInfo(tensor)
+        start, file = place.offset or 0, _data_file(path, place.location)
+        with open(file, "rb") as data:
+            data.seek(start)
+            tensor.raw_data = data.read() if place.length is None else data.read(place.length)
+        if place.length is not None and len(tensor.raw_data) < place.length:
+            raise VoiceError(
+                f"{file}: not whole: the weights {tensor.name} of {path.name} end too early; copy it again"
+            )
+        tensor.data_location = onnx.TensorProto.DEFAULT
+        del tensor.external_data[:]
+    return model
+
+
+def weight_files(path: Path) -> list[Path]:
+    """The files beside an ONNX file that hold its weights; none where it holds them itself.
+
+    Raises:
+        VoiceError: as `read_model` does.
+    """
+    _check_there(path)
+    return [_data_file(path, location) for location in _locations(path, file_sha256(path))]
+
+
+def model_sha256(path: Path) -> str:
+    """SHA-256 of an ONNX file and, where weights lie beside it, of their files after it, in hex.
+
+    Raises:
+        VoiceError: as `read_model` does.
+    """
+    beside = weight_files(path)
+    if not beside:
+        return file_sha256(path)
+    digest = hashlib.sha256()
+    for file in (path, *beside):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _locations(path: Path, sha256: str) -> tuple[str, ...]:
+    """Where the file says that its weights are; read once for a content."""
+    return tuple(sorted({ExternalDataInfo(tensor).location for tensor in _beside(_parsed(path))}))
+
+
+def _beside(model: onnx.ModelProto) -> list[onnx.TensorProto]:
+    """The tensors whose values lie in other files."""
+    constants = (item.t for node in model.graph.node for item in node.attribute if item.HasField("t"))
+    return [tensor for tensor in itertools.chain(model.graph.initializer, constants) if uses_external_data(tensor)]
+
+
+def _data_file(path: Path, location: str) -> Path:
+    """The file of weights. It may be a link, as in a hub's cache, but lies in the model's folder or below it."""
+    asked = PurePosixPath(location)
+    if not location or asked.is_absolute() or ".." in asked.parts or PureWindowsPath(location).anchor:
+        raise VoiceError(f"{path}: its weights are to be read from {location!r}, which is not beside it")
+    file = path.parent / asked
+    if not file.is_file():
+        raise VoiceError(f"{file}: no such file, and {path.name} has its weights there; copy both into one folder")
+    return file
+
+
+def _check_there(path: Path) -> None:
+    if not path.exists():
+        raise VoiceError(f"{path}: no such file; {_NO_VOICE}")
+    if not path.is_file():
+        raise VoiceError(f"{path}: cannot be read (it is not a file); {_NO_VOICE}")
+
+
+def _parsed(path: Path) -> onnx.ModelProto:
+    """The model as the file itself has it."""
+    _check_there(path)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise VoiceError(f"{path}: cannot be read ({error.strerror}); {_NO_VOICE}") from error
+    if other := _what_else(content):
+        raise VoiceError(f"{path}: {other}")
+    try:
+        model = onnx.load_model_from_string(content)
+    except DecodeError:
+        raise VoiceError(f"{path}: not a whole ONNX file ({len(content)} bytes); copy or download it again") from None
+    if not model.graph.node:
+        raise VoiceError(f"{path}: not a whole ONNX file (it has no nodes); copy or download it again")
+    return model
+
+
+def _what_else(content: bytes) -> str | None:
+    """What a file is that people have in place of a model, and what to do; None for what may be a model."""
+    begin = content[:512].lstrip().lower()
+    if not content:
+        return "not a whole ONNX file (it is empty); copy or download it again"
+    if begin.startswith(b"version https://git-lfs"):
+        return "a pointer of Git LFS, not the model itself; run 'git lfs pull' where it came from, or download the file"
+    if begin.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page, not a model; download the file itself (on a hub: the link 'download', or 'resolve')"
+    return None
