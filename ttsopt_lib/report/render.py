@@ -90,30 +90,30 @@ def _import_writers() -> None:
 def page_of(notebook: Path) -> tuple[Summary, str]:
     """The summary that an executed report notebook carries, and the page made from it."""
     import nbformat
-    from nbconvert.exporters import HTMLExporter
 
     node = nbformat.read(notebook, as_version=4)
     summary = Summary.model_validate(_carried(node))
-    page, _ = _exporter(HTMLExporter, code=False).from_notebook_node(node, resources={"page": _page_facts(summary)})
-    page = with_anchors(page)
+    page = with_anchors(_filled(node, _page_facts(summary), code=False))
     return summary, page.replace("<!-- contents -->", contents(page))
 
 
 def notebook_page(notebook: Path, title: str, subtitle: str) -> str:
     """Any executed notebook, with its code, as a page in the report's look. Cells that need a kernel are left out."""
     import nbformat
-    from nbconvert.exporters import HTMLExporter
 
     node = nbformat.read(notebook, as_version=4)
     node.cells = [cell for cell in node.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     facts = {"title": title, "voice": "ttsopt", "subtitle": subtitle, "description": subtitle, "footer": ""}
-    page, _ = _exporter(HTMLExporter, code=True).from_notebook_node(node, resources={"page": facts})
-    page = with_anchors(page)
+    page = with_anchors(_filled(node, facts, code=True))
     return page.replace("<!-- contents -->", contents(page))
 
 
-def _exporter(kind: Any, code: bool) -> Any:
-    return kind(
+def _filled(node: Any, facts: dict[str, str], code: bool) -> str:
+    """The template filled with what the notebook shows."""
+    from nbconvert.exporters import HTMLExporter
+    from nbconvert.exporters.templateexporter import TemplateExporter
+
+    exporter = HTMLExporter(
         template_name="template",
         extra_template_basedirs=[str(Path(__file__).parent)],
         exclude_input=not code,
@@ -121,6 +121,9 @@ def _exporter(kind: Any, code: bool) -> Any:
         exclude_output_prompt=True,
         exclude_anchor_links=True,
     )
+    # HTMLExporter would parse the finished page, all its figures and audio, to mark what only Jupyter's templates have.
+    page, _ = TemplateExporter.from_notebook_node(exporter, node, resources={"page": facts})
+    return page
 
 
 def with_anchors(page: str) -> str:
