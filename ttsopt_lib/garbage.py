@@ -1,4 +1,4 @@
-"""Python's search for garbage cycles, put off where it finds nothing and takes a quarter of the time."""
+"""Python's search for garbage cycles, put off where it finds nothing: it takes a second of a report's seven for the PDF."""
 
 from __future__ import annotations
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ttsopt_lib.garbage import uncollected
-from ttsopt_lib.notebooks import Kernel, notebook_seconds, run_notebook, work_bar
+from ttsopt_lib.notebooks import Kernel, import_papermill, notebook_seconds, run_notebook, work_bar
 from ttsopt_lib.records import StudyFolder, atomic_path
 from ttsopt_lib.report.pdf import PdfUnavailable, import_printer, write_pdf
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.study import Device, Study, project_root
 
-HTML_SECONDS, PDF_SECONDS = 2.5, 8.0  # beside what a notebook's cells take, for the remaining time
+HTML_SECONDS, PDF_SECONDS = 0.5, 6.0  # beside what a notebook's cells take, for the remaining time
 SUMMARY_MIME = "application/vnd.ttsopt.summary+json"
 
 
@@ -49,9 +49,10 @@ def render_report(
     }
     seconds = notebook_seconds("report") + HTML_SECONDS + (PDF_SECONDS if pdf else 0)
     try:
-        with work_bar("report: sections", seconds) as bar, uncollected():
-            output = folder.notebooks / "report.ipynb"
-            notebook = run_notebook("report", output, parameters, bar, kernel, meanwhile=_import_writers)
+        with work_bar("report: sections", seconds) as bar, kernel or Kernel() as running, uncollected():
+            running.start("ttsopt_lib.report.sections")
+            _import_writers()  # two seconds, while the notebook's process imports for three
+            notebook = run_notebook("report", folder.notebooks / "report.ipynb", parameters, bar, running)
             bar.set_description("report: HTML")
             summary, page = page_of(notebook)
             bar.update(HTML_SECONDS)
@@ -80,7 +81,8 @@ def _print(page: str, folder: StudyFolder) -> list[str]:
 
 
 def _import_writers() -> None:
-    """What writes the page and the PDF: importing it takes a second."""
+    """What runs the notebook, and what writes the page and the PDF."""
+    import_papermill()
     import nbconvert.exporters  # noqa: F401
 
     with suppress(PdfUnavailable):
