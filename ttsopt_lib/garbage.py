@@ -1,4 +1,4 @@
-"""Python's search for garbage cycles, put off where it finds nothing: it takes a second of a report's seven for the PDF."""
+"""Python's search for garbage cycles, put off where it finds nothing: it takes a second of the seven of a PDF."""
 
 from __future__ import annotations
 
