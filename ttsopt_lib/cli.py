@@ -32,7 +32,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ttsopt_lib.garbage import uncollected
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import (
     ORIGINAL,
@@ -110,8 +109,8 @@ def run(
     with Kernel() as kernel:
         if folder.summary.is_file():  # most likely nothing is left but the report: its process starts beside the rest
             kernel.start("ttsopt_lib.report.sections")
-        with uncollected():
-            from ttsopt_lib.preflight import check_inputs
+        from ttsopt_lib.preflight import check_inputs
+
         for doubt in check_inputs(asked):
             _say("warning", doubt)
         with _locked(folder):
@@ -253,10 +252,12 @@ def evaluate(
 @app.command()
 def report(study: StudyArgument = DEFAULT_STUDY, device: DeviceOption = None) -> None:
     """Render report.html, report.pdf, summary.json, tables and figures from the records that are there."""
+    from ttsopt_lib.notebooks import Kernel
+
     asked = read_study(study)
     folder = StudyFolder(asked)
-    with _locked(folder):
-        _report(asked, _devices(device), folder)
+    with _locked(folder), Kernel() as kernel:
+        _report(asked, _devices(device), folder, kernel)
 
 
 @app.command()
@@ -521,7 +522,7 @@ def _report(
 ) -> None:
     from ttsopt_lib.report.render import render_report
 
-    _say("report", "rendering: about 10 s")
+    _say("report", f"rendering: about {20 if pdf else 12} s")
     rendered = render_report(study, devices, folder, kernel, pdf)
     for message in rendered.messages:
         _say("report", message)

@@ -1,4 +1,4 @@
-"""Python's search for garbage cycles, put off where it finds nothing and takes a quarter of the time."""
+"""Python's search for garbage cycles, put off where it finds nothing: it takes a second of the seven of a PDF."""
 
 from __future__ import annotations
 

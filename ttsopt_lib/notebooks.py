@@ -9,10 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Thread
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -111,26 +109,32 @@ def notebook_seconds(name: str) -> float:
     return sum(_parts(notebook_path(name)))
 
 
+def import_papermill():
+    """Papermill, whose import takes over a second: best done while a kernel starts."""
+    # The grammar of international addresses, which no notebook holds, takes jsonschema another second: it does without.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+    import papermill
+
+    return papermill
+
+
 def run_notebook(
     name: str,
     output: Path,
     parameters: dict[str, Any],
     bar: tqdm | None = None,
     kernel: Kernel | None = None,
-    meanwhile: Callable[[], None] | None = None,
 ) -> Path:
     """Execute notebooks/<name>.ipynb with ``parameters`` and write it to ``output``, whole or not at all.
 
     ``bar`` is moved by :func:`notebook_seconds`; without one the notebook has its own. ``kernel`` may have been
-    started before; it has ended afterwards. ``meanwhile`` is called in a thread while the kernel is at work. Raises
-    :class:`NotebookError` with the last line of the failing cell's traceback, or where the process was killed.
+    started before; it has ended afterwards. Raises :class:`NotebookError` with the last line of the failing cell's
+    traceback, or where the process was killed.
     """
     if bar is None:
         with work_bar(f"notebook {name}", notebook_seconds(name)) as own:
-            return run_notebook(name, output, parameters, own, kernel, meanwhile)
-    # The grammar of international addresses, which no notebook holds, takes jsonschema over a second: it does without.
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
-    import papermill
+            return run_notebook(name, output, parameters, own, kernel)
+    papermill = import_papermill()
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it says of errors, we say in one line
@@ -141,11 +145,9 @@ def run_notebook(
         if _is_work(cell):
             bar.update(next(parts))  # of what came before it
 
-    other_work = Thread(target=meanwhile, daemon=True)  # begins after the imports above: two at a time can meet
     try:
         with atomic_path(output) as temporary, kernel or Kernel() as running:
             manager = running.start()
-            other_work.start()
             papermill.execute_notebook(
                 str(source),
                 str(temporary),
@@ -166,9 +168,6 @@ def run_notebook(
             f"notebook {name}: its process was killed ({error}), for example because memory was short; "
             "the same command runs it again"
         ) from None
-    finally:
-        if other_work.ident:
-            other_work.join()
     bar.update(sum(parts))
     return output
 

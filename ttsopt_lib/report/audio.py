@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from ttsopt_lib.records import StudyFolder
@@ -50,7 +51,16 @@ class Players:
     def __init__(self, folder: StudyFolder, budget: int = BUDGET):
         self.folder = folder
         self.left = budget
-        self._sources: dict[Path, str] = {}
+        self._sources: dict[Path, Future[str]] = {}
+        self._encoders = ThreadPoolExecutor(1)  # libsndfile works beside Python: on another core
+
+    def prepare(self, summary: Summary, names: Sequence[str]) -> None:
+        """Begin to encode what :meth:`table` will ask for, while something else is done."""
+        for path in (
+            self.folder.audio(name) / f"{index}.wav" for name in names for index in range(len(summary.listening))
+        ):
+            if path.is_file():
+                self._begun(path)
 
     def table(self, summary: Summary, names: Sequence[str], caption: str, name: str) -> str:
         """A table of players: a row per voice, a column per sentence; a sentence where there is no audio at all."""
@@ -90,11 +100,13 @@ class Players:
         return path.relative_to(self.folder.path).as_posix()
 
     def _source(self, path: Path) -> str:
-        if path not in self._sources:
-            mime, data = encoded(path)
-            self._sources[path] = data_uri(mime, data)
-        source = self._sources[path]
+        source = self._begun(path).result()
         if len(source) > self.left:
             return ""
         self.left -= len(source)
         return source
+
+    def _begun(self, path: Path) -> Future[str]:
+        if path not in self._sources:
+            self._sources[path] = self._encoders.submit(lambda: data_uri(*encoded(path)))
+        return self._sources[path]

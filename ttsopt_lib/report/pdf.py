@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import re
 import sys
@@ -15,9 +16,19 @@ class PdfUnavailable(RuntimeError):
 
 
 def for_paper(page: str) -> str:
-    """The page without what is never printed, which costs seconds to lay out: players (the link to the WAV file beside
-    each one stays) and figures drawn for phones."""
-    return re.sub(r'<audio\b.*?</audio>|<div class="narrow">.*?</div>', "", page, flags=re.DOTALL)
+    """The page without what costs seconds to lay out and is never seen on paper.
+
+    Players are left out (the link to the WAV file beside each one stays), and so are figures drawn for phones. Other
+    figures become images, still vectors and with their description: the printer would match the page's style sheet
+    with every line inside them.
+    """
+    page = re.sub(r'<audio\b.*?</audio>|<div class="narrow">.*?</div>', "", page, flags=re.DOTALL)
+    return re.sub(r'<svg\b[^>]* role="img" aria-label="([^"]*)">.*?</svg>', _as_image, page, flags=re.DOTALL)
+
+
+def _as_image(svg: re.Match[str]) -> str:
+    data = base64.b64encode(svg[0].encode()).decode()
+    return f'<img alt="{svg[1]}" src="data:image/svg+xml;base64,{data}">'
 
 
 def write_pdf(page: str, path: Path) -> None:

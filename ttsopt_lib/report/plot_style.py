@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ttsopt_lib.report.schema import Summary, VariantSummary
@@ -122,7 +123,7 @@ def freeze_layout(figure: Figure) -> None:
     """
     with mpl.rc_context(STYLE):
         figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)
 
 
 def with_narrow(draw: Callable[[Summary, float], Chart | None], summary: Summary) -> Chart | None:
@@ -185,8 +186,13 @@ def narrow_svg_text(chart: Chart) -> str:
 @lru_cache(maxsize=64)
 def _svg(figure: Figure, name: str) -> str:
     """Drawn once for the page and the file: the layout of a figure takes tenths of a second."""
-    buffer = io.StringIO()
+    buffer, layout, dpi = io.StringIO(), figure.get_layout_engine(), figure.dpi
     with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+        if layout:  # savefig would draw all that is in the figure once more, to nowhere, to lay it out
+            FigureCanvasSVG(figure)
+            layout.execute(figure)
+            figure.set_layout_engine(None)
+            figure.dpi = dpi  # measuring text for an SVG sets it
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Title": name})
     return _with_small_pictures(_page_fonts(_own_ids(buffer.getvalue(), name)))
 

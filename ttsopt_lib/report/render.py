@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ttsopt_lib.garbage import uncollected
-from ttsopt_lib.notebooks import Kernel, notebook_seconds, run_notebook, work_bar
+from ttsopt_lib.notebooks import Kernel, import_papermill, notebook_seconds, run_notebook, work_bar
 from ttsopt_lib.records import StudyFolder, atomic_path
 from ttsopt_lib.report.pdf import PdfUnavailable, import_printer, write_pdf
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.study import Device, Study, TtsoptError, project_root, system_words
 
-HTML_SECONDS, PDF_SECONDS = 2.5, 8.0  # beside what a notebook's cells take, for the remaining time
+HTML_SECONDS, PDF_SECONDS = 0.5, 6.0  # beside what a notebook's cells take, for the remaining time
 SUMMARY_MIME = "application/vnd.ttsopt.summary+json"
 
 
@@ -54,9 +54,10 @@ def render_report(
     }
     seconds = notebook_seconds("report") + HTML_SECONDS + (PDF_SECONDS if pdf else 0)
     try:
-        with work_bar("report: sections", seconds) as bar, uncollected():
-            output = folder.notebooks / "report.ipynb"
-            notebook = run_notebook("report", output, parameters, bar, kernel, meanwhile=_import_writers)
+        with work_bar("report: sections", seconds) as bar, kernel or Kernel() as running, uncollected():
+            running.start("ttsopt_lib.report.sections")
+            _import_writers()  # two seconds, while the notebook's process imports for three
+            notebook = run_notebook("report", folder.notebooks / "report.ipynb", parameters, bar, running)
             bar.set_description("report: HTML")
             summary, page = page_of(notebook)
             bar.update(HTML_SECONDS)
@@ -92,7 +93,8 @@ def _print(page: str, folder: StudyFolder) -> list[str]:
 
 
 def _import_writers() -> None:
-    """What writes the page and the PDF: importing it takes a second."""
+    """What runs the notebook, and what writes the page and the PDF."""
+    import_papermill()
     import nbconvert.exporters  # noqa: F401
 
     with suppress(PdfUnavailable):
@@ -102,30 +104,30 @@ def _import_writers() -> None:
 def page_of(notebook: Path) -> tuple[Summary, str]:
     """The summary that an executed report notebook carries, and the page made from it."""
     import nbformat
-    from nbconvert.exporters import HTMLExporter
 
     node = nbformat.read(notebook, as_version=4)
     summary = Summary.model_validate(_carried(node))
-    page, _ = _exporter(HTMLExporter, code=False).from_notebook_node(node, resources={"page": _page_facts(summary)})
-    page = with_anchors(page)
+    page = with_anchors(_filled(node, _page_facts(summary), code=False))
     return summary, page.replace("<!-- contents -->", contents(page))
 
 
 def notebook_page(notebook: Path, title: str, subtitle: str) -> str:
     """Any executed notebook, with its code, as a page in the report's look. Cells that need a kernel are left out."""
     import nbformat
-    from nbconvert.exporters import HTMLExporter
 
     node = nbformat.read(notebook, as_version=4)
     node.cells = [cell for cell in node.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     facts = {"title": title, "voice": "ttsopt", "subtitle": subtitle, "description": subtitle, "footer": ""}
-    page, _ = _exporter(HTMLExporter, code=True).from_notebook_node(node, resources={"page": facts})
-    page = with_anchors(page)
+    page = with_anchors(_filled(node, facts, code=True))
     return page.replace("<!-- contents -->", contents(page))
 
 
-def _exporter(kind: Any, code: bool) -> Any:
-    return kind(
+def _filled(node: Any, facts: dict[str, str], code: bool) -> str:
+    """The template filled with what the notebook shows."""
+    from nbconvert.exporters import HTMLExporter
+    from nbconvert.exporters.templateexporter import TemplateExporter
+
+    exporter = HTMLExporter(
         template_name="template",
         extra_template_basedirs=[str(Path(__file__).parent)],
         exclude_input=not code,
@@ -133,6 +135,9 @@ def _exporter(kind: Any, code: bool) -> Any:
         exclude_output_prompt=True,
         exclude_anchor_links=True,
     )
+    # HTMLExporter would parse the finished page, all its figures and audio, to mark what only Jupyter's templates have.
+    page, _ = TemplateExporter.from_notebook_node(exporter, node, resources={"page": facts})
+    return page
 
 
 def with_anchors(page: str) -> str:

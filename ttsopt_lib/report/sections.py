@@ -69,6 +69,7 @@ class Report:
         self.folder = folder
         self.tables = frames.all_tables(summary) | quality_tables(summary)
         self.players = Players(folder)
+        self.players.prepare(summary, [variant.name for variant in summary.variants])
         drawn = (
             figures.size_chart,
             figures.sensitivity_chart,
