@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from jupyter_client.provisioning import LocalProvisioner
 
 from ttsopt_lib.notebooks import Kernel, NotebookError, run_notebook
 from ttsopt_lib.study import notebook_parameters
@@ -70,7 +71,10 @@ def test_nothing_that_a_user_set_up_reaches_a_notebook(notebook, tmp_path, monke
 def test_a_kernel_that_is_killed_is_one_line_and_leaves_nothing(notebook, tmp_path, when):
     with Kernel() as kernel:
         if when == "before":
-            os.kill(kernel.start().provisioner.pid, signal.SIGKILL)
+            process = kernel.start().provisioner
+            assert isinstance(process, LocalProvisioner)
+            assert process.pid
+            os.kill(process.pid, signal.SIGKILL)
         with pytest.raises(NotebookError, match=r"^notebook own: its process was killed \(Kernel died") as caught:
             notebook(KILLED, kernel=kernel)
     assert "\n" not in str(caught.value)

@@ -21,7 +21,7 @@ def config(config_of, espeak="en-us", code="en_US", kind="espeak"):
         ("nb", "no_NO", "espeak", "no"),
         ("cmn", "zh_CN", "espeak", "zh"),
         ("", "deu", "text", "de"),
-        ("", "", "espeak", "en"),  # a voice that does not say
+        ("", "", "text", "en"),  # a voice that does not say
         ("de", "de_DE", "espeak", None),  # nor does the study
     ],
 )
@@ -31,7 +31,7 @@ def test_the_same_language_is_known_by_its_several_names(config_of, espeak, code
 
 @pytest.mark.parametrize(
     ("espeak", "code", "kind", "key"),
-    [("de", "en_US", "espeak", "espeak.voice"), ("", "deu", "text", "language.code"), ("", "fr_FR", "espeak", "code")],
+    [("de", "en_US", "espeak", "espeak.voice"), ("", "deu", "text", "language.code"), ("", "fr_FR", "text", "code")],
 )
 def test_texts_in_another_language_are_said_and_not_trained_on(config_of, espeak, code, kind, key, tmp_path):
     voice = config(config_of, espeak, code, kind)
