@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from jupyter_client.provisioning import LocalProvisioner
+from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from ttsopt_lib.notebooks import Kernel, NotebookError, run_notebook
 from ttsopt_lib.study import notebook_parameters
