@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import psutil
 import pytest
@@ -16,7 +17,10 @@ from ttsopt_lib.measure import conditions, devices
 from ttsopt_lib.measure.conditions import ConditionsWatch, memory_warnings, worker_mb
 from ttsopt_lib.measure.doubts import sample_warnings
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
+from ttsopt_lib.measure.process import MeasureError
+from ttsopt_lib.measure.remote import greet
 from ttsopt_lib.measure.session import time_plan
+from ttsopt_lib.measure.ssh import Connection
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.measure.timing import current_measurement, device_key, measure_device, settings_for
 from ttsopt_lib.records import DeviceRecord, TimingRow, read_record, write_record
@@ -258,3 +262,15 @@ def test_the_memory_that_rows_are_expected_to_need_is_what_the_example_needed(tm
         expected += worker_mb(PlannedRow(variant="v", runtime=row["runtime"], threads=1, model=model))
         measured += row["peak_memory_mb"]
     assert 0.85 < expected / measured < 1.25
+
+
+def test_a_32_bit_system_on_a_64_bit_processor_is_refused_before_anything_is_sent():
+    class Board:
+        host = "pi"
+
+        def run(self, words, heard):
+            return json.dumps({"python": [3, 11], "bits": 32, "machine": "aarch64"}) + "\n"
+
+    with pytest.raises(MeasureError, match=r"^pi: .* is a 32-bit program.*install the 64-bit system") as error:
+        greet(cast(Connection, Board()), PI)
+    assert "\n" not in str(error.value)

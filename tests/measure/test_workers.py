@@ -58,13 +58,21 @@ def test_truncated_model_is_a_one_line_error_that_names_variant_and_file(tmp_pat
     assert "original" in message and str(model) in message and "ttsopt optimize" in message and "\n" not in message
 
 
-def test_worker_that_is_killed_is_a_one_line_error(quick_voice: Path):
+@pytest.mark.parametrize(
+    ("end", "why"), [(signal.SIGKILL, "memory"), (signal.SIGILL, "processor does not have"), (signal.SIGBUS, "disk")]
+)
+def test_worker_that_is_ended_from_outside_is_a_one_line_error_that_does_not_blame_the_variant(
+    quick_voice: Path, end, why
+):
     plan = plan_for(quick_voice)
     with Worker(plan.rows[0]) as worker:
         worker.load(plan)
-        os.kill(worker.pid, signal.SIGKILL)
-        with pytest.raises(MeasureError, match=r"original \(onnxruntime\) cannot be timed: .* signal 9 \(killed"):
+        os.kill(worker.pid, end)
+        with pytest.raises(MeasureError) as error:
             worker.time_sentence(0)
+    message = str(error.value)
+    assert f"original (onnxruntime) cannot be timed: {quick_voice}: " in message and f"signal {end.value} (" in message
+    assert why in message and "optimize" not in message and "\n" not in message
 
 
 def test_changed_model_file_is_refused(small_folder):

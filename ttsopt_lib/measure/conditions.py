@@ -15,6 +15,7 @@ import psutil
 
 from ttsopt_lib.measure.heat import firmware_flags, temperature_c, throttling, throttling_words
 from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
+from ttsopt_lib.measure.quota import Quota, find_quota
 from ttsopt_lib.measure.system import governor, read_text, usable_cores
 from ttsopt_lib.records import BeforeAfter
 
@@ -48,6 +49,7 @@ class ConditionsWatch:
         self._processes = _process_seconds()
         self._steal = _steal_seconds()
         self._throttles = _throttle_count()
+        self._quota = find_quota()
         self._swap = psutil.swap_memory().sout
         self._firmware = firmware_flags()
         self.temperature_c = (temperature_c(), None)
@@ -78,6 +80,7 @@ class ConditionsWatch:
         steal = (_steal_seconds() - self._steal) / elapsed
         self.warnings = [
             *self._busy_warnings(elapsed),
+            *quota_warnings(self._quota, find_quota(), usable_cores()),
             *_clock_warnings(self._clocks, _throttle_count() - self._throttles),
             *_raspberry_pi_warnings(self._firmware, firmware_flags()),
             *_heat_warnings(self.temperature_c[1]),
@@ -114,6 +117,19 @@ class ConditionsWatch:
             f"other processes used {others:.1f} of {os.cpu_count()} cores while timing{who}: "
             f"close them and measure again for sharper figures"
         ]
+
+
+def quota_warnings(before: Quota | None, after: Quota | None, cores: int) -> list[str]:
+    """What a limit on processor time did to the timing, on a machine that shows `cores` cores."""
+    if after is None or after.cores >= cores:
+        return []
+    held = after.held_back - (before.held_back if before else 0)
+    seconds = after.seconds - (before.seconds if before else 0.0)
+    did = f"held the timing back {held} times, for {seconds:.1f} s in all" if held else "did not hold the timing back"
+    return [
+        f"a limit of {after.cores:g} cores on this container, which shows {cores}, {did}: latencies with more than "
+        f"{max(1, int(after.cores))} threads include such waits; raise it (docker: --cpus) or ask for fewer threads"
+    ]
 
 
 def memory_warnings(plan: TimingPlan) -> list[str]:

@@ -21,6 +21,7 @@ def greet(root):
     return {
         "root": root,
         "python": list(sys.version_info[:2]),
+        "bits": 64 if sys.maxsize > 2**32 else 32,
         "free_bytes": disk.f_bavail * disk.f_frsize,
         "voices": {name: os.path.getsize(os.path.join(voices, name)) for name in files},
         "environments": ready,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,13 @@ from ttsopt_lib.measure.peers import TEXT_RUNTIMES
 from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
 from ttsopt_lib.study import TtsoptError
 
+# What ends a worker from outside, and is no fault of the variant.
+WHY_IT_DIED = {
+    signal.SIGKILL: " (killed: was memory short?)",
+    signal.SIGILL: " (an instruction that this processor does not have: the package of its runtime was built for newer "
+    "ones; install an older version of it, or one built for this processor)",
+    signal.SIGBUS: " (a file that could not be read on: is the disk full, or was the model replaced meanwhile?)",
+}
 PATIENCE_SECONDS = 600.0  # a reply later than this means that the worker hangs, even on a small board
 
 
@@ -128,7 +136,7 @@ class Worker:
         if "error" in reply:
             if reply["no_speech"]:
                 raise NoSpeechError(f"{self.row.label} does not speak: {reply['error']}")
-            raise self._error(reply["error"])
+            raise self._error(reply["error"], "; 'ttsopt optimize' makes the variant again")
         return reply
 
     def _read_line(self) -> bytes:
@@ -151,14 +159,13 @@ class Worker:
         self._log.seek(0)
         said = [line.strip() for line in self._log.read().decode(errors="replace").splitlines() if line.strip()]
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        hint = " (killed: was memory short?)" if code == -9 else ""
+        hint = WHY_IT_DIED.get(-code, "")
         return f"the worker ended with {how}{hint}" + (f": {said[-1][:300]}" if said else "")
 
-    def _error(self, why: str) -> MeasureError:
+    def _error(self, why: str, advice: str = "") -> MeasureError:
         if self.row.is_peer:
             return MeasureError(f"{self.row.variant} cannot be timed: {why}")
         mode = "" if self.row.mode == "fp32" else f", {self.row.mode}"
         return MeasureError(
-            f"{self.row.variant} ({self.row.runtime}{mode}) cannot be timed: {self.row.model}: {why}; "
-            f"'ttsopt optimize' makes the variant again"
+            f"{self.row.variant} ({self.row.runtime}{mode}) cannot be timed: {self.row.model}: {why}{advice}"
         )

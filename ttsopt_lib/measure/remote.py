@@ -92,6 +92,11 @@ def greet(connection: Connection, device: Device, heard: Callable[[str], None] =
             f"{connection.host}: {device.python} is Python {found[0]}.{found[1]}; 3.11 to 3.13 is needed "
             f"(64-bit Raspberry Pi OS of 2023 or later has it), or name another one with python:"
         )
+    if there["bits"] == 32:  # the kernel may well have 64: such systems were shipped for years
+        raise MeasureError(
+            f"{connection.host}: {device.python} is a 32-bit program, and ONNX Runtime has no packages for those: "
+            f"install the 64-bit system (uname -m tells of the kernel alone, getconf LONG_BIT of the programs)"
+        )
     return there
 
 
