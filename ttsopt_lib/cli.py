@@ -49,6 +49,7 @@ from ttsopt_lib.study import (
     resolve,
     system_words,
 )
+from ttsopt_lib.study import check as checked
 
 if TYPE_CHECKING:
     from ttsopt_lib.evaluate.monitor import Standing
@@ -682,7 +683,7 @@ def _study(path: Path, voice: Path | None, training: bool = False) -> Study:
         "evaluate": asked.evaluate.model_copy(update={"confirmed": confirmed}),
         "sentences": asked.sentences.model_copy(update={"confirmation": further}),
     }
-    return asked.model_copy(update=changes)
+    return checked(Study, {**dict(asked), **changes}, f"{path} on {voice}")
 
 
 def _name_of(voice: Path) -> str:

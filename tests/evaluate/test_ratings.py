@@ -186,6 +186,8 @@ def test_a_good_file_is_read_whole(tmp_path):
     ("row", "reason"),
     [
         ("acr,s1,original,,anna,6,2,", "score '6': acr asks for a whole number from 1 to 5"),
+        ('acr,s1,original,,anna,"4,0",2,', "score '4,0': acr asks for a whole number from 1 to 5, with a point"),
+        ('acr,s1,original,,anna,4,"2,5",', "seconds '2,5': a number of seconds, or empty, with a point"),
         ("acr,s1,original,,anna,3.5,2,", "score '3.5'"),
         ("acr,s1,original,,anna,nan,2,", "score 'nan'"),
         ("acr,s1,original,,anna,,2,", "score ''"),

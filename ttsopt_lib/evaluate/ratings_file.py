@@ -16,6 +16,7 @@ Columns, in any order, one row per rating:
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,7 +154,7 @@ def _on_scale(column: str, text: str, test: str) -> int:
     except ValueError:
         value = float("nan")
     if not (low <= value <= high and value == int(value)):
-        raise ValueError(f"{column} {text!r}: {test} asks for a whole number from {low} to {high}")
+        raise ValueError(f"{column} {text!r}: {test} asks for a whole number from {low} to {high}{_comma(text)}")
     return int(value)
 
 
@@ -165,8 +166,12 @@ def _seconds(text: str) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 <= value < float("inf"):
-        raise ValueError(f"seconds {text!r}: a number of seconds, or empty")
+        raise ValueError(f"seconds {text!r}: a number of seconds, or empty{_comma(text)}")
     return value
+
+
+def _comma(text: str) -> str:
+    return ", with a point and no comma before its decimals" if re.fullmatch(r"\d+,\d+", text) else ""
 
 
 def _check_new(rating: Rating, path: Path, line: int, seen: dict[tuple[str, ...], str]) -> None:

@@ -19,7 +19,7 @@ from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
 from ttsopt_lib.study import TtsoptError
 
 # What ends a worker from outside, and is no fault of the variant.
-WHY_IT_DIED = {
+WHY_IT_DIED: dict[int, str] = {
     signal.SIGKILL: " (killed: was memory short?)",
     signal.SIGILL: " (an instruction that this processor does not have: the package of its runtime was built for newer "
     "ones; install an older version of it, or one built for this processor)",
