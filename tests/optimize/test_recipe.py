@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from piper.patch_voice_with_alignment import add_alignment_output
 
 from ttsopt_lib.optimize import recipe as recipes
 from ttsopt_lib.optimize.recipe import (
@@ -23,6 +24,7 @@ from ttsopt_lib.optimize.recipe import (
 from ttsopt_lib.records import StudyFolder, VariantRecord, file_sha256
 from ttsopt_lib.study import PruneMagnitude, QuantizeDynamic, QuantizeWeights, Study, StudyError
 from ttsopt_lib.voices.piper import open_piper
+from ttsopt_lib.voices.session import open_session
 
 SENTENCES = ["The birch canoe slid.", "Rice is often served.", "Glue the sheet.", "These days are rare."]
 DYNAMIC = {"step": "quantize_dynamic", "operators": ["MatMul"]}
@@ -270,6 +272,33 @@ def test_a_speaker_of_a_voice_with_several_is_calibrated_and_spoken(multi_speake
     original, static = build_study(study, StudyFolder(study, tmp_path / "reports"))
     assert static.steps[0].layers > 0
     assert original.parameters_stored == pytest.approx(static.parameters_stored, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_variants_of_a_voice_that_tells_its_durations_tell_them_too(medium_voice, tmp_path, exported):
+    patched = tmp_path / "patched.onnx"
+    graph = onnx.load(medium_voice)
+    add_alignment_output(graph)
+    onnx.save(graph, patched)
+    shutil.copyfile(f"{medium_voice}.json", f"{patched}.json")
+    study = make_study(patched, tmp_path, {"fp32": [], "packed": FOUR_BITS})
+    folder = StudyFolder(study, tmp_path / "reports")
+    for record in build_study(study, folder):
+        voice = open_piper(folder.model(record.name))
+        session = open_session(voice.path)
+        ids = np.array([[1, 0, 5, 0, 9, 0, 2]], dtype=np.int64)
+        feed = {"input": ids, "input_lengths": np.array([7]), "scales": np.array([0.0, 1.0, 0.0], dtype=np.float32)}
+        audio, frames = (np.asarray(output) for output in session.run(None, feed))
+        assert frames.size == ids.size and frames.sum() * 256 == audio.size, record.name
+
+
+@pytest.mark.slow
+def test_any_variant_can_be_made_to_tell_its_durations_as_piper_does(built):
+    _, folder, records = built
+    for record in records:
+        model = onnx.load(folder.model(record.name))
+        told = add_alignment_output(model)
+        assert [output.name for output in open_session(model).get_outputs()] == [model.graph.output[0].name, told]
 
 
 def test_a_recipe_runs_in_pytorch_where_pytorch_has_it(medium_voice, recwarn):

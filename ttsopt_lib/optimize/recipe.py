@@ -382,6 +382,13 @@ class _Bench:
         return sentence_feeds(self.voice.config, first, self.speaker, noise=False)[0]
 
     @cached_property
+    def tells_durations(self) -> bool:
+        """Whether the original has a second output, the frames of each phoneme, as piper's own tool adds it."""
+        graph = read_model(self.voice.path).graph
+        ceils = {output for node in graph.node if node.op_type == "Ceil" for output in node.output}
+        return any(output.name in ceils for output in graph.output)
+
+    @cached_property
     def reference_samples(self) -> int:
         """How long the original speaks it."""
         return speak(self.voice.path, self.reference).size
@@ -407,6 +414,12 @@ def _build(bench: _Bench, name: str, key: str, folder: StudyFolder) -> VariantRe
             steps, finished = _copy_original(bench, path)
         else:
             steps, finished = _run_recipe(bench, name, recipe, path)
+            if bench.tells_durations:
+                from piper.patch_voice_with_alignment import add_alignment_output
+
+                graph = onnx.load(path)
+                add_alignment_output(graph)
+                path.write_bytes(graph.SerializeToString(deterministic=True))
         _check_speaks(name, path, bench.reference, bench.reference_samples)
         content = path.read_bytes()
         record = VariantRecord(
