@@ -281,7 +281,7 @@ def test_variants_of_a_voice_that_tells_its_durations_tell_them_too(medium_voice
     add_alignment_output(graph)
     onnx.save(graph, patched)
     shutil.copyfile(f"{medium_voice}.json", f"{patched}.json")
-    study = make_study(patched, tmp_path, {"fp32": [], "packed": FOUR_BITS})
+    study = make_study(patched, tmp_path, {"int8-weights": [WEIGHTS]})
     folder = StudyFolder(study, tmp_path / "reports")
     for record in build_study(study, folder):
         voice = open_piper(folder.model(record.name))
