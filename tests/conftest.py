@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-# Two workers on two cores: the threads of NumPy's matrix products would only wait for each other, and so would processes
-# that share the making of variants and the scoring. Tests of these ask for so many.
+# Two workers on two cores: the threads of NumPy's matrix products would only wait for each other, and so would
+# processes that share the making of variants and the scoring. Tests of these ask for so many.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 

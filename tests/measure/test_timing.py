@@ -1,14 +1,16 @@
 """A whole measurement of the real voice, and what it finds about copies and about a known amount of extra work."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from timed_study import CPU, add_variant, study_of
 
+from ttsopt_lib.measure import timing
 from ttsopt_lib.measure.blocks import _reason_to_stop, mirrored_visits
 from ttsopt_lib.measure.known_work import voice_with_work, work_alone
-from ttsopt_lib.measure.plan import plan_rows
+from ttsopt_lib.measure.plan import PlannedRow, plan_rows
 from ttsopt_lib.measure.stats import reduction
 from ttsopt_lib.measure.timing import current_measurement, measure_device, read_variants
 from ttsopt_lib.records import DeviceRecord, StudyFolder, TimingRow, read_record
@@ -40,7 +42,13 @@ def folder(joe: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyFolder:
 
 @pytest.fixture(scope="module")
 def measured(folder: StudyFolder) -> DeviceRecord:
-    return measure_device(STUDY, CPU, folder, progress=False)
+    def planned(*arguments: Any) -> tuple[PlannedRow, ...]:
+        rows = plan_rows(*arguments)
+        return tuple(row.model_copy(update={"speaks": row.variant != "work-alone"}) for row in rows)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "plan_rows", planned)
+        return measure_device(STUDY, CPU, folder, progress=False)
 
 
 def row(record: DeviceRecord, variant: str, runtime: str = "onnxruntime") -> TimingRow:

@@ -16,9 +16,9 @@ def test_rearranged_decoder_says_the_same(exported, name):
     rearranged = rearrange_decoder(model)
     onnx.checker.check_model(rearranged)
     assert not any(node.op_type == "ConvTranspose" for node in rearranged.graph.node)
-    ids = list(range(3, 25))
-    expected, durations = PairedSession(model).speak(ids)
-    audio, _ = PairedSession(rearranged).speak(ids, durations=durations)
+    ids, speaker = list(range(3, 25)), 1 if name == "speakers" else None
+    expected, durations = PairedSession(model).speak(ids, sid=speaker)
+    audio, _ = PairedSession(rearranged).speak(ids, durations=durations, sid=speaker)
     np.testing.assert_allclose(audio, expected, atol=2e-5)
 
 

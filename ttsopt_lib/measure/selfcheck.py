@@ -24,7 +24,6 @@ from ttsopt_lib.measure.stats import Estimate, reduction
 from ttsopt_lib.measure.timing import planned_sentences
 from ttsopt_lib.records import TimingRow
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, MeasureSettings, Study
-from ttsopt_lib.voices.piper import speaker_of
 
 if TYPE_CHECKING:
     from ttsopt_lib.voices.piper import PiperVoice
@@ -97,6 +96,8 @@ def selfcheck_study(
     study: Study, voice: PiperVoice, *, runs: int = 20, blocks: int = 12, done: Callable[[], object] = lambda: None
 ) -> Selfcheck:
     """:func:`selfcheck` of a study's original voice on the two shortest of its timing sentences, with one thread."""
+    from ttsopt_lib.voices.piper import speaker_of
+
     config = voice.config
     sentences = sorted(planned_sentences(study, config), key=lambda one: len(one.ids))[:2]
     return selfcheck(
