@@ -92,14 +92,12 @@ def _how_to_install(package: str) -> str:
 
 
 def _pdf() -> Finding:
+    from ttsopt_lib.report.pdf import PdfUnavailable, import_printer
+
     try:
-        import weasyprint  # noqa: F401
-    except (ImportError, OSError):
-        return Finding(
-            "pango (for report.pdf)",
-            "missing: apt install libpango-1.0-0 libpangoft2-1.0-0, or brew install pango; the HTML needs none",
-            False,
-        )
+        import_printer()
+    except PdfUnavailable as error:
+        return Finding("pango (for report.pdf)", f"{error}; the HTML needs none", False)
     return Finding("pango (for report.pdf)", "there", True)
 
 

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -252,6 +253,15 @@ def test_without_pango_the_page_is_written_and_the_package_named(rendered, monke
     with pytest.raises(pdf.PdfUnavailable, match="pango"):
         pdf.write_pdf("<p>x</p>", tmp_path / "x.pdf")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_printer_without_its_libraries_prints_nothing_itself(monkeypatch, tmp_path, capsys):
+    (tmp_path / "weasyprint.py").write_text("print('eight lines of advice'); raise OSError('cannot load libpango')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "weasyprint", raising=False)
+    with pytest.raises(pdf.PdfUnavailable, match="pango"):
+        pdf.import_printer()
+    assert capsys.readouterr() == ("", "")
 
 
 def _no_pango():

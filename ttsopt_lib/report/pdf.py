@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 import logging
 import re
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from ttsopt_lib.records import atomic_path
@@ -45,7 +47,8 @@ def write_pdf(page: str, path: Path) -> None:
 def import_printer():
     """WeasyPrint. Raises :class:`PdfUnavailable` where it or pango is missing."""
     try:
-        import weasyprint
+        with redirect_stdout(io.StringIO()):  # without pango it prints eight lines, of which one would do
+            import weasyprint
     except ImportError:
         raise PdfUnavailable("no report.pdf: WeasyPrint is not installed (pip install weasyprint)") from None
     except OSError:  # the Python package is there, the libraries that it draws with are not
