@@ -446,7 +446,8 @@ def _measure(
     if todo:
         _stop(early)
     for one in todo:
-        _say("measure", f"{one.label}: up to {_duration(settings_for(study, one).budget_seconds)}")
+        asked = settings_for(study, one)
+        _say("measure", f"{one.label}: {_duration(asked.budget_seconds)}, longer where {asked.min_blocks} blocks take it")
     outcomes = {outcome.device.name: outcome for outcome in measure_devices(study, todo, folder, again=again)}
     failed = []
     for one in devices:
