@@ -447,7 +447,8 @@ def _measure(
         _stop(early)
     for one in todo:
         asked = settings_for(study, one)
-        _say("measure", f"{one.label}: {_duration(asked.budget_seconds)}, longer where {asked.min_blocks} blocks take it")
+        budget = _duration(asked.budget_seconds)
+        _say("measure", f"{one.label}: {budget}, longer where {asked.min_blocks} blocks take it")
     outcomes = {outcome.device.name: outcome for outcome in measure_devices(study, todo, folder, again=again)}
     failed = []
     for one in devices:
