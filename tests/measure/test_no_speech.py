@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -13,12 +14,13 @@ from onnx import helper, numpy_helper
 from timed_study import CPU, add_variant, study_of
 from torch import Tensor, nn
 
-from ttsopt_lib.measure.plan import PlannedRow
+from ttsopt_lib.measure.blocks import _time_pair
+from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.timing import measure_device
 from ttsopt_lib.measure.worker import NoSpeechError, answer_requests, samples_of
-from ttsopt_lib.records import StudyFolder
-from ttsopt_lib.study import ORIGINAL, Study
+from ttsopt_lib.records import StudyFolder, TimingRow
+from ttsopt_lib.study import ORIGINAL, Study, TorchMode
 
 SHORT = 64  # samples
 
@@ -108,3 +110,32 @@ def test_pytorchs_audio_is_looked_at_too(plain_voice: Path, monkeypatch: pytest.
     answer_requests(io.StringIO("".join(json.dumps(one) + "\n" for one in requests)), replies)
     said = json.loads(replies.getvalue().splitlines()[-1])
     assert said["no_speech"] and "not numbers" in said["error"]
+
+
+def test_an_original_that_fails_in_one_mode_is_no_measure_for_the_others():
+    class Stub:
+        def __init__(self, variant: str, mode: TorchMode = "fp32"):
+            self.row = PlannedRow(
+                variant=variant, runtime="pytorch", threads=1, model=Path("m.onnx"), mode=mode, optional=mode != "fp32"
+            )
+
+        def time_sentence(self, number):
+            if self.row.mode != "fp32":
+                raise MeasureError("it died")
+            return {"seconds": 0.1, "audio_seconds": 1.0, "peak_memory_mb": 1.0}
+
+        def close(self):
+            pass
+
+    workers = [Stub(ORIGINAL, "fp16"), Stub(ORIGINAL), Stub("fp32")]
+    fresh = [
+        TimingRow(
+            variant=one.row.variant, runtime="pytorch", threads=1, load_seconds=[], peak_memory_mb=1.0,
+            idle_memory_mb=1.0, seconds=[], audio_seconds=[], mode=one.row.mode,
+        )
+        for one in workers
+    ]  # fmt: skip
+    sentence = PlannedSentence(length_class="short", text="Yes.", ids=(1, 2))
+    rows, failed = _time_pair(cast(Any, workers), fresh, [sentence], np.random.default_rng(0), lambda: None)
+    assert [row.variant for row in rows] == [ORIGINAL, "fp32"]
+    assert [one.reason for one in failed] == ["it died"]

@@ -64,9 +64,9 @@ def test_a_file_of_an_unknown_form_says_nothing(tmp_path, group):
 
 def test_a_limit_below_the_cores_that_are_shown_is_said_with_what_it_did():
     (said,) = quota_warnings(Quota(1.0, 40, 2.0), Quota(1.0, 53, 3.25), cores=2)
-    assert "1 cores" in said and "13 times" in said and "1.2 s" in said and "\n" not in said
+    assert "1 of the 2 cores" in said and "13 times" in said and "1.2 s" in said and "\n" not in said
     (idle,) = quota_warnings(Quota(1.5, 40, 2.0), Quota(1.5, 40, 2.0), cores=2)
-    assert "did not hold" in idle and "more than 1 threads" in idle
+    assert "did not hold" in idle and "1.5 of the 2 cores" in idle
 
 
 @pytest.mark.parametrize("after", [None, Quota(2.0, 9, 9.0), Quota(8.0, 9, 9.0)])

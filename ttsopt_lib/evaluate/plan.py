@@ -43,7 +43,7 @@ from ttsopt_lib.records import (
     content_key,
 )
 from ttsopt_lib.study import ORIGINAL, PEERS, Study, StudyError
-from ttsopt_lib.voices.piper import PiperVoice, open_piper, speaker_of
+from ttsopt_lib.voices.piper import PiperVoice, open_piper
 from ttsopt_lib.voices.text import missing_symbols
 
 OTHER_NOISE_ROW = "original, other noise"  # what "the same" means: the original's sentences with other draws
@@ -71,7 +71,9 @@ class PlannedRow:
 
     @property
     def left(self) -> list[int]:
-        """Numbers of the texts that are still to be scored."""
+        """Numbers of the texts that are still to be scored; none of a row of which one cannot be spoken."""
+        if self.failed:
+            return []
         return [number for number, scores in enumerate(self.scores[: self.needed]) if scores is None]
 
     def left_of(self, first: int) -> list[int]:
@@ -241,7 +243,7 @@ def examples_current(study: Study, folder: StudyFolder, name: str) -> bool:
 
 
 def _utterances(study: Study, voice: PiperVoice, texts: Sequence[str], origin: str, stream: int) -> list[Utterance]:
-    return utterances(voice, speaker_of(voice.config, study.voice.speaker), texts, origin, study.evaluate.seed, stream)
+    return utterances(voice, study.voice.speaker, texts, origin, study.evaluate.seed, stream)
 
 
 def _recognizer(study: Study, original: PiperVoice) -> Recognizer | str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ttsopt_lib.evaluate.waveform import as_written
 from ttsopt_lib.study import SentenceRange, Study, StudyError, TtsoptError, resolve
 from ttsopt_lib.voices.paired import PairedSession
-from ttsopt_lib.voices.piper import PiperVoice
+from ttsopt_lib.voices.piper import PiperVoice, speaker_of
 from ttsopt_lib.voices.text import TextError, read_sentences, utterance_ids
 
 EVALUATION, LISTENING, OTHER_NOISE, CONFIRMATION = 0, 1, 2, 3  # streams of noise
@@ -48,7 +48,7 @@ def utterances(
 
     Args:
         voice: the variant.
-        speaker: of a multi-speaker voice.
+        speaker: of a multi-speaker voice; None means its default (`speaker_of`).
         texts: the sentences.
         origin: file and key of the texts, for messages.
         seed: of the study.
@@ -56,6 +56,7 @@ def utterances(
 
     Raises:
         StudyError: a sentence gives no phonemes, named by ``origin`` and its number.
+        VoiceError: the voice has no such speaker.
     """
     return [
         Utterance(
@@ -63,7 +64,7 @@ def utterances(
             model_sha256=voice.onnx_sha256,
             ids=_phoneme_ids(voice, text, f"{origin}: sentence {index + 1}"),
             scales=voice.config.inference.scales,
-            speaker=speaker,
+            speaker=speaker_of(voice.config, speaker),
             seed=int(np.random.SeedSequence([seed, stream, index]).generate_state(1)[0]),
             sample_rate=voice.config.sample_rate,
         )

@@ -20,7 +20,7 @@ from ttsopt_lib.listening.key import Clip
 from ttsopt_lib.listening.loudness import loudness
 from ttsopt_lib.records import StudyFolder, file_sha256
 from ttsopt_lib.study import ORIGINAL, Study
-from ttsopt_lib.voices.piper import open_piper, speaker_of
+from ttsopt_lib.voices.piper import open_piper
 
 LISTENING_TEST = 2  # stream of noise; evaluate.speak has 0 and 1
 TARGET_LUFS = -23.0  # EBU R 128's level; lowered for all clips together where one would clip
@@ -62,14 +62,7 @@ def speak_all(study: Study, folder: StudyFolder, trap_answers: dict[str, list[tu
         def say(name: str, sentences: list[str], origin: str) -> list[Audio]:
             bar.set_postfix_str(name)
             audio, seed = [], study.evaluate.seed
-            for one in utterances(
-                voices[name],
-                speaker_of(voices[name].config, study.voice.speaker),
-                sentences,
-                origin,
-                seed,
-                LISTENING_TEST,
-            ):
+            for one in utterances(voices[name], study.voice.speaker, sentences, origin, seed, LISTENING_TEST):
                 audio.append(as_float(speak(one)))
                 bar.update()
             return audio

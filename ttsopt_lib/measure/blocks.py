@@ -224,9 +224,11 @@ def _time_pair(
             row.peak_memory_mb = max(row.peak_memory_mb, timed["peak_memory_mb"])
             row.device_memory_mb = timed.get("device_memory_mb")
             tick()
-    original = next(row for worker, row in zip(workers, rows, strict=True) if worker.row.variant == ORIGINAL)
-    for number, (worker, row) in enumerate(zip(workers, rows, strict=True)):
-        reason = None if number in failed else _odd_length(worker.row, row, original, sentences)
+    spoke = {number: row for number, row in enumerate(rows) if number not in failed}
+    original = next((row for row in spoke.values() if row.variant == ORIGINAL), None)
+    for number, row in spoke.items():
+        worker = workers[number]
+        reason = _odd_length(worker.row, row, original, sentences) if original else None
         if reason:
             worker.close()
             failed[number] = LeftOut(row=worker.row, reason=reason)

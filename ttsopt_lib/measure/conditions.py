@@ -127,8 +127,8 @@ def quota_warnings(before: Quota | None, after: Quota | None, cores: int) -> lis
     seconds = after.seconds - (before.seconds if before else 0.0)
     did = f"held the timing back {held} times, for {seconds:.1f} s in all" if held else "did not hold the timing back"
     return [
-        f"a limit of {after.cores:g} cores on this container, which shows {cores}, {did}: latencies with more than "
-        f"{max(1, int(after.cores))} threads include such waits; raise it (docker: --cpus) or ask for fewer threads"
+        f"a limit on this container (processor time of {after.cores:g} of the {cores} cores that it shows) {did}: "
+        "latencies with more threads than that include such waits; raise it (docker: --cpus) or ask for fewer threads"
     ]
 
 

@@ -54,7 +54,6 @@ class PlannedRow(Strict):
     accelerator: Accelerator | None = None
     mode: TorchMode = "fp32"  # of a PyTorch row on an accelerator
     optional: bool = False  # one that cannot be loaded or does not speak is left out, and the record says why
-
     speaks: bool = True  # False: work without a voice, whose audio nobody hears (a self-check)
 
     @property

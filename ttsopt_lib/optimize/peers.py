@@ -33,7 +33,7 @@ from ttsopt_lib.records import (
     write_record,
 )
 from ttsopt_lib.study import ORIGINAL, PeerName, Study, resolve
-from ttsopt_lib.voices.piper import VoiceConfig, open_piper, speaker_of
+from ttsopt_lib.voices.piper import VoiceConfig, open_piper
 from ttsopt_lib.voices.text import read_sentences
 
 CALIBRATION_SENTENCES = 8  # for NNCF, as many as our own search takes
@@ -119,7 +119,7 @@ def _calibration(study: Study, config: VoiceConfig) -> list[Feed]:
     """The first calibration sentences as the voice's inputs, noise and all: what it will be fed in use."""
     asked = study.sentences.calibration
     sentences = read_sentences(resolve(asked.file))[asked.start :][: min(asked.count, CALIBRATION_SENTENCES)]
-    return sentence_feeds(config, sentences, speaker_of(config, study.voice.speaker))
+    return sentence_feeds(config, sentences, study.voice.speaker)
 
 
 # --- what each tool makes -----------------------------------------------------------------------------------------

@@ -365,21 +365,17 @@ class _Bench:
         source = self.study.voice.huggingface
         return load_piper(self.voice) if source is None else load_huggingface(resolve(source))
 
-    @property
-    def speaker(self) -> int | None:
-        """Who speaks, of a voice with several."""
-        return speaker_of(self.voice.config, self.study.voice.speaker)
-
     @cached_property
     def calibration(self) -> list[Feed]:
         """The calibration sentences as model inputs, with the voice's own noise."""
-        return sentence_feeds(self.voice.config, calibration_texts(self.study.sentences.calibration), self.speaker)
+        texts = calibration_texts(self.study.sentences.calibration)
+        return sentence_feeds(self.voice.config, texts, self.study.voice.speaker)
 
     @cached_property
     def reference(self) -> Feed:
         """One sentence without noise: what every variant speaks to be counted and checked."""
         first = calibration_texts(self.study.sentences.calibration)[:1]
-        return sentence_feeds(self.voice.config, first, self.speaker, noise=False)[0]
+        return sentence_feeds(self.voice.config, first, self.study.voice.speaker, noise=False)[0]
 
     @cached_property
     def tells_durations(self) -> bool:
