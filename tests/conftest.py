@@ -173,8 +173,13 @@ def config_of() -> Callable[..., dict]:
     return piper_config
 
 
+def _check_unchanged(made: dict[Path, bytes]) -> None:
+    changed = [path.name for path, content in made.items() if path.read_bytes() != content]
+    assert not changed, f"a test changed what all tests share: {', '.join(changed)}"
+
+
 @pytest.fixture(scope="session")
-def random_voice(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def random_voice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
     """A random voice by its name among `recipes`. Each is exported once, when asked for."""
     folder = tmp_path_factory.mktemp("voices")
     recipes = {
@@ -186,31 +191,39 @@ def random_voice(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
         "deterministic": {"decoder": LOW, "layers": 1, "speakers": 2, "stochastic": False},
     }
 
+    made: dict[Path, bytes] = {}
+
     def voice(name: str) -> Path:
         path = folder / f"{name}.onnx"
-        return path if path.exists() else export_random_voice(path, **recipes[name])
+        if path not in made:
+            made[path] = export_random_voice(path, **recipes[name]).read_bytes()
+        return path
 
-    return voice
+    yield voice
+    _check_unchanged(made)
 
 
 @pytest.fixture(scope="session")
 def exported(
     joe: Path, random_voice: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], Path]:
+) -> Iterator[Callable[[str], Path]]:
     """Our own export of a voice by name: joe, or a random one. Each is made once, when asked for; none is changed."""
     folder = tmp_path_factory.mktemp("exported")
+    made: dict[Path, bytes] = {}
 
     def export(name: str) -> Path:
         from ttsopt_lib.optimize.export import export_piper
         from ttsopt_lib.voices.piper import load_piper, open_piper
 
         path = folder / f"{name}.onnx"
-        if not path.exists():
+        if path not in made:
             voice = open_piper(joe if name == "joe" else random_voice(name))
             export_piper(load_piper(voice), voice.config, path)
+            made[path] = path.read_bytes()
         return path
 
-    return export
+    yield export
+    _check_unchanged(made)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from ttsopt_lib.evaluate.quality import evaluate_study
 from ttsopt_lib.evaluate.speak import EVALUATION, Utterance, utterances
 from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
 from ttsopt_lib.records import QualityRecord, StudyFolder
-from ttsopt_lib.study import ORIGINAL, Study
+from ttsopt_lib.study import Study
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import open_piper, packaged_voice
 
@@ -111,7 +111,7 @@ def scored_once(plain_voice, tmp_path_factory) -> Scored:
 def scored(folder, scored_once) -> QualityRecord:
     """The record of the small study, in whose folder now stands all that an evaluation leaves."""
     rmtree(folder.path)
-    copytree(scored_once.folder.path, folder.path, symlinks=True)
+    copytree(scored_once.folder.path, folder.path)
     return scored_once.record.model_copy(deep=True)
 
 
@@ -119,10 +119,7 @@ def _new_folder(study: Study, place: Path, voice: Path) -> StudyFolder:
     folder = StudyFolder(study, place / "reports")
     for name in study.variant_names:
         folder.variant(name).mkdir(parents=True)
-        if name == ORIGINAL:
-            folder.model(name).symlink_to(voice)  # no test changes it
-        else:
-            copyfile(voice, folder.model(name))
+        copyfile(voice, folder.model(name))  # a link would let a test that damages it change the voice of all others
         copyfile(f"{voice}.json", folder.model(name).with_suffix(".onnx.json"))
     return folder
 
