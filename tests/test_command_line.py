@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from ttsopt_lib import cli
-from ttsopt_lib.study import Study, check, read_study, resolve
+from ttsopt_lib.params import check, read_study
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.study import Study
 
 
 @pytest.mark.parametrize(

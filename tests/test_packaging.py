@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from ttsopt_lib.doctor import APART
-from ttsopt_lib.study import SHIPPED
+from ttsopt_lib.paths import SHIPPED
 
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
@@ -90,8 +90,9 @@ def test_importing_the_package_loads_nothing_heavy():
 
 # each layer may import itself and what stands before it
 LAYERS = [
-    {"study", "garbage"},
-    {"records", "cluster", "workers", "first_look"},
+    {"errors", "paths", "garbage"},
+    {"study"},
+    {"params", "records", "cluster", "workers", "first_look"},
     {"voices", "networks"},
     {"measure", "evaluate"},
     {"listening"},

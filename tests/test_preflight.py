@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from ttsopt_lib.optimize.distill_study import train_students
+from ttsopt_lib.params import check, read_study
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.preflight import check_inputs
 from ttsopt_lib.records import StudyFolder
-from ttsopt_lib.study import Study, Training, VoiceSource, check, read_study, resolve
+from ttsopt_lib.study import Study, Training, VoiceSource
 from ttsopt_lib.voices.piper import VoiceError
 
 

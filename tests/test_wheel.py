@@ -43,7 +43,8 @@ import ttsopt_lib
 from ttsopt_lib.cli import _devices
 from ttsopt_lib.notebooks import notebook_path, run_notebook
 from ttsopt_lib.preflight import check_inputs
-from ttsopt_lib.study import read_study, resolve
+from ttsopt_lib.params import read_study
+from ttsopt_lib.paths import resolve
 
 study = read_study(Path("params/joe.yaml"))
 check_inputs(study)

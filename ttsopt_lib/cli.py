@@ -32,24 +32,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ttsopt_lib.errors import StudyError, TtsoptError, system_words
+from ttsopt_lib.params import check as checked
+from ttsopt_lib.params import read_device, read_study
+from ttsopt_lib.paths import params_file, params_names, resolve
 from ttsopt_lib.records import StudyFolder
-from ttsopt_lib.study import (
-    ORIGINAL,
-    PEERS,
-    Device,
-    Distill,
-    Study,
-    StudyError,
-    TtsoptError,
-    VoiceSource,
-    params_file,
-    params_names,
-    read_device,
-    read_study,
-    resolve,
-    system_words,
-)
-from ttsopt_lib.study import check as checked
+from ttsopt_lib.study import ORIGINAL, PEERS, Device, Distill, Study, VoiceSource
 
 if TYPE_CHECKING:
     from ttsopt_lib.evaluate.monitor import Standing

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 from joblib import Parallel, parallel_config
 
-from ttsopt_lib.study import TtsoptError
+from ttsopt_lib.errors import TtsoptError
 
 TIMEOUT_SECONDS = 20
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from ttsopt_lib.measure.devices import probe
 from ttsopt_lib.measure.peers import CATALOGUE, versions_of
-from ttsopt_lib.study import PEERS, SHIPPED, Device, is_from_wheel, project_root, shipped_root
+from ttsopt_lib.paths import SHIPPED, is_from_wheel, project_root, shipped_root
+from ttsopt_lib.study import PEERS, Device
 
 # package -> the step that cannot do without it
 PACKAGES = {

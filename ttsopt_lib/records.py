@@ -22,7 +22,9 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ttsopt_lib.study import Stage, Study, TtsoptError, project_root
+from ttsopt_lib.errors import TtsoptError
+from ttsopt_lib.paths import project_root
+from ttsopt_lib.study import Stage, Study
 
 # Of the original's audio of the same text: what is shorter or longer is no version of it. Int8 moves durations by a few
 # per cent.

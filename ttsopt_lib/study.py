@@ -4,21 +4,22 @@ Both come from YAML files with one top-level key each (``study:``, ``device:``),
 ``papermill -f params/joe.yaml -f params/cpu.yaml`` cannot mix them up. Unknown keys are refused: a typo is an
 error that names the file and the key, never a silently ignored wish.
 
-Relative paths in a study start from the project folder (see :func:`project_root`); what is not there is taken from
-what the package brings along (see `resolve`).
+Relative paths in a study start from the project folder; what is not there is taken from what the package brings along
+(`ttsopt_lib.paths`). `ttsopt_lib.params` reads the files.
 """
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from ttsopt_lib.errors import StudyError
+from ttsopt_lib.paths import resolve
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+._-]{0,60}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-SHIPPED = ("notebooks", "params", "models")  # folders that the package brings along
 ORIGINAL = "original"
 ORIGINAL_COPY = "original-copy"  # the baseline timed against itself: the A/A row
 PeerName = Literal[
@@ -33,21 +34,6 @@ PeerName = Literal[
 ]
 PEERS: tuple[PeerName, ...] = get_args(PeerName)  # what a user would pick instead; measure/peers.py describes them
 RESERVED_NAMES = (ORIGINAL, ORIGINAL_COPY, *PEERS)
-
-
-class TtsoptError(Exception):
-    """An error whose one-line message tells a person what to do: the command line shows it without a traceback."""
-
-
-def system_words(error: OSError) -> str:
-    """An error of the system in one line: which file (or from which to which), and what is wrong with it."""
-    said = error.strerror or str(error) or type(error).__name__
-    files = [str(name) for name in (error.filename, error.filename2) if name]
-    return f"{' -> '.join(files)}: {said}" if files else said
-
-
-class StudyError(TtsoptError, ValueError):
-    """Parameters that cannot be used. The message is one line: file, key, what would be right."""
 
 
 class Strict(BaseModel):
@@ -548,191 +534,3 @@ class Device(Strict):
     def where(self) -> str:
         """What devices share when they are the same machine: they are timed one after another."""
         return f"{self.host}:{self.port or 22}" if self.host else ""
-
-
-# --- reading ------------------------------------------------------------------------------------------------
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def project_root() -> Path:
-    """The folder that a study's relative paths start from.
-
-    The nearest folder at or above the working directory that holds ``params/`` and ``notebooks/``, so that a
-    notebook opened in Jupyter and a command run at the top mean the same files; else the working directory.
-    """
-    here = Path.cwd()
-    for folder in (here, *here.parents):
-        if (folder / "params").is_dir() and (folder / "notebooks").is_dir():
-            return folder
-    return here
-
-
-def shipped_root() -> Path:
-    """The folder whose ``notebooks/``, ``params/`` and ``models/`` come with the package.
-
-    A wheel has them inside the package. An editable installation uses the repository's own, which are edited there.
-    """
-    package = Path(__file__).parent
-    return package / "shipped" if is_from_wheel() else package.parent
-
-
-def is_from_wheel() -> bool:
-    """Whether the package was installed from a wheel, so that its user has no repository and no Makefile."""
-    return (Path(__file__).parent / "shipped").is_dir()
-
-
-def own_path(path: Path) -> Path:
-    """A path of a study as an absolute path to write to: the user's own, never one inside the package."""
-    return project_root() / path.expanduser()
-
-
-def resolve(path: Path) -> Path:
-    """A path of a study as an absolute path to read from.
-
-    The user's own file comes first, then the one that the package brings along. A path that is at neither place is the
-    user's own, so that an error names the file that a person can put there.
-    """
-    own = own_path(path)
-    if own.exists() or not set(path.parts[:1]) & set(SHIPPED):
-        return own
-    shipped = shipped_root() / path
-    return shipped if shipped.exists() else own
-
-
-def params_file(path: Path) -> Path:
-    """A params file as a person names it: from the working directory, else as the paths in a study (`resolve`)."""
-    path = Path(path).expanduser()
-    return path if path.is_file() else resolve(path)
-
-
-def params_names(key: Literal["study", "device"]) -> list[str]:
-    """Names, without `.yaml`, of the studies or devices in the user's ``params/`` and in the package's."""
-    names = set()
-    for root in (project_root(), shipped_root()):
-        for file in (root / "params").glob("*.yaml"):
-            lines = file.read_text(encoding="utf-8-sig", errors="replace").split("\n")
-            if any(line.startswith(f"{key}:") for line in lines):
-                names.add(file.stem)
-    return sorted(names)
-
-
-def check(model: type[Model], values: Any, origin: str) -> Model:
-    """``values`` as a ``model``; raises a one-line :class:`StudyError` that names ``origin`` and the key."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "(top level)"
-        message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            message = "unknown key" + _known_keys(model, first["loc"])
-        more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-        raise StudyError(f"{origin}: {key}: {message}{more}") from None
-
-
-def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """The keys that would have been right, where they can be told from the model."""
-    known: type[BaseModel] | None = model
-    for part in location[:-1]:
-        if isinstance(part, int) or known is None:
-            continue
-        field = known.model_fields.get(part)
-        known = _first_model(field.annotation) if field else _step_model(str(part)) or known
-    return f"; known here: {', '.join(known.model_fields)}" if known else ""
-
-
-def _first_model(annotation: Any) -> type[BaseModel] | None:
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        return annotation
-    for part in getattr(annotation, "__args__", ()):
-        found = _first_model(part)
-        if found:
-            return found
-    return None
-
-
-def _step_model(tag: str) -> type[BaseModel] | None:
-    for model in (*get_args(NetworkStep), *get_args(GraphStep)):
-        if tag in str(model.model_fields["step"].annotation):
-            return model
-    return None
-
-
-def read_params(path: Path, key: Literal["study", "device"]) -> Any:
-    """The value below the only top-level key of a params file. Raises :class:`StudyError`."""
-    import yaml  # here, because a device that only times gets its parameters from a record
-
-    path = Path(path)
-    try:
-        text = params_file(path).read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        there = ", ".join(f"params/{name}.yaml" for name in params_names(key)) or "none"
-        raise StudyError(f"{path}: no such file; {key} files that are there: {there}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: cannot be read as UTF-8 text: {error}") from None
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" in line {where.line + 1}" if where else ""
-        raise StudyError(f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}") from None
-    if not isinstance(values, dict) or list(values) != [key]:
-        found = ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__
-        raise StudyError(f"{path}: expected the one top-level key '{key}:', found: {found}")
-    return values[key]
-
-
-def read_study(path: Path) -> Study:
-    """A study from its YAML file. Raises :class:`StudyError` with one line that names file and key."""
-    return check(Study, read_params(path, "study"), f"{path}: study")
-
-
-def read_device(path: Path) -> Device:
-    """A device from its YAML file. Raises :class:`StudyError` with one line that names file and key."""
-    return check(Device, read_params(path, "device"), f"{path}: device")
-
-
-def notebook_parameters(namespace: dict[str, Any], **models: Any) -> tuple[Any, ...]:
-    """The parameters that papermill put into a notebook, checked; call it first, with ``globals()``.
-
-    Papermill only warns about a parameter that a notebook does not have; here it is an error. ``models`` names
-    each parameter and what it must be: a model (``study=Study``), a list of them (``devices=list[Device]``) or a
-    plain type (``reports=str | None``). A model may also be given as the path of a params file, which is handier by
-    hand. Raises :class:`StudyError`.
-    """
-
-    def parameter(value: Any, model: type[Model], origin: str) -> Model:
-        if isinstance(value, str):
-            return check(model, read_params(resolve(Path(value)), model.__name__.lower()), value)  # type: ignore[arg-type]
-        return value if isinstance(value, model) else check(model, value, origin)
-
-    ignored = {"In", "Out", "exit", "quit", "open", "get_ipython"}
-    if shell := namespace.get("get_ipython"):  # what a user's start-up files define was there before the first cell
-        ignored |= set(shell().user_ns_hidden)
-    unknown = [
-        name
-        for name, value in namespace.items()
-        if not name.startswith("_")
-        and name not in ignored
-        and name not in models
-        and not inspect.ismodule(value)
-        and not callable(value)
-    ]
-    if unknown:
-        raise StudyError(f"unknown notebook parameter: {', '.join(unknown)}; this notebook takes {', '.join(models)}")
-    values = []
-    for name, model in models.items():
-        value, origin = namespace.get(name), f"parameter {name}"
-        if get_origin(model) is list:
-            if not isinstance(value, list | tuple):
-                raise StudyError(f"{origin}: expected a list, found: {type(value).__name__}")
-            of = get_args(model)[0]
-            values.append([parameter(one, of, f"{origin}[{index}]") for index, one in enumerate(value)])
-        elif inspect.isclass(model) and issubclass(model, BaseModel):
-            values.append(parameter(value, model, origin))
-        elif isinstance(value, model):
-            values.append(value)
-        else:
-            raise StudyError(f"{origin}: expected {model}, found: {value!r}")
-    return tuple(values)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from joblib import Parallel, parallel_config
 from joblib.externals.loky import get_reusable_executor, process_executor
 
-from ttsopt_lib.study import TtsoptError
+from ttsopt_lib.errors import TtsoptError
 
 
 class WorkerError(TtsoptError, RuntimeError):

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from ttsopt_lib.evaluate.anchors import ANCHORS, LOWPASS, NOISE, degrade
-from ttsopt_lib.study import Variant, read_study, resolve
+from ttsopt_lib.params import read_study
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.study import Variant
 
 
 @pytest.mark.slow

@@ -3,8 +3,9 @@
 import pytest
 from counting import counted
 
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
-from ttsopt_lib.study import SentenceRange, Study, StudyError
+from ttsopt_lib.study import SentenceRange, Study
 
 
 @pytest.fixture

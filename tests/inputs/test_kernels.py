@@ -11,12 +11,12 @@ import pytest
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
 from ttsopt_lib.notebooks import Kernel, NotebookError, run_notebook
-from ttsopt_lib.study import notebook_parameters
+from ttsopt_lib.params import notebook_parameters
 
 TAGGED = {"tags": ["parameters"]}
 CHECKED = """
 import sys
-from ttsopt_lib.study import notebook_parameters
+from ttsopt_lib.params import notebook_parameters
 notebook_parameters(globals(), wanted=int)
 print(sys.executable, wanted)
 """

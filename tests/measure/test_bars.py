@@ -17,8 +17,9 @@ from ttsopt_lib.measure.parcel import Job
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.session import Findings, profile_rows
 from ttsopt_lib.measure.ssh import Connection
+from ttsopt_lib.params import check
 from ttsopt_lib.records import SittingRecord, TimingRow
-from ttsopt_lib.study import Device, MeasureSettings, check
+from ttsopt_lib.study import Device, MeasureSettings
 
 
 def drawn(capsys: pytest.CaptureFixture[str]) -> list[str]:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 from timed_study import study_of
 
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure import conditions, devices
 from ttsopt_lib.measure.conditions import ConditionsWatch, memory_warnings, worker_mb
 from ttsopt_lib.measure.doubts import sample_warnings
@@ -23,8 +24,9 @@ from ttsopt_lib.measure.session import time_plan
 from ttsopt_lib.measure.ssh import Connection
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.measure.timing import current_measurement, device_key, measure_device, settings_for
+from ttsopt_lib.params import check, read_device
 from ttsopt_lib.records import DeviceRecord, TimingRow, read_record, write_record
-from ttsopt_lib.study import Device, MeasureSettings, StudyError, check, read_device
+from ttsopt_lib.study import Device, MeasureSettings
 
 ROOT = Path(__file__).parents[2]
 GPU = check(Device, {"name": "gpu", "label": "GPU", "kind": "gpu"}, "gpu")

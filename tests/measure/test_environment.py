@@ -17,7 +17,8 @@ from timed_study import study_of
 from ttsopt_lib.measure import environment
 from ttsopt_lib.measure.parcel import REQUIREMENTS, download_command
 from ttsopt_lib.measure.timing import measure_device
-from ttsopt_lib.study import Device, check
+from ttsopt_lib.params import check
+from ttsopt_lib.study import Device
 
 ROOT = Path(__file__).parents[2]
 

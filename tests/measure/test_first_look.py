@@ -15,7 +15,9 @@ from ttsopt_lib.evaluate import quality
 from ttsopt_lib.first_look import SENTENCES, SHARE, first_look, first_look_device
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.timing import current_measurement, measure_device
-from ttsopt_lib.study import ORIGINAL, Study, read_study, resolve
+from ttsopt_lib.params import read_study
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.study import ORIGINAL, Study
 
 
 def test_a_first_look_asks_for_fewer_sentences_and_blocks_of_the_same_variants():

@@ -7,11 +7,13 @@ import pytest
 from timed_study import CPU, add_variant, study_of
 
 from ttsopt_lib.cli import _with_peers
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure import peers
 from ttsopt_lib.measure.journal import Pair, joined
 from ttsopt_lib.measure.peers import CATALOGUE, missing_packages, versions_of
 from ttsopt_lib.measure.plan import plan_peers
 from ttsopt_lib.measure.timing import current_measurement, measure_device, typical_sentence
+from ttsopt_lib.params import check
 from ttsopt_lib.records import (
     DeviceRecord,
     PeerRecord,
@@ -21,7 +23,7 @@ from ttsopt_lib.records import (
     now,
     write_record,
 )
-from ttsopt_lib.study import ORIGINAL, PEERS, Device, Study, StudyError, check
+from ttsopt_lib.study import ORIGINAL, PEERS, Device, Study
 
 TIMED = ("piper-tts", "sherpa-onnx", "ort-fp16", "openvino-fp32", "hibari-tts")
 QUICK = {"budget_seconds": 20, "warmup_passes": 1, "min_blocks": 2, "max_blocks": 2}

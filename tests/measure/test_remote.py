@@ -15,13 +15,15 @@ import pytest
 from loopback import Loopback, sshd_path
 from timed_study import study_of
 
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure.device_side import tidy
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.ssh import Connection
 from ttsopt_lib.measure.timing import current_measurement, measure_device
+from ttsopt_lib.params import check
 from ttsopt_lib.records import DeviceRecord, file_sha256
-from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, StudyError, check
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device
 
 needs_sshd = pytest.mark.skipif(sshd_path() is None, reason="sshd is missing: apt install openssh-server rsync")
 pytestmark = needs_sshd

@@ -17,8 +17,9 @@ from timed_study import CPU, study_of
 
 from ttsopt_lib.measure import several, timing
 from ttsopt_lib.measure.several import measure_devices
+from ttsopt_lib.params import check
 from ttsopt_lib.records import DeviceRecord, read_record
-from ttsopt_lib.study import Device, check
+from ttsopt_lib.study import Device
 
 pytestmark = [
     pytest.mark.slow,

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import onnx
 
+from ttsopt_lib.params import check
 from ttsopt_lib.records import Coverage, StudyFolder, VariantRecord, file_sha256, now, write_record
-from ttsopt_lib.study import Device, Study, check
+from ttsopt_lib.study import Device, Study
 
 CPU = check(Device, {"name": "cpu", "label": "CPU", "kind": "cpu", "threads": [1]}, "cpu")
 

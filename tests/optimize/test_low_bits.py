@@ -6,9 +6,10 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.low_bits import input_moments, quantize_low
 from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_weights
-from ttsopt_lib.study import QuantizeDynamic, QuantizeWeights, StudyError, Variant
+from ttsopt_lib.study import QuantizeDynamic, QuantizeWeights, Variant
 
 
 def decibels(signal, error):

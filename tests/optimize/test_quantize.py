@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 from onnx import helper, numpy_helper
 
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.calibration import voice_feed
 from ttsopt_lib.optimize.coverage import step_record, take_inventory
 from ttsopt_lib.optimize.half import half_precision
@@ -17,7 +18,7 @@ from ttsopt_lib.optimize.quantize import (
     quantize_tensor,
     quantize_weights,
 )
-from ttsopt_lib.study import Fp16, QuantizeDynamic, QuantizeStatic, QuantizeWeights, StudyError
+from ttsopt_lib.study import Fp16, QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import load_piper, open_piper
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from piper.patch_voice_with_alignment import add_alignment_output
 
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize import recipe as recipes
 from ttsopt_lib.optimize.recipe import (
     VariantError,
@@ -22,7 +23,7 @@ from ttsopt_lib.optimize.recipe import (
     variant_key,
 )
 from ttsopt_lib.records import StudyFolder, VariantRecord, file_sha256
-from ttsopt_lib.study import PruneMagnitude, QuantizeDynamic, QuantizeWeights, Study, StudyError
+from ttsopt_lib.study import PruneMagnitude, QuantizeDynamic, QuantizeWeights, Study
 from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.session import open_session
 

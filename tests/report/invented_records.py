@@ -9,6 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import soundfile
 
+from ttsopt_lib.params import read_device, read_study
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import (
     ComparisonRow,
     Coverage,
@@ -27,7 +29,7 @@ from ttsopt_lib.records import (
     VariantRecord,
     write_record,
 )
-from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study, read_device, read_study, resolve
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study
 
 CREATED = "2026-01-01T00:00:00Z"
 SENTENCES = 40

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from ttsopt_lib.paths import project_root
 from ttsopt_lib.records import RecordError, StudyFolder
 from ttsopt_lib.report import example
-from ttsopt_lib.study import project_root
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ from golden_pages import title
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ttsopt_lib.optimize.student_speed import FRAMES
+from ttsopt_lib.params import read_study
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import RecordError, StudyFolder
 from ttsopt_lib.report import progress_figures, spectrograms
 from ttsopt_lib.report.explanations import distillation_notes
@@ -22,7 +24,7 @@ from ttsopt_lib.report.plot_style import WIDTH, svg_text
 from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary, Summary
 from ttsopt_lib.report.spectrograms import Spoken, shown_variants, study_spectrograms
 from ttsopt_lib.report.students import student_summary
-from ttsopt_lib.study import Distill, read_study, resolve
+from ttsopt_lib.study import Distill
 
 
 def student(variants: list[str]) -> StudentSummary:
@@ -268,8 +270,9 @@ def test_without_model_files_the_reason_is_said(case, summary, golden):
 def test_variants_speak_with_the_same_durations(medium_voice, tmp_path):
     import shutil
 
+    from ttsopt_lib.errors import StudyError
     from ttsopt_lib.report.explore import speak_both, stage_times
-    from ttsopt_lib.study import StudyError, Variant
+    from ttsopt_lib.study import Variant
 
     study = read_study(resolve(Path("params/joe.yaml"))).model_copy(update={"variants": (Variant(name="fp32"),)})
     folder = StudyFolder(study, tmp_path)

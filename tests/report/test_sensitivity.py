@@ -2,12 +2,14 @@
 
 from pathlib import Path
 
+from ttsopt_lib.params import read_study
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import GroupSensitivity, SensitivityRecord, StudyFolder, write_record
 from ttsopt_lib.report import figures, frames
 from ttsopt_lib.report.plot_style import svg_text
 from ttsopt_lib.report.schema import SensitivitySummary
 from ttsopt_lib.report.summary import _sensitivity
-from ttsopt_lib.study import Variant, read_study, resolve
+from ttsopt_lib.study import Variant
 
 ERRORS = {"enc_p": 0.15, "dec/resblocks.8": 5.3, "flow/flows.0": 0.0}
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from traced_numbers import Tracer, named
 
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.report import explanations, findings, numbers, quality_words, sentences, verdict
 from ttsopt_lib.report.advice import advice
 from ttsopt_lib.report.html import escape
 from ttsopt_lib.report.schema import Estimate, StepSummary, Summary, read_summary
 from ttsopt_lib.report.sections import Report
-from ttsopt_lib.study import resolve
 
 NAMES = ["good", "bad", "unmeasured", "many"]
 

@@ -24,10 +24,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.evaluate.mel import mel_spectrum
 from ttsopt_lib.evaluate.stand_ins import stand_in
 from ttsopt_lib.records import atomic_path
-from ttsopt_lib.study import TtsoptError
 
 LABELS = {"utmos": "UTMOS", "nisqa_tts": "NISQA-TTS"}
 VERSIONS = {"utmos": "2022, strong learner", "nisqa_tts": "1.0"}  # of the model; the hash says which weights

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttsopt_lib.evaluate.waveform import PREDICTOR_RATE
-from ttsopt_lib.study import resolve
+from ttsopt_lib.paths import resolve
 
 if TYPE_CHECKING:
     from faster_whisper import WhisperModel

@@ -8,8 +8,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ttsopt_lib.evaluate.speak import confirmation_texts, evaluation_texts
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import RecordError, StudyFolder, code_digest, content_key, file_sha256
-from ttsopt_lib.study import Study, resolve
+from ttsopt_lib.study import Study
 
 SPEAKING_CODE = (
     *(f"evaluate/{name}.py" for name in ("speak", "waveform")),

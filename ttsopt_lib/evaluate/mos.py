@@ -25,11 +25,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.evaluate.hub_predictors import LABELS, VERSIONS, NisqaTts, Utmos, WeightsError, hub_weights
 from ttsopt_lib.evaluate.p808 import P808
 from ttsopt_lib.evaluate.stand_ins import stand_in
 from ttsopt_lib.records import PredictorRecord, file_sha256
-from ttsopt_lib.study import TtsoptError
 
 
 class PredictorError(TtsoptError, RuntimeError):

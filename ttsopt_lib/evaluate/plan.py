@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.hub_predictors import LABELS
 from ttsopt_lib.evaluate.intelligibility import Recognizer, find_recognizer
@@ -42,7 +43,7 @@ from ttsopt_lib.records import (
     UnavailablePredictor,
     content_key,
 )
-from ttsopt_lib.study import ORIGINAL, PEERS, Study, StudyError
+from ttsopt_lib.study import ORIGINAL, PEERS, Study
 from ttsopt_lib.voices.piper import PiperVoice, open_piper
 from ttsopt_lib.voices.text import missing_symbols
 

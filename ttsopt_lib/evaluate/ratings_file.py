@@ -21,9 +21,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.records import atomic_path
-from ttsopt_lib.study import TtsoptError
 
 COLUMNS = ("test", "sentence", "variant", "reference", "rater", "score", "seconds", "trap")
 Row = dict[str, str]

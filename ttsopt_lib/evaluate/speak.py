@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ttsopt_lib.errors import StudyError, TtsoptError
 from ttsopt_lib.evaluate.waveform import as_written
-from ttsopt_lib.study import SentenceRange, Study, StudyError, TtsoptError, resolve
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.study import SentenceRange, Study
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import PiperVoice, speaker_of
 from ttsopt_lib.voices.text import TextError, read_sentences, utterance_ids

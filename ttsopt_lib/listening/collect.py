@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.ratings import Rated, rate_variants
 from ttsopt_lib.evaluate.ratings_file import Rating, RatingsError, Row, read_ratings, write_ratings
 from ttsopt_lib.listening.key import ListeningKey
 from ttsopt_lib.records import StudyFolder, read_record
-from ttsopt_lib.study import Study, StudyError
+from ttsopt_lib.study import Study
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.anchors import LOWPASS
 from ttsopt_lib.evaluate.keys import voice_key
 from ttsopt_lib.listening.clips import ClipWriter, Sounds, speak_all
@@ -27,7 +28,7 @@ from ttsopt_lib.records import (
     read_if_current,
     write_record,
 )
-from ttsopt_lib.study import ORIGINAL, ListeningTest, Study, StudyError
+from ttsopt_lib.study import ORIGINAL, ListeningTest, Study
 
 # ITU-T P.800: Annex B (ACR, listening quality) and Annex E (CCR), best first.
 LABELS = {

@@ -11,8 +11,9 @@ from tempfile import TemporaryDirectory
 import ttsopt_lib
 from ttsopt_lib.measure.plan import TimingPlan
 from ttsopt_lib.measure.process import MeasureError
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import code_digest, content_key, file_sha256
-from ttsopt_lib.study import Device, Strict, resolve
+from ttsopt_lib.study import Device, Strict
 
 # What timing imports: the package's own needs and its extra `device` (a test holds them to pyproject.toml).
 REQUIREMENTS = (
@@ -22,7 +23,7 @@ REQUIREMENTS = (
     "pydantic>=2.10,<3",
     "scipy>=1.14,<2",
 )
-CODE = ("__init__.py", "study.py", "records.py", "measure")  # of ttsopt_lib
+CODE = ("__init__.py", "errors.py", "paths.py", "study.py", "records.py", "measure")  # of ttsopt_lib
 ENVIRONMENT_BYTES = 500_000_000  # what the packages take while they are installed, roughly
 
 

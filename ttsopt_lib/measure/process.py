@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import ttsopt_lib
+from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.measure.peers import TEXT_RUNTIMES
 from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
-from ttsopt_lib.study import TtsoptError
 
 # What ends a worker from outside, and is no fault of the variant.
 WHY_IT_DIED: dict[int, str] = {

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from ttsopt_lib.errors import system_words
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.ssh import Connection
 from ttsopt_lib.measure.timing import measure_device, record_failure
 from ttsopt_lib.records import DeviceRecord, StudyFolder
-from ttsopt_lib.study import Device, Study, system_words
+from ttsopt_lib.study import Device, Study
 
 
 @dataclass(frozen=True)

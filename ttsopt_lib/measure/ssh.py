@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ttsopt_lib.measure.process import MeasureError
-from ttsopt_lib.study import Device, resolve
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.study import Device
 
 CONNECTION_FAILED = 255  # ssh's own exit code; everything else is the far command's
 NOT_FOUND = 127

@@ -30,6 +30,7 @@ from accelerate import PartialState
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file
 
+from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.networks.coupling import Flip
 from ttsopt_lib.networks.decoder_students import DecoderStudentConfig, KeptStageConfig
@@ -49,7 +50,6 @@ from ttsopt_lib.optimize.training_run import TrainingRun
 from ttsopt_lib.optimize.utterances import Utterances
 from ttsopt_lib.optimize.voice_training import SpokenTexts, VoiceTrainer
 from ttsopt_lib.records import atomic_path, file_sha256
-from ttsopt_lib.study import TtsoptError
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
 
 Stage = Literal["text_encoder", "flow", "decoder", "speech", "voice"]

@@ -10,10 +10,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from ttsopt_lib.cluster import cluster_workers
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.distill import USUAL, Distillation, DistillSettings, Stage
 from ttsopt_lib.optimize.student_files import WEIGHTS, publish_student
+from ttsopt_lib.paths import own_path, resolve
 from ttsopt_lib.records import StudyFolder
-from ttsopt_lib.study import Distill, Study, StudyError, Training, own_path, resolve
+from ttsopt_lib.study import Distill, Study, Training
 from ttsopt_lib.voices.language import refuse_other_language
 
 SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25, "voice": 0.25}

@@ -24,6 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.networks.hifigan import HifiGanConfig, HifiGanDecoder
 from ttsopt_lib.networks.vits import StagedVits
@@ -36,8 +37,9 @@ from ttsopt_lib.optimize.student_speed import macs_per_frame
 from ttsopt_lib.optimize.student_training import Trainer
 from ttsopt_lib.optimize.student_validation import Validation
 from ttsopt_lib.optimize.utterances import Utterances
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import atomic_folder, file_sha256
-from ttsopt_lib.study import PruneStructured, TtsoptError, resolve
+from ttsopt_lib.study import PruneStructured
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 HOURS = 4.0  # of the voice's speech, where there is time to speak them

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from ttsopt_lib.measure.peers import missing_packages, versions_of
 from ttsopt_lib.optimize.calibration import Feed, sentence_feeds
 from ttsopt_lib.optimize.export import sherpa_metadata
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import (
     PeerRecord,
     StudyFolder,
@@ -32,7 +33,7 @@ from ttsopt_lib.records import (
     read_if_current,
     write_record,
 )
-from ttsopt_lib.study import ORIGINAL, PeerName, Study, resolve
+from ttsopt_lib.study import ORIGINAL, PeerName, Study
 from ttsopt_lib.voices.piper import VoiceConfig, open_piper
 from ttsopt_lib.voices.text import read_sentences
 

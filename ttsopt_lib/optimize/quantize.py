@@ -30,10 +30,11 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.calibration import Feed, SentenceReader
 from ttsopt_lib.optimize.low_bits import input_moments, quantize_low
 from ttsopt_lib.optimize.weights import WEIGHT_INPUT, GraphIndex, inline_identities
-from ttsopt_lib.study import QuantizeDynamic, QuantizeStatic, QuantizeWeights, StudyError
+from ttsopt_lib.study import QuantizeDynamic, QuantizeStatic, QuantizeWeights
 
 INT8_MAX = 127  # -128 stays unused, so that the range is symmetric and 0 is exact
 

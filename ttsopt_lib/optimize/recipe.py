@@ -29,6 +29,7 @@ import torch
 from joblib import cpu_count, delayed
 from tqdm.auto import tqdm
 
+from ttsopt_lib.errors import StudyError, TtsoptError
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed, sentence_feeds
 from ttsopt_lib.optimize.coverage import Inventory, step_record, take_inventory, total_coverage
@@ -39,6 +40,7 @@ from ttsopt_lib.optimize.mixed import quantize_mixed
 from ttsopt_lib.optimize.pack import pack
 from ttsopt_lib.optimize.prune import prune_magnitude
 from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_static, quantize_weights
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import (
     PLAUSIBLE_LENGTH,
     Coverage,
@@ -72,9 +74,6 @@ from ttsopt_lib.study import (
     RearrangeDecoder,
     SentenceRange,
     Study,
-    StudyError,
-    TtsoptError,
-    resolve,
 )
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.onnx_file import read_model, weight_files

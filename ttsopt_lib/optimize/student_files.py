@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.networks.decoder_students import (
     DecoderStudent,
     KeptStageConfig,
@@ -35,7 +36,6 @@ from ttsopt_lib.networks.students import (
 from ttsopt_lib.optimize.student_card import model_card
 from ttsopt_lib.optimize.student_speed import decoder_speed, macs_per_frame
 from ttsopt_lib.records import atomic_folder, file_sha256
-from ttsopt_lib.study import TtsoptError
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 WEIGHTS, SIZES, RECORD, CARD = "student.safetensors", "config.json", "record.json", "README.md"

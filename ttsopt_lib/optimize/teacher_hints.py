@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.networks.hifigan import HifiGanDecoder
 from ttsopt_lib.networks.istft import IstftDecoder
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.study import TtsoptError
 
 
 class TeacherError(TtsoptError, ValueError):

@@ -23,9 +23,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.optimize.distill_config import TrainingConfig
 from ttsopt_lib.records import atomic_path, now
-from ttsopt_lib.study import TtsoptError
 
 PACE_STEPS = 20  # enough to tell how long a step takes on this machine now
 

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
-from ttsopt_lib.study import TtsoptError
+from ttsopt_lib.errors import TtsoptError
 
 
 class SegmentError(TtsoptError, ValueError):

@@ -12,10 +12,13 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.notebooks import run_notebook
+from ttsopt_lib.params import read_study
+from ttsopt_lib.paths import project_root, resolve
 from ttsopt_lib.records import RecordError, StudyFolder, atomic_folder
 from ttsopt_lib.report.render import notebook_page
-from ttsopt_lib.study import Study, TtsoptError, project_root, read_study, resolve
+from ttsopt_lib.study import Study
 
 LIMIT = 7_000_000  # bytes of the whole folder
 TEXTS = {".html", ".json", ".csv", ".svg"}

@@ -12,11 +12,13 @@ from typing import Any
 
 import pandas as pd
 
+from ttsopt_lib.errors import StudyError, TtsoptError
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import DeviceRecord, StudyFolder, read_record
 from ttsopt_lib.report.findings import listed
 from ttsopt_lib.report.html import figure
 from ttsopt_lib.report.spectrograms import Spoken, speak_together, spectrograms
-from ttsopt_lib.study import Study, StudyError, TtsoptError, resolve
+from ttsopt_lib.study import Study
 
 __all__ = ["open_folder", "panel", "picture", "players", "speak_both", "stage_times"]
 

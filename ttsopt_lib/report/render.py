@@ -14,12 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ttsopt_lib.errors import TtsoptError, system_words
 from ttsopt_lib.garbage import uncollected
 from ttsopt_lib.notebooks import Kernel, import_papermill, notebook_seconds, run_notebook, work_bar
+from ttsopt_lib.paths import project_root
 from ttsopt_lib.records import StudyFolder, atomic_path
 from ttsopt_lib.report.pdf import PdfUnavailable, import_printer, write_pdf
 from ttsopt_lib.report.schema import Summary
-from ttsopt_lib.study import Device, Study, TtsoptError, project_root, system_words
+from ttsopt_lib.study import Device, Study
 
 HTML_SECONDS, PDF_SECONDS = 0.5, 6.0  # beside what a notebook's cells take, for the remaining time
 SUMMARY_MIME = "application/vnd.ttsopt.summary+json"

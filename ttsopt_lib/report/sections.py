@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import StudyFolder, atomic_folder
 from ttsopt_lib.report import (
     columns,
@@ -38,7 +39,7 @@ from ttsopt_lib.report.spectrograms import study_spectrograms
 from ttsopt_lib.report.summary import summarize
 from ttsopt_lib.report.tradeoff_figure import tradeoff_chart
 from ttsopt_lib.report.verdict import HELD_OUT
-from ttsopt_lib.study import ORIGINAL, Device, Study, resolve
+from ttsopt_lib.study import ORIGINAL, Device, Study
 
 MOS_CAPTION = (
     "Mean opinion score before and after optimization; the predicted MOS change is over all evaluation sentences"

@@ -21,6 +21,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.keys import listening_key, voice_key
 from ttsopt_lib.evaluate.speak import SpeechError
 from ttsopt_lib.evaluate.waveform import as_float, as_written
@@ -29,7 +30,7 @@ from ttsopt_lib.report import numbers
 from ttsopt_lib.report.findings import listed
 from ttsopt_lib.report.plot_style import NARROW, WIDTH, Chart, new_figure, set_title
 from ttsopt_lib.report.schema import Summary
-from ttsopt_lib.study import ORIGINAL, Study, StudyError
+from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import open_piper, speaker_of
 from ttsopt_lib.voices.text import TextError, utterance_ids

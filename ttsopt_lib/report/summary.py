@@ -11,6 +11,7 @@ from ttsopt_lib.evaluate.crossed import CrossedMean, holm
 from ttsopt_lib.evaluate.intelligibility import character_error_rate
 from ttsopt_lib.evaluate.stopping import LEVEL
 from ttsopt_lib.measure.stats import mean_interval, paired_change
+from ttsopt_lib.paths import is_from_wheel, project_root, resolve
 from ttsopt_lib.records import (
     DeviceRecord,
     QualityRecord,
@@ -45,7 +46,7 @@ from ttsopt_lib.report.schema import (
 )
 from ttsopt_lib.report.students import students
 from ttsopt_lib.report.timing_rows import summarize_device
-from ttsopt_lib.study import ORIGINAL, Device, SentenceRange, Stage, Study, is_from_wheel, project_root, resolve
+from ttsopt_lib.study import ORIGINAL, Device, SentenceRange, Stage, Study
 from ttsopt_lib.voices.piper import packaged_voice
 from ttsopt_lib.voices.text import TextError, read_sentences
 

@@ -10,8 +10,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.report.plot_style import BLUE, new_figure
-from ttsopt_lib.study import StudyError
 
 PANELS = {
     "text_encoder": ("text_error", "text encoder and durations: held-out error"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnxruntime
 from onnx import ModelProto
 
-from ttsopt_lib.study import TtsoptError
+from ttsopt_lib.errors import TtsoptError
 
 
 class RuntimeFailure(TtsoptError, RuntimeError):

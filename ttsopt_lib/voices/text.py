@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.records import MissingSymbol
-from ttsopt_lib.study import TtsoptError
 from ttsopt_lib.voices.piper import VoiceConfig, VoiceError, piper_json
 
 if TYPE_CHECKING:

@@ -1,0 +1,18 @@
+"""Errors that tell a person what to do, in one line."""
+
+from __future__ import annotations
+
+
+class TtsoptError(Exception):
+    """An error whose one-line message tells a person what to do: the command line shows it without a traceback."""
+
+
+def system_words(error: OSError) -> str:
+    """An error of the system in one line: which file (or from which to which), and what is wrong with it."""
+    said = error.strerror or str(error) or type(error).__name__
+    files = [str(name) for name in (error.filename, error.filename2) if name]
+    return f"{' -> '.join(files)}: {said}" if files else said
+
+
+class StudyError(TtsoptError, ValueError):
+    """Parameters that cannot be used. The message is one line: file, key, what would be right."""

@@ -1,0 +1,70 @@
+"""Where the files lie that a study names: in the project folder, or in what the package brings along."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+SHIPPED = ("notebooks", "params", "models")  # folders that the package brings along
+
+
+def project_root() -> Path:
+    """The folder that a study's relative paths start from.
+
+    The nearest folder at or above the working directory that holds ``params/`` and ``notebooks/``, so that a
+    notebook opened in Jupyter and a command run at the top mean the same files; else the working directory.
+    """
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "params").is_dir() and (folder / "notebooks").is_dir():
+            return folder
+    return here
+
+
+def shipped_root() -> Path:
+    """The folder whose ``notebooks/``, ``params/`` and ``models/`` come with the package.
+
+    A wheel has them inside the package. An editable installation uses the repository's own, which are edited there.
+    """
+    package = Path(__file__).parent
+    return package / "shipped" if is_from_wheel() else package.parent
+
+
+def is_from_wheel() -> bool:
+    """Whether the package was installed from a wheel, so that its user has no repository and no Makefile."""
+    return (Path(__file__).parent / "shipped").is_dir()
+
+
+def own_path(path: Path) -> Path:
+    """A path of a study as an absolute path to write to: the user's own, never one inside the package."""
+    return project_root() / path.expanduser()
+
+
+def resolve(path: Path) -> Path:
+    """A path of a study as an absolute path to read from.
+
+    The user's own file comes first, then the one that the package brings along. A path that is at neither place is the
+    user's own, so that an error names the file that a person can put there.
+    """
+    own = own_path(path)
+    if own.exists() or not set(path.parts[:1]) & set(SHIPPED):
+        return own
+    shipped = shipped_root() / path
+    return shipped if shipped.exists() else own
+
+
+def params_file(path: Path) -> Path:
+    """A params file as a person names it: from the working directory, else as the paths in a study (`resolve`)."""
+    path = Path(path).expanduser()
+    return path if path.is_file() else resolve(path)
+
+
+def params_names(key: Literal["study", "device"]) -> list[str]:
+    """Names, without `.yaml`, of the studies or devices in the user's ``params/`` and in the package's."""
+    names = set()
+    for root in (project_root(), shipped_root()):
+        for file in (root / "params").glob("*.yaml"):
+            lines = file.read_text(encoding="utf-8-sig", errors="replace").split("\n")
+            if any(line.startswith(f"{key}:") for line in lines):
+                names.add(file.stem)
+    return sorted(names)
