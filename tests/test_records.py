@@ -15,7 +15,6 @@ from ttsopt_lib.records import (
     VariantRecord,
     atomic_folder,
     atomic_path,
-    code_digest,
     content_key,
     file_sha256,
     read_if_current,
@@ -39,7 +38,17 @@ def variant_record(**changes) -> VariantRecord:
         "parameters_stored": 4,
         "parameters_nonzero": 4,
         "coverage": Coverage(parameters=1.0, macs=0.0),
-        "steps": [StepRecord(step="quantize_weights", coverage=Coverage(parameters=1.0, macs=0.0), layers=2, note="")],
+        "steps": [
+            StepRecord(
+                step="quantize_weights",
+                coverage=Coverage(parameters=1.0, macs=0.0),
+                layers=2,
+                label="weight quantization",
+                family="int8 weights",
+                optimizes=True,
+                changes_arithmetic=False,
+            )
+        ],
         "seconds": 1.0,
         "created": "2026-01-01T00:00:00Z",
     }
@@ -110,11 +119,6 @@ def test_keys_depend_on_every_part_and_on_nothing_else():
     assert key == content_key("a", {"y": [1, 2], "x": 1}, Targets())
     assert key != content_key("a", {"x": 1, "y": [2, 1]}, Targets())
     assert key != content_key("a", {"x": 1, "y": [1, 2]}, Targets(size_reduction=0.5))
-
-
-def test_the_code_digest_covers_files_and_packages():
-    assert code_digest("study.py") != code_digest("records.py")
-    assert code_digest("voices") == code_digest("voices")
 
 
 def test_the_hash_of_a_settled_file_is_read_once_and_follows_every_change(tmp_path, monkeypatch):

@@ -37,7 +37,8 @@ from ttsopt_lib.params import check as checked
 from ttsopt_lib.params import read_device, read_study
 from ttsopt_lib.paths import params_file, params_names, resolve
 from ttsopt_lib.records import StudyFolder
-from ttsopt_lib.study import ORIGINAL, PEERS, Device, Distill, Study, VoiceSource
+from ttsopt_lib.steps import Distill
+from ttsopt_lib.study import ORIGINAL, PEERS, Device, Study, VoiceSource
 
 if TYPE_CHECKING:
     from ttsopt_lib.evaluate.monitor import Standing
@@ -126,7 +127,7 @@ def optimize(
     again: AgainOption = False,
 ) -> None:
     """Make the variants: deployable voices under reports/<study>/variants/."""
-    from ttsopt_lib.optimize.recipe import source_config
+    from ttsopt_lib.optimize.build import source_config
     from ttsopt_lib.voices.language import language_doubt
 
     asked = read_study(study)
@@ -210,7 +211,7 @@ def selfcheck(
     from tqdm.auto import tqdm
 
     from ttsopt_lib.measure.selfcheck import selfcheck_study
-    from ttsopt_lib.optimize.recipe import source_voice
+    from ttsopt_lib.optimize.build import source_voice
 
     asked = read_study(study)
     voice = source_voice(asked, StudyFolder(asked))
@@ -364,7 +365,7 @@ def _optimize(
     early: Kernel | None = None,
 ) -> bool:
     """Make the variants that are missing or stale, if any; ``early`` is a notebook's process not to disturb work."""
-    from ttsopt_lib.optimize.recipe import build_study, stale_variants
+    from ttsopt_lib.optimize.build import build_study, stale_variants
 
     _train_missing(study, folder, only, early)
     todo = stale_variants(study, folder, only=only, again=again)

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ValidationError
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.paths import params_file, params_names, resolve
-from ttsopt_lib.study import Device, GraphStep, NetworkStep, Study
+from ttsopt_lib.steps import STEPS, Step
+from ttsopt_lib.study import Device, Study
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -24,19 +25,21 @@ def check(model: type[Model], values: Any, origin: str) -> Model:
         key = ".".join(str(part) for part in first["loc"]) or "(top level)"
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            message = "unknown key" + _known_keys(model, first["loc"])
+            message = "unknown key" + _known_keys(model, first["loc"], values)
         more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
         raise StudyError(f"{origin}: {key}: {message}{more}") from None
 
 
-def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+def _known_keys(model: type[BaseModel], location: tuple[int | str, ...], values: Any) -> str:
     """The keys that would have been right, where they can be told from the model."""
     known: type[BaseModel] | None = model
     for part in location[:-1]:
-        if isinstance(part, int) or known is None:
-            continue
-        field = known.model_fields.get(part)
-        known = _first_model(field.annotation) if field else _step_model(str(part)) or known
+        values = values[part] if isinstance(values, dict | list | tuple) else None  # pyright: ignore
+        if known is not None and isinstance(part, str):
+            field = known.model_fields.get(part)
+            known = _first_model(field.annotation) if field else known
+        if known is Step and isinstance(values, dict):
+            known = STEPS.get(values.get("step", ""), Step)
     return f"; known here: {', '.join(known.model_fields)}" if known else ""
 
 
@@ -47,13 +50,6 @@ def _first_model(annotation: Any) -> type[BaseModel] | None:
         found = _first_model(part)
         if found:
             return found
-    return None
-
-
-def _step_model(tag: str) -> type[BaseModel] | None:
-    for model in (*get_args(NetworkStep), *get_args(GraphStep)):
-        if tag in str(model.model_fields["step"].annotation):
-            return model
     return None
 
 

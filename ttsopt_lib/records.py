@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -160,6 +160,10 @@ class StepRecord(Record):
     coverage: Coverage
     layers: int  # weighted layers reached
     note: str = ""  # one sentence for the report, for example "30.0 % of 15.6 M weights are zero"
+    label: str  # what sentences call the step, for example "magnitude pruning"
+    family: str  # what legends call voices that were made by it alone, for example "pruned"
+    optimizes: bool  # False: it stores or orders the same numbers in another way
+    changes_arithmetic: bool  # False: PyTorch computes the same without it
 
 
 class VariantRecord(Record):
@@ -578,22 +582,6 @@ def content_key(*parts: Any) -> str:
 
     text = json.dumps([plain(part) for part in parts], sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-@cache
-def code_digest(*packages: str) -> str:
-    """SHA-256 over the source of sub-packages, so that a step is repeated when its code has changed.
-
-    ``packages`` are names below ttsopt_lib ("measure") or files ("evaluate/mos.py").
-    """
-    here = Path(__file__).parent
-    digest = hashlib.sha256()
-    for name in packages:
-        target = here / name
-        sources = [target] if target.suffix == ".py" else sorted(target.rglob("*.py"))
-        for source in sources:
-            digest.update(str(source.relative_to(here)).encode() + b"\0" + source.read_bytes())
-    return digest.hexdigest()
 
 
 @contextmanager

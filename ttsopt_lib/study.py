@@ -13,10 +13,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.paths import resolve
+from ttsopt_lib.steps import AnyStep, GraphStep, Pack, QuantizeStatic, Strict
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+._-]{0,60}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -34,12 +35,6 @@ PeerName = Literal[
 ]
 PEERS: tuple[PeerName, ...] = get_args(PeerName)  # what a user would pick instead; measure/peers.py describes them
 RESERVED_NAMES = (ORIGINAL, ORIGINAL_COPY, *PEERS)
-
-
-class Strict(BaseModel):
-    """A model that refuses keys it does not know and cannot change after it was checked."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 # --- the voice and its sentences -----------------------------------------------------------------------------
@@ -105,145 +100,6 @@ class Sentences(Strict):
         if any(not texts for texts in self.timing.values()):
             raise ValueError("timing: every length class needs at least one sentence")
         return self
-
-
-# --- recipes -------------------------------------------------------------------------------------------------
-
-
-class Step(Strict):
-    """One step of a recipe. ``reaches_nothing: expected`` lets a step find nothing to do without an error."""
-
-    reaches_nothing: Literal["error", "expected"] = "error"
-
-
-class PruneMagnitude(Step):
-    """Set the smallest weights to zero, over all weighted layers together. Stored densely: zeros shrink nothing."""
-
-    step: Literal["prune_magnitude"]
-    amount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
-
-
-class PruneStructured(Step):
-    """Remove whole channels from stages of the voice, then train what remains of the decoder against the whole one.
-
-    The widths are solved for so that ``amount`` of the multiply-accumulates (or parameters) of these stages is gone.
-    """
-
-    step: Literal["prune_structured"]
-    stages: tuple[Literal["decoder", "flow", "text_encoder"], ...] = Field(default=("decoder",), min_length=1)
-    amount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
-    of: Literal["macs", "parameters"] = "macs"
-    round_to: int = Field(default=8, ge=1, description="channel counts become multiples of this: kernels like 8 or 16")
-    decoder_widths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
-        default=None, description="channels after the first convolution and each upsampling, in place of solved ones"
-    )
-    trained: Path | None = Field(
-        default=None, description="folder of the fine-tuned decoder; trained for `minutes` and put there if missing"
-    )
-    minutes: float = Field(default=60.0, gt=0, description="how long to fine-tune, where nothing is in `trained`")
-    corpus: Path = Field(
-        default=Path("params/sentences/corpus_en.txt"), description="text that the voice speaks to be trained on"
-    )
-
-    @model_validator(mode="after")
-    def _trained_is_a_decoder(self) -> PruneStructured:
-        if self.trained is not None and self.stages != ("decoder",):
-            raise ValueError("prune_structured: trained: only the decoder can be fine-tuned; use stages: [decoder]")
-        if self.decoder_widths is not None and self.stages != ("decoder",):
-            raise ValueError("prune_structured: decoder_widths: goes with stages: [decoder] only")
-        return self
-
-
-class Distill(Step):
-    """Replace stages of the voice by trained students: ``student`` is a folder under models/ with their record."""
-
-    step: Literal["distill"]
-    student: Path
-
-
-# Levels that a weight may take are 2 ** bits; fewer than 8 bits are chosen on the calibration sentences.
-Bits = Annotated[
-    int, Field(ge=2, le=8, description="of a weight; below 8 the file gets smaller with the step `pack` after it")
-]
-
-
-class QuantizeDynamic(Step):
-    """Dynamic int8: weights int8 in the file, activations quantized on the fly.
-
-    ``MatMul`` is what PyTorch's ``quantize_dynamic`` reaches (``nn.Linear``); ``Conv`` adds ConvInteger, which
-    sherpa-onnx ships and PyTorch does not have.
-    """
-
-    step: Literal["quantize_dynamic"]
-    operators: tuple[Literal["MatMul", "Conv"], ...] = ("MatMul",)
-    bits: Bits = 8
-
-    @model_validator(mode="after")
-    def _few_bits_are_of_products(self) -> QuantizeDynamic:
-        if self.bits < 8 and "Conv" in self.operators:
-            raise ValueError("quantize_dynamic: bits: fewer than 8 go with operators: [MatMul] only")
-        return self
-
-
-class QuantizeWeights(Step):
-    """Store weights as int8, one scale per output channel; arithmetic stays float32."""
-
-    step: Literal["quantize_weights"]
-    minimum_size: int = Field(default=1024, ge=1, description="smaller tensors stay float32")
-    bits: Bits = 8
-
-
-class Fp16(Step):
-    """Store weights as float16: half the file. Arithmetic in float16 gains only where a device has kernels for it."""
-
-    step: Literal["fp16"]
-    arithmetic: Literal["float32", "float16"] = "float32"
-    minimum_size: int = Field(default=1024, ge=1, description="smaller tensors stay float32")
-
-
-class Pack(Step):
-    """Store what the other steps left in few bytes; ONNX Runtime unpacks it while it loads, if it may optimize."""
-
-    step: Literal["pack"]
-
-
-class QuantizeStatic(Step):
-    """Static int8 (QDQ): weights and activations int8, activation ranges calibrated on sentences."""
-
-    step: Literal["quantize_static"]
-    operators: tuple[Literal["MatMul", "Conv"], ...] = ("Conv",)
-    calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
-    exclude: tuple[str, ...] = Field(default=(), description="regular expressions of node names that stay float32")
-    activations: Literal["unsigned", "signed"] = Field(
-        default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
-    )
-
-
-class RearrangeDecoder(Step):
-    """Lay the decoder's convolutions out so that the same arithmetic runs faster; nothing is approximated."""
-
-    step: Literal["rearrange_decoder"]
-
-
-class QuantizeMixed(Step):
-    """Int8 arithmetic where a search finds it harmless, int8 storage of every other weight."""
-
-    step: Literal["quantize_mixed"]
-    budget_db: float = Field(
-        default=0.75, ge=0.0, description="mean change of level over the mel bands, dB; 0: no int8 arithmetic"
-    )
-    calibration_sentences: int = Field(default=8, ge=1, description="how many of the calibration sentences give ranges")
-    judged_sentences: int = Field(default=3, ge=1, description="how many of them spectra are compared on")
-    activations: Literal["unsigned", "signed"] = Field(
-        default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
-    )
-
-
-NetworkStep = PruneMagnitude | PruneStructured | Distill  # change the PyTorch network, before export
-GraphStep = (
-    RearrangeDecoder | QuantizeDynamic | QuantizeWeights | QuantizeStatic | QuantizeMixed | Fp16 | Pack
-)  # change the exported ONNX graph
-AnyStep = Annotated[NetworkStep | GraphStep, Field(discriminator="step")]
 
 
 class Variant(Strict):

@@ -11,7 +11,7 @@ from piper import PiperVoice as Speaker
 from project import EARLIER, Project, make_project
 
 from ttsopt_lib import cli
-from ttsopt_lib.optimize.recipe import build_study, variant_key
+from ttsopt_lib.optimize.build import build_study, variant_key
 from ttsopt_lib.params import read_study
 from ttsopt_lib.preflight import check_inputs
 from ttsopt_lib.records import StudyFolder

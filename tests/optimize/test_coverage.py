@@ -7,11 +7,14 @@ from onnx import helper, numpy_helper
 
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.optimize.calibration import voice_feed
-from ttsopt_lib.optimize.coverage import step_record, take_inventory, total_coverage
 from ttsopt_lib.optimize.export import export_piper
-from ttsopt_lib.optimize.prune import prune_magnitude
-from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_static, quantize_weights
-from ttsopt_lib.study import QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from ttsopt_lib.optimize.inventory import take_inventory
+from ttsopt_lib.optimize.steps.prune_magnitude import prune_magnitude
+from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
+from ttsopt_lib.optimize.steps.quantize_static import quantize_static
+from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
+from ttsopt_lib.optimize.steps.step import record_of, total_coverage
+from ttsopt_lib.steps import Distill, PruneMagnitude, QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 
@@ -98,12 +101,13 @@ def test_the_export_stores_and_computes_what_the_original_does(medium_voice, exp
 def test_weight_only_int8_reaches_nearly_all_parameters_and_no_arithmetic(joe, tmp_path):
     path = saved(quantize_weights(onnx.load(joe), QuantizeWeights(step="quantize_weights")), tmp_path)
     before, after = take_inventory(joe, reference(joe)), take_inventory(path, reference(joe))
-    record = step_record("quantize_weights", after, before)
+    step = QuantizeWeights(step="quantize_weights")
+    record = record_of(step, after, before)
     assert record.coverage.parameters > 0.99
     assert record.coverage.macs == 0.0
     assert record.layers == 117
     assert after.parameters_stored == before.parameters_stored  # scales are no parameters
-    assert total_coverage(["quantize_weights"], after) == record.coverage
+    assert total_coverage([step], [record], after) == record.coverage
 
 
 @pytest.fixture(scope="module")
@@ -116,12 +120,13 @@ def static(medium_voice):
 def test_int8_arithmetic_covers_every_convolution_but_the_transposed(medium_voice, static, tmp_path, kind):
     model, feed = onnx.load(medium_voice), reference(medium_voice)
     if kind == "dynamic":
-        quantized = quantize_dynamic(model, QuantizeDynamic(step="quantize_dynamic", operators=("Conv",)))
+        step = QuantizeDynamic(step="quantize_dynamic", operators=("Conv",))
+        quantized = quantize_dynamic(model, step)
     else:
-        quantized = static
+        step, quantized = QuantizeStatic(step="quantize_static"), static
     before, after = take_inventory(medium_voice, feed), take_inventory(saved(quantized, tmp_path), feed)
     convolutions = [layer for layer in before.layers if layer.operator == "Conv"]
-    record = step_record(f"quantize_{kind}", after, before)
+    record = record_of(step, after, before)
     assert record.layers == len(convolutions)
     assert record.coverage.parameters == pytest.approx(
         sum(layer.parameters for layer in convolutions) / before.parameters_stored, rel=1e-6
@@ -160,7 +165,7 @@ def pruned(medium_voice, tmp_path_factory):
 def test_pruning_covers_the_zeros_and_no_arithmetic(medium_voice, pruned):
     path, zeroed = pruned
     inventory = take_inventory(path, reference(medium_voice))
-    record = step_record("prune_magnitude", inventory)
+    record = record_of(PruneMagnitude(step="prune_magnitude"), inventory, inventory)
     assert record.coverage.parameters == pytest.approx(zeroed / inventory.parameters_stored, rel=1e-3)
     assert record.coverage.macs == 0.0
     assert inventory.parameters_stored - inventory.parameters_nonzero == pytest.approx(zeroed, rel=1e-3)
@@ -175,14 +180,20 @@ def test_a_student_decoder_is_counted_as_what_replaced_the_teachers(medium_voice
     weights = sum(p.numel() for name, p in network.decoder.named_parameters() if p.dim() > 1)
     export_piper(network, voice.config, tmp_path / "student.onnx")
     inventory = take_inventory(tmp_path / "student.onnx", reference(medium_voice))
-    record = step_record("distill", inventory, note="a student", stages=["decoder"])
+    (tmp_path / "student").mkdir()
+    (tmp_path / "student/config.json").write_text('{"decoder": {}}')
+    step = Distill(step="distill", student=tmp_path / "student")
+    record = record_of(step, inventory, inventory)
+    assert record.note == "decoder replaced by the student student"
     assert record.coverage.parameters == pytest.approx(weights / inventory.parameters_stored, rel=1e-6)
     assert 0.0 < record.coverage.macs < 1.0
-    assert total_coverage(["distill"], inventory, ["decoder"]) == record.coverage
+    assert total_coverage([step], [record], inventory) == record.coverage
 
 
 def test_steps_together_never_count_a_parameter_twice(medium_voice, pruned, tmp_path):
     both = quantize_weights(onnx.load(pruned[0]), QuantizeWeights(step="quantize_weights"))
     inventory = take_inventory(saved(both, tmp_path), reference(medium_voice))
-    total = total_coverage(["prune_magnitude", "quantize_weights"], inventory)
-    assert total_coverage(["quantize_weights"], inventory).parameters < total.parameters <= 1.0
+    steps = [PruneMagnitude(step="prune_magnitude"), QuantizeWeights(step="quantize_weights")]
+    records = [record_of(step, inventory, inventory) for step in steps]
+    total = total_coverage(steps, records, inventory)
+    assert total_coverage(steps[1:], records[1:], inventory).parameters < total.parameters <= 1.0

@@ -26,8 +26,8 @@ from ttsopt_lib.optimize import student_validation
 from ttsopt_lib.optimize.distill import Distillation, DistillSettings, fit_to_voice, read_settings
 from ttsopt_lib.optimize.distill_config import DistillConfig, TextConfig
 from ttsopt_lib.optimize.export import export_piper
-from ttsopt_lib.optimize.recipe import apply_network_steps
 from ttsopt_lib.optimize.spectral_losses import band_edges, power_loss, spectral_loss
+from ttsopt_lib.optimize.steps.distill import replace_stages
 from ttsopt_lib.optimize.student_files import DistillError, load_student, new_student, publish_student
 from ttsopt_lib.optimize.student_training import Trainer
 from ttsopt_lib.optimize.student_validation import Validation
@@ -37,7 +37,6 @@ from ttsopt_lib.optimize.text_data import Sentences, TextData, cut_short_texts, 
 from ttsopt_lib.optimize.text_training import CONTOUR_PHONEMES, text_error, text_losses
 from ttsopt_lib.optimize.training_run import SharesError, check_shares
 from ttsopt_lib.optimize.utterances import SegmentError, Utterance, Utterances
-from ttsopt_lib.study import Distill
 from ttsopt_lib.voices.paired import Noise, PairedSession, duration_noise, prior_noise
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
@@ -573,7 +572,7 @@ def test_a_voice_of_students_speaks_like_any_other(medium_voice: Path, whole_run
     assert set(record["trainings"]) == {"text_encoder", "flow", "decoder"}
     model = load_piper(open_piper(medium_voice))
     teacher_size = sum(parameter.numel() for parameter in model.parameters())
-    apply_network_steps(model, [Distill(step="distill", student=tmp_path / "student")])
+    replace_stages(model, tmp_path / "student")
     assert sum(parameter.numel() for parameter in model.parameters()) == record["parameters"] < teacher_size / 3
     voice = export_piper(model, open_piper(medium_voice).config, tmp_path / "voice.onnx")
     session = PairedSession(voice)

@@ -8,9 +8,9 @@ from tests.optimize.test_distill import corpus, tiny_settings  # noqa: F401  (a 
 from ttsopt_lib import cluster
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize import student_validation
+from ttsopt_lib.optimize.build import build_study
 from ttsopt_lib.optimize.distill_config import DistillConfig, SpeechConfig
 from ttsopt_lib.optimize.distill_study import missing_students, train_students, training_settings
-from ttsopt_lib.optimize.recipe import build_study
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import Study, Training
 

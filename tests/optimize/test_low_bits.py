@@ -7,9 +7,11 @@ import pytest
 from onnx import helper, numpy_helper
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.optimize.low_bits import input_moments, quantize_low
-from ttsopt_lib.optimize.quantize import quantize_dynamic, quantize_weights
-from ttsopt_lib.study import QuantizeDynamic, QuantizeWeights, Variant
+from ttsopt_lib.optimize.graph.low_bits import input_moments, quantize_low
+from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
+from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
+from ttsopt_lib.steps import QuantizeDynamic, QuantizeWeights
+from ttsopt_lib.study import Variant
 
 
 def decibels(signal, error):

@@ -7,16 +7,18 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from ttsopt_lib.optimize.build import build_study, speak
 from ttsopt_lib.optimize.calibration import voice_feed
-from ttsopt_lib.optimize.layout import rearrange_decoder
-from ttsopt_lib.optimize.mixed import quantize_mixed, spend
-from ttsopt_lib.optimize.qdq import quantizable_convolutions, quantize_convolutions, quantized_tensors
-from ttsopt_lib.optimize.quantize import copy_named, seed_noise
-from ttsopt_lib.optimize.ranges import Histogram, histograms
-from ttsopt_lib.optimize.recipe import build_study, speak
-from ttsopt_lib.optimize.sensitivity import SpectralJudge, compare, layer_groups, sensitivities
+from ttsopt_lib.optimize.graph.index import copy_named
+from ttsopt_lib.optimize.graph.int8 import seed_noise
+from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions, quantize_convolutions, quantized_tensors
+from ttsopt_lib.optimize.graph.ranges import Histogram, histograms
+from ttsopt_lib.optimize.graph.sensitivity import SpectralJudge, compare, layer_groups, sensitivities
+from ttsopt_lib.optimize.steps.quantize_mixed import quantize_mixed, spend
+from ttsopt_lib.optimize.steps.rearrange_decoder import rearrange_decoder
 from ttsopt_lib.records import GroupSensitivity, SensitivityRecord, StudyFolder, read_record
-from ttsopt_lib.study import QuantizeMixed, Study
+from ttsopt_lib.steps import QuantizeMixed
+from ttsopt_lib.study import Study
 from ttsopt_lib.voices.piper import open_piper
 
 MIXED = {"step": "quantize_mixed", "budget_db": 50.0, "calibration_sentences": 1, "judged_sentences": 1}
@@ -170,7 +172,7 @@ def test_mixed_variant_is_a_small_voice_made_the_same_each_time(multi_speaker_vo
     assert "dec/conv_post" not in record.chosen and record.error_db <= record.budget_db
 
     # Made again, the sensitivities are read and not measured, and the bytes are the same.
-    monkeypatch.setattr("ttsopt_lib.optimize.mixed.sensitivities", None)
+    monkeypatch.setattr("ttsopt_lib.optimize.steps.quantize_mixed.sensitivities", None)
     (again,) = build_study(study, folder, only=["int8-mixed"], again=True)
     assert again.files == mixed.files
     assert json.loads(folder.sensitivity_record("int8-mixed").read_text())["groups"] == [

@@ -10,10 +10,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.optimize.test_coverage import reference
 from tests.optimize.test_quantize import feeds, runtime_graph, speak
-from ttsopt_lib.optimize.coverage import step_record, take_inventory
-from ttsopt_lib.optimize.pack import MARK, pack, unpacked
-from ttsopt_lib.optimize.quantize import quantize_weights
-from ttsopt_lib.study import QuantizeWeights
+from ttsopt_lib.optimize.inventory import take_inventory
+from ttsopt_lib.optimize.steps.pack import MARK, pack, unpacked
+from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
+from ttsopt_lib.optimize.steps.step import record_of
+from ttsopt_lib.steps import Pack, QuantizeWeights
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import open_piper
 
@@ -151,8 +152,8 @@ def test_what_is_counted_in_a_packed_voice_is_what_it_holds(four_bits, medium_vo
     assert [(x.node, x.parameters, x.computes_int8) for x in after.layers] == [
         (x.node, x.parameters, x.computes_int8) for x in before.layers
     ]
-    record = step_record("pack", after, before)
+    record = record_of(Pack(step="pack"), after, before)
     assert record.layers == sum(0 < layer.levels <= 128 for layer in before.weighted) > 0
     assert record.coverage.parameters > 0.7
     assert record.coverage.macs == 0.0
-    assert step_record("pack", before).layers == 0
+    assert record_of(Pack(step="pack"), before, before).layers == 0

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ttsopt_lib.optimize.prune import prune_magnitude
+from ttsopt_lib.optimize.steps.prune_magnitude import prune_magnitude
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 

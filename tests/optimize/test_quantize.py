@@ -10,15 +10,14 @@ from onnx import helper, numpy_helper
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.calibration import voice_feed
-from ttsopt_lib.optimize.coverage import step_record, take_inventory
-from ttsopt_lib.optimize.half import half_precision
-from ttsopt_lib.optimize.quantize import (
-    quantize_dynamic,
-    quantize_static,
-    quantize_tensor,
-    quantize_weights,
-)
-from ttsopt_lib.study import Fp16, QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from ttsopt_lib.optimize.graph.int8 import quantize_tensor
+from ttsopt_lib.optimize.inventory import take_inventory
+from ttsopt_lib.optimize.steps.fp16 import half_precision
+from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
+from ttsopt_lib.optimize.steps.quantize_static import quantize_static
+from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
+from ttsopt_lib.optimize.steps.step import record_of
+from ttsopt_lib.steps import Fp16, QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
@@ -269,14 +268,16 @@ def test_half_precision_halves_the_file_and_keeps_every_weight_to_11_bits(joe_mo
 @pytest.mark.slow
 @pytest.mark.parametrize("arithmetic", ["float32", "float16"])
 def test_a_voice_in_half_precision_speaks_for_as_long_as_before(plain_voice, medium_model, tmp_path, arithmetic):
-    half = half_precision(medium_model, Fp16(step="fp16", arithmetic=arithmetic, minimum_size=16))
+    step = Fp16(step="fp16", arithmetic=arithmetic, minimum_size=16)
+    half = half_precision(medium_model, step)
     feed = voice_feed(open_piper(plain_voice).config, range(3, 30), noise=False)
     audio = speak(half, feed)
     assert audio.dtype == np.float32 and np.isfinite(audio).all()
     assert audio.size == speak(medium_model, feed).size
     path = tmp_path / "half.onnx"
     onnx.save(half, path)
-    record = step_record("fp16", take_inventory(path, feed))
+    inventory = take_inventory(path, feed)
+    record = record_of(step, inventory, inventory)
     assert record.coverage.parameters > 0.9
     assert (record.coverage.macs > 0.5) == (arithmetic == "float16")
 

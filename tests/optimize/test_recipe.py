@@ -13,17 +13,19 @@ import torch
 from piper.patch_voice_with_alignment import add_alignment_output
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.optimize import recipe as recipes
-from ttsopt_lib.optimize.recipe import (
+from ttsopt_lib.optimize import build, context
+from ttsopt_lib.optimize.build import (
     VariantError,
     build_study,
-    build_torch,
     source_voice,
     stale_variants,
     variant_key,
 )
+from ttsopt_lib.optimize.steps import quantize_weights as weights_step
+from ttsopt_lib.optimize.torch_build import build_torch
 from ttsopt_lib.records import StudyFolder, VariantRecord, file_sha256
-from ttsopt_lib.study import PruneMagnitude, QuantizeDynamic, QuantizeWeights, Study
+from ttsopt_lib.steps import PruneMagnitude, QuantizeDynamic, QuantizeWeights
+from ttsopt_lib.study import Study
 from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.session import open_session
 
@@ -82,8 +84,8 @@ def exported(built, monkeypatch):
         shutil.copyfile(f"{ready}.json", f"{path}.json")
         return path
 
-    monkeypatch.setattr(recipes, "export_piper", copy_export)
-    monkeypatch.setattr(recipes, "load_piper", lambda voice: None)
+    monkeypatch.setattr(context, "export_piper", copy_export)
+    monkeypatch.setattr(context, "load_piper", lambda voice: None)
 
 
 @pytest.mark.slow
@@ -141,7 +143,7 @@ def test_each_record_says_what_its_steps_reached(built, medium_voice):
 @pytest.mark.slow
 def test_a_second_call_builds_nothing(built, monkeypatch):
     study, folder, records = built
-    monkeypatch.setattr(recipes, "_build", lambda *_: pytest.fail("built again"))
+    monkeypatch.setattr(build, "_build", lambda *_: pytest.fail("built again"))
     assert stale_variants(study, folder) == []
     assert build_study(study, folder) == records
 
@@ -172,7 +174,7 @@ def test_the_same_study_gives_the_same_bytes_in_another_process(built, medium_vo
     study, folder, records = built
     program = (
         "import sys; from pathlib import Path; from ttsopt_lib.study import Study; "
-        "from ttsopt_lib.records import StudyFolder; from ttsopt_lib.optimize.recipe import build_study; "
+        "from ttsopt_lib.records import StudyFolder; from ttsopt_lib.optimize.build import build_study; "
         "study = Study.model_validate_json(sys.argv[1]); "
         "build_study(study, StudyFolder(study, Path(sys.argv[2])), only=['int8-static'])"
     )
@@ -222,7 +224,7 @@ def test_an_interrupt_leaves_nothing_half_made_and_the_next_run_goes_on(medium_v
     study = make_study(medium_voice, tmp_path, {"int8-weights": [WEIGHTS]})
     folder = StudyFolder(study, tmp_path / "reports")
     with monkeypatch.context() as patch:
-        patch.setattr(recipes, "quantize_weights", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(weights_step, "quantize_weights", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             build_study(study, folder, processes=1)
     assert [path.name for path in folder.variant("x").parent.iterdir()] == ["original"]
@@ -249,14 +251,14 @@ def test_a_variant_that_cannot_speak_is_refused_and_an_older_one_stays(built, mo
     before = folder.model("int8-weights").read_bytes()
 
     def broken(model, step, feeds):
-        result = recipes.onnx.ModelProto()
+        result = onnx.ModelProto()
         result.CopyFrom(quantize(model, step, feeds))
         scale = next(t for t in result.graph.initializer if t.name.startswith("dec.") and t.name.endswith("_scale"))
         scale.CopyFrom(onnx.numpy_helper.from_array(np.full(list(scale.dims), np.nan, np.float32), scale.name))
         return result
 
-    quantize = recipes.quantize_weights
-    monkeypatch.setattr(recipes, "quantize_weights", broken)
+    quantize = weights_step.quantize_weights
+    monkeypatch.setattr(weights_step, "quantize_weights", broken)
     with pytest.raises(VariantError, match="'int8-weights'.*not numbers"):
         build_study(study, folder, only=["int8-weights"], again=True)
     assert folder.model("int8-weights").read_bytes() == before

@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 import soundfile
+from pydantic import TypeAdapter
 
+from ttsopt_lib.optimize.steps.step import words_of
 from ttsopt_lib.params import read_device, read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import (
@@ -29,6 +31,7 @@ from ttsopt_lib.records import (
     VariantRecord,
     write_record,
 )
+from ttsopt_lib.steps import AnyStep
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study
 
 CREATED = "2026-01-01T00:00:00Z"
@@ -143,6 +146,7 @@ def write_variants(folder: StudyFolder, made: list[Made], audio_seconds: float =
             steps=[
                 StepRecord(
                     step=STEPS[step]["step"],
+                    **words_of(TypeAdapter(AnyStep).validate_python(STEPS[step])),
                     coverage=Coverage(parameters=one.coverage[0], macs=one.coverage[1]),
                     layers=max(1, round(120 * one.coverage[0])),
                     note=f"{one.coverage[0]:.1%} of the weights" if one.coverage[0] else "",

@@ -24,7 +24,7 @@ from ttsopt_lib.report.plot_style import WIDTH, svg_text
 from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary, Summary
 from ttsopt_lib.report.spectrograms import Spoken, shown_variants, study_spectrograms
 from ttsopt_lib.report.students import student_summary
-from ttsopt_lib.study import Distill
+from ttsopt_lib.steps import Distill
 
 
 def student(variants: list[str]) -> StudentSummary:

@@ -15,7 +15,7 @@ from ttsopt_lib.report.quality_tables import anchors, compared, quality_tables
 from ttsopt_lib.report.schema import Estimate, PredictedMos
 from ttsopt_lib.report.sections import Report
 from ttsopt_lib.report.summary import summarize
-from ttsopt_lib.study import QuantizeStatic
+from ttsopt_lib.steps import QuantizeStatic
 
 
 def mos(finding, p, change=-0.01, ci=(-0.03, 0.01)) -> PredictedMos:

@@ -7,24 +7,12 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ttsopt_lib.code import code_digest
 from ttsopt_lib.evaluate.speak import confirmation_texts, evaluation_texts
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import RecordError, StudyFolder, code_digest, content_key, file_sha256
+from ttsopt_lib.records import RecordError, StudyFolder, content_key, file_sha256
 from ttsopt_lib.study import Study
 
-SPEAKING_CODE = (
-    *(f"evaluate/{name}.py" for name in ("speak", "waveform")),
-    *(f"voices/{name}.py" for name in ("graph", "paired", "piper", "session", "text")),
-)
-SCORING_CODE = (
-    *SPEAKING_CODE,
-    *(f"evaluate/{name}.py" for name in ("hub_predictors", "mel", "mos", "p808", "stand_ins")),
-    *(f"evaluate/{name}.py" for name in ("anchors", "compare", "intelligibility", "pitch", "scores")),
-    *(f"evaluate/{name}.py" for name in ("speaker", "spectrum")),
-    "evaluate/peers.py",
-    "measure/peer_rows.py",
-)
-RATINGS_CODE = tuple(f"evaluate/{name}.py" for name in ("crossed", "ratings", "ratings_file", "screening"))
 # A new version of any of these may change a score.
 SPEAKING_PACKAGES = ("onnxruntime", "piper-tts")
 SCORING_PACKAGES = (
@@ -50,7 +38,7 @@ def scorer_key(study: Study) -> str:
     return content_key(
         [asked.predictors, asked.weights, asked.asr_model, asked.seed],
         _versions(SCORING_PACKAGES),
-        code_digest(*SCORING_CODE),
+        code_digest("ttsopt_lib.evaluate.scores", "ttsopt_lib.measure.peer_rows"),
     )
 
 
@@ -67,7 +55,7 @@ def listening_key(study: Study, voice: str) -> str:
         study.sentences.listening,
         study.evaluate.seed,
         _versions(SPEAKING_PACKAGES),
-        code_digest(*SPEAKING_CODE, "evaluate/listening.py"),
+        code_digest("ttsopt_lib.evaluate.speak", "ttsopt_lib.evaluate.listening"),
     )
 
 
@@ -80,7 +68,7 @@ def quality_key(study: Study, folder: StudyFolder) -> str:
         [(name, voice_key(study, folder, name)) for name in study.variant_names],
         [list(study.evaluate.confirmed), confirmation_texts(study)],
         (_hash(ratings) if ratings.is_file() else "missing") if ratings else None,
-        code_digest(*RATINGS_CODE, "evaluate/plan.py", "evaluate/quality.py", "evaluate/stopping.py"),
+        code_digest("ttsopt_lib.evaluate.quality"),
     )
 
 

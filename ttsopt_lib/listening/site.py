@@ -13,6 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from ttsopt_lib.code import code_digest
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.anchors import LOWPASS
 from ttsopt_lib.evaluate.keys import voice_key
@@ -22,7 +23,6 @@ from ttsopt_lib.listening.orders import rating_order, shuffled, swapped, with_tr
 from ttsopt_lib.records import (
     StudyFolder,
     atomic_folder,
-    code_digest,
     content_key,
     now,
     read_if_current,
@@ -81,7 +81,7 @@ def make_listening_test(study: Study, folder: StudyFolder) -> MadeTest:
         study.evaluate.seed,
         study.title,
         [(name, voice_key(study, folder, name)) for name in names],
-        code_digest("listening"),
+        code_digest("ttsopt_lib.listening"),
         [(files("ttsopt_lib.listening") / "page" / name).read_text(encoding="utf-8") for name in PAGE_FILES],
     )
     done = read_if_current(folder.listening_key, ListeningKey, content)

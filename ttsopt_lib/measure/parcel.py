@@ -12,8 +12,9 @@ import ttsopt_lib
 from ttsopt_lib.measure.plan import TimingPlan
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import code_digest, content_key, file_sha256
-from ttsopt_lib.study import Device, Strict
+from ttsopt_lib.records import content_key, file_sha256
+from ttsopt_lib.steps import Strict
+from ttsopt_lib.study import Device
 
 # What timing imports: the package's own needs and its extra `device` (a test holds them to pyproject.toml).
 REQUIREMENTS = (
@@ -23,7 +24,8 @@ REQUIREMENTS = (
     "pydantic>=2.10,<3",
     "scipy>=1.14,<2",
 )
-CODE = ("__init__.py", "errors.py", "paths.py", "study.py", "records.py", "measure")  # of ttsopt_lib
+# What of ttsopt_lib timing imports.
+CODE = ("__init__.py", "code.py", "errors.py", "paths.py", "steps.py", "study.py", "records.py", "measure/*.py")
 ENVIRONMENT_BYTES = 500_000_000  # what the packages take while they are installed, roughly
 
 
@@ -60,10 +62,11 @@ class Parcel:
 def pack(plan: TimingPlan, device: Device) -> Parcel:
     """Name each voice by its content and collect what goes with it. Raises :class:`MeasureError`."""
     names = {path: f"{file_sha256(path)}.onnx" for path in dict.fromkeys(row.model for row in plan.rows)}
+    code = content_key({str(name): file_sha256(file) for name, file in _code().items()})
     rows = tuple(row.model_copy(update={"model": Path(names[row.model])}) for row in plan.rows)
     here = Device(name=device.name, label=device.label, kind=device.kind, threads=device.threads)
     job = Job(device=here, plan=plan.model_copy(update={"rows": rows}))
-    return Parcel(job, {name: path for path, name in names.items()}, _wheels(device), code_digest(*CODE)[:24])
+    return Parcel(job, {name: path for path, name in names.items()}, _wheels(device), code[:24])
 
 
 def _wheels(device: Device) -> tuple[Path, ...]:
@@ -92,15 +95,12 @@ def download_command(folder: Path) -> str:
 def laid_out(parcel: Parcel, voices: dict[str, Path], environment: str | None) -> Iterator[Path]:
     """A folder as it will stand on the device, with links to the files: ``voices``, code, job, and what an
     ``environment`` is made from, where one has to be made."""
-    package = Path(ttsopt_lib.__file__).parent
     with TemporaryDirectory(prefix="ttsopt-") as name:
         folder = Path(name)
         for voice, path in voices.items():
             _link(folder / "voices" / voice, path)
-        for part in CODE:
-            sources = sorted((package / part).glob("*.py")) if (package / part).is_dir() else [package / part]
-            for source in sources:
-                _link(folder / "code" / parcel.code / "ttsopt_lib" / source.relative_to(package), source)
+        for inside, source in _code().items():
+            _link(folder / "code" / parcel.code / "ttsopt_lib" / inside, source)
         if environment:
             packages = folder / "packages" / environment
             packages.mkdir(parents=True)
@@ -111,6 +111,12 @@ def laid_out(parcel: Parcel, voices: dict[str, Path], environment: str | None) -
         run.mkdir(parents=True)
         (run / "job.json").write_text(parcel.job.model_dump_json(), encoding="utf-8")
         yield folder
+
+
+def _code() -> dict[Path, Path]:
+    """The source files that timing needs, by their places below `ttsopt_lib`."""
+    package = Path(ttsopt_lib.__file__).parent
+    return {file.relative_to(package): file for pattern in CODE for file in sorted(package.glob(pattern))}
 
 
 def _link(link: Path, target: Path) -> None:

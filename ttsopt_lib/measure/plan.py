@@ -12,24 +12,10 @@ from typing import Any, Literal
 
 from ttsopt_lib.measure.peers import CATALOGUE
 from ttsopt_lib.records import PeerRecord, Runtime, StudyFolder, VariantRecord
-from ttsopt_lib.study import (
-    ORIGINAL,
-    ORIGINAL_COPY,
-    PEERS,
-    Device,
-    MeasureSettings,
-    NetworkStep,
-    Pack,
-    QuantizeWeights,
-    RearrangeDecoder,
-    Strict,
-    Study,
-    TorchMode,
-)
+from ttsopt_lib.steps import NetworkStep, Strict
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, PEERS, Device, MeasureSettings, Study, TorchMode
 
 Accelerator = Literal["cuda"]
-# These leave the arithmetic in float32: a PyTorch network computes the same without them.
-STORAGE_STEPS = (QuantizeWeights, RearrangeDecoder, Pack)
 
 
 class PlannedSentence(Strict):
@@ -191,7 +177,7 @@ def torch_recipe(study: Study, name: str) -> tuple[dict[str, Any], ...] | None:
     """A variant's recipe as PyTorch computes it in floating point; None where it computes in integers."""
     if name == ORIGINAL:
         return ()
-    steps = [step for step in study.variant(name).recipe if not isinstance(step, STORAGE_STEPS)]
+    steps = [step for step in study.variant(name).recipe if step.changes_arithmetic]
     if not all(isinstance(step, NetworkStep) for step in steps):
         return None
     return tuple(step.model_dump(mode="json") for step in steps)

@@ -9,6 +9,7 @@ from shutil import rmtree
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from ttsopt_lib.code import code_digest
 from ttsopt_lib.measure.bars import Bars
 from ttsopt_lib.measure.devices import Probe, probe
 from ttsopt_lib.measure.journal import Journal
@@ -26,7 +27,6 @@ from ttsopt_lib.records import (
     StudyFolder,
     TimedSentence,
     VariantRecord,
-    code_digest,
     content_key,
     file_sha256,
     now,
@@ -66,7 +66,7 @@ def blocks_key(study: Study, device: Device, variants: dict[str, VariantRecord])
         study.voice.speaker,
         [device.name, device.kind, device.threads[0], device.pytorch],  # with the first number all rows are timed
         {name: [record.files, record.recipe] for name, record in variants.items()},
-        code_digest("measure", "networks/gpu_modes.py"),
+        code_digest("ttsopt_lib.measure", "ttsopt_lib.networks.gpu_modes"),
     )
 
 

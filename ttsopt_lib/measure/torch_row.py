@@ -1,12 +1,13 @@
 """A PyTorch row's model; imported by the worker process of such a row and by nobody else.
 
-:mod:`ttsopt_lib.optimize.recipe` builds it from the original voice: the recipe's steps on the network, then
+`ttsopt_lib.optimize.torch_build` builds it from the original voice: the recipe's steps on the network, then
 PyTorch's own dynamic quantization where the recipe has it. On a GPU the row's mode says how flow and decoder compute;
 see :mod:`ttsopt_lib.networks.gpu_modes`.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ def prepare_pytorch(row: dict[str, Any]) -> None:
     """Import what loading needs, fix the number of threads, wake the GPU: none of it counts as loading the model."""
     import torch
 
-    import ttsopt_lib.optimize.recipe  # noqa: F401
+    import ttsopt_lib.optimize.torch_build  # noqa: F401
 
+    for step in row["recipe"]:
+        import_module(f"ttsopt_lib.optimize.steps.{step['step']}")
     torch.set_num_threads(row["threads"])
     torch.set_num_interop_threads(1)
     if row["accelerator"] == "cuda":
@@ -41,8 +44,8 @@ def speaker_on(device: Any, row: dict[str, Any], scales: list[float], speaker: i
     from pydantic import TypeAdapter
 
     from ttsopt_lib.networks.gpu_modes import in_mode
-    from ttsopt_lib.optimize.recipe import build_torch
-    from ttsopt_lib.study import AnyStep
+    from ttsopt_lib.optimize.torch_build import build_torch
+    from ttsopt_lib.steps import AnyStep
 
     recipe = TypeAdapter(list[AnyStep]).validate_python(row["recipe"])
     model = in_mode(build_torch(recipe, Path(row["model"])).eval().to(device), row["mode"])

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from onnxruntime.quantization import CalibrationDataReader
 
+from ttsopt_lib.errors import StudyError
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.study import SentenceRange
 from ttsopt_lib.voices.piper import VoiceConfig, speaker_of
-from ttsopt_lib.voices.text import utterance_ids
+from ttsopt_lib.voices.text import read_sentences, utterance_ids
 
 Feed = dict[str, np.ndarray]
 
@@ -56,3 +59,13 @@ class SentenceReader(CalibrationDataReader):
 
     def get_next(self) -> Feed | None:  # type: ignore[override]
         return next(self._rest, None)
+
+
+def calibration_texts(wanted: SentenceRange) -> list[str]:
+    """The sentences of a range. Raises :class:`StudyError` where the file ends before it begins."""
+    found = read_sentences(resolve(wanted.file))[wanted.start : wanted.start + wanted.count]
+    if not found:
+        raise StudyError(
+            f"{wanted.file}: sentences.calibration: the file has no line {wanted.start} to begin with; lower 'start'"
+        )
+    return found

@@ -15,7 +15,8 @@ from ttsopt_lib.optimize.distill import USUAL, Distillation, DistillSettings, St
 from ttsopt_lib.optimize.student_files import WEIGHTS, publish_student
 from ttsopt_lib.paths import own_path, resolve
 from ttsopt_lib.records import StudyFolder
-from ttsopt_lib.study import Distill, Study, Training
+from ttsopt_lib.steps import Distill
+from ttsopt_lib.study import Study, Training
 from ttsopt_lib.voices.language import refuse_other_language
 
 SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25, "voice": 0.25}
@@ -73,7 +74,7 @@ def train_students(
         DistillError: the run is of another voice or corpus, or the students published already are better.
         ClusterError: no Dask scheduler answers at the address, or the package is missing.
     """
-    from ttsopt_lib.optimize.recipe import source_voice
+    from ttsopt_lib.optimize.build import source_voice
 
     plan = training_plan(study)
     total = plan.minutes if minutes is None else minutes

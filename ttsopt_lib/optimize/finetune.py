@@ -31,7 +31,7 @@ from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.distill import DistillSettings, teacher_shards
 from ttsopt_lib.optimize.distill_config import DistillConfig
-from ttsopt_lib.optimize.structured import prune_structured
+from ttsopt_lib.optimize.steps.prune_structured import prune_structured
 from ttsopt_lib.optimize.student_card import LICENCES, UNKNOWN_LICENCE
 from ttsopt_lib.optimize.student_speed import macs_per_frame
 from ttsopt_lib.optimize.student_training import Trainer
@@ -39,7 +39,7 @@ from ttsopt_lib.optimize.student_validation import Validation
 from ttsopt_lib.optimize.utterances import Utterances
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import atomic_folder, file_sha256
-from ttsopt_lib.study import PruneStructured
+from ttsopt_lib.steps import PruneStructured
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 HOURS = 4.0  # of the voice's speech, where there is time to speak them
@@ -64,7 +64,7 @@ class FinetuneError(TtsoptError, ValueError):
 
 
 @dataclass(frozen=True)
-class Workshop:
+class PruningInputs:
     """What pruning anew needs: the whole voice, calibration utterances, and a folder for the training to work in."""
 
     voice: Path
@@ -72,13 +72,13 @@ class Workshop:
     folder: Path
 
 
-def prune_and_train(model: StagedVits, step: PruneStructured, workshop: Workshop | None) -> None:
+def prune_and_train(model: StagedVits, step: PruneStructured, inputs: PruningInputs | None) -> None:
     """The recipe step, in place: put in a decoder that was fine-tuned before, or prune and train one.
 
     Args:
         model: the whole voice.
         step: what is wanted; with no `trained` folder, channels are removed and nothing is trained.
-        workshop: None where there are no sentences, so that only a trained decoder can be put in.
+        inputs: None where there are no sentences, so that only a trained decoder can be put in.
 
     Raises:
         FinetuneError: the trained decoder is not whole, of another voice, or pruned less than the step asks for.
@@ -87,9 +87,9 @@ def prune_and_train(model: StagedVits, step: PruneStructured, workshop: Workshop
     trained = None if step.trained is None else resolve(step.trained)
     whole = copy.deepcopy(model.decoder)
     if trained is None or not trained.is_dir():
-        if workshop is None:
+        if inputs is None:
             raise FinetuneError("prune_structured: for PyTorch it needs a decoder trained before (key: trained)")
-        pruned = prune_structured(model, step, workshop.feeds)
+        pruned = prune_structured(model, step, inputs.feeds)
         if trained is None:
             return
         warnings.warn(
@@ -101,8 +101,8 @@ def prune_and_train(model: StagedVits, step: PruneStructured, workshop: Workshop
         how = step.model_dump(mode="json", include={"amount", "of", "round_to", "decoder_widths"}) | {
             "macs_gone": round(pruned.macs, 4)
         }
-        work = workshop.folder / "training" / trained.name
-        finetune_decoder(workshop.voice, model.decoder, resolve(step.corpus), work, trained, step.minutes, pruning=how)
+        work = inputs.folder / "training" / trained.name
+        finetune_decoder(inputs.voice, model.decoder, resolve(step.corpus), work, trained, step.minutes, pruning=how)
     decoder, _ = load_pruned(trained)
     if not isinstance(whole, HifiGanDecoder) or whole.config != decoder.config:
         raise FinetuneError(f"prune_structured: trained: {step.trained} was pruned from the decoder of another voice")

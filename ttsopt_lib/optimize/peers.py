@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from tqdm.auto import tqdm
 
+from ttsopt_lib.code import code_digest
 from ttsopt_lib.measure.peers import missing_packages, versions_of
 from ttsopt_lib.optimize.calibration import Feed, sentence_feeds
 from ttsopt_lib.optimize.export import sherpa_metadata
@@ -26,7 +27,6 @@ from ttsopt_lib.records import (
     PeerRecord,
     StudyFolder,
     atomic_folder,
-    code_digest,
     content_key,
     file_sha256,
     now,
@@ -64,7 +64,7 @@ def peer_key(study: Study, folder: StudyFolder, name: PeerName) -> str:
         versions_of(name),
         study.sentences.calibration if name == "openvino-int8" else None,
         study.voice.speaker,
-        code_digest("optimize/peers.py"),
+        code_digest("ttsopt_lib.optimize.peers"),
     )
 
 

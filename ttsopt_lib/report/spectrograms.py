@@ -21,11 +21,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ttsopt_lib.code import code_digest
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.keys import listening_key, voice_key
 from ttsopt_lib.evaluate.speak import SpeechError
 from ttsopt_lib.evaluate.waveform import as_float, as_written
-from ttsopt_lib.records import RecordError, StudyFolder, atomic_path, code_digest, content_key
+from ttsopt_lib.records import RecordError, StudyFolder, atomic_path, content_key
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.findings import listed
 from ttsopt_lib.report.plot_style import NARROW, WIDTH, Chart, new_figure, set_title
@@ -117,7 +118,7 @@ def _spoken(study: Study, folder: StudyFolder, text: str, names: Sequence[str]) 
         voices = [listening_key(study, voice_key(study, folder, name)) for name in names]
     except RecordError:  # speaking says what is missing
         return speak_together(study, folder, text, names)
-    key = content_key(voices, list(names), text, code_digest("report/spectrograms.py"))
+    key = content_key(voices, list(names), text, code_digest("ttsopt_lib.report.spectrograms"))
     spoken = read_spoken(folder.spoken, key, names)
     if spoken is None:
         spoken = speak_together(study, folder, text, names)

@@ -9,7 +9,8 @@ from typing import Any
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import RecordError
 from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary
-from ttsopt_lib.study import Distill, Study
+from ttsopt_lib.steps import Distill
+from ttsopt_lib.study import Study
 
 NORMAL = 1.96  # a mean over 20 and more held-out utterances: its 95 % interval in standard errors
 

@@ -15,20 +15,44 @@ import itertools
 import math
 import string
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from ttsopt_lib.optimize.quantize import copy_named
-from ttsopt_lib.optimize.weights import BYTES
+from ttsopt_lib.optimize.graph.index import BYTES, copy_named
+from ttsopt_lib.optimize.steps.step import GraphWork
+from ttsopt_lib.steps import Pack
 from ttsopt_lib.voices.graph import reads
 from ttsopt_lib.voices.session import open_session
+
+if TYPE_CHECKING:
+    from ttsopt_lib.optimize.context import BuildContext
+    from ttsopt_lib.optimize.inventory import Inventory, Layer
 
 MARK = "~"  # names of the nodes that unpack begin with it
 SMALLEST = 64  # elements: below that, unpacking takes more bytes than it saves
 PLANES = {1: (1,), 2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 7: (4, 2, 1)}  # bits -> widths that fill bytes
 LETTERS = string.ascii_letters + string.digits
+
+
+class PackWork(GraphWork[Pack]):
+    settings = Pack
+    label = "packing"
+    family = "packed"
+    optimizes = False
+
+    def apply(self, model: ModelProto, step: Pack, context: BuildContext) -> ModelProto:
+        return pack(model)
+
+    def reaches(self, step: Pack, layer: Layer) -> tuple[int, bool]:
+        return layer.parameters if layer.is_packed else 0, False
+
+    def note(self, step: Pack, after: Inventory, layers: int) -> str:
+        return (
+            f"{layers} of {len(after.weighted)} layers with weights are stored in fewer than 8 bits a weight, other "
+            "numbers as float16 where that keeps 11 bits of them; ONNX Runtime unpacks them while it loads the voice"
+        )
 
 
 def pack(model: ModelProto) -> ModelProto:

@@ -1,12 +1,11 @@
-"""What an optimization step really reached, read from the finished ONNX file.
+"""What a finished ONNX voice stores and multiplies, layer by layer: what steps reached is counted in it.
 
-Two fractions, because size and time live in different layers of a voice:
+Two fractions are counted, because size and time live in different layers of a voice:
 
-- `parameters`: of all parameters the file stores. A quantization reaches the weights that it made int8, pruning those
-  that it set to zero, distillation those of the student that stands in the teacher's place.
-- `macs`: of the multiply-accumulates of one reference utterance, in convolutions and matrix products. A quantization
-  reaches those that run on int8 inputs; weight-only int8 and zeros in a dense matrix reach none, because the
-  arithmetic is the same as before.
+- `parameters`: of all parameters that the file stores.
+- `macs`: of the multiply-accumulates of one reference utterance, in convolutions and matrix products.
+
+Which layers a step reached is in the step's own file.
 
 Shapes are those of a real run, because the number of frames depends on the text. Embeddings look up and do not
 multiply. What is not counted: sums, activation functions and normalizations, which no step here changes.
@@ -16,7 +15,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,13 +23,12 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from ttsopt_lib.optimize.pack import unpacked
-from ttsopt_lib.optimize.weights import FLOATS, WEIGHT_INPUT, GraphIndex, StoredWeight
-from ttsopt_lib.records import Coverage, StepRecord
+from ttsopt_lib.optimize.graph.index import DECODER, FLOATS, WEIGHT_INPUT, GraphIndex, StoredWeight
+from ttsopt_lib.optimize.steps.pack import unpacked
+from ttsopt_lib.records import Coverage
 from ttsopt_lib.voices.session import open_session
 from ttsopt_lib.voices.weights import STAGES
 
-DECODER = re.compile(r"^/?(dec|decoder)[/.]")  # node names that exporters give the decoder's layers
 STAGE = re.compile(r"^/?(\w+)[/.]")  # node names begin with the stage, ours or Piper's name of it
 INT8_OPERATORS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
 PRODUCTS = tuple(operator for operator in WEIGHT_INPUT if operator != "Gather")
@@ -135,128 +133,6 @@ def take_inventory(path: Path, feed: dict[str, np.ndarray]) -> Inventory:
         )
     stored, nonzero = _count_parameters(index)
     return Inventory(tuple(layers), stored, nonzero, samples)
-
-
-def step_record(
-    step: str,
-    after: Inventory,
-    before: Inventory | None = None,
-    note: str = "",
-    stages: Collection[str] = (),
-    bits: int = 8,
-) -> StepRecord:
-    """What one step of a recipe reached. `layers` is 0 where it reached nothing.
-
-    Args:
-        step: the step's name in a recipe.
-        after: the voice after the step (for steps on the network: after its export).
-        before: the voice before it; needed for quantization, where an earlier step may already have made int8.
-        note: replaces the sentence that explains the figures.
-        stages: those that students took the place of.
-        bits: of a weight that the step quantized.
-    """
-    if step == "prune_magnitude":
-        coverage = after.coverage(lambda layer: layer.zeros, lambda layer: False)
-        layers = sum(layer.zeros > 0 for layer in after.weighted)
-        weights = sum(layer.parameters for layer in after.weighted)
-        zeros = sum(layer.zeros for layer in after.weighted)
-        note = note or (
-            f"{zeros / max(weights, 1):.1%} of {weights / 1e6:.2f} M weights are zero; "
-            "stored densely, and multiplied by all the same"
-        )
-    elif step == "prune_structured":
-        assert before is not None, "what is gone can only be counted against the whole voice"
-        coverage = Coverage(
-            parameters=max(1 - after.parameters_stored / before.parameters_stored, 0.0),
-            macs=max(1 - after.macs / max(before.macs, 1), 0.0),
-        )
-        was = {layer.node: layer.parameters for layer in before.weighted}
-        layers = sum(layer.parameters < was.get(layer.node, 0) for layer in after.weighted)
-        in_decoder = [sum(layer.macs for layer in voice.layers if layer.in_decoder) for voice in (before, after)]
-        note = note or (
-            f"{layers} layers have fewer channels: {coverage.parameters:.1%} of the parameters and {coverage.macs:.1%} "
-            f"of the multiply-accumulates are gone ({1 - in_decoder[1] / max(in_decoder[0], 1):.1%} of the decoder's)"
-        )
-    elif step == "distill":
-        coverage = after.coverage(
-            lambda layer: layer.parameters if layer.in_stages(stages) else 0, lambda layer: layer.in_stages(stages)
-        )
-        layers = sum(layer.in_stages(stages) for layer in after.weighted)
-    elif step == "fp16":
-        coverage = _half(after)
-        layers = sum(layer.stored_half for layer in after.weighted)
-        note = note or (
-            f"{layers} of {len(after.weighted)} layers with weights are stored as float16; "
-            f"{coverage.macs:.0%} of the multiply-accumulates compute in it"
-        )
-    elif step == "pack":
-        coverage = after.coverage(lambda layer: layer.parameters if layer.is_packed else 0, lambda layer: False)
-        layers = sum(layer.is_packed for layer in after.weighted)
-        note = note or (
-            f"{layers} of {len(after.weighted)} layers with weights are stored in fewer than 8 bits a weight, other "
-            "numbers as float16 where that keeps 11 bits of them; ONNX Runtime unpacks them while it loads the voice"
-        )
-    elif step == "rearrange_decoder":
-        coverage = after.coverage(
-            lambda layer: layer.parameters if layer.two_dimensional else 0, lambda layer: layer.two_dimensional
-        )
-        layers = sum(layer.two_dimensional for layer in after.weighted)
-        note = note or f"{layers} of the decoder's convolutions in two dimensions: the same arithmetic, faster kernels"
-    else:
-        now, was = _int8(after), _int8(before) if before else Coverage(parameters=0.0, macs=0.0)
-        coverage = Coverage(parameters=max(now.parameters - was.parameters, 0.0), macs=max(now.macs - was.macs, 0.0))
-        new = _int8_layers(after) - (_int8_layers(before) if before else 0)
-        layers = max(new, 0)
-        note = note or _quantization_note(step, layers, after, bits)
-    return StepRecord(step=step, coverage=coverage, layers=layers, note=note)
-
-
-def total_coverage(steps: Iterable[str], finished: Inventory, stages: Collection[str] = ()) -> Coverage:
-    """What any of the steps reached, in the finished voice; `stages` are students'. No step: nothing."""
-    steps = set(steps)
-    quantized = any(step.startswith("quantize_") for step in steps)
-
-    def whole(layer: Layer) -> bool:
-        half = "fp16" in steps and layer.stored_half
-        return layer.in_stages(stages) or (quantized and layer.stored_int8) or half
-
-    return finished.coverage(
-        lambda layer: layer.parameters if whole(layer) else layer.zeros if "prune_magnitude" in steps else 0,
-        lambda layer: (
-            (quantized and layer.computes_int8) or layer.in_stages(stages) or ("fp16" in steps and layer.computes_half)
-        ),
-    )
-
-
-def _half(inventory: Inventory) -> Coverage:
-    return inventory.coverage(
-        lambda layer: layer.parameters if layer.stored_half else 0, lambda layer: layer.computes_half
-    )
-
-
-def _int8(inventory: Inventory) -> Coverage:
-    return inventory.coverage(
-        lambda layer: layer.parameters if layer.stored_int8 else 0, lambda layer: layer.computes_int8
-    )
-
-
-def _int8_layers(inventory: Inventory) -> int:
-    return sum(layer.stored_int8 for layer in inventory.weighted)
-
-
-def _quantization_note(step: str, layers: int, after: Inventory, bits: int) -> str:
-    reached = f"{layers} of {len(after.weighted)} layers with weights"
-    if bits < 8:
-        few = sum(0 < layer.levels <= 2**bits for layer in after.weighted)
-        reached += f" ({few} of all have {bits} bits so far, rounded on the calibration sentences; other int8 has 8)"
-    operators = {layer.operator for layer in after.layers if layer.computes_int8}
-    if step == "quantize_weights":
-        return f"{reached} are stored as int8; all arithmetic stays float32"
-    if step == "quantize_static":
-        return f"{reached} compute in int8; ONNX Runtime has no int8 transposed convolution"
-    if "ConvInteger" in operators:
-        return f"{reached} compute in int8, their inputs quantized anew for every utterance"
-    return f"{reached} compute in int8: matrix products (PyTorch's nn.Linear) only, and the rest are convolutions"
 
 
 def _computes_int8(node: NodeProto, index: GraphIndex) -> bool:

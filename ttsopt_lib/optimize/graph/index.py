@@ -7,15 +7,17 @@ Between the two may stand an Identity, a Transpose, or what unpacks an int8 weig
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import GraphProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 BYTES = (TensorProto.INT8, TensorProto.UINT8)
 
+DECODER = re.compile(r"^/?(dec|decoder)[/.]")  # node names that exporters give the decoder's layers
 # Operator -> position of the weight among its inputs.
 WEIGHT_INPUT = {
     "Conv": 1,
@@ -163,3 +165,14 @@ def inline_identities(graph: GraphProto) -> None:
         if node.op_type == "Identity" and node.input[0] in stored and node.output[0] not in outputs:
             renamed[node.output[0]] = node.input[0]
             graph.node.remove(node)
+
+
+def copy_named(model: ModelProto) -> ModelProto:
+    """A copy whose nodes all have a name and read their weights directly."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    inline_identities(copy.graph)
+    for number, node in enumerate(copy.graph.node):
+        if not node.name:
+            node.name = f"{node.op_type}_{number}"
+    return copy

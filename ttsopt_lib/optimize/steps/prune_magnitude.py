@@ -9,11 +9,41 @@ Zeros are stored and multiplied like any other number: neither the file nor the 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import nn
 
+from ttsopt_lib.optimize.steps.step import NetworkWork
+from ttsopt_lib.steps import PruneMagnitude
+
+if TYPE_CHECKING:
+    from ttsopt_lib.networks.vits import StagedVits
+    from ttsopt_lib.optimize.context import BuildContext
+    from ttsopt_lib.optimize.inventory import Inventory, Layer
+
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.Linear)
+
+
+class PruneMagnitudeWork(NetworkWork[PruneMagnitude]):
+    settings = PruneMagnitude
+    label = "magnitude pruning"
+    family = "pruned"
+
+    def apply(self, model: StagedVits, step: PruneMagnitude, context: BuildContext | None) -> None:
+        prune_magnitude(model, step.amount)
+
+    def reaches(self, step: PruneMagnitude, layer: Layer) -> tuple[int, bool]:
+        return layer.zeros, False
+
+    def note(self, step: PruneMagnitude, after: Inventory, layers: int) -> str:
+        weights = sum(layer.parameters for layer in after.weighted)
+        zeros = sum(layer.zeros for layer in after.weighted)
+        return (
+            f"{zeros / max(weights, 1):.1%} of {weights / 1e6:.2f} M weights are zero; "
+            "stored densely, and multiplied by all the same"
+        )
 
 
 def prune_magnitude(model: nn.Module, amount: float) -> int:

@@ -21,7 +21,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
 from ttsopt_lib.optimize.calibration import Feed
-from ttsopt_lib.optimize.weights import GraphIndex
+from ttsopt_lib.optimize.graph.index import GraphIndex
 from ttsopt_lib.voices.session import open_session
 
 # The outermost level of a tensor, as an 8-bit integer. x86 processors without VNNI add two products of an unsigned byte

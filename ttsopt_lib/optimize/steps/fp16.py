@@ -11,16 +11,40 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from ttsopt_lib.optimize.quantize import copy_named
-from ttsopt_lib.study import Fp16
+from ttsopt_lib.optimize.graph.index import copy_named
+from ttsopt_lib.optimize.steps.step import GraphWork
+from ttsopt_lib.steps import Fp16
+
+if TYPE_CHECKING:
+    from ttsopt_lib.optimize.context import BuildContext
+    from ttsopt_lib.optimize.inventory import Inventory, Layer
 
 COMPUTING = re.compile(r"^/?(flow|dec)/")  # stages that compute in float16 where that is asked
 LARGEST = float(np.finfo(np.float16).max)
+
+
+class Fp16Work(GraphWork[Fp16]):
+    settings = Fp16
+    label = "half precision"
+    family = "half precision"
+
+    def apply(self, model: ModelProto, step: Fp16, context: BuildContext) -> ModelProto:
+        return half_precision(model, step)
+
+    def reaches(self, step: Fp16, layer: Layer) -> tuple[int, bool]:
+        return layer.parameters if layer.stored_half else 0, layer.computes_half
+
+    def note(self, step: Fp16, after: Inventory, layers: int) -> str:
+        return (
+            f"{layers} of {len(after.weighted)} layers with weights are stored as float16; "
+            f"{self.coverage(step, after).macs:.0%} of the multiply-accumulates compute in it"
+        )
 
 
 def half_precision(model: ModelProto, step: Fp16) -> ModelProto:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch_pruning as tp
@@ -31,13 +31,57 @@ from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.refit import refit_decoder
 from ttsopt_lib.optimize.spectral_losses import spectral_loss
-from ttsopt_lib.study import PruneStructured
+from ttsopt_lib.optimize.steps.step import NetworkWork, Reached, file_hashes
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.records import Coverage
+from ttsopt_lib.steps import PruneStructured
+
+if TYPE_CHECKING:
+    from ttsopt_lib.optimize.context import BuildContext
+    from ttsopt_lib.optimize.inventory import Inventory
 
 WEIGHTED = (nn.Conv1d, nn.ConvTranspose1d, nn.Linear)
 JUDGED = 6  # utterances that tell what a channel is worth
 REFITTED = 8  # utterances that the remaining weights are fitted to
 LOUDER, NOISE = 0.02, 1e-3  # how the waveform is disturbed, where undisturbed the loss would have no gradient
 SHORTEST = 8  # frames: any length does to see how a network is wired
+
+
+class PruneStructuredWork(NetworkWork[PruneStructured]):
+    settings = PruneStructured
+    label = "structured pruning"
+    family = "fewer channels"
+    removes = True
+
+    def needs_sentences(self, step: PruneStructured) -> bool:
+        return step.trained is None
+
+    def files(self, step: PruneStructured) -> dict[str, str]:
+        """Of a decoder that was fine-tuned before; nothing where it has yet to be trained."""
+        return {} if step.trained is None else file_hashes(resolve(step.trained), ".safetensors")
+
+    def trains(self, step: PruneStructured) -> bool:
+        return not self.files(step)
+
+    def apply(self, model: StagedVits, step: PruneStructured, context: BuildContext | None) -> None:
+        from ttsopt_lib.optimize.finetune import PruningInputs, prune_and_train
+
+        inputs = context and PruningInputs(context.voice.path, context.calibration, context.folder.path)
+        prune_and_train(model, step, inputs)
+
+    def reached(self, step: PruneStructured, after: Inventory, before: Inventory) -> Reached:
+        coverage = Coverage(
+            parameters=max(1 - after.parameters_stored / before.parameters_stored, 0.0),
+            macs=max(1 - after.macs / max(before.macs, 1), 0.0),
+        )
+        was = {layer.node: layer.parameters for layer in before.weighted}
+        layers = sum(layer.parameters < was.get(layer.node, 0) for layer in after.weighted)
+        in_decoder = [sum(layer.macs for layer in voice.layers if layer.in_decoder) for voice in (before, after)]
+        note = (
+            f"{layers} layers have fewer channels: {coverage.parameters:.1%} of the parameters and {coverage.macs:.1%} "
+            f"of the multiply-accumulates are gone ({1 - in_decoder[1] / max(in_decoder[0], 1):.1%} of the decoder's)"
+        )
+        return Reached(coverage, layers, note)
 
 
 class PruningError(TtsoptError, ValueError):

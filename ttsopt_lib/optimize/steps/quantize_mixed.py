@@ -14,21 +14,62 @@ The last convolution, which makes the waveform itself, and the layers that decid
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from onnx import ModelProto
 
+from ttsopt_lib.code import code_digest
 from ttsopt_lib.optimize.calibration import Feed
-from ttsopt_lib.optimize.qdq import quantizable_convolutions, quantize_convolutions, quantized_tensors
-from ttsopt_lib.optimize.quantize import copy_named, quantize_weights, seed_noise
-from ttsopt_lib.optimize.ranges import histograms
-from ttsopt_lib.optimize.sensitivity import SpectralJudge, group_label, layer_groups, sensitivities
-from ttsopt_lib.records import GroupSensitivity, SensitivityRecord
-from ttsopt_lib.study import QuantizeMixed, QuantizeWeights
+from ttsopt_lib.optimize.graph.index import copy_named
+from ttsopt_lib.optimize.graph.int8 import Int8Work, seed_noise
+from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions, quantize_convolutions, quantized_tensors
+from ttsopt_lib.optimize.graph.ranges import histograms
+from ttsopt_lib.optimize.graph.sensitivity import SpectralJudge, group_label, layer_groups, sensitivities
+from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
+from ttsopt_lib.records import GroupSensitivity, SensitivityRecord, content_key, read_if_current, write_record
+from ttsopt_lib.steps import QuantizeMixed, QuantizeWeights
+
+if TYPE_CHECKING:
+    from ttsopt_lib.optimize.context import BuildContext
 
 LAST_LAYERS = ("dec/conv_post",)
 RANGE_RULE = "squared_error"  # docs/optimizing.md says what the others gave
+
+
+class QuantizeMixedWork(Int8Work[QuantizeMixed]):
+    settings = QuantizeMixed
+    label = "mixed-precision quantization"
+    family = "mixed int8"
+
+    def needs_sentences(self, step: QuantizeMixed) -> bool:
+        return True
+
+    def apply(self, model: ModelProto, step: QuantizeMixed, context: BuildContext) -> ModelProto:
+        """Search and quantize. The sensitivities that it needs are kept: another budget reuses them."""
+        path = context.sensitivity_record
+        key = content_key(
+            hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
+            [{name: value.tolist() for name, value in feed.items()} for feed in context.calibration],
+            [step.calibration_sentences, step.judged_sentences],
+            code_digest("ttsopt_lib.optimize.graph.sensitivity", __name__),
+            context.libraries,
+        )
+        mixed = quantize_mixed(
+            model,
+            step,
+            context.calibration,
+            {layer.node: layer.macs for layer in context.inventory.layers},
+            context.voice.config.sample_rate,
+            known=lambda: read_if_current(path, SensitivityRecord, key),
+            key=key,
+            variant=context.variant,
+        )
+        write_record(path, mixed.record)
+        context.note = mixed.note
+        return mixed.model
 
 
 @dataclass(frozen=True)

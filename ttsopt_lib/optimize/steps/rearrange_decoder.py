@@ -12,16 +12,39 @@ vocoder's are one-dimensional. Three changes, each equal to what it replaces up 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from ttsopt_lib.optimize.coverage import DECODER
-from ttsopt_lib.optimize.weights import GraphIndex, inline_identities
+from ttsopt_lib.optimize.graph.index import DECODER, GraphIndex, inline_identities
+from ttsopt_lib.optimize.steps.step import GraphWork
+from ttsopt_lib.steps import RearrangeDecoder
 from ttsopt_lib.voices.graph import attribute
+
+if TYPE_CHECKING:
+    from ttsopt_lib.optimize.context import BuildContext
+    from ttsopt_lib.optimize.inventory import Inventory, Layer
 
 ELEMENTWISE = ("LeakyRelu", "Relu", "Tanh", "Sigmoid", "Neg")
 PAIRWISE = ("Add", "Sub", "Mul", "Div")
 _AXES = "layout_time_axes"
+
+
+class RearrangeDecoderWork(GraphWork[RearrangeDecoder]):
+    settings = RearrangeDecoder
+    label = "the rearranged decoder"
+    family = "rearranged"
+    optimizes = False
+
+    def apply(self, model: ModelProto, step: RearrangeDecoder, context: BuildContext) -> ModelProto:
+        return rearrange_decoder(model)
+
+    def reaches(self, step: RearrangeDecoder, layer: Layer) -> tuple[int, bool]:
+        return layer.parameters if layer.two_dimensional else 0, layer.two_dimensional
+
+    def note(self, step: RearrangeDecoder, after: Inventory, layers: int) -> str:
+        return f"{layers} of the decoder's convolutions in two dimensions: the same arithmetic, faster kernels"
 
 
 def rearrange_decoder(model: ModelProto) -> ModelProto:
@@ -39,14 +62,6 @@ def rearrange_decoder(model: ModelProto) -> ModelProto:
     _fold_means(result, decoder)
     _Lift(result).run()
     return result
-
-
-def rearranged_layers(model: ModelProto) -> int:
-    """How many of the decoder's convolutions have two dimensions."""
-    index = GraphIndex(model.graph)
-    convolutions = [node for node in model.graph.node if node.op_type == "Conv" and DECODER.match(node.name)]
-    weights = [index.weight_of(node) for node in convolutions]
-    return sum(weight is not None and len(weight.tensor.dims) == 4 for weight in weights)
 
 
 def _fold_means(model: ModelProto, decoder: list[NodeProto]) -> None:

@@ -13,9 +13,9 @@ from collections.abc import Collection, Mapping
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from ttsopt_lib.optimize.quantize import quantize_tensor
-from ttsopt_lib.optimize.ranges import STEPS, Range
-from ttsopt_lib.optimize.weights import GraphIndex
+from ttsopt_lib.optimize.graph.index import GraphIndex
+from ttsopt_lib.optimize.graph.int8 import quantize_tensor
+from ttsopt_lib.optimize.graph.ranges import STEPS, Range
 
 
 def quantizable_convolutions(model: ModelProto) -> list[NodeProto]:

@@ -1,0 +1,362 @@
+"""From a study to its variants: run each recipe and leave a deployable voice with a record of what was reached.
+
+    voice -> load -> [prune_*, distill] -> export -> [quantize_*, fp16] -> variants/<name>/model.onnx
+
+Steps on the network come before the export, steps on the graph after it, each in the order of the recipe. `original`
+is not made but copied, byte for byte (of a Hugging Face voice, which is no file to copy, it is our plain export). A
+variant's folder appears whole or not at all, and one that was made from the same by the same code is not made again.
+"""
+
+from __future__ import annotations
+
+import math
+import shutil
+import tempfile
+import time
+import zlib
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from joblib import cpu_count, delayed
+from tqdm.auto import tqdm
+
+from ttsopt_lib.code import code_digest
+from ttsopt_lib.errors import StudyError, TtsoptError
+from ttsopt_lib.optimize.calibration import Feed, calibration_texts
+from ttsopt_lib.optimize.context import LIBRARIES, BuildContext, speak
+from ttsopt_lib.optimize.inventory import Inventory, take_inventory
+from ttsopt_lib.optimize.steps.step import record_of, source_of, total_coverage, work_of
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.records import (
+    PLAUSIBLE_LENGTH,
+    Coverage,
+    StepRecord,
+    StudyFolder,
+    VariantRecord,
+    atomic_folder,
+    content_key,
+    file_sha256,
+    now,
+    read_variant_if_current,
+    write_record,
+)
+from ttsopt_lib.steps import (
+    AnyStep,
+    GraphStep,
+    NetworkStep,
+)
+from ttsopt_lib.study import ORIGINAL, Study
+from ttsopt_lib.voices.huggingface import piper_config_for
+from ttsopt_lib.voices.onnx_file import read_model, weight_files
+from ttsopt_lib.voices.piper import PiperVoice, VoiceConfig, open_piper, packaged_voice, speaker_of
+from ttsopt_lib.workers import local_workers
+
+MAX_BUILDERS = 4  # processes that make variants side by side: each holds PyTorch and the voice, about 1 GB
+NOTHING = Coverage(parameters=0.0, macs=0.0)
+
+
+class VariantError(TtsoptError, RuntimeError):
+    """A variant that was built but is no voice: it does not load, or does not speak. Nothing of it is kept."""
+
+
+# --- what there is to do ----------------------------------------------------------------------------------------
+
+
+def source_voice(study: Study, folder: StudyFolder | None = None) -> PiperVoice:
+    """The voice that a study names, opened and checked.
+
+    A Hugging Face voice is no Piper file: what is opened is its export, the variant `original`, built where missing.
+
+    Raises:
+        VoiceError: the voice is not there, not sound, or has no such speaker as the study asks for.
+    """
+    source = study.voice
+    if source.package is not None:
+        voice = open_piper(packaged_voice(source.package))
+    elif source.path is not None:
+        voice = open_piper(resolve(source.path))
+    else:
+        folder = folder or StudyFolder(study)
+        build_study(study, folder, only=[ORIGINAL])
+        voice = open_piper(folder.model(ORIGINAL))
+    speaker_of(voice.config, source.speaker)
+    return voice
+
+
+def source_config(study: Study) -> VoiceConfig:
+    """What the config of the voice that a study names says; that of a Hugging Face folder before its export.
+
+    Raises:
+        VoiceError: as `source_voice`.
+    """
+    if study.voice.huggingface is None:
+        return source_voice(study).config
+    config = piper_config_for(resolve(study.voice.huggingface))
+    speaker_of(config, study.voice.speaker)
+    return config
+
+
+def variant_key(study: Study, name: str) -> str:
+    """Hash of everything a variant is made from: voice, recipe, sentences and students it uses, code and libraries.
+
+    Raises:
+        StudyError: the study has no variant of that name, or the recipe names a student that is not there.
+    """
+    return _key(study, name, _source_hashes(study))
+
+
+def _key(study: Study, name: str, source: dict[str, str]) -> str:
+    recipe = _recipe(study, name)
+    calibrated = _calibrated(study, name)
+    return content_key(
+        "original" if name == ORIGINAL else "variant",
+        source,
+        study.voice.speaker,
+        list(recipe),
+        # Every variant speaks the first sentence, to count its multiply-accumulates and to show that it speaks.
+        calibration_texts(study.sentences.calibration)[: None if calibrated else 1],
+        [work_of(step).files(step) for step in recipe],
+        code_digest(__name__, *(source_of(step) for step in recipe)),
+        {library: version(library) for library in LIBRARIES},
+    )
+
+
+def stale_variants(
+    study: Study, folder: StudyFolder, only: Sequence[str] | None = None, again: bool = False
+) -> list[str]:
+    """Names of the variants that `build_study` would make: those missing, changed or made from other inputs.
+
+    Raises:
+        StudyError: `only` names a variant that the study does not have.
+    """
+    keys = _keys(study, only)
+    return [name for name, record in _current(keys, folder, again).items() if record is None]
+
+
+def build_study(
+    study: Study,
+    folder: StudyFolder,
+    only: Sequence[str] | None = None,
+    again: bool = False,
+    processes: int | None = None,
+) -> list[VariantRecord]:
+    """Make the variants of a study that are missing or no longer current.
+
+    Args:
+        study: what was asked.
+        folder: where the study's files lie.
+        only: names of the variants wanted; None for all, the original among them.
+        again: make them even where they are current.
+        processes: how many make variants side by side; None takes the machine's cores (4 at most), 1 works in this one.
+
+    Returns:
+        the records of the variants asked for, in the order of the study.
+
+    Raises:
+        StudyError: the study has no such variant, or a step of a recipe cannot be done or reached nothing.
+        VariantError: a finished variant does not speak.
+        VoiceError: the study's voice is not there or not sound.
+        TextError: the sentence file cannot be used, or a sentence gives no phonemes.
+    """
+    keys = _keys(study, only)
+    current = _current(keys, folder, again)
+    stale = [name for name, record in current.items() if record is None]
+    records = {name: record for name, record in current.items() if record is not None}
+    trained_first = [name for name in stale if _trains(study, name)]  # they take hours, and both cores
+    with (
+        tempfile.TemporaryDirectory(prefix="ttsopt-") as scratch,
+        tqdm(total=len(stale), desc="variants", unit="variant", disable=not stale) as bar,
+    ):
+        context = BuildContext(study, Path(scratch), folder)
+        for name in trained_first:
+            bar.set_postfix_str(name)
+            records[name] = _build(context, name, keys[name], folder)
+            if (new := _key(study, name, _source_hashes(study))) != keys[name]:  # a decoder was trained on the way
+                records[name] = records[name].model_copy(update={"key": new})
+                write_record(folder.variant(name) / "variant.json", records[name])
+            bar.update()
+        rest = [name for name in stale if name not in trained_first]
+        rest.sort(key=lambda name: not _calibrated(study, name))  # what takes longest comes first
+        try:
+            with local_workers(max(1, min(processes or cpu_count(), MAX_BUILDERS, len(rest)))) as parallel:
+                made: Any = parallel(delayed(_build_shared)(study, folder, scratch, name, keys[name]) for name in rest)
+                for name, record in zip(rest, made, strict=True):
+                    bar.set_postfix_str(name)
+                    records[name] = record
+                    bar.update()
+        finally:
+            for name in rest:  # a process that an interrupt ends removes nothing itself
+                for left in folder.variant(name).parent.glob(f".{name}.*.part"):
+                    shutil.rmtree(left, ignore_errors=True)
+    return [records[name] for name in keys]
+
+
+_CONTEXTS: dict[str, BuildContext] = {}  # of this process, by scratch folder
+
+
+def _build_shared(study: Study, folder: StudyFolder, scratch: str, name: str, key: str) -> VariantRecord:
+    """Make one variant in a process that may make others of the same study before and after it."""
+    if scratch not in _CONTEXTS:
+        _CONTEXTS.clear()
+        own = Path(tempfile.mkdtemp(dir=scratch))  # two processes may export the same network at once
+        _CONTEXTS[scratch] = BuildContext(study, own, folder)
+    return _build(_CONTEXTS[scratch], name, key, folder)
+
+
+def _trains(study: Study, name: str) -> bool:
+    """Whether the recipe trains a decoder on the way, because none is there."""
+    return any(work_of(step).trains(step) for step in _recipe(study, name))
+
+
+def _calibrated(study: Study, name: str) -> bool:
+    return any(work_of(step).needs_sentences(step) for step in _recipe(study, name))
+
+
+def _recipe(study: Study, name: str) -> Sequence[AnyStep]:
+    return () if name == ORIGINAL else study.variant(name).recipe
+
+
+def _keys(study: Study, only: Sequence[str] | None) -> dict[str, str]:
+    """Key of each variant asked for, in the study's order. Raises :class:`StudyError` for a name it does not have."""
+    for name in only or ():
+        if name != ORIGINAL:
+            study.variant(name)
+    source = _source_hashes(study)
+    names = [name for name in study.variant_names if only is None or name in only]
+    return {name: _key(study, name, source) for name in names}
+
+
+def _current(keys: dict[str, str], folder: StudyFolder, again: bool) -> dict[str, VariantRecord | None]:
+    """The record of each variant that is there and was made from the same; None for one to be made."""
+    return {name: None if again else read_variant_if_current(folder.variant(name), key) for name, key in keys.items()}
+
+
+def _source_hashes(study: Study) -> dict[str, str]:
+    """File name -> hash, of everything that is the voice."""
+    source = study.voice
+    if source.huggingface is not None:
+        root = resolve(source.huggingface)
+        files = [path for path in sorted(root.iterdir()) if path.is_file()] if root.is_dir() else []
+    else:
+        path = packaged_voice(source.package) if source.package else resolve(source.path or Path())
+        files = [path, Path(f"{path}.json")]
+        if not all(file.is_file() for file in files):
+            open_piper(path)  # says what is missing
+        files += weight_files(path)
+    return {file.name: file_sha256(file) for file in files}
+
+
+# --- making one -------------------------------------------------------------------------------------------------
+
+
+def _build(context: BuildContext, name: str, key: str, folder: StudyFolder) -> VariantRecord:
+    """Make one variant, check that it speaks, and put its folder into place."""
+    started = time.perf_counter()
+    recipe = _recipe(context.study, name)
+    with atomic_folder(folder.variant(name)) as new:
+        path = new / "model.onnx"
+        if name == ORIGINAL:
+            steps, finished = _copy_original(context, path)
+        else:
+            steps, finished = _run_recipe(context, name, recipe, path)
+            if context.tells_durations:
+                from piper.patch_voice_with_alignment import add_alignment_output
+
+                graph = onnx.load(path)
+                add_alignment_output(graph)
+                path.write_bytes(graph.SerializeToString(deterministic=True))
+        _check_speaks(name, path, context.reference, context.reference_samples)
+        content = path.read_bytes()
+        record = VariantRecord(
+            key=key,
+            name=name,
+            recipe=[step.model_dump(mode="json") for step in recipe],
+            parent=None if name == ORIGINAL else ORIGINAL,
+            source_sha256=context.voice.onnx_sha256,
+            files={file: file_sha256(new / file) for file in ("model.onnx", "model.onnx.json")},
+            size_bytes=len(content),
+            compressed_bytes=len(zlib.compress(content, 6)),
+            parameters_stored=finished.parameters_stored,
+            parameters_nonzero=finished.parameters_nonzero,
+            coverage=total_coverage(recipe, steps, finished),
+            steps=steps,
+            seconds=time.perf_counter() - started,
+            created=now(),
+        )
+        write_record(new / "variant.json", record)
+    return record
+
+
+def _copy_original(context: BuildContext, path: Path) -> tuple[list[StepRecord], Inventory]:
+    if weight_files(context.voice.path):  # a variant is one file
+        path.write_bytes(read_model(context.voice.path).SerializeToString(deterministic=True))
+    else:
+        shutil.copyfile(context.voice.path, path)
+    shutil.copyfile(context.voice.config_path, f"{path}.json")
+    steps = []
+    if context.study.voice.huggingface is not None:
+        note = "the voice came as a Hugging Face folder: this file is our plain export of it"
+        made = StepRecord(
+            step="export",
+            coverage=NOTHING,
+            layers=0,
+            note=note,
+            label="the export",
+            family="nothing optimized",
+            optimizes=False,
+            changes_arithmetic=False,
+        )
+        steps.append(made)
+    return steps, take_inventory(path, context.reference)
+
+
+def _run_recipe(
+    context: BuildContext, name: str, recipe: Sequence[AnyStep], path: Path
+) -> tuple[list[StepRecord], Inventory]:
+    """Run a recipe into `path`; returns what each step reached and what the finished voice holds."""
+    exported, inventory = context.export([step for step in recipe if isinstance(step, NetworkStep)])
+    shutil.copyfile(exported, path)
+    shutil.copyfile(f"{exported}.json", f"{path}.json")
+    context.variant = name
+    records = []
+    for step in recipe:
+        before = context.inventory = inventory
+        context.note = ""
+        if work_of(step).removes:
+            before = context.export([])[1]  # of the whole voice: what is gone is counted against it
+        if isinstance(step, GraphStep):
+            graph = work_of(step).apply(onnx.load(path), step, context)
+            path.write_bytes(graph.SerializeToString(deterministic=True))
+            inventory = take_inventory(path, context.reference)
+        record = record_of(step, inventory, before, context.note)
+        if record.layers == 0 and step.reaches_nothing != "expected":
+            raise StudyError(
+                f"variant {name!r}: step {step.step} reached no layer of this voice; take it out of the recipe, "
+                "or add 'reaches_nothing: expected' to it"
+            )
+        records.append(record)
+    return records, inventory
+
+
+# --- proof that it speaks ---------------------------------------------------------------------------------------
+
+
+def _check_speaks(name: str, path: Path, feed: Feed, expected_samples: int) -> None:
+    """Raises :class:`VariantError` where a finished voice does not load or makes no plausible audio."""
+    try:
+        audio = speak(path, feed)
+    except Exception as error:  # ONNX Runtime's errors have no common base
+        reason = str(error).splitlines()[0]
+        raise VariantError(f"variant {name!r}: ONNX Runtime cannot speak with it: {reason}") from None
+    if not np.isfinite(audio).all():
+        raise VariantError(f"variant {name!r}: its audio holds values that are not numbers; drop or change a step")
+    low, high = (math.floor(share * expected_samples) for share in PLAUSIBLE_LENGTH)
+    if not low <= audio.size <= high:
+        raise VariantError(
+            f"variant {name!r}: it speaks a sentence in {audio.size} samples where the original takes "
+            f"{expected_samples}; drop or change a step"
+        )

@@ -1,0 +1,118 @@
+"""What the steps of a recipe work with: the voice, its sentences, and what the variants of a study share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ttsopt_lib.networks.vits import StagedVits
+from ttsopt_lib.optimize.calibration import Feed, calibration_texts, sentence_feeds
+from ttsopt_lib.optimize.export import export_piper
+from ttsopt_lib.optimize.inventory import Inventory, take_inventory
+from ttsopt_lib.optimize.steps.step import work_of
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.records import StudyFolder, content_key
+from ttsopt_lib.steps import NetworkStep
+from ttsopt_lib.study import Study
+from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
+from ttsopt_lib.voices.onnx_file import read_model
+from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
+from ttsopt_lib.voices.session import open_session
+
+LIBRARIES = ("torch", "onnx", "onnxruntime", "transformers")  # a change of these may change the bytes of a variant
+
+
+class BuildContext:
+    """What the variants of one study share: each is made when first needed, and gone when the study is built.
+
+    Attributes:
+        study: what was asked.
+        folder: where the study's files lie.
+        scratch: a folder for files on the way.
+        variant: name of the variant that is being made.
+        inventory: what that variant's file holds before the step at work.
+        note: a sentence about the step at work that the finished file cannot tell; empty where there is none.
+    """
+
+    variant: str
+    inventory: Inventory
+    note: str = ""
+
+    def __init__(self, study: Study, scratch: Path, folder: StudyFolder):
+        self.study = study
+        self.scratch = scratch
+        self.folder = folder
+        self._exports: dict[str, tuple[Path, Inventory]] = {}
+
+    @cached_property
+    def voice(self) -> PiperVoice:
+        """The original, as a Piper file."""
+        source = self.study.voice.huggingface
+        if source is None:
+            from ttsopt_lib.optimize.build import source_voice
+
+            return source_voice(self.study)
+        folder = resolve(source)
+        model, config = load_huggingface(folder), piper_config_for(folder)
+        return open_piper(export_piper(model, config, self.scratch / "original.onnx"))
+
+    def network(self) -> StagedVits:
+        """A fresh copy of the original in PyTorch, free to be changed."""
+        source = self.study.voice.huggingface
+        return load_piper(self.voice) if source is None else load_huggingface(resolve(source))
+
+    @cached_property
+    def calibration(self) -> list[Feed]:
+        """The calibration sentences as model inputs, with the voice's own noise."""
+        texts = calibration_texts(self.study.sentences.calibration)
+        return sentence_feeds(self.voice.config, texts, self.study.voice.speaker)
+
+    @cached_property
+    def reference(self) -> Feed:
+        """One sentence without noise: what every variant speaks to be counted and checked."""
+        first = calibration_texts(self.study.sentences.calibration)[:1]
+        return sentence_feeds(self.voice.config, first, self.study.voice.speaker, noise=False)[0]
+
+    @cached_property
+    def tells_durations(self) -> bool:
+        """Whether the original has a second output, the frames of each phoneme, as piper's own tool adds it."""
+        graph = read_model(self.voice.path).graph
+        ceils = {output for node in graph.node if node.op_type == "Ceil" for output in node.output}
+        return any(output.name in ceils for output in graph.output)
+
+    @cached_property
+    def reference_samples(self) -> int:
+        """How long the original speaks it."""
+        return speak(self.voice.path, self.reference).size
+
+    @property
+    def sensitivity_record(self) -> Path:
+        """Where the variant at work keeps what a search found."""
+        return self.folder.sensitivity_record(self.variant)
+
+    @property
+    def libraries(self) -> dict[str, str]:
+        """Versions of the packages that may change the bytes of a variant."""
+        return {library: version(library) for library in LIBRARIES}
+
+    def export(self, steps: Sequence[NetworkStep]) -> tuple[Path, Inventory]:
+        """The voice after these steps on its network, as an ONNX file. Variants with the same steps share it."""
+        name = content_key(list(steps))
+        if name not in self._exports:
+            model = self.network()
+            for step in steps:
+                work_of(step).apply(model, step, self)
+            path = export_piper(model, self.voice.config, self.scratch / f"{name}.onnx")
+            self._exports[name] = path, take_inventory(path, self.reference)
+        return self._exports[name]
+
+
+def speak(path: Path, feed: Feed) -> np.ndarray:
+    """Audio of one utterance, float32 [samples], as any ONNX Runtime would make it from the file."""
+    output: Any = open_session(path).run(None, dict(feed))[0]
+    return output.reshape(-1)

@@ -1,0 +1,119 @@
+"""What the int8 steps share: weights rounded to int8, and ONNX Runtime's quantizers with their files.
+
+What is never quantized: normalizations, softmax, and transposed convolutions in int8 arithmetic, for which ONNX Runtime
+has no kernel. Inputs, outputs and metadata of the voice stay as they are.
+
+Activations are unsigned (signed if asked) and weights signed 8 bits wide, which x86 processors with VNNI multiply
+exactly; older ones (AVX2) cut off the sum of two large products. Matrix products keep 7 bits in their weights for that
+(`LEVEL_MAX` of `low_bits.py`); convolutions do not yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnxruntime.quantization.quant_utils import add_pre_process_metadata
+
+from ttsopt_lib.errors import StudyError
+from ttsopt_lib.optimize.calibration import Feed
+from ttsopt_lib.optimize.graph.index import GraphIndex, copy_named
+from ttsopt_lib.optimize.graph.low_bits import input_moments
+from ttsopt_lib.optimize.steps.step import GraphSettings, GraphWork, Reached
+from ttsopt_lib.records import Coverage
+
+if TYPE_CHECKING:
+    from ttsopt_lib.optimize.inventory import Inventory, Layer
+
+INT8_MAX = 127  # -128 stays unused, so that the range is symmetric and 0 is exact
+
+
+class Int8Work(GraphWork[GraphSettings]):
+    """A step that makes weights int8. An earlier one may have done so too: what is new is what this one reached."""
+
+    def reaches(self, step: GraphSettings, layer: Layer) -> tuple[int, bool]:
+        return layer.parameters if layer.stored_int8 else 0, layer.computes_int8
+
+    def reached(self, step: GraphSettings, after: Inventory, before: Inventory) -> Reached:
+        now, was = self.coverage(step, after), self.coverage(step, before)
+        coverage = Coverage(parameters=max(now.parameters - was.parameters, 0.0), macs=max(now.macs - was.macs, 0.0))
+        new = sum(layer.stored_int8 for layer in after.weighted) - sum(layer.stored_int8 for layer in before.weighted)
+        layers = max(new, 0)
+        return Reached(coverage, layers, self.note(step, after, layers))
+
+
+def layers_in_few_bits(after: Inventory, layers: int, bits: int) -> str:
+    """How many layers a quantization reached, and with how many bits: the beginning of its note."""
+    reached = f"{layers} of {len(after.weighted)} layers with weights"
+    if bits == 8:
+        return reached
+    few = sum(0 < layer.levels <= 2**bits for layer in after.weighted)
+    return f"{reached} ({few} of all have {bits} bits so far, rounded on the calibration sentences; other int8 has 8)"
+
+
+def moments_of(model: ModelProto, feeds: Sequence[Feed], weights: Collection[str]) -> dict[str, np.ndarray]:
+    """`input_moments` of a voice whose noise is the same at every call. Raises :class:`StudyError` without feeds."""
+    if not feeds:
+        raise StudyError("bits: fewer than 8 are chosen on calibration utterances, and there are none")
+    seeded = copy_named(model)
+    seed_noise(seeded)
+    return input_moments(seeded, feeds, weights)
+
+
+def quantize_tensor(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """A weight as (int8, scale): `int8 * scale` is within half a step of it. The scale broadcasts along `axis`."""
+    others = tuple(dim for dim in range(weight.ndim) if dim != axis)
+    scale = (np.abs(weight).max(axis=others, keepdims=True) / INT8_MAX).astype(np.float32)
+    scale[scale == 0] = 1.0  # a channel of zeros
+    return np.clip(np.rint(weight / scale), -INT8_MAX, INT8_MAX).astype(np.int8), scale
+
+
+def quantizable_nodes(model: ModelProto, operators: Sequence[str]) -> list[NodeProto]:
+    """Nodes of these operators that read a stored float weight. A MatMul's must be a matrix, as `nn.Linear` has it."""
+    constants = GraphIndex(model.graph).constants
+    found = []
+    for node in model.graph.node:
+        if node.op_type in operators and node.input[1] in constants:
+            weight = constants[node.input[1]]
+            if weight.data_type == TensorProto.FLOAT and (node.op_type != "MatMul" or len(weight.dims) == 2):
+                found.append(node)
+    return found
+
+
+@contextlib.contextmanager
+def quantizer_files(model: ModelProto) -> Iterator[tuple[str, str]]:
+    """ONNX Runtime's quantizers work on files: the model in one, and where to put the result."""
+    # Pre-processing is shape inference, which the quantizer does itself: said here, or the root logger gets a warning.
+    add_pre_process_metadata(model)
+    with tempfile.TemporaryDirectory(prefix="ttsopt-") as folder:
+        source, target = Path(folder) / "source.onnx", Path(folder) / "target.onnx"
+        onnx.save(model, source)
+        yield str(source), str(target)
+
+
+def cleaned(quantized: ModelProto, original: ModelProto) -> ModelProto:
+    """The voice's own metadata and output again, and no inferred shapes, which only take space."""
+    del quantized.metadata_props[:]
+    quantized.metadata_props.extend(original.metadata_props)
+    quantized.producer_name, quantized.producer_version = original.producer_name, original.producer_version
+    quantized.graph.name = original.graph.name
+    del quantized.graph.output[:]
+    quantized.graph.output.extend(original.graph.output)
+    del quantized.graph.value_info[:]
+    return quantized
+
+
+def seed_noise(model: ModelProto) -> set[str]:
+    """Give every unseeded noise node a seed of its own; returns the names of those nodes."""
+    seeded = set()
+    for number, node in enumerate(model.graph.node):
+        if node.op_type.startswith("Random") and not any(a.name == "seed" for a in node.attribute):
+            node.attribute.append(helper.make_attribute("seed", float(number + 1)))
+            seeded.add(node.name)
+    return seeded

@@ -1,0 +1,182 @@
+"""The settings of a recipe's steps, as a study gives them: light, because a device that only times reads them too.
+
+What a step does is in the file of its name below `ttsopt_lib/optimize/steps/`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, SerializeAsAny, model_validator
+
+STEPS: dict[str, type[Step]] = {}  # by the name that a study gives them
+
+
+class Strict(BaseModel):
+    """A model that refuses keys it does not know and cannot change after it was checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Step(Strict):
+    """One step of a recipe. `reaches_nothing: expected` lets a step find nothing to do without an error.
+
+    A class below this one names its step with `step: Literal["my_step"]`, and a study may use it from then on.
+    """
+
+    changes_arithmetic: ClassVar[bool] = True  # False: PyTorch computes the same without it
+    step: str
+    reaches_nothing: Literal["error", "expected"] = "error"
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        for name in get_args(cls.model_fields["step"].annotation):
+            STEPS[name] = cls
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _by_its_name(cls, values: Any, handler: ModelWrapValidatorHandler[Step]) -> Step:
+        if cls not in (Step, NetworkStep, GraphStep) or isinstance(values, Step):
+            return handler(values)
+        name = values.get("step") if isinstance(values, dict) else None
+        if name not in STEPS:
+            raise ValueError(f"step: {name!r} is none of {', '.join(sorted(STEPS))}")
+        return STEPS[name].model_validate(values)
+
+
+class NetworkStep(Step):
+    """A step that changes the PyTorch network, before the export."""
+
+
+class GraphStep(Step):
+    """A step that changes the exported ONNX graph."""
+
+
+AnyStep = SerializeAsAny[Step]
+
+
+class PruneMagnitude(NetworkStep):
+    """Set the smallest weights to zero, over all weighted layers together. Stored densely: zeros shrink nothing."""
+
+    step: Literal["prune_magnitude"]
+    amount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+
+
+class PruneStructured(NetworkStep):
+    """Remove whole channels from stages of the voice, then train what remains of the decoder against the whole one.
+
+    The widths are solved for so that ``amount`` of the multiply-accumulates (or parameters) of these stages is gone.
+    """
+
+    step: Literal["prune_structured"]
+    stages: tuple[Literal["decoder", "flow", "text_encoder"], ...] = Field(default=("decoder",), min_length=1)
+    amount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+    of: Literal["macs", "parameters"] = "macs"
+    round_to: int = Field(default=8, ge=1, description="channel counts become multiples of this: kernels like 8 or 16")
+    decoder_widths: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None, description="channels after the first convolution and each upsampling, in place of solved ones"
+    )
+    trained: Path | None = Field(
+        default=None, description="folder of the fine-tuned decoder; trained for `minutes` and put there if missing"
+    )
+    minutes: float = Field(default=60.0, gt=0, description="how long to fine-tune, where nothing is in `trained`")
+    corpus: Path = Field(
+        default=Path("params/sentences/corpus_en.txt"), description="text that the voice speaks to be trained on"
+    )
+
+    @model_validator(mode="after")
+    def _trained_is_a_decoder(self) -> PruneStructured:
+        if self.trained is not None and self.stages != ("decoder",):
+            raise ValueError("prune_structured: trained: only the decoder can be fine-tuned; use stages: [decoder]")
+        if self.decoder_widths is not None and self.stages != ("decoder",):
+            raise ValueError("prune_structured: decoder_widths: goes with stages: [decoder] only")
+        return self
+
+
+class Distill(NetworkStep):
+    """Replace stages of the voice by trained students: ``student`` is a folder under models/ with their record."""
+
+    step: Literal["distill"]
+    student: Path
+
+
+# Levels that a weight may take are 2 ** bits; fewer than 8 bits are chosen on the calibration sentences.
+Bits = Annotated[
+    int, Field(ge=2, le=8, description="of a weight; below 8 the file gets smaller with the step `pack` after it")
+]
+
+
+class QuantizeDynamic(GraphStep):
+    """Dynamic int8: weights int8 in the file, activations quantized on the fly.
+
+    ``MatMul`` is what PyTorch's ``quantize_dynamic`` reaches (``nn.Linear``); ``Conv`` adds ConvInteger, which
+    sherpa-onnx ships and PyTorch does not have.
+    """
+
+    step: Literal["quantize_dynamic"]
+    operators: tuple[Literal["MatMul", "Conv"], ...] = ("MatMul",)
+    bits: Bits = 8
+
+    @model_validator(mode="after")
+    def _few_bits_are_of_products(self) -> QuantizeDynamic:
+        if self.bits < 8 and "Conv" in self.operators:
+            raise ValueError("quantize_dynamic: bits: fewer than 8 go with operators: [MatMul] only")
+        return self
+
+
+class QuantizeWeights(GraphStep):
+    """Store weights as int8, one scale per output channel; arithmetic stays float32."""
+
+    changes_arithmetic: ClassVar = False
+    step: Literal["quantize_weights"]
+    minimum_size: int = Field(default=1024, ge=1, description="smaller tensors stay float32")
+    bits: Bits = 8
+
+
+class Fp16(GraphStep):
+    """Store weights as float16: half the file. Arithmetic in float16 gains only where a device has kernels for it."""
+
+    step: Literal["fp16"]
+    arithmetic: Literal["float32", "float16"] = "float32"
+    minimum_size: int = Field(default=1024, ge=1, description="smaller tensors stay float32")
+
+
+class Pack(GraphStep):
+    """Store what the other steps left in few bytes; ONNX Runtime unpacks it while it loads, if it may optimize."""
+
+    changes_arithmetic: ClassVar = False
+    step: Literal["pack"]
+
+
+class QuantizeStatic(GraphStep):
+    """Static int8 (QDQ): weights and activations int8, activation ranges calibrated on sentences."""
+
+    step: Literal["quantize_static"]
+    operators: tuple[Literal["MatMul", "Conv"], ...] = ("Conv",)
+    calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
+    exclude: tuple[str, ...] = Field(default=(), description="regular expressions of node names that stay float32")
+    activations: Literal["unsigned", "signed"] = Field(
+        default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
+    )
+
+
+class RearrangeDecoder(GraphStep):
+    """Lay the decoder's convolutions out so that the same arithmetic runs faster; nothing is approximated."""
+
+    changes_arithmetic: ClassVar = False
+    step: Literal["rearrange_decoder"]
+
+
+class QuantizeMixed(GraphStep):
+    """Int8 arithmetic where a search finds it harmless, int8 storage of every other weight."""
+
+    step: Literal["quantize_mixed"]
+    budget_db: float = Field(
+        default=0.75, ge=0.0, description="mean change of level over the mel bands, dB; 0: no int8 arithmetic"
+    )
+    calibration_sentences: int = Field(default=8, ge=1, description="how many of the calibration sentences give ranges")
+    judged_sentences: int = Field(default=3, ge=1, description="how many of them spectra are compared on")
+    activations: Literal["unsigned", "signed"] = Field(
+        default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
+    )
