@@ -76,6 +76,11 @@ class StudyFolder:
         """Run folder of the study's trainings: what students are made from."""
         return self.path / "training"
 
+    @property
+    def voice_record(self) -> Path:
+        """Which voice file the folder belongs to, where `--voice` named it."""
+        return self.path / "voice.json"
+
     def device_record(self, name: str) -> Path:
         return self.path / "records" / "devices" / f"{name}.json"
 
@@ -142,6 +147,13 @@ class StudyFolder:
 
 
 # --- optimize -------------------------------------------------------------------------------------------------
+
+
+class VoiceRecord(Record):
+    """voice.json: the voice file that `--voice` named, whose folder this is."""
+
+    path: str  # absolute
+    sha256: str  # of the file, and of those with its weights after it
 
 
 class Coverage(Record):
