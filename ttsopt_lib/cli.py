@@ -377,6 +377,9 @@ def _optimize(
     _train_missing(study, folder, only, early)
     todo = stale_variants(study, folder, only=only, again=again)
     if todo:
+        from ttsopt_lib.optimize.fits import check_recipes
+
+        check_recipes(study, todo)
         _stop(early)
         _say("optimize", f"{len(todo)} of {len(study.variant_names)} variants to make: {', '.join(todo)}")
         build_study(study, folder, only=only, again=again)

@@ -6,13 +6,14 @@ file that was empty from the beginning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ttsopt_lib.evaluate.ratings_file import read_ratings
 from ttsopt_lib.evaluate.speak import confirmation_origin, evaluation_origin, spoken_texts
 from ttsopt_lib.optimize.distill_study import missing_students, training_plan
-from ttsopt_lib.optimize.recipe import calibration_texts, source_config, variant_key
+from ttsopt_lib.optimize.recipe import calibration_texts, source_config, stale_variants
+from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import PruneStructured, Study, StudyError, resolve
 from ttsopt_lib.voices.language import language_doubt, refuse_other_language
 from ttsopt_lib.voices.piper import VoiceConfig, VoiceError
@@ -41,9 +42,13 @@ def check_inputs(study: Study) -> list[str]:
             refuse_other_language(config, study.language, step.corpus)
     if missing_students(study):  # they are trained first
         refuse_other_language(config, study.language, training_plan(study).corpus)
+        stale: Collection[str] = study.variant_names
     else:
-        for name in study.variant_names:
-            variant_key(study, name)  # reads the students
+        stale = stale_variants(study, StudyFolder(study))
+    if stale:
+        from ttsopt_lib.optimize.fits import check_recipes  # what it imports takes seconds, as making variants does
+
+        check_recipes(study, stale)
     if study.evaluate.ratings is not None:
         read_ratings(resolve(study.evaluate.ratings), study.variant_names)
     texts = [text for texts in spoken.values() for text in texts]
