@@ -17,9 +17,11 @@ from ttsopt_lib.optimize.quantize import (
     quantize_tensor,
     quantize_weights,
 )
+from ttsopt_lib.optimize.ranges import histograms
 from ttsopt_lib.study import Fp16, QuantizeDynamic, QuantizeStatic, QuantizeWeights, StudyError
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import load_piper, open_piper
+from ttsopt_lib.voices.session import RuntimeFailure
 
 WEIGHTS = QuantizeWeights(step="quantize_weights")
 DYNAMIC = QuantizeDynamic(step="quantize_dynamic")
@@ -296,3 +298,22 @@ def test_signed_activations_are_the_same_steps_moved_by_128(plain_voice, medium_
     assert moved
     assert all(points[1][name].dtype == np.int8 for name in moved)
     assert all(abs(int(points[0][name]) - 128 - int(points[1][name])) <= 1 for name in moved)
+
+
+@pytest.mark.parametrize(
+    "quantize",
+    [
+        lambda model, feeds: quantize_static(model, STATIC_DECODER, feeds),
+        lambda model, feeds: quantize_static(
+            model, STATIC_DECODER.model_copy(update={"calibration": "percentile"}), feeds
+        ),
+        lambda model, feeds: quantize_weights(model, WEIGHTS.model_copy(update={"bits": 4}), feeds),
+        lambda model, feeds: histograms(model, [model.graph.node[-1].input[0]], feeds),
+    ],
+)
+def test_a_calibration_sentence_that_the_runtime_cannot_speak_is_named_with_its_words(plain_voice, quantize):
+    given = feeds(plain_voice)
+    given[1]["input"][0, 3] = 10**6  # a phoneme that no voice has
+    with pytest.raises(RuntimeFailure, match=r"^sentences\.calibration: sentence 2: .*ather") as failed:
+        quantize(onnx.load(plain_voice), given)
+    assert "\n" not in str(failed.value) and "Traceback" not in str(failed.value)

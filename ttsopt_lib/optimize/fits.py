@@ -31,8 +31,8 @@ def check_recipes(study: Study, names: Collection[str]) -> None:
         for step in variant.recipe:
             try:
                 if isinstance(step, Distill) and any(resolve(step.student).glob("*.safetensors")):
-                    folder = resolve(step.student)
-                    _check_teacher(folder, load_student(folder)[1], voice, "train students of this one (ttsopt distill)")
+                    folder, instead = resolve(step.student), "train students of this one (ttsopt distill)"
+                    _check_teacher(folder, load_student(folder)[1], voice, instead)
                 elif isinstance(step, PruneStructured):
                     _check_pruned(step, voice)
             except TtsoptError as error:

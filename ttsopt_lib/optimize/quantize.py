@@ -34,6 +34,7 @@ from ttsopt_lib.optimize.calibration import Feed, SentenceReader
 from ttsopt_lib.optimize.low_bits import input_moments, quantize_low
 from ttsopt_lib.optimize.weights import WEIGHT_INPUT, GraphIndex, inline_identities
 from ttsopt_lib.study import QuantizeDynamic, QuantizeStatic, QuantizeWeights, StudyError
+from ttsopt_lib.voices.session import in_words
 
 INT8_MAX = 127  # -128 stays unused, so that the range is symmetric and 0 is exact
 
@@ -59,7 +60,7 @@ def quantize_dynamic(model: ModelProto, step: QuantizeDynamic, feeds: Sequence[F
     for operator in step.operators:
         nodes = [node.name for node in _quantizable(result, (operator,))]
         if nodes:
-            with _quantizer_files(result) as (source, target):
+            with _quantizer_files(result) as (source, target), in_words("ONNX Runtime cannot quantize it"):
                 quantization.quantize_dynamic(
                     source,
                     target,
@@ -119,11 +120,12 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
     }[step.calibration]
     signed = quantization.QuantType.QInt8
     # The histogram calibrators print; a library does not.
-    with _quantizer_files(result) as (source, target), contextlib.redirect_stdout(io.StringIO()):
+    reader = SentenceReader(feeds)
+    with _quantizer_files(result) as (source, target), contextlib.redirect_stdout(io.StringIO()), reader.named():
         quantization.quantize_static(
             source,
             target,
-            SentenceReader(feeds),
+            reader,
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(step.operators),
             nodes_to_quantize=nodes,

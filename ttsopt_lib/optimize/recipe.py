@@ -30,7 +30,7 @@ from joblib import cpu_count, delayed
 from tqdm.auto import tqdm
 
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.calibration import Feed, sentence_feeds
+from ttsopt_lib.optimize.calibration import Feed, sentence_feeds, sentence_words
 from ttsopt_lib.optimize.coverage import Inventory, step_record, take_inventory, total_coverage
 from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.optimize.half import half_precision
@@ -79,7 +79,7 @@ from ttsopt_lib.study import (
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.onnx_file import read_model, weight_files
 from ttsopt_lib.voices.piper import PiperVoice, VoiceConfig, load_piper, open_piper, packaged_voice, speaker_of
-from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.session import RuntimeFailure, open_session
 from ttsopt_lib.voices.text import read_sentences
 from ttsopt_lib.workers import local_workers
 
@@ -387,7 +387,11 @@ class _Bench:
     @cached_property
     def reference_samples(self) -> int:
         """How long the original speaks it."""
-        return speak(self.voice.path, self.reference).size
+        try:
+            return speak(self.voice.path, self.reference).size
+        except RuntimeFailure as error:
+            words = sentence_words(1)
+            raise VariantError(f"{self.voice.path}: {words}: the voice itself cannot speak it: {error}") from None
 
     def export(self, steps: Sequence[NetworkStep]) -> tuple[Path, Inventory]:
         """The voice after these steps on its network, as an ONNX file. Variants with the same steps share it."""
@@ -401,6 +405,14 @@ class _Bench:
 
 
 def _build(bench: _Bench, name: str, key: str, folder: StudyFolder) -> VariantRecord:
+    """Make one variant and put its folder into place. Raises :class:`VariantError` with a runtime's words."""
+    try:
+        return _build_checked(bench, name, key, folder)
+    except RuntimeFailure as error:
+        raise VariantError(f"variant {name!r}: {error}; change its recipe, or leave it out of the study") from None
+
+
+def _build_checked(bench: _Bench, name: str, key: str, folder: StudyFolder) -> VariantRecord:
     """Make one variant, check that it speaks, and put its folder into place."""
     started = time.perf_counter()
     recipe = () if name == ORIGINAL else bench.study.variant(name).recipe
