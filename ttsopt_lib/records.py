@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache, lru_cache
@@ -633,6 +633,37 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def replaced_together(folder: Path, targets: Sequence[Path]) -> Iterator[Callable[[Path], Path]]:
+    """Files and folders below ``folder`` that are of one run: they take their places together, or none does.
+
+    Gives where to make what will be a target (their names differ). When the block ends well, those made take the places
+    of earlier ones, and an earlier one that was not made again is removed; else all stays as it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".new.", suffix=".part", dir=folder))
+    earlier = temporary / "earlier"
+    earlier.mkdir()
+    try:
+        yield lambda target: temporary / target.name
+        try:
+            for target in targets:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists():
+                    os.replace(target, earlier / target.name)
+                if (temporary / target.name).exists():
+                    os.replace(temporary / target.name, target)
+        except BaseException:
+            for target in targets:
+                if (earlier / target.name).exists():
+                    if target.exists():
+                        os.replace(target, temporary / target.name)
+                    os.replace(earlier / target.name, target)
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
