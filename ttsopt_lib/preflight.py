@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+import psutil
+
 from ttsopt_lib.evaluate.ratings_file import read_ratings
 from ttsopt_lib.evaluate.speak import confirmation_origin, evaluation_origin, spoken_texts
 from ttsopt_lib.optimize.distill_study import missing_students, training_plan
@@ -18,6 +20,8 @@ from ttsopt_lib.study import PruneStructured, Study, StudyError, resolve
 from ttsopt_lib.voices.language import language_doubt, refuse_other_language
 from ttsopt_lib.voices.piper import VoiceConfig, VoiceError
 from ttsopt_lib.voices.text import TextError, missing_symbols, missing_words, utterance_ids
+
+ATTENTION_BYTES = 64  # for each pair of phonemes: eight matrices of float32 for each of two heads (measured: nine)
 
 
 def check_inputs(study: Study) -> list[str]:
@@ -58,13 +62,23 @@ def check_inputs(study: Study) -> list[str]:
 def _check_phonemes(study: Study, config: VoiceConfig, texts: Iterable[str], origin: str, file: Path | None) -> None:
     for number, text in enumerate(texts, 1):
         try:
-            utterance_ids(config, text)
+            _check_length(len(utterance_ids(config, text)))
         except TextError as error:
             where = f" (line {_line_of(file, text)})" if file else ""
             raise StudyError(f"{origin}: sentence {number}{where}: {error}") from None
         except VoiceError as error:
             path, source = study.voice.path, study.voice.package or study.voice.huggingface
             raise VoiceError(f"{f'{path}.json' if path else source}: {error}") from None
+
+
+def _check_length(phonemes: int) -> None:
+    """Attention holds a figure for every two phonemes. Raises :class:`TextError` for more than memory can."""
+    needed, there = ATTENTION_BYTES * phonemes**2, psutil.virtual_memory().total
+    if needed > there:
+        raise TextError(
+            f"{phonemes} phoneme ids in one text take {needed / 1e9:.0f} GB of memory to speak, and this machine has "
+            f"{there / 1e9:.0f}: put each sentence on a line of its own"
+        )
 
 
 def _line_of(file: Path, text: str) -> int:

@@ -117,6 +117,11 @@ REFUSED: dict[str, tuple[Change, tuple[str, ...], tuple[str, ...]]] = {
         RUN,
         ("sentences.txt: sentences.evaluation: sentence 2 (line 2)",),
     ),
+    "a book on one line": (
+        lambda p: p.write("sentences.txt", f"One.\n{'The birch canoe slid. ' * 1250}\nThree.\nFour.\n"),
+        RUN,
+        ("sentences.txt: sentences.evaluation: sentence 2 (line 2)", "GB of memory", "a line of its own"),
+    ),
     # --- weights and config
     "weights missing": (
         beside(lambda p: (p.path / "voice.onnx.data").unlink()),
