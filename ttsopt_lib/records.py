@@ -544,6 +544,7 @@ class QualityRecord(Record):
     pitch_reason: str | None = None  # why F0 was not measured
     missing_symbols: list[MissingSymbol] = []  # what the phonemizer makes of `texts` texts and is not spoken
     texts: int = 0
+    language_doubts: list[str] = []  # where the texts are in another language than the voice speaks
     stage: Stage = "complete"
 
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ttsopt_lib.evaluate.speak import confirmation_texts, evaluation_texts
+from ttsopt_lib.evaluate.speak import evaluation_texts, spoken_texts
 from ttsopt_lib.records import RecordError, StudyFolder, code_digest, content_key, file_sha256
 from ttsopt_lib.study import Study, resolve
 
@@ -77,9 +77,11 @@ def quality_key(study: Study, folder: StudyFolder) -> str:
         [scoring_key(study), study.stage],
         [study.evaluate.stop_decided, study.evaluate.primary, study.targets.predicted_mos_change],
         [(name, voice_key(study, folder, name)) for name in study.variant_names],
-        [list(study.evaluate.confirmed), confirmation_texts(study)],
+        [list(study.evaluate.confirmed), list(spoken_texts(study).values()), study.language],
         (_hash(ratings) if ratings.is_file() else "missing") if ratings else None,
-        code_digest(*RATINGS_CODE, "evaluate/plan.py", "evaluate/quality.py", "evaluate/stopping.py"),
+        code_digest(
+            *RATINGS_CODE, "evaluate/plan.py", "evaluate/quality.py", "evaluate/stopping.py", "voices/language.py"
+        ),
     )
 
 
