@@ -1,7 +1,9 @@
 """What the command line does with what it did not expect: names of files, terminals, its own defects."""
 
+import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,10 @@ import pytest
 from ttsopt_lib import cli
 from ttsopt_lib.params import check, read_study
 from ttsopt_lib.paths import resolve
+from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import Study
+from ttsopt_lib.voice_names import plain_name
+from ttsopt_lib.voices.onnx_file import model_sha256
 
 
 @pytest.mark.parametrize(
@@ -26,7 +31,7 @@ from ttsopt_lib.study import Study
     ],
 )
 def test_every_file_has_a_name_for_its_study(file, pattern):
-    found = cli._name_of(Path(file))
+    found = plain_name(Path(file))
     assert re.fullmatch(pattern, found)
     values = read_study(resolve(Path("params/joe.yaml"))).model_dump(mode="json")
     assert check(Study, values | {"name": found}, "study").name == found
@@ -34,7 +39,62 @@ def test_every_file_has_a_name_for_its_study(file, pattern):
 
 def test_files_of_different_names_have_different_studies():
     names = ["voice-😀", "voice-😁", "voice-", "voice", "a" * 70, "a" * 71]
-    assert len({cli._name_of(Path(f"{name}.onnx")) for name in names}) == len(names)
+    assert len({plain_name(Path(f"{name}.onnx")) for name in names}) == len(names)
+
+
+@pytest.fixture
+def voices(tmp_path, plain_voice, medium_voice, monkeypatch):
+    """Two voices of equal file name, in a project of their own."""
+    for folder, voice in (("a", plain_voice), ("b", medium_voice)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "voice.onnx").write_bytes(voice.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "a/voice.onnx", tmp_path / "b/voice.onnx"
+
+
+def named(voice):
+    """The study of a voice, once its folder is begun."""
+    asked = cli._study(resolve(Path("params/joe.yaml")), voice)
+    cli._locked(StudyFolder(asked), voice).release()
+    return asked.name
+
+
+def test_two_voices_of_equal_file_name_have_two_folders(voices, capsys):
+    one, other = voices
+    assert named(one) == "voice" and re.fullmatch("voice-[0-9a-f]{6}", named(other))
+    assert "(reports/voice is another voice's)" in capsys.readouterr().out.replace("\n", " ")
+    names = named(one), named(other)
+    shutil.rmtree("reports/voice")
+    assert (named(other), named(one)) == (names[1], names[0]), "each keeps the folder that it has"
+
+
+def test_a_voice_keeps_its_folder_when_it_is_moved_or_trained_further(voices):
+    one, other = voices
+    assert named(one) == "voice"
+    moved = Path("moved/voice.onnx")
+    moved.parent.mkdir()
+    shutil.copy(one, moved)
+    assert named(moved) == "voice"
+    moved.write_bytes(other.read_bytes())
+    assert named(moved) == "voice"
+
+
+def test_a_folder_of_before_belongs_to_the_voice_that_its_variants_are_made_from(voices):
+    one, other = voices
+    record = Path("reports/voice/variants/original/variant.json")
+    record.parent.mkdir(parents=True)
+    record.write_text(json.dumps({"source_sha256": model_sha256(one)}), encoding="utf-8")
+    assert plain_name(other) == "voice" != named(other) and named(one) == "voice"
+
+
+def test_students_of_another_voice_of_that_name_are_not_taken_for_its_own(voices):
+    one, other = voices
+    student = Path("models/voice/student/record.json")
+    student.parent.mkdir(parents=True)
+    student.write_text(json.dumps({"voice_sha256": model_sha256(one)}), encoding="utf-8")
+    distilled = {voice: cli._study(resolve(Path("params/joe.yaml")), voice) for voice in voices}
+    assert distilled[one].name == "voice" and "distilled" in distilled[one].variant_names
+    assert distilled[other].name != "voice" and "distilled" not in distilled[other].variant_names
 
 
 def test_a_voice_behind_a_link_keeps_the_config_that_lies_beside_the_link(tmp_path, medium_voice):

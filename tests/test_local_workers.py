@@ -1,12 +1,13 @@
 """Processes that share work on this machine."""
 
 import os
+import signal
 
 import pytest
 from growing import grow
 from joblib import delayed
 
-from ttsopt_lib.workers import local_workers
+from ttsopt_lib.workers import WorkerError, local_workers
 
 
 @pytest.mark.slow
@@ -15,6 +16,24 @@ def test_a_process_that_has_opened_its_models_is_not_taken_for_a_leak(monkeypatc
     with local_workers(2) as parallel:
         processes = list(parallel(delayed(grow)(number) for number in range(8)))  # pyright: ignore[reportArgumentType]
     assert len(set(processes)) == 2 and os.getpid() not in processes
+
+
+def kill(number: int) -> int:
+    """What a system does that is short of memory."""
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_is_one_line(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.path.dirname(__file__))
+    killed = pytest.raises(WorkerError, match="^a process that shared the work was killed, .* memory")
+    with killed as caught, local_workers(2) as parallel:
+        list(parallel(delayed(kill)(number) for number in range(8)))  # pyright: ignore[reportArgumentType]
+    assert "\n" not in str(caught.value)
+    with local_workers(2) as parallel:
+        assert list(parallel(delayed(abs)(-number) for number in range(4))) == [0, 1, 2, 3]  # pyright: ignore[reportArgumentType]
 
 
 def test_one_worker_is_this_process():

@@ -99,7 +99,7 @@ LAYERS = [
     {"optimize"},
     {"notebooks", "plain_kernel"},
     {"report"},
-    {"doctor", "preflight"},
+    {"doctor", "preflight", "voice_names"},
     {"cli"},
     {"__main__"},
 ]

@@ -20,6 +20,7 @@ import yaml
 from ttsopt_lib import cli, doctor
 from ttsopt_lib.cli import _study
 from ttsopt_lib.doctor import examine
+from ttsopt_lib.records import file_sha256
 from ttsopt_lib.study import Study
 
 ROOT = Path(__file__).parents[1]
@@ -242,12 +243,12 @@ def test_a_mistake_in_the_further_sentences_comes_out_before_any_work(place, ref
 
 
 @pytest.mark.parametrize("trained", [False, True])
-def test_the_default_study_on_another_voice_is_a_study_too(tmp_path, monkeypatch, trained):
+def test_the_default_study_on_another_voice_is_a_study_too(tmp_path, monkeypatch, plain_voice, trained):
     voice, student = tmp_path / "mine.onnx", tmp_path / "models/mine/student"
-    voice.touch()
+    shutil.copy(plain_voice, voice)
     student.mkdir(parents=True)
     if trained:
-        (student / "record.json").touch()
+        (student / "record.json").write_text(json.dumps({"voice_sha256": file_sha256(voice)}))
     (tmp_path / "params").mkdir()
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path)  # a project's folder: it has params/ and notebooks/

@@ -13,10 +13,8 @@ remaining time, and repeats nothing that is done and unchanged. Errors are one l
 from __future__ import annotations
 
 import gc
-import hashlib
 import io
 import os
-import re
 import shutil
 import sys
 import tempfile
@@ -35,7 +33,7 @@ from rich.table import Table
 from ttsopt_lib.errors import StudyError, TtsoptError, system_words
 from ttsopt_lib.params import check as checked
 from ttsopt_lib.params import read_device, read_study
-from ttsopt_lib.paths import params_file, params_names, resolve
+from ttsopt_lib.paths import params_file, params_names
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.steps import Distill
 from ttsopt_lib.study import ORIGINAL, PEERS, Device, Study, VoiceSource
@@ -56,7 +54,6 @@ out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 INTERRUPTED, DEFECT = 130, 3  # exit codes
-LONGEST_NAME = 61  # of a study, in characters
 DEFAULT_STUDY = Path("params/joe.yaml")
 DEFAULT_DEVICES = ("cpu", "gpu", "raspberry_pi")
 
@@ -103,7 +100,7 @@ def run(
 
         for doubt in check_inputs(asked):
             _say("warning", doubt)
-        with _locked(folder):
+        with _locked(folder, voice):
             made = _optimize(asked, folder, early=kernel)
             if not full:
                 looked = _first_look(asked, devices, folder, quick, kernel)
@@ -179,7 +176,7 @@ def distill(
 
         torch.set_num_threads(threads)
     folder = StudyFolder(asked)
-    with _locked(folder):
+    with _locked(folder, voice):
         total = plan.minutes if minutes is None else minutes
         _say("distill", f"{', '.join(name.replace('_', ' ') for name in stages)}: about {_duration(60 * total)}")
         record = train_students(asked, folder, minutes, stages, dask)
@@ -618,7 +615,8 @@ def clean(
     """Remove what a study wrote: its variants, records and report. A training is hours of work, and stays."""
     files = StudyFolder(read_study(study))
     folder = files.path
-    parts = [path for path in folder.glob("*") if path != files.training]
+    kept = [files.training, files.voice_record] if files.training.exists() else []
+    parts = [path for path in folder.glob("*") if path not in kept]
     if not parts:
         out.print(f"{_relative(folder)}: nothing there")
         return
@@ -626,10 +624,10 @@ def clean(
     if yes or typer.confirm(f"remove {_relative(folder)} ({size / 1e6:.0f} MB)?"):
         for part in parts:
             shutil.rmtree(part) if part.is_dir() else part.unlink()
-        kept = f"; kept {_relative(files.training)}" if files.training.exists() else ""
         if not kept:
             folder.rmdir()
-        out.print(f"removed {_relative(folder)} ({size / 1e6:.0f} MB){kept}")
+        left = f"; kept {_relative(files.training)}" if kept else ""
+        out.print(f"removed {_relative(folder)} ({size / 1e6:.0f} MB){left}")
 
 
 # --- what was asked ---------------------------------------------------------------------------------------------
@@ -640,17 +638,21 @@ def _study(path: Path, voice: Path | None, training: bool = False) -> Study:
     asked = read_study(path)
     if voice is None:
         return asked
+    from ttsopt_lib.voice_names import plain_name, students_of, study_name, teacher_of
+    from ttsopt_lib.voices.onnx_file import model_sha256
+
     if not voice.is_file():
         raise StudyError(f"--voice {voice}: no such file; give a Piper voice's .onnx")
-    name = _name_of(voice)
-    _say("study", f"{name}: the recipes of {path} on {voice}")
-    student = Path("models") / name / "student"
+    name = study_name(voice)
+    other = "" if name == plain_name(voice) else f" (reports/{plain_name(voice)} is another voice's)"
+    _say("study", f"reports/{name}: the recipes of {path} on {voice}{other}")
+    student, sha256 = students_of(name), model_sha256(voice)
     variants, left_out = [], []
     for variant in asked.variants:
         trained = {getattr(step, "trained", None) or getattr(step, "student", None) for step in variant.recipe} - {None}
         if not trained:
             variants.append(variant)
-        elif asked.training and trained == {asked.training.student} and (resolve(student) / "record.json").is_file():
+        elif asked.training and trained == {asked.training.student} and teacher_of(student) == sha256:
             recipe = [
                 step.model_copy(update={"student": student}) if isinstance(step, Distill) else step
                 for step in variant.recipe
@@ -677,16 +679,6 @@ def _study(path: Path, voice: Path | None, training: bool = False) -> Study:
     return checked(Study, {**dict(asked), **changes}, f"{path} on {voice}")
 
 
-def _name_of(voice: Path) -> str:
-    """The name of a study of a voice file: the file's, where that can be one; else what is left of it, and a hash."""
-    stem = voice.stem.lower()
-    plain = re.sub(r"[^a-z0-9+._-]+", "-", stem).strip("-._+")
-    if plain == stem and len(plain) <= LONGEST_NAME:
-        return plain
-    digest = hashlib.sha256(voice.stem.encode("utf-8", "surrogateescape")).hexdigest()[:6]
-    return f"{plain[: LONGEST_NAME - 7] or 'voice'}-{digest}"
-
-
 def _with_peers(study: Study, peers: bool) -> Study:
     """The study, or the same study with every peer that there is."""
     if not peers:
@@ -706,14 +698,18 @@ def _devices(names: Sequence[str] | None) -> list[Device]:
     return devices
 
 
-def _locked(folder: StudyFolder) -> FileLock:
-    """One run of a study at a time: two would time each other."""
+def _locked(folder: StudyFolder, voice: Path | None = None) -> FileLock:
+    """One run of a study at a time: two would time each other. The folder is that of the voice that `--voice` names."""
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.path / ".lock", timeout=0)
     try:
         lock.acquire()
     except Timeout:
         raise StudyError(f"{_relative(folder.path)}: another ttsopt works on this study; wait for it") from None
+    if voice:
+        from ttsopt_lib.voice_names import claim
+
+        claim(folder, voice)
     return lock
 
 

@@ -10,6 +10,7 @@ import json
 import logging
 import sys
 from pathlib import Path
+from pydoc import ErrorDuringImport, locate
 from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -29,6 +30,10 @@ START, FIRST_CELL, CELL = 2.5, 6.0, 0.3  # the kernel; the first cell, which imp
 
 class NotebookError(TtsoptError, RuntimeError):
     """A notebook that did not run to its end. The message is the error of the cell that stopped it."""
+
+
+class CellDefect(RuntimeError):
+    """A cell that raised what nobody can do anything about but us; its traceback is a note of this error."""
 
 
 class Kernel:
@@ -130,13 +135,13 @@ def run_notebook(
 
     ``bar`` is moved by :func:`notebook_seconds`; without one the notebook has its own. ``kernel`` may have been
     started before; it has ended afterwards. Raises :class:`NotebookError` with the last line of the failing cell's
-    traceback, or where the process was killed.
+    traceback, or where the process was killed; :class:`CellDefect` where what the cell raised is no error for a person.
     """
     if bar is None:
         with work_bar(f"notebook {name}", notebook_seconds(name)) as own:
             return run_notebook(name, output, parameters, own, kernel)
     papermill = import_papermill()
-    from papermill.exceptions import PapermillExecutionError
+    from papermill.exceptions import PapermillExecutionError, strip_color
 
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it says of errors, we say in one line
     source = notebook_path(name)
@@ -161,7 +166,13 @@ def run_notebook(
                 on_cell_start=started,
             )
     except PapermillExecutionError as error:
-        raise NotebookError(f"notebook {name}: {error.ename}: {' '.join(str(error.evalue).split())}") from None
+        raised = error.ename.rpartition(".")[-1]
+        said = f"notebook {name}: {raised}: {' '.join(str(error.evalue).split())}"
+        if _is_for_a_person(error.ename):
+            raise NotebookError(said) from None
+        defect = CellDefect(said)
+        defect.add_note(strip_color("\n".join(error.traceback)))
+        raise defect from None
     except RuntimeError as error:
         if not str(error).startswith("Kernel "):  # as jupyter_client and nbclient begin what they say of a process
             raise
@@ -171,6 +182,15 @@ def run_notebook(
         ) from None
     bar.update(sum(parts))
     return output
+
+
+def _is_for_a_person(name: str) -> bool:
+    """Whether an exception of this module and name is one that the command line shows in a line of its own."""
+    try:
+        kind = locate(name)
+    except ErrorDuringImport:
+        return False
+    return isinstance(kind, type) and issubclass(kind, (TtsoptError, OSError, ModuleNotFoundError))
 
 
 def _parts(notebook: Path) -> list[float]:

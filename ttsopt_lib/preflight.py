@@ -6,21 +6,26 @@ file that was empty from the beginning.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
+
+import psutil
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.ratings_file import read_ratings
 from ttsopt_lib.evaluate.speak import confirmation_origin, evaluation_origin, spoken_texts
-from ttsopt_lib.optimize.build import source_config, variant_key
+from ttsopt_lib.optimize.build import check_recipes, source_config, stale_variants
 from ttsopt_lib.optimize.calibration import calibration_texts
 from ttsopt_lib.optimize.distill_study import missing_students, training_plan
+from ttsopt_lib.optimize.steps.step import work_of
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.steps import PruneStructured
+from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.language import language_doubt, refuse_other_language
 from ttsopt_lib.voices.piper import VoiceConfig, VoiceError
 from ttsopt_lib.voices.text import TextError, missing_symbols, missing_words, utterance_ids
+
+ATTENTION_BYTES = 64  # for each pair of phonemes: eight matrices of float32 for each of two heads (measured: nine)
 
 
 def check_inputs(study: Study) -> list[str]:
@@ -40,14 +45,16 @@ def check_inputs(study: Study) -> list[str]:
     files[calibration] = asked.calibration.file
     for origin, texts in {**spoken, calibration: calibration_texts(asked.calibration)}.items():
         _check_phonemes(study, config, texts, origin, files.get(origin))
-    for step in (step for variant in study.variants for step in variant.recipe if isinstance(step, PruneStructured)):
-        if step.trained is not None and not resolve(step.trained).is_dir():
-            refuse_other_language(config, study.language, step.corpus)
+    for step in (step for variant in study.variants for step in variant.recipe):
+        if corpus := work_of(step).corpus(step):
+            refuse_other_language(config, study.language, corpus)
     if missing_students(study):  # they are trained first
         refuse_other_language(config, study.language, training_plan(study).corpus)
+        stale: Collection[str] = study.variant_names
     else:
-        for name in study.variant_names:
-            variant_key(study, name)  # reads the students
+        stale = stale_variants(study, StudyFolder(study))
+    if stale:
+        check_recipes(study, stale)
     if study.evaluate.ratings is not None:
         read_ratings(resolve(study.evaluate.ratings), study.variant_names)
     texts = [text for texts in spoken.values() for text in texts]
@@ -57,13 +64,23 @@ def check_inputs(study: Study) -> list[str]:
 def _check_phonemes(study: Study, config: VoiceConfig, texts: Iterable[str], origin: str, file: Path | None) -> None:
     for number, text in enumerate(texts, 1):
         try:
-            utterance_ids(config, text)
+            _check_length(len(utterance_ids(config, text)))
         except TextError as error:
             where = f" (line {_line_of(file, text)})" if file else ""
             raise StudyError(f"{origin}: sentence {number}{where}: {error}") from None
         except VoiceError as error:
             path, source = study.voice.path, study.voice.package or study.voice.huggingface
             raise VoiceError(f"{f'{path}.json' if path else source}: {error}") from None
+
+
+def _check_length(phonemes: int) -> None:
+    """Attention holds a figure for every two phonemes. Raises :class:`TextError` for more than memory can."""
+    needed, there = ATTENTION_BYTES * phonemes**2, psutil.virtual_memory().total
+    if needed > there:
+        raise TextError(
+            f"{phonemes} phoneme ids in one text take {needed / 1e9:.0f} GB of memory to speak, and this machine has "
+            f"{there / 1e9:.0f}: put each sentence on a line of its own"
+        )
 
 
 def _line_of(file: Path, text: str) -> int:

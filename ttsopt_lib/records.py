@@ -13,7 +13,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -77,6 +77,11 @@ class StudyFolder:
     def training(self) -> Path:
         """Run folder of the study's trainings: what students are made from."""
         return self.path / "training"
+
+    @property
+    def voice_record(self) -> Path:
+        """Which voice file the folder belongs to, where `--voice` named it."""
+        return self.path / "voice.json"
 
     def device_record(self, name: str) -> Path:
         return self.path / "records" / "devices" / f"{name}.json"
@@ -144,6 +149,13 @@ class StudyFolder:
 
 
 # --- optimize -------------------------------------------------------------------------------------------------
+
+
+class VoiceRecord(Record):
+    """voice.json: the voice file that `--voice` named, whose folder this is."""
+
+    path: str  # absolute
+    sha256: str  # of the file, and of those with its weights after it
 
 
 class Coverage(Record):
@@ -538,6 +550,7 @@ class QualityRecord(Record):
     pitch_reason: str | None = None  # why F0 was not measured
     missing_symbols: list[MissingSymbol] = []  # what the phonemizer makes of `texts` texts and is not spoken
     texts: int = 0
+    language_doubts: list[str] = []  # where the texts are in another language than the voice speaks
     stage: Stage = "complete"
 
 
@@ -611,6 +624,37 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def replaced_together(folder: Path, targets: Sequence[Path]) -> Iterator[Callable[[Path], Path]]:
+    """Files and folders below ``folder`` that are of one run: they take their places together, or none does.
+
+    Gives where to make what will be a target (their names differ). When the block ends well, those made take the places
+    of earlier ones, and an earlier one that was not made again is removed; else all stays as it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".new.", suffix=".part", dir=folder))
+    earlier = temporary / "earlier"
+    earlier.mkdir()
+    try:
+        yield lambda target: temporary / target.name
+        try:
+            for target in targets:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if target.exists():
+                    os.replace(target, earlier / target.name)
+                if (temporary / target.name).exists():
+                    os.replace(temporary / target.name, target)
+        except BaseException:
+            for target in targets:
+                if (earlier / target.name).exists():
+                    if target.exists():
+                        os.replace(target, temporary / target.name)
+                    os.replace(earlier / target.name, target)
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -5,11 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ttsopt_lib.evaluate import peers
 from ttsopt_lib.evaluate.peers import PeerUtterance, as_peer, speak_peer
 from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
-from ttsopt_lib.evaluate.speak import EVALUATION, SpeechError, speak, utterances
+from ttsopt_lib.evaluate.speak import EVALUATION, speak, utterances
 from ttsopt_lib.records import PeerRecord, StudyFolder, now, write_record
 from ttsopt_lib.study import ORIGINAL, PeerName, Study
+from ttsopt_lib.voices.session import RuntimeFailure
 
 
 def make_ready(folder: StudyFolder, name: PeerName) -> PeerRecord:
@@ -50,11 +52,34 @@ def test_peers_with_an_api_of_their_own_speak_the_text(name, rate, joe, real_fol
 
 
 def test_a_peer_that_is_silent_is_named(joe, real_folder, monkeypatch):
-    import ttsopt_lib.evaluate.peers as module
-
-    monkeypatch.setattr(module, "_open", lambda *_: lambda utterance: np.zeros(0))
-    with pytest.raises(SpeechError, match="piper-tts: it gives no samples for 'Yes.'"):
+    monkeypatch.setattr(peers, "_open", lambda *_: lambda utterance: np.zeros(0))
+    with pytest.raises(RuntimeFailure, match="piper-tts gives no samples"):
         spoken_by("piper-tts", joe, real_folder, "Yes.")
+
+
+def broken(*_):
+    raise ValueError("no such\n  layer")
+
+
+@pytest.mark.parametrize(
+    ("opener", "words"), [(broken, "cannot be opened: no such layer"), (lambda *_: broken, "cannot speak it: no such")]
+)
+def test_whatever_a_peer_raises_is_its_words_in_one_line(joe, real_folder, monkeypatch, opener, words):
+    monkeypatch.setattr(peers, "_open", opener)
+    with pytest.raises(RuntimeFailure, match=f"^piper-tts {words}"):
+        spoken_by("piper-tts", joe, real_folder, "Yes.")
+
+
+@pytest.mark.slow
+def test_a_peer_that_cannot_speak_one_sentence_is_not_scored_and_the_rest_is(study, folder, scored, monkeypatch):
+    make_ready(folder, "piper-tts")
+    monkeypatch.setattr(peers, "_open", lambda *_: broken)
+    asked = with_peers(study, "piper-tts")
+    record = evaluate_study(asked, folder, processes=1)
+    (failed,) = record.not_scored
+    assert failed.variant == "piper-tts" and failed.reason.startswith("sentence 1 ('")
+    assert "piper-tts cannot speak it: no such layer" in failed.reason
+    assert record.peers == [] and record.rows == scored.rows and current_evaluation(asked, folder) == record
 
 
 @pytest.mark.slow

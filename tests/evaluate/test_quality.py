@@ -49,6 +49,19 @@ def test_a_copy_of_the_original_scores_the_same_and_is_not_scored_again(scored_o
 
 
 @pytest.mark.slow
+def test_the_record_says_where_texts_are_in_another_language_and_scores_nothing_again(
+    study, folder, scored, monkeypatch
+):
+    german = study.model_copy(update={"language": "de"})
+    assert scored.language_doubts == [] and current_evaluation(german, folder) is None
+    with counted(monkeypatch) as again:
+        record = evaluate_study(german, folder, processes=1)
+    (doubt,) = record.language_doubts
+    assert doubt.startswith("language: the study's texts are in 'de', but the voice speaks 'en-us'")
+    assert again == [] and record.rows == scored.rows and current_evaluation(german, folder) == record
+
+
+@pytest.mark.slow
 def test_a_changed_model_is_scored_alone_and_its_level_is_kept(study, folder, scored, monkeypatch):
     assert current_evaluation(study, folder) == scored
     damage(folder.model("fp32"), 0.5)

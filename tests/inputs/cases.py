@@ -49,6 +49,11 @@ def ids_without(mark: str) -> Change:
     return change
 
 
+def with_step(**step: object) -> Change:
+    """One variant, of one step."""
+    return lambda project: project.set_study(variants=[{"name": "mine", "recipe": [step]}])
+
+
 def hop_of_512(model: onnx.ModelProto) -> None:
     """The decoder's last upsampling by 8 in place of 4."""
     *_, last = (node for node in model.graph.node if node.op_type == "ConvTranspose")
@@ -79,6 +84,22 @@ REFUSED: dict[str, tuple[Change, tuple[str, ...], tuple[str, ...]]] = {
     "voice a web page": (lambda p: p.write("voice.onnx", PAGE), RUN, ("voice.onnx: a web page",)),
     "voice an LFS pointer": (lambda p: p.write("voice.onnx", POINTER), RUN, ("voice.onnx: a pointer of Git LFS",)),
     "voice is text": (lambda p: p.write("voice.onnx", "hello"), RUN, ("voice.onnx: not a whole ONNX file",)),
+    # --- recipes for another voice
+    "students of another": (
+        with_step(step="distill", student="models/en_US-joe-medium/students"),
+        RUN,
+        ("variant 'mine'", "students/record.json: key voice_sha256", "'en_US-joe-medium'", "ttsopt distill"),
+    ),
+    "decoder of another": (
+        with_step(step="prune_structured", trained="models/en_US-joe-medium/pruned-48x24"),
+        ("optimize", "study.yaml"),
+        ("variant 'mine'", "pruned-48x24/record.json: key voice_sha256", "a new folder in 'trained'"),
+    ),
+    "widths of another": (
+        with_step(step="prune_structured", decoder_widths=[256, 128, 48, 24]),
+        RUN,
+        ("variant 'mine'", "decoder_widths: give 4 numbers of at most [32, 16, 8, 4]"),
+    ),
     # --- ratings
     "ratings of a spreadsheet": (
         lambda p: p.write("ratings.csv", "test;sentence;variant;reference;rater;score;seconds;trap\n"),
@@ -95,6 +116,11 @@ REFUSED: dict[str, tuple[Change, tuple[str, ...], tuple[str, ...]]] = {
         lambda p: p.write("sentences.txt", "One.\n...\nThree.\nFour.\n"),
         RUN,
         ("sentences.txt: sentences.evaluation: sentence 2 (line 2)",),
+    ),
+    "a book on one line": (
+        lambda p: p.write("sentences.txt", f"One.\n{'The birch canoe slid. ' * 1250}\nThree.\nFour.\n"),
+        RUN,
+        ("sentences.txt: sentences.evaluation: sentence 2 (line 2)", "GB of memory", "a line of its own"),
     ),
     # --- weights and config
     "weights missing": (

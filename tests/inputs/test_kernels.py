@@ -10,6 +10,7 @@ import nbformat
 import pytest
 from jupyter_client.provisioning.local_provisioner import LocalProvisioner
 
+from ttsopt_lib import cli
 from ttsopt_lib.notebooks import Kernel, NotebookError, run_notebook
 from ttsopt_lib.params import notebook_parameters
 
@@ -79,6 +80,29 @@ def test_a_kernel_that_is_killed_is_one_line_and_leaves_nothing(notebook, tmp_pa
             notebook(KILLED, kernel=kernel)
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "reports").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("raised", "code"),
+    [
+        ("from ttsopt_lib.records import RecordError; raise RecordError('quality.json:\\n not there')", 2),
+        ("open('nowhere.txt')", 2),
+        ("import no_such_library", 2),
+        ("[][1]", 3),
+        ("from json import loads; loads('{')", 3),
+    ],
+)
+def test_a_cells_own_defect_is_told_from_an_error_for_a_person(notebook, monkeypatch, capsys, raised, code):
+    monkeypatch.setattr(cli, "app", lambda: notebook(raised))
+    with pytest.raises(SystemExit, match=str(code)):
+        cli.main()
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ttsopt:")]
+    assert "notebook own: " in line and "Error: " in line
+    if code == cli.DEFECT:
+        saved = Path(line.split()[-1])
+        assert raised in saved.read_text(encoding="utf-8") and "Traceback" in saved.read_text(encoding="utf-8")
+        saved.unlink()
 
 
 def test_names_of_a_users_start_up_are_no_parameters():

@@ -11,6 +11,7 @@ from onnx import helper, numpy_helper
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.calibration import voice_feed
 from ttsopt_lib.optimize.graph.int8 import quantize_tensor
+from ttsopt_lib.optimize.graph.ranges import histograms
 from ttsopt_lib.optimize.inventory import take_inventory
 from ttsopt_lib.optimize.steps.fp16 import half_precision
 from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
@@ -20,6 +21,7 @@ from ttsopt_lib.optimize.steps.step import record_of
 from ttsopt_lib.steps import Fp16, QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import load_piper, open_piper
+from ttsopt_lib.voices.session import RuntimeFailure
 
 WEIGHTS = QuantizeWeights(step="quantize_weights")
 DYNAMIC = QuantizeDynamic(step="quantize_dynamic")
@@ -298,3 +300,22 @@ def test_signed_activations_are_the_same_steps_moved_by_128(plain_voice, medium_
     assert moved
     assert all(points[1][name].dtype == np.int8 for name in moved)
     assert all(abs(int(points[0][name]) - 128 - int(points[1][name])) <= 1 for name in moved)
+
+
+@pytest.mark.parametrize(
+    "quantize",
+    [
+        lambda model, feeds: quantize_static(model, STATIC_DECODER, feeds),
+        lambda model, feeds: quantize_static(
+            model, STATIC_DECODER.model_copy(update={"calibration": "percentile"}), feeds
+        ),
+        lambda model, feeds: quantize_weights(model, WEIGHTS.model_copy(update={"bits": 4}), feeds),
+        lambda model, feeds: histograms(model, [model.graph.node[-1].input[0]], feeds),
+    ],
+)
+def test_a_calibration_sentence_that_the_runtime_cannot_speak_is_named_with_its_words(plain_voice, quantize):
+    given = feeds(plain_voice)
+    given[1]["input"][0, 3] = 10**6  # a phoneme that no voice has
+    with pytest.raises(RuntimeFailure, match=r"^sentences\.calibration: sentence 2: .*ather") as failed:
+        quantize(onnx.load(plain_voice), given)
+    assert "\n" not in str(failed.value) and "Traceback" not in str(failed.value)

@@ -27,7 +27,7 @@ from ttsopt_lib.records import StudyFolder, VariantRecord, file_sha256
 from ttsopt_lib.steps import PruneMagnitude, QuantizeDynamic, QuantizeWeights
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.piper import open_piper
-from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.session import RuntimeFailure, open_session
 
 SENTENCES = ["The birch canoe slid.", "Rice is often served.", "Glue the sheet.", "These days are rare."]
 DYNAMIC = {"step": "quantize_dynamic", "operators": ["MatMul"]}
@@ -315,3 +315,23 @@ def test_a_recipe_runs_in_pytorch_where_pytorch_has_it(medium_voice, recwarn):
     assert not [w for w in recwarn if "quantiz" in str(w.message)]
     with pytest.raises(StudyError, match="measure.pytorch: quantize_weights has no equal in PyTorch"):
         build_torch([QuantizeWeights(step="quantize_weights")], medium_voice)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failing", ["quantize_weights", "speak"])
+def test_what_a_runtime_says_of_a_variant_is_one_line_and_what_is_made_stays(
+    plain_voice, tmp_path, monkeypatch, failing
+):
+    study = make_study(plain_voice, tmp_path, {"int8-weights": [WEIGHTS]})
+    folder = StudyFolder(study, tmp_path / "reports")
+
+    def broken(*_):
+        raise RuntimeFailure("ONNX Runtime cannot run it: no such kernel")
+
+    place = {"quantize_weights": weights_step, "speak": context}[failing]
+    monkeypatch.setattr(place, failing, broken)
+    names = {"quantize_weights": "variant 'int8-weights': ", "speak": f"{plain_voice}: .* the voice itself cannot"}
+    with pytest.raises(VariantError, match=f"^{names[failing]}.*no such kernel"):
+        build_study(study, folder, processes=1)
+    assert folder.model("original").is_file() is (failing == "quantize_weights")
+    assert not list((tmp_path / "reports").rglob("*.part"))

@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary, Summa
 from ttsopt_lib.report.spectrograms import Spoken, shown_variants, study_spectrograms
 from ttsopt_lib.report.students import student_summary
 from ttsopt_lib.steps import Distill
+from ttsopt_lib.voices.session import RuntimeFailure
 
 
 def student(variants: list[str]) -> StudentSummary:
@@ -213,6 +215,30 @@ def test_the_study_s_spectra_have_a_form_for_phones(case, summary, monkeypatch):
     monkeypatch.setattr(spectrograms, "speak_together", lambda *_: [tone("original", 500), tone("a", 800)])
     chart, why = study_spectrograms(summary("good"), study, folder)
     assert chart and chart.narrow and chart.narrow.get_figwidth() == PHONE and not why
+
+
+@pytest.mark.parametrize("call", ["open", "run"])
+def test_a_voice_that_a_runtime_cannot_speak_leaves_out_the_spectra_alone(case, summary, monkeypatch, call):
+    study, _, folder = case("good")
+
+    class Broken:
+        def __init__(self, *_):
+            if call == "open":
+                raise RuntimeFailure("fp32/model.onnx: ONNX Runtime cannot load it: no such kernel")
+
+        def speak(self, *_, **__):
+            raise RuntimeFailure("ONNX Runtime cannot run it: no such kernel")
+
+    monkeypatch.setattr(StudyFolder, "model", lambda *_: Path(__file__))
+    monkeypatch.setattr(spectrograms, "listening_key", lambda *_: "key")
+    monkeypatch.setattr(spectrograms, "voice_key", lambda *_: "key")
+    monkeypatch.setattr(spectrograms, "open_piper", lambda _: MagicMock())
+    monkeypatch.setattr(spectrograms, "utterance_ids", lambda *_: [1])
+    monkeypatch.setattr(spectrograms, "speaker_of", lambda *_: None)
+    monkeypatch.setattr(spectrograms, "PairedSession", Broken)
+    chart, why = study_spectrograms(summary("good"), study, folder)
+    assert chart is None and why.endswith("no such kernel") and "\n" not in why
+    assert call == "open" or why.startswith(f"original cannot speak {study.sentences.listening[-1][:60]!r}: ")
 
 
 def test_variants_speak_anew_only_where_voice_or_text_changed_or_the_cache_is_broken(case, tmp_path, monkeypatch):

@@ -1,18 +1,21 @@
 """What is claimed about quality beside the original: tests, equivalence, and whether a predictor is believed."""
 
+import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ttsopt_lib.records import QualityRecord, UnavailablePredictor, read_record, write_record
+from ttsopt_lib.records import MissingSymbol, QualityRecord, UnavailablePredictor, read_record, write_record
 from ttsopt_lib.report import numbers, quality_words, sentences
 from ttsopt_lib.report.frames import all_tables
 from ttsopt_lib.report.html import escape
+from ttsopt_lib.report.quality_section import quality_parts
 from ttsopt_lib.report.quality_tables import anchors, compared, quality_tables
-from ttsopt_lib.report.schema import Estimate, PredictedMos
+from ttsopt_lib.report.schema import Estimate, PredictedMos, Summary
 from ttsopt_lib.report.sections import Report
 from ttsopt_lib.report.summary import summarize
 from ttsopt_lib.steps import QuantizeStatic
@@ -233,6 +236,30 @@ def test_a_record_of_before_has_no_such_figures_and_still_gives_a_report(case, t
     assert all(row.paired is None and row.speaker_similarity is None for row in old.quality)
     assert quality_tables(old)["compared"].empty
     assert "not compared" in Report(old, folder).quality().text
+
+
+def quality_page(summary: Summary) -> str:
+    """What stands below the picture of the quality, in words as they are read."""
+    return html.unescape("".join(quality_parts(summary, all_tables(summary) | quality_tables(summary))))
+
+
+def test_what_is_not_spoken_and_another_language_stand_beside_the_quality(case, summary, rewritten):
+    study, devices, folder = case("good")
+    assert "Not spoken" not in quality_page(summary("good"))
+    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+    missing = [
+        MissingSymbol(symbol="\u0327", left_out_by="voice", times=1, sentences=1),
+        MissingSymbol(symbol="\u00f4", left_out_by="piper", times=7, sentences=3),
+    ]
+    doubt = "language: the study's texts are in 'en', but the voice speaks 'de'"
+    rewritten(record.model_copy(update={"missing_symbols": missing, "texts": 12, "language_doubts": [doubt]}))
+    said = summarize(study, devices, folder)
+    assert (said.missing_symbols, said.texts, said.language_doubts) == (missing, 12, [doubt])
+    found = re.findall(r'<aside class="warning" aria-label="([^"]+)">(.*?)</aside>', quality_page(said), re.DOTALL)
+    boxes = dict(found)
+    assert doubt in boxes["Another language"]
+    assert "\u25cc\u0327 U+0327 (1 time, in 1 of 12 texts)" in boxes["Not spoken"]
+    assert "takes \u00f4 (7 times, in 3 of 12 texts) apart" in boxes["Not spoken"]
 
 
 def test_small_p_values_are_not_printed_as_zero():

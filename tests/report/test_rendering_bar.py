@@ -7,7 +7,7 @@ import pytest
 from tqdm.auto import tqdm
 
 from ttsopt_lib import notebooks
-from ttsopt_lib.notebooks import Kernel, NotebookError, notebook_seconds, run_notebook
+from ttsopt_lib.notebooks import CellDefect, Kernel, notebook_seconds, run_notebook
 from ttsopt_lib.report import render
 
 
@@ -71,8 +71,9 @@ def test_a_kernel_that_was_started_early_runs_the_notebook_and_ends_with_it(tmp_
         run_notebook("small", out, {}, kernel=kernel)
         another, imported = json.loads(out.read_text())["cells"][-1]["outputs"][0]["text"][0].split()
         assert imported == "False" and another != pid, "one that was stopped is started anew"
-        with pytest.raises(NotebookError, match="ZeroDivisionError"):
+        with pytest.raises(CellDefect, match="^notebook small: ZeroDivisionError: division by zero") as defect:
             run_notebook("small", out, {"fail": True}, kernel=kernel)
+        assert "in <module>" in defect.value.__notes__[0] or "Cell" in defect.value.__notes__[0]
     assert not [child for child in psutil.Process().children() if "ipykernel_launcher" in child.cmdline()]
 
 

@@ -57,6 +57,16 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.mark.parametrize("name", ["config.json", "vocab.json", "tokenizer_config.json"])
+def test_json_files_of_an_editor_on_windows_are_read(folder, tmp_path, name):
+    for file in folder.iterdir():
+        shutil.copy(file, tmp_path)
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (folder / name).read_bytes())
+    assert piper_config_for(tmp_path) == piper_config_for(folder)
+    whole, marked = (load_huggingface(path).state_dict() for path in (folder, tmp_path))
+    assert all(torch.equal(whole[key], marked[key]) for key in whole)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_waveform_equals_transformers(kind, tmp_path):
     theirs = make(tmp_path, **KINDS[kind])

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ttsopt_lib.code import code_digest
-from ttsopt_lib.evaluate.speak import confirmation_texts, evaluation_texts
+from ttsopt_lib.evaluate.speak import evaluation_texts, spoken_texts
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import RecordError, StudyFolder, content_key, file_sha256
 from ttsopt_lib.study import Study
@@ -66,7 +66,7 @@ def quality_key(study: Study, folder: StudyFolder) -> str:
         [scoring_key(study), study.stage],
         [study.evaluate.stop_decided, study.evaluate.primary, study.targets.predicted_mos_change],
         [(name, voice_key(study, folder, name)) for name in study.variant_names],
-        [list(study.evaluate.confirmed), confirmation_texts(study)],
+        [list(study.evaluate.confirmed), list(spoken_texts(study).values()), study.language],
         (_hash(ratings) if ratings.is_file() else "missing") if ratings else None,
         code_digest("ttsopt_lib.evaluate.quality"),
     )

@@ -16,12 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ttsopt_lib.evaluate.speak import SpeechError, Utterance, why_no_speech
+from ttsopt_lib.evaluate.speak import Utterance, why_no_speech
 from ttsopt_lib.evaluate.waveform import as_written
 from ttsopt_lib.measure.peers import CATALOGUE
 from ttsopt_lib.records import PeerRecord, RecordError, StudyFolder, read_record
 from ttsopt_lib.study import ORIGINAL, PEERS, PeerName, Study
 from ttsopt_lib.voices.paired import PairedSession
+from ttsopt_lib.voices.session import RuntimeFailure, in_words
 
 Voice = Callable[["PeerUtterance"], NDArray[np.floating]]
 
@@ -73,12 +74,14 @@ def as_peer(
 
 
 def speak_peer(utterance: PeerUtterance) -> NDArray[np.int16]:
-    """The samples that a WAV file of the utterance holds. Raises :class:`SpeechError`."""
-    voice = _open(utterance.peer, utterance.model, utterance.model_sha256, utterance.scales)
-    waveform = np.asarray(voice(utterance), dtype=np.float64).reshape(-1)
-    wrong = why_no_speech(waveform, utterance.sample_rate)
-    if wrong:
-        raise SpeechError(f"{utterance.peer}: it gives {wrong} for {utterance.text!r}; leave it out of measure.peers")
+    """The samples that a WAV file of the utterance holds. Raises :class:`RuntimeFailure`, whatever the peer raises."""
+    label = CATALOGUE[utterance.peer].label
+    with in_words(f"{label} cannot be opened"):
+        voice = _open(utterance.peer, utterance.model, utterance.model_sha256, utterance.scales)
+    with in_words(f"{label} cannot speak it"):
+        waveform = np.asarray(voice(utterance), dtype=np.float64).reshape(-1)
+    if wrong := why_no_speech(waveform, utterance.sample_rate):
+        raise RuntimeFailure(f"{label} gives {wrong}")
     return as_written(waveform)
 
 

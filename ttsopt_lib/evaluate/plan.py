@@ -44,6 +44,7 @@ from ttsopt_lib.records import (
     content_key,
 )
 from ttsopt_lib.study import ORIGINAL, PEERS, Study
+from ttsopt_lib.voices.language import language_doubt
 from ttsopt_lib.voices.piper import PiperVoice, open_piper
 from ttsopt_lib.voices.text import missing_symbols
 
@@ -121,6 +122,7 @@ class Plan:
     rated: Rated
     missing_symbols: list[MissingSymbol]  # of the `texts` texts that are timed, scored or heard
     texts: int
+    language_doubts: list[str]  # of the texts' language and the voice's
 
     @property
     def parts(self) -> tuple[list[PlannedRow], list[PlannedRow]]:
@@ -221,6 +223,7 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
         rated,
         missing_symbols(voices[ORIGINAL].config, texts),
         len(texts),
+        language_doubt(voices[ORIGINAL].config, study.language),
     )
 
 

@@ -265,4 +265,5 @@ def _record(plan: Plan, key: str) -> QualityRecord:
         pitch_reason=plan.pitch_reason,
         missing_symbols=plan.missing_symbols,
         texts=plan.texts,
+        language_doubts=plan.language_doubts,
     )

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ttsopt_lib.evaluate.anchors import LOWPASS, NOISE, degrade
-from ttsopt_lib.evaluate.speak import evaluation_origin, evaluation_texts, speak, utterances
+from ttsopt_lib.evaluate.speak import SpeechError, evaluation_origin, evaluation_texts, speak, utterances
 from ttsopt_lib.evaluate.waveform import as_float
 from ttsopt_lib.listening.key import Clip
 from ttsopt_lib.listening.loudness import loudness
 from ttsopt_lib.records import StudyFolder, file_sha256
 from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.piper import open_piper
+from ttsopt_lib.voices.session import RuntimeFailure
 
 LISTENING_TEST = 2  # stream of noise; evaluate.speak has 0 and 1
 TARGET_LUFS = -23.0  # EBU R 128's level; lowered for all clips together where one would clip
@@ -63,7 +64,10 @@ def speak_all(study: Study, folder: StudyFolder, trap_answers: dict[str, list[tu
             bar.set_postfix_str(name)
             audio, seed = [], study.evaluate.seed
             for one in utterances(voices[name], study.voice.speaker, sentences, origin, seed, LISTENING_TEST):
-                audio.append(as_float(speak(one)))
+                try:
+                    audio.append(as_float(speak(one)))
+                except RuntimeFailure as error:
+                    raise SpeechError(f"{one.model}: {origin}: sentence {len(audio) + 1}: {error}") from None
                 bar.update()
             return audio
 

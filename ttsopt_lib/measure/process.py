@@ -63,6 +63,7 @@ class Worker:
             },
         )
         self._unread = b""
+        self._texts: list[str] = []  # of the sentences to time
 
     @property
     def pid(self) -> int:
@@ -94,6 +95,7 @@ class Worker:
 
     def load(self, plan: TimingPlan) -> dict[str, Any]:
         """Load the model; returns ``load_seconds`` (list) and ``idle_memory_mb``. Raises :class:`MeasureError`."""
+        self._texts = [sentence.text for sentence in plan.sentences]
         return self._ask({"do": "load", **self._task(plan), "sample_rate": plan.sample_rate, "once": plan.only_timing})
 
     def profile(self, plan: TimingPlan) -> dict[str, dict[str, float]]:
@@ -111,15 +113,15 @@ class Worker:
 
     def time_sentence(self, number: int) -> dict[str, float]:
         """Time one sentence of the plan: ``seconds``, ``audio_seconds``, ``peak_memory_mb``. Raises MeasureError."""
-        return self._ask({"do": "time", "sentence": number})
+        return self._ask({"do": "time", "sentence": number}, f" (sentence {self._texts[number][:60]!r})")
 
     def repeat(self, seconds: float) -> dict[str, float]:
         """Speak all sentences over and over for so long: ``seconds``, ``audio_seconds``. Raises MeasureError."""
         return self._ask({"do": "repeat", "seconds": seconds})
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], what: str = "") -> dict[str, Any]:
         self._send(request)
-        return self._receive()
+        return self._receive(what)
 
     def _send(self, request: dict[str, Any]) -> None:
         stdin = self._process.stdin
@@ -128,15 +130,15 @@ class Worker:
             stdin.write(json.dumps(request).encode() + b"\n")
             stdin.flush()
 
-    def _receive(self) -> dict[str, Any]:
+    def _receive(self, what: str = "") -> dict[str, Any]:
         line = self._read_line()
         if not line:
-            raise self._error(self._why_it_died())
+            raise self._error(f"{self._why_it_died()}{what}")
         reply = json.loads(line)
         if "error" in reply:
             if reply["no_speech"]:
-                raise NoSpeechError(f"{self.row.label} does not speak: {reply['error']}")
-            raise self._error(reply["error"], "; 'ttsopt optimize' makes the variant again")
+                raise NoSpeechError(f"{self.row.label} does not speak: {reply['error']}{what}")
+            raise self._error(f"{reply['error']}{what}", "; 'ttsopt optimize' makes the variant again")
         return reply
 
     def _read_line(self) -> bytes:

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from ttsopt_lib.code import code_digest
 from ttsopt_lib.errors import StudyError, TtsoptError
 from ttsopt_lib.optimize.calibration import Feed, calibration_texts
-from ttsopt_lib.optimize.context import LIBRARIES, BuildContext, speak
+from ttsopt_lib.optimize.context import LIBRARIES, BuildContext, VariantError, speak
 from ttsopt_lib.optimize.inventory import Inventory, take_inventory
 from ttsopt_lib.optimize.steps.step import record_of, source_of, total_coverage, work_of
 from ttsopt_lib.paths import resolve
@@ -53,14 +53,11 @@ from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.huggingface import piper_config_for
 from ttsopt_lib.voices.onnx_file import read_model, weight_files
 from ttsopt_lib.voices.piper import PiperVoice, VoiceConfig, open_piper, packaged_voice, speaker_of
+from ttsopt_lib.voices.session import RuntimeFailure
 from ttsopt_lib.workers import local_workers
 
 MAX_BUILDERS = 4  # processes that make variants side by side: each holds PyTorch and the voice, about 1 GB
 NOTHING = Coverage(parameters=0.0, macs=0.0)
-
-
-class VariantError(TtsoptError, RuntimeError):
-    """A variant that was built but is no voice: it does not load, or does not speak. Nothing of it is kept."""
 
 
 # --- what there is to do ----------------------------------------------------------------------------------------
@@ -166,6 +163,7 @@ def build_study(
     current = _current(keys, folder, again)
     stale = [name for name, record in current.items() if record is None]
     records = {name: record for name, record in current.items() if record is not None}
+    check_recipes(study, stale)
     trained_first = [name for name in stale if _trains(study, name)]  # they take hours, and both cores
     with (
         tempfile.TemporaryDirectory(prefix="ttsopt-") as scratch,
@@ -193,6 +191,26 @@ def build_study(
                 for left in folder.variant(name).parent.glob(f".{name}.*.part"):
                     shutil.rmtree(left, ignore_errors=True)
     return [records[name] for name in keys]
+
+
+def check_recipes(study: Study, names: Collection[str]) -> None:
+    """Look at the students, decoders and widths that recipes of these variants name, before any is made.
+
+    Of a Hugging Face voice only what they are, not whose: its file is made first.
+
+    Raises:
+        StudyError: one line with the variant, the file and the key.
+    """
+    source = study.voice
+    voice = None
+    if source.huggingface is None:
+        voice = packaged_voice(source.package) if source.package else resolve(source.path or Path())
+    for variant in (variant for variant in study.variants if variant.name in names):
+        for step in variant.recipe:
+            try:
+                work_of(step).check(step, voice)
+            except TtsoptError as error:
+                raise StudyError(f"variant {variant.name!r}: {error}") from None
 
 
 _CONTEXTS: dict[str, BuildContext] = {}  # of this process, by scratch folder
@@ -254,6 +272,14 @@ def _source_hashes(study: Study) -> dict[str, str]:
 
 
 def _build(context: BuildContext, name: str, key: str, folder: StudyFolder) -> VariantRecord:
+    """Make one variant and put its folder into place. Raises `VariantError` with a runtime's words."""
+    try:
+        return _build_checked(context, name, key, folder)
+    except RuntimeFailure as error:
+        raise VariantError(f"variant {name!r}: {error}; change its recipe, or leave it out of the study") from None
+
+
+def _build_checked(context: BuildContext, name: str, key: str, folder: StudyFolder) -> VariantRecord:
     """Make one variant, check that it speaks, and put its folder into place."""
     started = time.perf_counter()
     recipe = _recipe(context.study, name)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from onnxruntime.quantization import CalibrationDataReader
@@ -11,6 +12,7 @@ from ttsopt_lib.errors import StudyError
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import SentenceRange
 from ttsopt_lib.voices.piper import VoiceConfig, speaker_of
+from ttsopt_lib.voices.session import RuntimeFailure, runtime_words
 from ttsopt_lib.voices.text import read_sentences, utterance_ids
 
 Feed = dict[str, np.ndarray]
@@ -56,9 +58,25 @@ class SentenceReader(CalibrationDataReader):
 
     def set_range(self, start_index: int, end_index: int) -> None:
         self._rest = iter(self.feeds[start_index:end_index])
+        self.number = start_index  # of the utterance at work, from 1 on
 
     def get_next(self) -> Feed | None:  # type: ignore[override]
+        self.number += 1
         return next(self._rest, None)
+
+    @contextmanager
+    def named(self) -> Iterator[None]:
+        """Whatever ONNX Runtime raises in the block becomes a :class:`RuntimeFailure` that names the sentence."""
+        try:
+            yield
+        except Exception as error:
+            at_work = f"{sentence_words(self.number)}: " if 0 < self.number <= len(self) else ""
+            raise RuntimeFailure(f"{at_work}ONNX Runtime cannot quantize it: {runtime_words(error)}") from None
+
+
+def sentence_words(number: int) -> str:
+    """What messages call a calibration sentence."""
+    return f"sentences.calibration: sentence {number}"
 
 
 def calibration_texts(wanted: SentenceRange) -> list[str]:

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.calibration import Feed, calibration_texts, sentence_feeds
+from ttsopt_lib.optimize.calibration import Feed, calibration_texts, sentence_feeds, sentence_words
 from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.optimize.inventory import Inventory, take_inventory
 from ttsopt_lib.optimize.steps.step import work_of
@@ -22,9 +23,13 @@ from ttsopt_lib.study import Study
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.onnx_file import read_model
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
-from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.session import RuntimeFailure, open_session
 
 LIBRARIES = ("torch", "onnx", "onnxruntime", "transformers")  # a change of these may change the bytes of a variant
+
+
+class VariantError(TtsoptError, RuntimeError):
+    """A variant that was built but is no voice: it does not load, or does not speak. Nothing of it is kept."""
 
 
 class BuildContext:
@@ -88,7 +93,11 @@ class BuildContext:
     @cached_property
     def reference_samples(self) -> int:
         """How long the original speaks it."""
-        return speak(self.voice.path, self.reference).size
+        try:
+            return speak(self.voice.path, self.reference).size
+        except RuntimeFailure as error:
+            words = sentence_words(1)
+            raise VariantError(f"{self.voice.path}: {words}: the voice itself cannot speak it: {error}") from None
 
     @property
     def sensitivity_record(self) -> Path:

@@ -106,6 +106,12 @@ def prune_and_train(model: StagedVits, step: PruneStructured, inputs: PruningInp
     decoder, _ = load_pruned(trained)
     if not isinstance(whole, HifiGanDecoder) or whole.config != decoder.config:
         raise FinetuneError(f"prune_structured: trained: {step.trained} was pruned from the decoder of another voice")
+    check_asked(step, whole, decoder)
+    model.decoder = decoder
+
+
+def check_asked(step: PruneStructured, whole: HifiGanDecoder, decoder: HifiGanDecoder) -> None:
+    """Raises :class:`FinetuneError` where the decoder in `trained` is not what the step asks for."""
     has = [decoder.conv_pre.out_channels, *(_out_channels(up) for up in decoder.ups)]
     if step.decoder_widths is not None and has != list(step.decoder_widths):
         raise FinetuneError(
@@ -117,7 +123,6 @@ def prune_and_train(model: StagedVits, step: PruneStructured, inputs: PruningInp
             f"prune_structured: trained: {step.trained} has lost only {gone:.1%} of its {step.of}, the recipe asks "
             f"for {step.amount:.0%}: name another folder, or lower 'amount'"
         )
-    model.decoder = decoder
 
 
 def finetune_decoder(

@@ -76,7 +76,7 @@ def load_student(folder: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
             raise DistillError(
                 f"{folder / name}: no such file; a student is a folder with {WEIGHTS}, {SIZES} and {RECORD}"
             )
-    sizes = json.loads((folder / SIZES).read_text(encoding="utf-8"))
+    sizes, record = (_read_json(folder / name) for name in (SIZES, RECORD))
     students = nn.ModuleDict({stage: new_student(stage, of, folder / SIZES) for stage, of in sizes.items()})
     try:
         weights = load_file(folder / WEIGHTS)
@@ -85,8 +85,17 @@ def load_student(folder: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
         raise DistillError(
             f"{folder / WEIGHTS}: is not whole, or not of the sizes in {SIZES} ({str(error).splitlines()[0]})"
         ) from error
-    record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     return dict(students.eval().requires_grad_(False).items()), record
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except ValueError as error:
+        raise DistillError(f"{path}: not valid JSON ({error}); copy the student's folder again") from None
+    if not isinstance(found, dict):
+        raise DistillError(f"{path}: should hold one JSON object, not a {type(found).__name__}")
+    return found
 
 
 def new_student(stage: str, sizes: dict[str, Any], source: Path) -> nn.Module:

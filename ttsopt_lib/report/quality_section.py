@@ -16,6 +16,7 @@ LONG = 10  # variants in a table of which there is one for each predictor
 def quality_parts(summary: Summary, tables: dict[str, pd.DataFrame]) -> list[str]:
     """Everything below the picture, in the order in which it is read."""
     found = [note("Not to be trusted", quality_words.distrusted(summary), "warning")]
+    found.append(note("Another language", summary.language_doubts, "warning"))
     found.append(note("Not spoken", missing_words(summary.missing_symbols, summary.texts), "warning"))
     found += _all_scores(summary)
     found += _confirmed(summary, tables["confirmation"])

@@ -1,15 +1,17 @@
 """Render the report: run its notebook, make one HTML page of it, print that page to PDF, and put summary.json last.
 
-Page, PDF and summary take the place of earlier ones together, when all are made: an interrupt or an error leaves the
-last whole report as it was. The error says so; a script sees the exit code, and the time in `summary.json`.
+Page, PDF, tables, figures and summary take the place of earlier ones together, when all are made: an interrupt or an
+error leaves the last whole report as it was. The error says so; a script sees the exit code, and the time in
+`summary.json`.
 """
 
 from __future__ import annotations
 
 import html
+import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,13 +20,14 @@ from ttsopt_lib.errors import TtsoptError, system_words
 from ttsopt_lib.garbage import uncollected
 from ttsopt_lib.notebooks import Kernel, import_papermill, notebook_seconds, run_notebook, work_bar
 from ttsopt_lib.paths import project_root
-from ttsopt_lib.records import StudyFolder, atomic_path
+from ttsopt_lib.records import StudyFolder, replaced_together
 from ttsopt_lib.report.pdf import PdfUnavailable, import_printer, write_pdf
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.study import Device, Study
 
 HTML_SECONDS, PDF_SECONDS = 0.5, 6.0  # beside what a notebook's cells take, for the remaining time
 SUMMARY_MIME = "application/vnd.ttsopt.summary+json"
+FILES_MIME = "application/vnd.ttsopt.files+json"
 
 
 class ReportError(TtsoptError, RuntimeError):
@@ -59,18 +62,19 @@ def render_report(
         with work_bar("report: sections", seconds) as bar, kernel or Kernel() as running, uncollected():
             running.start("ttsopt_lib.report.sections")
             _import_writers()  # two seconds, while the notebook's process imports for three
-            notebook = run_notebook("report", folder.notebooks / "report.ipynb", parameters, bar, running)
-            bar.set_description("report: HTML")
-            summary, page = page_of(notebook)
-            bar.update(HTML_SECONDS)
-            with atomic_path(folder.html) as new_page, atomic_path(folder.summary) as new_summary:
-                new_page.write_text(page, encoding="utf-8")
-                new_summary.write_text(summary.model_dump_json(by_alias=True, indent=1) + "\n", encoding="utf-8")
+            ours = [folder.notebooks / "report.ipynb", folder.tables, folder.figures, folder.html, folder.pdf]
+            with replaced_together(folder.path, [*ours, folder.summary]) as new:
+                notebook = run_notebook("report", new(ours[0]), parameters, bar, running)
+                bar.set_description("report: HTML")
+                summary, page = page_of(notebook)
+                _write_files(notebook, new)
+                new(folder.html).write_text(page, encoding="utf-8")
+                said = summary.model_dump_json(by_alias=True, indent=1)
+                new(folder.summary).write_text(f"{said}\n", encoding="utf-8")
+                bar.update(HTML_SECONDS)
                 bar.set_description("report: PDF")
-                messages = _print(page, folder) if pdf else []
+                messages = _print(page, new(folder.pdf)) if pdf else []
                 bar.update(PDF_SECONDS if pdf else 0)
-                if messages or not pdf:
-                    folder.pdf.unlink(missing_ok=True)
     except (TtsoptError, OSError) as error:
         if not folder.summary.is_file():
             raise
@@ -82,10 +86,19 @@ def render_report(
     return Rendered([folder.html, *printed, folder.summary], messages)
 
 
-def _print(page: str, folder: StudyFolder) -> list[str]:
+def _write_files(notebook: Path, new: Callable[[Path], Path]) -> None:
+    """The tables and figures that an executed report notebook carries, in their folders."""
+    carried = _carried(json.loads(notebook.read_text(encoding="utf-8")), FILES_MIME) or {}
+    for folder, files in carried.items():
+        new(Path(folder)).mkdir()
+        for name, text in files.items():
+            (new(Path(folder)) / name).write_text(text, encoding="utf-8")
+
+
+def _print(page: str, path: Path) -> list[str]:
     """Write the PDF; what to tell a person where it cannot be written."""
     try:
-        write_pdf(page, folder.pdf)
+        write_pdf(page, path)
     except PdfUnavailable as error:
         return [str(error)]
     except Exception as error:  # of WeasyPrint, of the libraries it draws with, of a font: the page is there without it
@@ -108,7 +121,10 @@ def page_of(notebook: Path) -> tuple[Summary, str]:
     import nbformat
 
     node = nbformat.read(notebook, as_version=4)
-    summary = Summary.model_validate(_carried(node))
+    carried = _carried(node, SUMMARY_MIME)
+    if carried is None:
+        raise ReportError("notebooks/report.ipynb carries no summary: it needs the cell 'report.first_page()'")
+    summary = Summary.model_validate(carried)
     page = with_anchors(_filled(node, _page_facts(summary), code=False))
     return summary, page.replace("<!-- contents -->", contents(page))
 
@@ -165,13 +181,13 @@ def contents(page: str) -> str:
     return "<ol>" + "".join(item + "</li>" for item in items) + "</ol>"
 
 
-def _carried(node: Any) -> dict[str, Any]:
-    """The summary among the outputs of a notebook."""
-    for cell in node.cells:
+def _carried(node: Any, kind: str) -> dict[str, Any] | None:
+    """The data of a kind among the outputs of a notebook; None where it carries none."""
+    for cell in node["cells"]:
         for output in cell.get("outputs", []):
-            if SUMMARY_MIME in output.get("data", {}):
-                return output["data"][SUMMARY_MIME]
-    raise ValueError("this notebook carries no summary: it is not an executed report notebook")
+            if kind in output.get("data", {}):
+                return output["data"][kind]
+    return None
 
 
 def _page_facts(summary: Summary) -> dict[str, str]:

@@ -431,6 +431,7 @@ class Summary(Part):
     pitch_reason: str | None = None
     missing_symbols: list[MissingSymbol] = []  # what the phonemizer makes of `texts` texts and is not spoken
     texts: int = 0
+    language_doubts: list[str] = []  # where the texts are in another language than the voice speaks
     students: list[StudentSummary] = []
     advice: list[Advice] = []
     peers: list[PeerSummary] = []

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import StudyFolder, atomic_folder
+from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.report import (
     columns,
     energy,
@@ -49,6 +49,7 @@ SENTENCES_SHOWN = (
 )
 RATINGS_PRINTED = 4  # variants of which the PDF says what their ratings could show
 SUMMARY_MIME = "application/vnd.ttsopt.summary+json"
+FILES_MIME = "application/vnd.ttsopt.files+json"
 
 
 class Html:
@@ -385,15 +386,12 @@ class Report:
         return Html(bullets(explanations.limitations(self.summary)))
 
     def files(self) -> Html:
-        """Write tables and figures beside the report, and link to them."""
-        with atomic_folder(self.folder.tables) as folder:
-            for name, frame in self.tables.items():
-                frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
-        with atomic_folder(self.folder.figures) as folder:
-            for name, chart in self.charts.items():
-                (folder / f"{name}.svg").write_text(svg_text(chart), encoding="utf-8")
+        """Links to the tables and figures beside the report. Carries them as data: they are written with the page."""
+        tables = {f"{name}.csv": frame.to_csv(index=False, lineterminator="\n") for name, frame in self.tables.items()}
+        figures = {f"{name}.svg": svg_text(chart) for name, chart in self.charts.items()}
         csv = ", ".join(f'<a href="tables/{name}.csv">{name}.csv</a>' for name in self.tables)
         svg = ", ".join(f'<a href="figures/{name}.svg">{name}.svg</a>' for name in self.charts)
         return Html(
-            f"<p>Tables: {csv}. Figures: {svg}. Everything for scripts: <a href='summary.json'>summary.json</a>.</p>"
+            f"<p>Tables: {csv}. Figures: {svg}. Everything for scripts: <a href='summary.json'>summary.json</a>.</p>",
+            data={FILES_MIME: {self.folder.tables.name: tables, self.folder.figures.name: figures}},
         )

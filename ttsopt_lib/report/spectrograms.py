@@ -34,6 +34,7 @@ from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import open_piper, speaker_of
+from ttsopt_lib.voices.session import RuntimeFailure
 from ttsopt_lib.voices.text import TextError, utterance_ids
 
 WINDOW = 1024  # samples of a spectrum: 46 ms at 22 050 Hz, fine enough to see single harmonics
@@ -61,7 +62,7 @@ def speak_together(study: Study, folder: StudyFolder, text: str, names: Sequence
     Raises:
         StudyError: a name that is no variant of the study, a variant that was not made yet, or a text that gives
             no phonemes.
-        SpeechError: a variant that gives NaN or infinite samples.
+        SpeechError: a variant that gives NaN or infinite samples, or that ONNX Runtime cannot open or run.
     """
     for name in names:
         if name not in study.variant_names:
@@ -69,8 +70,11 @@ def speak_together(study: Study, folder: StudyFolder, text: str, names: Sequence
         if not folder.model(name).is_file():
             raise StudyError(f"{folder.model(name)}: not there yet; run 'ttsopt optimize' first")
     models = [folder.model(name) for name in names]
-    with ThreadPoolExecutor() as pool:  # a runtime prepares a model without holding up Python
-        opened = list(pool.map(lambda model: (open_piper(model), PairedSession(model)), models))
+    try:
+        with ThreadPoolExecutor() as pool:  # a runtime prepares a model without holding up Python
+            opened = list(pool.map(lambda model: (open_piper(model), PairedSession(model)), models))
+    except RuntimeFailure as error:
+        raise SpeechError(str(error)) from None
     spoken, durations = [], None
     for name, model, (voice, session) in zip(names, models, opened, strict=True):
         try:
@@ -78,9 +82,12 @@ def speak_together(study: Study, folder: StudyFolder, text: str, names: Sequence
         except TextError as error:
             raise StudyError(f"text: {error}") from None
         speaker = speaker_of(voice.config, study.voice.speaker)
-        waveform, durations = session.speak(
-            ids, seed=seed, durations=durations, scales=voice.config.inference.scales, sid=speaker
-        )
+        try:
+            waveform, durations = session.speak(
+                ids, seed=seed, durations=durations, scales=voice.config.inference.scales, sid=speaker
+            )
+        except RuntimeFailure as error:
+            raise SpeechError(f"{name} cannot speak {text[:60]!r}: {error}") from None
         if not np.isfinite(waveform).all():
             raise SpeechError(f"{model}: the voice gives NaN or infinite samples; make this variant anew")
         spoken.append(Spoken(name, as_written(waveform), voice.config.sample_rate))
@@ -108,7 +115,10 @@ def study_spectrograms(summary: Summary, study: Study, folder: StudyFolder) -> t
     if missing := [name for name in names if not folder.model(name).is_file()]:
         return None, f"the model files of {listed(missing)} are not in this folder"
     text = summary.listening[-1]
-    spoken = _spoken(study, folder, text, names)
+    try:
+        spoken = _spoken(study, folder, text, names)
+    except SpeechError as error:
+        return None, str(error)
     return spectrograms(spoken, text)._replace(narrow=spectrograms(spoken, text, NARROW).figure), ""
 
 

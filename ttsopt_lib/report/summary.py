@@ -112,6 +112,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         pitch_reason=quality.pitch_reason if quality else quality_reason,
         missing_symbols=quality.missing_symbols if quality else [],
         texts=quality.texts if quality else 0,
+        language_doubts=quality.language_doubts if quality else [],
         students=students(study),
         peers=summarize_peers(
             study, folder, records, scored(quality, quality.peers) if quality else [], variants[0].size_bytes

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnxruntime
@@ -11,7 +13,7 @@ from ttsopt_lib.errors import TtsoptError
 
 
 class RuntimeFailure(TtsoptError, RuntimeError):
-    """A model that ONNX Runtime cannot load or run. The message is the runtime's words, in one line."""
+    """A model that a runtime cannot load or run. The message is the runtime's words, in one line."""
 
 
 class Session(onnxruntime.InferenceSession):
@@ -19,10 +21,17 @@ class Session(onnxruntime.InferenceSession):
 
     def run(self, output_names, input_feed, run_options=None):  # type: ignore[override]
         """As `onnxruntime.InferenceSession.run`. Raises :class:`RuntimeFailure`."""
-        try:
+        with in_words("ONNX Runtime cannot run it"):
             return super().run(output_names, input_feed, run_options)
-        except Exception as error:
-            raise RuntimeFailure(f"ONNX Runtime cannot run it: {runtime_words(error)}") from None
+
+
+@contextmanager
+def in_words(what: str) -> Iterator[None]:
+    """Whatever a runtime raises in the block becomes a :class:`RuntimeFailure`: ``what`` failed, and its own words."""
+    try:
+        yield
+    except Exception as error:
+        raise RuntimeFailure(f"{what}: {runtime_words(error)}") from None
 
 
 def runtime_words(error: Exception) -> str:
@@ -52,8 +61,6 @@ def open_session(model: ModelProto | bytes | Path, threads: int = 1, profile: Pa
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
     source = model.SerializeToString() if isinstance(model, ModelProto) else model
-    try:
+    name = f"{source}: " if isinstance(source, Path) else ""
+    with in_words(f"{name}ONNX Runtime cannot load it"):
         return Session(source, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        name = f"{source}: " if isinstance(source, Path) else ""
-        raise RuntimeFailure(f"{name}ONNX Runtime cannot load it: {runtime_words(error)}") from None

@@ -20,9 +20,9 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from onnx import ModelProto, NodeProto, helper
 
-from ttsopt_lib.optimize.calibration import Feed
+from ttsopt_lib.optimize.calibration import Feed, sentence_words
 from ttsopt_lib.optimize.graph.index import GraphIndex
-from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.session import in_words, open_session
 
 # The outermost level of a tensor, as an 8-bit integer. x86 processors without VNNI add two products of an unsigned byte
 # and a signed one in 16 bits: with more than 7 bits in the weights the sum is cut off (docs/optimizing.md).
@@ -59,8 +59,9 @@ def input_moments(model: ModelProto, feeds: Sequence[Feed], weights: Collection[
     session = open_session(probe)
     moments: dict[str, np.ndarray] = {}
     frames: Counter[str] = Counter()
-    for feed in feeds:
-        values = dict(zip(asked, session.run(asked, dict(feed)), strict=True)) if asked else {}
+    for number, feed in enumerate(feeds, 1):
+        with in_words(sentence_words(number)):
+            values = dict(zip(asked, session.run(asked, dict(feed)), strict=True)) if asked else {}
         for weight, node in products.items():
             inputs = _inputs(node, np.asarray(values[node.input[0]]), tuple(index.constants[weight].dims))
             moments[weight] = moments.get(weight, 0.0) + (inputs.T @ inputs).astype(np.float64)

@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from onnx import ModelProto, TensorProto, helper
 
-from ttsopt_lib.optimize.calibration import Feed
-from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.optimize.calibration import Feed, sentence_words
+from ttsopt_lib.voices.session import in_words, open_session
 
 Range = tuple[float, float]
 RangeRule = Literal["minmax", "percentile", "squared_error"]
@@ -101,6 +101,7 @@ def _values(model: ModelProto, tensors: Sequence[str], feeds: Sequence[Feed]) ->
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in tensors if name not in known
     )
     session = open_session(probe)
-    for feed in feeds:
-        values: Any = session.run(list(tensors), feed)
+    for number, feed in enumerate(feeds, 1):
+        with in_words(sentence_words(number)):
+            values: Any = session.run(list(tensors), feed)
         yield dict(zip(tensors, values, strict=True))

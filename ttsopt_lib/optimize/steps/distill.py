@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.optimize.steps.step import NetworkWork, file_hashes
+from ttsopt_lib.optimize.steps.step import NetworkWork, file_hashes, refuse_other_teacher
 from ttsopt_lib.optimize.student_files import load_student
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.steps import Distill
@@ -34,6 +34,12 @@ class DistillWork(NetworkWork[Distill]):
                 f"distill: student: {root} holds no trained student (a folder with .safetensors and .json files)"
             )
         return hashes
+
+    def check(self, step: Distill, voice: Path | None) -> None:
+        folder = resolve(step.student)
+        if any(folder.glob("*.safetensors")):  # else it is trained first
+            instead = "train students of this one (ttsopt distill)"
+            refuse_other_teacher(folder, load_student(folder)[1], voice, instead)
 
     def apply(self, model: StagedVits, step: Distill, context: BuildContext | None) -> None:
         replace_stages(model, step.student)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -25,16 +26,17 @@ from torch import Tensor, nn
 
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.networks.coupling import Coupling
-from ttsopt_lib.networks.hifigan import HifiGanDecoder
+from ttsopt_lib.networks.hifigan import HifiGanConfig, HifiGanDecoder
 from ttsopt_lib.networks.text_encoder import FeedForward
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.refit import refit_decoder
 from ttsopt_lib.optimize.spectral_losses import spectral_loss
-from ttsopt_lib.optimize.steps.step import NetworkWork, Reached, file_hashes
+from ttsopt_lib.optimize.steps.step import NetworkWork, Reached, file_hashes, refuse_other_teacher
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import Coverage
 from ttsopt_lib.steps import PruneStructured
+from ttsopt_lib.voices.piper import load_piper, open_piper
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext
@@ -60,8 +62,26 @@ class PruneStructuredWork(NetworkWork[PruneStructured]):
         """Of a decoder that was fine-tuned before; nothing where it has yet to be trained."""
         return {} if step.trained is None else file_hashes(resolve(step.trained), ".safetensors")
 
+    def check(self, step: PruneStructured, voice: Path | None) -> None:
+        if not self.trains(step):
+            from ttsopt_lib.optimize.finetune import check_asked, load_pruned
+
+            assert step.trained is not None
+            decoder, record = load_pruned(resolve(step.trained))
+            instead = "name a new folder in 'trained', to train one of this one"
+            refuse_other_teacher(resolve(step.trained), record, voice, instead)
+            with torch.device("meta"):  # counts, and computes nothing
+                check_asked(step, HifiGanDecoder(decoder.config), decoder.to("meta"))
+        elif step.decoder_widths is not None and voice is not None:
+            whole = load_piper(open_piper(voice)).decoder
+            if isinstance(whole, HifiGanDecoder):  # a student is refused by the step itself
+                _check_widths(whole, step)
+
     def trains(self, step: PruneStructured) -> bool:
         return not self.files(step)
+
+    def corpus(self, step: PruneStructured) -> Path | None:
+        return step.corpus if step.trained is not None and self.trains(step) else None
 
     def apply(self, model: StagedVits, step: PruneStructured, context: BuildContext | None) -> None:
         from ttsopt_lib.optimize.finetune import PruningInputs, prune_and_train
@@ -373,12 +393,50 @@ def choose_widths(sets: Sequence[Channels], counts: _Counts, amount: float, of: 
 def given_widths(sets: Sequence[Channels], decoder: nn.Module, wanted: Sequence[int]) -> list[int]:
     """How many channels each set loses, so that the decoder has the wanted widths. Raises :class:`PruningError`."""
     assert isinstance(decoder, HifiGanDecoder)
+    refuse_widths(decoder, wanted)
     layers = [decoder.conv_pre, *decoder.ups]
-    present = [_sizes(layer)[1] for layer in layers]
-    if len(wanted) != len(layers) or any(new > old for new, old in zip(wanted, present, strict=True)):
-        raise PruningError(f"prune_structured: decoder_widths: give {len(layers)} numbers of at most {present}")
     width = dict(zip(layers, wanted, strict=True))
     return [next((one.count - width[layer] for layer in one.outputs if layer in width), 0) for one in sets]
+
+
+def refuse_widths(decoder: HifiGanDecoder, wanted: Sequence[int]) -> None:
+    """Raises :class:`PruningError` for widths that cannot be this decoder's."""
+    present = [_sizes(layer)[1] for layer in (decoder.conv_pre, *decoder.ups)]
+    if len(wanted) != len(present) or any(new > old for new, old in zip(wanted, present, strict=True)):
+        raise PruningError(f"prune_structured: decoder_widths: give {len(present)} numbers of at most {present}")
+
+
+def _check_widths(whole: HifiGanDecoder, step: PruneStructured) -> None:
+    """Raises `PruningError` where the asked widths cannot be this decoder's, or remove too little of it."""
+    from ttsopt_lib.optimize.finetune import share_gone
+
+    assert step.decoder_widths is not None
+    refuse_widths(whole, step.decoder_widths)
+    with torch.device("meta"):
+        share = share_gone(HifiGanDecoder(whole.config), of_widths(whole.config, step.decoder_widths), step.of)
+    if share < step.amount:
+        raise PruningError(
+            f"prune_structured: decoder_widths remove {share:.1%} of the {step.of}, amount asks for "
+            f"{step.amount:.0%}: make them smaller, or lower 'amount'"
+        )
+
+
+def of_widths(config: HifiGanConfig, widths: tuple[int, ...]) -> HifiGanDecoder:
+    """A decoder without values that has these channels after the first convolution and each upsampling."""
+    from ttsopt_lib.optimize.finetune import with_weights
+
+    whole = HifiGanDecoder(config)
+    new = {layer.out_channels: width for layer, width in zip((whole.conv_pre, *whole.ups), widths, strict=True)}
+    weights = {}
+    for name, layer in whole.named_modules():
+        if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d):
+            into = layer.in_channels if name in ("conv_pre", "cond") else new[layer.in_channels]
+            out = layer.out_channels if name == "conv_post" else new[layer.out_channels]
+            shape = (into, out) if isinstance(layer, nn.ConvTranspose1d) else (out, into)
+            weights[f"{name}.weight"] = torch.empty(*shape, *layer.kernel_size)
+            if layer.bias is not None:
+                weights[f"{name}.bias"] = torch.empty(out)
+    return with_weights(config, weights)
 
 
 def _moments(model: StagedVits, feed: Feed, layers: Sequence[nn.Module]) -> dict[nn.Module, int]:

@@ -23,6 +23,7 @@ from ttsopt_lib.optimize.graph.int8 import (
 )
 from ttsopt_lib.optimize.graph.low_bits import quantize_low
 from ttsopt_lib.steps import QuantizeDynamic
+from ttsopt_lib.voices.session import in_words
 
 if TYPE_CHECKING:
     from ttsopt_lib.networks.vits import StagedVits
@@ -78,7 +79,7 @@ def quantize_dynamic(model: ModelProto, step: QuantizeDynamic, feeds: Sequence[F
     for operator in step.operators:
         nodes = [node.name for node in quantizable_nodes(result, (operator,))]
         if nodes:
-            with quantizer_files(result) as (source, target):
+            with quantizer_files(result) as (source, target), in_words("ONNX Runtime cannot quantize it"):
                 quantization.quantize_dynamic(
                     source,
                     target,

@@ -71,11 +71,12 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
     }[step.calibration]
     signed = quantization.QuantType.QInt8
     # The histogram calibrators print; a library does not.
-    with quantizer_files(result) as (source, target), contextlib.redirect_stdout(io.StringIO()):
+    reader = SentenceReader(feeds)
+    with quantizer_files(result) as (source, target), contextlib.redirect_stdout(io.StringIO()), reader.named():
         quantization.quantize_static(
             source,
             target,
-            SentenceReader(feeds),
+            reader,
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(step.operators),
             nodes_to_quantize=nodes,

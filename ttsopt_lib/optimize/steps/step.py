@@ -18,6 +18,7 @@ from onnx import ModelProto
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.records import Coverage, StepRecord, file_sha256
 from ttsopt_lib.steps import AnyStep, GraphStep, NetworkStep, Step
+from ttsopt_lib.voices.onnx_file import model_sha256
 
 if TYPE_CHECKING:
     from ttsopt_lib.networks.vits import StagedVits
@@ -67,9 +68,24 @@ class StepWork(Generic[Settings]):
         """Name and hash of every file that the result depends on, beside the voice. Raises `StudyError`."""
         return {}
 
+    def check(self, step: Settings, voice: Path | None) -> None:
+        """Look at what the step takes from elsewhere, before the first variant is made.
+
+        Args:
+            step: its settings.
+            voice: the original's `.onnx`; None for a Hugging Face voice, whose file is made first.
+
+        Raises:
+            TtsoptError: one line with the file and the key of what does not fit the voice.
+        """
+
     def trains(self, step: Settings) -> bool:
         """Whether the step trains a network first, which takes hours."""
         return False
+
+    def corpus(self, step: Settings) -> Path | None:
+        """The text that the step would train on, where it trains something that is to be kept."""
+        return None
 
     def reaches(self, step: Settings, layer: Layer) -> tuple[int, bool]:
         """How many of a layer's parameters the step reached in the finished voice, and whether its products."""
@@ -190,6 +206,26 @@ def total_coverage(recipe: Sequence[AnyStep], steps: Sequence[StepRecord], finis
 def source_of(step: Step) -> str:
     """The module that holds a step's work, with dots."""
     return type(work_of(step)).__module__
+
+
+def refuse_other_teacher(folder: Path, record: dict[str, Any], voice: Path | None, instead: str) -> None:
+    """What was trained for one voice makes another speak with two mouths, also where all sizes are the same.
+
+    Args:
+        folder: of what was trained.
+        record: of its training.
+        voice: the original's `.onnx`, or None where it is not there yet.
+        instead: what to do, for the message.
+
+    Raises:
+        StudyError: the record names another voice's hash.
+    """
+    teacher = record.get("voice_sha256")
+    if voice and teacher and teacher != (own := model_sha256(voice)):
+        raise StudyError(
+            f"{folder / 'record.json'}: key voice_sha256: trained for the voice {record.get('voice')!r} "
+            f"({teacher[:8]}...), and this study's is {voice.name} ({own[:8]}...): {instead}, or leave the variant out"
+        )
 
 
 def file_hashes(folder: Path, *endings: str) -> dict[str, str]:

@@ -1,0 +1,75 @@
+"""The name of a study that `--voice` makes. Its folder, and that of its students, belong to one voice file.
+
+Another voice file of the same name gets a name with a hash of its path; a voice that was copied or moved, and one that
+was trained further and lies where it was, keep what they have.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.records import StudyFolder, VoiceRecord, project_root, write_record
+from ttsopt_lib.voices.onnx_file import model_sha256
+
+LONGEST_NAME = 61  # of a study, in characters
+DIGITS = 6  # of a hash in a name
+
+
+def study_name(voice: Path) -> str:
+    """The name of the study of a voice file: valid, and that of no other voice's folder.
+
+    Raises:
+        VoiceError: the file, or one with its weights, cannot be read.
+    """
+    name = plain_name(voice)
+    other = _with_hash(name, os.path.abspath(voice))
+    mine = (project_root() / "reports" / other, resolve(students_of(other)))
+    return other if any(path.exists() for path in mine) or _is_of_another(name, voice) else name
+
+
+def students_of(name: str) -> Path:
+    """Folder of the students that are trained for the study of a voice file, as a path of a study."""
+    return Path("models") / name / "student"
+
+
+def teacher_of(student: Path) -> str | None:
+    """Hash of the voice that the students in a folder learned from; None where there are none, or nothing says so."""
+    with suppress(OSError, ValueError, AttributeError):
+        return json.loads((resolve(student) / "record.json").read_text(encoding="utf-8")).get("voice_sha256")
+    return None
+
+
+def claim(folder: StudyFolder, voice: Path) -> None:
+    """Write down whose folder it is."""
+    write_record(folder.voice_record, VoiceRecord(path=os.path.abspath(voice), sha256=model_sha256(voice)))
+
+
+def plain_name(voice: Path) -> str:
+    """The name of the file, where that can be a study's; else what is left of it, and a hash."""
+    stem = voice.stem.lower()
+    plain = re.sub(r"[^a-z0-9+._-]+", "-", stem).strip("-._+")
+    return plain if plain == stem and len(plain) <= LONGEST_NAME else _with_hash(plain or "voice", voice.stem)
+
+
+def _with_hash(name: str, what: str) -> str:
+    digest = hashlib.sha256(what.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{name[: LONGEST_NAME - 1 - DIGITS]}-{digest[:DIGITS]}"
+
+
+def _is_of_another(name: str, voice: Path) -> bool:
+    """Whether what lies under a study's name was made of other voices, and nothing of it of this one."""
+    folder = project_root() / "reports" / name
+    path, hashes = None, {teacher_of(students_of(name))}
+    for record, key in (("voice.json", "sha256"), ("variants/original/variant.json", "source_sha256")):
+        with suppress(OSError, ValueError, AttributeError):
+            said = json.loads((folder / record).read_text(encoding="utf-8"))
+            hashes.add(said.get(key))
+            path = said.get("path", path)
+    known = hashes - {None}
+    return bool(known) and path != os.path.abspath(voice) and model_sha256(voice) not in known
