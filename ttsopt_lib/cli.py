@@ -150,9 +150,7 @@ def distill(
     ] = None,
     stage: Annotated[
         list[str] | None,
-        typer.Option(
-            "--stage", help="text_encoder, flow, decoder, speech (these four if not given), voice; may be repeated"
-        ),
+        typer.Option("--stage", help="text_encoder, flow, decoder, speech; all if not given; may be repeated"),
     ] = None,
     voice: Annotated[
         Path | None, typer.Option(help="a Piper .onnx of your own; its students go to models/<voice>/student")
@@ -164,7 +162,7 @@ def distill(
     ] = None,
 ) -> None:
     """Train the study's students on what the voice itself says, and publish them. Goes on where it was stopped."""
-    from ttsopt_lib.optimize.distill import STAGES, USUAL, Stage
+    from ttsopt_lib.optimize.distill import STAGES, Stage
     from ttsopt_lib.optimize.distill_study import train_students, training_plan
 
     asked = _study(study, voice, training=True)
@@ -172,7 +170,7 @@ def distill(
     unknown = [name for name in stage or () if name not in STAGES]
     if unknown:
         raise StudyError(f"--stage: {unknown[0]!r} is none of {', '.join(STAGES)}")
-    stages: list[Stage] = [name for name in STAGES if name in (stage or USUAL)]
+    stages: list[Stage] = [name for name in STAGES if name in (stage or STAGES)]
     if threads is not None:
         import torch
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ from ttsopt_lib.networks.students import (
     TextEncoderStudentConfig,
 )
 from ttsopt_lib.optimize import student_validation
-from ttsopt_lib.optimize.distill import Distillation, DistillSettings, fit_to_voice, read_settings
+from ttsopt_lib.optimize.distill import STAGES, Distillation, DistillSettings, fit_to_voice, read_settings
 from ttsopt_lib.optimize.distill_config import DistillConfig, TextConfig
 from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.optimize.recipe import apply_network_steps
@@ -72,7 +73,6 @@ def tiny_settings(**changes) -> DistillSettings:
     settings = {
         "hours": 0.02, "workers": 1, "text_encoder": regression | text, "flow": regression | flow,
         "decoder": tiny_config(), "speech": tiny_config(hint_steps=0).model_dump(),
-        "voice": tiny_config(hint_steps=0).model_dump() | {"text_batch": 2, "prior_batch": 2, "prior_frames": 24},
     }  # fmt: skip
     return DistillSettings.model_validate(settings | changes)
 
@@ -497,10 +497,11 @@ def test_a_damaged_student_is_named(medium_voice: Path, run: Path, tmp_path: Pat
 def test_a_voice_with_speakers_can_be_distilled(
     multi_speaker_voice: Path, corpus: Path, tmp_path: Path, listener: None
 ) -> None:
-    record = train_decoder(multi_speaker_voice, corpus, tmp_path, tiny_config())
-    assert record["steps"] == 6 and record["skipped_steps"] == 0
+    distillation = Distillation(multi_speaker_voice, corpus, tmp_path, tiny_settings())
+    records = [distillation.train(stage) for stage in STAGES]
+    assert all(record["steps"] == 6 and record["skipped_steps"] == 0 for record in records)
     shape = hifigan_decoder(load_piper(open_piper(multi_speaker_voice))).config
-    assert record["config"]["decoder"]["speaker_channels"] == shape.speaker_channels > 0
+    assert records[-1]["config"]["decoder"]["speaker_channels"] == shape.speaker_channels > 0
 
 
 def test_a_mistyped_setting_is_named(tmp_path: Path) -> None:
@@ -517,7 +518,7 @@ import sys
 from pathlib import Path
 from accelerate import debug_launcher
 from ttsopt_lib.optimize import student_validation
-from ttsopt_lib.optimize.distill import Distillation, read_settings
+from ttsopt_lib.optimize.distill import STAGES, Distillation, read_settings
 
 student_validation.SHORTEST = 0.1
 voice, corpus, out, settings = map(Path, sys.argv[1:])
@@ -525,7 +526,7 @@ voice, corpus, out, settings = map(Path, sys.argv[1:])
 
 def train():
     distillation = Distillation(voice, corpus, out, read_settings(settings))
-    for stage in ("text_encoder", "flow", "decoder", "speech", "voice"):
+    for stage in STAGES:
         distillation.train(stage)
 
 
@@ -539,10 +540,9 @@ def test_two_processes_train_one_student(medium_voice: Path, corpus: Path, tmp_p
     config.write_text(tiny_settings().model_dump_json(), encoding="utf-8")
     arguments = [str(path) for path in (medium_voice, corpus, tmp_path / "run", config)]
     subprocess.run([sys.executable, "-c", TWO_PROCESSES, *arguments], check=True, timeout=300)
-    for stage in ("text_encoder", "flow", "decoder", "speech", "voice"):
+    for stage in STAGES:
         record = json.loads((tmp_path / "run" / stage / "record.json").read_text(encoding="utf-8"))
-        first = [0] if stage == "voice" else []
-        assert record["steps"] == 6 and [entry["step"] for entry in record["curve"]] == [*first, 3, 6]
+        assert record["steps"] == 6 and [entry["step"] for entry in record["curve"]] == [3, 6]
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
@@ -561,7 +561,7 @@ def whole_run(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(student_validation, "SHORTEST", 0.1)
         distillation = Distillation(medium_voice, corpus, out, tiny_settings())
-        for stage in ("text_encoder", "flow", "decoder", "speech"):
+        for stage in STAGES:
             distillation.train(stage)
     return out
 
@@ -755,6 +755,17 @@ def test_the_flow_in_speech_is_held_to_the_teachers_latents(
 def test_speech_needs_flow_and_decoder_first(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(DistillError, match="train the stages flow and decoder"):
         Distillation(medium_voice, corpus, tmp_path, tiny_settings()).train("speech")
+
+
+@pytest.mark.slow
+def test_students_that_were_trained_further_since_are_named(
+    medium_voice: Path, corpus: Path, whole_run: Path, tmp_path: Path, listener: None
+) -> None:
+    run = Path(shutil.copytree(whole_run, tmp_path / "run"))
+    best = run / "flow" / "best.safetensors"
+    best.write_bytes(best.read_bytes() + b" ")
+    with pytest.warns(UserWarning, match="speech: goes on .* those of flow were trained further since"):
+        Distillation(medium_voice, corpus, run, tiny_settings()).train("speech")
 
 
 def test_settings_take_the_sizes_of_the_voice(multi_speaker_voice: Path) -> None:

@@ -53,18 +53,13 @@ class RegressionConfig(TrainingConfig):
         )
 
 
-class TextLosses(BaseModel):
-    """What the students of the text encoder and the duration predictor are, and what their errors weigh."""
+class TextConfig(RegressionConfig):
+    """The text encoder and the duration predictor, on sentences alone: nothing need be spoken for that."""
 
     text_encoder: TextEncoderStudentConfig = TextEncoderStudentConfig()
     durations: DurationStudentConfig = DurationStudentConfig()
     contour_weight: float = Field(default=0.3, ge=0, description="of the prior's error over half a second")
     duration_weight: float = Field(default=1.0, ge=0, description="of durations against the prior")
-
-
-class TextConfig(TextLosses, RegressionConfig):
-    """The text encoder and the duration predictor, on sentences alone: nothing need be spoken for that."""
-
     lines: int = Field(default=8_000, ge=2, description="lines of the corpus that the teacher's encoder reads")
     short_texts: float = Field(default=0.25, ge=0, description="texts of one to four words cut from them, per line")
     batch: int = Field(default=16, ge=1, description="sentences")
@@ -157,17 +152,3 @@ class SpeechConfig(DistillConfig):
     # What the decoder alone could not foresee it will not here either: its level shall be right at least.
     complex_weight: float = Field(default=0.15, ge=0, description="of the difference of complex spectra")
     power_weight: float = Field(default=1.0, ge=0, description="of the power of bands over a tenth of a second")
-
-
-class VoiceConfig(TextLosses, SpeechConfig):
-    """All students together, from where the trainings of `text_encoder` and `speech` left them."""
-
-    regression_steps: int = Field(default=100, ge=0, description="steps before the discriminators come in")
-    clip: float = Field(default=3.0, gt=0, description="largest norm of a gradient, of all students")
-    text_batch: int = Field(default=4, ge=1, description="sentences that the text encoder reads beside the segments")
-    text_weight: float = Field(default=1.0, ge=0, description="of prior and durations of those sentences")
-    prior_batch: int = Field(default=8, ge=1, description="segments that begin at the text")
-    prior_frames: int = Field(default=160, ge=1, description="frames of each")
-    own_latent_weight: float = Field(
-        default=0.5, ge=0, description="of the latents that the flow makes of the text encoder's own prior"
-    )

@@ -11,14 +11,14 @@ from pydantic import ValidationError
 
 from ttsopt_lib.cluster import cluster_workers
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.optimize.distill import USUAL, Distillation, DistillSettings, Stage
+from ttsopt_lib.optimize.distill import STAGES, Distillation, DistillSettings, Stage
 from ttsopt_lib.optimize.student_files import WEIGHTS, publish_student
 from ttsopt_lib.paths import own_path, resolve
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import Distill, Study, Training
 from ttsopt_lib.voices.language import refuse_other_language
 
-SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25, "voice": 0.25}
+SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25}
 """Of the time. The decoder is the hardest to learn; flow and text encoder are near their teachers within minutes."""
 SPEAKING = 0.12
 """Of the whole time, for the teacher to speak at most: students that hear too little learn it by heart."""
@@ -52,7 +52,7 @@ def train_students(
     study: Study,
     folder: StudyFolder,
     minutes: float | None = None,
-    stages: Sequence[Stage] = USUAL,
+    stages: Sequence[Stage] = STAGES,
     dask: str | None = None,
 ) -> dict[str, Any]:
     """Train a study's students stage by stage, publish the best of them, and return their record.

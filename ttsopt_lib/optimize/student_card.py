@@ -29,7 +29,6 @@ def model_card(record: dict[str, Any], students: dict[str, nn.Module]) -> str:
     trained, given = {
         "decoder": ("the decoder", "latents"),
         "speech": ("flow and decoder", "samples of the prior"),
-        "voice": ("all of them together", "text"),
     }[record["training"]]
     return f"""# Student{"s" if whole else ""} for {record["voice"]}: {stages}
 
@@ -84,7 +83,7 @@ def results(record: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("level above 8 kHz against the teacher", f"{best['level_above_8khz_change_db']:+.1f} dB"))
     if "f0_error_cents" in best:
         rows.append(("error of F0, median of an utterance", f"{best['f0_error_cents']:.0f} cents"))
-    text = best if record["training"] == "voice" else record.get("trainings", {}).get("text_encoder", {}).get("best")
+    text = record.get("trainings", {}).get("text_encoder", {}).get("best")
     if text:
         rows.append(("frames a phoneme's duration is off, mean", f"{text['frames_off_per_phoneme']:.2f}"))
         rows.append(("change of length with durations of its own", f"{100 * text['length_change']:+.1f} %"))
@@ -138,7 +137,6 @@ def earlier(record: dict[str, Any]) -> str:
         "text_encoder": "text encoder and duration predictor",
         "flow": "the flow alone, by regression",
         "decoder": "the decoder alone, with the teacher's inner activations as hints",
-        "speech": "flow and decoder together, given samples of the prior",
     }
     rows = [
         f"- {words[name]}: {training['steps']} steps, {training['wall_minutes']:.0f} minutes"

@@ -7,7 +7,7 @@ predictor, the flow and the decoder.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +51,8 @@ DECODERS: dict[str, tuple[type, type]] = {
     "source_filter": (SourceFilterDecoder, SourceFilterConfig),
 }
 """`road` of a decoder's sizes -> the same; sizes that name none are an `IstftDecoder`'s."""
-PUBLISHED: dict[str, tuple[str, ...]] = {
-    "voice": ("text_encoder", "flow", "decoder", "speech"),
-    "speech": ("text_encoder", "flow", "decoder"),
-    "decoder": (),
-}
-"""Training whose students are published, the last first -> those before it, which its record tells of."""
+BEFORE_SPEECH = ("text_encoder", "flow", "decoder")
+"""The trainings that the record of `speech` tells of."""
 RUN_FILES = ("best.safetensors", "best.json", "record.json")
 
 
@@ -114,11 +110,12 @@ def publish_student(
 ) -> dict[str, Any]:
     """Copy the best students of a run to where they ship, whole or not at all, and return their record.
 
-    Those of all stages, once flow and decoder (or all of them) were trained together; the decoder's alone before that,
-    or where asked. Refuses to replace published students of the same stages and teacher data that validated better.
+    Those of all stages, once flow and decoder were trained together; the decoder's alone before that, or where asked.
+    Refuses to replace published students of the same stages and teacher data that validated better.
     """
-    main = "decoder" if decoder_only else last_training(run)
-    trainings = ["text_encoder", main] if main == "speech" else [main]
+    whole = not decoder_only and (run / "speech" / "best.json").is_file()
+    main = "speech" if whole else "decoder"
+    trainings = ["text_encoder", main] if whole else [main]
     records: dict[str, dict[str, Any]] = {}
     weights, sizes = {}, {}
     for training in trainings:
@@ -135,7 +132,7 @@ def publish_student(
         sizes |= {stage: config[stage] for stage in stages}
     record = records.pop(main)
     began_elsewhere = isinstance(record.get("started_from"), str)  # with published students, not with this run's
-    for training in PUBLISHED[main]:
+    for training in BEFORE_SPEECH if whole else ():
         if training not in records and not began_elsewhere and (run / training / "record.json").is_file():
             records[training] = json.loads((run / training / "record.json").read_text(encoding="utf-8"))
     minutes = sum(one["wall_minutes"] for one in (record, *records.values()))
@@ -166,26 +163,13 @@ def publish_student(
     return record
 
 
-def last_training(run: Path) -> str:
-    """The last of a run's trainings that make samples and have made something better than what they began with."""
-    for name in PUBLISHED:
-        best = run / name / "best.json"
-        if best.is_file() and json.loads(best.read_text(encoding="utf-8"))["step"] > 0:
-            return name
-    return "decoder"
-
-
 def refuse_to_worsen(target: Path, record: dict[str, Any]) -> None:
-    """Raises :class:`DistillError` where better students of the same stages and teacher data are published already.
-
-    Students of different trainings are judged by different figures (given latents, or text) and are not compared.
-    """
+    """Raises :class:`DistillError` where better students of the same stages and teacher data are published already."""
     if not (target / RECORD).is_file():
         return
     shipped = json.loads((target / RECORD).read_text(encoding="utf-8"))
-    if "training" not in shipped:  # published by an earlier version, which had no `voice`
-        shipped["training"] = "speech" if "flow" in shipped["students"] else "decoder"
-    same = all(shipped.get(key) == record[key] for key in ("teacher_data_sha256", "students", "training"))
+    same = all(shipped.get(key) == record[key] for key in ("teacher_data_sha256", "students"))
+    same = same and shipped.get("training") != "voice"  # of an earlier version, and judged by how text is spoken
     if same and shipped["best"]["predicted_mos_change"] > record["best"]["predicted_mos_change"]:
         raise DistillError(
             f"{target}: holds a better student ({shipped['best']['predicted_mos_change']:+.3f} predicted MOS); "
@@ -195,8 +179,3 @@ def refuse_to_worsen(target: Path, record: dict[str, Any]) -> None:
 
 def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def sizes_of(students: dict[str, nn.Module]) -> dict[str, dict[str, Any]]:
-    """What `config.json` says of them."""
-    return {stage: asdict(student.config) for stage, student in students.items()}  # type: ignore[arg-type]

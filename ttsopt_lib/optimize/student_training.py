@@ -1,7 +1,7 @@
 """Trains the student that makes samples: spectral regression with hints first, then adversarially.
 
 It is a student of the decoder alone, given the teacher's latents, or of flow and decoder together, given samples of
-the prior (`voice_training` adds the text encoder). What all trainings share is in `training_run`.
+the prior. What all trainings share is in `training_run`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ttsopt_lib.optimize.spectral_losses import power_loss, spectral_loss
 from ttsopt_lib.optimize.student_validation import Validation
 from ttsopt_lib.optimize.teacher_hints import Hints, hifigan_decoder
 from ttsopt_lib.optimize.training_run import TrainingRun, adam, set_height
-from ttsopt_lib.optimize.utterances import Segments, Utterance, Utterances, latent_error
+from ttsopt_lib.optimize.utterances import Segments, Utterances, latent_error
 
 LEVEL_FRAMES = 600  # seven seconds tell the mean spectrum of a voice
 SPECTRAL_TERMS = ("log_magnitude", "convergence", "complex", "power")
@@ -70,7 +70,8 @@ class Trainer(TrainingRun):
                 start_from_teacher(decoder, hifigan_decoder(teacher), data)
                 if isinstance(decoder, IstftDecoder):
                     self.hints = self.new_hints(decoder).to(self.accelerator.device)
-            speech = self.new_student(decoder)
+            flow = FlowStudent(config.flow) if config.flow else None
+            speech = SpeechStudent(copy.deepcopy(decoder), flow)
             self.shape = copy.deepcopy(speech)
             discriminators = Discriminators(config.discriminator_channels)
         self.teacher.to(self.accelerator.device)
@@ -84,10 +85,6 @@ class Trainer(TrainingRun):
         self.critic_optimizer = self.accelerator.prepare_optimizer(
             adam(self.discriminators, config.adversarial_learning_rate)
         )
-
-    def new_student(self, decoder: nn.Module) -> SpeechStudent:
-        """All that trains, with this decoder."""
-        return SpeechStudent(copy.deepcopy(decoder), FlowStudent(self.config.flow) if self.config.flow else None)
 
     def new_hints(self, decoder: IstftDecoder) -> Hints:
         """What the student's features shall foresee, scaled by a few segments."""
@@ -149,18 +146,10 @@ class Trainer(TrainingRun):
                 terms["hint"] = self.hints(self.features, batch.z, g, c.margin_frames)
             asked.append(terms["hint"])
             gradients.append(torch.full_like(terms["hint"], c.hint_weight))
-        for name, (term, weight) in self.other_terms(rng).items():
-            terms[name] = term
-            asked.append(term)
-            gradients.append(torch.full_like(term, weight))
         torch.autograd.backward(asked, gradients)
         # Where the teacher stands in nothing is wrong: what is told is the student's own share, as on held-out speech.
         own = batch.trust.mean()
         return self.finish_step(terms | {name: terms[name] / own for name in terms if name in SPECTRAL_TERMS})
-
-    def other_terms(self, rng: np.random.Generator) -> dict[str, tuple[Tensor, float]]:
-        """Further losses of this step, by name, with their weights."""
-        return {}
 
     def decode(self, latents: Tensor, g: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """The student's samples [B, N] and, where it makes pulses, the logarithm of their pitch [B, T]."""
@@ -217,19 +206,13 @@ class Trainer(TrainingRun):
         student = copy.deepcopy(self.shape).eval()
         student.load_state_dict(shipped)
         student.to(self.accelerator.device)
-        figures = {}
-        if self.config.flow:
-            with torch.inference_mode():
-                figures["held_out_latent_error"] = self.validation.latent_error(
-                    lambda pair, g: student.decoded_latents(pair.z_p, g),
-                    self.teacher,
-                    self.latent_variance,
-                )
-        return figures | self.validation.score(lambda pair, g: student(self.told(student, pair), g), self.teacher)
-
-    def told(self, student: SpeechStudent, pair: Utterance) -> Tensor:
-        """What a student is given of a held-out utterance [1, C, T]."""
-        return pair.z_p if self.config.flow else pair.z
+        if not self.config.flow:
+            return self.validation.score(lambda pair, g: student(pair.z, g), self.teacher)
+        error = self.validation.latent_error(
+            lambda pair, g: student.decoded_latents(pair.z_p, g), self.teacher, self.latent_variance
+        )
+        heard = self.validation.score(lambda pair, g: student(pair.z_p, g), self.teacher)
+        return {"held_out_latent_error": error} | heard
 
     def other_state(self) -> dict[str, Any]:
         return {

@@ -1,6 +1,6 @@
 """How near a student sounds to its teacher on utterances it never trained on.
 
-Both are given the same latents (or the same text, durations and noise), so every figure is paired: the change of
+Both are given the same latents, so every figure is paired: the change of
 predicted MOS (DistillMOS, which hears nothing above 8 kHz) and of a second predictor (DNSMOS P.808), and, for what they
 cannot hear, the log-spectral distance in the full band and above 8 kHz, the level above 8 kHz and the error of F0. The
 losses that it trains on are there for held-out utterances too: a student that does worse on them than in training has

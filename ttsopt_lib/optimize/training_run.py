@@ -294,7 +294,7 @@ class TrainingRun(ABC):
 
 def check_shares(config: TrainingConfig, processes: int) -> None:
     """Raises :class:`SharesError` where a batch cannot be shared out evenly."""
-    for name in ("batch", "adversarial_batch", "text_batch", "prior_batch"):
+    for name in ("batch", "adversarial_batch"):
         count = getattr(config, name, 0)
         if count % processes:
             raise SharesError(f"{name}: {count} cannot be shared evenly by {processes} processes: use a multiple")
