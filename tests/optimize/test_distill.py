@@ -14,8 +14,7 @@ import torch
 from distributed import LocalCluster
 from torch import Tensor
 
-from ttsopt_lib.networks.decoder_students import KeptStageConfig, new_decoder
-from ttsopt_lib.networks.istft import IstftDecoderConfig
+from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.networks.students import (
     DurationStudent,
     DurationStudentConfig,
@@ -38,6 +37,7 @@ from ttsopt_lib.optimize.text_data import Sentences, TextData, cut_short_texts, 
 from ttsopt_lib.optimize.text_training import CONTOUR_PHONEMES, text_error, text_losses
 from ttsopt_lib.optimize.training_run import SharesError, check_shares
 from ttsopt_lib.optimize.utterances import SegmentError, Utterance, Utterances
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import Distill
 from ttsopt_lib.voices.paired import Noise, PairedSession, duration_noise, prior_noise
 from ttsopt_lib.voices.piper import load_piper, open_piper
@@ -296,7 +296,7 @@ def test_a_student_that_makes_no_finite_samples_scores_nan(
     medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None
 ) -> None:
     validation = Validation(Utterances(shards[:1]), 22050, 2)
-    broken = new_decoder(tiny_config().decoder)
+    broken = IstftDecoder(tiny_config().decoder)
     broken.head.projection.bias.data[5] = math.nan
     scores = validation.score(lambda pair, g: broken(pair.z, g), load_piper(open_piper(medium_voice)))
     trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config())
@@ -403,48 +403,21 @@ def test_a_published_student_loads_and_ships_no_pickle(medium_voice: Path, run: 
     assert "Licence" in card and f"{loaded['best']['predicted_mos_change']:+.3f}" in card
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("road", ["kept_stage", "source_filter"])
-def test_every_road_trains_resumes_publishes_and_speaks(
-    medium_voice: Path, corpus: Path, shards: list[Path], tmp_path: Path, listener: None, road: str
-) -> None:
-    sizes = {"road": road, "inner_channels": 24, "blocks": 2}
-    plan = tiny_settings(decoder=tiny_config().model_dump() | {"decoder": sizes, "power_weight": 1.0})
-    straight = Distillation(medium_voice, corpus, tmp_path / "run", plan).train("decoder")
-    assert straight["skipped_steps"] == 0 and straight["config"]["decoder"]["road"] == road
-    assert math.isfinite(straight["curve"][-1]["held_out_complex"]) and straight["curve"][-1]["power"] > 0
-    if road == "source_filter":
-        assert straight["curve"][-1]["pitch"] >= 0
-    again = Distillation(medium_voice, corpus, tmp_path / "run", plan).train("decoder")  # finds it complete
-    assert again["steps"] == straight["steps"]
-
-    record = publish_student(medium_voice, tmp_path / "run", tmp_path / "student")
-    assert record["macs_per_frame"]["student"] > 0 and record["speed"]["student_ms"] > 0
-    students, _ = load_student(tmp_path / "student")
-    card = (tmp_path / "student" / "README.md").read_text(encoding="utf-8")
-    assert {"kept_stage": "first stage", "source_filter": "pulses"}[road] in card
-    model = load_piper(open_piper(medium_voice))
-    model.decoder = students["decoder"]  # type: ignore[assignment]
-    path = export_piper(model, open_piper(medium_voice).config, tmp_path / "voice.onnx")
-    samples, durations = PairedSession(path).speak([1, 5, 9, 12, 2], seed=0)
-    assert samples.size == 256 * int(np.sum(durations)) and np.isfinite(samples).all()
+def test_sizes_of_a_decoder_that_is_no_longer_made_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DistillError, match=r"config.json: decoder: unknown size road"):
+        new_student("decoder", {"road": "kept_stage", "blocks": 2}, tmp_path / "config.json")
+    path = tmp_path / "settings.json"
+    path.write_text('{"decoder": {"decoder": {"road": "kept_stage"}}}', encoding="utf-8")
+    with pytest.raises(DistillError, match=r"settings.json: decoder.decoder.road: "):
+        read_settings(path)
 
 
-@pytest.mark.slow
-def test_the_stage_that_is_kept_begins_as_the_teachers(medium_voice: Path, shards: list[Path], tmp_path: Path) -> None:
-    teacher = hifigan_decoder(load_piper(open_piper(medium_voice)))
-    sizes = KeptStageConfig(teacher.config, inner_channels=24, blocks=2)
-    trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config(decoder=sizes))
-    weights = teacher.state_dict()
-    kept = [name for name in trainer.speech.decoder.state_dict() if name.startswith(("conv_pre", "ups", "resblocks"))]
-    assert len(kept) > 10
-    for name in kept:
-        assert torch.equal(trainer.speech.decoder.state_dict()[name], weights[name]), name
-
-
-def test_sizes_of_an_unknown_road_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DistillError, match=r"unknown road 'short_cut': use one of kept_stage, source_filter"):
-        new_student("decoder", {"road": "short_cut"}, tmp_path)
+@pytest.mark.parametrize("name", ["students", "istft-256x8"])
+def test_the_students_that_ship_load_and_speak(name: str) -> None:
+    students, record = load_student(resolve(Path("models/en_US-joe-medium") / name))
+    assert record["parameters"] == sum(p.numel() for one in students.values() for p in one.parameters())
+    samples = students["decoder"](torch.randn(1, 192, 10))
+    assert samples.shape == (1, 1, 2560) and torch.isfinite(samples).all()
 
 
 @pytest.mark.slow

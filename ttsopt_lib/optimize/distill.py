@@ -32,9 +32,7 @@ from safetensors.torch import load_file
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.networks.coupling import Flip
-from ttsopt_lib.networks.decoder_students import DecoderStudentConfig, KeptStageConfig
 from ttsopt_lib.networks.durations import DurationPredictor
-from ttsopt_lib.networks.hifigan import HifiGanConfig
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.distill_config import DistillConfig, FlowConfig, SpeechConfig, TextConfig
 from ttsopt_lib.optimize.flow_training import FlowTrainer
@@ -227,7 +225,13 @@ def fit_to_voice(settings: DistillSettings, teacher: StagedVits) -> DistillSetti
     flow_student = replace(
         flow.flow, latent_channels=encoder.latent_channels, speaker_channels=speakers, mirrored=flips % 2 == 1
     )
-    decoder = fit_decoder(settings.decoder.decoder, shape)
+    decoder = replace(
+        settings.decoder.decoder,
+        latent_channels=shape.latent_channels,
+        hop=shape.hop_length,
+        n_fft=4 * shape.hop_length,
+        speaker_channels=shape.speaker_channels,
+    )
     return settings.model_copy(
         update={
             "text_encoder": text.model_copy(update={"text_encoder": encoder, "durations": durations}),
@@ -235,19 +239,6 @@ def fit_to_voice(settings: DistillSettings, teacher: StagedVits) -> DistillSetti
             "decoder": settings.decoder.model_copy(update={"decoder": decoder}),
             "speech": settings.speech.model_copy(update={"decoder": decoder, "flow": flow_student}),
         }
-    )
-
-
-def fit_decoder(decoder: DecoderStudentConfig, teacher: HifiGanConfig) -> DecoderStudentConfig:
-    """The sizes of a student of that teacher."""
-    if isinstance(decoder, KeptStageConfig):
-        return replace(decoder, stage=teacher)
-    return replace(
-        decoder,
-        latent_channels=teacher.latent_channels,
-        hop=teacher.hop_length,
-        n_fft=4 * teacher.hop_length,
-        speaker_channels=teacher.speaker_channels,
     )
 
 

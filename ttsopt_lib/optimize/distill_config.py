@@ -6,7 +6,6 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ttsopt_lib.networks.decoder_students import DecoderStudentConfig
 from ttsopt_lib.networks.istft import IstftDecoderConfig
 from ttsopt_lib.networks.students import DurationStudentConfig, FlowStudentConfig, TextEncoderStudentConfig
 
@@ -77,7 +76,7 @@ class FlowConfig(RegressionConfig):
 class DistillConfig(TrainingConfig):
     """The decoder, by spectra, hints and discriminators; with `flow`, the student of the flow trains with it."""
 
-    decoder: DecoderStudentConfig = IstftDecoderConfig()
+    decoder: IstftDecoderConfig = IstftDecoderConfig()
     flow: FlowStudentConfig | None = Field(default=None, description="trained together with the decoder, if set")
     latent_weight: float = Field(default=4.0, ge=0, description="of the teacher's latents as the flow's target")
 
@@ -88,7 +87,6 @@ class DistillConfig(TrainingConfig):
     regression_steps: int = Field(default=2_000, ge=0, description="steps before the discriminators come in")
     complex_weight: float = Field(default=0.5, ge=0, description="of the difference of complex spectra")
     power_weight: float = Field(default=0.0, ge=0, description="of the power of bands over a tenth of a second")
-    pitch_weight: float = Field(default=1.0, ge=0, description="of the pitch, where the student has pulses at it")
     hint_weight: float = Field(default=1.0, ge=0, description="of the teacher's inner activations as a target")
     hint_steps: int = Field(default=5_000, ge=0, description="steps for which they are one")
 

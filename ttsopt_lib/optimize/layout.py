@@ -41,14 +41,6 @@ def rearrange_decoder(model: ModelProto) -> ModelProto:
     return result
 
 
-def rearranged_layers(model: ModelProto) -> int:
-    """How many of the decoder's convolutions have two dimensions."""
-    index = GraphIndex(model.graph)
-    convolutions = [node for node in model.graph.node if node.op_type == "Conv" and DECODER.match(node.name)]
-    weights = [index.weight_of(node) for node in convolutions]
-    return sum(weight is not None and len(weight.tensor.dims) == 4 for weight in weights)
-
-
 def _fold_means(model: ModelProto, decoder: list[NodeProto]) -> None:
     """Move each division by a positive number into the next layer, where only a leaky ReLU stands between them."""
     index = GraphIndex(model.graph)

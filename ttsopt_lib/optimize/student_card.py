@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ttsopt_lib.networks.decoder_students import DecoderStudent, KeptStageDecoder, SourceFilterDecoder
+from ttsopt_lib.networks.istft import IstftDecoder
 
 LICENCES = {
     "en_US-joe-medium": (
@@ -110,16 +110,11 @@ def stage_row(stage: str, student: nn.Module) -> str:
     """What a student is, as a row of a table."""
     millions = sum(parameter.numel() for parameter in student.parameters()) / 1e6
     sizes: Any = student.config
-    if isinstance(student, DecoderStudent):
-        rate = "at frame rate"
-        if isinstance(student, KeptStageDecoder):
-            rate = f"after the teacher's first stage, at {sizes.stage.upsample_rates[0]} times the frame rate,"
+    if isinstance(student, IstftDecoder):
         words = (
-            f"{sizes.blocks} ConvNeXt blocks of {sizes.channels} channels (inner {sizes.inner_channels}) {rate} "
-            f"and one inverse short-time Fourier transform ({4 * sizes.hop} points, hop {sizes.hop})"
+            f"{sizes.blocks} ConvNeXt blocks of {sizes.channels} channels (inner {sizes.inner_channels}) at frame "
+            f"rate and one inverse short-time Fourier transform ({sizes.n_fft} points, hop {sizes.hop})"
         )
-        if isinstance(student, SourceFilterDecoder):
-            words += " of filtered pulses at the pitch that it predicts, and a free part"
     elif stage == "text_encoder":
         convolutions, attentions = (sizes.layers.count(kind) for kind in "ca")
         words = (

@@ -16,14 +16,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ttsopt_lib.errors import TtsoptError
-from ttsopt_lib.networks.decoder_students import (
-    DecoderStudent,
-    KeptStageConfig,
-    KeptStageDecoder,
-    SourceFilterConfig,
-    SourceFilterDecoder,
-)
-from ttsopt_lib.networks.hifigan import HifiGanConfig
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.networks.students import (
     DurationStudent,
@@ -46,11 +38,6 @@ KINDS: dict[str, tuple[type, type]] = {
     "decoder": (IstftDecoder, IstftDecoderConfig),
 }
 """Stage of a `StagedVits` -> its student and what sizes it has."""
-DECODERS: dict[str, tuple[type, type]] = {
-    "kept_stage": (KeptStageDecoder, KeptStageConfig),
-    "source_filter": (SourceFilterDecoder, SourceFilterConfig),
-}
-"""`road` of a decoder's sizes -> the same; sizes that name none are an `IstftDecoder`'s."""
 BEFORE_SPEECH = ("text_encoder", "flow", "decoder")
 """The trainings that the record of `speech` tells of."""
 RUN_FILES = ("best.safetensors", "best.json", "record.json")
@@ -90,16 +77,10 @@ def new_student(stage: str, sizes: dict[str, Any], source: Path) -> nn.Module:
     if stage not in KINDS:
         raise DistillError(f"{source}: {stage}: there are no students of that stage, only of {', '.join(KINDS)}")
     network, config = KINDS[stage]
-    if stage == "decoder" and "road" in sizes:
-        if sizes["road"] not in DECODERS:
-            raise DistillError(f"{source}: decoder: unknown road {sizes['road']!r}: use one of {', '.join(DECODERS)}")
-        network, config = DECODERS[sizes["road"]]
     unknown = set(sizes) - {field.name for field in fields(config)}
     if unknown:
         raise DistillError(f"{source}: {stage}: unknown size {', '.join(sorted(unknown))}")
     try:
-        if isinstance(sizes.get("stage"), dict):
-            sizes = sizes | {"stage": HifiGanConfig.from_lists(**sizes["stage"])}
         return network(config(**sizes))
     except (TypeError, ValueError) as error:
         raise DistillError(f"{source}: {stage}: {error}") from error
@@ -148,7 +129,7 @@ def publish_student(
         # What to expect of the speed, and (below) what came of it.
         teacher = load_piper(open_piper(voice_onnx)).decoder
         decoder = students["decoder"]
-        assert isinstance(decoder, DecoderStudent)
+        assert isinstance(decoder, IstftDecoder)
         channels = decoder.config.latent_channels
         record["parameters"] = sum(parameter.numel() for one in students.values() for parameter in one.parameters())
         record["macs_per_frame"] = {

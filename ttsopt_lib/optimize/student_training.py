@@ -7,7 +7,6 @@ the prior. What all trainings share is in `training_run`.
 from __future__ import annotations
 
 import copy
-import math
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,13 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ttsopt_lib.networks.decoder_students import (
-    DecoderStudent,
-    KeptStageDecoder,
-    PulseHead,
-    SourceFilterDecoder,
-    new_decoder,
-)
 from ttsopt_lib.networks.hifigan import HifiGanDecoder
 from ttsopt_lib.networks.istft import IstftDecoder
 from ttsopt_lib.networks.speech import SpeechStudent
@@ -29,7 +21,6 @@ from ttsopt_lib.networks.students import FlowStudent
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.discriminators import Discriminators, adversarial_losses, discriminator_loss
 from ttsopt_lib.optimize.distill_config import DistillConfig
-from ttsopt_lib.optimize.pitch_targets import log_pitch as teacher_pitch
 from ttsopt_lib.optimize.spectral_losses import power_loss, spectral_loss
 from ttsopt_lib.optimize.student_validation import Validation
 from ttsopt_lib.optimize.teacher_hints import Hints, hifigan_decoder
@@ -66,10 +57,9 @@ class Trainer(TrainingRun):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             if decoder is None:
-                decoder = new_decoder(config.decoder)
+                decoder = IstftDecoder(config.decoder)
                 start_from_teacher(decoder, hifigan_decoder(teacher), data)
-                if isinstance(decoder, IstftDecoder):
-                    self.hints = self.new_hints(decoder).to(self.accelerator.device)
+                self.hints = self.new_hints(decoder).to(self.accelerator.device)
             flow = FlowStudent(config.flow) if config.flow else None
             speech = SpeechStudent(copy.deepcopy(decoder), flow)
             self.shape = copy.deepcopy(speech)
@@ -112,7 +102,7 @@ class Trainer(TrainingRun):
         g = self.teacher.speaker(batch.speakers)
         with self.accelerator.autocast():
             latents = self.speech.decoded_latents(batch.z_p if c.flow else batch.z, g)
-            made, log_pitch = self.decode(latents, g)
+            made = self.speech.decoder(latents, g)[:, 0].float()
         # At a cut edge the teacher's own samples stand in for the student's: nothing is learned from them.
         samples = batch.samples + batch.trust * (made - batch.samples)
         terms = spectral_loss(samples, batch.samples, shift=float(rng.random()))
@@ -137,10 +127,6 @@ class Trainer(TrainingRun):
             terms["latent_error"] = latent_error(latents, batch, self.latent_variance)
             asked.append(terms["latent_error"])
             gradients.append(torch.full_like(terms["latent_error"], c.latent_weight))
-        if log_pitch is not None and c.pitch_weight:
-            terms["pitch"] = pitch_error(log_pitch, batch, self.data.hop)
-            asked.append(terms["pitch"])
-            gradients.append(torch.full_like(terms["pitch"], c.pitch_weight))
         if self.hints is not None and self.step < c.hint_steps:
             with self.accelerator.autocast():
                 terms["hint"] = self.hints(self.features, batch.z, g, c.margin_frames)
@@ -150,15 +136,6 @@ class Trainer(TrainingRun):
         # Where the teacher stands in nothing is wrong: what is told is the student's own share, as on held-out speech.
         own = batch.trust.mean()
         return self.finish_step(terms | {name: terms[name] / own for name in terms if name in SPECTRAL_TERMS})
-
-    def decode(self, latents: Tensor, g: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The student's samples [B, N] and, where it makes pulses, the logarithm of their pitch [B, T]."""
-        decoder = self.speech.decoder
-        if isinstance(decoder, SourceFilterDecoder):
-            made, log_pitch = decoder.head.speak(decoder.features(latents, g))
-        else:
-            made, log_pitch = decoder(latents, g), None
-        return made[:, 0].float(), log_pitch
 
     def train_discriminators(self, teacher: Tensor, student: Tensor, terms: dict[str, Tensor]) -> None:
         """One step of the discriminators on samples [B, N] of both."""
@@ -226,32 +203,17 @@ class Trainer(TrainingRun):
         set_height(self.critic_optimizer, self.config.adversarial_learning_rate)
 
 
-def pitch_error(log_pitch: Tensor, batch: Segments, hop: int) -> Tensor:
-    """Mean octaves between a pitch [B, T] and that of the teacher's samples, where it is clear and can be trusted."""
-    wanted, clear = teacher_pitch(batch.samples, hop)
-    clear = clear * batch.trust[:, ::hop]
-    return ((log_pitch - wanted).abs() * clear).sum() / clear.sum().clamp_min(1.0) / math.log(2)
-
-
-def start_from_teacher(decoder: DecoderStudent, teacher: HifiGanDecoder, data: Utterances) -> None:
-    """Give a fresh student what the teacher has: its first convolution, the stage that is kept of it, and the mean log
-    magnitude of its speech."""
+def start_from_teacher(decoder: IstftDecoder, teacher: HifiGanDecoder, data: Utterances) -> None:
+    """Give a fresh student what the teacher has: its first convolution, and the mean log magnitude of its speech."""
     head = decoder.head
     with torch.no_grad():
         if decoder.conv_pre.weight.shape == teacher.conv_pre.weight.shape:
             decoder.conv_pre.load_state_dict(teacher.conv_pre.state_dict())
             if decoder.cond is not None:
                 decoder.cond.load_state_dict(teacher.cond.state_dict())
-        if isinstance(decoder, KeptStageDecoder):
-            decoder.ups[0].load_state_dict(teacher.ups[0].state_dict())
-            for mine, theirs in zip(decoder.resblocks, teacher.resblocks, strict=False):
-                mine.load_state_dict(theirs.state_dict())
         samples = torch.from_numpy(data.audio[: LEVEL_FRAMES * data.hop].astype(np.float32) / 32767)
         window = torch.hann_window(head.n_fft)
         spectrum = torch.stft(samples, head.n_fft, head.hop, window=window, return_complex=True).abs()
-        level = (spectrum + 1e-4).log().mean(-1)
-        head.projection.bias[: head.bins] = level
-        if isinstance(head, PulseHead):  # so that pulses and the free part begin equally loud
-            head.filter.bias[: head.bins] = level - head.pulse_level()
+        head.projection.bias[: head.bins] = (spectrum + 1e-4).log().mean(-1)
         # Free complex factors start near size one, so that the magnitude alone sets the level.
         head.projection.weight[head.bins :] *= 2.0
