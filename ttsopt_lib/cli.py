@@ -126,8 +126,8 @@ def optimize(
     again: AgainOption = False,
 ) -> None:
     """Make the variants: deployable voices under reports/<study>/variants/."""
-    from ttsopt_lib.optimize.recipe import source_config
     from ttsopt_lib.voices.language import language_doubt
+    from ttsopt_lib.voices.source import source_config
 
     asked = read_study(study)
     for name in variant or ():
@@ -162,8 +162,9 @@ def distill(
     ] = None,
 ) -> None:
     """Train the study's students on what the voice itself says, and publish them. Goes on where it was stopped."""
-    from ttsopt_lib.optimize.distill import STAGES, Stage
-    from ttsopt_lib.optimize.distill_study import train_students, training_plan
+    from ttsopt_lib.distill.distillation import STAGES, Stage
+    from ttsopt_lib.distill.study import train_students, training_plan
+    from ttsopt_lib.optimize.recipe import build_original
 
     asked = _study(study, voice, training=True)
     plan = training_plan(asked)
@@ -179,6 +180,7 @@ def distill(
     with _locked(folder):
         total = plan.minutes if minutes is None else minutes
         _say("distill", f"{', '.join(name.replace('_', ' ') for name in stages)}: about {_duration(60 * total)}")
+        build_original(asked, folder)
         record = train_students(asked, folder, minutes, stages, dask)
         change, error = (record["best"][f"predicted_mos_change{part}"] for part in ("", "_standard_error"))
         _say("distill", f"{plan.student}: predicted MOS {change:+.3f} (standard error {error:.3f})")
@@ -208,10 +210,13 @@ def selfcheck(
     from tqdm.auto import tqdm
 
     from ttsopt_lib.measure.selfcheck import selfcheck_study
-    from ttsopt_lib.optimize.recipe import source_voice
+    from ttsopt_lib.optimize.recipe import build_original
+    from ttsopt_lib.voices.source import source_voice
 
     asked = read_study(study)
-    voice = source_voice(asked, StudyFolder(asked))
+    folder = StudyFolder(asked)
+    build_original(asked, folder)
+    voice = source_voice(asked, folder)
     with tqdm(total=runs, desc="selfcheck", unit="run") as bar:
         found = selfcheck_study(asked, voice, runs=runs, blocks=blocks, done=bar.update)
     for line in found.lines():
@@ -405,12 +410,14 @@ def _first_look(study: Study, devices: Sequence[Device], folder: StudyFolder, al
 
 def _train_missing(study: Study, folder: StudyFolder, only: Sequence[str] | None, early: Kernel | None = None) -> None:
     """Train the students that recipes name and that are not there."""
-    from ttsopt_lib.optimize.distill_study import missing_students, train_students, training_plan
+    from ttsopt_lib.distill.study import missing_students, train_students, training_plan
+    from ttsopt_lib.optimize.recipe import build_original
 
     for student in missing_students(study, only):
         _stop(early)
         total = _duration(60 * training_plan(study).minutes)
         _say("distill", f"{student} holds no trained student: it is trained now, which takes about {total}")
+        build_original(study, folder)
         train_students(study, folder)
 
 

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from ttsopt_lib.distill.study import missing_students, training_plan
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.ratings_file import read_ratings
 from ttsopt_lib.evaluate.speak import confirmation_origin, evaluation_origin, spoken_texts
-from ttsopt_lib.optimize.distill_study import missing_students, training_plan
-from ttsopt_lib.optimize.recipe import calibration_texts, source_config, variant_key
+from ttsopt_lib.optimize.recipe import calibration_texts, variant_key
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import PruneStructured, Study
 from ttsopt_lib.voices.language import language_doubt, refuse_other_language
 from ttsopt_lib.voices.piper import VoiceConfig, VoiceError
+from ttsopt_lib.voices.source import source_config
 from ttsopt_lib.voices.text import TextError, missing_symbols, missing_words, utterance_ids
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from ttsopt_lib.distill.decoder_speed import export_decoder, onnx_session
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig, inverse_dft, inverse_stft
-from ttsopt_lib.optimize.student_speed import export_decoder, onnx_session
 
 TINY = IstftDecoderConfig(latent_channels=12, channels=16, inner_channels=24, blocks=2, n_fft=64, hop=16)
 

@@ -18,7 +18,6 @@ from ttsopt_lib.optimize.recipe import (
     VariantError,
     build_study,
     build_torch,
-    source_voice,
     stale_variants,
     variant_key,
 )
@@ -26,6 +25,7 @@ from ttsopt_lib.records import StudyFolder, VariantRecord, file_sha256
 from ttsopt_lib.study import PruneMagnitude, QuantizeDynamic, QuantizeWeights, Study
 from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.source import source_voice
 
 SENTENCES = ["The birch canoe slid.", "Rice is often served.", "Glue the sheet.", "These days are rare."]
 DYNAMIC = {"step": "quantize_dynamic", "operators": ["MatMul"]}

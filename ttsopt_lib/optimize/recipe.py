@@ -77,8 +77,9 @@ from ttsopt_lib.study import (
 )
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.onnx_file import read_model, weight_files
-from ttsopt_lib.voices.piper import PiperVoice, VoiceConfig, load_piper, open_piper, packaged_voice, speaker_of
+from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
 from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.source import source_path, source_voice
 from ttsopt_lib.voices.text import read_sentences
 from ttsopt_lib.workers import local_workers
 
@@ -103,6 +104,7 @@ RECIPE_CODE = (
             "weights",
         ]
     ),
+    "distill/losses.py",  # by which `structured` decides what goes
     "voices",
     "networks",
 )
@@ -118,38 +120,16 @@ class VariantError(TtsoptError, RuntimeError):
 # --- what there is to do ----------------------------------------------------------------------------------------
 
 
-def source_voice(study: Study, folder: StudyFolder | None = None) -> PiperVoice:
-    """The voice that a study names, opened and checked.
+def build_original(study: Study, folder: StudyFolder) -> None:
+    """Export a Hugging Face voice where that is missing, so that `source_voice` can open it.
 
-    A Hugging Face voice is no Piper file: what is opened is its export, the variant `original`, built where missing.
+    A voice that is a Piper file needs nothing.
 
     Raises:
-        VoiceError: the voice is not there, not sound, or has no such speaker as the study asks for.
+        VoiceError, VariantError: as `build_study`.
     """
-    source = study.voice
-    if source.package is not None:
-        voice = open_piper(packaged_voice(source.package))
-    elif source.path is not None:
-        voice = open_piper(resolve(source.path))
-    else:
-        folder = folder or StudyFolder(study)
+    if study.voice.huggingface is not None:
         build_study(study, folder, only=[ORIGINAL])
-        voice = open_piper(folder.model(ORIGINAL))
-    speaker_of(voice.config, source.speaker)
-    return voice
-
-
-def source_config(study: Study) -> VoiceConfig:
-    """What the config of the voice that a study names says; that of a Hugging Face folder before its export.
-
-    Raises:
-        VoiceError: as `source_voice`.
-    """
-    if study.voice.huggingface is None:
-        return source_voice(study).config
-    config = piper_config_for(resolve(study.voice.huggingface))
-    speaker_of(config, study.voice.speaker)
-    return config
 
 
 def variant_key(study: Study, name: str) -> str:
@@ -301,7 +281,7 @@ def _source_hashes(study: Study) -> dict[str, str]:
         root = resolve(source.huggingface)
         files = [path for path in sorted(root.iterdir()) if path.is_file()] if root.is_dir() else []
     else:
-        path = packaged_voice(source.package) if source.package else resolve(source.path or Path())
+        path = source_path(study)
         files = [path, Path(f"{path}.json")]
         if not all(file.is_file() for file in files):
             open_piper(path)  # says what is missing
@@ -548,7 +528,7 @@ def _search(
 
 def _replace_stages(model: StagedVits, student: Path) -> None:
     """Put trained students in their teachers' places. Raises :class:`StudyError` where they are of another voice."""
-    from ttsopt_lib.optimize.student_files import load_student
+    from ttsopt_lib.distill.published import load_student
 
     students, _ = load_student(resolve(student))
     before = model.hop_length, model.text_encoder.proj.out_channels, model.text_encoder.emb.num_embeddings

@@ -23,6 +23,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from ttsopt_lib.distill.losses import spectral_loss
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.networks.coupling import Coupling
 from ttsopt_lib.networks.hifigan import HifiGanDecoder
@@ -30,7 +31,6 @@ from ttsopt_lib.networks.text_encoder import FeedForward
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.refit import refit_decoder
-from ttsopt_lib.optimize.spectral_losses import spectral_loss
 from ttsopt_lib.study import PruneStructured
 
 WEIGHTED = (nn.Conv1d, nn.ConvTranspose1d, nn.Linear)

@@ -10,13 +10,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from ttsopt_lib.cluster import cluster_workers
+from ttsopt_lib.distill.distillation import STAGES, Distillation, Stage
+from ttsopt_lib.distill.published import WEIGHTS, publish_student
+from ttsopt_lib.distill.settings import DistillSettings
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.optimize.distill import STAGES, Distillation, DistillSettings, Stage
-from ttsopt_lib.optimize.student_files import WEIGHTS, publish_student
 from ttsopt_lib.paths import own_path, resolve
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import Distill, Study, Training
 from ttsopt_lib.voices.language import refuse_other_language
+from ttsopt_lib.voices.source import source_voice
 
 SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25}
 """Of the time. The decoder is the hardest to learn; flow and text encoder are near their teachers within minutes."""
@@ -69,12 +71,10 @@ def train_students(
 
     Raises:
         StudyError: the study says nothing of training, or its settings are not sound.
-        VoiceError: the study's texts are in a language that the voice does not speak.
+        VoiceError: the study's voice cannot be opened, or does not speak the language of the study's texts.
         DistillError: the run is of another voice or corpus, or the students published already are better.
         ClusterError: no Dask scheduler answers at the address, or the package is missing.
     """
-    from ttsopt_lib.optimize.recipe import source_voice
-
     plan = training_plan(study)
     total = plan.minutes if minutes is None else minutes
     if total == 0:
@@ -97,7 +97,7 @@ def train_students(
 
 
 def training_plan(study: Study) -> Training:
-    """Raises :class:`StudyError` where the study has none."""
+    """Raises `StudyError` where the study has none."""
     if study.training is None:
         raise StudyError(
             f"study {study.name!r} says nothing of training: add "
@@ -107,7 +107,7 @@ def training_plan(study: Study) -> Training:
 
 
 def training_settings(plan: Training) -> DistillSettings:
-    """The settings of a study's trainings. Raises :class:`StudyError`, which names the key."""
+    """The settings of a study's trainings. Raises `StudyError`, which names the key."""
     try:
         return DistillSettings.model_validate(plan.settings)
     except ValidationError as error:

@@ -10,7 +10,7 @@ from ttsopt_lib.networks.istft import IstftDecoderConfig
 from ttsopt_lib.networks.students import DurationStudentConfig, FlowStudentConfig, TextEncoderStudentConfig
 
 
-class TrainingConfig(BaseModel):
+class TrainingSettings(BaseModel):
     """Schedules count steps, so a busy machine changes how long training takes, not what comes out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,7 +31,7 @@ class TrainingConfig(BaseModel):
     patience: int = Field(default=20, ge=1, description="validations without improvement before training stops")
 
 
-class RegressionConfig(TrainingConfig):
+class RegressionSettings(TrainingSettings):
     """A student that learns its teacher's outputs by regression alone."""
 
     steps: int = Field(default=6_000, ge=1)
@@ -52,7 +52,7 @@ class RegressionConfig(TrainingConfig):
         )
 
 
-class TextConfig(RegressionConfig):
+class TextSettings(RegressionSettings):
     """The text encoder and the duration predictor, on sentences alone: nothing need be spoken for that."""
 
     text_encoder: TextEncoderStudentConfig = TextEncoderStudentConfig()
@@ -64,7 +64,7 @@ class TextConfig(RegressionConfig):
     batch: int = Field(default=16, ge=1, description="sentences")
 
 
-class FlowConfig(RegressionConfig):
+class FlowSettings(RegressionSettings):
     """The flow, from prior samples to the latents that the teacher's flow made of them."""
 
     flow: FlowStudentConfig = FlowStudentConfig()
@@ -73,7 +73,7 @@ class FlowConfig(RegressionConfig):
     margin_frames: int = Field(default=32, ge=1, description="frames at a cut edge that nothing is asked of")
 
 
-class DistillConfig(TrainingConfig):
+class DecoderSettings(TrainingSettings):
     """The decoder, by spectra, hints and discriminators; with `flow`, the student of the flow trains with it."""
 
     decoder: IstftDecoderConfig = IstftDecoderConfig()
@@ -104,7 +104,7 @@ class DistillConfig(TrainingConfig):
     def steps(self) -> int:
         return self.regression_steps + self.adversarial_steps
 
-    def in_steps(self, steps: int) -> DistillConfig:
+    def in_steps(self, steps: int) -> DecoderSettings:
         """The same schedule in fewer steps, where there is time for no more.
 
         Half of them at most are regression: a student that is far from its teacher gains more from spectra.
@@ -126,7 +126,7 @@ class DistillConfig(TrainingConfig):
         )
 
     @model_validator(mode="after")
-    def _segments_hold_what_is_heard(self) -> DistillConfig:
+    def _segments_hold_what_is_heard(self) -> DecoderSettings:
         inner = self.segment_frames - 2 * self.margin_frames
         if inner < self.adversarial_frames:
             raise ValueError(
@@ -136,7 +136,7 @@ class DistillConfig(TrainingConfig):
         return self
 
 
-class SpeechConfig(DistillConfig):
+class SpeechSettings(DecoderSettings):
     """Flow and decoder together, from students that are near their teachers: no hints, wider margins, smaller steps."""
 
     regression_steps: int = Field(default=300, ge=0, description="steps before the discriminators come in")
@@ -150,3 +150,20 @@ class SpeechConfig(DistillConfig):
     # What the decoder alone could not foresee it will not here either: its level shall be right at least.
     complex_weight: float = Field(default=0.15, ge=0, description="of the difference of complex spectra")
     power_weight: float = Field(default=1.0, ge=0, description="of the power of bands over a tenth of a second")
+
+
+class DistillSettings(BaseModel):
+    """Settings of all the trainings. `speech` trains the students of `flow` and `decoder` with settings of its own.
+
+    `hours` of speech the teacher is asked for (0.4 GB of memory each while a training hears it), `workers` processes
+    that make them side by side.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hours: float = 8.0
+    workers: int = 2
+    text_encoder: TextSettings = TextSettings()
+    flow: FlowSettings = FlowSettings()
+    decoder: DecoderSettings = DecoderSettings()
+    speech: SpeechSettings = SpeechSettings()

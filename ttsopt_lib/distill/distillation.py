@@ -11,8 +11,8 @@ corpus) and one folder for each training, which can be stopped and goes on from 
 All are given what the teacher's own earlier stages made: what the teacher said is a function of that,
 and of nothing that a student of an earlier stage makes.
 
-    python -m ttsopt_lib.optimize.distill train VOICE.onnx CORPUS.txt RUN_FOLDER --stage decoder
-    python -m ttsopt_lib.optimize.distill publish VOICE.onnx RUN_FOLDER models/VOICE/STUDENT
+    python -m ttsopt_lib.distill.distillation train VOICE.onnx CORPUS.txt RUN_FOLDER --stage decoder
+    python -m ttsopt_lib.distill.distillation publish VOICE.onnx RUN_FOLDER models/VOICE/STUDENT
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from typing import Any, Literal, get_args
 
 import torch
 from accelerate import PartialState
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
+from ttsopt_lib.distill.published import DistillError, load_student, publish_student
+from ttsopt_lib.distill.settings import DistillSettings
+from ttsopt_lib.distill.teacher_hints import hifigan_decoder
+from ttsopt_lib.distill.teacher_reading import TextData, read_corpus
+from ttsopt_lib.distill.teacher_speech import claim_folder, shard_name, speak_corpus
+from ttsopt_lib.distill.train_decoder import DecoderTrainer
+from ttsopt_lib.distill.train_flow import FlowTrainer
+from ttsopt_lib.distill.train_text import TextTrainer
+from ttsopt_lib.distill.training_run import TrainingRun
+from ttsopt_lib.distill.utterances import Utterances
+from ttsopt_lib.distill.validation import Validation
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.networks.coupling import Flip
 from ttsopt_lib.networks.durations import DurationPredictor
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.distill_config import DistillConfig, FlowConfig, SpeechConfig, TextConfig
-from ttsopt_lib.optimize.flow_training import FlowTrainer
-from ttsopt_lib.optimize.student_files import DistillError, load_student, publish_student
-from ttsopt_lib.optimize.student_training import Trainer
-from ttsopt_lib.optimize.student_validation import Validation
-from ttsopt_lib.optimize.teacher_data import claim_folder, shard_name, speak_corpus
-from ttsopt_lib.optimize.teacher_hints import hifigan_decoder
-from ttsopt_lib.optimize.text_data import TextData, read_corpus
-from ttsopt_lib.optimize.text_training import TextTrainer
-from ttsopt_lib.optimize.training_run import TrainingRun
-from ttsopt_lib.optimize.utterances import Utterances
 from ttsopt_lib.records import atomic_path, file_sha256
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
 
@@ -52,23 +52,6 @@ Stage = Literal["text_encoder", "flow", "decoder", "speech"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 TOGETHER: tuple[Stage, ...] = ("flow", "decoder")
 """What `speech` begins with; the decoder's discriminators go on with it."""
-
-
-class DistillSettings(BaseModel):
-    """Settings of all the trainings. `speech` trains the students of `flow` and `decoder` with settings of its own.
-
-    `hours` of speech the teacher is asked for (0.4 GB of memory each while a training hears it), `workers` processes
-    that make them side by side.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    hours: float = 8.0
-    workers: int = 2
-    text_encoder: TextConfig = TextConfig()
-    flow: FlowConfig = FlowConfig()
-    decoder: DistillConfig = DistillConfig()
-    speech: SpeechConfig = SpeechConfig()
 
 
 class Distillation:
@@ -158,7 +141,7 @@ class Distillation:
         }
         return TextTrainer(self.teacher, data, held_out, folder, config, origin)
 
-    def speech_trainer(self, stage: Stage, folder: Path, minutes: float | None) -> FlowTrainer | Trainer:
+    def speech_trainer(self, stage: Stage, folder: Path, minutes: float | None) -> FlowTrainer | DecoderTrainer:
         settings = self.settings
         with one_process_first():
             speaking = self.speaking_minutes
@@ -178,7 +161,7 @@ class Distillation:
             "teacher_data_sha256": data.sha256(),
             "held_out_utterances": len(validation.pairs),
         }
-        kind = FlowTrainer if stage == "flow" else Trainer
+        kind = FlowTrainer if stage == "flow" else DecoderTrainer
         return kind(self.teacher, data, validation, folder, config, origin)
 
 
@@ -289,7 +272,7 @@ def warn_of_later_students(trainer: TrainingRun, out: Path) -> None:
 
 
 def put_weights(trainer: TrainingRun, weights: dict[str, torch.Tensor], source: Path) -> None:
-    """Give them to what trains and to its average. Raises :class:`DistillError` where sizes differ."""
+    """Give them to what trains and to its average. Raises `DistillError` where sizes differ."""
     weights = {name: value.float() for name, value in weights.items()}
     try:
         trainer.shipping.load_state_dict(weights)
@@ -316,7 +299,7 @@ def check_same_run(folder: Path, trainer: TrainingRun) -> None:
 
 
 def read_settings(path: Path) -> DistillSettings:
-    """Training settings from JSON. Raises :class:`DistillError`, which names the file and the key."""
+    """Training settings from JSON. Raises `DistillError`, which names the file and the key."""
     try:
         return DistillSettings.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -330,7 +313,7 @@ def read_settings(path: Path) -> DistillSettings:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m ttsopt_lib.optimize.distill", description="Distil a voice.")
+    parser = argparse.ArgumentParser(prog="python -m ttsopt_lib.distill.distillation", description="Distil a voice.")
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train the students of a stage, or go on with them")
     train.add_argument("voice", type=Path)

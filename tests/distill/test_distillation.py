@@ -14,6 +14,18 @@ import torch
 from distributed import LocalCluster
 from torch import Tensor
 
+from ttsopt_lib.distill.distillation import STAGES, Distillation, fit_to_voice, read_settings
+from ttsopt_lib.distill.losses import band_edges, power_loss, spectral_loss
+from ttsopt_lib.distill.published import DistillError, load_student, new_student, publish_student
+from ttsopt_lib.distill.settings import DecoderSettings, DistillSettings, TextSettings
+from ttsopt_lib.distill.teacher_hints import hifigan_decoder
+from ttsopt_lib.distill.teacher_reading import Sentences, TextData, cut_short_texts, read_corpus
+from ttsopt_lib.distill.teacher_speech import TeacherDataError, speak_corpus, write_shard
+from ttsopt_lib.distill.train_decoder import DecoderTrainer
+from ttsopt_lib.distill.train_text import CONTOUR_PHONEMES, text_error, text_losses
+from ttsopt_lib.distill.training_run import SharesError, check_shares
+from ttsopt_lib.distill.utterances import SegmentError, Utterance, Utterances
+from ttsopt_lib.distill.validation import Validation
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.networks.students import (
     DurationStudent,
@@ -22,21 +34,8 @@ from ttsopt_lib.networks.students import (
     TextEncoderStudent,
     TextEncoderStudentConfig,
 )
-from ttsopt_lib.optimize import student_validation
-from ttsopt_lib.optimize.distill import STAGES, Distillation, DistillSettings, fit_to_voice, read_settings
-from ttsopt_lib.optimize.distill_config import DistillConfig, TextConfig
 from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.optimize.recipe import apply_network_steps
-from ttsopt_lib.optimize.spectral_losses import band_edges, power_loss, spectral_loss
-from ttsopt_lib.optimize.student_files import DistillError, load_student, new_student, publish_student
-from ttsopt_lib.optimize.student_training import Trainer
-from ttsopt_lib.optimize.student_validation import Validation
-from ttsopt_lib.optimize.teacher_data import TeacherDataError, speak_corpus, write_shard
-from ttsopt_lib.optimize.teacher_hints import hifigan_decoder
-from ttsopt_lib.optimize.text_data import Sentences, TextData, cut_short_texts, read_corpus
-from ttsopt_lib.optimize.text_training import CONTOUR_PHONEMES, text_error, text_losses
-from ttsopt_lib.optimize.training_run import SharesError, check_shares
-from ttsopt_lib.optimize.utterances import SegmentError, Utterance, Utterances
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import Distill
 from ttsopt_lib.voices.paired import Noise, PairedSession, duration_noise, prior_noise
@@ -51,7 +50,7 @@ SENTENCES = [
 ]
 
 
-def tiny_config(**changes) -> DistillConfig:
+def tiny_config(**changes) -> DecoderSettings:
     decoder = IstftDecoderConfig(latent_channels=24, channels=16, inner_channels=24, blocks=2)
     settings = {
         "decoder": decoder, "batch": 2, "segment_frames": 24, "margin_frames": 4,
@@ -59,7 +58,7 @@ def tiny_config(**changes) -> DistillConfig:
         "adversarial_steps": 4, "adversarial_batch": 2, "adversarial_frames": 8, "discriminator_channels": 2,
         "validation_utterances": 2, "validate_every": 3, "save_every": 2,
     }  # fmt: skip
-    return DistillConfig(**settings | changes)
+    return DecoderSettings(**settings | changes)
 
 
 def tiny_settings(**changes) -> DistillSettings:
@@ -77,7 +76,7 @@ def tiny_settings(**changes) -> DistillSettings:
     return DistillSettings.model_validate(settings | changes)
 
 
-def train_decoder(voice: Path, corpus: Path, out: Path, config: DistillConfig, start: Path | None = None) -> dict:
+def train_decoder(voice: Path, corpus: Path, out: Path, config: DecoderSettings, start: Path | None = None) -> dict:
     return Distillation(voice, corpus, out, tiny_settings(decoder=config)).train("decoder", start=start)
 
 
@@ -96,19 +95,19 @@ def shards(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random voice has no quality to predict: any finite figure serves where the figure is not what is tested."""
-    monkeypatch.setattr(student_validation, "SHORTEST", 0.1)
+    monkeypatch.setattr("ttsopt_lib.distill.validation.SHORTEST", 0.1)
 
     class Level:
         def score(self, samples: np.ndarray) -> float:
             return float(np.abs(samples).mean())
 
-    monkeypatch.setattr(student_validation, "load_predictor", lambda name: Level())
+    monkeypatch.setattr("ttsopt_lib.distill.validation.load_predictor", lambda name: Level())
 
 
-def trainer_in(out: Path, voice: Path, shards: list[Path], config: DistillConfig) -> Trainer:
+def trainer_in(out: Path, voice: Path, shards: list[Path], config: DecoderSettings) -> DecoderTrainer:
     out.mkdir(exist_ok=True)
     validation = Validation(Utterances(shards[:1]), 22050, config.validation_utterances)
-    return Trainer(load_piper(open_piper(voice)), Utterances(shards[1:]), validation, out, config)
+    return DecoderTrainer(load_piper(open_piper(voice)), Utterances(shards[1:]), validation, out, config)
 
 
 # --- teacher data -----------------------------------------------------------------------------------------------
@@ -307,7 +306,7 @@ def test_a_student_that_makes_no_finite_samples_scores_nan(
 def test_each_predictor_says_its_own_and_the_teachers_scores_are_taken_once(
     medium_voice: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(student_validation, "SHORTEST", 0.1)
+    monkeypatch.setattr("ttsopt_lib.distill.validation.SHORTEST", 0.1)
     heard: list[str] = []
 
     class Level:
@@ -318,7 +317,7 @@ def test_each_predictor_says_its_own_and_the_teachers_scores_are_taken_once(
             heard.append(self.name)
             return float(np.abs(samples).mean()) * {"distillmos": 1.0, "dnsmos_p808": 10.0}[self.name]
 
-    monkeypatch.setattr(student_validation, "load_predictor", Level)
+    monkeypatch.setattr("ttsopt_lib.distill.validation.load_predictor", Level)
     validation, teacher = Validation(Utterances(shards[:1]), 22050, 2), load_piper(open_piper(medium_voice))
 
     def louder(pair: Utterance, g: object) -> torch.Tensor:
@@ -357,7 +356,7 @@ def test_a_worker_speaks_with_the_voice_that_was_asked_for(medium_voice: Path, t
 def test_a_short_time_gets_a_schedule_that_fits(
     medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None
 ) -> None:
-    whole = DistillConfig()
+    whole = DecoderSettings()
     assert whole.in_steps(10**6) is whole
     half = whole.in_steps(whole.steps // 2)
     assert half.steps == whole.steps // 2 and half.decay_steps == whole.decay_steps // 2
@@ -378,7 +377,7 @@ def run(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPathFacto
     """A finished run of a few steps, validated by the real predictor."""
     out = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(student_validation, "SHORTEST", 0.1)
+        patch.setattr("ttsopt_lib.distill.validation.SHORTEST", 0.1)
         train_decoder(medium_voice, corpus, out, tiny_config(validate_every=100))
     return out
 
@@ -490,10 +489,10 @@ TWO_PROCESSES = """
 import sys
 from pathlib import Path
 from accelerate import debug_launcher
-from ttsopt_lib.optimize import student_validation
-from ttsopt_lib.optimize.distill import STAGES, Distillation, read_settings
+from ttsopt_lib.distill import validation
+from ttsopt_lib.distill.distillation import STAGES, Distillation, read_settings
 
-student_validation.SHORTEST = 0.1
+validation.SHORTEST = 0.1
 voice, corpus, out, settings = map(Path, sys.argv[1:])
 
 
@@ -532,7 +531,7 @@ def whole_run(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPat
     """A run in which every stage was trained for a few steps."""
     out = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(student_validation, "SHORTEST", 0.1)
+        patch.setattr("ttsopt_lib.distill.validation.SHORTEST", 0.1)
         distillation = Distillation(medium_voice, corpus, out, tiny_settings())
         for stage in STAGES:
             distillation.train(stage)
@@ -646,9 +645,9 @@ def test_an_error_that_a_phrase_shares_costs_more_than_the_same_here_and_there()
     # An average over n frames has a standard deviation of one n-th root: 0.1 over 15 phonemes of 3 frames is 0.45.
     assert 0.3 < shared["contour"] <= 0.01 * CONTOUR_PHONEMES * 3
     assert scattered["contour"] < 0.01
-    assert text_error(shared, TextConfig()) > text_error(scattered, TextConfig())
-    assert text_error(shared, TextConfig(contour_weight=0)) == pytest.approx(
-        float(text_error(scattered, TextConfig(contour_weight=0)))
+    assert text_error(shared, TextSettings()) > text_error(scattered, TextSettings())
+    assert text_error(shared, TextSettings(contour_weight=0)) == pytest.approx(
+        float(text_error(scattered, TextSettings(contour_weight=0)))
     )
 
 

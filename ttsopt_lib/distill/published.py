@@ -15,6 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ttsopt_lib.distill.decoder_speed import decoder_speed, macs_per_frame
+from ttsopt_lib.distill.model_card import model_card
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.networks.students import (
@@ -25,8 +27,6 @@ from ttsopt_lib.networks.students import (
     TextEncoderStudent,
     TextEncoderStudentConfig,
 )
-from ttsopt_lib.optimize.student_card import model_card
-from ttsopt_lib.optimize.student_speed import decoder_speed, macs_per_frame
 from ttsopt_lib.records import atomic_folder, file_sha256
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
@@ -73,7 +73,7 @@ def load_student(folder: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
 
 
 def new_student(stage: str, sizes: dict[str, Any], source: Path) -> nn.Module:
-    """A student of these sizes with fresh weights. Raises :class:`DistillError`, which names the file and the key."""
+    """A student of these sizes with fresh weights. Raises `DistillError`, which names the file and the key."""
     if stage not in KINDS:
         raise DistillError(f"{source}: {stage}: there are no students of that stage, only of {', '.join(KINDS)}")
     network, config = KINDS[stage]
@@ -145,7 +145,7 @@ def publish_student(
 
 
 def refuse_to_worsen(target: Path, record: dict[str, Any]) -> None:
-    """Raises :class:`DistillError` where better students of the same stages and teacher data are published already."""
+    """Raises `DistillError` where better students of the same stages and teacher data are published already."""
     if not (target / RECORD).is_file():
         return
     shipped = json.loads((target / RECORD).read_text(encoding="utf-8"))

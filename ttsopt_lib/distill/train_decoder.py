@@ -14,25 +14,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ttsopt_lib.distill.discriminators import Discriminators, adversarial_losses, discriminator_loss
+from ttsopt_lib.distill.losses import power_loss, spectral_loss
+from ttsopt_lib.distill.settings import DecoderSettings
+from ttsopt_lib.distill.teacher_hints import Hints, hifigan_decoder
+from ttsopt_lib.distill.training_run import TrainingRun, adam, set_height
+from ttsopt_lib.distill.utterances import Segments, Utterances, latent_error
+from ttsopt_lib.distill.validation import Validation
 from ttsopt_lib.networks.hifigan import HifiGanDecoder
 from ttsopt_lib.networks.istft import IstftDecoder
 from ttsopt_lib.networks.speech import SpeechStudent
 from ttsopt_lib.networks.students import FlowStudent
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.discriminators import Discriminators, adversarial_losses, discriminator_loss
-from ttsopt_lib.optimize.distill_config import DistillConfig
-from ttsopt_lib.optimize.spectral_losses import power_loss, spectral_loss
-from ttsopt_lib.optimize.student_validation import Validation
-from ttsopt_lib.optimize.teacher_hints import Hints, hifigan_decoder
-from ttsopt_lib.optimize.training_run import TrainingRun, adam, set_height
-from ttsopt_lib.optimize.utterances import Segments, Utterances, latent_error
 
 LEVEL_FRAMES = 600  # seven seconds tell the mean spectrum of a voice
 SPECTRAL_TERMS = ("log_magnitude", "convergence", "complex", "power")
 HINT_SAMPLE = 8  # segments whose statistics scale the hints
 
 
-class Trainer(TrainingRun):
+class DecoderTrainer(TrainingRun):
     """Trains a `SpeechStudent`."""
 
     criterion: ClassVar[str] = "predicted_mos_change"
@@ -44,7 +44,7 @@ class Trainer(TrainingRun):
         data: Utterances,
         validation: Validation,
         out: Path,
-        config: DistillConfig,
+        config: DecoderSettings,
         origin: dict[str, Any] | None = None,
         decoder: nn.Module | None = None,
     ):

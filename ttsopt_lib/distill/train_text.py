@@ -19,12 +19,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ttsopt_lib.distill.settings import TextSettings
+from ttsopt_lib.distill.teacher_reading import Sentences, TextData
+from ttsopt_lib.distill.training_run import TrainingRun
 from ttsopt_lib.networks.durations import DurationPredictor
 from ttsopt_lib.networks.students import DurationStudent, TextEncoderStudent
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.distill_config import TextConfig
-from ttsopt_lib.optimize.text_data import Sentences, TextData
-from ttsopt_lib.optimize.training_run import TrainingRun
 
 LOUDEST_DURATION_NOISE = 1.2  # noise_w is drawn from zero to here: above what voices are spoken with (0.8)
 SHORTEST_LOG_FRAMES = -1.5  # durations are rounded up: below one frame nothing is heard of the difference
@@ -48,7 +48,7 @@ class TextTrainer(TrainingRun):
         data: TextData,
         held_out: TextData,
         out: Path,
-        config: TextConfig,
+        config: TextSettings,
         origin: dict[str, Any] | None = None,
     ):
         super().__init__(out, config, origin)
@@ -96,7 +96,7 @@ def draw_speakers(teacher: StagedVits, rng: np.random.Generator, count: int) -> 
 
 
 @torch.inference_mode()
-def score_text(students: nn.Module, teacher: StagedVits, held_out: TextData, config: TextConfig) -> dict[str, float]:
+def score_text(students: nn.Module, teacher: StagedVits, held_out: TextData, config: TextSettings) -> dict[str, float]:
     """Mean errors on held-out sentences, at the noise that voices are spoken with.
 
     Args:
@@ -177,7 +177,7 @@ def spoken_frames(log_frames: Tensor, mask: Tensor) -> Tensor:
     return frames + (torch.ceil(frames) - frames).detach()
 
 
-def text_error(terms: dict[str, Tensor], config: TextConfig) -> Tensor:
+def text_error(terms: dict[str, Tensor], config: TextSettings) -> Tensor:
     """What is made small: all of it in one figure."""
     durations = terms["durations"] + LENGTH_WEIGHT * terms["length"]
     prior = terms["mean"] + terms["spread"] + config.contour_weight * terms["contour"]

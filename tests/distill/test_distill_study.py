@@ -4,12 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.optimize.test_distill import corpus, tiny_settings  # noqa: F401  (a fixture)
+from tests.distill.test_distillation import corpus, tiny_settings  # noqa: F401  (a fixture)
 from ttsopt_lib import cluster
+from ttsopt_lib.distill.settings import DecoderSettings, SpeechSettings
+from ttsopt_lib.distill.study import missing_students, train_students, training_settings
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.optimize import student_validation
-from ttsopt_lib.optimize.distill_config import DistillConfig, SpeechConfig
-from ttsopt_lib.optimize.distill_study import missing_students, train_students, training_settings
 from ttsopt_lib.optimize.recipe import build_study
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import Study, Training
@@ -52,7 +51,7 @@ def test_a_missing_student_is_trained_published_and_put_into_the_voice(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(student_validation, "SHORTEST", 0.1)
+    monkeypatch.setattr("ttsopt_lib.distill.validation.SHORTEST", 0.1)
     monkeypatch.chdir(tmp_path)
     student = Path("models/random/student")  # below the working directory, where it is published
     settings = tiny_settings().model_dump(mode="json")
@@ -84,8 +83,8 @@ def test_a_cluster_that_does_not_answer_is_named_before_anything_is_trained(
 
 def test_settings_of_speech_that_are_not_named_stay_its_own() -> None:
     plan = Training(student=Path("s"), corpus=Path("c"), settings={"speech": {"latent_weight": 2}})
-    assert training_settings(plan).speech == SpeechConfig(latent_weight=2)
-    assert SpeechConfig().hint_steps == 0 and DistillConfig().hint_steps > 0
+    assert training_settings(plan).speech == SpeechSettings(latent_weight=2)
+    assert SpeechSettings().hint_steps == 0 and DecoderSettings().hint_steps > 0
 
 
 def test_a_missing_student_that_nobody_can_train_is_named(medium_voice: Path, tmp_path: Path) -> None:
