@@ -23,6 +23,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -160,9 +161,16 @@ def distill(
         str | None,
         typer.Option(help="scheduler of a Dask cluster, tcp://host:8786, that speaks the corpus; training stays here"),
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="folder of published students that a new training begins with")
+    ] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="begin these trainings anew instead of going on")] = False,
 ) -> None:
-    """Train the study's students on what the voice itself says, and publish them. Goes on where it was stopped."""
-    from ttsopt_lib.distill.distillation import STAGES, Stage
+    """Train the study's students on what the voice itself says, and publish them. Goes on where it was stopped.
+
+    Several processes train one student: torchrun --nproc_per_node 2 -m ttsopt_lib distill STUDY --threads 1
+    """
+    from ttsopt_lib.distill.distillation import STAGES, Stage, one_process_first
     from ttsopt_lib.distill.study import train_students, training_plan
     from ttsopt_lib.optimize.recipe import build_original
 
@@ -177,11 +185,19 @@ def distill(
 
         torch.set_num_threads(threads)
     folder = StudyFolder(asked)
-    with _locked(folder):
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
+    with _locked(folder) if first else nullcontext():
         total = plan.minutes if minutes is None else minutes
-        _say("distill", f"{', '.join(name.replace('_', ' ') for name in stages)}: about {_duration(60 * total)}")
-        build_original(asked, folder)
-        record = train_students(asked, folder, minutes, stages, dask)
+        if first:
+            _say("distill", f"{', '.join(name.replace('_', ' ') for name in stages)}: about {_duration(60 * total)}")
+        with one_process_first():
+            build_original(asked, folder)
+        record = train_students(asked, folder, minutes, stages, dask, start, anew)
+        if not first:
+            return
+        if not record:
+            _say("distill", "nothing is published before the decoder's student is trained")
+            return
         change, error = (record["best"][f"predicted_mos_change{part}"] for part in ("", "_standard_error"))
         _say("distill", f"{plan.student}: predicted MOS {change:+.3f} (standard error {error:.3f})")
 

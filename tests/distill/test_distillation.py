@@ -3,8 +3,6 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import torch
 from distributed import LocalCluster
 from torch import Tensor
 
-from ttsopt_lib.distill.distillation import STAGES, Distillation, fit_to_voice, read_settings
+from ttsopt_lib.distill.distillation import STAGES, Distillation, fit_to_voice
 from ttsopt_lib.distill.losses import band_edges, power_loss, spectral_loss
 from ttsopt_lib.distill.published import DistillError, load_student, new_student, publish_student
 from ttsopt_lib.distill.settings import DecoderSettings, DistillSettings, TextSettings
@@ -405,10 +403,6 @@ def test_a_published_student_loads_and_ships_no_pickle(medium_voice: Path, run: 
 def test_sizes_of_a_decoder_that_is_no_longer_made_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DistillError, match=r"config.json: decoder: unknown size road"):
         new_student("decoder", {"road": "kept_stage", "blocks": 2}, tmp_path / "config.json")
-    path = tmp_path / "settings.json"
-    path.write_text('{"decoder": {"decoder": {"road": "kept_stage"}}}', encoding="utf-8")
-    with pytest.raises(DistillError, match=r"settings.json: decoder.decoder.road: "):
-        read_settings(path)
 
 
 @pytest.mark.parametrize("name", ["students", "istft-256x8"])
@@ -474,47 +468,6 @@ def test_a_voice_with_speakers_can_be_distilled(
     assert all(record["steps"] == 6 and record["skipped_steps"] == 0 for record in records)
     shape = hifigan_decoder(load_piper(open_piper(multi_speaker_voice))).config
     assert records[-1]["config"]["decoder"]["speaker_channels"] == shape.speaker_channels > 0
-
-
-def test_a_mistyped_setting_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "config.json"
-    path.write_text('{"hours": 1, "decoder": {"bach": 4}}', encoding="utf-8")
-    with pytest.raises(DistillError, match="config.json: decoder.bach: "):
-        read_settings(path)
-    with pytest.raises(DistillError, match="cannot be read"):
-        read_settings(tmp_path / "none.json")
-
-
-TWO_PROCESSES = """
-import sys
-from pathlib import Path
-from accelerate import debug_launcher
-from ttsopt_lib.distill import validation
-from ttsopt_lib.distill.distillation import STAGES, Distillation, read_settings
-
-validation.SHORTEST = 0.1
-voice, corpus, out, settings = map(Path, sys.argv[1:])
-
-
-def train():
-    distillation = Distillation(voice, corpus, out, read_settings(settings))
-    for stage in STAGES:
-        distillation.train(stage)
-
-
-debug_launcher(train, num_processes=2)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_student(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:
-    config = tmp_path / "config.json"
-    config.write_text(tiny_settings().model_dump_json(), encoding="utf-8")
-    arguments = [str(path) for path in (medium_voice, corpus, tmp_path / "run", config)]
-    subprocess.run([sys.executable, "-c", TWO_PROCESSES, *arguments], check=True, timeout=300)
-    for stage in STAGES:
-        record = json.loads((tmp_path / "run" / stage / "record.json").read_text(encoding="utf-8"))
-        assert record["steps"] == 6 and [entry["step"] for entry in record["curve"]] == [3, 6]
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:

@@ -10,14 +10,10 @@ corpus) and one folder for each training, which can be stopped and goes on from 
 
 All are given what the teacher's own earlier stages made: what the teacher said is a function of that,
 and of nothing that a student of an earlier stage makes.
-
-    python -m ttsopt_lib.distill.distillation train VOICE.onnx CORPUS.txt RUN_FOLDER --stage decoder
-    python -m ttsopt_lib.distill.distillation publish VOICE.onnx RUN_FOLDER models/VOICE/STUDENT
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import warnings
 from dataclasses import replace
@@ -26,10 +22,9 @@ from typing import Any, Literal, get_args
 
 import torch
 from accelerate import PartialState
-from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from ttsopt_lib.distill.published import DistillError, load_student, publish_student
+from ttsopt_lib.distill.published import DistillError, load_student
 from ttsopt_lib.distill.settings import DistillSettings
 from ttsopt_lib.distill.teacher_hints import hifigan_decoder
 from ttsopt_lib.distill.teacher_reading import TextData, read_corpus
@@ -40,7 +35,6 @@ from ttsopt_lib.distill.train_text import TextTrainer
 from ttsopt_lib.distill.training_run import TrainingRun
 from ttsopt_lib.distill.utterances import Utterances
 from ttsopt_lib.distill.validation import Validation
-from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.networks.coupling import Flip
 from ttsopt_lib.networks.durations import DurationPredictor
@@ -296,52 +290,3 @@ def check_same_run(folder: Path, trainer: TrainingRun) -> None:
     if not same_student or not same_data:
         what = "with other teacher data" if same_student else "for a student of other sizes"
         raise DistillError(f"{folder}: this run began {what}; delete it to begin anew, or name another")
-
-
-def read_settings(path: Path) -> DistillSettings:
-    """Training settings from JSON. Raises `DistillError`, which names the file and the key."""
-    try:
-        return DistillSettings.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DistillError(
-            f"{path}: cannot be read ({error.strerror}); it should be a JSON file of settings"
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "file"
-        raise DistillError(f"{path}: {key}: {first['msg']}") from error
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m ttsopt_lib.distill.distillation", description="Distil a voice.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train the students of a stage, or go on with them")
-    train.add_argument("voice", type=Path)
-    train.add_argument("corpus", type=Path)
-    train.add_argument("run", type=Path)
-    train.add_argument("--stage", choices=STAGES, default="decoder")
-    train.add_argument("--settings", type=Path, help="JSON file with the training settings")
-    train.add_argument("--minutes", type=float)
-    train.add_argument("--threads", type=int, default=2)
-    train.add_argument("--start", type=Path, help="folder of a published student to begin a new run with")
-    train.add_argument("--anew", action="store_true", help="begin anew instead of going on")
-    publish = commands.add_parser("publish", help="copy the best students so far to where they ship")
-    publish.add_argument("voice", type=Path)
-    publish.add_argument("run", type=Path)
-    publish.add_argument("target", type=Path)
-    publish.add_argument("--decoder-only", action="store_true", help="the decoder's student alone")
-    arguments = parser.parse_args()
-    try:
-        if arguments.command == "train":
-            torch.set_num_threads(arguments.threads)
-            settings = read_settings(arguments.settings) if arguments.settings else None
-            distillation = Distillation(arguments.voice, arguments.corpus, arguments.run, settings)
-            distillation.train(arguments.stage, arguments.minutes, not arguments.anew, arguments.start)
-        else:
-            publish_student(arguments.voice, arguments.run, arguments.target, decoder_only=arguments.decoder_only)
-    except TtsoptError as error:
-        parser.exit(1, f"{error}\n")
-
-
-if __name__ == "__main__":
-    main()

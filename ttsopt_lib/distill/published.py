@@ -86,15 +86,13 @@ def new_student(stage: str, sizes: dict[str, Any], source: Path) -> nn.Module:
         raise DistillError(f"{source}: {stage}: {error}") from error
 
 
-def publish_student(
-    voice_onnx: Path, run: Path, target: Path, measure_speed: bool = True, decoder_only: bool = False
-) -> dict[str, Any]:
+def publish_student(voice_onnx: Path, run: Path, target: Path, measure_speed: bool = True) -> dict[str, Any]:
     """Copy the best students of a run to where they ship, whole or not at all, and return their record.
 
-    Those of all stages, once flow and decoder were trained together; the decoder's alone before that, or where asked.
+    They are those of all stages, once flow and decoder were trained together, and the decoder's alone before that.
     Refuses to replace published students of the same stages and teacher data that validated better.
     """
-    whole = not decoder_only and (run / "speech" / "best.json").is_file()
+    whole = (run / "speech" / "best.json").is_file()
     main = "speech" if whole else "decoder"
     trainings = ["text_encoder", main] if whole else [main]
     records: dict[str, dict[str, Any]] = {}
@@ -142,6 +140,11 @@ def publish_student(
         write_json(folder / RECORD, record)
         (folder / CARD).write_text(model_card(record, students), encoding="utf-8")
     return record
+
+
+def has_students(run: Path) -> bool:
+    """Whether a run has come to students that can be published: those that make samples."""
+    return any((run / training / "best.json").is_file() for training in ("decoder", "speech"))
 
 
 def refuse_to_worsen(target: Path, record: dict[str, Any]) -> None:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from pydantic import ValidationError
 
 from ttsopt_lib.cluster import cluster_workers
 from ttsopt_lib.distill.distillation import STAGES, Distillation, Stage
-from ttsopt_lib.distill.published import WEIGHTS, publish_student
+from ttsopt_lib.distill.published import WEIGHTS, has_students, publish_student
 from ttsopt_lib.distill.settings import DistillSettings
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.paths import own_path, resolve
@@ -56,10 +58,13 @@ def train_students(
     minutes: float | None = None,
     stages: Sequence[Stage] = STAGES,
     dask: str | None = None,
+    start: Path | None = None,
+    anew: bool = False,
 ) -> dict[str, Any]:
     """Train a study's students stage by stage, publish the best of them, and return their record.
 
-    A run that was stopped goes on where it was; one that has used its time gets `minutes` more of it.
+    A run that was stopped goes on where it was; one that has used its time gets `minutes` more of it. Several processes
+    that call this together (`torchrun`) train one student; the first of them publishes it.
 
     Args:
         study: its `training` says with what text and where the students go.
@@ -68,6 +73,11 @@ def train_students(
         stages: which to train now; the others are taken as they are.
         dask: address of a Dask scheduler whose workers speak the corpus in place of this machine's cores; they must see
             the same files and packages.
+        start: folder of published students that a new run begins with.
+        anew: begin new runs of these stages, with the teacher's speech that is there.
+
+    Returns:
+        the record of what was published; nothing where no student makes samples yet.
 
     Raises:
         StudyError: the study says nothing of training, or its settings are not sound.
@@ -91,9 +101,15 @@ def train_students(
     for number, stage in enumerate(stages):
         # What the earlier stages took too much or left over is shared by the later ones.
         left = max((ends - time.monotonic()) / 60, 0.1 * total * SHARES[stage])
-        distillation.train(stage, left * SHARES[stage] / whole if number < len(stages) - 1 else left)
+        distillation.train(
+            stage, left * SHARES[stage] / whole if number < len(stages) - 1 else left, resume=not anew, start=start
+        )
         whole -= SHARES[stage]
-    return publish_student(voice.path, folder.training, own_path(plan.student))
+    record = {}
+    if PartialState().is_main_process and has_students(folder.training):
+        record = publish_student(voice.path, folder.training, own_path(plan.student))
+    (record,) = broadcast_object_list([record])
+    return record
 
 
 def training_plan(study: Study) -> Training:
