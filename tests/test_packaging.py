@@ -96,6 +96,7 @@ LAYERS = [
     {"voices", "networks"},
     {"measure", "evaluate"},
     {"listening"},
+    {"distill"},
     {"optimize"},
     {"notebooks", "plain_kernel"},
     {"report"},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ttsopt_lib.optimize.distill_study import train_students
+from ttsopt_lib.distill.study import train_students
 from ttsopt_lib.params import check, read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.preflight import check_inputs

@@ -21,6 +21,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -124,8 +125,8 @@ def optimize(
     again: AgainOption = False,
 ) -> None:
     """Make the variants: deployable voices under reports/<study>/variants/."""
-    from ttsopt_lib.optimize.build import source_config
     from ttsopt_lib.voices.language import language_doubt
+    from ttsopt_lib.voices.source import source_config
 
     asked = read_study(study)
     for name in variant or ():
@@ -148,9 +149,7 @@ def distill(
     ] = None,
     stage: Annotated[
         list[str] | None,
-        typer.Option(
-            "--stage", help="text_encoder, flow, decoder, speech (these four if not given), voice; may be repeated"
-        ),
+        typer.Option("--stage", help="text_encoder, flow, decoder, speech; all if not given; may be repeated"),
     ] = None,
     voice: Annotated[
         Path | None, typer.Option(help="a Piper .onnx of your own; its students go to models/<voice>/student")
@@ -160,26 +159,43 @@ def distill(
         str | None,
         typer.Option(help="scheduler of a Dask cluster, tcp://host:8786, that speaks the corpus; training stays here"),
     ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="folder of published students that a new training begins with")
+    ] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="begin these trainings anew instead of going on")] = False,
 ) -> None:
-    """Train the study's students on what the voice itself says, and publish them. Goes on where it was stopped."""
-    from ttsopt_lib.optimize.distill import STAGES, USUAL, Stage
-    from ttsopt_lib.optimize.distill_study import train_students, training_plan
+    """Train the study's students on what the voice itself says, and publish them. Goes on where it was stopped.
+
+    Several processes train one student: torchrun --nproc_per_node 2 -m ttsopt_lib distill STUDY --threads 1
+    """
+    from ttsopt_lib.distill.distillation import STAGES, Stage, one_process_first
+    from ttsopt_lib.distill.study import train_students, training_plan
+    from ttsopt_lib.optimize.build import build_original
 
     asked = _study(study, voice, training=True)
     plan = training_plan(asked)
     unknown = [name for name in stage or () if name not in STAGES]
     if unknown:
         raise StudyError(f"--stage: {unknown[0]!r} is none of {', '.join(STAGES)}")
-    stages: list[Stage] = [name for name in STAGES if name in (stage or USUAL)]
+    stages: list[Stage] = [name for name in STAGES if name in (stage or STAGES)]
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
     folder = StudyFolder(asked)
-    with _locked(folder, voice):
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
+    with _locked(folder, voice) if first else nullcontext():
         total = plan.minutes if minutes is None else minutes
-        _say("distill", f"{', '.join(name.replace('_', ' ') for name in stages)}: about {_duration(60 * total)}")
-        record = train_students(asked, folder, minutes, stages, dask)
+        if first:
+            _say("distill", f"{', '.join(name.replace('_', ' ') for name in stages)}: about {_duration(60 * total)}")
+        with one_process_first():
+            build_original(asked, folder)
+        record = train_students(asked, folder, minutes, stages, dask, start, anew)
+        if not first:
+            return
+        if not record:
+            _say("distill", "nothing is published before the decoder's student is trained")
+            return
         change, error = (record["best"][f"predicted_mos_change{part}"] for part in ("", "_standard_error"))
         _say("distill", f"{plan.student}: predicted MOS {change:+.3f} (standard error {error:.3f})")
 
@@ -208,10 +224,13 @@ def selfcheck(
     from tqdm.auto import tqdm
 
     from ttsopt_lib.measure.selfcheck import selfcheck_study
-    from ttsopt_lib.optimize.build import source_voice
+    from ttsopt_lib.optimize.build import build_original
+    from ttsopt_lib.voices.source import source_voice
 
     asked = read_study(study)
-    voice = source_voice(asked, StudyFolder(asked))
+    folder = StudyFolder(asked)
+    build_original(asked, folder)
+    voice = source_voice(asked, folder)
     with tqdm(total=runs, desc="selfcheck", unit="run") as bar:
         found = selfcheck_study(asked, voice, runs=runs, blocks=blocks, done=bar.update)
     for line in found.lines():
@@ -405,12 +424,14 @@ def _first_look(study: Study, devices: Sequence[Device], folder: StudyFolder, al
 
 def _train_missing(study: Study, folder: StudyFolder, only: Sequence[str] | None, early: Kernel | None = None) -> None:
     """Train the students that recipes name and that are not there."""
-    from ttsopt_lib.optimize.distill_study import missing_students, train_students, training_plan
+    from ttsopt_lib.distill.study import missing_students, train_students, training_plan
+    from ttsopt_lib.optimize.build import build_original
 
     for student in missing_students(study, only):
         _stop(early)
         total = _duration(60 * training_plan(study).minutes)
         _say("distill", f"{student} holds no trained student: it is trained now, which takes about {total}")
+        build_original(study, folder)
         train_students(study, folder)
 
 

@@ -17,7 +17,6 @@ from ttsopt_lib.optimize import build, context
 from ttsopt_lib.optimize.build import (
     VariantError,
     build_study,
-    source_voice,
     stale_variants,
     variant_key,
 )
@@ -28,6 +27,7 @@ from ttsopt_lib.steps import PruneMagnitude, QuantizeDynamic, QuantizeWeights
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.session import RuntimeFailure, open_session
+from ttsopt_lib.voices.source import source_voice
 
 SENTENCES = ["The birch canoe slid.", "Rice is often served.", "Glue the sheet.", "These days are rare."]
 DYNAMIC = {"step": "quantize_dynamic", "operators": ["MatMul"]}

@@ -7,12 +7,12 @@ import onnxruntime
 import pytest
 import torch
 
+from ttsopt_lib.distill.decoder_speed import macs_per_frame
 from ttsopt_lib.optimize.calibration import voice_feed
 from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.optimize.finetune import FinetuneError, load_pruned, prune_and_train, share_gone, with_weights
 from ttsopt_lib.optimize.refit import refit_decoder
 from ttsopt_lib.optimize.steps.prune_structured import PruningError, channel_sets, latents, prune_structured
-from ttsopt_lib.optimize.student_speed import macs_per_frame
 from ttsopt_lib.steps import PruneStructured
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
@@ -129,7 +129,7 @@ def test_channels_that_say_nothing_new_are_fitted_away(medium_voice):
 
 @pytest.mark.slow
 def test_a_trained_decoder_is_put_in_and_one_that_lost_too_little_is_refused(medium_voice, tmp_path):
-    from ttsopt_lib.optimize.distill_config import DistillConfig
+    from ttsopt_lib.distill.settings import DecoderSettings
     from ttsopt_lib.optimize.finetune import finetune_decoder
 
     model = loaded(medium_voice)
@@ -138,7 +138,7 @@ def test_a_trained_decoder_is_put_in_and_one_that_lost_too_little_is_refused(med
     gone = share_gone(whole, model.decoder, "macs")
     corpus = tmp_path / "corpus.txt"
     corpus.write_text("\n".join(f"a longer line number {number} of many words" for number in range(60)))
-    settings = DistillConfig(
+    settings = DecoderSettings(
         batch=1, segment_frames=24, margin_frames=2, precision="no", regression_steps=1,
         adversarial_steps=22, hint_steps=0, adversarial_batch=1, adversarial_frames=16, warmup_steps=1,
         validation_utterances=1, validate_every=23, save_every=23, decay_steps=0,

@@ -13,7 +13,7 @@ import pytest
 from golden_pages import title
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from ttsopt_lib.optimize.student_speed import FRAMES
+from ttsopt_lib.distill.decoder_speed import FRAMES
 from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import RecordError, StudyFolder

@@ -9,10 +9,16 @@ import pytest
 import torch
 from transformers import VitsConfig, VitsModel, VitsTokenizer
 
+from ttsopt_lib.optimize.build import build_original
 from ttsopt_lib.optimize.export import export_piper
+from ttsopt_lib.params import read_study
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.study import VoiceSource
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import VoiceError, load_piper, open_piper
+from ttsopt_lib.voices.source import source_config, source_voice
 from ttsopt_lib.voices.text import missing_symbols, missing_words, utterance_ids
 
 KINDS = {
@@ -89,6 +95,18 @@ def test_exported_folder_is_a_piper_voice(folder, tmp_path):
     assert waveform.shape == (durations.sum() * model.hop_length,)
     assert load_piper(voice).decoder.config == model.decoder.config
     assert str(load_piper(voice)) == str(model)
+
+
+@pytest.mark.slow
+def test_a_study_opens_what_was_exported_and_exports_nothing_itself(folder, tmp_path):
+    study = read_study(resolve(Path("params/joe.yaml"))).model_copy(update={"voice": VoiceSource(huggingface=folder)})
+    files = StudyFolder(study, tmp_path)
+    assert source_config(study).phoneme_id_map == piper_config_for(folder).phoneme_id_map
+    with pytest.raises(VoiceError, match="has to be exported first: ttsopt optimize"):
+        source_voice(study, files)
+    assert not files.variant("original").exists()
+    build_original(study, files)
+    assert source_voice(study, files).path == files.model("original")
 
 
 def test_piper_config_gives_the_tokenizers_ids(folder):

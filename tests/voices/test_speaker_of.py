@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ttsopt_lib.optimize.build import source_voice
 from ttsopt_lib.optimize.calibration import sentence_feeds
 from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import Study, VoiceSource
 from ttsopt_lib.voices.piper import VoiceError, open_piper, speaker_of
+from ttsopt_lib.voices.source import source_voice
 
 
 @pytest.fixture

@@ -14,9 +14,8 @@ instead of being exact.
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -57,17 +56,6 @@ class IstftDecoderConfig:
         transform = 2 * bins * self.n_fft // 2
         return first + self.blocks * block + head + transform
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2)
-
-    @classmethod
-    def from_json(cls, text: str) -> IstftDecoderConfig:
-        values = json.loads(text)
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise ValueError(f"unknown decoder setting {', '.join(sorted(unknown))}")
-        return cls(**values)
-
 
 class IstftHead(nn.Module):
     """Features to samples: log magnitude and a free complex factor per bin, then the inverse transform.
@@ -83,13 +71,9 @@ class IstftHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Magnitudes span 80 dB: the projection and everything after it stay in full precision under autocast.
         with torch.autocast(x.device.type, enabled=False):
-            return inverse_stft(*self.spectrum(x.float()), self.n_fft, self.hop)
-
-    def spectrum(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [B, T, C] in float32 to the real and imaginary parts of half spectra [B, T, n_fft / 2 + 1]."""
-        log_magnitude, real, imaginary = self.projection(x).split(self.bins, dim=-1)
-        magnitude = log_magnitude.clamp(*LOG_MAGNITUDE_RANGE).exp()
-        return magnitude * real, magnitude * imaginary
+            log_magnitude, real, imaginary = self.projection(x.float()).split(self.bins, dim=-1)
+            magnitude = log_magnitude.clamp(*LOG_MAGNITUDE_RANGE).exp()
+            return inverse_stft(magnitude * real, magnitude * imaginary, self.n_fft, self.hop)
 
 
 class IstftDecoder(nn.Module):
@@ -114,10 +98,6 @@ class IstftDecoder(nn.Module):
         small_linear_weights(self)
 
     def forward(self, z: Tensor, g: Tensor | None = None) -> Tensor:
-        return self.head(self.features(z, g))
-
-    def features(self, z: Tensor, g: Tensor | None = None) -> Tensor:
-        """Latents as for `forward` to what the head is given: [B, T, channels]."""
         x = self.conv_pre(z)
         if self.cond is not None:
             if g is None:
@@ -126,7 +106,7 @@ class IstftDecoder(nn.Module):
         x = self.norm_pre(x.transpose(1, 2))
         for block in self.blocks:
             x = block(x)
-        return self.norm_post(x)
+        return self.head(self.norm_post(x))
 
 
 def inverse_stft(real: Tensor, imaginary: Tensor, n_fft: int, hop: int) -> Tensor:

@@ -50,10 +50,10 @@ from ttsopt_lib.steps import (
     NetworkStep,
 )
 from ttsopt_lib.study import ORIGINAL, Study
-from ttsopt_lib.voices.huggingface import piper_config_for
 from ttsopt_lib.voices.onnx_file import read_model, weight_files
-from ttsopt_lib.voices.piper import PiperVoice, VoiceConfig, open_piper, packaged_voice, speaker_of
+from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.session import RuntimeFailure
+from ttsopt_lib.voices.source import source_path
 from ttsopt_lib.workers import local_workers
 
 MAX_BUILDERS = 4  # processes that make variants side by side: each holds PyTorch and the voice, about 1 GB
@@ -63,38 +63,16 @@ NOTHING = Coverage(parameters=0.0, macs=0.0)
 # --- what there is to do ----------------------------------------------------------------------------------------
 
 
-def source_voice(study: Study, folder: StudyFolder | None = None) -> PiperVoice:
-    """The voice that a study names, opened and checked.
+def build_original(study: Study, folder: StudyFolder) -> None:
+    """Export a Hugging Face voice where that is missing, so that `source_voice` can open it.
 
-    A Hugging Face voice is no Piper file: what is opened is its export, the variant `original`, built where missing.
+    A voice that is a Piper file needs nothing.
 
     Raises:
-        VoiceError: the voice is not there, not sound, or has no such speaker as the study asks for.
+        VoiceError, VariantError: as `build_study`.
     """
-    source = study.voice
-    if source.package is not None:
-        voice = open_piper(packaged_voice(source.package))
-    elif source.path is not None:
-        voice = open_piper(resolve(source.path))
-    else:
-        folder = folder or StudyFolder(study)
+    if study.voice.huggingface is not None:
         build_study(study, folder, only=[ORIGINAL])
-        voice = open_piper(folder.model(ORIGINAL))
-    speaker_of(voice.config, source.speaker)
-    return voice
-
-
-def source_config(study: Study) -> VoiceConfig:
-    """What the config of the voice that a study names says; that of a Hugging Face folder before its export.
-
-    Raises:
-        VoiceError: as `source_voice`.
-    """
-    if study.voice.huggingface is None:
-        return source_voice(study).config
-    config = piper_config_for(resolve(study.voice.huggingface))
-    speaker_of(config, study.voice.speaker)
-    return config
 
 
 def variant_key(study: Study, name: str) -> str:
@@ -201,10 +179,7 @@ def check_recipes(study: Study, names: Collection[str]) -> None:
     Raises:
         StudyError: one line with the variant, the file and the key.
     """
-    source = study.voice
-    voice = None
-    if source.huggingface is None:
-        voice = packaged_voice(source.package) if source.package else resolve(source.path or Path())
+    voice = None if study.voice.huggingface else source_path(study)
     for variant in (variant for variant in study.variants if variant.name in names):
         for step in variant.recipe:
             try:
@@ -260,7 +235,7 @@ def _source_hashes(study: Study) -> dict[str, str]:
         root = resolve(source.huggingface)
         files = [path for path in sorted(root.iterdir()) if path.is_file()] if root.is_dir() else []
     else:
-        path = packaged_voice(source.package) if source.package else resolve(source.path or Path())
+        path = source_path(study)
         files = [path, Path(f"{path}.json")]
         if not all(file.is_file() for file in files):
             open_piper(path)  # says what is missing

@@ -24,6 +24,7 @@ from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.onnx_file import read_model
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
 from ttsopt_lib.voices.session import RuntimeFailure, open_session
+from ttsopt_lib.voices.source import source_voice
 
 LIBRARIES = ("torch", "onnx", "onnxruntime", "transformers")  # a change of these may change the bytes of a variant
 
@@ -59,8 +60,6 @@ class BuildContext:
         """The original, as a Piper file."""
         source = self.study.voice.huggingface
         if source is None:
-            from ttsopt_lib.optimize.build import source_voice
-
             return source_voice(self.study)
         folder = resolve(source)
         model, config = load_huggingface(folder), piper_config_for(folder)

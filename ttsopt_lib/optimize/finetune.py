@@ -1,9 +1,9 @@
 """Training after pruning: what remains of a decoder learns again to say what the whole one says.
 
-The same training as a student's (`student_training`), on the same kind of data and with the same losses, but from a
-decoder that already knows nearly everything. So: no hints, a few hundred steps of spectral regression, then the
-discriminators, at half a student's learning rate, which falls over the last two fifths of the time: that is where most
-is gained.
+It is the training of a decoder's student (`distill.train_decoder`), on the same kind of data and with the same losses,
+but it begins with a decoder that already knows nearly everything. So there are no hints, and a few hundred steps of
+spectral regression before the discriminators come in, at half a student's learning rate. The rate falls over the last
+two fifths of the time, where most is gained.
 
 What ships is a folder: `decoder.safetensors` (float16), `config.json` (the decoder's shape, and the channels that each
 layer has left), `record.json` (what it was made from, and the curve) and `README.md`.
@@ -24,26 +24,26 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ttsopt_lib.distill.decoder_speed import macs_per_frame
+from ttsopt_lib.distill.distillation import teacher_shards
+from ttsopt_lib.distill.model_card import LICENCES, UNKNOWN_LICENCE
+from ttsopt_lib.distill.settings import DecoderSettings, DistillSettings
+from ttsopt_lib.distill.train_decoder import DecoderTrainer
+from ttsopt_lib.distill.utterances import Utterances
+from ttsopt_lib.distill.validation import Validation
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.networks.hifigan import HifiGanConfig, HifiGanDecoder
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed
-from ttsopt_lib.optimize.distill import DistillSettings, teacher_shards
-from ttsopt_lib.optimize.distill_config import DistillConfig
 from ttsopt_lib.optimize.steps.prune_structured import prune_structured
-from ttsopt_lib.optimize.student_card import LICENCES, UNKNOWN_LICENCE
-from ttsopt_lib.optimize.student_speed import macs_per_frame
-from ttsopt_lib.optimize.student_training import Trainer
-from ttsopt_lib.optimize.student_validation import Validation
-from ttsopt_lib.optimize.utterances import Utterances
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import atomic_folder, file_sha256
 from ttsopt_lib.steps import PruneStructured
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 HOURS = 4.0  # of the voice's speech, where there is time to speak them
-SETTINGS = DistillConfig(
+SETTINGS = DecoderSettings(
     batch=4,
     segment_frames=56,
     learning_rate=5e-4,
@@ -127,7 +127,7 @@ def check_asked(step: PruneStructured, whole: HifiGanDecoder, decoder: HifiGanDe
 
 def finetune_decoder(
     voice_onnx: Path, decoder: HifiGanDecoder, corpus: Path, run: Path, target: Path, minutes: float,
-    settings: DistillConfig = SETTINGS, pruning: dict[str, Any] | None = None,
+    settings: DecoderSettings = SETTINGS, pruning: dict[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train a pruned decoder for so many minutes, put the best of it where it ships, and return the record.
 
@@ -162,7 +162,7 @@ def finetune_decoder(
         "torch_threads": torch.get_num_threads(),
     }
     decoder.requires_grad_(True)
-    trainer = Trainer(teacher, data, validation, run, settings, origin, decoder)
+    trainer = DecoderTrainer(teacher, data, validation, run, settings, origin, decoder)
     if (run / "state.pt").exists():
         trainer.load()
     trainer.run(minutes)

@@ -13,7 +13,7 @@ from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 LITTLE = 0.2  # of the parameters: a step that reaches less cannot change the size much
 PASSED_OVER = 3  # faster variants of a device that are told apart; the others are only named
-STUDENT_FRAMES = 300  # what ttsopt_lib.optimize.student_speed times, which needs PyTorch to be imported
+STUDENT_FRAMES = 300  # what ttsopt_lib.distill.decoder_speed times, which needs PyTorch to be imported
 RTF_FORMULA = "real-time factor (RTF) = wall time / audio time; below 1 is faster than real time"
 
 

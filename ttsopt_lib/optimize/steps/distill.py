@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ttsopt_lib.distill.published import load_student
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.steps.step import NetworkWork, file_hashes, refuse_other_teacher
-from ttsopt_lib.optimize.student_files import load_student
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.steps import Distill
 

@@ -24,6 +24,7 @@ import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from ttsopt_lib.distill.losses import spectral_loss
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.networks.coupling import Coupling
 from ttsopt_lib.networks.hifigan import HifiGanConfig, HifiGanDecoder
@@ -31,7 +32,6 @@ from ttsopt_lib.networks.text_encoder import FeedForward
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.refit import refit_decoder
-from ttsopt_lib.optimize.spectral_losses import spectral_loss
 from ttsopt_lib.optimize.steps.step import NetworkWork, Reached, file_hashes, refuse_other_teacher
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import Coverage

@@ -1,6 +1,6 @@
 """How near a student sounds to its teacher on utterances it never trained on.
 
-Both are given the same latents (or the same text, durations and noise), so every figure is paired: the change of
+Both are given the same latents, so every figure is paired: the change of
 predicted MOS (DistillMOS, which hears nothing above 8 kHz) and of a second predictor (DNSMOS P.808), and, for what they
 cannot hear, the log-spectral distance in the full band and above 8 kHz, the level above 8 kHz and the error of F0. The
 losses that it trains on are there for held-out utterances too: a student that does worse on them than in training has
@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ttsopt_lib.distill.losses import spectral_loss
+from ttsopt_lib.distill.utterances import Utterance, Utterances
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.evaluate.mos import load_predictor
 from ttsopt_lib.evaluate.pitch import missing_pitch_tracker, pitch, pitch_error
 from ttsopt_lib.evaluate.spectrum import has_band_above_8khz, level_above_8khz_db, log_spectral_distance_db
 from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.spectral_losses import spectral_loss
-from ttsopt_lib.optimize.utterances import Utterance, Utterances
 
 FIGURES = {"distillmos": "predicted_mos_change", "dnsmos_p808": "p808_change"}  # predictor -> what its figure is called
 SHORTEST, LONGEST = 1.5, 9.0  # seconds: a predictor needs something to hear, and its time grows with the length

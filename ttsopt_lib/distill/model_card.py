@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from ttsopt_lib.networks.decoder_students import DecoderStudent, KeptStageDecoder, SourceFilterDecoder
+from ttsopt_lib.networks.istft import IstftDecoder
 
 LICENCES = {
     "en_US-joe-medium": (
@@ -29,7 +29,6 @@ def model_card(record: dict[str, Any], students: dict[str, nn.Module]) -> str:
     trained, given = {
         "decoder": ("the decoder", "latents"),
         "speech": ("flow and decoder", "samples of the prior"),
-        "voice": ("all of them together", "text"),
     }[record["training"]]
     return f"""# Student{"s" if whole else ""} for {record["voice"]}: {stages}
 
@@ -84,7 +83,7 @@ def results(record: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("level above 8 kHz against the teacher", f"{best['level_above_8khz_change_db']:+.1f} dB"))
     if "f0_error_cents" in best:
         rows.append(("error of F0, median of an utterance", f"{best['f0_error_cents']:.0f} cents"))
-    text = best if record["training"] == "voice" else record.get("trainings", {}).get("text_encoder", {}).get("best")
+    text = record.get("trainings", {}).get("text_encoder", {}).get("best")
     if text:
         rows.append(("frames a phoneme's duration is off, mean", f"{text['frames_off_per_phoneme']:.2f}"))
         rows.append(("change of length with durations of its own", f"{100 * text['length_change']:+.1f} %"))
@@ -111,16 +110,11 @@ def stage_row(stage: str, student: nn.Module) -> str:
     """What a student is, as a row of a table."""
     millions = sum(parameter.numel() for parameter in student.parameters()) / 1e6
     sizes: Any = student.config
-    if isinstance(student, DecoderStudent):
-        rate = "at frame rate"
-        if isinstance(student, KeptStageDecoder):
-            rate = f"after the teacher's first stage, at {sizes.stage.upsample_rates[0]} times the frame rate,"
+    if isinstance(student, IstftDecoder):
         words = (
-            f"{sizes.blocks} ConvNeXt blocks of {sizes.channels} channels (inner {sizes.inner_channels}) {rate} "
-            f"and one inverse short-time Fourier transform ({4 * sizes.hop} points, hop {sizes.hop})"
+            f"{sizes.blocks} ConvNeXt blocks of {sizes.channels} channels (inner {sizes.inner_channels}) at frame "
+            f"rate and one inverse short-time Fourier transform ({sizes.n_fft} points, hop {sizes.hop})"
         )
-        if isinstance(student, SourceFilterDecoder):
-            words += " of filtered pulses at the pitch that it predicts, and a free part"
     elif stage == "text_encoder":
         convolutions, attentions = (sizes.layers.count(kind) for kind in "ca")
         words = (
@@ -138,7 +132,6 @@ def earlier(record: dict[str, Any]) -> str:
         "text_encoder": "text encoder and duration predictor",
         "flow": "the flow alone, by regression",
         "decoder": "the decoder alone, with the teacher's inner activations as hints",
-        "speech": "flow and decoder together, given samples of the prior",
     }
     rows = [
         f"- {words[name]}: {training['steps']} steps, {training['wall_minutes']:.0f} minutes"

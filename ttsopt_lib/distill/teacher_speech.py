@@ -1,8 +1,8 @@
-"""Teacher data: what every stage of a voice saw and made while it spoke a text corpus.
+"""Teacher speech: what the later stages of a voice were given and made while it spoke a text corpus.
 
-Kept for each utterance: phoneme ids and durations, the prior's statistics at phoneme rate, the latent frames
-before (`z_p`) and after the flow (`z`, the decoder's input), the waveform and the speaker. Utterances are
-written in shards that appear whole or not at all, so an interrupted run goes on with the first missing shard.
+Kept for each utterance: the latent frames before (`z_p`) and after the flow (`z`, the decoder's input), the waveform
+and the speaker. Utterances are written in shards that appear whole or not at all, so an interrupted run goes on with
+the first missing shard.
 
 The noise is drawn from (seed, line, sentence), so the same corpus, voice and seed give the same data whatever
 the number of workers or interruptions. What is not done: no recording is needed or used, and no text is
@@ -99,7 +99,7 @@ def shard_name(number: int) -> str:
 
 
 def claim_folder(out: Path, voice: PiperVoice, corpus: Path, seed: int) -> None:
-    """Note in the folder what its data is made from. Raises :class:`TeacherDataError` where it is something else."""
+    """Note in the folder what its data is made from. Raises `TeacherDataError` where it is something else."""
     origin = {
         "voice": voice.onnx_sha256,
         "corpus": file_sha256(corpus),
@@ -138,8 +138,7 @@ def write_shard(voice_onnx: Path, sha256: str, lines: dict[int, str], seed: int,
         except TextError:  # a line of dots or digits in another script says nothing
             continue
         for part, ids in enumerate(sentences):
-            utterance = speak(voice, network, ids, np.random.default_rng([seed, number, part]))
-            utterances.append(utterance | {"line": np.asarray([number], np.int32)})
+            utterances.append(speak(voice, network, ids, np.random.default_rng([seed, number, part])))
     if not utterances:
         raise TeacherDataError(
             f"{voice.name}: {len(lines)} lines of the corpus give no phonemes at all; is it in the voice's language?"
@@ -152,7 +151,7 @@ def write_shard(voice_onnx: Path, sha256: str, lines: dict[int, str], seed: int,
 
 @torch.inference_mode()
 def speak(voice: PiperVoice, network: StagedVits, ids: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """One utterance at the voice's own noise scales: what each stage made, one row per phoneme, frame or sample."""
+    """One utterance at the voice's own noise scales: the latents and samples, one row per frame or sample."""
     config = voice.config
     speaker = int(rng.integers(config.num_speakers)) if network.speaker_embedding is not None else 0
     g = network.speaker(torch.tensor([speaker]))
@@ -169,14 +168,9 @@ def speak(voice: PiperVoice, network: StagedVits, ids: list[int], rng: np.random
         return tensor[0].T.numpy().astype(np.float16)
 
     return {
-        "ids": np.asarray(ids, np.int16),
-        "durations": durations.reshape(-1).numpy().astype(np.int16),
-        "prior_mean": rows(mean),
-        "prior_logs": rows(log_std),
         "z_p": rows(z_p),
         "z": rows(z),
         "audio": np.clip(np.round(samples * 32767), -32767, 32767).astype(np.int16),
-        "phonemes": np.asarray([len(ids)], np.int32),
         "frames": np.asarray([z.shape[-1]], np.int32),
         "speaker": np.asarray([speaker], np.int32),
     }

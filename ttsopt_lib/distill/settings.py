@@ -6,12 +6,11 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ttsopt_lib.networks.decoder_students import DecoderStudentConfig
 from ttsopt_lib.networks.istft import IstftDecoderConfig
 from ttsopt_lib.networks.students import DurationStudentConfig, FlowStudentConfig, TextEncoderStudentConfig
 
 
-class TrainingConfig(BaseModel):
+class TrainingSettings(BaseModel):
     """Schedules count steps, so a busy machine changes how long training takes, not what comes out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -32,7 +31,7 @@ class TrainingConfig(BaseModel):
     patience: int = Field(default=20, ge=1, description="validations without improvement before training stops")
 
 
-class RegressionConfig(TrainingConfig):
+class RegressionSettings(TrainingSettings):
     """A student that learns its teacher's outputs by regression alone."""
 
     steps: int = Field(default=6_000, ge=1)
@@ -53,24 +52,19 @@ class RegressionConfig(TrainingConfig):
         )
 
 
-class TextLosses(BaseModel):
-    """What the students of the text encoder and the duration predictor are, and what their errors weigh."""
+class TextSettings(RegressionSettings):
+    """The text encoder and the duration predictor, on sentences alone: nothing need be spoken for that."""
 
     text_encoder: TextEncoderStudentConfig = TextEncoderStudentConfig()
     durations: DurationStudentConfig = DurationStudentConfig()
     contour_weight: float = Field(default=0.3, ge=0, description="of the prior's error over half a second")
     duration_weight: float = Field(default=1.0, ge=0, description="of durations against the prior")
-
-
-class TextConfig(TextLosses, RegressionConfig):
-    """The text encoder and the duration predictor, on sentences alone: nothing need be spoken for that."""
-
     lines: int = Field(default=8_000, ge=2, description="lines of the corpus that the teacher's encoder reads")
     short_texts: float = Field(default=0.25, ge=0, description="texts of one to four words cut from them, per line")
     batch: int = Field(default=16, ge=1, description="sentences")
 
 
-class FlowConfig(RegressionConfig):
+class FlowSettings(RegressionSettings):
     """The flow, from prior samples to the latents that the teacher's flow made of them."""
 
     flow: FlowStudentConfig = FlowStudentConfig()
@@ -79,10 +73,10 @@ class FlowConfig(RegressionConfig):
     margin_frames: int = Field(default=32, ge=1, description="frames at a cut edge that nothing is asked of")
 
 
-class DistillConfig(TrainingConfig):
+class DecoderSettings(TrainingSettings):
     """The decoder, by spectra, hints and discriminators; with `flow`, the student of the flow trains with it."""
 
-    decoder: DecoderStudentConfig = IstftDecoderConfig()
+    decoder: IstftDecoderConfig = IstftDecoderConfig()
     flow: FlowStudentConfig | None = Field(default=None, description="trained together with the decoder, if set")
     latent_weight: float = Field(default=4.0, ge=0, description="of the teacher's latents as the flow's target")
 
@@ -93,7 +87,6 @@ class DistillConfig(TrainingConfig):
     regression_steps: int = Field(default=2_000, ge=0, description="steps before the discriminators come in")
     complex_weight: float = Field(default=0.5, ge=0, description="of the difference of complex spectra")
     power_weight: float = Field(default=0.0, ge=0, description="of the power of bands over a tenth of a second")
-    pitch_weight: float = Field(default=1.0, ge=0, description="of the pitch, where the student has pulses at it")
     hint_weight: float = Field(default=1.0, ge=0, description="of the teacher's inner activations as a target")
     hint_steps: int = Field(default=5_000, ge=0, description="steps for which they are one")
 
@@ -111,7 +104,7 @@ class DistillConfig(TrainingConfig):
     def steps(self) -> int:
         return self.regression_steps + self.adversarial_steps
 
-    def in_steps(self, steps: int) -> DistillConfig:
+    def in_steps(self, steps: int) -> DecoderSettings:
         """The same schedule in fewer steps, where there is time for no more.
 
         Half of them at most are regression: a student that is far from its teacher gains more from spectra.
@@ -133,7 +126,7 @@ class DistillConfig(TrainingConfig):
         )
 
     @model_validator(mode="after")
-    def _segments_hold_what_is_heard(self) -> DistillConfig:
+    def _segments_hold_what_is_heard(self) -> DecoderSettings:
         inner = self.segment_frames - 2 * self.margin_frames
         if inner < self.adversarial_frames:
             raise ValueError(
@@ -143,7 +136,7 @@ class DistillConfig(TrainingConfig):
         return self
 
 
-class SpeechConfig(DistillConfig):
+class SpeechSettings(DecoderSettings):
     """Flow and decoder together, from students that are near their teachers: no hints, wider margins, smaller steps."""
 
     regression_steps: int = Field(default=300, ge=0, description="steps before the discriminators come in")
@@ -159,15 +152,18 @@ class SpeechConfig(DistillConfig):
     power_weight: float = Field(default=1.0, ge=0, description="of the power of bands over a tenth of a second")
 
 
-class VoiceConfig(TextLosses, SpeechConfig):
-    """All students together, from where the trainings of `text_encoder` and `speech` left them."""
+class DistillSettings(BaseModel):
+    """Settings of all the trainings. `speech` trains the students of `flow` and `decoder` with settings of its own.
 
-    regression_steps: int = Field(default=100, ge=0, description="steps before the discriminators come in")
-    clip: float = Field(default=3.0, gt=0, description="largest norm of a gradient, of all students")
-    text_batch: int = Field(default=4, ge=1, description="sentences that the text encoder reads beside the segments")
-    text_weight: float = Field(default=1.0, ge=0, description="of prior and durations of those sentences")
-    prior_batch: int = Field(default=8, ge=1, description="segments that begin at the text")
-    prior_frames: int = Field(default=160, ge=1, description="frames of each")
-    own_latent_weight: float = Field(
-        default=0.5, ge=0, description="of the latents that the flow makes of the text encoder's own prior"
-    )
+    `hours` of speech the teacher is asked for (0.4 GB of memory each while a training hears it), `workers` processes
+    that make them side by side.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    hours: float = 8.0
+    workers: int = 2
+    text_encoder: TextSettings = TextSettings()
+    flow: FlowSettings = FlowSettings()
+    decoder: DecoderSettings = DecoderSettings()
+    speech: SpeechSettings = SpeechSettings()

@@ -6,19 +6,14 @@ corpus) and one folder for each training, which can be stopped and goes on from 
 - `text_encoder`: students of the text encoder and the duration predictor;
 - `flow`: a student of the flow;
 - `decoder`: a student of the decoder, given the teacher's latents;
-- `speech`: flow and decoder together, from where the two trainings above left them, given samples of the prior;
-- `voice`: all of them together, from where `text_encoder` and `speech` left them, given text, durations and noise.
+- `speech`: flow and decoder together, from where the two trainings above left them, given samples of the prior.
 
-Up to `speech`, all are given what the teacher's own earlier stages made: what the teacher said is a function of that,
+All are given what the teacher's own earlier stages made: what the teacher said is a function of that,
 and of nothing that a student of an earlier stage makes.
-
-    python -m ttsopt_lib.optimize.distill train VOICE.onnx CORPUS.txt RUN_FOLDER --stage decoder
-    python -m ttsopt_lib.optimize.distill publish VOICE.onnx RUN_FOLDER models/VOICE/STUDENT
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import warnings
 from dataclasses import replace
@@ -27,56 +22,30 @@ from typing import Any, Literal, get_args
 
 import torch
 from accelerate import PartialState
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors.torch import load_file
 
-from ttsopt_lib.errors import TtsoptError
+from ttsopt_lib.distill.published import DistillError, load_student
+from ttsopt_lib.distill.settings import DistillSettings
+from ttsopt_lib.distill.teacher_hints import hifigan_decoder
+from ttsopt_lib.distill.teacher_reading import TextData, read_corpus
+from ttsopt_lib.distill.teacher_speech import claim_folder, shard_name, speak_corpus
+from ttsopt_lib.distill.train_decoder import DecoderTrainer
+from ttsopt_lib.distill.train_flow import FlowTrainer
+from ttsopt_lib.distill.train_text import TextTrainer
+from ttsopt_lib.distill.training_run import TrainingRun
+from ttsopt_lib.distill.utterances import Utterances
+from ttsopt_lib.distill.validation import Validation
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.networks.coupling import Flip
-from ttsopt_lib.networks.decoder_students import DecoderStudentConfig, KeptStageConfig
 from ttsopt_lib.networks.durations import DurationPredictor
-from ttsopt_lib.networks.hifigan import HifiGanConfig
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.distill_config import DistillConfig, FlowConfig, SpeechConfig, TextConfig, VoiceConfig
-from ttsopt_lib.optimize.flow_training import FlowTrainer
-from ttsopt_lib.optimize.student_files import DistillError, load_student, publish_student
-from ttsopt_lib.optimize.student_training import Trainer
-from ttsopt_lib.optimize.student_validation import Validation
-from ttsopt_lib.optimize.teacher_data import claim_folder, shard_name, speak_corpus
-from ttsopt_lib.optimize.teacher_hints import hifigan_decoder
-from ttsopt_lib.optimize.text_data import TextData, read_corpus
-from ttsopt_lib.optimize.text_training import TextTrainer
-from ttsopt_lib.optimize.training_run import TrainingRun
-from ttsopt_lib.optimize.utterances import Utterances
-from ttsopt_lib.optimize.voice_training import SpokenTexts, VoiceTrainer
 from ttsopt_lib.records import atomic_path, file_sha256
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
 
-Stage = Literal["text_encoder", "flow", "decoder", "speech", "voice"]
+Stage = Literal["text_encoder", "flow", "decoder", "speech"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-USUAL: tuple[Stage, ...] = ("text_encoder", "flow", "decoder", "speech")
-"""Those that a voice is distilled with where nothing is said; `voice` has not made one better yet."""
-BEGINS_WITH: dict[Stage, tuple[Stage, ...]] = {"speech": ("flow", "decoder"), "voice": ("text_encoder", "speech")}
-"""What a training of several students begins with; the last of them has the discriminators."""
-
-
-class DistillSettings(BaseModel):
-    """Settings of all the trainings. `speech` trains the students of `flow` and `decoder`, `voice` those of all stages,
-    with settings of their own.
-
-    `hours` of speech the teacher is asked for (0.4 GB of memory each while a training hears it), `workers` processes
-    that make them side by side.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    hours: float = 8.0
-    workers: int = 2
-    text_encoder: TextConfig = TextConfig()
-    flow: FlowConfig = FlowConfig()
-    decoder: DistillConfig = DistillConfig()
-    speech: SpeechConfig = SpeechConfig()
-    voice: VoiceConfig = VoiceConfig()
+TOGETHER: tuple[Stage, ...] = ("flow", "decoder")
+"""What `speech` begins with; the decoder's discriminators go on with it."""
 
 
 class Distillation:
@@ -112,8 +81,7 @@ class Distillation:
                 last step.
             resume: go on from `state.pt`, bit for bit; False begins anew with the same teacher data.
             start: a published student to begin a new run with, where its run folder is gone; None begins from the
-                teacher (`speech`: from the best of the run's own `flow` and `decoder`; `voice`: of its `text_encoder`
-                and `speech`).
+                teacher (`speech`: from the best of the run's own `flow` and `decoder`).
 
         Raises:
             DistillError: if the folder's run was for another voice, corpus or student, or the corpus is too short.
@@ -127,11 +95,11 @@ class Distillation:
         if (folder / "state.pt").exists():
             check_same_run(folder, trainer)
             trainer.load()
-            warn_of_later_students(trainer, self.out, stage)
+            warn_of_later_students(trainer, self.out)
         elif start is not None:
             trainer.origin["started_from"] = start_from_student(trainer, start)
-        elif stage in BEGINS_WITH:
-            trainer.origin["started_from"] = start_from_stages(trainer, self.out, stage)
+        elif stage == "speech":
+            trainer.origin["started_from"] = start_from_stages(trainer, self.out)
         trainer.run(minutes)
         return trainer.record()
 
@@ -146,16 +114,6 @@ class Distillation:
         }
 
     def text_trainer(self, folder: Path) -> TextTrainer:
-        data, held_out = self.sentences_read()
-        origin = self.origin() | {
-            "teacher_sentences": len(data),
-            "teacher_data_sha256": data.sha256(),
-            "held_out_utterances": len(held_out),
-        }
-        return TextTrainer(self.teacher, data, held_out, folder, self.settings.text_encoder, origin)
-
-    def sentences_read(self) -> tuple[TextData, TextData]:
-        """Sentences that the teacher's text encoder read, to train on and held out."""
         config = self.settings.text_encoder
         with one_process_first():
             shards = read_corpus(
@@ -169,9 +127,15 @@ class Distillation:
             )
         if len(shards) < 2:
             raise DistillError(f"{self.corpus}: {config.lines} lines are too few: one part of the text is held out")
-        return TextData(shards[1:]), TextData(shards[:1])
+        data, held_out = TextData(shards[1:]), TextData(shards[:1])
+        origin = self.origin() | {
+            "teacher_sentences": len(data),
+            "teacher_data_sha256": data.sha256(),
+            "held_out_utterances": len(held_out),
+        }
+        return TextTrainer(self.teacher, data, held_out, folder, config, origin)
 
-    def speech_trainer(self, stage: Stage, folder: Path, minutes: float | None) -> FlowTrainer | Trainer:
+    def speech_trainer(self, stage: Stage, folder: Path, minutes: float | None) -> FlowTrainer | DecoderTrainer:
         settings = self.settings
         with one_process_first():
             speaking = self.speaking_minutes
@@ -191,11 +155,7 @@ class Distillation:
             "teacher_data_sha256": data.sha256(),
             "held_out_utterances": len(validation.pairs),
         }
-        if stage == "voice":
-            spoken, read = (SpokenTexts(shards[1:]), SpokenTexts(shards[:1])), self.sentences_read()
-            origin |= {"teacher_sentences": len(read[0]), "sentences_sha256": read[0].sha256()}
-            return VoiceTrainer(self.teacher, data, validation, folder, config, origin, spoken, read)
-        kind = FlowTrainer if stage == "flow" else Trainer
+        kind = FlowTrainer if stage == "flow" else DecoderTrainer
         return kind(self.teacher, data, validation, folder, config, origin)
 
 
@@ -242,30 +202,20 @@ def fit_to_voice(settings: DistillSettings, teacher: StagedVits) -> DistillSetti
     flow_student = replace(
         flow.flow, latent_channels=encoder.latent_channels, speaker_channels=speakers, mirrored=flips % 2 == 1
     )
-    decoder = fit_decoder(settings.decoder.decoder, shape)
+    decoder = replace(
+        settings.decoder.decoder,
+        latent_channels=shape.latent_channels,
+        hop=shape.hop_length,
+        n_fft=4 * shape.hop_length,
+        speaker_channels=shape.speaker_channels,
+    )
     return settings.model_copy(
         update={
             "text_encoder": text.model_copy(update={"text_encoder": encoder, "durations": durations}),
             "flow": flow.model_copy(update={"flow": flow_student}),
             "decoder": settings.decoder.model_copy(update={"decoder": decoder}),
             "speech": settings.speech.model_copy(update={"decoder": decoder, "flow": flow_student}),
-            "voice": settings.voice.model_copy(
-                update={"text_encoder": encoder, "durations": durations, "decoder": decoder, "flow": flow_student}
-            ),
         }
-    )
-
-
-def fit_decoder(decoder: DecoderStudentConfig, teacher: HifiGanConfig) -> DecoderStudentConfig:
-    """The sizes of a student of that teacher."""
-    if isinstance(decoder, KeptStageConfig):
-        return replace(decoder, stage=teacher)
-    return replace(
-        decoder,
-        latent_channels=teacher.latent_channels,
-        hop=teacher.hop_length,
-        n_fft=4 * teacher.hop_length,
-        speaker_channels=teacher.speaker_channels,
     )
 
 
@@ -281,19 +231,18 @@ def start_from_student(trainer: TrainingRun, folder: Path) -> str:
     return record["weights_sha256"]
 
 
-def start_from_stages(trainer: TrainingRun, out: Path, together: Stage) -> dict[str, str]:
-    """Begin a training of several students together with the best of the trainings before it; returns their hashes.
+def start_from_stages(trainer: TrainingRun, out: Path) -> dict[str, str]:
+    """Begin the training of flow and decoder together with the best that each came to alone; returns their hashes.
 
-    The discriminators of the last of those go on with it: fresh ones would have to learn first what is left to hear.
+    The decoder's discriminators go on with it: fresh ones would have to learn first what is left to hear.
     """
-    state = out / BEGINS_WITH[together][-1] / "state.pt"
+    state = out / "decoder" / "state.pt"
     weights, hashes = {}, {}
-    for stage in BEGINS_WITH[together]:
+    for stage in TOGETHER:
         best = out / stage / "best.safetensors"
         for path in (best, state):
             if not path.exists():
-                earlier = " and ".join(BEGINS_WITH[together])
-                raise DistillError(f"{path}: no such file; train the stages {earlier} before {together}")
+                raise DistillError(f"{path}: no such file; train the stages flow and decoder before speech")
         weights |= load_file(best)
         hashes[stage] = file_sha256(best)
     put_weights(trainer, weights, out)
@@ -301,8 +250,8 @@ def start_from_stages(trainer: TrainingRun, out: Path, together: Stage) -> dict[
     return hashes
 
 
-def warn_of_later_students(trainer: TrainingRun, out: Path, together: Stage) -> None:
-    """Say so where a training that goes on had begun with students that have been trained further since."""
+def warn_of_later_students(trainer: TrainingRun, out: Path) -> None:
+    """Warn where a training that goes on had begun with students that have been trained further since."""
     record = trainer.out / "record.json"
     began = json.loads(record.read_text(encoding="utf-8")).get("started_from") if record.exists() else None
     if not isinstance(began, dict):
@@ -310,14 +259,14 @@ def warn_of_later_students(trainer: TrainingRun, out: Path, together: Stage) -> 
     later = [stage for stage, sha in began.items() if file_sha256(out / stage / "best.safetensors") != sha]
     if later:
         warnings.warn(
-            f"{together}: goes on with the students that it began with; those of {' and '.join(later)} were trained "
-            "further since: --anew begins with them",
+            f"{trainer.out.name}: goes on with the students that it began with; those of {' and '.join(later)} were "
+            "trained further since: --anew begins with them",
             stacklevel=2,
         )
 
 
 def put_weights(trainer: TrainingRun, weights: dict[str, torch.Tensor], source: Path) -> None:
-    """Give them to what trains and to its average. Raises :class:`DistillError` where sizes differ."""
+    """Give them to what trains and to its average. Raises `DistillError` where sizes differ."""
     weights = {name: value.float() for name, value in weights.items()}
     try:
         trainer.shipping.load_state_dict(weights)
@@ -337,56 +286,7 @@ def check_same_run(folder: Path, trainer: TrainingRun) -> None:
         for record in (before, after)
     ]
     same_student = sizes[0] == sizes[1]
-    same_data = all(before.get(key) == after.get(key) for key in ("teacher_data_sha256", "sentences_sha256"))
+    same_data = before.get("teacher_data_sha256") == after.get("teacher_data_sha256")
     if not same_student or not same_data:
         what = "with other teacher data" if same_student else "for a student of other sizes"
         raise DistillError(f"{folder}: this run began {what}; delete it to begin anew, or name another")
-
-
-def read_settings(path: Path) -> DistillSettings:
-    """Training settings from JSON. Raises :class:`DistillError`, which names the file and the key."""
-    try:
-        return DistillSettings.model_validate_json(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DistillError(
-            f"{path}: cannot be read ({error.strerror}); it should be a JSON file of settings"
-        ) from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"])) or "file"
-        raise DistillError(f"{path}: {key}: {first['msg']}") from error
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m ttsopt_lib.optimize.distill", description="Distil a voice.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train the students of a stage, or go on with them")
-    train.add_argument("voice", type=Path)
-    train.add_argument("corpus", type=Path)
-    train.add_argument("run", type=Path)
-    train.add_argument("--stage", choices=STAGES, default="decoder")
-    train.add_argument("--settings", type=Path, help="JSON file with the training settings")
-    train.add_argument("--minutes", type=float)
-    train.add_argument("--threads", type=int, default=2)
-    train.add_argument("--start", type=Path, help="folder of a published student to begin a new run with")
-    train.add_argument("--anew", action="store_true", help="begin anew instead of going on")
-    publish = commands.add_parser("publish", help="copy the best students so far to where they ship")
-    publish.add_argument("voice", type=Path)
-    publish.add_argument("run", type=Path)
-    publish.add_argument("target", type=Path)
-    publish.add_argument("--decoder-only", action="store_true", help="the decoder's student alone")
-    arguments = parser.parse_args()
-    try:
-        if arguments.command == "train":
-            torch.set_num_threads(arguments.threads)
-            settings = read_settings(arguments.settings) if arguments.settings else None
-            distillation = Distillation(arguments.voice, arguments.corpus, arguments.run, settings)
-            distillation.train(arguments.stage, arguments.minutes, not arguments.anew, arguments.start)
-        else:
-            publish_student(arguments.voice, arguments.run, arguments.target, decoder_only=arguments.decoder_only)
-    except TtsoptError as error:
-        parser.exit(1, f"{error}\n")
-
-
-if __name__ == "__main__":
-    main()

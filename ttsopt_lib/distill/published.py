@@ -7,7 +7,7 @@ predictor, the flow and the decoder.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ttsopt_lib.distill.decoder_speed import decoder_speed, macs_per_frame
+from ttsopt_lib.distill.model_card import model_card
 from ttsopt_lib.errors import TtsoptError
-from ttsopt_lib.networks.decoder_students import (
-    DecoderStudent,
-    KeptStageConfig,
-    KeptStageDecoder,
-    SourceFilterConfig,
-    SourceFilterDecoder,
-)
-from ttsopt_lib.networks.hifigan import HifiGanConfig
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.networks.students import (
     DurationStudent,
@@ -33,8 +27,6 @@ from ttsopt_lib.networks.students import (
     TextEncoderStudent,
     TextEncoderStudentConfig,
 )
-from ttsopt_lib.optimize.student_card import model_card
-from ttsopt_lib.optimize.student_speed import decoder_speed, macs_per_frame
 from ttsopt_lib.records import atomic_folder, file_sha256
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
@@ -46,17 +38,8 @@ KINDS: dict[str, tuple[type, type]] = {
     "decoder": (IstftDecoder, IstftDecoderConfig),
 }
 """Stage of a `StagedVits` -> its student and what sizes it has."""
-DECODERS: dict[str, tuple[type, type]] = {
-    "kept_stage": (KeptStageDecoder, KeptStageConfig),
-    "source_filter": (SourceFilterDecoder, SourceFilterConfig),
-}
-"""`road` of a decoder's sizes -> the same; sizes that name none are an `IstftDecoder`'s."""
-PUBLISHED: dict[str, tuple[str, ...]] = {
-    "voice": ("text_encoder", "flow", "decoder", "speech"),
-    "speech": ("text_encoder", "flow", "decoder"),
-    "decoder": (),
-}
-"""Training whose students are published, the last first -> those before it, which its record tells of."""
+BEFORE_SPEECH = ("text_encoder", "flow", "decoder")
+"""The trainings that the record of `speech` tells of."""
 RUN_FILES = ("best.safetensors", "best.json", "record.json")
 
 
@@ -99,35 +82,28 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def new_student(stage: str, sizes: dict[str, Any], source: Path) -> nn.Module:
-    """A student of these sizes with fresh weights. Raises :class:`DistillError`, which names the file and the key."""
+    """A student of these sizes with fresh weights. Raises `DistillError`, which names the file and the key."""
     if stage not in KINDS:
         raise DistillError(f"{source}: {stage}: there are no students of that stage, only of {', '.join(KINDS)}")
     network, config = KINDS[stage]
-    if stage == "decoder" and "road" in sizes:
-        if sizes["road"] not in DECODERS:
-            raise DistillError(f"{source}: decoder: unknown road {sizes['road']!r}: use one of {', '.join(DECODERS)}")
-        network, config = DECODERS[sizes["road"]]
     unknown = set(sizes) - {field.name for field in fields(config)}
     if unknown:
         raise DistillError(f"{source}: {stage}: unknown size {', '.join(sorted(unknown))}")
     try:
-        if isinstance(sizes.get("stage"), dict):
-            sizes = sizes | {"stage": HifiGanConfig.from_lists(**sizes["stage"])}
         return network(config(**sizes))
     except (TypeError, ValueError) as error:
         raise DistillError(f"{source}: {stage}: {error}") from error
 
 
-def publish_student(
-    voice_onnx: Path, run: Path, target: Path, measure_speed: bool = True, decoder_only: bool = False
-) -> dict[str, Any]:
+def publish_student(voice_onnx: Path, run: Path, target: Path, measure_speed: bool = True) -> dict[str, Any]:
     """Copy the best students of a run to where they ship, whole or not at all, and return their record.
 
-    Those of all stages, once flow and decoder (or all of them) were trained together; the decoder's alone before that,
-    or where asked. Refuses to replace published students of the same stages and teacher data that validated better.
+    They are those of all stages, once flow and decoder were trained together, and the decoder's alone before that.
+    Refuses to replace published students of the same stages and teacher data that validated better.
     """
-    main = "decoder" if decoder_only else last_training(run)
-    trainings = ["text_encoder", main] if main == "speech" else [main]
+    whole = (run / "speech" / "best.json").is_file()
+    main = "speech" if whole else "decoder"
+    trainings = ["text_encoder", main] if whole else [main]
     records: dict[str, dict[str, Any]] = {}
     weights, sizes = {}, {}
     for training in trainings:
@@ -144,7 +120,7 @@ def publish_student(
         sizes |= {stage: config[stage] for stage in stages}
     record = records.pop(main)
     began_elsewhere = isinstance(record.get("started_from"), str)  # with published students, not with this run's
-    for training in PUBLISHED[main]:
+    for training in BEFORE_SPEECH if whole else ():
         if training not in records and not began_elsewhere and (run / training / "record.json").is_file():
             records[training] = json.loads((run / training / "record.json").read_text(encoding="utf-8"))
     minutes = sum(one["wall_minutes"] for one in (record, *records.values()))
@@ -160,7 +136,7 @@ def publish_student(
         # What to expect of the speed, and (below) what came of it.
         teacher = load_piper(open_piper(voice_onnx)).decoder
         decoder = students["decoder"]
-        assert isinstance(decoder, DecoderStudent)
+        assert isinstance(decoder, IstftDecoder)
         channels = decoder.config.latent_channels
         record["parameters"] = sum(parameter.numel() for one in students.values() for parameter in one.parameters())
         record["macs_per_frame"] = {
@@ -175,26 +151,18 @@ def publish_student(
     return record
 
 
-def last_training(run: Path) -> str:
-    """The last of a run's trainings that make samples and have made something better than what they began with."""
-    for name in PUBLISHED:
-        best = run / name / "best.json"
-        if best.is_file() and json.loads(best.read_text(encoding="utf-8"))["step"] > 0:
-            return name
-    return "decoder"
+def has_students(run: Path) -> bool:
+    """Whether a run has come to students that can be published: those that make samples."""
+    return any((run / training / "best.json").is_file() for training in ("decoder", "speech"))
 
 
 def refuse_to_worsen(target: Path, record: dict[str, Any]) -> None:
-    """Raises :class:`DistillError` where better students of the same stages and teacher data are published already.
-
-    Students of different trainings are judged by different figures (given latents, or text) and are not compared.
-    """
+    """Raises `DistillError` where better students of the same stages and teacher data are published already."""
     if not (target / RECORD).is_file():
         return
     shipped = json.loads((target / RECORD).read_text(encoding="utf-8"))
-    if "training" not in shipped:  # published by an earlier version, which had no `voice`
-        shipped["training"] = "speech" if "flow" in shipped["students"] else "decoder"
-    same = all(shipped.get(key) == record[key] for key in ("teacher_data_sha256", "students", "training"))
+    same = all(shipped.get(key) == record[key] for key in ("teacher_data_sha256", "students"))
+    same = same and shipped.get("training") != "voice"  # of an earlier version, and judged by how text is spoken
     if same and shipped["best"]["predicted_mos_change"] > record["best"]["predicted_mos_change"]:
         raise DistillError(
             f"{target}: holds a better student ({shipped['best']['predicted_mos_change']:+.3f} predicted MOS); "
@@ -204,8 +172,3 @@ def refuse_to_worsen(target: Path, record: dict[str, Any]) -> None:
 
 def write_json(path: Path, content: dict) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def sizes_of(students: dict[str, nn.Module]) -> dict[str, dict[str, Any]]:
-    """What `config.json` says of them."""
-    return {stage: asdict(student.config) for stage, student in students.items()}  # type: ignore[arg-type]

@@ -23,8 +23,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ttsopt_lib.distill.settings import TrainingSettings
 from ttsopt_lib.errors import TtsoptError
-from ttsopt_lib.optimize.distill_config import TrainingConfig
 from ttsopt_lib.records import atomic_path, now
 
 PACE_STEPS = 20  # enough to tell how long a step takes on this machine now
@@ -292,9 +292,9 @@ class TrainingRun(ABC):
             self.write_json("best.json", best | self.score(load_file(self.out / "best.safetensors")))
 
 
-def check_shares(config: TrainingConfig, processes: int) -> None:
-    """Raises :class:`SharesError` where a batch cannot be shared out evenly."""
-    for name in ("batch", "adversarial_batch", "text_batch", "prior_batch"):
+def check_shares(config: TrainingSettings, processes: int) -> None:
+    """Raises `SharesError` where a batch cannot be shared out evenly."""
+    for name in ("batch", "adversarial_batch"):
         count = getattr(config, name, 0)
         if count % processes:
             raise SharesError(f"{name}: {count} cannot be shared evenly by {processes} processes: use a multiple")

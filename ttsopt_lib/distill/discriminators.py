@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
-from ttsopt_lib.optimize.spectral_losses import POWER_FLOOR, unit_gain_stft
+from ttsopt_lib.distill.losses import POWER_FLOOR, unit_gain_stft
 
 RESOLUTIONS = (1024, 512, 256)
 

@@ -2,8 +2,7 @@
 
 import json
 import math
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,19 @@ import torch
 from distributed import LocalCluster
 from torch import Tensor
 
-from ttsopt_lib.networks.decoder_students import KeptStageConfig, new_decoder
-from ttsopt_lib.networks.istft import IstftDecoderConfig
+from ttsopt_lib.distill.distillation import STAGES, Distillation, fit_to_voice
+from ttsopt_lib.distill.losses import band_edges, power_loss, spectral_loss
+from ttsopt_lib.distill.published import DistillError, load_student, new_student, publish_student
+from ttsopt_lib.distill.settings import DecoderSettings, DistillSettings, TextSettings
+from ttsopt_lib.distill.teacher_hints import hifigan_decoder
+from ttsopt_lib.distill.teacher_reading import Sentences, TextData, cut_short_texts, read_corpus
+from ttsopt_lib.distill.teacher_speech import TeacherDataError, speak_corpus, write_shard
+from ttsopt_lib.distill.train_decoder import DecoderTrainer
+from ttsopt_lib.distill.train_text import CONTOUR_PHONEMES, text_error, text_losses
+from ttsopt_lib.distill.training_run import SharesError, check_shares
+from ttsopt_lib.distill.utterances import SegmentError, Utterance, Utterances
+from ttsopt_lib.distill.validation import Validation
+from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.networks.students import (
     DurationStudent,
     DurationStudentConfig,
@@ -22,21 +32,9 @@ from ttsopt_lib.networks.students import (
     TextEncoderStudent,
     TextEncoderStudentConfig,
 )
-from ttsopt_lib.optimize import student_validation
-from ttsopt_lib.optimize.distill import Distillation, DistillSettings, fit_to_voice, read_settings
-from ttsopt_lib.optimize.distill_config import DistillConfig, TextConfig
 from ttsopt_lib.optimize.export import export_piper
-from ttsopt_lib.optimize.spectral_losses import band_edges, power_loss, spectral_loss
 from ttsopt_lib.optimize.steps.distill import replace_stages
-from ttsopt_lib.optimize.student_files import DistillError, load_student, new_student, publish_student
-from ttsopt_lib.optimize.student_training import Trainer
-from ttsopt_lib.optimize.student_validation import Validation
-from ttsopt_lib.optimize.teacher_data import TeacherDataError, speak_corpus, write_shard
-from ttsopt_lib.optimize.teacher_hints import hifigan_decoder
-from ttsopt_lib.optimize.text_data import Sentences, TextData, cut_short_texts, read_corpus
-from ttsopt_lib.optimize.text_training import CONTOUR_PHONEMES, text_error, text_losses
-from ttsopt_lib.optimize.training_run import SharesError, check_shares
-from ttsopt_lib.optimize.utterances import SegmentError, Utterance, Utterances
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.voices.paired import Noise, PairedSession, duration_noise, prior_noise
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
@@ -49,7 +47,7 @@ SENTENCES = [
 ]
 
 
-def tiny_config(**changes) -> DistillConfig:
+def tiny_config(**changes) -> DecoderSettings:
     decoder = IstftDecoderConfig(latent_channels=24, channels=16, inner_channels=24, blocks=2)
     settings = {
         "decoder": decoder, "batch": 2, "segment_frames": 24, "margin_frames": 4,
@@ -57,7 +55,7 @@ def tiny_config(**changes) -> DistillConfig:
         "adversarial_steps": 4, "adversarial_batch": 2, "adversarial_frames": 8, "discriminator_channels": 2,
         "validation_utterances": 2, "validate_every": 3, "save_every": 2,
     }  # fmt: skip
-    return DistillConfig(**settings | changes)
+    return DecoderSettings(**settings | changes)
 
 
 def tiny_settings(**changes) -> DistillSettings:
@@ -71,12 +69,11 @@ def tiny_settings(**changes) -> DistillSettings:
     settings = {
         "hours": 0.02, "workers": 1, "text_encoder": regression | text, "flow": regression | flow,
         "decoder": tiny_config(), "speech": tiny_config(hint_steps=0).model_dump(),
-        "voice": tiny_config(hint_steps=0).model_dump() | {"text_batch": 2, "prior_batch": 2, "prior_frames": 24},
     }  # fmt: skip
     return DistillSettings.model_validate(settings | changes)
 
 
-def train_decoder(voice: Path, corpus: Path, out: Path, config: DistillConfig, start: Path | None = None) -> dict:
+def train_decoder(voice: Path, corpus: Path, out: Path, config: DecoderSettings, start: Path | None = None) -> dict:
     return Distillation(voice, corpus, out, tiny_settings(decoder=config)).train("decoder", start=start)
 
 
@@ -95,19 +92,19 @@ def shards(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPathFa
 @pytest.fixture
 def listener(monkeypatch: pytest.MonkeyPatch) -> None:
     """A random voice has no quality to predict: any finite figure serves where the figure is not what is tested."""
-    monkeypatch.setattr(student_validation, "SHORTEST", 0.1)
+    monkeypatch.setattr("ttsopt_lib.distill.validation.SHORTEST", 0.1)
 
     class Level:
         def score(self, samples: np.ndarray) -> float:
             return float(np.abs(samples).mean())
 
-    monkeypatch.setattr(student_validation, "load_predictor", lambda name: Level())
+    monkeypatch.setattr("ttsopt_lib.distill.validation.load_predictor", lambda name: Level())
 
 
-def trainer_in(out: Path, voice: Path, shards: list[Path], config: DistillConfig) -> Trainer:
+def trainer_in(out: Path, voice: Path, shards: list[Path], config: DecoderSettings) -> DecoderTrainer:
     out.mkdir(exist_ok=True)
     validation = Validation(Utterances(shards[:1]), 22050, config.validation_utterances)
-    return Trainer(load_piper(open_piper(voice)), Utterances(shards[1:]), validation, out, config)
+    return DecoderTrainer(load_piper(open_piper(voice)), Utterances(shards[1:]), validation, out, config)
 
 
 # --- teacher data -----------------------------------------------------------------------------------------------
@@ -295,7 +292,7 @@ def test_a_student_that_makes_no_finite_samples_scores_nan(
     medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None
 ) -> None:
     validation = Validation(Utterances(shards[:1]), 22050, 2)
-    broken = new_decoder(tiny_config().decoder)
+    broken = IstftDecoder(tiny_config().decoder)
     broken.head.projection.bias.data[5] = math.nan
     scores = validation.score(lambda pair, g: broken(pair.z, g), load_piper(open_piper(medium_voice)))
     trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config())
@@ -306,7 +303,7 @@ def test_a_student_that_makes_no_finite_samples_scores_nan(
 def test_each_predictor_says_its_own_and_the_teachers_scores_are_taken_once(
     medium_voice: Path, shards: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(student_validation, "SHORTEST", 0.1)
+    monkeypatch.setattr("ttsopt_lib.distill.validation.SHORTEST", 0.1)
     heard: list[str] = []
 
     class Level:
@@ -317,7 +314,7 @@ def test_each_predictor_says_its_own_and_the_teachers_scores_are_taken_once(
             heard.append(self.name)
             return float(np.abs(samples).mean()) * {"distillmos": 1.0, "dnsmos_p808": 10.0}[self.name]
 
-    monkeypatch.setattr(student_validation, "load_predictor", Level)
+    monkeypatch.setattr("ttsopt_lib.distill.validation.load_predictor", Level)
     validation, teacher = Validation(Utterances(shards[:1]), 22050, 2), load_piper(open_piper(medium_voice))
 
     def louder(pair: Utterance, g: object) -> torch.Tensor:
@@ -356,7 +353,7 @@ def test_a_worker_speaks_with_the_voice_that_was_asked_for(medium_voice: Path, t
 def test_a_short_time_gets_a_schedule_that_fits(
     medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None
 ) -> None:
-    whole = DistillConfig()
+    whole = DecoderSettings()
     assert whole.in_steps(10**6) is whole
     half = whole.in_steps(whole.steps // 2)
     assert half.steps == whole.steps // 2 and half.decay_steps == whole.decay_steps // 2
@@ -377,7 +374,7 @@ def run(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPathFacto
     """A finished run of a few steps, validated by the real predictor."""
     out = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(student_validation, "SHORTEST", 0.1)
+        patch.setattr("ttsopt_lib.distill.validation.SHORTEST", 0.1)
         train_decoder(medium_voice, corpus, out, tiny_config(validate_every=100))
     return out
 
@@ -402,48 +399,17 @@ def test_a_published_student_loads_and_ships_no_pickle(medium_voice: Path, run: 
     assert "Licence" in card and f"{loaded['best']['predicted_mos_change']:+.3f}" in card
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("road", ["kept_stage", "source_filter"])
-def test_every_road_trains_resumes_publishes_and_speaks(
-    medium_voice: Path, corpus: Path, shards: list[Path], tmp_path: Path, listener: None, road: str
-) -> None:
-    sizes = {"road": road, "inner_channels": 24, "blocks": 2}
-    plan = tiny_settings(decoder=tiny_config().model_dump() | {"decoder": sizes, "power_weight": 1.0})
-    straight = Distillation(medium_voice, corpus, tmp_path / "run", plan).train("decoder")
-    assert straight["skipped_steps"] == 0 and straight["config"]["decoder"]["road"] == road
-    assert math.isfinite(straight["curve"][-1]["held_out_complex"]) and straight["curve"][-1]["power"] > 0
-    if road == "source_filter":
-        assert straight["curve"][-1]["pitch"] >= 0
-    again = Distillation(medium_voice, corpus, tmp_path / "run", plan).train("decoder")  # finds it complete
-    assert again["steps"] == straight["steps"]
-
-    record = publish_student(medium_voice, tmp_path / "run", tmp_path / "student")
-    assert record["macs_per_frame"]["student"] > 0 and record["speed"]["student_ms"] > 0
-    students, _ = load_student(tmp_path / "student")
-    card = (tmp_path / "student" / "README.md").read_text(encoding="utf-8")
-    assert {"kept_stage": "first stage", "source_filter": "pulses"}[road] in card
-    model = load_piper(open_piper(medium_voice))
-    model.decoder = students["decoder"]  # type: ignore[assignment]
-    path = export_piper(model, open_piper(medium_voice).config, tmp_path / "voice.onnx")
-    samples, durations = PairedSession(path).speak([1, 5, 9, 12, 2], seed=0)
-    assert samples.size == 256 * int(np.sum(durations)) and np.isfinite(samples).all()
+def test_sizes_of_a_decoder_that_is_no_longer_made_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DistillError, match=r"config.json: decoder: unknown size road"):
+        new_student("decoder", {"road": "kept_stage", "blocks": 2}, tmp_path / "config.json")
 
 
-@pytest.mark.slow
-def test_the_stage_that_is_kept_begins_as_the_teachers(medium_voice: Path, shards: list[Path], tmp_path: Path) -> None:
-    teacher = hifigan_decoder(load_piper(open_piper(medium_voice)))
-    sizes = KeptStageConfig(teacher.config, inner_channels=24, blocks=2)
-    trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config(decoder=sizes))
-    weights = teacher.state_dict()
-    kept = [name for name in trainer.speech.decoder.state_dict() if name.startswith(("conv_pre", "ups", "resblocks"))]
-    assert len(kept) > 10
-    for name in kept:
-        assert torch.equal(trainer.speech.decoder.state_dict()[name], weights[name]), name
-
-
-def test_sizes_of_an_unknown_road_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DistillError, match=r"unknown road 'short_cut': use one of kept_stage, source_filter"):
-        new_student("decoder", {"road": "short_cut"}, tmp_path)
+@pytest.mark.parametrize("name", ["students", "istft-256x8"])
+def test_the_students_that_ship_load_and_speak(name: str) -> None:
+    students, record = load_student(resolve(Path("models/en_US-joe-medium") / name))
+    assert record["parameters"] == sum(p.numel() for one in students.values() for p in one.parameters())
+    samples = students["decoder"](torch.randn(1, 192, 10))
+    assert samples.shape == (1, 1, 2560) and torch.isfinite(samples).all()
 
 
 @pytest.mark.slow
@@ -496,52 +462,11 @@ def test_a_damaged_student_is_named(medium_voice: Path, run: Path, tmp_path: Pat
 def test_a_voice_with_speakers_can_be_distilled(
     multi_speaker_voice: Path, corpus: Path, tmp_path: Path, listener: None
 ) -> None:
-    record = train_decoder(multi_speaker_voice, corpus, tmp_path, tiny_config())
-    assert record["steps"] == 6 and record["skipped_steps"] == 0
+    distillation = Distillation(multi_speaker_voice, corpus, tmp_path, tiny_settings())
+    records = [distillation.train(stage) for stage in STAGES]
+    assert all(record["steps"] == 6 and record["skipped_steps"] == 0 for record in records)
     shape = hifigan_decoder(load_piper(open_piper(multi_speaker_voice))).config
-    assert record["config"]["decoder"]["speaker_channels"] == shape.speaker_channels > 0
-
-
-def test_a_mistyped_setting_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "config.json"
-    path.write_text('{"hours": 1, "decoder": {"bach": 4}}', encoding="utf-8")
-    with pytest.raises(DistillError, match="config.json: decoder.bach: "):
-        read_settings(path)
-    with pytest.raises(DistillError, match="cannot be read"):
-        read_settings(tmp_path / "none.json")
-
-
-TWO_PROCESSES = """
-import sys
-from pathlib import Path
-from accelerate import debug_launcher
-from ttsopt_lib.optimize import student_validation
-from ttsopt_lib.optimize.distill import Distillation, read_settings
-
-student_validation.SHORTEST = 0.1
-voice, corpus, out, settings = map(Path, sys.argv[1:])
-
-
-def train():
-    distillation = Distillation(voice, corpus, out, read_settings(settings))
-    for stage in ("text_encoder", "flow", "decoder", "speech", "voice"):
-        distillation.train(stage)
-
-
-debug_launcher(train, num_processes=2)
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_train_one_student(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:
-    config = tmp_path / "config.json"
-    config.write_text(tiny_settings().model_dump_json(), encoding="utf-8")
-    arguments = [str(path) for path in (medium_voice, corpus, tmp_path / "run", config)]
-    subprocess.run([sys.executable, "-c", TWO_PROCESSES, *arguments], check=True, timeout=300)
-    for stage in ("text_encoder", "flow", "decoder", "speech", "voice"):
-        record = json.loads((tmp_path / "run" / stage / "record.json").read_text(encoding="utf-8"))
-        first = [0] if stage == "voice" else []
-        assert record["steps"] == 6 and [entry["step"] for entry in record["curve"]] == [*first, 3, 6]
+    assert records[-1]["config"]["decoder"]["speaker_channels"] == shape.speaker_channels > 0
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
@@ -558,9 +483,9 @@ def whole_run(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPat
     """A run in which every stage was trained for a few steps."""
     out = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(student_validation, "SHORTEST", 0.1)
+        patch.setattr("ttsopt_lib.distill.validation.SHORTEST", 0.1)
         distillation = Distillation(medium_voice, corpus, out, tiny_settings())
-        for stage in ("text_encoder", "flow", "decoder", "speech"):
+        for stage in STAGES:
             distillation.train(stage)
     return out
 
@@ -672,9 +597,9 @@ def test_an_error_that_a_phrase_shares_costs_more_than_the_same_here_and_there()
     # An average over n frames has a standard deviation of one n-th root: 0.1 over 15 phonemes of 3 frames is 0.45.
     assert 0.3 < shared["contour"] <= 0.01 * CONTOUR_PHONEMES * 3
     assert scattered["contour"] < 0.01
-    assert text_error(shared, TextConfig()) > text_error(scattered, TextConfig())
-    assert text_error(shared, TextConfig(contour_weight=0)) == pytest.approx(
-        float(text_error(scattered, TextConfig(contour_weight=0)))
+    assert text_error(shared, TextSettings()) > text_error(scattered, TextSettings())
+    assert text_error(shared, TextSettings(contour_weight=0)) == pytest.approx(
+        float(text_error(scattered, TextSettings(contour_weight=0)))
     )
 
 
@@ -754,6 +679,17 @@ def test_the_flow_in_speech_is_held_to_the_teachers_latents(
 def test_speech_needs_flow_and_decoder_first(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:
     with pytest.raises(DistillError, match="train the stages flow and decoder"):
         Distillation(medium_voice, corpus, tmp_path, tiny_settings()).train("speech")
+
+
+@pytest.mark.slow
+def test_students_that_were_trained_further_since_are_named(
+    medium_voice: Path, corpus: Path, whole_run: Path, tmp_path: Path, listener: None
+) -> None:
+    run = Path(shutil.copytree(whole_run, tmp_path / "run"))
+    best = run / "flow" / "best.safetensors"
+    best.write_bytes(best.read_bytes() + b" ")
+    with pytest.warns(UserWarning, match="speech: goes on .* those of flow were trained further since"):
+        Distillation(medium_voice, corpus, run, tiny_settings()).train("speech")
 
 
 def test_settings_take_the_sizes_of_the_voice(multi_speaker_voice: Path) -> None:

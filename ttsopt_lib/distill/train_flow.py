@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ttsopt_lib.distill.settings import FlowSettings
+from ttsopt_lib.distill.training_run import TrainingRun
+from ttsopt_lib.distill.utterances import Utterances, latent_error
+from ttsopt_lib.distill.validation import Validation
 from ttsopt_lib.networks.students import FlowStudent
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.distill_config import FlowConfig
-from ttsopt_lib.optimize.student_validation import Validation
-from ttsopt_lib.optimize.training_run import TrainingRun
-from ttsopt_lib.optimize.utterances import Utterances, latent_error
 
 
 class FlowTrainer(TrainingRun):
@@ -30,7 +30,7 @@ class FlowTrainer(TrainingRun):
         data: Utterances,
         validation: Validation,
         out: Path,
-        config: FlowConfig,
+        config: FlowSettings,
         origin: dict[str, Any] | None = None,
     ):
         super().__init__(out, config, origin)

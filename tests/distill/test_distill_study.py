@@ -1,16 +1,20 @@
 """The students of a study: missing ones are named, trained in turn and published; a command does it all."""
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from tests.optimize.test_distill import corpus, tiny_settings  # noqa: F401  (a fixture)
+from tests.distill.test_distillation import corpus, tiny_settings  # noqa: F401  (a fixture)
 from ttsopt_lib import cluster
+from ttsopt_lib.distill.distillation import STAGES
+from ttsopt_lib.distill.settings import DecoderSettings, SpeechSettings
+from ttsopt_lib.distill.study import missing_students, train_students, training_settings
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.optimize import student_validation
 from ttsopt_lib.optimize.build import build_study
-from ttsopt_lib.optimize.distill_config import DistillConfig, SpeechConfig
-from ttsopt_lib.optimize.distill_study import missing_students, train_students, training_settings
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.study import Study, Training
 
@@ -52,7 +56,7 @@ def test_a_missing_student_is_trained_published_and_put_into_the_voice(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(student_validation, "SHORTEST", 0.1)
+    monkeypatch.setattr("ttsopt_lib.distill.validation.SHORTEST", 0.1)
     monkeypatch.chdir(tmp_path)
     student = Path("models/random/student")  # below the working directory, where it is published
     settings = tiny_settings().model_dump(mode="json")
@@ -84,8 +88,8 @@ def test_a_cluster_that_does_not_answer_is_named_before_anything_is_trained(
 
 def test_settings_of_speech_that_are_not_named_stay_its_own() -> None:
     plan = Training(student=Path("s"), corpus=Path("c"), settings={"speech": {"latent_weight": 2}})
-    assert training_settings(plan).speech == SpeechConfig(latent_weight=2)
-    assert SpeechConfig().hint_steps == 0 and DistillConfig().hint_steps > 0
+    assert training_settings(plan).speech == SpeechSettings(latent_weight=2)
+    assert SpeechSettings().hint_steps == 0 and DecoderSettings().hint_steps > 0
 
 
 def test_a_missing_student_that_nobody_can_train_is_named(medium_voice: Path, tmp_path: Path) -> None:
@@ -97,7 +101,62 @@ def test_a_missing_student_that_nobody_can_train_is_named(medium_voice: Path, tm
         missing_students(study_with(medium_voice, student, other))
 
 
-def test_a_mistyped_training_setting_is_named() -> None:
-    plan = Training(student=Path("s"), corpus=Path("c"), settings={"flow": {"stpes": 3}})
-    with pytest.raises(StudyError, match=r"training\.settings\.flow\.stpes: "):
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"flow": {"stpes": 3}}, r"flow\.stpes"),
+        ({"decoder": {"decoder": {"road": "kept_stage"}}}, r"decoder\.decoder\.road"),  # no longer made
+        ({"voice": {}}, "voice"),  # no longer trained
+    ],
+)
+def test_a_mistyped_training_setting_is_named(settings: dict, key: str) -> None:
+    plan = Training(student=Path("s"), corpus=Path("c"), settings=settings)
+    with pytest.raises(StudyError, match=rf"training\.settings\.{key}: "):
         training_settings(plan)
+
+
+# `ttsopt` with a random voice: its sentences are short, and any finite figure serves as its quality
+COMMAND = """
+from ttsopt_lib.cli import main
+from ttsopt_lib.distill import validation
+
+
+class Level:
+    def score(self, samples):
+        return float(abs(samples).mean())
+
+
+validation.SHORTEST, validation.load_predictor = 0.1, lambda name: Level()
+main()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_publish_one_student(
+    medium_voice: Path,
+    corpus: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    student, settings = tmp_path / "student", tiny_settings().model_dump(mode="json")
+    training = {"student": student, "corpus": corpus, "minutes": 1.0, "settings": settings}
+    study = study_with(medium_voice, student, training)
+    (tmp_path / "study.yaml").write_text(json.dumps({"study": study.model_dump(mode="json")}), encoding="utf-8")
+    (tmp_path / "command.py").write_text(COMMAND, encoding="utf-8")
+
+    def distill(*arguments: str) -> list[str]:
+        started = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "command.py"]
+        command = [*started, "distill", "study.yaml", "--threads", "1", *arguments]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=400)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    said = distill("--stage", "text_encoder")
+    assert len(said) == 2 and "nothing is published before the decoder's student is trained" in said[-1]
+    assert not student.exists()
+    assert "predicted MOS" in distill()[-1]
+    for stage in STAGES:
+        path = tmp_path / "reports" / study.name / "training" / stage / "record.json"
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert record["steps"] == 6 and record["curve"][-1]["step"] == 6
+    assert (student / "student.safetensors").is_file()

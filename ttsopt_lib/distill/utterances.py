@@ -21,16 +21,14 @@ class SegmentError(TtsoptError, ValueError):
 
 @dataclass(frozen=True)
 class Segments:
-    """A batch: latents before and after the flow [B, C, T], samples and how far each can be trusted [B, T * hop],
-    speakers, numbers of the utterances and first frames there [B]."""
+    """A batch: latents before and after the flow [B, C, T], samples and how far each can be trusted [B, T * hop], and
+    speakers [B]."""
 
     z_p: Tensor
     z: Tensor
     samples: Tensor
     trust: Tensor
     speakers: Tensor
-    utterances: Tensor
-    offsets: Tensor
 
     def share(self, rank: int, processes: int) -> Segments:
         """Every `processes`-th segment, from number `rank` on."""
@@ -45,16 +43,15 @@ class Segments:
 
 @dataclass(frozen=True)
 class Utterance:
-    """A whole utterance: its number, latents before and after the flow [1, C, T], samples [T * hop], speaker [1]."""
+    """A whole utterance: latents before and after the flow [1, C, T], samples [T * hop], speaker [1]."""
 
-    number: int
     z_p: Tensor
     z: Tensor
     samples: Tensor
     speaker: Tensor
 
     def to(self, device: torch.device) -> Utterance:
-        return Utterance(self.number, *(part.to(device) for part in (self.z_p, self.z, self.samples, self.speaker)))
+        return Utterance(*(part.to(device) for part in (self.z_p, self.z, self.samples, self.speaker)))
 
 
 class Utterances:
@@ -91,7 +88,7 @@ class Utterances:
 
         samples = torch.from_numpy(self.audio[start * self.hop : end * self.hop].astype(np.float32) / 32767)
         speaker = torch.tensor([int(self.speaker[index])])
-        return Utterance(index, latents(self.z_p), latents(self.z), samples, speaker)
+        return Utterance(latents(self.z_p), latents(self.z), samples, speaker)
 
     def batch(self, rng: np.random.Generator, size: int, frames: int, margin: int) -> Segments:
         """Random segments of `frames` frames.
@@ -107,7 +104,7 @@ class Utterances:
         if not len(usable):
             raise SegmentError(
                 f"no utterance of the teacher data has {frames} frames: speak longer sentences or ask for shorter "
-                "segments (segment_frames, prior_frames)"
+                "segments (segment_frames)"
             )
         # A longer utterance holds more segments; the margin on both sides draws ends as often as middles.
         weight = self.frames[usable] - frames + 2 * margin
@@ -115,12 +112,11 @@ class Utterances:
         z_p, z = (np.empty((size, frames, self.z.shape[1]), np.float32) for _ in range(2))
         samples = np.empty((size, frames * self.hop), np.float32)
         trust = np.ones((size, frames * self.hop), np.float32)
-        offsets = np.empty(size, np.int64)
         rise = np.concatenate([np.zeros((margin - 1) * self.hop), np.linspace(0, 1, self.hop)]).astype(np.float32)
         for row, index in enumerate(chosen):
             room = int(self.frames[index]) - frames
             offset = int(np.clip(rng.integers(-margin, room + margin + 1), 0, room))
-            offsets[row], start = offset, int(self.starts[index]) + offset
+            start = int(self.starts[index]) + offset
             z_p[row], z[row] = (latents[start : start + frames] for latents in (self.z_p, self.z))
             samples[row] = self.audio[start * self.hop : (start + frames) * self.hop]
             if offset > 0:
@@ -133,8 +129,6 @@ class Utterances:
             torch.from_numpy(samples / 32767),
             torch.from_numpy(trust),
             torch.from_numpy(self.speaker[chosen].astype(np.int64)),
-            torch.from_numpy(chosen.astype(np.int64)),
-            torch.from_numpy(offsets),
         )
 
 

@@ -1,13 +1,12 @@
 """Trains the student that makes samples: spectral regression with hints first, then adversarially.
 
 It is a student of the decoder alone, given the teacher's latents, or of flow and decoder together, given samples of
-the prior (`voice_training` adds the text encoder). What all trainings share is in `training_run`.
+the prior. What all trainings share is in `training_run`.
 """
 
 from __future__ import annotations
 
 import copy
-import math
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,33 +14,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ttsopt_lib.networks.decoder_students import (
-    DecoderStudent,
-    KeptStageDecoder,
-    PulseHead,
-    SourceFilterDecoder,
-    new_decoder,
-)
+from ttsopt_lib.distill.discriminators import Discriminators, adversarial_losses, discriminator_loss
+from ttsopt_lib.distill.losses import power_loss, spectral_loss
+from ttsopt_lib.distill.settings import DecoderSettings
+from ttsopt_lib.distill.teacher_hints import Hints, hifigan_decoder
+from ttsopt_lib.distill.training_run import TrainingRun, adam, set_height
+from ttsopt_lib.distill.utterances import Segments, Utterances, latent_error
+from ttsopt_lib.distill.validation import Validation
 from ttsopt_lib.networks.hifigan import HifiGanDecoder
 from ttsopt_lib.networks.istft import IstftDecoder
 from ttsopt_lib.networks.speech import SpeechStudent
 from ttsopt_lib.networks.students import FlowStudent
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.discriminators import Discriminators, adversarial_losses, discriminator_loss
-from ttsopt_lib.optimize.distill_config import DistillConfig
-from ttsopt_lib.optimize.pitch_targets import log_pitch as teacher_pitch
-from ttsopt_lib.optimize.spectral_losses import power_loss, spectral_loss
-from ttsopt_lib.optimize.student_validation import Validation
-from ttsopt_lib.optimize.teacher_hints import Hints, hifigan_decoder
-from ttsopt_lib.optimize.training_run import TrainingRun, adam, set_height
-from ttsopt_lib.optimize.utterances import Segments, Utterance, Utterances, latent_error
 
 LEVEL_FRAMES = 600  # seven seconds tell the mean spectrum of a voice
 SPECTRAL_TERMS = ("log_magnitude", "convergence", "complex", "power")
 HINT_SAMPLE = 8  # segments whose statistics scale the hints
 
 
-class Trainer(TrainingRun):
+class DecoderTrainer(TrainingRun):
     """Trains a `SpeechStudent`."""
 
     criterion: ClassVar[str] = "predicted_mos_change"
@@ -53,7 +44,7 @@ class Trainer(TrainingRun):
         data: Utterances,
         validation: Validation,
         out: Path,
-        config: DistillConfig,
+        config: DecoderSettings,
         origin: dict[str, Any] | None = None,
         decoder: nn.Module | None = None,
     ):
@@ -66,11 +57,11 @@ class Trainer(TrainingRun):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             if decoder is None:
-                decoder = new_decoder(config.decoder)
+                decoder = IstftDecoder(config.decoder)
                 start_from_teacher(decoder, hifigan_decoder(teacher), data)
-                if isinstance(decoder, IstftDecoder):
-                    self.hints = self.new_hints(decoder).to(self.accelerator.device)
-            speech = self.new_student(decoder)
+                self.hints = self.new_hints(decoder).to(self.accelerator.device)
+            flow = FlowStudent(config.flow) if config.flow else None
+            speech = SpeechStudent(copy.deepcopy(decoder), flow)
             self.shape = copy.deepcopy(speech)
             discriminators = Discriminators(config.discriminator_channels)
         self.teacher.to(self.accelerator.device)
@@ -84,10 +75,6 @@ class Trainer(TrainingRun):
         self.critic_optimizer = self.accelerator.prepare_optimizer(
             adam(self.discriminators, config.adversarial_learning_rate)
         )
-
-    def new_student(self, decoder: nn.Module) -> SpeechStudent:
-        """All that trains, with this decoder."""
-        return SpeechStudent(copy.deepcopy(decoder), FlowStudent(self.config.flow) if self.config.flow else None)
 
     def new_hints(self, decoder: IstftDecoder) -> Hints:
         """What the student's features shall foresee, scaled by a few segments."""
@@ -115,7 +102,7 @@ class Trainer(TrainingRun):
         g = self.teacher.speaker(batch.speakers)
         with self.accelerator.autocast():
             latents = self.speech.decoded_latents(batch.z_p if c.flow else batch.z, g)
-            made, log_pitch = self.decode(latents, g)
+            made = self.speech.decoder(latents, g)[:, 0].float()
         # At a cut edge the teacher's own samples stand in for the student's: nothing is learned from them.
         samples = batch.samples + batch.trust * (made - batch.samples)
         terms = spectral_loss(samples, batch.samples, shift=float(rng.random()))
@@ -140,36 +127,15 @@ class Trainer(TrainingRun):
             terms["latent_error"] = latent_error(latents, batch, self.latent_variance)
             asked.append(terms["latent_error"])
             gradients.append(torch.full_like(terms["latent_error"], c.latent_weight))
-        if log_pitch is not None and c.pitch_weight:
-            terms["pitch"] = pitch_error(log_pitch, batch, self.data.hop)
-            asked.append(terms["pitch"])
-            gradients.append(torch.full_like(terms["pitch"], c.pitch_weight))
         if self.hints is not None and self.step < c.hint_steps:
             with self.accelerator.autocast():
                 terms["hint"] = self.hints(self.features, batch.z, g, c.margin_frames)
             asked.append(terms["hint"])
             gradients.append(torch.full_like(terms["hint"], c.hint_weight))
-        for name, (term, weight) in self.other_terms(rng).items():
-            terms[name] = term
-            asked.append(term)
-            gradients.append(torch.full_like(term, weight))
         torch.autograd.backward(asked, gradients)
         # Where the teacher stands in nothing is wrong: what is told is the student's own share, as on held-out speech.
         own = batch.trust.mean()
         return self.finish_step(terms | {name: terms[name] / own for name in terms if name in SPECTRAL_TERMS})
-
-    def other_terms(self, rng: np.random.Generator) -> dict[str, tuple[Tensor, float]]:
-        """Further losses of this step, by name, with their weights."""
-        return {}
-
-    def decode(self, latents: Tensor, g: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """The student's samples [B, N] and, where it makes pulses, the logarithm of their pitch [B, T]."""
-        decoder = self.speech.decoder
-        if isinstance(decoder, SourceFilterDecoder):
-            made, log_pitch = decoder.head.speak(decoder.features(latents, g))
-        else:
-            made, log_pitch = decoder(latents, g), None
-        return made[:, 0].float(), log_pitch
 
     def train_discriminators(self, teacher: Tensor, student: Tensor, terms: dict[str, Tensor]) -> None:
         """One step of the discriminators on samples [B, N] of both."""
@@ -217,19 +183,13 @@ class Trainer(TrainingRun):
         student = copy.deepcopy(self.shape).eval()
         student.load_state_dict(shipped)
         student.to(self.accelerator.device)
-        figures = {}
-        if self.config.flow:
-            with torch.inference_mode():
-                figures["held_out_latent_error"] = self.validation.latent_error(
-                    lambda pair, g: student.decoded_latents(pair.z_p, g),
-                    self.teacher,
-                    self.latent_variance,
-                )
-        return figures | self.validation.score(lambda pair, g: student(self.told(student, pair), g), self.teacher)
-
-    def told(self, student: SpeechStudent, pair: Utterance) -> Tensor:
-        """What a student is given of a held-out utterance [1, C, T]."""
-        return pair.z_p if self.config.flow else pair.z
+        if not self.config.flow:
+            return self.validation.score(lambda pair, g: student(pair.z, g), self.teacher)
+        error = self.validation.latent_error(
+            lambda pair, g: student.decoded_latents(pair.z_p, g), self.teacher, self.latent_variance
+        )
+        heard = self.validation.score(lambda pair, g: student(pair.z_p, g), self.teacher)
+        return {"held_out_latent_error": error} | heard
 
     def other_state(self) -> dict[str, Any]:
         return {
@@ -243,32 +203,17 @@ class Trainer(TrainingRun):
         set_height(self.critic_optimizer, self.config.adversarial_learning_rate)
 
 
-def pitch_error(log_pitch: Tensor, batch: Segments, hop: int) -> Tensor:
-    """Mean octaves between a pitch [B, T] and that of the teacher's samples, where it is clear and can be trusted."""
-    wanted, clear = teacher_pitch(batch.samples, hop)
-    clear = clear * batch.trust[:, ::hop]
-    return ((log_pitch - wanted).abs() * clear).sum() / clear.sum().clamp_min(1.0) / math.log(2)
-
-
-def start_from_teacher(decoder: DecoderStudent, teacher: HifiGanDecoder, data: Utterances) -> None:
-    """Give a fresh student what the teacher has: its first convolution, the stage that is kept of it, and the mean log
-    magnitude of its speech."""
+def start_from_teacher(decoder: IstftDecoder, teacher: HifiGanDecoder, data: Utterances) -> None:
+    """Give a fresh student what the teacher has: its first convolution, and the mean log magnitude of its speech."""
     head = decoder.head
     with torch.no_grad():
         if decoder.conv_pre.weight.shape == teacher.conv_pre.weight.shape:
             decoder.conv_pre.load_state_dict(teacher.conv_pre.state_dict())
             if decoder.cond is not None:
                 decoder.cond.load_state_dict(teacher.cond.state_dict())
-        if isinstance(decoder, KeptStageDecoder):
-            decoder.ups[0].load_state_dict(teacher.ups[0].state_dict())
-            for mine, theirs in zip(decoder.resblocks, teacher.resblocks, strict=False):
-                mine.load_state_dict(theirs.state_dict())
         samples = torch.from_numpy(data.audio[: LEVEL_FRAMES * data.hop].astype(np.float32) / 32767)
         window = torch.hann_window(head.n_fft)
         spectrum = torch.stft(samples, head.n_fft, head.hop, window=window, return_complex=True).abs()
-        level = (spectrum + 1e-4).log().mean(-1)
-        head.projection.bias[: head.bins] = level
-        if isinstance(head, PulseHead):  # so that pulses and the free part begin equally loud
-            head.filter.bias[: head.bins] = level - head.pulse_level()
+        head.projection.bias[: head.bins] = (spectrum + 1e-4).log().mean(-1)
         # Free complex factors start near size one, so that the magnitude alone sets the level.
         head.projection.weight[head.bins :] *= 2.0

@@ -23,7 +23,7 @@ class TeacherError(TtsoptError, ValueError):
 
 
 def hifigan_decoder(teacher: StagedVits) -> HifiGanDecoder:
-    """The teacher's own decoder. Raises :class:`TeacherError` where a student is already in its place."""
+    """The teacher's own decoder. Raises `TeacherError` where a student is already in its place."""
     if not isinstance(teacher.decoder, HifiGanDecoder):
         raise TeacherError(
             f"a {type(teacher.decoder).__name__} cannot teach: start from a voice with a HiFi-GAN decoder"

@@ -17,15 +17,14 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 import torch.nn.functional as F
-from accelerate import Accelerator
 from torch import Tensor, nn
 
+from ttsopt_lib.distill.settings import TextSettings
+from ttsopt_lib.distill.teacher_reading import Sentences, TextData
+from ttsopt_lib.distill.training_run import TrainingRun
 from ttsopt_lib.networks.durations import DurationPredictor
 from ttsopt_lib.networks.students import DurationStudent, TextEncoderStudent
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.distill_config import TextConfig, TextLosses
-from ttsopt_lib.optimize.text_data import Sentences, TextData
-from ttsopt_lib.optimize.training_run import TrainingRun
 
 LOUDEST_DURATION_NOISE = 1.2  # noise_w is drawn from zero to here: above what voices are spoken with (0.8)
 SHORTEST_LOG_FRAMES = -1.5  # durations are rounded up: below one frame nothing is heard of the difference
@@ -49,7 +48,7 @@ class TextTrainer(TrainingRun):
         data: TextData,
         held_out: TextData,
         out: Path,
-        config: TextConfig,
+        config: TextSettings,
         origin: dict[str, Any] | None = None,
     ):
         super().__init__(out, config, origin)
@@ -63,42 +62,31 @@ class TextTrainer(TrainingRun):
         self.train_these(text_students(encoder, durations).to(self.accelerator.device))
 
     def train_step(self) -> dict[str, float]:
-        """One batch of sentences."""
-        c = self.config
+        """Train on one batch of sentences, at noise and for speakers drawn anew."""
+        c, device, teacher = self.config, self.accelerator.device, self.teacher
         rng = np.random.default_rng([c.seed, self.step])
+        # Every process draws the same batch and works on its share of it.
         batch = self.data.batch(rng, c.batch)
-        terms = read_and_compare(self.shipping, self.teacher, batch, rng, self.accelerator)
+        noise_w = float(rng.uniform(0, LOUDEST_DURATION_NOISE))
+        noise = torch.from_numpy(rng.standard_normal((len(batch.ids), 2, batch.ids.shape[1]), dtype=np.float32))
+        speakers = draw_speakers(teacher, rng, len(batch.ids)).to(device)
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        batch = batch.share(rank, processes).to(device)
+        noise = noise[rank::processes].to(device) * noise_w
+        g = teacher.speaker(speakers[rank::processes])
+        wanted = teacher_log_frames(teacher, batch, noise, g)
+        with self.accelerator.autocast():
+            made = speak_text(self.shipping, batch, noise, g)
+        terms = text_losses(batch, wanted, *made)
         self.accelerator.backward(text_error(terms, c))
         return self.finish_step(terms)
 
     def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
-        """On held-out sentences, at the noise that voices are spoken with."""
+        """Score on held-out sentences, at the noise that voices are spoken with."""
         c = self.config
         students = text_students(TextEncoderStudent(c.text_encoder), DurationStudent(c.durations)).eval()
         students.load_state_dict(shipped)
-        return score_text(students.to(self.accelerator.device), self.teacher, self.held_out, c, c.seed)
-
-
-def read_and_compare(
-    students: nn.Module, teacher: StagedVits, batch: Sentences, rng: np.random.Generator, accelerator: Accelerator
-) -> dict[str, Tensor]:
-    """The errors of this process's share of some sentences, at noise and for speakers drawn anew.
-
-    Args:
-        students: holds a `text_encoder` and a `duration_predictor`.
-        batch: sentences that the teacher read, on the CPU, the same in every process.
-    """
-    noise_w = float(rng.uniform(0, LOUDEST_DURATION_NOISE))
-    noise = torch.from_numpy(rng.standard_normal((len(batch.ids), 2, batch.ids.shape[1]), dtype=np.float32))
-    speakers = draw_speakers(teacher, rng, len(batch.ids)).to(accelerator.device)
-    rank, processes = accelerator.process_index, accelerator.num_processes
-    batch = batch.share(rank, processes).to(accelerator.device)
-    noise = noise[rank::processes].to(accelerator.device) * noise_w
-    g = teacher.speaker(speakers[rank::processes])
-    wanted = teacher_log_frames(teacher, batch, noise, g)
-    with accelerator.autocast():
-        made = speak_text(students, batch, noise, g)
-    return text_losses(batch, wanted, *made)
+        return score_text(students.to(self.accelerator.device), self.teacher, self.held_out, c)
 
 
 def draw_speakers(teacher: StagedVits, rng: np.random.Generator, count: int) -> Tensor:
@@ -108,15 +96,13 @@ def draw_speakers(teacher: StagedVits, rng: np.random.Generator, count: int) -> 
 
 
 @torch.inference_mode()
-def score_text(
-    students: nn.Module, teacher: StagedVits, held_out: TextData, weights: TextLosses, seed: int
-) -> dict[str, float]:
+def score_text(students: nn.Module, teacher: StagedVits, held_out: TextData, config: TextSettings) -> dict[str, float]:
     """Mean errors on held-out sentences, at the noise that voices are spoken with.
 
     Args:
         students: holds a `text_encoder` and a `duration_predictor`, on the teacher's device.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(config.seed)
     device = next(teacher.parameters()).device
     order = np.argsort(held_out.lengths, kind="stable")[:: max(1, len(held_out) // 200)]
     totals: dict[str, list[float]] = {}
@@ -130,7 +116,7 @@ def score_text(
         terms = text_losses(batch, wanted, mean, log_std, log_frames, mask)
         frames, frames_wanted = (spoken_frames(value, mask) for value in (log_frames, wanted))
         entry = {f"held_out_{name}": float(value) for name, value in terms.items()} | {
-            "text_error": float(text_error(terms, weights)),
+            "text_error": float(text_error(terms, config)),
             "frames_off_per_phoneme": float((frames - frames_wanted).abs().sum() / mask.sum()),
             "length_change": float(frames.sum() / frames_wanted.sum() - 1),
         }
@@ -191,7 +177,7 @@ def spoken_frames(log_frames: Tensor, mask: Tensor) -> Tensor:
     return frames + (torch.ceil(frames) - frames).detach()
 
 
-def text_error(terms: dict[str, Tensor], config: TextLosses) -> Tensor:
+def text_error(terms: dict[str, Tensor], config: TextSettings) -> Tensor:
     """What is made small: all of it in one figure."""
     durations = terms["durations"] + LENGTH_WEIGHT * terms["length"]
     prior = terms["mean"] + terms["spread"] + config.contour_weight * terms["contour"]

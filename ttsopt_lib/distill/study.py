@@ -7,19 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from pydantic import ValidationError
 
 from ttsopt_lib.cluster import cluster_workers
+from ttsopt_lib.distill.distillation import STAGES, Distillation, Stage
+from ttsopt_lib.distill.published import WEIGHTS, has_students, publish_student
+from ttsopt_lib.distill.settings import DistillSettings
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.optimize.distill import USUAL, Distillation, DistillSettings, Stage
-from ttsopt_lib.optimize.student_files import WEIGHTS, publish_student
 from ttsopt_lib.paths import own_path, resolve
 from ttsopt_lib.records import StudyFolder
 from ttsopt_lib.steps import Distill
 from ttsopt_lib.study import Study, Training
 from ttsopt_lib.voices.language import refuse_other_language
+from ttsopt_lib.voices.source import source_voice
 
-SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25, "voice": 0.25}
+SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25}
 """Of the time. The decoder is the hardest to learn; flow and text encoder are near their teachers within minutes."""
 SPEAKING = 0.12
 """Of the whole time, for the teacher to speak at most: students that hear too little learn it by heart."""
@@ -53,12 +57,15 @@ def train_students(
     study: Study,
     folder: StudyFolder,
     minutes: float | None = None,
-    stages: Sequence[Stage] = USUAL,
+    stages: Sequence[Stage] = STAGES,
     dask: str | None = None,
+    start: Path | None = None,
+    anew: bool = False,
 ) -> dict[str, Any]:
     """Train a study's students stage by stage, publish the best of them, and return their record.
 
-    A run that was stopped goes on where it was; one that has used its time gets `minutes` more of it.
+    A run that was stopped goes on where it was; one that has used its time gets `minutes` more of it. Several processes
+    that call this together (`torchrun`) train one student; the first of them publishes it.
 
     Args:
         study: its `training` says with what text and where the students go.
@@ -67,15 +74,18 @@ def train_students(
         stages: which to train now; the others are taken as they are.
         dask: address of a Dask scheduler whose workers speak the corpus in place of this machine's cores; they must see
             the same files and packages.
+        start: folder of published students that a new run begins with.
+        anew: begin new runs of these stages, with the teacher's speech that is there.
+
+    Returns:
+        the record of what was published; nothing where no student makes samples yet.
 
     Raises:
         StudyError: the study says nothing of training, or its settings are not sound.
-        VoiceError: the study's texts are in a language that the voice does not speak.
+        VoiceError: the study's voice cannot be opened, or does not speak the language of the study's texts.
         DistillError: the run is of another voice or corpus, or the students published already are better.
         ClusterError: no Dask scheduler answers at the address, or the package is missing.
     """
-    from ttsopt_lib.optimize.build import source_voice
-
     plan = training_plan(study)
     total = plan.minutes if minutes is None else minutes
     if total == 0:
@@ -92,13 +102,19 @@ def train_students(
     for number, stage in enumerate(stages):
         # What the earlier stages took too much or left over is shared by the later ones.
         left = max((ends - time.monotonic()) / 60, 0.1 * total * SHARES[stage])
-        distillation.train(stage, left * SHARES[stage] / whole if number < len(stages) - 1 else left)
+        distillation.train(
+            stage, left * SHARES[stage] / whole if number < len(stages) - 1 else left, resume=not anew, start=start
+        )
         whole -= SHARES[stage]
-    return publish_student(voice.path, folder.training, own_path(plan.student))
+    record = {}
+    if PartialState().is_main_process and has_students(folder.training):
+        record = publish_student(voice.path, folder.training, own_path(plan.student))
+    (record,) = broadcast_object_list([record])
+    return record
 
 
 def training_plan(study: Study) -> Training:
-    """Raises :class:`StudyError` where the study has none."""
+    """Raises `StudyError` where the study has none."""
     if study.training is None:
         raise StudyError(
             f"study {study.name!r} says nothing of training: add "
@@ -108,7 +124,7 @@ def training_plan(study: Study) -> Training:
 
 
 def training_settings(plan: Training) -> DistillSettings:
-    """The settings of a study's trainings. Raises :class:`StudyError`, which names the key."""
+    """The settings of a study's trainings. Raises `StudyError`, which names the key."""
     try:
         return DistillSettings.model_validate(plan.settings)
     except ValidationError as error:
