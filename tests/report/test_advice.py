@@ -68,7 +68,7 @@ def test_a_machine_that_differs_from_itself_is_not_believed(calm, golden):
     set_latency(calm, "original-copy", 0.05)
     found = by_rule(calm)["unsteady"]
     assert found.figures["same_file"] == 0.05
-    assert "CPU" in found.text and numbers.reduction(Estimate(value=0.05, ci=(0.04, 0.06))) in found.because
+    assert "CPU" in found.text and numbers.REDUCTION.figure(Estimate(value=0.05, ci=(0.04, 0.06))) in found.because
     golden(said(found))
 
 
@@ -76,7 +76,7 @@ def test_a_predictor_that_is_deaf_to_known_damage_is_not_trusted(calm, golden):
     row = next(row for row in calm.anchors if row.predictor == "dnsmos_p808")
     row.predicted_mos.change = Estimate(value=-0.03, ci=(-0.08, 0.02))
     found = by_rule(calm)["untrusted_predictor"]
-    assert "DNSMOS P.808" in found.text and numbers.change(row.predicted_mos.change) in found.because
+    assert "DNSMOS P.808" in found.text and numbers.CHANGE.figure(row.predicted_mos.change) in found.because
     assert f"`{row.variant}`" in found.because
     row.predicted_mos.change = Estimate(value=-0.3, ci=(-0.4, -0.2))
     assert "untrusted_predictor" not in by_rule(calm)
@@ -197,8 +197,8 @@ def test_a_change_is_said_to_be_over_all_sentences_or_over_those_that_did_not_ch
     one = summary("good")
     because = by_rule(one)["ask_listeners"].because
     change = one.quality_of("distilled-int8").predicted_mos
-    everywhere = because.index(f"{numbers.change(change.change)} over all")
-    assert everywhere < because.index(f"{numbers.change(change.change_held_out)} {HELD_OUT}")
+    everywhere = because.index(f"{numbers.CHANGE.figure(change.change)} over all")
+    assert everywhere < because.index(f"{numbers.CHANGE.figure(change.change_held_out)} {HELD_OUT}")
     row = next(row for row in one.verdict if row.claim == "predicted_mos_change" and row.measured is not None)
     row.status, row.measured, row.ci = "fail", -0.08, (-0.12, -0.04)
     undecided = by_rule(one)["more_sentences"]
@@ -303,7 +303,7 @@ def test_hiss_where_predictors_are_deaf_is_to_be_heard(summary, golden):
     row.level_above_8khz_change_db = Estimate(value=6.0, ci=(5.0, 7.0))
     found = by_rule(one)["hiss"]
     assert named(found.text, one) == {"distilled-int8"} and "8 kHz" in found.text
-    assert numbers.change(row.level_above_8khz_change_db, 1) in found.because
+    assert numbers.LEVEL_CHANGE.bare.figure(row.level_above_8khz_change_db) in found.because
     golden(said(found))
 
 

@@ -10,10 +10,10 @@ from invented_records import FURTHER, SENTENCES
 from ttsopt_lib.evaluate.significance import equivalence_p
 from ttsopt_lib.measure.stats import paired_change
 from ttsopt_lib.records import QualityRecord, read_record
-from ttsopt_lib.report.quality_section import quality_parts
-from ttsopt_lib.report.quality_tables import confirmed_voices, quality_tables
+from ttsopt_lib.report.chapters import quality
 from ttsopt_lib.report.schema import Estimate, PredictedMos, Summary
 from ttsopt_lib.report.summary import summarize
+from ttsopt_lib.report.tables import confirmed_voices
 from ttsopt_lib.report.verdict import HELD_OUT
 
 
@@ -76,18 +76,18 @@ def test_the_further_sentences_have_a_table_of_their_own(summary, record):
     one = summary("good")
     assert {row.variant for row in one.confirmation} == {"original", "distilled-int8"}
     assert one.confirmation_sentences == FURTHER
-    frame = quality_tables(one)["confirmation"].set_index("variant")
+    frame = quality.confirmation(one.confirmation).frame.set_index("variant")
     for predictor in ("distillmos", "dnsmos_p808"):
         mean = differences(record.confirmation, predictor).mean()
         assert frame.loc["distilled-int8", f"change_{predictor}"] == pytest.approx(mean)
     errors = {row.variant: sum(row.word_errors or []) for row in record.confirmation}
     change = (errors["distilled-int8"] - errors["original"]) / sum(record.confirmation_words)
     assert frame.loc["distilled-int8", "wer_change"] == pytest.approx(change)
-    html = "\n".join(quality_parts(one, quality_tables(one)))
+    html = "\n".join(quality.section(one))
     assert f"{FURTHER} further" in html[html.index('id="table-confirmation"') :].partition("</caption>")[0]
     assert f"n = {FURTHER}" in html
     pure = summary("many")
-    assert "table-confirmation" not in "\n".join(quality_parts(pure, quality_tables(pure)))
+    assert "table-confirmation" not in "\n".join(quality.section(pure))
 
 
 def test_the_notebook_of_the_step_shows_them_or_says_why_not(case, record):

@@ -5,8 +5,8 @@ import pytest
 from ttsopt_lib.evaluate.stopping import LEVEL, LOOK
 from ttsopt_lib.measure.stats import paired_change
 from ttsopt_lib.records import QualityRecord, QualityRow, read_record, write_record
-from ttsopt_lib.report import frames, quality_words
-from ttsopt_lib.report.columns import evaluation_cell
+from ttsopt_lib.report import quality_words
+from ttsopt_lib.report.chapters import quality
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.report.summary import summarize
 
@@ -63,8 +63,8 @@ def test_other_voices_are_as_they_were(decided, summary):
 
 def test_the_page_says_on_how_many_sentences_and_at_which_level(decided, summary, golden):
     _, early = decided
-    rows = frames.quality(early.quality).itertuples()
-    assert [f"n = {LOOK}" in evaluation_cell(row) for row in rows] == [
+    column = next(one for one in quality.quality([]).columns if one.field == "change")
+    assert [f"n = {LOOK}" in column.html(row) for row in early.quality] == [
         row.predicted_mos.level == LEVEL for row in early.quality
     ]
     (sentence,) = quality_words.decided(early)

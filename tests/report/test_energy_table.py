@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ttsopt_lib.records import DeviceRecord, EnergyRecord, EnergyRow, GpuRecord, Runtime, TimedSentence, TimingRow
-from ttsopt_lib.report import energy, frames
+from ttsopt_lib.report.chapters import energy, timings
 from ttsopt_lib.report.timing_rows import summarize_device, summarize_peer
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device
 
@@ -43,12 +43,12 @@ def test_joules_stand_beside_their_interval_and_their_counter():
     assert fast.energy_reduction.value == pytest.approx(0.5, abs=0.02) and fast.energy_reduction.ci is not None
     (table,) = energy.section([device])
     assert "a counter" in table and "Joules per" in table and "PyTorch, fp16" in table
-    assert list(energy.frame([device])["variant"]) == [variant for variant, _ in SPEEDS]
+    assert list(energy.energy([device]).frame["variant"]) == [variant for variant, _ in SPEEDS]
 
 
 def test_energy_that_was_not_measured_says_why():
     device = summarize_device(GPU, record(source=None, reason="root alone may read it"))
-    assert device.rows[0].energy_j_per_audio_second is None and energy.frame([device]).empty
+    assert device.rows[0].energy_j_per_audio_second is None and not energy.energy([device]).rows
     (said,) = energy.section([device])
     assert "GPU" in said and "not measured" in said and device.energy_reason and device.energy_reason in said
 
@@ -59,7 +59,7 @@ def test_modes_are_rows_of_their_own_against_the_plain_original():
     assert half.latency_reduction is not None and half.latency_reduction.value == pytest.approx(0.3, abs=0.02)
     assert half.clock == "device events" and half.device_memory_mb == 120
     assert device.runtime == "pytorch", "nothing else reached this device"
-    classes = frames.length_classes([device])
+    classes = timings.length_classes([device]).frame
     assert list(classes["variant"]) == [ORIGINAL, "fast"], "a mode is no second variant"
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from ttsopt_lib.records import QualityRecord
 from ttsopt_lib.report import numbers, sentences
+from ttsopt_lib.report.chapters import listeners
 from ttsopt_lib.report.schema import Estimate
 from ttsopt_lib.report.sections import Report
 
@@ -39,7 +40,7 @@ def test_no_difference_is_claimed_only_where_it_was_shown(summary, change, ci, p
     assert lines
     for line in lines:
         assert [branch for branch in branches if branch in line] == [says]
-        assert numbers.change(Estimate(value=change, ci=ci)) in line and ("0.10" in line) == (change == 0.0)
+        assert numbers.CHANGE.figure(Estimate(value=change, ci=ci)) in line and ("0.10" in line) == (change == 0.0)
         assert f" {numbers.number(reach[line.split('`')[1]], 2)} " in line
     golden(lines[0])
 
@@ -56,7 +57,7 @@ def test_comparisons_have_a_table_each(summary, case):
     report = Report(summary("many"), case("many")[2])
     text = report.mos().text
     assert "CCR" in text and "MUSHRA" in text and "comparisons-ccr" in text
-    assert list(report.tables["comparisons"]["score"]) == [-0.3, 78.0]
+    assert [row.score.value for row in listeners.comparisons(report.summary).rows] == [-0.3, 78.0]
 
 
 def test_a_record_without_comparisons_still_loads(case):

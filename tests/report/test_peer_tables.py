@@ -20,9 +20,8 @@ from ttsopt_lib.records import (
     read_record,
     write_record,
 )
-from ttsopt_lib.report import peer_tables, published
-from ttsopt_lib.report.frames import all_tables
-from ttsopt_lib.report.schema import Summary
+from ttsopt_lib.report.chapters import peers, published, timings
+from ttsopt_lib.report.schema import Estimate, Summary
 from ttsopt_lib.report.summary import summarize
 from ttsopt_lib.report.tradeoff_figure import peer_positions, tradeoff_chart
 from ttsopt_lib.study import ORIGINAL, PEERS, PeerName
@@ -90,20 +89,20 @@ def test_another_voice_has_absolute_figures_alone(summary):
 
 
 def test_two_tables_keep_the_voices_apart_and_show_ours_beside_them(summary, golden):
-    tables = all_tables(summary)
-    same, other = tables["peers"], tables["other_voices"]
+    same, other = peers.peers(summary).frame, peers.other_voices(summary).frame
     names = ["original", "distilled-int8", "piper-tts", "ort-int8-dynamic", "openvino-fp32", "openvino-bf16"]
     assert list(same["variant"]) == names
     assert list(other["variant"]) == ["original", "piper-tts", "hibari-tts"]
     missing = same.set_index("variant").loc["openvino-fp32"]
     assert missing["reason"] == MISSING and pd.isna(missing["rtf"]) and pd.isna(missing["size_bytes"])
-    page = "\n".join(peer_tables.section(summary, tables))
+    page = "\n".join(peers.section(summary))
     assert page.count(MISSING) == 1 and page.count("ANOTHER VOICE") == 1 and page.count("<table") == 2
     assert TEXT in page
     words = golden_pages.prose_of(page)
     assert "Joules" not in page, "nobody counted them"
-    same.loc[0, ["energy_j_per_audio_second" + end for end in ("", "_low", "_high")]] = (9.5, 9.25, 9.75)
-    counted = "\n".join(peer_tables.section(summary, tables))
+    counting = summary.model_copy(deep=True)
+    counting.devices[0].rows[0].energy_j_per_audio_second = Estimate(value=9.5, ci=(9.25, 9.75))
+    counted = "\n".join(peers.section(counting))
     assert counted.index("9.500") < counted.index("[9.250, 9.750]") and "Joules" in counted
     golden(*words)
 
@@ -120,7 +119,7 @@ def test_peers_are_named_points_of_the_trade_off_outside_the_front(summary):
 def test_nobody_asked_for_peers_says_how_to_get_them(tmp_path: Path):
     study, devices, folder = records.good(tmp_path)
     found = summarize(study, devices, folder)
-    (how,) = peer_tables.section(found, all_tables(found))
+    (how,) = peers.section(found)
     assert found.peers == [] and "run --peers" in how
     asked = study.model_copy(update={"measure": study.measure.model_copy(update={"peers": ("piper-tts",)})})
     (peer,) = summarize(asked, devices, folder).peers
@@ -143,11 +142,11 @@ def test_time_to_first_audio_is_the_latency_of_the_sentence_that_a_text_begins_w
         assert row.first_audio_ms and row.first_audio_ms.median == pytest.approx(medium.median_ms)
         low, high = row.first_audio_ms.ci
         assert low <= row.first_audio_ms.median <= high
-    assert not any(pd.isna(value) for value in all_tables(summary)["devices"]["first_audio_ms"])
+    assert not any(pd.isna(value) for value in timings.timings(summary.measured_devices).frame["first_audio_ms"])
 
 
 def test_published_figures_stand_apart_with_their_source(summary):
-    page = published.reference_table(published.raspberry_pi_4())
+    page = published.section()
     assert "not measured" in page and published.SOURCE in page and "0.774" in page
     assert not any(row.rtf in published.RTF_BY_THREADS.values() for device in summary.devices for row in device.rows)
     assert published.SOURCE not in summary.model_dump_json()

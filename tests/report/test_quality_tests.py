@@ -9,12 +9,12 @@ import pytest
 
 from ttsopt_lib.records import QualityRecord, UnavailablePredictor, read_record, write_record
 from ttsopt_lib.report import numbers, quality_words, sentences
-from ttsopt_lib.report.frames import all_tables
+from ttsopt_lib.report.chapters import quality
 from ttsopt_lib.report.html import escape
-from ttsopt_lib.report.quality_tables import anchors, compared, quality_tables
 from ttsopt_lib.report.schema import Estimate, PredictedMos
 from ttsopt_lib.report.sections import Report
 from ttsopt_lib.report.summary import summarize
+from ttsopt_lib.report.tables import anchors
 from ttsopt_lib.study import QuantizeStatic
 
 
@@ -95,7 +95,7 @@ def test_naive_int8_is_an_anchor_that_a_predictor_has_to_hear_and_stays_a_varian
     for rows in (heard.anchors, heard.quality):
         assert [row.predictor for row in rows if row.variant == "int8-static"] == ["distillmos", "dnsmos_p808"]
     assert all("`int8-static` −" in words for words in quality_words.trusted(heard))
-    tested: Any = quality_tables(heard)["quality_tests"]
+    tested: Any = quality.tests(heard).frame
     assert set(tested.loc[tested["variant"] == "int8-static", "group"]) == {"Variants"}
     record = read_record(folder.quality_record, QualityRecord, "evaluate")
     naive = next(row for row in record.rows if row.variant == "int8-static")
@@ -129,10 +129,10 @@ def test_the_notebook_s_table_of_anchors_has_those_of_the_report(case, summary):
     study, _, folder = case("good")
     shown = anchors(study, read_record(folder.quality_record, QualityRecord, "evaluate"))
     assert set(shown["variant"]) == {"lowpass-3500", "noise-10db", "int8-static"}
-    reported = all_tables(summary("good"))["anchors"]
+    reported = quality.quality(summary("good").anchors).frame
     assert shown[["variant", "predicted_mos", "change"]].equals(reported[["variant", "predicted_mos", "change"]])
     cells = json.loads(Path("notebooks/evaluate.ipynb").read_text(encoding="utf-8"))["cells"]
-    assert ["anchors(study, record)"] in [cell["source"] for cell in cells]
+    assert ["tables.anchors(study, record)"] in [cell["source"] for cell in cells]
 
 
 @pytest.mark.slow
@@ -159,16 +159,16 @@ def test_character_errors_come_from_what_was_heard(case, rewritten):
     same = by_name["fp32"].cer_figures
     assert same and same.finding == "no_difference"
     assert by_name["lowpass-3500"].cer is None and by_name["lowpass-3500"].cer_figures is None
-    frame: Any = all_tables(made)["quality"].set_index(["variant", "predictor"])
+    frame: Any = quality.quality(made.quality).frame.set_index(["variant", "predictor"])
     assert frame.loc[("int8-static", "distillmos"), "cer"] == found.cer
-    tests: Any = quality_tables(made)["quality_tests"]
+    tests: Any = quality.tests(made).frame
     assert set(tests.loc[tests["cer_finding"] == "more errors", "variant"]) == {"int8-static"}
     text = Report(made, folder).quality().text
     assert " CER" in text and numbers.percent(found.cer, 1) in text
 
 
 def test_figures_beside_the_original_have_intervals_and_the_same_is_among_them(summary):
-    frame: Any = compared(summary("good"))
+    frame: Any = quality.compared(summary("good")).frame
     assert frame["variant"].iloc[0].endswith("other noise") and "original" not in set(frame["variant"])
     for name in ("speaker_similarity", "log_spectral_distance_db", "f0_error_cents", "duration_change"):
         assert (frame[f"{name}_low"] <= frame[name]).all() and (frame[name] <= frame[f"{name}_high"]).all()
@@ -207,7 +207,7 @@ def test_only_ratings_support_that_listeners_hear_nothing(summary, golden):
 def test_comparisons_say_what_they_could_have_found(summary, golden):
     made = summary("many")
     (worse,) = quality_words.what_comparisons_could_show(made)
-    assert "is worse" in worse and " 0.29 " in worse and numbers.change(made.comparisons[0].score) in worse
+    assert "is worse" in worse and " 0.29 " in worse and numbers.CHANGE.figure(made.comparisons[0].score) in worse
     made.comparisons[0].score = Estimate(value=0.0, ci=(-0.2, 0.2))
     (none,) = quality_words.what_comparisons_could_show(made)
     made.comparisons[0].score = Estimate(value=0.4, ci=(0.2, 0.6))
@@ -231,7 +231,7 @@ def test_a_record_of_before_has_no_such_figures_and_still_gives_a_report(case, t
     finally:
         folder.quality_record.write_text(text)
     assert all(row.paired is None and row.speaker_similarity is None for row in old.quality)
-    assert quality_tables(old)["compared"].empty
+    assert not quality.compared(old).rows
     assert "not compared" in Report(old, folder).quality().text
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import GroupSensitivity, SensitivityRecord, StudyFolder, write_record
-from ttsopt_lib.report import figures, frames
+from ttsopt_lib.report import figures
+from ttsopt_lib.report.chapters import sizes
 from ttsopt_lib.report.plot_style import svg_text
 from ttsopt_lib.report.schema import SensitivitySummary
 from ttsopt_lib.report.summary import _sensitivity
@@ -48,7 +49,7 @@ def test_table_and_figure_begin_with_the_most_sensitive(summary):
         for one in record().groups
     ]
     searched = summary("good").model_copy(update={"sensitivity": rows})
-    assert frames.sensitivity(searched)["label"].tolist()[0] == "decoder resblocks.8"
+    assert sizes.sensitivity(searched).rows[0].label == "decoder resblocks.8"
     chart = figures.sensitivity_chart(searched)
     assert chart and "resblocks.8 least" in svg_text(chart)
     assert figures.sensitivity_chart(summary("good")) is None

@@ -98,7 +98,7 @@ def test_good_results(summary):
     assert named(won, one) == {"distilled-int8"} and "on CPU" in won
     assert f"{numbers.percent(chosen.size_reduction)} smaller" in won
     assert f"{numbers.percent(saved.value)} less" in won
-    assert numbers.change(change) in cost and "no people" in cost
+    assert numbers.CHANGE.figure(change) in cost and "no people" in cost
     assert counts(met) == [3, 6, 3] and all(missing in met for missing in ("GPU", "Raspberry Pi", "listeners"))
     (small,) = [sentence for sentence in sentences.tradeoff(one) if "32-bit" in sentence]
     assert named(small, one) == {"int8-weights"}
@@ -144,7 +144,7 @@ def test_all_targets_met_on_several_devices(summary, golden):
     one.verdict = [row.model_copy(update={"status": "pass"}) for row in one.verdict]
     won, cost, met = sentences.manager_summary(one)
     assert counts(met) == [16]
-    assert numbers.change(rated) in cost and "no people" not in cost
+    assert numbers.CHANGE.figure(rated) in cost and "no people" not in cost
     assert named(cost, one) == set()  # there is one voice to speak of
     assert all(device.label in won for device in one.measured_devices)
     reached = sentences.conclusion(one)[0]
@@ -161,8 +161,8 @@ def test_another_variant_on_each_device(summary, golden):
     for part, name in ((first, "distilled"), (second, "int8-weights")):
         assert named(part, one) == {name} and numbers.percent(one.variant(name).size_reduction) in part
         change = one.quality_of(name).predicted_mos.change_held_out
-        assert f"`{name}` by {numbers.change(change)}" in cost
-        assert f"`{name}` {numbers.change(one.quality_of(name).human_mos.change)}" in cost
+        assert f"`{name}` by {numbers.CHANGE.figure(change)}" in cost
+        assert f"`{name}` {numbers.CHANGE.figure(one.quality_of(name).human_mos.change)}" in cost
     assert "CPU" in first and "Raspberry Pi" in first and "GPU" in second
     assert "Laptop" in none and not named(none, one) & {"distilled", "int8-weights"}
     golden(won, cost)
@@ -212,9 +212,9 @@ def test_small_variants_that_all_sound_worse_are_listed_with_their_loss(summary,
     for row in one.quality:
         row.predicted_mos.change = worse
     text, cost = sentences.tradeoff(one)[0], sentences.manager_summary(one)[1]
-    assert text.count(numbers.change(worse)) == len(findings.meets_size(one)) == 2
+    assert text.count(numbers.CHANGE.figure(worse)) == len(findings.meets_size(one)) == 2
     assert named(text.partition(":")[2], one) == {"int8-weights", "distilled-int8"}
-    held_out = numbers.change(one.quality_of("distilled-int8").predicted_mos.change_held_out)
+    held_out = numbers.CHANGE.figure(one.quality_of("distilled-int8").predicted_mos.change_held_out)
     assert held_out in cost
     one.optimized["cpu"] = None
     none = sentences.manager_summary(one)[1]
@@ -312,10 +312,10 @@ def test_an_unsteady_machine_is_not_believed(summary, golden):
     row = one.timing_of(one.devices[0], "original-copy")
     assert row
     steady = explanations.timing_notes(one)[0]
-    assert numbers.reduction(row.latency_reduction) in steady and "steady" not in steady
+    assert numbers.REDUCTION.figure(row.latency_reduction) in steady and "steady" not in steady
     row.latency_reduction = Estimate(value=0.05, ci=(0.03, 0.07))
     unsteady = explanations.timing_notes(one)[0]
-    assert numbers.reduction(row.latency_reduction) in unsteady and "not steady" in unsteady
+    assert numbers.REDUCTION.figure(row.latency_reduction) in unsteady and "not steady" in unsteady
     golden(unsteady)
 
 
@@ -346,7 +346,7 @@ def test_a_faster_variant_says_what_kept_it_from_being_chosen(summary, golden):
     kept_from, _, everywhere = note.partition("). ")
     assert "[−0.11, −0.07]" in kept_from and verdict.CHOOSING in kept_from and "−0.10" in kept_from
     row = one.quality_of("distilled-int8")
-    assert row and numbers.change(row.predicted_mos.change) in everywhere
+    assert row and numbers.CHANGE.figure(row.predicted_mos.change) in everywhere
     assert "meets" in everywhere and "misses" not in everywhere
     assert explanations.corner_notes(one) == [note]
     golden(note)
@@ -403,7 +403,7 @@ def test_each_change_of_the_predicted_mos_says_of_which_sentences_it_is(summary)
     one = summary("good")
     mos = one.quality_of("distilled-int8").predicted_mos
     cost = sentences.manager_summary(one)[1]
-    assert f"{numbers.change(mos.change_held_out)} {verdict.HELD_OUT}" in cost and "all evaluation" not in cost
+    assert f"{numbers.CHANGE.figure(mos.change_held_out)} {verdict.HELD_OUT}" in cost and "all evaluation" not in cost
     assert "all evaluation" in sentences.tradeoff(one)[0]
     assert findings.quality_title(one).endswith(f"({one.evaluation_sentences} sentences)")
     title = findings.tradeoff_title(one, one.measured_devices[0])
@@ -420,11 +420,11 @@ def test_where_none_qualifies_the_corner_names_what_came_closest_with_its_miss(s
     (failed,) = one.choices[0].failed
     closest, _, everywhere = note.partition(f"{failed}.")
     saved = findings.latency_of(one, one.devices[0], "distilled-int8")
-    assert saved and numbers.reduction(saved) in closest
+    assert saved and numbers.REDUCTION.figure(saved) in closest
     assert note.startswith("CPU") and named(closest, one) == {"distilled-int8"}
     assert "−0.10" in failed and failed.endswith(" 0.01)") and "closest" in closest
     row = one.quality_of("distilled-int8")
-    assert row and numbers.change(row.predicted_mos.change) in everywhere
+    assert row and numbers.CHANGE.figure(row.predicted_mos.change) in everywhere
     assert "meets" in everywhere and "misses" not in everywhere
     assert Tracer(one).untraced(note) == []
     golden(note)

@@ -8,7 +8,8 @@ import pytest
 
 from ttsopt_lib.measure.doubts import sample_warnings
 from ttsopt_lib.records import DeviceRecord, read_record
-from ttsopt_lib.report import explanations, timing_tables
+from ttsopt_lib.report import explanations
+from ttsopt_lib.report.chapters import timings
 from ttsopt_lib.report.html import note
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.report.warning_marks import ANCHOR, concerns, marks
@@ -40,7 +41,7 @@ def marked(page: str) -> dict[str, list[str]]:
 def test_a_warning_marks_the_rows_that_it_names_and_no_other(doubted):
     (unstable,) = [one for one in concerns(doubted) if one.text.startswith("unstable latencies")]
     assert set(unstable.rows) == {"int8-static", "original-copy"}
-    (page,) = timing_tables.section(doubted)
+    (page,) = timings.section(doubted)
     one_thread, two_threads = page[page.index(", 1 thread") :].split(", 2 threads", 1)
     for name, numbers in marked(one_thread).items():
         plain = name.split(" ")[0]
@@ -51,7 +52,7 @@ def test_a_warning_marks_the_rows_that_it_names_and_no_other(doubted):
 def test_a_warning_about_all_rows_stands_at_their_heading(doubted):
     few = next(one for one in concerns(doubted) if "too few for a 95th percentile" in one.text)
     assert few.rows == () and few.text.startswith("12 blocks")
-    heading = next(key for key in marked(timing_tables.section(doubted)[0]) if key.startswith("ONNX Runtime, 1 thread"))
+    heading = next(key for key in marked(timings.section(doubted)[0]) if key.startswith("ONNX Runtime, 1 thread"))
     assert f"†{few.number}" in heading and "†" not in heading.split("†")[0]
 
 
@@ -72,4 +73,4 @@ def beginning(text: str) -> str:
 
 def test_without_such_warnings_nothing_is_marked(summary):
     assert concerns(summary("good")) == []
-    assert 'class="doubt"' not in "".join(timing_tables.section(summary("good")))
+    assert 'class="doubt"' not in "".join(timings.section(summary("good")))

@@ -73,8 +73,8 @@ def near_misses(summary: Summary) -> Iterator[Advice]:
         rule="near_miss",
         text=f"Work on `{first.variant.name}` first: {_remedy(first.variant)}.",
         because=f"It is {numbers.percent(first.variant.size_reduction)} smaller and takes "
-        f"{numbers.reduction(first.saved)} less time on {first.device.label}, both as asked; only its predicted MOS, "
-        f"{change_beside(first.change, limit)} {CHOOSING}, misses {numbers.signed(limit)} at its lower end."
+        f"{numbers.REDUCTION.figure(first.saved)} less time on {first.device.label}, both as asked; only its predicted "
+        f"MOS, {change_beside(first.change, limit)} {CHOOSING}, misses {numbers.signed(limit)} at its lower end."
         + (f" Next, on the same sentences: {others}." if rest else ""),
         figures={"size_reduction": first.variant.size_reduction}
         | as_figures("latency_reduction", first.saved)
@@ -83,7 +83,7 @@ def near_misses(summary: Summary) -> Iterator[Advice]:
 
 
 def _near_words(one: NearMiss, limit: float) -> str:
-    size, saved = numbers.percent(one.variant.size_reduction), numbers.reduction(one.saved)
+    size, saved = numbers.percent(one.variant.size_reduction), numbers.REDUCTION.figure(one.saved)
     return f"{size} smaller, {saved} less time on {one.device.label}, predicted MOS {change_beside(one.change, limit)}"
 
 
@@ -149,8 +149,8 @@ def int8_without_gain(summary: Summary) -> Iterator[Advice]:
             rule="int8_without_gain",
             text=f"Int8 arithmetic brings nothing on {device.label}: store weights in 8 bits and compute in float32 "
             "(`quantize_weights`).",
-            because=f"The fastest that computes in int8 there, `{best.name}`, takes {numbers.reduction(gain)} less "
-            f"time on that processor, {why}.",
+            because=f"The fastest that computes in int8 there, `{best.name}`, takes {numbers.REDUCTION.figure(gain)} "
+            f"less time on that processor, {why}.",
             figures=as_figures("latency_reduction", gain) | {"dot_product_instruction_sets": len(has)},
         )
 
@@ -237,8 +237,8 @@ def useless(summary: Summary) -> Iterator[Advice]:
         yield Advice(
             rule="useless",
             text=f"Leave `{variant.name}` out: it costs quality and gives nothing back.",
-            because=f"Its predicted MOS changes by {numbers.change(change)} over all evaluation sentences, its file is "
-            f"{numbers.less(variant.size_reduction, 'smaller', 'larger')}, and at best it takes "
+            because=f"Its predicted MOS changes by {numbers.CHANGE.figure(change)} over all evaluation sentences, its "
+            f"file is {numbers.less(variant.size_reduction, 'smaller', 'larger')}, and at best it takes "
             f"{numbers.less(best.value, 'less', 'more')} time{_interval(best)}.",
             figures=as_figures("predicted_mos_change", change)
             | {"size_reduction": variant.size_reduction}
@@ -256,7 +256,7 @@ RULES: tuple[Callable[[Summary], Iterator[Advice]], ...] = (
 
 
 def _interval(estimate: Estimate) -> str:
-    return f" (reduction {numbers.percent_interval(estimate.ci)})" if estimate.ci else ""
+    return f" (reduction {numbers.REDUCTION.interval(estimate.ci)})" if estimate.ci else ""
 
 
 def _fast_enough(summary: Summary, device: DeviceSummary, name: str) -> bool:
@@ -289,9 +289,7 @@ def _stage(group: str) -> str:
 
 
 def _took(row: TimingSummary) -> str:
-    median, ci = row.latency_ms.median, row.latency_ms.ci
-    interval = f" [{numbers.milliseconds(ci[0])}, {numbers.milliseconds(ci[1])}]" if ci else ""
-    return f"{numbers.milliseconds(median)}{interval} ms with {row.threads} thread{'s' if row.threads > 1 else ''}"
+    return f"{numbers.MS.bare.figure(row.latency_ms.estimate)} ms with {numbers.counted(row.threads, 'thread')}"
 
 
 def _apart(few: TimingSummary, many: TimingSummary) -> bool:

@@ -50,8 +50,8 @@ def unsteady(summary: Summary) -> Iterator[Advice]:
             yield Advice(
                 rule="unsteady",
                 text=f"Time {device.label} again with nothing else running (`ttsopt measure --again`).",
-                because=f"The original timed against itself differs by {numbers.reduction(copy)}, which should be "
-                "nothing: smaller differences than this mean nothing there.",
+                because=f"The original timed against itself differs by {numbers.REDUCTION.figure(copy)}, which should "
+                "be nothing: smaller differences than this mean nothing there.",
                 figures=as_figures("same_file", copy),
             )
 
@@ -65,7 +65,8 @@ def untrusted_predictors(summary: Summary) -> Iterator[Advice]:
                 yield Advice(
                     rule="untrusted_predictor",
                     text=f"Do not decide by {predictor.label} here: judge by another predictor, or by listeners.",
-                    because=f"Known damage (`{row.variant}`) changes its score by {numbers.change(change)} only.",
+                    because=f"Known damage (`{row.variant}`) changes its score by {numbers.CHANGE.figure(change)} "
+                    "only.",
                     figures=as_figures("anchor_change", change),
                 )
 
@@ -92,7 +93,7 @@ def undecided(summary: Summary) -> Iterator[Advice]:
             what, where, count = "raters", "ask more people (`ttsopt power`)", human.raters if human else 0
         else:
             continue
-        show = numbers.change if row.claim.endswith("change") else numbers.reduction
+        unit = numbers.CHANGE if row.claim.endswith("change") else numbers.REDUCTION
         part = f" {HELD_OUT}" if row.claim == "predicted_mos_change" else ""
         goal = numbers.signed(row.target) if row.claim.endswith("change") else numbers.percent(row.target)
         distance = abs(row.measured - row.target)
@@ -116,7 +117,7 @@ def undecided(summary: Summary) -> Iterator[Advice]:
             rule=f"more_{what}",
             text=text,
             because=f"The target of {goal} lies inside the interval of what was measured, "
-            f"{show(Estimate(value=row.measured, ci=row.ci))}{part}; {enough}.",
+            f"{unit.figure(Estimate(value=row.measured, ci=row.ci))}{part}; {enough}.",
             figures=as_figures("measured", Estimate(value=row.measured, ci=row.ci))
             | {"target": row.target, "have": count}
             | ({"needed": needed} if needed else {})
@@ -158,8 +159,8 @@ def listeners(summary: Summary) -> Iterator[Advice]:
                 rule="ask_listeners",
                 text=f"Let people hear `{name}` before it is shipped: `ttsopt listen` makes the test, `ttsopt power` "
                 "says how many listeners it takes.",
-                because=f"{primary.label} guesses a change of {numbers.change(change)} over all evaluation sentences, "
-                f"{numbers.change(held_out)} {HELD_OUT}; nobody has heard it.",
+                because=f"{primary.label} guesses a change of {numbers.CHANGE.figure(change)} over all evaluation "
+                f"sentences, {numbers.CHANGE.figure(held_out)} {HELD_OUT}; nobody has heard it.",
                 figures=as_figures("predicted_mos_change", change)
                 | as_figures("predicted_mos_change_held_out", held_out),
             )
@@ -177,6 +178,6 @@ def listeners(summary: Summary) -> Iterator[Advice]:
             yield Advice(
                 rule="hiss",
                 text=f"Listen to `{name}` above 8 kHz: predictors that work at 16 kHz cannot.",
-                because=f"Its level there changes by {numbers.change(hiss, 1)} dB.",
+                because=f"Its level there changes by {numbers.LEVEL_CHANGE.bare.figure(hiss)} dB.",
                 figures=as_figures("level_above_8khz_change_db", hiss),
             )

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from typing import get_args
 
-import pandas as pd
 from rich.console import Group as Tables
-from rich.table import Table
+from rich.table import Table as Grid
 
 from ttsopt_lib.report.compare import WORDS, Comparison, Difference, OneSided
 from ttsopt_lib.report.compared_figures import Group
 from ttsopt_lib.report.findings import listed
-from ttsopt_lib.report.html import Column, bullets, escape, paragraphs, table
+from ttsopt_lib.report.html import bullets, escape, paragraphs
+from ttsopt_lib.report.numbers import COUNT, counted
+from ttsopt_lib.report.printing.table import Column, Table
 
 HEADINGS = ("Figure", "Of", "A", "B", "B against A [95 %]", "Outcome")
 ONE_SIDED = ("Figure", "Of", "Only in", "Value")
@@ -49,7 +51,7 @@ def _figures_alone(found: Comparison) -> list[str]:
     for report in ("A", "B"):
         counts = Counter(_named(one) for one in found.one_sided if one.report == report)
         if counts:
-            names = [f"{what} ({count} row{'s' if count > 1 else ''})" for what, count in counts.items()]
+            names = [f"{what} ({counted(count, 'row')})" for what, count in counts.items()]
             texts.append(f"Figures that only {report} has, of variants and peers in both: {listed(names)}.")
     return texts
 
@@ -76,14 +78,14 @@ def terminal(found: Comparison, everything: bool = False) -> Tables:
     """Tables for rich: figures that changed, or all of them."""
     grids = []
     for group, rows in _grouped(shown(found, everything)):
-        grid = Table(*HEADINGS, title=group, title_justify="left")
+        grid = Grid(*HEADINGS, title=group, title_justify="left")
         for one in rows:
             grid.add_row(*_cells(one), style=STYLES.get(one.outcome, ""))
         grids.append(grid)
     if everything and found.one_sided:
-        grid = Table(*ONE_SIDED, title=ALONE, title_justify="left")
+        grid = Grid(*ONE_SIDED, title=ALONE, title_justify="left")
         for one in found.one_sided:
-            grid.add_row(_named(one), one.subject, one.report, one.value)
+            grid.add_row(*_cells_alone(one))
         grids.append(grid)
     return Tables(*grids)
 
@@ -95,17 +97,17 @@ def markdown(found: Comparison) -> str:
     for title, rows in _parts(found):
         lines += [f"## {title}", ""]
         for group, members in _grouped(rows):
-            cells = [(what, f"`{subject}`", *rest) for what, subject, *rest in map(_cells, members)]
-            lines += [f"### {group}", "", *_pipes(HEADINGS, cells), ""]
+            lines += [f"### {group}", "", *_pipes(HEADINGS, [_cells(one) for one in members]), ""]
     if found.one_sided:
-        cells = [(_named(one), f"`{one.subject}`", one.report, one.value) for one in found.one_sided]
+        cells = [_cells_alone(one) for one in found.one_sided]
         lines += [f"## {ALONE}", "", *_pipes(ONE_SIDED, cells), ""]
     return "\n".join(lines)
 
 
 def _pipes(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    """A Markdown table, in which the second column names something."""
+    cells = [(what, f"`{subject}`", *rest) for what, subject, *rest in rows]
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
     return [f"| {' | '.join(headings)} |", f"|{'---|' * len(headings)}", *lines]
 
 
@@ -116,14 +118,13 @@ def page(found: Comparison) -> str:
     for part, (title, rows) in enumerate(_parts(found)):
         tables.append(f"<h2>{escape(title)}</h2>")
         for number, (group, members) in enumerate(_grouped(rows)):
-            caption, name = f"{title}, {group[0].lower()}{group[1:]}: B against A", f"part-{part}-{number}"
-            tables.append(table(pd.DataFrame(members), _columns(), caption, name, kind="stack compared"))
+            caption = f"{title}, {group[0].lower()}{group[1:]}: B against A"
+            table = _table(caption, HEADINGS, [_cells(one) for one in members], (2, 3, 4))
+            tables.append(replace(table, name=f"part-{part}-{number}").html)
     if found.one_sided:
-        rows = pd.DataFrame([one._replace(what=_named(one)) for one in found.one_sided])
         tables.append(f"<h2>{ALONE}</h2>")
-        tables.append(
-            table(rows, _columns_alone(), "Figures that one of the two reports has", "one-sided", kind="stack compared")
-        )
+        rows = [_cells_alone(one) for one in found.one_sided]
+        tables.append(_table("Figures that one of the two reports has", ONE_SIDED, rows, (3,)).html)
     body = "\n".join(
         [
             '<div class="lead">' + paragraphs([headline(found)]) + "</div>",
@@ -157,24 +158,21 @@ def _cells(one: Difference) -> tuple[str, ...]:
     return one.what, one.subject, one.before, one.after, one.printed_change or "-", _outcome(one)
 
 
-def _columns() -> list[Column]:
-    return [
-        Column(HEADINGS[0], lambda row: escape(row.what)),
-        Column(HEADINGS[1], lambda row: f"<code>{escape(row.subject)}</code>"),
-        Column(HEADINGS[2], lambda row: escape(row.before), True),
-        Column(HEADINGS[3], lambda row: escape(row.after), True),
-        Column(HEADINGS[4], lambda row: escape(row.printed_change or "-"), True),
-        Column(HEADINGS[5], lambda row: escape(_outcome(row))),
-    ]
+def _cells_alone(one: OneSided) -> tuple[str, ...]:
+    return _named(one), one.subject, one.report, one.value
 
 
-def _columns_alone() -> list[Column]:
-    return [
-        Column(ONE_SIDED[0], lambda row: escape(row.what)),
-        Column(ONE_SIDED[1], lambda row: f"<code>{escape(row.subject)}</code>"),
-        Column(ONE_SIDED[2], lambda row: row.report),
-        Column(ONE_SIDED[3], lambda row: escape(row.value), True),
-    ]
+def _table(caption: str, headings: Sequence[str], rows: Sequence[tuple[str, ...]], numeric: Sequence[int]) -> Table:
+    """Printed cells as a table, in which the second column names something."""
+
+    def column(number: int) -> Column:
+        def cell(row: tuple[str, ...]) -> str:
+            return f"<code>{escape(row[1])}</code>" if number == 1 else escape(row[number])
+
+        return Column("", headings[number], COUNT if number in numeric else None, cell=cell)
+
+    columns = [column(number) for number in range(len(headings))]
+    return Table("one-sided", caption, columns, rows, kind="stack compared")
 
 
 def _outcome(one: Difference) -> str:

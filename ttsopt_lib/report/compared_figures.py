@@ -6,69 +6,38 @@ and the machine where it was timed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from ttsopt_lib.report import numbers
+from ttsopt_lib.report.numbers import (
+    CENTS,
+    CHANGE,
+    COSINE,
+    DECIBELS,
+    FILE_SIZE,
+    JOULES,
+    MEMORY,
+    MILLISECONDS,
+    MS_PER_SECOND,
+    PERCENT,
+    SCORE,
+    Unit,
+    counted,
+)
 from ttsopt_lib.report.schema import (
     DeviceSummary,
     Estimate,
-    LatencyMs,
     PeerSummary,
     QualitySummary,
     Summary,
     TimingSummary,
     WerSummary,
+    estimate,
 )
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 Condition = tuple[str, object]  # the words for "it is not the same", and what must be the same
 Group = Literal["Size and speed", "Memory, start and energy", "Quality", "Beside the original", "Peers"]
-
-
-class Unit(NamedTuple):
-    """How a figure is printed, and whether its change is a ratio (in per cent) or a difference (in ``change``)."""
-
-    name: str  # with the space before it
-    digits: int
-    scale: float = 1.0  # what the figure is multiplied by before it is printed
-    ratio: bool = False
-    signed: bool = False
-    change: str | None = None  # unit of a difference; None: ``name``
-
-    def figure(self, estimate: Estimate) -> str:
-        """'12.3 ms [12.1, 12.6]'."""
-        return _printed(estimate, self.scale, self.digits, self.name, numbers.signed if self.signed else numbers.number)
-
-    def difference(self, change: Estimate) -> str:
-        """'+1.5 % [+1.0, +2.0]', '+0.10 dB'; a ratio's ``change`` is a fraction of the figure before."""
-        if self.ratio:
-            return _printed(change, 100, 1, " %", numbers.signed)
-        unit = self.name if self.change is None else self.change
-        return _printed(change, self.scale, self.digits, unit, numbers.signed)
-
-    def is_nothing(self, change: Estimate) -> bool:
-        """Whether a change is so small that it prints as zero."""
-        scale, digits = (100, 1) if self.ratio else (self.scale, self.digits)
-        return round(scale * change.value, digits) == 0
-
-
-def _printed(estimate: Estimate, scale: float, digits: int, unit: str, words: Callable[[float, int], str]) -> str:
-    ends = ", ".join(words(scale * end, digits) for end in estimate.ci or ())
-    return f"{words(scale * estimate.value, digits)}{unit}" + (f" [{ends}]" if ends else "")
-
-
-FILE_SIZE = Unit(" MB", 1, 1e-6, ratio=True)
-MEMORY = Unit(" MB", 0, ratio=True)
-MS_PER_SECOND = Unit(" ms", 1, 1000, ratio=True)
-MILLISECONDS = Unit(" ms", 1, ratio=True)
-JOULES = Unit(" J", 2, ratio=True)
-PERCENT = Unit(f"{numbers.NARROW}%", 1, 100, change=" percentage points")
-POINTS = Unit("", 2)
-CHANGE = Unit("", 2, signed=True)
-COSINE = Unit("", 3)
-DECIBELS = Unit(" dB", 2)
-CENTS = Unit(" cents", 1)
 
 
 class Key(NamedTuple):
@@ -131,14 +100,13 @@ def _size(name: str, size_bytes: int) -> tuple[Key, Figure]:
 
 def _timing(device: DeviceSummary, row: TimingSummary) -> Figures:
     place = (device.device, row.runtime, row.mode, row.threads)
-    threads = f"{row.threads} thread" + ("s" if row.threads > 1 else "")
-    subject = f"{row.variant}, {device.label}, {_runtime_words(row, device)}, {threads}"
+    subject = f"{row.variant}, {device.label}, {_runtime_words(row, device)}, {counted(row.threads, 'thread')}"
 
     def one(
-        group: Group, what: str, unit: Unit, estimate: Estimate | None, more: bool = False, *needed: Condition
+        group: Group, what: str, unit: Unit, value: Estimate | None, more: bool = False, *needed: Condition
     ) -> Figures:
-        if estimate is not None:
-            yield Key(group, what, row.variant, place), Figure(subject, unit, estimate, more, needed, device)
+        if value is not None:
+            yield Key(group, what, row.variant, place), Figure(subject, unit, value, more, needed, device)
 
     speed: Group = "Size and speed"
     rest: Group = "Memory, start and energy"
@@ -149,23 +117,14 @@ def _timing(device: DeviceSummary, row: TimingSummary) -> Figures:
     counter = ("another energy counter", device.energy_source)
     yield from one(speed, "latency reduction", PERCENT, None if baseline else row.latency_reduction, True)
     yield from one(
-        speed, "time to first audio", MILLISECONDS, _median(row.first_audio_ms), False,
+        speed, "time to first audio", MILLISECONDS, row.first_audio_ms and row.first_audio_ms.estimate, False,
         ("another first sentence", device.first_audio_sentence), ("another noise or speaking rate", device.scales),
     )  # fmt: skip
-    yield from one(rest, "peak memory", MEMORY, _point(row.peak_memory_mb))
-    yield from one(rest, "peak GPU memory", MEMORY, _point(row.device_memory_mb))
-    yield from one(rest, "load time", MILLISECONDS, _point(row.load_ms))
+    yield from one(rest, "peak memory", MEMORY, estimate(row.peak_memory_mb))
+    yield from one(rest, "peak GPU memory", MEMORY, estimate(row.device_memory_mb))
+    yield from one(rest, "load time", MILLISECONDS, estimate(row.load_ms))
     yield from one(rest, "energy per second of audio", JOULES, row.energy_j_per_audio_second, False, counter)
     yield from one(rest, "energy reduction", PERCENT, None if baseline else row.energy_reduction, True, counter)
-
-
-def _point(value: float | None) -> Estimate | None:
-    """A figure without an interval."""
-    return None if value is None else Estimate(value=value, ci=None)
-
-
-def _median(latency: LatencyMs | None) -> Estimate | None:
-    return Estimate(value=latency.median, ci=latency.ci) if latency else None
 
 
 def _runtime_words(row: TimingSummary, device: DeviceSummary) -> str:
@@ -188,7 +147,7 @@ def _quality(summary: Summary, rows: list[QualitySummary]) -> Figures:
                 continue
             mos = row.predicted_mos
             value, change = Estimate(value=mos.value, ci=mos.ci), None if row.variant == ORIGINAL else mos.change
-            yield from _scored(row, "Quality", f"predicted MOS ({predictor.label})", POINTS, value, True, *conditions)
+            yield from _scored(row, "Quality", f"predicted MOS ({predictor.label})", SCORE, value, True, *conditions)
             what = f"predicted MOS change ({predictor.label})"
             yield from _scored(row, "Quality", what, CHANGE, change, True, *conditions)
     for row in rows:
@@ -201,7 +160,7 @@ def _heard(summary: Summary, row: QualitySummary) -> Figures:
     """By listeners and by a recognizer. Error rates are the voice's own, not their changes against the original."""
     if human := row.human_mos:
         value = Estimate(value=human.value, ci=human.ci)
-        yield from _scored(row, "Quality", "MOS (listeners)", POINTS, value, True)
+        yield from _scored(row, "Quality", "MOS (listeners)", SCORE, value, True)
     conditions = (("another recognizer", summary.asr), ("another number of sentences", summary.wer_sentences))
     words, characters = _error_rate(row.wer, row.wer_figures), _error_rate(row.cer, row.cer_figures)
     yield from _scored(row, "Quality", "word error rate", PERCENT, words, False, *conditions)
@@ -215,7 +174,7 @@ def _beside(summary: Summary, row: QualitySummary) -> Figures:
         return
     encoder = ("another speaker encoder", summary.speaker_encoder)
     near, far = paired.log_spectral_distance_db, paired.log_spectral_distance_above_8khz_db
-    for what, unit, estimate, more, conditions in (
+    for what, unit, value, more, conditions in (
         ("speaker similarity", COSINE, paired.speaker_similarity, True, [encoder]),
         ("log-spectral distance", DECIBELS, near, False, []),
         ("log-spectral distance above 8 kHz", DECIBELS, far, False, []),
@@ -223,14 +182,14 @@ def _beside(summary: Summary, row: QualitySummary) -> Figures:
         ("voicing disagreement", PERCENT, paired.voicing_disagreement, False, []),
     ):
         conditions = [*conditions, _sentences(summary)]
-        yield from _scored(row, "Beside the original", what, unit, _wide(estimate), more, *conditions)
+        yield from _scored(row, "Beside the original", what, unit, _wide(value), more, *conditions)
 
 
 def _scored(
-    row: QualitySummary, group: Group, what: str, unit: Unit, estimate: Estimate | None, more: bool, *needed: Condition
+    row: QualitySummary, group: Group, what: str, unit: Unit, value: Estimate | None, more: bool, *needed: Condition
 ) -> Figures:
-    if estimate is not None:
-        yield Key(group, what, row.variant), Figure(row.variant, unit, estimate, more, needed)
+    if value is not None:
+        yield Key(group, what, row.variant), Figure(row.variant, unit, value, more, needed)
 
 
 def _sentences(summary: Summary) -> Condition:
@@ -239,14 +198,14 @@ def _sentences(summary: Summary) -> Condition:
 
 def _error_rate(value: float | None, found: WerSummary | None) -> Estimate | None:
     """The rate, without an interval where it was not counted sentence by sentence."""
-    return _wide(Estimate(value=found.value, ci=found.ci)) if found else _point(value)
+    return _wide(Estimate(value=found.value, ci=found.ci)) if found else estimate(value)
 
 
-def _wide(estimate: Estimate | None) -> Estimate | None:
+def _wide(figure: Estimate | None) -> Estimate | None:
     """A bootstrap's figure. Where all sentences say the same its interval has no width.
 
     That is no certainty, so it counts as no interval.
     """
-    if estimate is None or estimate.ci is None or estimate.ci[0] < estimate.ci[1]:
-        return estimate
-    return Estimate(value=estimate.value, ci=None)
+    if figure is None or figure.ci is None or figure.ci[0] < figure.ci[1]:
+        return figure
+    return Estimate(value=figure.value, ci=None)

@@ -151,15 +151,14 @@ def timing_notes(summary: Summary) -> list[str]:
     for device in summary.measured_devices:
         if device.stops:
             ends = [
-                f"{stop.blocks} blocks with {stop.threads} thread{'s' if stop.threads > 1 else ''} "
-                f"({STOPS[stop.stopped_by]})"
+                f"{stop.blocks} blocks with {numbers.counted(stop.threads, 'thread')} ({STOPS[stop.stopped_by]})"
                 for stop in device.stops
             ]
             notes.append(f"{device.label}: timed in {listed(ends)}.")
         copy = summary.timing_of(device, ORIGINAL_COPY)
         if copy and copy.latency_reduction and copy.latency_reduction.ci:
             low, high = copy.latency_reduction.ci
-            differs = numbers.reduction(copy.latency_reduction)
+            differs = numbers.REDUCTION.figure(copy.latency_reduction)
             text = f"{device.label}: the original timed against itself differs by {differs}"
             if low <= 0 <= high:
                 notes.append(f"{text}, as it should: zero lies inside the interval.")
@@ -271,7 +270,7 @@ def corner_notes(summary: Summary) -> list[str]:
 
 def _came_closest(summary: Summary, device: DeviceSummary, name: str) -> str:
     """Which target the variant misses that came closest where none qualifies, and by how much."""
-    one, saved = judge(summary, name), numbers.reduction(latency_of(summary, device, name))
+    one, saved = judge(summary, name), numbers.REDUCTION.figure(latency_of(summary, device, name))
     text = f"`{name}` came closest ({saved} less time), but {listed(one.failed)}."
     return text + _over_all_sentences(summary, name)
 
@@ -280,7 +279,7 @@ def _passed_over(summary: Summary, one: Judged, device: DeviceSummary | None = N
     """Which conditions a faster variant missed, and what the whole picture says where it shows them on target.
 
     With a device: how much faster it is there."""
-    saved = f" ({numbers.reduction(latency_of(summary, device, one.name))} less time)" if device else ""
+    saved = f" ({numbers.REDUCTION.figure(latency_of(summary, device, one.name))} less time)" if device else ""
     reasons = [*one.failed, *(["its predicted MOS was not measured"] if one.unknown else [])]
     return f"`{one.name}` is faster{saved}, but {listed(reasons)}." + _over_all_sentences(summary, one.name)
 

@@ -166,7 +166,7 @@ def latency_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     alt = "Dots with intervals of the latency reduction. " + " ".join(
         f"On {device.label}: "
         + "; ".join(
-            f"{name} {numbers.reduction(row.latency_reduction)}"
+            f"{name} {numbers.REDUCTION.figure(row.latency_reduction)}"
             for name in names
             if (row := summary.timing_of(device, name))
         )
@@ -192,7 +192,7 @@ def _latency_panel(axes: Axes, summary: Summary, device: DeviceSummary, names: l
     axes.set_xlim(min([-5.0, *ends]) - 3, max([100 * target, *ends]) + 5)
     target_line(axes, 100 * target, f"target {numbers.percent(target)}")
     if not alone:
-        threads = f"{device.threads} thread" + ("s" if device.threads > 1 else "")
+        threads = numbers.counted(device.threads, "thread")
         axes.set_title(f"{device.label}, {threads}", fontsize=7.5, pad=13)
 
 
@@ -232,7 +232,7 @@ def quality_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     set_title(figure, findings.quality_title(summary))
     others = ", ".join(predictor.label for predictor in summary.predictors if not predictor.primary)
     alt = f"Dots with intervals of the change of the predicted MOS ({primary.label}). " + "; ".join(
-        f"{name} {numbers.change(one)}" for name, one in zip(names, estimates, strict=True)
+        f"{name} {numbers.CHANGE.figure(one)}" for name, one in zip(names, estimates, strict=True)
     )
     caption = (
         f"Change of the predicted MOS against the original, paired by sentence, with 95 % intervals: {primary.label}"

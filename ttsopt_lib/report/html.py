@@ -1,4 +1,4 @@
-"""HTML pieces of the report: tables a screen reader can walk, figures with alt text, verdict marks, paragraphs.
+"""HTML pieces of the report: figures with alt text, verdict marks, paragraphs, boxes and lists.
 
 They are plain semantic HTML; how they look is said once, in template/report.css.
 """
@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
-
-import pandas as pd
+from collections.abc import Iterable, Sequence
 
 from ttsopt_lib.report.plot_style import Chart, inline_svg, narrow_svg_text, svg_text
 
@@ -22,14 +19,6 @@ SHAPES = {  # drawn, not typed: fonts differ in what they have for a check mark
 INKS = {"pass": "#0a5c40", "fail": "#8c2f00", "not_measured": "#4a4d52"}
 WORDS = {"pass": "PASS", "fail": "FAIL", "not_measured": "NOT MEASURED"}
 FEW = 2  # devices of which everything is printed
-
-
-class Column(NamedTuple):
-    """How a column is printed: its heading, the cell's HTML made from a row, and whether it holds numbers."""
-
-    heading: str
-    cell: Callable[[Any], str]
-    numeric: bool = False
 
 
 def escape(text: object) -> str:
@@ -100,62 +89,8 @@ def figure(chart: Chart | None, missing: str) -> str:
     )
 
 
-def table(
-    frame: pd.DataFrame,
-    columns: Sequence[Column],
-    caption: str,
-    name: str,
-    group: str | None = None,
-    kind: str = "",
-    missing: str = "",
-    groups_on_paper: int | None = None,
-    csv: str = "",
-    group_titles: Mapping[str, str] | None = None,
-) -> str:
-    """A frame as a table: the first column heads its row, ``group`` starts a new body wherever its value changes.
-
-    ``group_titles`` are the bodies' headings as HTML (default: the values).
-
-    Printed, it has the first ``groups_on_paper`` bodies (None: all) and says that the others are in the file ``csv``
-    (default: called as the table is). On a screen it scrolls inside its own box where it is wider than the page. An
-    empty frame is the sentence ``missing``.
-    """
-    if frame.empty:
-        return f'<p class="missing">{escape(missing)}</p>'
-    head = "".join(f'<th scope="col"{_number(column)}>{escape(column.heading)}</th>' for column in columns)
-    bodies: list[str] = []
-    current: object = None
-    for row in frame.itertuples(index=False):
-        value = getattr(row, group) if group else ""
-        if not bodies or value != current:
-            current = value
-            heading = group_titles[str(value)] if group_titles else escape(value)
-            title = f'<tr class="group"><th scope="rowgroup" colspan="{len(columns)}">{heading}</th></tr>'
-            bodies.append(title if group else "")
-        cells = [f'<th scope="row">{columns[0].cell(row)}</th>']
-        cells += [
-            f'<td data-label="{escape(column.heading.split(" [")[0])}"{_number(column)}>{column.cell(row)}</td>'
-            for column in columns[1:]
-        ]
-        bodies[-1] += f"<tr>{''.join(cells)}</tr>\n"
-    printed = len(bodies) if groups_on_paper is None else groups_on_paper
-    body = "".join(f"<tbody>{rows}</tbody>" for rows in bodies[:printed])
-    body += "".join(f'<tbody class="screen-only">{rows}</tbody>' for rows in bodies[printed:])
-    rest = f"(all of them: `tables/{csv or name.replace('-', '_')}.csv`)"
-    elsewhere = f' <span class="paper-only">{escape(rest)}</span>' if len(bodies) > printed else ""
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-labelledby="table-{name}">'
-        f'<table class="{kind}"><caption id="table-{name}"><span>{escape(caption)}{elsewhere}</span></caption>'
-        f"<thead><tr>{head}</tr></thead>{body}</table></div>"
-    )
-
-
 def not_printed(parts: Sequence[str], where: str) -> list[str]:
     """Tables for the screen; on paper a sentence says where they are."""
     if not parts:
         return []
     return ['<div class="screen-only">', *parts, f'</div><p class="small paper-only">{escape(where)}</p>']
-
-
-def _number(column: Column) -> str:
-    return ' class="number"' if column.numeric else ""

@@ -151,7 +151,7 @@ def training_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     alt = "Curve of the predicted MOS change over the training. " + " ".join(
         f"{student.student}: "
         + "; ".join(
-            f"{numbers.number(point.minutes)} minutes {numbers.change(point.predicted_mos_change)}"
+            f"{numbers.number(point.minutes)} minutes {numbers.CHANGE.figure(point.predicted_mos_change)}"
             for point in student.curve
         )
         + "."

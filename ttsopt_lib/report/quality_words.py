@@ -69,12 +69,12 @@ def trusted(summary: Summary) -> list[str]:
         if not predictor.orders_anchors:
             continue
         anchors = [
-            f"`{row.variant}` {numbers.change(row.predicted_mos.change)}"
+            f"`{row.variant}` {numbers.CHANGE.figure(row.predicted_mos.change)}"
             for row in summary.anchors
             if row.predictor == predictor.name
         ]
         noise = next((row for row in summary.other_noise if row.predictor == predictor.name), None)
-        beside = f"; the original with other noise {numbers.change(noise.predicted_mos.change)}" if noise else ""
+        beside = f"; the original with other noise {numbers.CHANGE.figure(noise.predicted_mos.change)}" if noise else ""
         found.append(f"{predictor.label} puts every anchor below the original ({listed(anchors)}){beside}.")
     return found
 
@@ -171,7 +171,7 @@ def what_comparisons_could_show(summary: Summary) -> list[str]:
         if high < 0 or low > 0:
             heard = "listeners heard that it is worse" if high < 0 else "listeners preferred it"
         found.append(
-            f"`{row.variant}` compared with the original: {numbers.change(row.score)}: {heard}; comparisons like these "
-            f"find a true difference of {numbers.number(row.detectable, 2)} points in 8 of 10 tests."
+            f"`{row.variant}` compared with the original: {numbers.CHANGE.figure(row.score)}: {heard}; comparisons "
+            f"like these find a true difference of {numbers.number(row.detectable, 2)} points in 8 of 10 tests."
         )
     return found

@@ -45,6 +45,11 @@ class Estimate(Part):
 ZERO = Estimate(value=0.0, ci=(0.0, 0.0))  # the baseline against itself, by definition
 
 
+def estimate(value: float | None, ci: Interval | None = None) -> Estimate | None:
+    """A figure with its interval; None where there is no figure."""
+    return None if value is None else Estimate(value=value, ci=ci)
+
+
 # --- variants ---------------------------------------------------------------------------------------------------
 
 
@@ -110,6 +115,11 @@ class LatencyMs(Part):
     median: float
     p95: float
     ci: Interval | None
+
+    @property
+    def estimate(self) -> Estimate:
+        """The median with its interval."""
+        return Estimate(value=self.median, ci=self.ci)
 
 
 class ClassSummary(Part):

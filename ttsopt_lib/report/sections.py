@@ -10,30 +10,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import StudyFolder, atomic_folder
-from ttsopt_lib.report import (
-    columns,
-    energy,
-    explanations,
-    figures,
-    frames,
-    peer_tables,
-    profiles,
-    published,
-    quality_words,
-    sentences,
-    timing_tables,
-    warning_marks,
-)
+from ttsopt_lib.report import explanations, figures, quality_words, sentences, warning_marks
 from ttsopt_lib.report.audio import Players
-from ttsopt_lib.report.html import FEW, bullets, escape, figure, not_printed, note, paragraphs, reasoned, table
+from ttsopt_lib.report.chapters import (
+    energy,
+    first_page,
+    listeners,
+    peers,
+    profiles,
+    provenance,
+    published,
+    sizes,
+    timings,
+)
+from ttsopt_lib.report.chapters import quality as quality_chapter
+from ttsopt_lib.report.html import FEW, bullets, escape, figure, not_printed, note, paragraphs, reasoned
 from ttsopt_lib.report.plot_style import Chart, svg_text, with_narrow
+from ttsopt_lib.report.printing.table import Table
 from ttsopt_lib.report.progress_figures import stage_chart, training_chart
-from ttsopt_lib.report.quality_section import quality_parts
-from ttsopt_lib.report.quality_tables import quality_tables
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.report.spectrograms import study_spectrograms
 from ttsopt_lib.report.summary import summarize
@@ -41,14 +37,42 @@ from ttsopt_lib.report.tradeoff_figure import tradeoff_chart
 from ttsopt_lib.report.verdict import HELD_OUT
 from ttsopt_lib.study import ORIGINAL, Device, Study
 
-MOS_CAPTION = (
-    "Mean opinion score before and after optimization; the predicted MOS change is over all evaluation sentences"
-)
 SENTENCES_SHOWN = (
     f" The predicted MOS change in this table is {HELD_OUT}; in the figure below it is over all evaluation sentences."
 )
 RATINGS_PRINTED = 4  # variants of which the PDF says what their ratings could show
 SUMMARY_MIME = "application/vnd.ttsopt.summary+json"
+
+
+def all_tables(summary: Summary) -> list[Table]:
+    """Every table of the report that has a CSV file. A table without rows still has its columns."""
+    measured = summary.measured_devices
+    return [
+        first_page.verdict(summary),
+        sizes.sizes(summary.variants),
+        sizes.coverage(summary.variants),
+        sizes.sensitivity(summary),
+        timings.improvement(summary),
+        timings.timings(measured),
+        timings.runtime_change(summary),
+        timings.length_classes(measured),
+        energy.energy(measured),
+        profiles.amdahl(measured),
+        profiles.stages(measured),
+        profiles.operators(measured),
+        peers.peers(summary),
+        peers.other_voices(summary),
+        published.raspberry_pi_4(),
+        quality_chapter.quality(summary.quality),
+        quality_chapter.quality(summary.anchors, "anchors"),
+        listeners.mos(summary),
+        listeners.comparisons(summary),
+        provenance.machines(summary),
+        provenance.files(summary),
+        quality_chapter.compared(summary),
+        quality_chapter.tests(summary),
+        quality_chapter.confirmation(summary.confirmation),
+    ]
 
 
 class Html:
@@ -68,7 +92,6 @@ class Report:
     def __init__(self, summary: Summary, folder: StudyFolder, study: Study | None = None):
         self.summary = summary
         self.folder = folder
-        self.tables = frames.all_tables(summary) | quality_tables(summary)
         self.players = Players(folder)
         self.players.prepare(summary, [variant.name for variant in summary.variants])
         drawn = (
@@ -104,13 +127,7 @@ class Report:
         return Html(
             paragraphs([stage], "first-look") if stage else "",
             '<div class="lead">' + paragraphs(sentences.manager_summary(summary)) + "</div>",
-            table(
-                self.tables["verdict"],
-                columns.verdict(summary),
-                "Verdict: what was asked and what was measured",
-                "verdict",
-                kind="stack verdict",
-            ),
+            first_page.verdict(summary).html,
             paragraphs(
                 [
                     "Where a figure has an interval, its worse end has to meet the target, not its middle."
@@ -129,16 +146,9 @@ class Report:
     def quantization(self) -> Html:
         """Sizes, what every step reached, and why."""
         return Html(
-            table(self.tables["sizes"], columns.sizes(), "Size of each variant's model.onnx", "sizes"),
+            sizes.sizes(self.summary.variants).html,
             figure(self.charts["size"], ""),
-            table(
-                self.tables["coverage"],
-                columns.coverage(),
-                "Coverage: what each step really reached, read from the finished model",
-                "coverage",
-                kind="stack",
-                missing="No variant of this study has a step.",
-            ),
+            sizes.coverage(self.summary.variants).html,
             bullets(explanations.quantization_notes(self.summary)),
             *self._sensitivity(),
         )
@@ -150,13 +160,7 @@ class Report:
         return [
             figure(self.charts.get("sensitivity"), ""),
             '<div class="screen-only">',  # the figure has every group, and the CSV file every figure
-            table(
-                self.tables["sensitivity"],
-                columns.sensitivity(),
-                "Sensitivity: what int8 arithmetic in one group of layers does to the sound",
-                "sensitivity",
-                group="variant",
-            ),
+            sizes.sensitivity(self.summary).html,
             "</div>",
         ]
 
@@ -173,13 +177,7 @@ class Report:
         """Before and after on each device, then every timing."""
         summary = self.summary
         return Html(
-            table(
-                self.tables["improvement"],
-                columns.improvement(),
-                "Inference time before and after optimization, ms per sentence",
-                "improvement",
-                kind="stack",
-            ),
+            timings.improvement(summary).html,
             note(
                 "Warnings of the measurement",
                 explanations.warnings(summary),
@@ -189,18 +187,12 @@ class Report:
             note("How the variant was chosen", explanations.choice_notes(summary)),
             bullets(explanations.timing_notes(summary) + explanations.first_audio_notes(summary)),
             figure(self.charts.get("latency"), "No picture of the latencies: no device was measured."),
-            *timing_tables.section(summary),
+            *timings.section(summary),
             *self._published(),
-            self._length_classes(),
-            *energy.section(self.summary.measured_devices),
+            timings.reductions_by_length(summary, self._printed_devices),
+            *energy.section(summary.measured_devices),
             *self._profiles(),
-            table(
-                self.tables["runtime_change"],
-                columns.runtime_change(),
-                "Change of runtime, PyTorch to ONNX Runtime: no optimization of the voice, and not counted as one",
-                "runtime-change",
-                missing="The change of runtime was not measured.",
-            ),
+            timings.runtime_change(summary).html,
         )
 
     @property
@@ -212,66 +204,23 @@ class Report:
         """What others have published, where the report has a Raspberry Pi in it: for reference, never as a result."""
         if not any(device.kind == "raspberry_pi" for device in self.summary.devices):
             return []
-        return [published.reference_table(self.tables["published"])]
+        return [published.section()]
 
     def peers(self) -> Html:
         """What a user would pick instead: the same voice by other means, and another voice."""
-        return Html(*peer_tables.section(self.summary, self.tables))
-
-    def _length_classes(self) -> str:
-        """Reductions per length of sentence, a column per class."""
-        timed = [
-            (device, timing)
-            for device in self.summary.measured_devices
-            for variant in self.summary.variants
-            if variant.name != ORIGINAL and (timing := self.summary.timing_of(device, variant.name))
-        ]
-        classes = list(dict.fromkeys(part.length_class for _, timing in timed for part in timing.length_classes))
-        rows = []
-        for device, timing in timed:
-            row: dict[str, Any] = {"device": device.label, "variant": timing.variant}
-            for part in timing.length_classes:
-                field = f"class{classes.index(part.length_class)}"
-                row |= frames.estimate(field, part.latency_reduction)
-            rows.append(row)
-        return table(
-            pd.DataFrame(rows),
-            columns.length_classes(classes),
-            "Less time per second of audio, by length of the sentence",
-            "length-classes",
-            group="device",
-            groups_on_paper=self._printed_devices,
-            missing="Lengths of sentences were not told apart.",
-        )
+        return Html(*peers.section(self.summary))
 
     def _profiles(self) -> list[str]:
         """Where the time goes, and the bound that this sets; nothing where no device has a profile."""
-        frame = self.tables["stages"]
-        if frame.empty:
+        measured = self.summary.measured_devices
+        if not profiles.stages(measured).rows:
             return []
-        names = list(dict.fromkeys(frame["stage"]))
-        rows = []
-        for device in dict.fromkeys(frame["device"]):
-            here = frame[frame["device"] == device]
-            for variant in dict.fromkeys([ORIGINAL, *here["variant"]]):
-                group = here if variant == ORIGINAL else here[here["variant"] == variant]
-                shares = dict(
-                    zip(group["stage"], group["share" if variant == ORIGINAL else "share_after"], strict=True)
-                )
-                by_number = {f"stage{number}": shares[stage] for number, stage in enumerate(names)}
-                rows.append({"device": device, "variant": variant, **by_number})
-        shares = table(
-            pd.DataFrame(rows),
-            columns.stages(names),
-            "Where the time goes: each stage's share of the time in ONNX Runtime, from its own profile",
-            "stages",
-            group="device",
-        )
+        shares = [profiles.shares_of_stages(measured)]
         where = "Each stage's share of the time, of every variant: `report.html` and `tables/stages.csv`."
         return [
             figure(self.charts.get("stages"), "No picture of the stages: no variant was both timed and profiled."),
-            *([shares] if len(self.summary.measured_devices) <= FEW else not_printed([shares], where)),
-            *profiles.tables_of_profiles(self.summary, self.tables["amdahl"], self._printed_devices),
+            *(shares if len(measured) <= FEW else not_printed(shares, where)),
+            *profiles.tables_of_profiles(self.summary, self._printed_devices),
         ]
 
     def mos(self) -> Html:
@@ -281,9 +230,9 @@ class Report:
         beside = " The predicted change stands beside it." if self.summary.predictors else ""
         return Html(
             "" if rated else paragraphs([f"MOS was not measured: {reason}.{beside}"]),
-            table(self.tables["mos"], columns.mos(), MOS_CAPTION, "mos"),
+            listeners.mos(self.summary).html,
             bullets(self._rated_first(), printed=RATINGS_PRINTED),
-            *self._comparisons(),
+            *listeners.tables_of_comparisons(self.summary),
             bullets(quality_words.what_comparisons_could_show(self.summary)),
         )
 
@@ -292,29 +241,12 @@ class Report:
         chosen = tuple(f"`{name}`" for name in self.summary.optimized.values() if name)
         return sorted(sentences.what_ratings_could_show(self.summary), key=lambda said: not said.startswith(chosen))
 
-    def _comparisons(self) -> list[str]:
-        """CCR and MUSHRA, a table each, where listeners took them."""
-        captions = {
-            "ccr": "Listeners' comparisons (CCR): the variant against the original, −3 much worse to 3 much better",
-            "mushra": "Listeners' ratings beside a hidden reference (MUSHRA), 0 to 100",
-        }
-        return [
-            table(
-                self.tables["comparisons"].query(f"test == '{test}'"),
-                columns.comparisons(),
-                caption,
-                f"comparisons-{test}",
-            )
-            for test, caption in captions.items()
-            if any(row.test == test for row in self.summary.comparisons)
-        ]
-
     def quality(self) -> Html:
         """Predicted MOS, word errors, and what differs beside the original; anchors last."""
         summary = self.summary
         if not summary.predictors:
             return Html(paragraphs([f"Nothing was scored: {summary.quality_reason}."], "missing"))
-        return Html(figure(self.charts.get("quality"), ""), *quality_parts(summary, self.tables))
+        return Html(figure(self.charts.get("quality"), ""), *quality_chapter.section(summary))
 
     def listening(self) -> Html:
         """Every voice to hear."""
@@ -360,20 +292,8 @@ class Report:
         items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts)
         return Html(
             f'<dl class="facts">{items}</dl>',
-            table(
-                self.tables["machines"],
-                columns.machines(),
-                "Machines that measured",
-                "machines",
-                kind="stack",
-                missing="No machine has measured anything yet.",
-            ),
-            table(
-                self.tables["files"].query("file == 'model.onnx'"),
-                columns.files(),
-                "SHA-256 of each variant's model.onnx",
-                "files",
-            ),
+            provenance.machines(summary).html,
+            provenance.models(summary),
         )
 
     def licences(self) -> Html:
@@ -387,12 +307,13 @@ class Report:
     def files(self) -> Html:
         """Write tables and figures beside the report, and link to them."""
         with atomic_folder(self.folder.tables) as folder:
-            for name, frame in self.tables.items():
-                frame.to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+            tables = all_tables(self.summary)
+            for table in tables:
+                table.frame.to_csv(folder / f"{table.name}.csv", index=False, lineterminator="\n")
         with atomic_folder(self.folder.figures) as folder:
             for name, chart in self.charts.items():
                 (folder / f"{name}.svg").write_text(svg_text(chart), encoding="utf-8")
-        csv = ", ".join(f'<a href="tables/{name}.csv">{name}.csv</a>' for name in self.tables)
+        csv = ", ".join(f'<a href="tables/{table.name}.csv">{table.name}.csv</a>' for table in tables)
         svg = ", ".join(f'<a href="figures/{name}.svg">{name}.svg</a>' for name in self.charts)
         return Html(
             f"<p>Tables: {csv}. Figures: {svg}. Everything for scripts: <a href='summary.json'>summary.json</a>.</p>"

@@ -90,7 +90,11 @@ def _cost(summary: Summary) -> str:
         for name in names:
             row = summary.quality_of(name)
             change = row.predicted_mos.change_held_out if row else None
-            parts.append(f"that of `{name}` by {numbers.change(change)}" if len(names) > 1 else numbers.change(change))
+            parts.append(
+                f"that of `{name}` by {numbers.CHANGE.figure(change)}"
+                if len(names) > 1
+                else numbers.CHANGE.figure(change)
+            )
         body = "changes by " + parts[0] if len(parts) == 1 else "changes: " + listed(parts)
         return f"Its predicted quality (a model's guess at the mean opinion score, 1 to 5) {body} {HELD_OUT}; {heard}."
     kept = findings.keeps_quality(summary)
@@ -104,7 +108,7 @@ def _cost(summary: Summary) -> str:
 
 def _heard(summary: Summary, names: list[str]) -> str:
     rated = {
-        name: numbers.change(row.human_mos.change)
+        name: numbers.CHANGE.figure(row.human_mos.change)
         for name in names
         if (row := summary.quality_of(name)) and row.human_mos and row.human_mos.change
     }
@@ -173,7 +177,7 @@ def _size_against_quality(summary: Summary) -> str:
         quality = f"{code(kept)} {verb} predicted MOS" if kept else "None keeps its predicted MOS"
         return f"{size}. {quality} within {limit}."
     losses = [
-        f"`{name}` changes by {numbers.change(change)}"
+        f"`{name}` changes by {numbers.CHANGE.figure(change)}"
         for name in small
         if (change := findings.change_of(summary, name))
     ]
@@ -191,14 +195,14 @@ def _speed(summary: Summary, device: DeviceSummary) -> str:
     best = findings.fastest(summary, device)
     slow = findings.no_faster(summary, device)
     copy = findings.latency_of(summary, device, ORIGINAL_COPY)
-    same = f" (the original timed against itself differs by {numbers.reduction(copy)})" if copy else ""
+    same = f" (the original timed against itself differs by {numbers.REDUCTION.figure(copy)})" if copy else ""
     if best is None:
         return f"On {device.label} no variant is faster than the original beyond its interval{same}."
     target = numbers.percent(summary.targets.latency_reduction)
     enough = "which meets" if worse_end(best[1]) >= summary.targets.latency_reduction else "which misses"
     text = (
-        f"On {device.label} the fastest is `{best[0]}` with {numbers.reduction(best[1])} less time per second of "
-        f"audio, {enough} the target of {target}"
+        f"On {device.label} the fastest is `{best[0]}` with {numbers.REDUCTION.figure(best[1])} less time per "
+        f"second of audio, {enough} the target of {target}"
     )
     if slow:
         text += f"; {code(slow)} {'is' if len(slow) == 1 else 'are'} not faster than the original{same}"
@@ -356,7 +360,7 @@ def what_ratings_could_show(summary: Summary) -> list[str]:
                 "no measurable difference, but too few ratings to rule out one as large as "
                 f"{numbers.number(margin, 2)} points"
             )
-        found.append(f"`{name}`: {numbers.change(human.change)}: {heard}; {reach}.")
+        found.append(f"`{name}`: {numbers.CHANGE.figure(human.change)}: {heard}; {reach}.")
     if summary.screened_raters:
         one = summary.screened_raters == 1
         found.append(

@@ -92,12 +92,12 @@ def tradeoff_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
         return None
     points, peers = positions(summary, device), peer_positions(summary, device)
     alt = f"Scatter plot of latency reduction on {device.label} against change of the predicted MOS. " + "; ".join(
-        f"{p.variant.name}: {numbers.reduction(p.latency)} faster, {numbers.change(p.change)}, "
+        f"{p.variant.name}: {numbers.REDUCTION.figure(p.latency)} faster, {numbers.CHANGE.figure(p.change)}, "
         f"{numbers.megabytes(p.variant.size_bytes)} MB"
         for p in points
     )
     alt += "".join(
-        f"; peer {p.name}: {numbers.reduction(p.latency)} faster, {numbers.change(p.change)}, "
+        f"; peer {p.name}: {numbers.REDUCTION.figure(p.latency)} faster, {numbers.CHANGE.figure(p.change)}, "
         f"{numbers.megabytes(p.size_bytes)} MB"
         for p in peers
     )

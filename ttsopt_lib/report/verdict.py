@@ -52,7 +52,7 @@ def change_beside(change: Estimate, target: float) -> str:
     """A change of the predicted MOS whose lower end has more digits where two cannot tell it from the target."""
     digits = _digits_beside(worse_end(change), target)
     if change.ci is None:
-        return numbers.change(change, digits)
+        return numbers.CHANGE._replace(digits=digits).figure(change)
     low, high = change.ci
     return f"{numbers.signed(change.value)} [{numbers.signed(low, digits)}, {numbers.signed(high)}]"
 
