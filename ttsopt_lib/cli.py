@@ -453,7 +453,7 @@ def _measure(
             _say("measure", f"{one.label}: measured on {record.created}, unchanged since")
         # those of a first look say that its blocks are few, which its page says, too
         for warning in record.warnings if outcome and record.stage == "complete" else ():
-            _say("measure", f"warning: {one.label}: {warning}")
+            _say("measure", f"warning: {one.label}: {warning.words}")
         if windows:
             _window("measure", folder, outcome, suffix=f"-{one.name}", study=study, device=one)
     return failed

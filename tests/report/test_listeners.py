@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ttsopt_lib.records import QualityRecord
+from ttsopt_lib.records import QualityRecord, ScreenedRater
 from ttsopt_lib.report import numbers, sentences
 from ttsopt_lib.report.chapters import listeners
 from ttsopt_lib.report.schema import Estimate
@@ -47,7 +47,7 @@ def test_no_difference_is_claimed_only_where_it_was_shown(summary, change, ci, p
 
 def test_screened_raters_are_named(summary):
     changed = summary("many")
-    changed.screened_raters, changed.ratings_reason = 1, "screened out: 7-abcd (24 ratings): clicked"
+    changed.screened_raters, changed.screened = 1, [ScreenedRater(rater="7-abcd", ratings=24, reason="clicked")]
     screened = sentences.what_ratings_could_show(changed)[-1]
     assert screened.startswith("1 rater ") and screened.endswith(" 7-abcd (24 ratings): clicked.")
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from ttsopt_lib.measure.doubts import sample_warnings
-from ttsopt_lib.records import DeviceRecord, read_record
+from ttsopt_lib.measure.doubts import sample_doubts
+from ttsopt_lib.records import DeviceRecord, Doubt, read_record
 from ttsopt_lib.report import explanations
 from ttsopt_lib.report.chapters import timings
 from ttsopt_lib.report.html import note
@@ -26,7 +26,7 @@ def doubted(case, summary) -> Summary:
     for row in one_thread:
         factor = 3.0 if row.variant in ("int8-static", "original-copy") else 1.0
         row.seconds = [[factor * value for value in row.seconds[0]], *row.seconds[1:]]
-    warnings = [MACHINE, *sample_warnings(one_thread, study.measure)]
+    warnings = [Doubt(text=MACHINE), *sample_doubts(one_thread, study.measure)]
     found = summary("good")
     changed = found.devices[0].model_copy(update={"warnings": warnings})
     return found.model_copy(update={"devices": [changed, *found.devices[1:]]})
@@ -39,19 +39,19 @@ def marked(page: str) -> dict[str, list[str]]:
 
 
 def test_a_warning_marks_the_rows_that_it_names_and_no_other(doubted):
-    (unstable,) = [one for one in concerns(doubted) if one.text.startswith("unstable latencies")]
-    assert set(unstable.rows) == {"int8-static", "original-copy"}
+    (unstable,) = [one for one in concerns(doubted) if one.doubt.text.startswith("unstable latencies")]
+    assert set(unstable.doubt.rows) == {"int8-static", "original-copy"}
     (page,) = timings.section(doubted)
     one_thread, two_threads = page[page.index(", 1 thread") :].split(", 2 threads", 1)
     for name, numbers in marked(one_thread).items():
         plain = name.split(" ")[0]
-        assert (str(unstable.number) in numbers) == (plain in unstable.rows), name
+        assert (str(unstable.number) in numbers) == (plain in unstable.doubt.rows), name
     assert not any(marked(two_threads).values())
 
 
 def test_a_warning_about_all_rows_stands_at_their_heading(doubted):
-    few = next(one for one in concerns(doubted) if "too few for a 95th percentile" in one.text)
-    assert few.rows == () and few.text.startswith("12 blocks")
+    few = next(one for one in concerns(doubted) if "too few for a 95th percentile" in one.doubt.text)
+    assert not few.doubt.rows and few.doubt.text.startswith("12 blocks")
     heading = next(key for key in marked(timings.section(doubted)[0]) if key.startswith("ONNX Runtime, 1 thread"))
     assert f"†{few.number}" in heading and "†" not in heading.split("†")[0]
 
@@ -60,8 +60,10 @@ def test_a_mark_leads_to_its_warning_and_is_read_aloud(doubted):
     box = note("Warnings", explanations.warnings(doubted), anchor=ANCHOR)
     for one in concerns(doubted):
         item = re.search(rf'<li id="warning-{one.number}">(.*?)</li>', box)
-        assert item and beginning(one.text) in item[1]
-        mark = marks([one], one.device, one.runtime, one.threads, one.rows[0] if one.rows else None)
+        assert item and beginning(one.doubt.words) in item[1]
+        runtime, threads, rows = one.doubt.runtime, one.doubt.threads, list(one.doubt.rows)
+        assert runtime and threads
+        mark = marks([one], one.device, runtime, threads, rows[0] if rows else None)
         assert f'aria-label="Warning {one.number}: ' in mark
     assert all(one.number > 1 for one in concerns(doubted)), "the first is about the machine and marks no row"
 

@@ -149,7 +149,7 @@ def _quoted(summary: Summary) -> set[str]:
     """Texts of the summary that sentences repeat as they are, if they hold a digit; names of variants among them."""
     texts = [summary.asr, summary.ratings_reason, summary.quality_reason, summary.speaker_reason, summary.pitch_reason]
     for device in summary.devices:
-        texts += [device.label, device.reason, device.first_audio_sentence, *device.warnings]
+        texts += [device.label, device.reason, device.first_audio_sentence, *(doubt.words for doubt in device.warnings)]
     texts += [step.note for variant in summary.variants for step in variant.steps]
     texts += [predictor.label for predictor in summary.predictors]
     texts += [student.cpu for student in summary.students]

@@ -208,7 +208,7 @@ def step_record(
         new = _int8_layers(after) - (_int8_layers(before) if before else 0)
         layers = max(new, 0)
         note = note or _quantization_note(step, layers, after, bits)
-    return StepRecord(step=step, coverage=coverage, layers=layers, note=note)
+    return StepRecord(step=step, coverage=coverage, layers=layers, note=note, stages=list(stages))
 
 
 def total_coverage(steps: Iterable[str], finished: Inventory, stages: Collection[str] = ()) -> Coverage:

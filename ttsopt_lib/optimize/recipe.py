@@ -465,7 +465,7 @@ def _run_recipe(bench: _Bench, name: str, recipe: Sequence[AnyStep], path: Path)
     shutil.copyfile(f"{exported}.json", f"{path}.json")
     records = []
     for step in recipe:
-        before, note = inventory, _note(step)
+        before, note = inventory, ""
         if isinstance(step, PruneStructured):
             before = bench.export([])[1]  # of the whole voice: what is gone is counted against it
         if isinstance(step, QuantizeMixed):
@@ -589,13 +589,6 @@ def student_stages(recipe: Sequence[AnyStep]) -> list[str]:
                 raise StudyError(f"{sizes}: no such file; a student's folder says there what sizes it has")
             stages += json.loads(sizes.read_text(encoding="utf-8"))
     return stages
-
-
-def _note(step: AnyStep) -> str:
-    if isinstance(step, Distill):
-        stages = [stage.replace("_", " ") for stage in student_stages([step])]
-        return f"{', '.join(stages)} replaced by the student {step.student.name}"
-    return ""
 
 
 # --- proof that it speaks ---------------------------------------------------------------------------------------

@@ -133,9 +133,8 @@ def _trained(summary: Summary, variant: VariantSummary) -> str:
 
 
 def _stages(variant: VariantSummary) -> str:
-    """The stages that students took the place of, from what the recipe noted."""
-    notes = [step.note.partition(" replaced by ")[0] for step in variant.steps if step.step == "distill"]
-    return listed(", ".join(filter(None, notes)).split(", ")) or "decoder"
+    """The stages that students took the place of."""
+    return listed([stage.replace("_", " ") for step in variant.steps for stage in step.stages])
 
 
 STOPS = {
@@ -182,7 +181,7 @@ def first_audio_notes(summary: Summary) -> list[str]:
 
 def warnings(summary: Summary) -> list[str]:
     """The warnings that the measurement left, with the device they belong to."""
-    return [f"{device.label}: {text}" for device in summary.devices for text in device.warnings]
+    return [f"{device.label}: {doubt.words}" for device in summary.devices for doubt in device.warnings]
 
 
 def rule(summary: Summary) -> str:

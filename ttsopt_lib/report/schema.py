@@ -8,14 +8,16 @@ change are zero by definition, so every row has the same shape.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from ttsopt_lib.records import (
+    Doubt,
     MissingSymbol,
     NotScored,
     ProfileRecord,
+    ScreenedRater,
     SittingRecord,
     StopRecord,
     SystemRecord,
@@ -68,6 +70,7 @@ class StepSummary(Part):
     coverage: CoverageSummary
     layers: int
     note: str
+    stages: list[str] = Field(default=[], exclude=True)  # that a student took the place of; `note` says so
 
 
 class SensitivitySummary(Part):
@@ -182,7 +185,7 @@ class DeviceSummary(Part):
     stopped_by: str | None
     elapsed_seconds: float
     runtime_changes: list[RuntimeChange]
-    warnings: list[str]
+    warnings: list[Annotated[Doubt, PlainSerializer(lambda doubt: doubt.words, return_type=str)]]
     profiles: list[ProfileRecord] = []
     first_audio_sentence: str | None = None  # what the text of ``first_audio_ms`` begins with
     stops: list[StopRecord] = []  # why sampling ended, for each number of threads
@@ -421,6 +424,7 @@ class Summary(Part):
     ratings_reason: str | None
     comparisons: list[ComparisonSummary] = []
     screened_raters: int = 0
+    screened: list[ScreenedRater] = Field(default=[], exclude=True)  # `ratings_reason` names them
     quality_reason: str | None  # why there are no quality figures at all
     quality_created: str | None
     evaluation_sentences: int

@@ -364,10 +364,8 @@ def what_ratings_could_show(summary: Summary) -> list[str]:
     if summary.screened_raters:
         one = summary.screened_raters == 1
         found.append(
-            f"{summary.screened_raters} {'rater was' if one else 'raters were'} screened out: {_screened(summary)}"
+            f"{summary.screened_raters} {'rater was' if one else 'raters were'} screened out: "
+            + "; ".join(rater.words for rater in summary.screened)
+            + "."
         )
     return found
-
-
-def _screened(summary: Summary) -> str:
-    return (summary.ratings_reason or "").rpartition("screened out: ")[2] + "."

@@ -19,6 +19,7 @@ from ttsopt_lib.records import (
     RatingsRow,
     RecordError,
     SensitivityRecord,
+    StepRecord,
     StudyFolder,
     VariantRecord,
     atomic_path,
@@ -89,9 +90,10 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         licence_chain=list(study.voice.licence_chain),
         asr=quality.asr if quality else None,
         asr_reason=quality.asr_reason if quality else quality_reason,
-        ratings_reason=quality.ratings_reason if quality else quality_reason,
+        ratings_reason=ratings_reason(quality) if quality else quality_reason,
         comparisons=_comparisons(quality) if quality else [],
         screened_raters=len(quality.screened) if quality else 0,
+        screened=quality.screened if quality else [],
         quality_reason=quality_reason,
         quality_created=quality.created if quality else None,
         evaluation_sentences=len(quality.sentences) if quality else 0,
@@ -165,13 +167,21 @@ def variant_summary(record: VariantRecord, original: VariantRecord, note: str = 
                 settings=_settings(settings),
                 coverage=CoverageSummary(**step.coverage.model_dump()),
                 layers=step.layers,
-                note=step.note,
+                note=step.note or _replaced(step, settings),
+                stages=step.stages,
             )
             for step, settings in zip(record.steps, record.recipe, strict=False)
         ],
         files=record.files,
         seconds=record.seconds,
     )
+
+
+def _replaced(step: StepRecord, settings: dict[str, Any]) -> str:
+    """Which stages a student took the place of; nothing of a step without one."""
+    if not step.stages:
+        return ""
+    return f"{', '.join(step.stages).replace('_', ' ')} replaced by the student {Path(settings['student']).name}"
 
 
 def _settings(recipe_step: dict[str, Any]) -> dict[str, Any]:
@@ -220,6 +230,12 @@ def _quality_record(folder: StudyFolder) -> tuple[QualityRecord | None, str | No
     if not any(row.variant == ORIGINAL for row in record.rows):
         raise RecordError(f"{folder.quality_record}: no scores of the original; run 'ttsopt evaluate' again")
     return record, None
+
+
+def ratings_reason(record: QualityRecord) -> str | None:
+    """Why there is no mean opinion score, and whose ratings do not count."""
+    screened = "; ".join(rater.words for rater in record.screened)
+    return "; ".join(filter(None, (record.ratings_reason, screened and f"screened out: {screened}"))) or None
 
 
 def _predictors(study: Study, record: QualityRecord) -> list[PredictorSummary]:

@@ -11,7 +11,7 @@ from ttsopt_lib.report.chapters import profiles, timings
 from ttsopt_lib.report.chapters import quality as quality_chapter
 from ttsopt_lib.report.chapters import sizes as reach
 from ttsopt_lib.report.schema import DeviceSummary, VariantSummary
-from ttsopt_lib.report.summary import confirmed, known_damage, scored, variant_summary
+from ttsopt_lib.report.summary import confirmed, known_damage, ratings_reason, scored, variant_summary
 from ttsopt_lib.report.timing_rows import summarize_device
 from ttsopt_lib.study import ORIGINAL, Device, Study
 
@@ -71,7 +71,7 @@ def confirmed_voices(record: QualityRecord) -> pd.DataFrame | str:
 def mean_opinion_scores(record: QualityRecord) -> pd.DataFrame | str:
     """Listeners' ratings, or why there are none."""
     if not record.ratings:
-        return f"not measured: {record.ratings_reason or 'no ratings were given'}"
+        return f"not measured: {ratings_reason(record) or 'no ratings were given'}"
     return pd.DataFrame([row.model_dump() for row in record.ratings])
 
 
