@@ -11,7 +11,7 @@ from ttsopt_lib.measure.session import profile_rows
 from ttsopt_lib.measure.stages import STAGES, shares, stage_of
 from ttsopt_lib.records import DeviceRecord, ProfileRecord
 from ttsopt_lib.report.chapters import profiles
-from ttsopt_lib.report.timing_rows import summarize_device
+from ttsopt_lib.report.facts.timing_rows import summarize_device
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, MeasureSettings
 
 

@@ -16,7 +16,7 @@ DASH = "\N{EN DASH}"
 
 
 def number(value: float, digits: int = 0) -> str:
-    """``value`` with a true minus sign; never a minus zero."""
+    """`value` with a true minus sign; never a minus zero."""
     text = f"{value:,.{digits}f}".replace(",", NARROW)
     if text.startswith("-"):
         text = MINUS + text[1:]

@@ -1,7 +1,7 @@
 """The schema of summary.json: what scripts read, and the only source of the numbers that the report prints.
 
 Reductions are fractions of the baseline (0.6 = 60 % less), latency reductions per second of audio made; changes are
-in points of the score's scale; every ``ci`` is the 95 % interval, [low, high]. The baseline's own reduction and
+in points of the score's scale; every `ci` is the 95 % interval, [low, high]. The baseline's own reduction and
 change are zero by definition, so every row has the same shape.
 """
 
@@ -25,6 +25,7 @@ from ttsopt_lib.records import (
 )
 from ttsopt_lib.study import Stage, Targets
 
+SUMMARY_MIME = "application/vnd.ttsopt.summary+json"  # of the summary that the notebook of the report carries
 Interval = tuple[float, float]
 Status = Literal["pass", "fail", "not_measured"]
 Finding = Literal["worse", "better", "no_difference"]
@@ -113,7 +114,7 @@ class VariantSummary(Part):
 
 
 class LatencyMs(Part):
-    """Wall time per sentence in ms, ids in to audio out, the mean over the timing sentences; ``ci`` is the median's."""
+    """Wall time per sentence in ms, ids in to audio out, the mean over the timing sentences; `ci` is the median's."""
 
     median: float
     p95: float
@@ -187,7 +188,7 @@ class DeviceSummary(Part):
     runtime_changes: list[RuntimeChange]
     warnings: list[Annotated[Doubt, PlainSerializer(lambda doubt: doubt.words, return_type=str)]]
     profiles: list[ProfileRecord] = []
-    first_audio_sentence: str | None = None  # what the text of ``first_audio_ms`` begins with
+    first_audio_sentence: str | None = None  # what the text of `first_audio_ms` begins with
     stops: list[StopRecord] = []  # why sampling ended, for each number of threads
     sittings: list[SittingRecord] = []
     energy_source: str | None = None
@@ -334,7 +335,7 @@ class PeerSummary(Part):
 
 
 class VerdictRow(Part):
-    """One claim against its target. ``measured`` is null where nothing could be chosen or measured."""
+    """One claim against its target. `measured` is null where nothing could be chosen or measured."""
 
     claim: Claim
     device: str | None
@@ -358,7 +359,7 @@ class Choice(Part):
 
 
 class Advice(Part):
-    """What to do next, and the measurement that says so. ``figures`` are those that triggered the rule."""
+    """What to do next, and the measurement that says so. `figures` are those that triggered the rule."""
 
     rule: str  # its name, for scripts
     text: str

@@ -12,9 +12,10 @@ from typing import Any
 
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import StudyFolder, atomic_folder
-from ttsopt_lib.report import explanations, figures, quality_words, sentences, warning_marks
-from ttsopt_lib.report.audio import Players
 from ttsopt_lib.report.chapters import (
+    choice,
+    conclusion,
+    doubts,
     energy,
     first_page,
     listeners,
@@ -22,26 +23,26 @@ from ttsopt_lib.report.chapters import (
     profiles,
     provenance,
     published,
+    quality,
     sizes,
+    students,
     timings,
+    tradeoff,
 )
-from ttsopt_lib.report.chapters import quality as quality_chapter
-from ttsopt_lib.report.html import FEW, bullets, escape, figure, not_printed, note, paragraphs, reasoned
-from ttsopt_lib.report.plot_style import Chart, svg_text, with_narrow
+from ttsopt_lib.report.chapters.spectrograms import study_spectrograms
+from ttsopt_lib.report.facts.summary import summarize
+from ttsopt_lib.report.facts.verdict import HELD_OUT
+from ttsopt_lib.report.printing.audio import Players
+from ttsopt_lib.report.printing.html import bullets, escape, figure, note, paragraphs, reasoned
+from ttsopt_lib.report.printing.plot_style import Chart, svg_text, with_narrow
 from ttsopt_lib.report.printing.table import Table
-from ttsopt_lib.report.progress_figures import stage_chart, training_chart
-from ttsopt_lib.report.schema import Summary
-from ttsopt_lib.report.spectrograms import study_spectrograms
-from ttsopt_lib.report.summary import summarize
-from ttsopt_lib.report.tradeoff_figure import tradeoff_chart
-from ttsopt_lib.report.verdict import HELD_OUT
+from ttsopt_lib.report.schema import SUMMARY_MIME, Summary
 from ttsopt_lib.study import ORIGINAL, Device, Study
 
 SENTENCES_SHOWN = (
     f" The predicted MOS change in this table is {HELD_OUT}; in the figure below it is over all evaluation sentences."
 )
 RATINGS_PRINTED = 4  # variants of which the PDF says what their ratings could show
-SUMMARY_MIME = "application/vnd.ttsopt.summary+json"
 
 
 def all_tables(summary: Summary) -> list[Table]:
@@ -63,15 +64,15 @@ def all_tables(summary: Summary) -> list[Table]:
         peers.peers(summary),
         peers.other_voices(summary),
         published.raspberry_pi_4(),
-        quality_chapter.quality(summary.quality),
-        quality_chapter.quality(summary.anchors, "anchors"),
+        quality.quality(summary.quality),
+        quality.quality(summary.anchors, "anchors"),
         listeners.mos(summary),
         listeners.comparisons(summary),
         provenance.machines(summary),
         provenance.files(summary),
-        quality_chapter.compared(summary),
-        quality_chapter.tests(summary),
-        quality_chapter.confirmation(summary.confirmation),
+        quality.paired(summary),
+        quality.tests(summary),
+        quality.confirmation(summary.confirmation),
     ]
 
 
@@ -95,13 +96,13 @@ class Report:
         self.players = Players(folder)
         self.players.prepare(summary, [variant.name for variant in summary.variants])
         drawn = (
-            figures.size_chart,
-            figures.sensitivity_chart,
-            training_chart,
-            figures.latency_chart,
-            stage_chart,
-            figures.quality_chart,
-            tradeoff_chart,
+            sizes.size_chart,
+            sizes.sensitivity_chart,
+            students.training_chart,
+            timings.latency_chart,
+            profiles.stage_chart,
+            quality.quality_chart,
+            tradeoff.tradeoff_chart,
         )
         charts = [with_narrow(draw, summary) for draw in drawn]
         self.charts: dict[str, Chart] = {chart.name: chart for chart in charts if chart}
@@ -111,7 +112,7 @@ class Report:
 
     @classmethod
     def open(cls, study: Study, devices: Sequence[Device], reports: str | None = None) -> Report:
-        """The report on the records of a study; ``reports`` is the folder of all reports, by default reports/."""
+        """The report on the records of a study; `reports` is the folder of all reports, by default reports/."""
         folder = StudyFolder(study, resolve(Path(reports)) if reports else None)
         return cls(summarize(study, devices, folder), folder, study)
 
@@ -123,10 +124,10 @@ class Report:
         chosen = list(dict.fromkeys(name for name in summary.optimized.values() if name))
         closest = [choice.closest for choice in summary.choices if choice.closest]
         compared = [ORIGINAL, *(chosen or closest[:1])]
-        stage = sentences.stage_note(summary)
+        stage = first_page.stage_note(summary)
         return Html(
             paragraphs([stage], "first-look") if stage else "",
-            '<div class="lead">' + paragraphs(sentences.manager_summary(summary)) + "</div>",
+            '<div class="lead">' + paragraphs(first_page.manager_summary(summary)) + "</div>",
             first_page.verdict(summary).html,
             paragraphs(
                 [
@@ -136,7 +137,7 @@ class Report:
                 "small",
             ),
             figure(self.charts.get("tradeoff"), "No picture of the trade-off: nothing was both timed and scored."),
-            note("In the corner of both targets, and not chosen", explanations.corner_notes(summary)),
+            note("In the corner of both targets, and not chosen", choice.corner_notes(summary)),
             self.players.table(summary, compared, "Before and after, to hear (levels untouched)", "before-after"),
             data={SUMMARY_MIME: summary.model_dump(mode="json", by_alias=True)},
         )
@@ -149,29 +150,18 @@ class Report:
             sizes.sizes(self.summary.variants).html,
             figure(self.charts["size"], ""),
             sizes.coverage(self.summary.variants).html,
-            bullets(explanations.quantization_notes(self.summary)),
-            *self._sensitivity(),
+            bullets(sizes.quantization_notes(self.summary)),
+            *sizes.sensitivity_section(self.summary, self.charts.get("sensitivity")),
         )
-
-    def _sensitivity(self) -> list[str]:
-        """What the search for mixed precision found, where a recipe has one."""
-        if not self.summary.sensitivity:
-            return []
-        return [
-            figure(self.charts.get("sensitivity"), ""),
-            '<div class="screen-only">',  # the figure has every group, and the CSV file every figure
-            sizes.sensitivity(self.summary).html,
-            "</div>",
-        ]
 
     def pruning(self) -> Html:
         """What zeros did, and did not."""
-        return Html(paragraphs(explanations.pruning_notes(self.summary) or ["No variant of this study is pruned."]))
+        return Html(paragraphs(sizes.pruning_notes(self.summary) or ["No variant of this study is pruned."]))
 
     def distillation(self) -> Html:
         """Students in place of the decoder."""
         training = self.charts.get("training")
-        return Html(paragraphs(explanations.distillation_notes(self.summary)), figure(training, "") if training else "")
+        return Html(paragraphs(students.distillation_notes(self.summary)), figure(training, "") if training else "")
 
     def devices(self) -> Html:
         """Before and after on each device, then every timing."""
@@ -180,73 +170,45 @@ class Report:
             timings.improvement(summary).html,
             note(
                 "Warnings of the measurement",
-                explanations.warnings(summary),
+                doubts.warnings(summary),
                 "warning",
-                anchor=warning_marks.ANCHOR if warning_marks.concerns(summary) else "",
+                anchor=doubts.ANCHOR if doubts.concerns(summary) else "",
             ),
-            note("How the variant was chosen", explanations.choice_notes(summary)),
-            bullets(explanations.timing_notes(summary) + explanations.first_audio_notes(summary)),
+            note("How the variant was chosen", choice.choice_notes(summary)),
+            bullets(timings.timing_notes(summary) + timings.first_audio_notes(summary)),
             figure(self.charts.get("latency"), "No picture of the latencies: no device was measured."),
             *timings.section(summary),
-            *self._published(),
-            timings.reductions_by_length(summary, self._printed_devices),
+            *published.section(summary),
+            timings.reductions_by_length(summary),
             *energy.section(summary.measured_devices),
-            *self._profiles(),
+            *profiles.section(summary, self.charts.get("stages")),
             timings.runtime_change(summary).html,
         )
-
-    @property
-    def _printed_devices(self) -> int:
-        """How many devices a table has on paper that goes on for every device."""
-        return FEW if len(self.summary.measured_devices) <= FEW else 1
-
-    def _published(self) -> list[str]:
-        """What others have published, where the report has a Raspberry Pi in it: for reference, never as a result."""
-        if not any(device.kind == "raspberry_pi" for device in self.summary.devices):
-            return []
-        return [published.section()]
 
     def peers(self) -> Html:
         """What a user would pick instead: the same voice by other means, and another voice."""
         return Html(*peers.section(self.summary))
 
-    def _profiles(self) -> list[str]:
-        """Where the time goes, and the bound that this sets; nothing where no device has a profile."""
-        measured = self.summary.measured_devices
-        if not profiles.stages(measured).rows:
-            return []
-        shares = [profiles.shares_of_stages(measured)]
-        where = "Each stage's share of the time, of every variant: `report.html` and `tables/stages.csv`."
-        return [
-            figure(self.charts.get("stages"), "No picture of the stages: no variant was both timed and profiled."),
-            *(shares if len(measured) <= FEW else not_printed(shares, where)),
-            *profiles.tables_of_profiles(self.summary, self._printed_devices),
-        ]
-
     def mos(self) -> Html:
         """Mean opinion score: listeners' ratings, or that there are none."""
         rated = any(row.human_mos for row in self.summary.quality)
+        ratings = listeners.what_ratings_could_show(self.summary)
         reason = self.summary.ratings_reason or "no ratings were given"
         beside = " The predicted change stands beside it." if self.summary.predictors else ""
         return Html(
             "" if rated else paragraphs([f"MOS was not measured: {reason}.{beside}"]),
             listeners.mos(self.summary).html,
-            bullets(self._rated_first(), printed=RATINGS_PRINTED),
+            bullets(listeners.optimized_first(self.summary, ratings), printed=RATINGS_PRINTED),
             *listeners.tables_of_comparisons(self.summary),
-            bullets(quality_words.what_comparisons_could_show(self.summary)),
+            bullets(listeners.what_comparisons_could_show(self.summary)),
         )
-
-    def _rated_first(self) -> list[str]:
-        """What the ratings could show, of the optimized variants first."""
-        chosen = tuple(f"`{name}`" for name in self.summary.optimized.values() if name)
-        return sorted(sentences.what_ratings_could_show(self.summary), key=lambda said: not said.startswith(chosen))
 
     def quality(self) -> Html:
         """Predicted MOS, word errors, and what differs beside the original; anchors last."""
         summary = self.summary
         if not summary.predictors:
             return Html(paragraphs([f"Nothing was scored: {summary.quality_reason}."], "missing"))
-        return Html(figure(self.charts.get("quality"), ""), *quality_chapter.section(summary))
+        return Html(figure(self.charts.get("quality"), ""), *quality.section(summary))
 
     def listening(self) -> Html:
         """Every voice to hear."""
@@ -258,10 +220,10 @@ class Report:
         return Html(figure(self.charts.get("spectrograms"), f"No spectrograms: {self.no_spectra}."))
 
     def tradeoff(self) -> Html:
-        return Html(bullets(sentences.tradeoff(self.summary)))
+        return Html(bullets(tradeoff.tradeoff(self.summary)))
 
     def conclusion(self) -> Html:
-        return Html(paragraphs(sentences.conclusion(self.summary)))
+        return Html(paragraphs(conclusion.conclusion(self.summary)))
 
     def advice(self) -> Html:
         """What to do next, and the measurements that say so."""
@@ -272,7 +234,7 @@ class Report:
 
     def rule(self) -> Html:
         """The rule of the choice, with this study's targets."""
-        return Html(paragraphs([explanations.rule(self.summary)]))
+        return Html(paragraphs([choice.rule(self.summary)]))
 
     def provenance(self) -> Html:
         """Who measured what, when, with which code and files."""
@@ -302,7 +264,7 @@ class Report:
 
     def limitations(self) -> Html:
         """What this study cannot say."""
-        return Html(bullets(explanations.limitations(self.summary)))
+        return Html(bullets(conclusion.limitations(self.summary)))
 
     def files(self) -> Html:
         """Write tables and figures beside the report, and link to them."""

@@ -10,9 +10,9 @@ from ttsopt_lib.records import DeviceRecord, QualityRecord, VariantRecord
 from ttsopt_lib.report.chapters import profiles, timings
 from ttsopt_lib.report.chapters import quality as quality_chapter
 from ttsopt_lib.report.chapters import sizes as reach
+from ttsopt_lib.report.facts.summary import confirmed, known_damage, ratings_reason, scored, variant_summary
+from ttsopt_lib.report.facts.timing_rows import summarize_device
 from ttsopt_lib.report.schema import DeviceSummary, VariantSummary
-from ttsopt_lib.report.summary import confirmed, known_damage, ratings_reason, scored, variant_summary
-from ttsopt_lib.report.timing_rows import summarize_device
 from ttsopt_lib.study import ORIGINAL, Device, Study
 
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from ttsopt_lib.report.chapters.timings import RUNTIMES
-from ttsopt_lib.report.findings import listed
-from ttsopt_lib.report.html import FEW, bullets, not_printed
+from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.numbers import JOULES, REDUCTION, counted
+from ttsopt_lib.report.printing.html import FEW, bullets, not_printed
 from ttsopt_lib.report.printing.table import Column, Table, name_of, row_of
 from ttsopt_lib.report.schema import DeviceSummary
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from ttsopt_lib.report.html import FEW, bullets, paragraphs
 from ttsopt_lib.report.numbers import CHANGE, COUNT, FILE_SIZE, JOULES, MS, PERCENT, REDUCTION, RTF, SCORE
+from ttsopt_lib.report.printing.html import bullets, on_paper, paragraphs
 from ttsopt_lib.report.printing.table import NONE, Column, Table, name_of, reason
 from ttsopt_lib.report.schema import DeviceSummary, PeerSummary, Summary, estimate
 from ttsopt_lib.study import ORIGINAL
@@ -82,7 +82,7 @@ def _table(summary: Summary, another_voice: bool) -> Table:
         ],
         rows,
         group=lambda row: row.device.label if row.device else "",
-        groups_on_paper=FEW if len(summary.measured_devices) <= FEW else 1,
+        groups_on_paper=on_paper(summary.measured_devices),
     )
 
 

@@ -7,12 +7,36 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from matplotlib.axes import Axes
+
 from ttsopt_lib.records import ProfileRecord
+from ttsopt_lib.report import numbers
+from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.numbers import MS, PERCENT, REDUCTION, SHARE, number, percent
+from ttsopt_lib.report.printing.html import FEW, figure, not_printed, on_paper
+from ttsopt_lib.report.printing.plot_style import (
+    ORANGE,
+    SKY,
+    WIDTH,
+    Chart,
+    axis_label,
+    new_figure,
+    set_title,
+)
 from ttsopt_lib.report.printing.table import NONE, Column, Table, figure_cell, name_of
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary, TimingSummary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
+BAR = 0.24  # inches of height for a bar
+STAGES = {
+    "text encoder": ("#0072B2", ""),
+    "durations": ("#F0E442", "|||"),
+    "flow": (SKY, ""),
+    "decoder": (ORANGE, "////"),
+    "other": ("#DDDDDD", ""),
+}
+WHITE_TEXT = {"text encoder"}
+WIDE_ENOUGH = 0.07  # of the axis: a narrower part of a bar has no room for its figure
 KEPT_OPERATORS = 0.01  # of the original's or the variant's time: less is left out of the table
 TOP_OPERATORS = 6  # in the page; tables/operators.csv has the others
 GAINED = 0.05  # of the original's time: a stage that saved less of it does not count as faster
@@ -238,7 +262,114 @@ def _reduction(row: Any) -> str:
 # --- in the page ------------------------------------------------------------------------------------------------
 
 
-def tables_of_profiles(summary: Summary, devices_on_paper: int) -> list[str]:
-    """The table of operators, on the screen alone, and that of the bounds, printed for the first devices."""
-    bounds = replace(amdahl(summary.measured_devices), groups_on_paper=devices_on_paper)
-    return ['<div class="screen-only">', top_operators(summary).html, "</div>", bounds.html]
+def section(summary: Summary, chart: Chart | None) -> list[str]:
+    """The picture, and the tables of stages, of operators (on the screen alone) and of bounds.
+
+    There is nothing where no device has a profile.
+    """
+    measured = summary.measured_devices
+    if not stages(measured).rows:
+        return []
+    shares = [shares_of_stages(measured)]
+    where = "Each stage's share of the time, of every variant: `report.html` and `tables/stages.csv`."
+    return [
+        figure(chart, "No picture of the stages: no variant was both timed and profiled."),
+        *(shares if len(measured) <= FEW else not_printed(shares, where)),
+        '<div class="screen-only">',
+        top_operators(summary).html,
+        "</div>",
+        replace(amdahl(measured), groups_on_paper=on_paper(measured)).html,
+    ]
+
+
+def stage_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
+    """Bars of the original and of what was optimized, split by stage; None where no device has a profile."""
+    panels = [(device, rows) for device in summary.measured_devices if len(rows := _shown(summary, device)) > 1]
+    if not panels:
+        return None
+    bars = sum(len(rows) for _, rows in panels)
+    figure, grid = new_figure(
+        0.95 + BAR * bars + 0.16 * len(panels), width, nrows=len(panels), sharex=True, squeeze=False,
+        height_ratios=[len(rows) for _, rows in panels],
+    )  # fmt: skip
+    for axes, (device, rows) in zip(grid[:, 0], panels, strict=True):
+        _stage_bars(axes, rows)
+        if len(summary.measured_devices) > 1:
+            axes.set_title(device.label, fontsize=7.5, loc="left", pad=3)
+    label = "time of all timing sentences, from ONNX Runtime's profile (% of the original's)"
+    grid[-1, 0].set_xlabel(axis_label(figure, label))
+    present = [stage for stage in STAGES if any(stage in profile.stages for _, rows in panels for profile in rows)]
+    handles = [grid[0, 0].barh(0, 0, color=STAGES[s][0], hatch=STAGES[s][1], edgecolor="#444444") for s in present]
+    figure.legend(
+        handles, present, loc="outside lower center", ncols=len(present) if width == WIDTH else 3, frameon=False,
+        fontsize=6.5, handlelength=1.4, columnspacing=1.4,
+    )  # fmt: skip
+    device, rows = panels[0]
+    set_title(figure, _stage_title(device, rows))
+    alt = "Stacked bars of the time of each stage. " + " ".join(
+        f"{profile.variant} on {device.label}: "
+        + ", ".join(
+            f"{stage} {numbers.percent(seconds / _whole(rows[0]))}" for stage, seconds in profile.stages.items()
+        )
+        + "."
+        for device, rows in panels
+        for profile in rows
+    )
+    caption = (
+        "Where the time goes before and after, stage by stage, as parts of the original's time on the same device: the "
+        "original, the optimized variant (or the one that came closest) and the fastest one."
+    )
+    return Chart("stages", figure, alt, caption)
+
+
+def _shown(summary: Summary, device: DeviceSummary) -> list[ProfileRecord]:
+    """The profiles of the original, of the chosen or closest variant and of the fastest one, in this order."""
+    choice = next((choice for choice in summary.choices if choice.device == device.device), None)
+    fastest = findings.fastest(summary, device)
+    names = [ORIGINAL, choice and (choice.variant or choice.closest), fastest and fastest[0]]
+    profiles = {profile.variant: profile for profile in device.profiles if sum(profile.stages.values()) > 0}
+    return [profiles[name] for name in dict.fromkeys(names) if name in profiles] if ORIGINAL in profiles else []
+
+
+def _whole(profile: ProfileRecord) -> float:
+    return sum(profile.stages.values())
+
+
+def _stage_bars(axes: Axes, rows: list[ProfileRecord]) -> None:
+    scale = 100 / _whole(rows[0])
+    longest = max(_whole(profile) for profile in rows) * scale
+    for index, profile in enumerate(rows):
+        left = 0.0
+        for stage, (colour, hatch) in STAGES.items():
+            width = profile.stages.get(stage, 0.0) * scale
+            axes.barh(
+                index, width, left=left, height=0.66, color=colour, hatch=hatch, edgecolor="#444444", linewidth=0.4
+            )
+            if width > 100 * WIDE_ENOUGH:
+                axes.annotate(
+                    numbers.number(width), (left + width / 2, index), ha="center", va="center", fontsize=6.5,
+                    color="white" if stage in WHITE_TEXT else "black",
+                    bbox=None if not hatch else {"facecolor": colour, "edgecolor": "none", "pad": 0.8},
+                )  # fmt: skip
+            left += width
+        axes.annotate(
+            f"{numbers.number(left)} %", (left, index), xytext=(4, 0), textcoords="offset points", va="center",
+            fontsize=6.5,
+        )  # fmt: skip
+    axes.set_yticks(range(len(rows)), [profile.variant for profile in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlim(0, max(100.0, longest) * 1.1)
+    axes.tick_params(axis="y", length=0)
+
+
+def _stage_title(device: DeviceSummary, rows: list[ProfileRecord]) -> str:
+    """Which stage takes most, before and after, on the first device."""
+    shares = [
+        (stage, numbers.percent(seconds / _whole(profile)), profile.variant)
+        for profile in rows[:2]
+        for stage, seconds in [max(profile.stages.items(), key=lambda item: item[1])]
+    ]
+    (stage, before, _), (after_stage, after, name) = shares
+    if stage == after_stage:
+        return f"The {stage} takes {before} of the time on {device.label} before, {after} after ({name})"
+    return f"On {device.label} the {stage} takes {before} of the time before, the {after_stage} {after} after ({name})"

@@ -6,8 +6,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from ttsopt_lib.report.html import escape
 from ttsopt_lib.report.numbers import COUNT, SCORE, number
+from ttsopt_lib.report.printing.html import escape
 from ttsopt_lib.report.printing.table import NONE, Column, Table, name_of, row_of
 from ttsopt_lib.report.schema import Summary
 

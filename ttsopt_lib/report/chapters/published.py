@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 from ttsopt_lib.report.numbers import COUNT, RTF
 from ttsopt_lib.report.printing.table import Column, Table
+from ttsopt_lib.report.schema import Summary
 
 SOURCE = "https://k2-fsa.github.io/sherpa/onnx/tts/pretrained_models/rtf.html"
 BOARD = "Raspberry Pi 4 Model B Rev 1.5"
@@ -30,7 +31,9 @@ def raspberry_pi_4() -> Table:
     )
 
 
-def section() -> str:
-    """The table and its source."""
+def section(summary: Summary) -> list[str]:
+    """The table and its source, where the report has a Raspberry Pi in it: for reference, never as a result."""
+    if not any(device.kind == "raspberry_pi" for device in summary.devices):
+        return []
     source = f'<p class="small">Source: <a href="{SOURCE}">{SOURCE}</a>. Published without intervals.</p>'
-    return raspberry_pi_4().html + source
+    return [raspberry_pi_4().html + source]

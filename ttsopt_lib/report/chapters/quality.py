@@ -7,9 +7,24 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from ttsopt_lib.report import numbers, quality_words
-from ttsopt_lib.report.html import bullets, not_printed, note, paragraphs
+from ttsopt_lib.report import numbers
+from ttsopt_lib.report.chapters import quality_words
+from ttsopt_lib.report.chapters.quality_words import mos_finding, p_words, wer_finding
+from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.numbers import CENTS, CHANGE, COSINE, DECIBELS, LEVEL_CHANGE, PERCENT, RATE_CHANGE, SCORE, Unit
+from ttsopt_lib.report.printing.forest import FOREST_ROW, forest, right_column
+from ttsopt_lib.report.printing.html import bullets, not_printed, note, paragraphs
+from ttsopt_lib.report.printing.plot_style import (
+    GREY,
+    WIDTH,
+    Chart,
+    Look,
+    axis_label,
+    look,
+    new_figure,
+    set_title,
+    target_line,
+)
 from ttsopt_lib.report.printing.table import (
     BASELINE,
     NONE,
@@ -20,7 +35,6 @@ from ttsopt_lib.report.printing.table import (
     printed,
     row_of,
 )
-from ttsopt_lib.report.quality_words import mos_finding, p_words, wer_finding
 from ttsopt_lib.report.schema import PredictorSummary, QualitySummary, Summary, estimate
 from ttsopt_lib.study import ORIGINAL
 from ttsopt_lib.voices.text import missing_words
@@ -101,7 +115,7 @@ def _rows(summary: Summary) -> list[Any]:
     return [row_of(row, group=group) for group, rows in groups for row in rows]
 
 
-def _paired(field: str, heading: str, unit: Unit) -> Column:
+def _beside(field: str, heading: str, unit: Unit) -> Column:
     """A figure of a voice beside the original, which has none itself."""
 
     def cell(row: Any) -> str:
@@ -111,11 +125,11 @@ def _paired(field: str, heading: str, unit: Unit) -> Column:
     return Column(field, heading, unit, f"paired.{field}", cell, interval=True)
 
 
-SPEAKER = _paired("speaker_similarity", "Speaker similarity", COSINE)
-PITCH = _paired("f0_error_cents", "F0 error, cents", CENTS.bare)
+SPEAKER = _beside("speaker_similarity", "Speaker similarity", COSINE)
+PITCH = _beside("f0_error_cents", "F0 error, cents", CENTS.bare)
 
 
-def compared(summary: Summary) -> Table:
+def paired(summary: Summary) -> Table:
     """One row per voice: speaker, spectrum, F0 and duration beside the original's."""
     decibels = DECIBELS._replace(name="", digits=1)
     return Table(
@@ -125,11 +139,11 @@ def compared(summary: Summary) -> Table:
             Column("group"),
             Column("variant", "Voice", cell=name_of),
             SPEAKER,
-            _paired("log_spectral_distance_db", "Spectral distance, dB", decibels),
-            _paired("log_spectral_distance_above_8khz_db", "above 8 kHz, dB", decibels),
+            _beside("log_spectral_distance_db", "Spectral distance, dB", decibels),
+            _beside("log_spectral_distance_above_8khz_db", "above 8 kHz, dB", decibels),
             PITCH,
-            _paired("voicing_disagreement", "Voicing differs, %", PERCENT.bare),
-            _paired("duration_change", "Duration, %", PERCENT._replace(name="", signed=True)),
+            _beside("voicing_disagreement", "Voicing differs, %", PERCENT.bare),
+            _beside("duration_change", "Duration, %", PERCENT._replace(name="", signed=True)),
         ],
         list({(row.group, row.variant): row for row in _rows(summary) if row.paired}.values()),
         missing="Speaker, spectrum and F0 were not compared: run 'ttsopt evaluate' again.",
@@ -228,7 +242,7 @@ def section(summary: Summary) -> list[str]:
         bullets([sentence for part in words for sentence in part]),
         *(_tests(summary, predictor) for predictor in summary.predictors if predictor.primary),
         paragraphs([_how_tested(summary)], "small"),
-        compared(summary).html,
+        paired(summary).html,
         bullets([*quality_words.what_same_means(summary), *quality_words.worse_than_noise(summary)]),
         paragraphs([_recognizer(summary), *_encoder(summary)], "small"),
     ]
@@ -314,3 +328,50 @@ def _encoder(summary: Summary) -> list[str]:
         "voiced in both, 100 cents are a semitone. Spectral distance counts every difference, heard or not. Duration: "
         "of the variant's own. Intervals: bootstrap over sentences."
     ]
+
+
+def quality_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
+    """The change of the predicted MOS of every variant and anchor, by every predictor, with its interval."""
+    primary = summary.primary_predictor
+    if primary is None:
+        return None
+    scored = [*summary.quality, *summary.anchors]
+    names = list(dict.fromkeys(row.variant for row in scored if row.variant != ORIGINAL))
+    anchors = {row.variant for row in summary.anchors}
+    known = {variant.name: look(variant) for variant in summary.variants}
+    anchor = Look("anchor", GREY, "d")
+    changes = {(row.variant, row.predictor): row.predicted_mos.change for row in scored}
+    figure, axes = new_figure(0.95 + FOREST_ROW * 1.1 * len(names), width)
+    estimates = [changes.get((name, primary.name)) for name in names]
+    forest(axes, names, estimates, [known.get(name, anchor) for name in names])
+    for predictor in summary.predictors:
+        if predictor.primary:
+            continue
+        for index, name in enumerate(names):
+            if other := changes.get((name, predictor.name)):
+                axes.plot(
+                    other.value, index + 0.27, "o", markersize=3, markerfacecolor="white",
+                    markeredgecolor="#444444", markeredgewidth=0.8, zorder=2.8,
+                )  # fmt: skip
+                low, high = other.ci or (other.value, other.value)
+                axes.plot([low, high], [index + 0.27] * 2, color="#777777", linewidth=0.8, zorder=2)
+    right_column(axes, [numbers.signed(one.value) if one else "not scored" for one in estimates])
+    axes.set_yticks(range(len(names)), [f"{name} (anchor)" if name in anchors else name for name in names])
+    target = summary.targets.predicted_mos_change
+    ends = [end for one in changes.values() if one for end in (one.ci or (one.value,))]
+    axes.set_xlim(min([target, *ends]) - 0.08, max([0.0, *ends]) + 0.12)
+    target_line(axes, target, f"target {numbers.signed(target)}")
+    label = f"change of the predicted MOS against the original ({primary.label}, points on a scale of 1 to 5)"
+    axes.set_xlabel(axis_label(figure, label))
+    set_title(figure, findings.quality_title(summary))
+    others = ", ".join(predictor.label for predictor in summary.predictors if not predictor.primary)
+    alt = f"Dots with intervals of the change of the predicted MOS ({primary.label}). " + "; ".join(
+        f"{name} {numbers.CHANGE.figure(one)}" for name, one in zip(names, estimates, strict=True)
+    )
+    caption = (
+        f"Change of the predicted MOS against the original, paired by sentence, with 95 % intervals: {primary.label}"
+        + (f"; small open dots: {others}" if others else "")
+        + ". Anchors are known-bad conditions that show what the scale is worth. Dashed: the target, which the "
+        "interval's lower end has to meet."
+    )
+    return Chart("quality", figure, alt + ".", caption)

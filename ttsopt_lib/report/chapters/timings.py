@@ -10,14 +10,35 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from ttsopt_lib.report import explanations
-from ttsopt_lib.report.html import FEW, escape, not_printed
+from matplotlib.axes import Axes
+
+from ttsopt_lib.report import numbers
+from ttsopt_lib.report.chapters.doubts import Concern, concerns, marks
+from ttsopt_lib.report.facts import findings
+from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.numbers import COUNT, MS, REDUCTION, RTF, counted
+from ttsopt_lib.report.printing.forest import FOREST_ROW, forest, right_column
+from ttsopt_lib.report.printing.html import FEW, escape, not_printed, on_paper
+from ttsopt_lib.report.printing.plot_style import (
+    LOOKS,
+    WIDTH,
+    Chart,
+    axis_label,
+    look,
+    new_figure,
+    set_title,
+    target_line,
+)
 from ttsopt_lib.report.printing.table import Column, Table, name_of, printed, reason, row_of
 from ttsopt_lib.report.schema import DeviceSummary, Summary
-from ttsopt_lib.report.warning_marks import Concern, concerns, marks
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
+RTF_FORMULA = "real-time factor (RTF) = wall time / audio time; below 1 is faster than real time"
+STOPS = {
+    "interval": "every interval was narrow enough",
+    "budget": "the time budget was spent",
+    "max_blocks": "the study asks for no more",
+}
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "pytorch": "PyTorch"}
 SIDE_BY_SIDE = 4  # devices in a printed table
 LESS = "Less time per second of audio"
@@ -117,7 +138,7 @@ def _of_device(device: DeviceSummary, found: Sequence[Concern]) -> str:
     places = {conditions(row): (row.runtime, row.threads) for row in device.rows}
     table = replace(
         timings([device], found),
-        caption=f"Every timing on {device.label}: ms per sentence; {explanations.RTF_FORMULA}",
+        caption=f"Every timing on {device.label}: ms per sentence; {RTF_FORMULA}",
         part=device.device,
         group=conditions,
         titles={words: words + marks(found, device.device, *place) for words, place in places.items()},
@@ -207,7 +228,7 @@ def length_classes(measured: Sequence[DeviceSummary]) -> Table:
     )
 
 
-def reductions_by_length(summary: Summary, devices_on_paper: int) -> str:
+def reductions_by_length(summary: Summary) -> str:
     """The same for the page: a row per variant, a column per class."""
     rows = [
         SimpleNamespace(
@@ -231,7 +252,96 @@ def reductions_by_length(summary: Summary, devices_on_paper: int) -> str:
         ],
         rows=rows,
         group=lambda row: row.device,
-        groups_on_paper=devices_on_paper,
+        groups_on_paper=on_paper(summary.measured_devices),
         missing="Lengths of sentences were not told apart.",
     )
     return table.html
+
+
+def timing_notes(summary: Summary) -> list[str]:
+    """How far the timings can be believed: why sampling ended, and the original against itself."""
+    notes = []
+    for device in summary.measured_devices:
+        if device.stops:
+            ends = [
+                f"{stop.blocks} blocks with {numbers.counted(stop.threads, 'thread')} ({STOPS[stop.stopped_by]})"
+                for stop in device.stops
+            ]
+            notes.append(f"{device.label}: timed in {listed(ends)}.")
+        copy = summary.timing_of(device, ORIGINAL_COPY)
+        if copy and copy.latency_reduction and copy.latency_reduction.ci:
+            low, high = copy.latency_reduction.ci
+            differs = numbers.REDUCTION.figure(copy.latency_reduction)
+            text = f"{device.label}: the original timed against itself differs by {differs}"
+            if low <= 0 <= high:
+                notes.append(f"{text}, as it should: zero lies inside the interval.")
+            else:
+                notes.append(
+                    f"{text}. Zero lies outside the interval, so the machine was not steady: do not believe "
+                    "differences as small as this one."
+                )
+    return notes
+
+
+def first_audio_notes(summary: Summary) -> list[str]:
+    """What the time to first audio is the time of."""
+    found = {device.first_audio_sentence for device in summary.measured_devices if device.first_audio_sentence}
+    return [
+        "First audio: a text that is spoken sentence by sentence, as `piper` does, is heard when its first sentence is "
+        f"made, however long the rest is. Here it begins with “{sentence}” (the timing sentence of median length)."
+        for sentence in sorted(found)
+    ]
+
+
+def latency_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
+    """The latency reduction of every variant on every measured device, with its interval."""
+    devices = summary.measured_devices
+    if not devices:
+        return None
+    names = [variant.name for variant in summary.variants if variant.name != ORIGINAL]
+    if any(summary.timing_of(device, ORIGINAL_COPY) for device in devices):
+        names.append(ORIGINAL_COPY)
+    columns = min(2 if width == WIDTH else 1, len(devices))
+    lines = -(-len(devices) // columns)
+    height = 0.6 + lines * (0.62 + FOREST_ROW * len(names))
+    figure, grid = new_figure(height, width, nrows=lines, ncols=columns, squeeze=False)
+    for index, (axes, device) in enumerate(zip(grid.flat, devices, strict=False)):
+        _latency_panel(axes, summary, device, names, alone=len(devices) == 1)
+        if index % columns:
+            axes.set_yticklabels([])
+    for axes in grid.flat[len(devices) :]:
+        axes.set_visible(False)
+    set_title(figure, findings.latency_title(summary))
+    label = axis_label(figure, "less time per second of audio than the original (%)")
+    figure.supxlabel(label, fontsize=7, color="#333333")
+    alt = "Dots with intervals of the latency reduction. " + " ".join(
+        f"On {device.label}: "
+        + "; ".join(
+            f"{name} {numbers.REDUCTION.figure(row.latency_reduction)}"
+            for name in names
+            if (row := summary.timing_of(device, name))
+        )
+        + "."
+        for device in devices
+    )
+    caption = (
+        "Reduction of the time per second of audio against the original in the same runtime (ONNX Runtime) with the "
+        "same threads; bars are 95 % intervals. original-copy is the original timed against itself: what it shows is "
+        "the error of the method. Dashed: the target."
+    )
+    return Chart("latency", figure, alt, caption)
+
+
+def _latency_panel(axes: Axes, summary: Summary, device: DeviceSummary, names: list[str], alone: bool) -> None:
+    rows = [summary.timing_of(device, name) for name in names]
+    estimates = [row.latency_reduction if row else None for row in rows]
+    known = {variant.name: look(variant) for variant in summary.variants}
+    forest(axes, names, estimates, [known.get(name, LOOKS["baseline"]) for name in names], scale=100)
+    right_column(axes, [numbers.percent(one.value) if one else "not measured" for one in estimates])
+    target = summary.targets.latency_reduction
+    ends = [100 * end for one in estimates if one for end in (one.ci or (one.value,))]
+    axes.set_xlim(min([-5.0, *ends]) - 3, max([100 * target, *ends]) + 5)
+    target_line(axes, 100 * target, f"target {numbers.percent(target)}")
+    if not alone:
+        threads = numbers.counted(device.threads, "thread")
+        axes.set_title(f"{device.label}, {threads}", fontsize=7.5, pad=13)

@@ -16,8 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 import pandas as pd
 from pydantic import BaseModel
 
-from ttsopt_lib.report.html import escape
 from ttsopt_lib.report.numbers import Unit
+from ttsopt_lib.report.printing.html import escape
 from ttsopt_lib.report.schema import Interval
 from ttsopt_lib.study import ORIGINAL
 
