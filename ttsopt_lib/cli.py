@@ -472,7 +472,7 @@ def _measure(
             _say("measure", f"{one.label}: measured on {record.created}, unchanged since")
         # those of a first look say that its blocks are few, which its page says, too
         for warning in record.warnings if outcome and record.stage == "complete" else ():
-            _say("measure", f"warning: {one.label}: {warning}")
+            _say("measure", f"warning: {one.label}: {warning.words}")
         if windows:
             _window("measure", folder, outcome, suffix=f"-{one.name}", study=study, device=one)
     return failed
@@ -567,7 +567,7 @@ def check(
 ) -> None:
     """Print the verdict of the last report; exit code 1 when a target is missed. For continuous integration."""
     from ttsopt_lib.records import read_record
-    from ttsopt_lib.report.summary import Summary
+    from ttsopt_lib.report.facts.summary import Summary
 
     summary = read_record(StudyFolder(read_study(study)).summary, Summary, f"run {study}")
     table = Table("claim", "device", "target", "measured", "verdict")
@@ -595,8 +595,8 @@ def compare(
 ) -> None:
     """What changed between two reports, and what of it is more than chance."""
     from ttsopt_lib.records import atomic_path
-    from ttsopt_lib.report import compare_views
-    from ttsopt_lib.report.compare import compare, open_summary
+    from ttsopt_lib.report.comparison import views as compare_views
+    from ttsopt_lib.report.comparison.compare import compare, open_summary
 
     found = compare(open_summary(before), open_summary(after))
     for label, name in zip("AB", found.names, strict=True):

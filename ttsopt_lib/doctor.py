@@ -93,7 +93,7 @@ def _how_to_install(package: str) -> str:
 
 
 def _pdf() -> Finding:
-    from ttsopt_lib.report.pdf import PdfUnavailable, import_printer
+    from ttsopt_lib.report.printing.pdf import PdfUnavailable, import_printer
 
     try:
         import_printer()

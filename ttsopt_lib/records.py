@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.paths import project_root
@@ -176,12 +176,13 @@ class StepRecord(Record):
     family: str  # what legends call voices that were made by it alone, for example "pruned"
     optimizes: bool  # False: it stores or orders the same numbers in another way
     changes_arithmetic: bool  # False: PyTorch computes the same without it
+    stages: list[str] = []  # that a student took the place of
 
 
 class VariantRecord(Record):
     """variants/<name>/variant.json: how a deployable voice was made and what is in it."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     key: str
     name: str
     recipe: list[dict[str, Any]]
@@ -374,6 +375,30 @@ class PeerTiming(Record):
     reason: str | None
 
 
+class Doubt(Record):
+    """Something against believing timings: of the whole machine, or of rows that were timed together.
+
+    Plain text, as older records and summaries have it, is of the whole machine.
+    """
+
+    text: str
+    runtime: Runtime | None = None  # null: it is about the whole machine
+    threads: int | None = None
+    rows: dict[str, str] = {}  # the rows by name -> their figures, as they are printed; none: it is about all of them
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_text(cls, value: Any) -> Any:
+        return {"text": value} if isinstance(value, str) else value
+
+    @property
+    def words(self) -> str:
+        """'onnxruntime, 2 threads: unstable latencies: int8-static 12 %'."""
+        where = f"{self.runtime}, {self.threads} thread{'' if self.threads == 1 else 's'}: " if self.runtime else ""
+        rows = ", ".join(f"{name} {figure}" for name, figure in self.rows.items())
+        return f"{where}{self.text}" + (f": {rows}" if rows else "")
+
+
 class DeviceRecord(Record):
     """records/devices/<device>.json: everything timed on one device, or why nothing was."""
 
@@ -394,11 +419,16 @@ class DeviceRecord(Record):
     sittings: list[SittingRecord] = []
     energy: EnergyRecord | None = None
     elapsed_seconds: float = 0.0
-    warnings: list[str] = []
+    warnings: list[Doubt] = []
     profiles: list[ProfileRecord] = []
     stage: Stage = "complete"
     first_audio_sentence: int | None = None  # number of the sentence that a text is taken to begin with
     peers: list[PeerTiming] = []
+
+    @property
+    def outcome(self) -> str:
+        """Why nothing was measured, or the warnings, in a line."""
+        return self.reason or "; ".join(doubt.words for doubt in self.warnings) or "measured, no warnings"
 
 
 # --- peers ----------------------------------------------------------------------------------------------------
@@ -503,6 +533,11 @@ class ScreenedRater(Record):
     reason: str
     ratings: int
 
+    @property
+    def words(self) -> str:
+        """'7-abcd (24 ratings): a wrong answer to a trap question'."""
+        return f"{self.rater} ({self.ratings} ratings): {self.reason}"
+
 
 class MissingSymbol(Record):
     """What the phonemizer makes of the study's texts and is not spoken."""
@@ -524,7 +559,7 @@ class NotScored(Record):
 class QualityRecord(Record):
     """records/quality.json: every quality figure of the study, per sentence."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Literal[2] = 2
     key: str
     created: str
     sentences: list[str]

@@ -71,7 +71,7 @@ def test_a_missing_student_is_trained_published_and_put_into_the_voice(
     assert (tmp_path / student / "student.safetensors").is_file()
     original, _, distilled = build_study(study, folder)
     assert distilled.size_bytes < 0.5 * original.size_bytes
-    assert distilled.steps[0].coverage.parameters > 0.9 and "text encoder" in distilled.steps[0].note
+    assert distilled.steps[0].coverage.parameters > 0.9 and "text_encoder" in distilled.steps[0].stages
 
 
 def test_a_cluster_that_does_not_answer_is_named_before_anything_is_trained(

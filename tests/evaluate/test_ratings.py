@@ -112,7 +112,8 @@ def test_who_fails_a_trap_is_screened_out_and_named():
     ratings += [rating("original", "trap", "clicker", 1, trap=2)]
     rated = rate_variants(ratings, VARIANTS)
     assert rated.rows is not None and [row.mean for row in rated.rows] == [4, 4]
-    assert rated.reason == "screened out: clicker (6 ratings): a wrong answer to 1 of 1 trap questions"
+    assert rated.reason is None
+    assert [one.words for one in rated.screened] == ["clicker (6 ratings): a wrong answer to 1 of 1 trap questions"]
 
 
 @pytest.mark.parametrize(

@@ -290,7 +290,7 @@ def test_with_the_timing_done_and_the_workstation_gone_the_findings_are_kept(tmp
     assert [(one.blocks, one.warnings) for one in found.sittings] == (
         [(4, ["of 0"])] if sittings == (0, 0) else [(2, ["of 0"]), (2, ["of 2"])]
     )
-    assert any("one sitting" in text for text in found.warnings) is (sittings == (0, 2))
+    assert any("one sitting" in doubt.text for doubt in found.warnings) is (sittings == (0, 2))
 
 
 PIP = """

@@ -16,7 +16,7 @@ from timed_study import study_of
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure import conditions, devices
 from ttsopt_lib.measure.conditions import ConditionsWatch, memory_warnings, worker_mb
-from ttsopt_lib.measure.doubts import sample_warnings
+from ttsopt_lib.measure.doubts import sample_doubts
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.remote import greet
@@ -168,19 +168,20 @@ def rows_of(*levels: float, wobble: float = 0.0, blocks: int = 30) -> list[Timin
 
 
 def test_quiet_samples_raise_no_doubt():
-    assert sample_warnings(rows_of(1.0, 1.0, 0.5, wobble=0.002), MeasureSettings()) == []
+    assert sample_doubts(rows_of(1.0, 1.0, 0.5, wobble=0.002), MeasureSettings()) == []
 
 
 def test_doubts_name_the_rows_they_are_about():
-    doubts = "\n".join(sample_warnings(rows_of(1.0, 1.0, 0.5, wobble=0.3, blocks=10), MeasureSettings()))
+    found = sample_doubts(rows_of(1.0, 1.0, 0.5, wobble=0.3, blocks=10), MeasureSettings())
+    doubts = "\n".join(doubt.words for doubt in found)
     assert "10 blocks" in doubts and "95th percentile" in doubts
     assert "unstable latencies" in doubts and "fast 2" in doubts
     assert "4 percentage" in doubts
 
 
 def test_a_difference_between_equal_files_is_reported():
-    doubts = sample_warnings(rows_of(1.0, 0.9, 0.5, wobble=0.002), MeasureSettings())
-    assert len(doubts) == 1 and "against itself" in doubts[0] and "10.1 %" in doubts[0]
+    (doubt,) = sample_doubts(rows_of(1.0, 0.9, 0.5, wobble=0.002), MeasureSettings())
+    assert "against itself" in doubt.text and "10.1 %" in doubt.text
 
 
 @pytest.mark.slow
@@ -249,7 +250,7 @@ def test_the_record_warns_of_memory_that_was_short_before_the_workers_started(qu
     asked = psutil.virtual_memory()._replace(available=100_000_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: asked)
     findings = time_plan(plan_of(rows_to_time(quick_voice)))
-    assert any("100 MB" in text for text in findings.warnings)
+    assert any("100 MB" in doubt.text for doubt in findings.warnings)
 
 
 def test_the_memory_that_rows_are_expected_to_need_is_what_the_example_needed(tmp_path: Path):

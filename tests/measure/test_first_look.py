@@ -57,7 +57,7 @@ def test_the_complete_measurement_goes_on_after_the_blocks_of_the_first_look(sma
     assert looked.profiles == [] and [one.variant for one in complete.profiles] == [ORIGINAL, "fp32"]
     assert looked.energy is not None and looked.energy.reason
     assert [sitting.first_look for sitting in complete.sittings] == [True, False]
-    assert not [warning for warning in complete.warnings if "interrupted" in warning]
+    assert not [warning for warning in complete.warnings if "interrupted" in warning.text]
     assert not files.unfinished("cpu").exists()
 
 

@@ -81,7 +81,7 @@ def test_a_variant_that_does_not_speak_is_refused_and_the_others_are_timed(
     study, folder = make_folder(tmp_path, quick_voice, broken=damage(quick_voice, how, tmp_path / "broken.onnx"))
     record = measure_device(study, CPU, folder, progress=False)
     assert {row.variant for row in record.rows} == {ORIGINAL, "good", "original-copy"}
-    (warning,) = [text for text in record.warnings if "broken" in text]
+    (warning,) = [doubt.text for doubt in record.warnings if "broken" in doubt.text]
     assert warning.startswith("not measured: broken (onnxruntime, 1 thread) does not speak: ") and said in warning
 
 

@@ -6,11 +6,11 @@ import pytest
 
 from ttsopt_lib.measure.plan import PlannedSentence
 from ttsopt_lib.measure.selfcheck import CheckedRun, Selfcheck, selfcheck
-from ttsopt_lib.measure.stats import Estimate
+from ttsopt_lib.measure.stats import WithInterval
 
 
 def run(copy: tuple[float, float], extra: tuple[float, float]) -> CheckedRun:
-    return CheckedRun(copy=Estimate(0.0, copy), extra=Estimate(-0.2, extra), alone=[0.19, 0.2, 0.21], blocks=12)
+    return CheckedRun(copy=WithInterval(0.0, copy), extra=WithInterval(-0.2, extra), alone=[0.19, 0.2, 0.21], blocks=12)
 
 
 def found(right: int, wrong_copies: int, wrong_extras: int) -> Selfcheck:

@@ -106,7 +106,7 @@ def test_record_says_why_it_stopped_and_where_it_was_made(measured: DeviceRecord
     assert measured.status == "measured" and measured.stopped_by in ("interval", "budget", "max_blocks")
     assert measured.system is not None and measured.system.packages["onnxruntime"]
     assert measured.elapsed_seconds > 0
-    assert any("too few for a 95th percentile" in text for text in measured.warnings) == (
+    assert any("too few for a 95th percentile" in doubt.text for doubt in measured.warnings) == (
         len(measured.rows[0].seconds) < 20
     )
     assert [(stop.threads, stop.stopped_by) for stop in measured.stops] == [(1, measured.stopped_by)]

@@ -165,7 +165,7 @@ def test_killed_measurement_goes_on_after_its_last_pair_of_blocks(small_folder, 
     first, second = record.sittings
     assert first.blocks + second.blocks == 80 and first.blocks > 0
     assert first.ended is not None and second.ended is not None and first.ended <= second.started
-    assert any("more than one sitting" in text for text in record.warnings)
+    assert any("more than one sitting" in doubt.text for doubt in record.warnings)
     assert not folder.unfinished("cpu").exists()
 
 

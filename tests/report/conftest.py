@@ -12,9 +12,9 @@ import pytest
 
 from ttsopt_lib.measure import stats
 from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.render import render_report
 from ttsopt_lib.report.schema import Summary
-from ttsopt_lib.report.summary import summarize
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,7 +1,7 @@
 """Golden pages: what the report says in words is stored once, so that improving a sentence edits no test.
 
-A page is a text file in ``golden/``: headings, and under each the texts that stand there. ``good.txt``, ``bad.txt``,
-``unmeasured.txt`` and ``many.txt`` hold what the report says about each invented study. Any other page belongs to the
+A page is a text file in `golden/`: headings, and under each the texts that stand there. `good.txt`, `bad.txt`,
+`unmeasured.txt` and `many.txt` hold what the report says about each invented study. Any other page belongs to the
 test module of its name and holds, test by test, the wording of branches that no invented study takes; the tests
 themselves say which figures, names and branches have to be there.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from ttsopt_lib.report.plot_style import Chart
+from ttsopt_lib.report.printing.plot_style import Chart
 
 FOLDER = Path(__file__).parent / "golden"
 OPTION = "--rewrite-golden"

@@ -17,6 +17,7 @@ from ttsopt_lib.records import (
     ComparisonRow,
     Coverage,
     DeviceRecord,
+    Doubt,
     PairedScores,
     PredictorRecord,
     ProfileRecord,
@@ -150,6 +151,7 @@ def write_variants(folder: StudyFolder, made: list[Made], audio_seconds: float =
                     coverage=Coverage(parameters=one.coverage[0], macs=one.coverage[1]),
                     layers=max(1, round(120 * one.coverage[0])),
                     note=f"{one.coverage[0]:.1%} of the weights" if one.coverage[0] else "",
+                    stages=["decoder"] if step == "distill" else [],
                 )
                 for step in one.steps
             ],
@@ -218,7 +220,7 @@ def write_device(
         stopped_by="budget",
         elapsed_seconds=238.0,
         profiles=[_profile(one, device.threads[0], speed) for one in known if one.name != ORIGINAL_COPY],
-        warnings=["load average was 1.9 when the timing began: other programs were running"],
+        warnings=[Doubt(text="load average was 1.9 when the timing began: other programs were running")],
     )
     write_record(folder.device_record(device.name), record)
 

@@ -8,8 +8,8 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from ttsopt_lib.report.compare import compare
-from ttsopt_lib.report.compare_views import page as comparison_page
+from ttsopt_lib.report.comparison.compare import compare
+from ttsopt_lib.report.comparison.views import page as comparison_page
 
 AXE = (Path(__file__).parent / "axe" / "axe.min.js").read_text(encoding="utf-8")
 PHONE, LAPTOP = 390, 1280  # CSS pixels

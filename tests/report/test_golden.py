@@ -8,7 +8,8 @@ import golden_pages
 import pytest
 from invented_records import CASES
 
-from ttsopt_lib.report import findings, sections
+from ttsopt_lib.report import sections
+from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.report.sections import Report
 
@@ -49,7 +50,7 @@ def test_every_stored_wording_belongs_to_a_study_or_a_test():
     for path in golden_pages.FOLDER.glob("*.txt"):
         if path.stem in CASES:
             continue
-        module = Path(__file__).parent / f"test_{path.stem}.py"
+        (module,) = Path(__file__).parent.rglob(f"test_{path.stem}.py")
         source = module.read_text(encoding="utf-8")
         for heading in golden_pages.read(path.stem):
             function = "test_" + heading.partition("[")[0].replace(" ", "_")

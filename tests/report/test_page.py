@@ -18,11 +18,13 @@ import soundfile
 from PIL import Image
 
 from ttsopt_lib.records import StudyFolder
-from ttsopt_lib.report import pdf, render
-from ttsopt_lib.report.audio import Players, encoded
-from ttsopt_lib.report.explanations import RTF_FORMULA
-from ttsopt_lib.report.figures import latency_chart, quality_chart, sensitivity_chart
-from ttsopt_lib.report.plot_style import svg_text
+from ttsopt_lib.report import render
+from ttsopt_lib.report.chapters.quality import quality_chart
+from ttsopt_lib.report.chapters.sizes import sensitivity_chart
+from ttsopt_lib.report.chapters.timings import RTF_FORMULA, latency_chart
+from ttsopt_lib.report.printing import pdf
+from ttsopt_lib.report.printing.audio import Players, encoded
+from ttsopt_lib.report.printing.plot_style import svg_text
 from ttsopt_lib.report.schema import SensitivitySummary
 
 LOADING = {"src", "srcset", "poster", "data", "background", "action", "formaction", "xlink:href"}

@@ -1,8 +1,8 @@
 """Where each number of the report's prose comes from: a figure of summary.json, of the kind that the words say.
 
-The words beside a number say its kind: "smaller" is of files, "less time" of latencies (``PER_CENT``, ``PLAIN``). A
+The words beside a number say its kind: "smaller" is of files, "less time" of latencies (`PER_CENT`, `PLAIN`). A
 number beside words that stand in neither table is of no kind and traced to nothing. A figure of a variant counts only
-in a sentence that names this variant. What is counted, or computed from two figures, is in ``derived`` alone.
+in a sentence that names this variant. What is counted, or computed from two figures, is in `derived` alone.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from ttsopt_lib.report import findings, numbers
+from ttsopt_lib.report import numbers
+from ttsopt_lib.report.facts import findings
+from ttsopt_lib.report.facts.verdict import candidates, worse_end
 from ttsopt_lib.report.schema import Summary
-from ttsopt_lib.report.verdict import candidates, worse_end
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 BASELINES = {ORIGINAL, ORIGINAL_COPY, "original, other noise"}  # what the variants stand beside, named or not
@@ -149,7 +150,7 @@ def _quoted(summary: Summary) -> set[str]:
     """Texts of the summary that sentences repeat as they are, if they hold a digit; names of variants among them."""
     texts = [summary.asr, summary.ratings_reason, summary.quality_reason, summary.speaker_reason, summary.pitch_reason]
     for device in summary.devices:
-        texts += [device.label, device.reason, device.first_audio_sentence, *device.warnings]
+        texts += [device.label, device.reason, device.first_audio_sentence, *(doubt.words for doubt in device.warnings)]
     texts += [step.note for variant in summary.variants for step in variant.steps]
     texts += [predictor.label for predictor in summary.predictors]
     texts += [student.cpu for student in summary.students]

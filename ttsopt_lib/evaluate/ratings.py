@@ -36,7 +36,7 @@ class Rated:
     """What listeners said."""
 
     rows: list[RatingsRow] | None = None  # None: no mean opinion score can be given, ``reason`` says why
-    reason: str | None = None  # or what is to be said about the rows
+    reason: str | None = None
     comparisons: list[ComparisonRow] = field(default_factory=list)  # CCR and MUSHRA
     screened: list[ScreenedRater] = field(default_factory=list)
 
@@ -44,16 +44,14 @@ class Rated:
 def rate_variants(ratings: Sequence[Rating], variants: Sequence[str]) -> Rated:
     """Everything that can be said from a ratings file, variants in the order of ``variants``."""
     kept, screened = screen(ratings)
-    note = _note(screened)
     tables = rating_tables(kept, "acr", variants)
     raters, sentences = next(iter(tables.values())).shape if tables else (0, 0)
-    rated = Rated(reason=note, screened=screened, comparisons=_comparisons(kept, variants))
+    rated = Rated(screened=screened, comparisons=_comparisons(kept, variants))
     if min(raters, sentences) < LEAST:
-        reason = (
+        rated.reason = (
             f"the ratings have {raters} raters and {sentences} sentences in their ACR test; "
             f"an interval needs {LEAST} of each"
         )
-        rated.reason = f"{reason}; {note}" if note else reason
         return rated
     rated.rows = [_row(name, table, tables.get(ORIGINAL)) for name, table in tables.items()]
     return rated
@@ -144,10 +142,3 @@ def _size(table: Array) -> tuple[int, int]:
 
 def _within(ci: tuple[float, float], low: float, high: float) -> tuple[float, float]:
     return max(low, ci[0]), min(high, ci[1])
-
-
-def _note(screened: Sequence[ScreenedRater]) -> str | None:
-    if not screened:
-        return None
-    named = "; ".join(f"{one.rater} ({one.ratings} ratings): {one.reason}" for one in screened)
-    return f"screened out: {named}"

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from ttsopt_lib.measure.stats import Estimate
+from ttsopt_lib.measure.stats import WithInterval
 
 RESAMPLES = 1999
 ALPHA = 0.05
@@ -66,15 +66,15 @@ def _statistic(differences: ArrayLike, null: float) -> tuple[float, int]:
     return ratio * float(np.sqrt(count)), count - 1
 
 
-def bootstrap_mean(values: Sequence[float]) -> Estimate | None:
+def bootstrap_mean(values: Sequence[float]) -> WithInterval | None:
     """Mean of figures of any distribution with the bootstrap's 95 % interval; None for fewer than two."""
     array = np.asarray(values, dtype=np.float64)
     if array.size < 2:
         return None
-    return Estimate(float(array.mean()), _bootstrap((array,), lambda x, axis: np.mean(x, axis=axis)))
+    return WithInterval(float(array.mean()), _bootstrap((array,), lambda x, axis: np.mean(x, axis=axis)))
 
 
-def error_rate(errors: Sequence[int], words: Sequence[int]) -> Estimate | None:
+def error_rate(errors: Sequence[int], words: Sequence[int]) -> WithInterval | None:
     """Errors per word spoken over all sentences, with the bootstrap's interval over sentences; None for too few.
 
     ``words`` are the characters spoken where characters are counted.
@@ -100,11 +100,11 @@ def error_rate_change(errors: Sequence[int], baseline: Sequence[int], words: Seq
     return ErrorRateChange(found.value, found.ci, float(test.pvalue))
 
 
-def _rate(errors: NDArray[np.float64], words: NDArray[np.float64]) -> Estimate | None:
+def _rate(errors: NDArray[np.float64], words: NDArray[np.float64]) -> WithInterval | None:
     if errors.size < 2 or errors.shape != words.shape or not words.sum():
         return None
     value = float(errors.sum() / words.sum())
-    return Estimate(value, _bootstrap((errors, words), lambda e, w, axis: e.sum(axis=axis) / w.sum(axis=axis)))
+    return WithInterval(value, _bootstrap((errors, words), lambda e, w, axis: e.sum(axis=axis) / w.sum(axis=axis)))
 
 
 def _bootstrap(samples: tuple[NDArray[np.float64], ...], statistic: object) -> tuple[float, float]:

@@ -20,7 +20,7 @@ from ttsopt_lib.measure.blocks import time_rows
 from ttsopt_lib.measure.conditions import ConditionsWatch
 from ttsopt_lib.measure.known_work import voice_with_work, work_alone
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
-from ttsopt_lib.measure.stats import Estimate, reduction
+from ttsopt_lib.measure.stats import WithInterval, reduction
 from ttsopt_lib.measure.timing import planned_sentences
 from ttsopt_lib.records import TimingRow
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, MeasureSettings, Study
@@ -37,8 +37,8 @@ UNLIKELY = 0.02  # a sound measurement has fewer right runs than are asked for w
 class CheckedRun:
     """One run: the reduction that it found for the copy and for the voice with extra work."""
 
-    copy: Estimate
-    extra: Estimate
+    copy: WithInterval
+    extra: WithInterval
     alone: list[float]  # per block: seconds of the work alone / seconds of the voice
     blocks: int
 

@@ -7,7 +7,7 @@ from functools import partial
 
 from ttsopt_lib.measure.blocks import time_rows
 from ttsopt_lib.measure.conditions import ConditionsWatch, memory_warnings
-from ttsopt_lib.measure.doubts import sample_warnings
+from ttsopt_lib.measure.doubts import sample_doubts
 from ttsopt_lib.measure.energy import measure_energy
 from ttsopt_lib.measure.journal import Journal, StoppedBy
 from ttsopt_lib.measure.nvidia import look_at_gpu
@@ -15,6 +15,7 @@ from ttsopt_lib.measure.plan import LeftOut, TimingPlan
 from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.records import (
+    Doubt,
     EnergyRecord,
     GpuRecord,
     ProfileRecord,
@@ -40,7 +41,7 @@ class Findings(Record):
     sittings: list[SittingRecord]
     energy: EnergyRecord | None = None
     elapsed_seconds: float
-    warnings: list[str]
+    warnings: list[Doubt]
     profiles: list[ProfileRecord] = []
     peer_rows: list[TimingRow] = []
     left_out: list[LeftOut] = []  # optional rows, peers among them
@@ -124,7 +125,7 @@ def time_plan(
         sittings=sittings,
         energy=energy,
         elapsed_seconds=timing.elapsed_seconds,
-        warnings=[*dict.fromkeys(found), *sample_warnings(rows, plan.settings)],
+        warnings=[*(Doubt(text=text) for text in dict.fromkeys(found)), *sample_doubts(rows, plan.settings)],
         profiles=profiles,
     )
 

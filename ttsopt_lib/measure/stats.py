@@ -25,7 +25,7 @@ RANK_CONFIDENCE = 0.96
 BISECTIONS = 30  # each halves the error of an interval's end: 2^-30 of the samples' range
 
 
-class Estimate(NamedTuple):
+class WithInterval(NamedTuple):
     """A figure and its 95 % confidence interval."""
 
     value: float
@@ -50,12 +50,12 @@ def latency_summary(row: TimingRow, sentences: list[int] | None = None) -> Laten
     return LatencySummary(median.value, float(np.quantile(latencies, 0.95)), median.ci)
 
 
-def rtf(row: TimingRow, sentences: list[int] | None = None) -> Estimate:
+def rtf(row: TimingRow, sentences: list[int] | None = None) -> WithInterval:
     """Real-time factor: wall seconds / seconds of audio made, both summed over a block; median over blocks."""
     return _median(_seconds_per_audio_second(row, sentences))
 
 
-def reduction(row: TimingRow, baseline: TimingRow, sentences: list[int] | None = None) -> Estimate:
+def reduction(row: TimingRow, baseline: TimingRow, sentences: list[int] | None = None) -> WithInterval:
     """How much faster a row is than its baseline: 1 - ratio of wall seconds per second of audio.
 
     0.6 means that 60 % of the time is saved; negative means slower. Rows are paired block by block, which are
@@ -71,19 +71,19 @@ def reduction(row: TimingRow, baseline: TimingRow, sentences: list[int] | None =
         raise ValueError(f"{row.variant}: {len(row.seconds)} blocks, but its baseline has {len(baseline.seconds)}")
     ratio = _seconds_per_audio_second(row, sentences) / _seconds_per_audio_second(baseline, sentences)
     center, low, high = (float(end[0]) for end in log_ratio_interval(np.log(ratio)[None]))
-    return Estimate(1 - np.exp(center), (1 - float(np.exp(high)), 1 - float(np.exp(low))))
+    return WithInterval(1 - np.exp(center), (1 - float(np.exp(high)), 1 - float(np.exp(low))))
 
 
-def joules_per_audio_second(row: EnergyRow) -> Estimate:
+def joules_per_audio_second(row: EnergyRow) -> WithInterval:
     """Energy of a row in joules per second of audio, over its rounds."""
     center, low, high = log_ratio_interval(_log_energy(row)[None])
-    return Estimate(float(np.exp(center[0])), (float(np.exp(low[0])), float(np.exp(high[0]))))
+    return WithInterval(float(np.exp(center[0])), (float(np.exp(low[0])), float(np.exp(high[0]))))
 
 
-def energy_reduction(row: EnergyRow, baseline: EnergyRow) -> Estimate:
+def energy_reduction(row: EnergyRow, baseline: EnergyRow) -> WithInterval:
     """How much less energy a row needs than its baseline per second of audio, as a fraction; paired round by round."""
     center, low, high = (float(end[0]) for end in log_ratio_interval((_log_energy(row) - _log_energy(baseline))[None]))
-    return Estimate(1 - np.exp(center), (1 - float(np.exp(high)), 1 - float(np.exp(low))))
+    return WithInterval(1 - np.exp(center), (1 - float(np.exp(high)), 1 - float(np.exp(low))))
 
 
 def _log_energy(row: EnergyRow) -> Array:
@@ -101,7 +101,7 @@ def length_classes(sentences: list[TimedSentence]) -> dict[str, list[int]]:
 # --- figures over sentences -----------------------------------------------------------------------------------
 
 
-def mean_interval(scores: ArrayLike, level: float = 0.95) -> Estimate:
+def mean_interval(scores: ArrayLike, level: float = 0.95) -> WithInterval:
     """Mean over sentences with its interval (Hall 1992, "On the removal of skewness by transformation").
 
     The t statistic's cubic transformation by the sample's skewness, inverted: where a few sentences are much
@@ -113,16 +113,16 @@ def mean_interval(scores: ArrayLike, level: float = 0.95) -> Estimate:
         raise ValueError(f"an interval needs at least two scores, not {n}")
     mean, spread = float(values.mean()), float(values.std(ddof=1))
     if spread == 0:
-        return Estimate(mean, (mean, mean))
+        return WithInterval(mean, (mean, mean))
     quantiles = stats.t.ppf([(1 + level) / 2, (1 - level) / 2], n - 1) / np.sqrt(n)
     skewness = float(stats.skew(values))
     if abs(skewness) > 1e-6:
         quantiles = 3 / skewness * (np.cbrt(1 + skewness * (quantiles - skewness / (6 * n))) - 1)
     low, high = mean - spread * quantiles
-    return Estimate(mean, (float(low), float(high)))
+    return WithInterval(mean, (float(low), float(high)))
 
 
-def paired_change(scores: ArrayLike, baseline_scores: ArrayLike, level: float = 0.95) -> Estimate:
+def paired_change(scores: ArrayLike, baseline_scores: ArrayLike, level: float = 0.95) -> WithInterval:
     """Mean change against the baseline on the same sentences, with its interval. Raises ValueError."""
     changed, baseline = np.asarray(scores, dtype=np.float64), np.asarray(baseline_scores, dtype=np.float64)
     if changed.shape != baseline.shape:
@@ -198,7 +198,7 @@ def _seconds_per_audio_second(row: TimingRow, sentences: list[int] | None) -> Ar
     return _chosen(row.seconds, sentences).sum(axis=1) / _chosen(row.audio_seconds, sentences).sum(axis=1)
 
 
-def _median(values: Array) -> Estimate:
+def _median(values: Array) -> WithInterval:
     """Median with the interval that order statistics give; below six samples, which give none, that of t."""
     n, median = values.size, float(np.median(values))
     if n < 2:
@@ -206,8 +206,8 @@ def _median(values: Array) -> Estimate:
     if n < 6:
         half = float(stats.t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n))
         mean = float(values.mean())
-        return Estimate(median, (min(median, max(0.0, mean - half)), max(median, mean + half)))
+        return WithInterval(median, (min(median, max(0.0, mean - half)), max(median, mean + half)))
     # The k-th smallest and k-th largest enclose the median unless fewer than k samples lie on one of its sides.
     k = int(stats.binom.ppf(0.025, n, 0.5))
     ordered = np.sort(values)
-    return Estimate(median, (float(ordered[k - 1]), float(ordered[n - k])))
+    return WithInterval(median, (float(ordered[k - 1]), float(ordered[n - k])))

@@ -21,6 +21,7 @@ from ttsopt_lib.measure.ssh import Connection
 from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.records import (
     DeviceRecord,
+    Doubt,
     PeerRecord,
     PeerTiming,
     RecordError,
@@ -155,7 +156,7 @@ def measure_device(
                     journal.reopen()
         record = _measured(_record(key, device, found, status="measured"), plan, findings)
         record.stage = study.stage
-        record.warnings += found.notes
+        record.warnings += [Doubt(text=note) for note in found.notes]
         record.peers = _peer_timings(peers, reasons, findings)
     write_record(folder.device_record(device.name), record)
     if record.stage == "complete":

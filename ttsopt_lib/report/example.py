@@ -1,6 +1,6 @@
-"""A rendered report to look at: what ``make example`` puts into reports/example/ and git.
+"""A rendered report to look at: what `make example` puts into reports/example/ and git.
 
-``python -m ttsopt_lib.report.example params/joe.yaml`` copies the report of a study without its models and records,
+`python -m ttsopt_lib.report.example params/joe.yaml` copies the report of a study without its models and records,
 and renders the explore notebook beside it. It refuses a report that would be too large for git, or that names a
 folder of the machine it was made on.
 """
@@ -29,7 +29,7 @@ class ExampleError(TtsoptError, RuntimeError):
 
 
 def write_example(study: Study, folder: StudyFolder, target: Path, explore: bool = True) -> list[Path]:
-    """Copy the finished report in ``folder`` to ``target``; returns the files.
+    """Copy the finished report in `folder` to `target`; returns the files.
 
     Raises:
         RecordError: there is no finished report.

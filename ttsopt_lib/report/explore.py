@@ -15,23 +15,23 @@ import pandas as pd
 from ttsopt_lib.errors import StudyError, TtsoptError
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import DeviceRecord, StudyFolder, read_record
-from ttsopt_lib.report.findings import listed
-from ttsopt_lib.report.html import figure
-from ttsopt_lib.report.spectrograms import Spoken, speak_together, spectrograms
+from ttsopt_lib.report.chapters.spectrograms import Spoken, speak_together, spectrograms
+from ttsopt_lib.report.facts.findings import listed
+from ttsopt_lib.report.printing.html import figure
 from ttsopt_lib.study import Study
 
 __all__ = ["open_folder", "panel", "picture", "players", "speak_both", "stage_times"]
 
 
 def open_folder(study: Study, reports: str | None = None) -> StudyFolder:
-    """The files of a study; ``reports`` is the folder of all reports, by default reports/ of the project."""
+    """The files of a study; `reports` is the folder of all reports, by default reports/ of the project."""
     return StudyFolder(study, resolve(Path(reports)) if reports else None)
 
 
 def speak_both(study: Study, folder: StudyFolder, text: str, variants: Sequence[str], seed: int = 0) -> list[Spoken]:
-    """``text`` spoken by two variants with the same noise and the durations of the first.
+    """`text` spoken by two variants with the same noise and the durations of the first.
 
-    Raises what :func:`~ttsopt_lib.report.spectrograms.speak_together` raises, and StudyError where they are not two.
+    Raises what `spectrograms.speak_together` raises, and StudyError where they are not two.
     """
     if len(variants) != 2:
         raise StudyError(f"variants: give two to compare, not {len(variants)}")
@@ -72,7 +72,7 @@ def players(spoken: Sequence[Spoken]) -> Any:
     import soundfile
     from IPython.display import HTML
 
-    from ttsopt_lib.report.audio import MIME, data_uri
+    from ttsopt_lib.report.printing.audio import MIME, data_uri
 
     cells = []
     for one in spoken:

@@ -1,9 +1,12 @@
 """Numbers as the report prints them: one way for each kind, with a true minus sign and the unit.
 
-Prose, tables and figures all print through these functions, so that the same figure never reads two ways.
+Prose, tables and figures all print through this file, so that the same figure never reads two ways. A figure with its
+interval is printed by its `Unit`; the table of units is at the end.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 from ttsopt_lib.report.schema import Estimate, Interval
 
@@ -13,7 +16,7 @@ DASH = "\N{EN DASH}"
 
 
 def number(value: float, digits: int = 0) -> str:
-    """``value`` with a true minus sign; never a minus zero."""
+    """`value` with a true minus sign; never a minus zero."""
     text = f"{value:,.{digits}f}".replace(",", NARROW)
     if text.startswith("-"):
         text = MINUS + text[1:]
@@ -23,16 +26,6 @@ def number(value: float, digits: int = 0) -> str:
 def percent(fraction: float, digits: int = 0) -> str:
     """0.724 -> '72 %'."""
     return number(100 * fraction, digits) + NARROW + "%"
-
-
-def percent_interval(ci: Interval | None) -> str:
-    """(0.41, 0.46) -> '[41, 46]'; empty where there is none."""
-    return f"[{number(100 * ci[0])}, {number(100 * ci[1])}]" if ci else ""
-
-
-def reduction(estimate: Estimate | None) -> str:
-    """'44 % [42, 46]'."""
-    return f"{percent(estimate.value)} {percent_interval(estimate.ci)}".strip() if estimate else "not measured"
 
 
 def less(fraction: float, smaller: str, larger: str) -> str:
@@ -54,30 +47,106 @@ def signed(value: float, digits: int = 2) -> str:
     return text if text.startswith(MINUS) or not any(digit in text for digit in "123456789") else "+" + text
 
 
-def change(estimate: Estimate | None, digits: int = 2) -> str:
-    """'−0.10 [−0.18, −0.02]'."""
-    if estimate is None:
-        return "not measured"
-    interval = f" [{signed(estimate.ci[0], digits)}, {signed(estimate.ci[1], digits)}]" if estimate.ci else ""
-    return signed(estimate.value, digits) + interval
-
-
-def score(value: float, ci: Interval | None) -> str:
-    """'4.03 [3.98, 4.08]'."""
-    interval = f" [{number(ci[0], 2)}, {number(ci[1], 2)}]" if ci else ""
-    return number(value, 2) + interval
-
-
 def milliseconds(value: float) -> str:
     """Three significant digits at most: 4.31, 43.1, 431."""
     return number(value, 2 if value < 10 else 1 if value < 100 else 0)
 
 
-def megabytes(size_bytes: float) -> str:
-    """MB of 10^6 bytes."""
-    return number(size_bytes / 1e6, 1)
-
-
 def millions(count: float) -> str:
     """Parameters in millions: '15.65'."""
-    return number(count / 1e6, 2)
+    return MILLIONS.number(count)
+
+
+def counted(count: int, what: str) -> str:
+    """'1 thread', '2 threads'."""
+    return f"{count} {what}" + ("" if count == 1 else "s")
+
+
+def megabytes(size_bytes: float) -> str:
+    """MB of 10^6 bytes."""
+    return FILE_SIZE.number(size_bytes)
+
+
+class Unit(NamedTuple):
+    """How a kind of figure is printed: alone, with its interval, and as a difference between two reports.
+
+    Attributes:
+        name: The unit, with the space before it.
+        digits: Digits after the point. None: three significant ones at most.
+        scale: What the figure is multiplied by before it is printed.
+        per: What it is divided by.
+        ratio: Whether two reports differ by a ratio (in per cent) or by a difference.
+        signed: Whether a plus sign is printed.
+        change: Unit of a difference. None: `name`.
+        relative: Whether the figure is against the original, whose own is zero by definition.
+    """
+
+    name: str
+    digits: int | None
+    scale: float = 1.0
+    ratio: bool = False
+    signed: bool = False
+    change: str | None = None
+    relative: bool = False
+    per: float = 1.0
+
+    @property
+    def bare(self) -> Unit:
+        """The unit as it is printed below a heading that names it."""
+        return self._replace(name="")
+
+    def number(self, value: float) -> str:
+        """'−0.10', without the unit."""
+        value = self.scale * value / self.per
+        if self.digits is None:
+            return milliseconds(value)
+        return (signed if self.signed else number)(value, self.digits)
+
+    def value(self, value: float) -> str:
+        """'12.3 ms'."""
+        return self.number(value) + self.name
+
+    def interval(self, ci: Interval | None) -> str:
+        """'[12.1, 12.6]'; empty where there is none."""
+        return f"[{self.number(ci[0])}, {self.number(ci[1])}]" if ci else ""
+
+    def figure(self, estimate: Estimate | None) -> str:
+        """'12.3 ms [12.1, 12.6]'."""
+        return f"{self.value(estimate.value)} {self.interval(estimate.ci)}".rstrip() if estimate else "not measured"
+
+    def difference(self, change: Estimate) -> str:
+        """'+1.5 % [+1.0, +2.0]', '+0.10 dB'; the `change` of a ratio is a fraction of the figure before."""
+        return self._of_differences.figure(change)
+
+    def is_nothing(self, change: Estimate) -> bool:
+        """Whether a change is so small that it prints as zero."""
+        return not any(digit in self._of_differences.number(change.value) for digit in "123456789")
+
+    @property
+    def _of_differences(self) -> Unit:
+        if self.ratio:
+            return Unit(" %", 1, 100, signed=True)
+        return self._replace(name=self.name if self.change is None else self.change, signed=True)
+
+
+# --- the table of units -----------------------------------------------------------------------------------------
+
+COUNT = Unit("", 0)
+FILE_SIZE = Unit(" MB", 1, ratio=True, per=1e6)
+MEMORY = Unit(" MB", 0, ratio=True)
+MILLIONS = Unit("", 2, per=1e6)  # of parameters
+MS = Unit(" ms", None)
+MILLISECONDS = Unit(" ms", 1, ratio=True)
+MS_PER_SECOND = Unit(" ms", 1, 1000, ratio=True)
+RTF = Unit("", 3)
+JOULES = Unit(" J", 2, ratio=True)
+SHARE = Unit(f"{NARROW}%", 0, 100)
+PERCENT = Unit(f"{NARROW}%", 1, 100, change=" percentage points")
+REDUCTION = Unit(f"{NARROW}%", 0, 100, relative=True)
+RATE_CHANGE = Unit("", 1, 100, signed=True, relative=True)  # of an error rate, in points of a per cent
+SCORE = Unit("", 2)
+CHANGE = Unit("", 2, signed=True, relative=True)  # of a score
+COSINE = Unit("", 3)
+DECIBELS = Unit(" dB", 2)
+LEVEL_CHANGE = Unit(" dB", 1, signed=True, relative=True)
+CENTS = Unit(" cents", 1)

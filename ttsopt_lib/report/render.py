@@ -21,13 +21,11 @@ from ttsopt_lib.garbage import uncollected
 from ttsopt_lib.notebooks import Kernel, import_papermill, notebook_seconds, run_notebook, work_bar
 from ttsopt_lib.paths import project_root
 from ttsopt_lib.records import StudyFolder, replaced_together
-from ttsopt_lib.report.pdf import PdfUnavailable, import_printer, write_pdf
-from ttsopt_lib.report.schema import Summary
+from ttsopt_lib.report.printing.pdf import PdfUnavailable, import_printer, write_pdf
+from ttsopt_lib.report.schema import FILES_MIME, SUMMARY_MIME, Summary
 from ttsopt_lib.study import Device, Study
 
 HTML_SECONDS, PDF_SECONDS = 0.5, 6.0  # beside what a notebook's cells take, for the remaining time
-SUMMARY_MIME = "application/vnd.ttsopt.summary+json"
-FILES_MIME = "application/vnd.ttsopt.files+json"
 
 
 class ReportError(TtsoptError, RuntimeError):
@@ -44,12 +42,12 @@ class Rendered(NamedTuple):
 def render_report(
     study: Study, devices: Sequence[Device], folder: StudyFolder, kernel: Kernel | None = None, pdf: bool = True
 ) -> Rendered:
-    """Everything people and scripts read, from the records in ``folder``; ``kernel`` may have been started before.
+    """Everything people and scripts read, from the records in `folder`; `kernel` may have been started before.
 
-    Without ``pdf`` there is none afterwards: an earlier one would tell of an earlier run.
+    Without `pdf` there is none afterwards: an earlier one would tell of an earlier run.
 
-    Raises :class:`~ttsopt_lib.notebooks.NotebookError` where a section cannot be made, for example because a variant
-    is missing; :class:`ReportError` where an earlier report is still there besides. Where no PDF can be printed, all
+    Raises `NotebookError` where a section cannot be made, for example because a variant
+    is missing; `ReportError` where an earlier report is still there besides. Where no PDF can be printed, all
     else is written, and a message says why.
     """
     parameters = {

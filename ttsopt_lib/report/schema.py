@@ -1,21 +1,23 @@
 """The schema of summary.json: what scripts read, and the only source of the numbers that the report prints.
 
 Reductions are fractions of the baseline (0.6 = 60 % less), latency reductions per second of audio made; changes are
-in points of the score's scale; every ``ci`` is the 95 % interval, [low, high]. The baseline's own reduction and
+in points of the score's scale; every `ci` is the 95 % interval, [low, high]. The baseline's own reduction and
 change are zero by definition, so every row has the same shape.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from ttsopt_lib.records import (
+    Doubt,
     MissingSymbol,
     NotScored,
     ProfileRecord,
+    ScreenedRater,
     SittingRecord,
     StopRecord,
     SystemRecord,
@@ -23,6 +25,8 @@ from ttsopt_lib.records import (
 )
 from ttsopt_lib.study import Stage, Targets
 
+# Of what the notebook of the report carries as data: its summary, and the files that stand beside the page.
+SUMMARY_MIME, FILES_MIME = "application/vnd.ttsopt.summary+json", "application/vnd.ttsopt.files+json"
 Interval = tuple[float, float]
 Status = Literal["pass", "fail", "not_measured"]
 Finding = Literal["worse", "better", "no_difference"]
@@ -45,6 +49,11 @@ class Estimate(Part):
 ZERO = Estimate(value=0.0, ci=(0.0, 0.0))  # the baseline against itself, by definition
 
 
+def estimate(value: float | None, ci: Interval | None = None) -> Estimate | None:
+    """A figure with its interval; None where there is no figure."""
+    return None if value is None else Estimate(value=value, ci=ci)
+
+
 # --- variants ---------------------------------------------------------------------------------------------------
 
 
@@ -63,6 +72,10 @@ class StepSummary(Part):
     coverage: CoverageSummary
     layers: int
     note: str
+    label: str = ""  # what sentences call the step
+    family: str = ""  # what legends call voices that were made by it alone
+    optimizes: bool = True  # False: it stores or orders the same numbers in another way
+    stages: list[str] = Field(default=[], exclude=True)  # that a student took the place of; `note` says so
 
 
 class SensitivitySummary(Part):
@@ -105,11 +118,16 @@ class VariantSummary(Part):
 
 
 class LatencyMs(Part):
-    """Wall time per sentence in ms, ids in to audio out, the mean over the timing sentences; ``ci`` is the median's."""
+    """Wall time per sentence in ms, ids in to audio out, the mean over the timing sentences; `ci` is the median's."""
 
     median: float
     p95: float
     ci: Interval | None
+
+    @property
+    def estimate(self) -> Estimate:
+        """The median with its interval."""
+        return Estimate(value=self.median, ci=self.ci)
 
 
 class ClassSummary(Part):
@@ -172,9 +190,9 @@ class DeviceSummary(Part):
     stopped_by: str | None
     elapsed_seconds: float
     runtime_changes: list[RuntimeChange]
-    warnings: list[str]
+    warnings: list[Annotated[Doubt, PlainSerializer(lambda doubt: doubt.words, return_type=str)]]
     profiles: list[ProfileRecord] = []
-    first_audio_sentence: str | None = None  # what the text of ``first_audio_ms`` begins with
+    first_audio_sentence: str | None = None  # what the text of `first_audio_ms` begins with
     stops: list[StopRecord] = []  # why sampling ended, for each number of threads
     sittings: list[SittingRecord] = []
     energy_source: str | None = None
@@ -321,7 +339,7 @@ class PeerSummary(Part):
 
 
 class VerdictRow(Part):
-    """One claim against its target. ``measured`` is null where nothing could be chosen or measured."""
+    """One claim against its target. `measured` is null where nothing could be chosen or measured."""
 
     claim: Claim
     device: str | None
@@ -345,7 +363,7 @@ class Choice(Part):
 
 
 class Advice(Part):
-    """What to do next, and the measurement that says so. ``figures`` are those that triggered the rule."""
+    """What to do next, and the measurement that says so. `figures` are those that triggered the rule."""
 
     rule: str  # its name, for scripts
     text: str
@@ -411,6 +429,7 @@ class Summary(Part):
     ratings_reason: str | None
     comparisons: list[ComparisonSummary] = []
     screened_raters: int = 0
+    screened: list[ScreenedRater] = Field(default=[], exclude=True)  # `ratings_reason` names them
     quality_reason: str | None  # why there are no quality figures at all
     quality_created: str | None
     evaluation_sentences: int

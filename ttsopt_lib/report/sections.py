@@ -10,46 +10,70 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import StudyFolder
-from ttsopt_lib.report import (
-    columns,
+from ttsopt_lib.report.chapters import (
+    choice,
+    conclusion,
+    doubts,
     energy,
-    explanations,
-    figures,
-    frames,
-    peer_tables,
+    first_page,
+    listeners,
+    peers,
     profiles,
+    provenance,
     published,
-    quality_words,
-    sentences,
-    timing_tables,
-    warning_marks,
+    quality,
+    sizes,
+    students,
+    timings,
+    tradeoff,
 )
-from ttsopt_lib.report.audio import Players
-from ttsopt_lib.report.html import FEW, bullets, escape, figure, not_printed, note, paragraphs, reasoned, table
-from ttsopt_lib.report.plot_style import Chart, svg_text, with_narrow
-from ttsopt_lib.report.progress_figures import stage_chart, training_chart
-from ttsopt_lib.report.quality_section import quality_parts
-from ttsopt_lib.report.quality_tables import quality_tables
-from ttsopt_lib.report.schema import Summary
-from ttsopt_lib.report.spectrograms import study_spectrograms
-from ttsopt_lib.report.summary import summarize
-from ttsopt_lib.report.tradeoff_figure import tradeoff_chart
-from ttsopt_lib.report.verdict import HELD_OUT
+from ttsopt_lib.report.chapters.spectrograms import study_spectrograms
+from ttsopt_lib.report.facts.summary import summarize
+from ttsopt_lib.report.facts.verdict import HELD_OUT
+from ttsopt_lib.report.printing.audio import Players
+from ttsopt_lib.report.printing.html import bullets, escape, figure, note, paragraphs, reasoned
+from ttsopt_lib.report.printing.plot_style import Chart, svg_text, with_narrow
+from ttsopt_lib.report.printing.table import Table
+from ttsopt_lib.report.schema import FILES_MIME, SUMMARY_MIME, Summary
 from ttsopt_lib.study import ORIGINAL, Device, Study
 
-MOS_CAPTION = (
-    "Mean opinion score before and after optimization; the predicted MOS change is over all evaluation sentences"
-)
 SENTENCES_SHOWN = (
     f" The predicted MOS change in this table is {HELD_OUT}; in the figure below it is over all evaluation sentences."
 )
 RATINGS_PRINTED = 4  # variants of which the PDF says what their ratings could show
-SUMMARY_MIME = "application/vnd.ttsopt.summary+json"
-FILES_MIME = "application/vnd.ttsopt.files+json"
+
+
+def all_tables(summary: Summary) -> list[Table]:
+    """Every table of the report that has a CSV file. A table without rows still has its columns."""
+    measured = summary.measured_devices
+    return [
+        first_page.verdict(summary),
+        sizes.sizes(summary.variants),
+        sizes.coverage(summary.variants),
+        sizes.sensitivity(summary),
+        timings.improvement(summary),
+        timings.timings(measured),
+        timings.runtime_change(summary),
+        timings.length_classes(measured),
+        energy.energy(measured),
+        profiles.amdahl(measured),
+        profiles.stages(measured),
+        profiles.operators(measured),
+        peers.peers(summary),
+        peers.other_voices(summary),
+        published.raspberry_pi_4(),
+        quality.quality(summary.quality),
+        quality.quality(summary.anchors, "anchors"),
+        listeners.mos(summary),
+        listeners.comparisons(summary),
+        provenance.machines(summary),
+        provenance.files(summary),
+        quality.paired(summary),
+        quality.tests(summary),
+        quality.confirmation(summary.confirmation),
+    ]
 
 
 class Html:
@@ -69,17 +93,16 @@ class Report:
     def __init__(self, summary: Summary, folder: StudyFolder, study: Study | None = None):
         self.summary = summary
         self.folder = folder
-        self.tables = frames.all_tables(summary) | quality_tables(summary)
         self.players = Players(folder)
         self.players.prepare(summary, [variant.name for variant in summary.variants])
         drawn = (
-            figures.size_chart,
-            figures.sensitivity_chart,
-            training_chart,
-            figures.latency_chart,
-            stage_chart,
-            figures.quality_chart,
-            tradeoff_chart,
+            sizes.size_chart,
+            sizes.sensitivity_chart,
+            students.training_chart,
+            timings.latency_chart,
+            profiles.stage_chart,
+            quality.quality_chart,
+            tradeoff.tradeoff_chart,
         )
         charts = [with_narrow(draw, summary) for draw in drawn]
         self.charts: dict[str, Chart] = {chart.name: chart for chart in charts if chart}
@@ -89,7 +112,7 @@ class Report:
 
     @classmethod
     def open(cls, study: Study, devices: Sequence[Device], reports: str | None = None) -> Report:
-        """The report on the records of a study; ``reports`` is the folder of all reports, by default reports/."""
+        """The report on the records of a study; `reports` is the folder of all reports, by default reports/."""
         folder = StudyFolder(study, resolve(Path(reports)) if reports else None)
         return cls(summarize(study, devices, folder), folder, study)
 
@@ -101,17 +124,11 @@ class Report:
         chosen = list(dict.fromkeys(name for name in summary.optimized.values() if name))
         closest = [choice.closest for choice in summary.choices if choice.closest]
         compared = [ORIGINAL, *(chosen or closest[:1])]
-        stage = sentences.stage_note(summary)
+        stage = first_page.stage_note(summary)
         return Html(
             paragraphs([stage], "first-look") if stage else "",
-            '<div class="lead">' + paragraphs(sentences.manager_summary(summary)) + "</div>",
-            table(
-                self.tables["verdict"],
-                columns.verdict(summary),
-                "Verdict: what was asked and what was measured",
-                "verdict",
-                kind="stack verdict",
-            ),
+            '<div class="lead">' + paragraphs(first_page.manager_summary(summary)) + "</div>",
+            first_page.verdict(summary).html,
             paragraphs(
                 [
                     "Where a figure has an interval, its worse end has to meet the target, not its middle."
@@ -120,7 +137,7 @@ class Report:
                 "small",
             ),
             figure(self.charts.get("tradeoff"), "No picture of the trade-off: nothing was both timed and scored."),
-            note("In the corner of both targets, and not chosen", explanations.corner_notes(summary)),
+            note("In the corner of both targets, and not chosen", choice.corner_notes(summary)),
             self.players.table(summary, compared, "Before and after, to hear (levels untouched)", "before-after"),
             data={SUMMARY_MIME: summary.model_dump(mode="json", by_alias=True)},
         )
@@ -130,192 +147,68 @@ class Report:
     def quantization(self) -> Html:
         """Sizes, what every step reached, and why."""
         return Html(
-            table(self.tables["sizes"], columns.sizes(), "Size of each variant's model.onnx", "sizes"),
+            sizes.sizes(self.summary.variants).html,
             figure(self.charts["size"], ""),
-            table(
-                self.tables["coverage"],
-                columns.coverage(),
-                "Coverage: what each step really reached, read from the finished model",
-                "coverage",
-                kind="stack",
-                missing="No variant of this study has a step.",
-            ),
-            bullets(explanations.quantization_notes(self.summary)),
-            *self._sensitivity(),
+            sizes.coverage(self.summary.variants).html,
+            bullets(sizes.quantization_notes(self.summary)),
+            *sizes.sensitivity_section(self.summary, self.charts.get("sensitivity")),
         )
-
-    def _sensitivity(self) -> list[str]:
-        """What the search for mixed precision found, where a recipe has one."""
-        if not self.summary.sensitivity:
-            return []
-        return [
-            figure(self.charts.get("sensitivity"), ""),
-            '<div class="screen-only">',  # the figure has every group, and the CSV file every figure
-            table(
-                self.tables["sensitivity"],
-                columns.sensitivity(),
-                "Sensitivity: what int8 arithmetic in one group of layers does to the sound",
-                "sensitivity",
-                group="variant",
-            ),
-            "</div>",
-        ]
 
     def pruning(self) -> Html:
         """What zeros did, and did not."""
-        return Html(paragraphs(explanations.pruning_notes(self.summary) or ["No variant of this study is pruned."]))
+        return Html(paragraphs(sizes.pruning_notes(self.summary) or ["No variant of this study is pruned."]))
 
     def distillation(self) -> Html:
         """Students in place of the decoder."""
         training = self.charts.get("training")
-        return Html(paragraphs(explanations.distillation_notes(self.summary)), figure(training, "") if training else "")
+        return Html(paragraphs(students.distillation_notes(self.summary)), figure(training, "") if training else "")
 
     def devices(self) -> Html:
         """Before and after on each device, then every timing."""
         summary = self.summary
         return Html(
-            table(
-                self.tables["improvement"],
-                columns.improvement(),
-                "Inference time before and after optimization, ms per sentence",
-                "improvement",
-                kind="stack",
-            ),
+            timings.improvement(summary).html,
             note(
                 "Warnings of the measurement",
-                explanations.warnings(summary),
+                doubts.warnings(summary),
                 "warning",
-                anchor=warning_marks.ANCHOR if warning_marks.concerns(summary) else "",
+                anchor=doubts.ANCHOR if doubts.concerns(summary) else "",
             ),
-            note("How the variant was chosen", explanations.choice_notes(summary)),
-            bullets(explanations.timing_notes(summary) + explanations.first_audio_notes(summary)),
+            note("How the variant was chosen", choice.choice_notes(summary)),
+            bullets(timings.timing_notes(summary) + timings.first_audio_notes(summary)),
             figure(self.charts.get("latency"), "No picture of the latencies: no device was measured."),
-            *timing_tables.section(summary),
-            *self._published(),
-            self._length_classes(),
-            *energy.section(self.summary.measured_devices),
-            *self._profiles(),
-            table(
-                self.tables["runtime_change"],
-                columns.runtime_change(),
-                "Change of runtime, PyTorch to ONNX Runtime: no optimization of the voice, and not counted as one",
-                "runtime-change",
-                missing="The change of runtime was not measured.",
-            ),
+            *timings.section(summary),
+            *published.section(summary),
+            timings.reductions_by_length(summary),
+            *energy.section(summary.measured_devices),
+            *profiles.section(summary, self.charts.get("stages")),
+            timings.runtime_change(summary).html,
         )
-
-    @property
-    def _printed_devices(self) -> int:
-        """How many devices a table has on paper that goes on for every device."""
-        return FEW if len(self.summary.measured_devices) <= FEW else 1
-
-    def _published(self) -> list[str]:
-        """What others have published, where the report has a Raspberry Pi in it: for reference, never as a result."""
-        if not any(device.kind == "raspberry_pi" for device in self.summary.devices):
-            return []
-        return [published.reference_table(self.tables["published"])]
 
     def peers(self) -> Html:
         """What a user would pick instead: the same voice by other means, and another voice."""
-        return Html(*peer_tables.section(self.summary, self.tables))
-
-    def _length_classes(self) -> str:
-        """Reductions per length of sentence, a column per class."""
-        timed = [
-            (device, timing)
-            for device in self.summary.measured_devices
-            for variant in self.summary.variants
-            if variant.name != ORIGINAL and (timing := self.summary.timing_of(device, variant.name))
-        ]
-        classes = list(dict.fromkeys(part.length_class for _, timing in timed for part in timing.length_classes))
-        rows = []
-        for device, timing in timed:
-            row: dict[str, Any] = {"device": device.label, "variant": timing.variant}
-            for part in timing.length_classes:
-                field = f"class{classes.index(part.length_class)}"
-                row |= frames.estimate(field, part.latency_reduction)
-            rows.append(row)
-        return table(
-            pd.DataFrame(rows),
-            columns.length_classes(classes),
-            "Less time per second of audio, by length of the sentence",
-            "length-classes",
-            group="device",
-            groups_on_paper=self._printed_devices,
-            missing="Lengths of sentences were not told apart.",
-        )
-
-    def _profiles(self) -> list[str]:
-        """Where the time goes, and the bound that this sets; nothing where no device has a profile."""
-        frame = self.tables["stages"]
-        if frame.empty:
-            return []
-        names = list(dict.fromkeys(frame["stage"]))
-        rows = []
-        for device in dict.fromkeys(frame["device"]):
-            here = frame[frame["device"] == device]
-            for variant in dict.fromkeys([ORIGINAL, *here["variant"]]):
-                group = here if variant == ORIGINAL else here[here["variant"] == variant]
-                shares = dict(
-                    zip(group["stage"], group["share" if variant == ORIGINAL else "share_after"], strict=True)
-                )
-                by_number = {f"stage{number}": shares[stage] for number, stage in enumerate(names)}
-                rows.append({"device": device, "variant": variant, **by_number})
-        shares = table(
-            pd.DataFrame(rows),
-            columns.stages(names),
-            "Where the time goes: each stage's share of the time in ONNX Runtime, from its own profile",
-            "stages",
-            group="device",
-        )
-        where = "Each stage's share of the time, of every variant: `report.html` and `tables/stages.csv`."
-        return [
-            figure(self.charts.get("stages"), "No picture of the stages: no variant was both timed and profiled."),
-            *([shares] if len(self.summary.measured_devices) <= FEW else not_printed([shares], where)),
-            *profiles.tables_of_profiles(self.summary, self.tables["amdahl"], self._printed_devices),
-        ]
+        return Html(*peers.section(self.summary))
 
     def mos(self) -> Html:
         """Mean opinion score: listeners' ratings, or that there are none."""
         rated = any(row.human_mos for row in self.summary.quality)
+        ratings = listeners.what_ratings_could_show(self.summary)
         reason = self.summary.ratings_reason or "no ratings were given"
         beside = " The predicted change stands beside it." if self.summary.predictors else ""
         return Html(
             "" if rated else paragraphs([f"MOS was not measured: {reason}.{beside}"]),
-            table(self.tables["mos"], columns.mos(), MOS_CAPTION, "mos"),
-            bullets(self._rated_first(), printed=RATINGS_PRINTED),
-            *self._comparisons(),
-            bullets(quality_words.what_comparisons_could_show(self.summary)),
+            listeners.mos(self.summary).html,
+            bullets(listeners.optimized_first(self.summary, ratings), printed=RATINGS_PRINTED),
+            *listeners.tables_of_comparisons(self.summary),
+            bullets(listeners.what_comparisons_could_show(self.summary)),
         )
-
-    def _rated_first(self) -> list[str]:
-        """What the ratings could show, of the optimized variants first."""
-        chosen = tuple(f"`{name}`" for name in self.summary.optimized.values() if name)
-        return sorted(sentences.what_ratings_could_show(self.summary), key=lambda said: not said.startswith(chosen))
-
-    def _comparisons(self) -> list[str]:
-        """CCR and MUSHRA, a table each, where listeners took them."""
-        captions = {
-            "ccr": "Listeners' comparisons (CCR): the variant against the original, −3 much worse to 3 much better",
-            "mushra": "Listeners' ratings beside a hidden reference (MUSHRA), 0 to 100",
-        }
-        return [
-            table(
-                self.tables["comparisons"].query(f"test == '{test}'"),
-                columns.comparisons(),
-                caption,
-                f"comparisons-{test}",
-            )
-            for test, caption in captions.items()
-            if any(row.test == test for row in self.summary.comparisons)
-        ]
 
     def quality(self) -> Html:
         """Predicted MOS, word errors, and what differs beside the original; anchors last."""
         summary = self.summary
         if not summary.predictors:
             return Html(paragraphs([f"Nothing was scored: {summary.quality_reason}."], "missing"))
-        return Html(figure(self.charts.get("quality"), ""), *quality_parts(summary, self.tables))
+        return Html(figure(self.charts.get("quality"), ""), *quality.section(summary))
 
     def listening(self) -> Html:
         """Every voice to hear."""
@@ -327,10 +220,10 @@ class Report:
         return Html(figure(self.charts.get("spectrograms"), f"No spectrograms: {self.no_spectra}."))
 
     def tradeoff(self) -> Html:
-        return Html(bullets(sentences.tradeoff(self.summary)))
+        return Html(bullets(tradeoff.tradeoff(self.summary)))
 
     def conclusion(self) -> Html:
-        return Html(paragraphs(sentences.conclusion(self.summary)))
+        return Html(paragraphs(conclusion.conclusion(self.summary)))
 
     def advice(self) -> Html:
         """What to do next, and the measurements that say so."""
@@ -341,7 +234,7 @@ class Report:
 
     def rule(self) -> Html:
         """The rule of the choice, with this study's targets."""
-        return Html(paragraphs([explanations.rule(self.summary)]))
+        return Html(paragraphs([choice.rule(self.summary)]))
 
     def provenance(self) -> Html:
         """Who measured what, when, with which code and files."""
@@ -361,20 +254,8 @@ class Report:
         items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(value)}</dd>" for key, value in facts)
         return Html(
             f'<dl class="facts">{items}</dl>',
-            table(
-                self.tables["machines"],
-                columns.machines(),
-                "Machines that measured",
-                "machines",
-                kind="stack",
-                missing="No machine has measured anything yet.",
-            ),
-            table(
-                self.tables["files"].query("file == 'model.onnx'"),
-                columns.files(),
-                "SHA-256 of each variant's model.onnx",
-                "files",
-            ),
+            provenance.machines(summary).html,
+            provenance.models(summary),
         )
 
     def licences(self) -> Html:
@@ -383,13 +264,14 @@ class Report:
 
     def limitations(self) -> Html:
         """What this study cannot say."""
-        return Html(bullets(explanations.limitations(self.summary)))
+        return Html(bullets(conclusion.limitations(self.summary)))
 
     def files(self) -> Html:
         """Links to the tables and figures beside the report. Carries them as data: they are written with the page."""
-        tables = {f"{name}.csv": frame.to_csv(index=False, lineterminator="\n") for name, frame in self.tables.items()}
+        made = all_tables(self.summary)
+        tables = {f"{table.name}.csv": table.frame.to_csv(index=False, lineterminator="\n") for table in made}
         figures = {f"{name}.svg": svg_text(chart) for name, chart in self.charts.items()}
-        csv = ", ".join(f'<a href="tables/{name}.csv">{name}.csv</a>' for name in self.tables)
+        csv = ", ".join(f'<a href="tables/{table.name}.csv">{table.name}.csv</a>' for table in made)
         svg = ", ".join(f'<a href="figures/{name}.svg">{name}.svg</a>' for name in self.charts)
         return Html(
             f"<p>Tables: {csv}. Figures: {svg}. Everything for scripts: <a href='summary.json'>summary.json</a>.</p>",

@@ -7,62 +7,71 @@ from collections.abc import Iterable
 import pandas as pd
 
 from ttsopt_lib.records import DeviceRecord, QualityRecord, VariantRecord
-from ttsopt_lib.report import frames, profiles
+from ttsopt_lib.report.chapters import profiles, timings
+from ttsopt_lib.report.chapters import quality as quality_chapter
+from ttsopt_lib.report.chapters import sizes as reach
+from ttsopt_lib.report.facts.summary import confirmed, known_damage, ratings_reason, scored, variant_summary
+from ttsopt_lib.report.facts.timing_rows import summarize_device
 from ttsopt_lib.report.schema import DeviceSummary, VariantSummary
-from ttsopt_lib.report.summary import scored, variant_summary
-from ttsopt_lib.report.timing_rows import summarize_device
-from ttsopt_lib.study import ORIGINAL, Device
+from ttsopt_lib.study import ORIGINAL, Device, Study
 
 
 def sizes(records: Iterable[VariantRecord]) -> pd.DataFrame:
     """Files and parameters of the variants."""
-    return frames.sizes(_variants(records))
+    return reach.sizes(_variants(records)).frame
 
 
 def coverage(records: Iterable[VariantRecord]) -> pd.DataFrame:
     """What each step of each recipe reached."""
-    return frames.coverage(_variants(records))
+    return reach.coverage(_variants(records)).frame
 
 
 def latency(record: DeviceRecord) -> pd.DataFrame:
     """Every timing of a device; reductions within one runtime and number of threads."""
-    return frames.devices(_device(record))
+    return timings.timings(_device(record)).frame
 
 
 def length_classes(record: DeviceRecord) -> pd.DataFrame:
     """Median time and reduction per length of sentence."""
-    return frames.length_classes(_device(record))
+    return timings.length_classes(_device(record)).frame
 
 
 def stages(record: DeviceRecord) -> pd.DataFrame:
     """Where the time goes, stage by stage, before and after."""
-    return profiles.stages(_device(record))
+    return profiles.stages(_device(record)).frame
 
 
 def amdahl(record: DeviceRecord) -> pd.DataFrame:
     """The measured reduction beside the most that the stages which became faster could give."""
-    return profiles.amdahl(_device(record))
+    return profiles.amdahl(_device(record)).frame
 
 
 def operators(record: DeviceRecord) -> pd.DataFrame:
     """Where the time goes by operator type, before and after."""
-    return profiles.operators(_device(record))
+    return profiles.operators(_device(record)).frame
 
 
 def quality(record: QualityRecord) -> pd.DataFrame:
     """Predicted MOS, word and character error rate and level above 8 kHz of every variant."""
-    return frames.quality(scored(record, record.rows))
+    return quality_chapter.quality(scored(record, record.rows)).frame
 
 
-def anchors(record: QualityRecord) -> pd.DataFrame:
-    """The same of the known-bad conditions."""
-    return frames.quality(scored(record, record.anchors))
+def anchors(study: Study, record: QualityRecord) -> pd.DataFrame:
+    """The same of the known-bad conditions, naive static int8 among them."""
+    return quality_chapter.quality(known_damage(study, record)).frame
+
+
+def confirmed_voices(record: QualityRecord) -> pd.DataFrame | str:
+    """What the further sentences say; why there are none, where no variant spoke any."""
+    if not record.confirmation:
+        return "no variant is confirmed on further sentences (evaluate.confirmed)"
+    return quality_chapter.confirmation(confirmed(record)).frame
 
 
 def mean_opinion_scores(record: QualityRecord) -> pd.DataFrame | str:
     """Listeners' ratings, or why there are none."""
     if not record.ratings:
-        return f"not measured: {record.ratings_reason or 'no ratings were given'}"
+        return f"not measured: {ratings_reason(record) or 'no ratings were given'}"
     return pd.DataFrame([row.model_dump() for row in record.ratings])
 
 

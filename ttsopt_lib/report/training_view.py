@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.report.plot_style import BLUE, new_figure
+from ttsopt_lib.report.printing.plot_style import BLUE, new_figure
 
 PANELS = {
     "text_encoder": ("text_error", "text encoder and durations: held-out error"),

@@ -44,21 +44,20 @@ class DistillWork(NetworkWork[Distill]):
     def apply(self, model: StagedVits, step: Distill, context: BuildContext | None) -> None:
         replace_stages(model, step.student)
 
+    def stages(self, step: Distill) -> list[str]:
+        """As the student's folder says. Raises `StudyError` where it is not whole."""
+        sizes = resolve(step.student) / "config.json"
+        if not sizes.is_file():
+            raise StudyError(f"{sizes}: no such file; a student's folder says there what sizes it has")
+        return list(json.loads(sizes.read_text(encoding="utf-8")))
+
     def reaches(self, step: Distill, layer: Layer) -> tuple[int, bool]:
-        inside = layer.in_stages(student_stages(step))
+        inside = layer.in_stages(self.stages(step))
         return layer.parameters if inside else 0, inside
 
     def note(self, step: Distill, after: Inventory, layers: int) -> str:
-        stages = [stage.replace("_", " ") for stage in student_stages(step)]
+        stages = [stage.replace("_", " ") for stage in self.stages(step)]
         return f"{', '.join(stages)} replaced by the student {step.student.name}"
-
-
-def student_stages(step: Distill) -> list[str]:
-    """The stages that the students of a step take the place of. Raises `StudyError` where the folder is not whole."""
-    sizes = resolve(step.student) / "config.json"
-    if not sizes.is_file():
-        raise StudyError(f"{sizes}: no such file; a student's folder says there what sizes it has")
-    return list(json.loads(sizes.read_text(encoding="utf-8")))
 
 
 def replace_stages(model: StagedVits, student: Path) -> None:

@@ -106,6 +106,10 @@ class StepWork(Generic[Settings]):
         """Fractions of a finished voice that the step reached."""
         return voice.coverage(lambda layer: self.reaches(step, layer)[0], lambda layer: self.reaches(step, layer)[1])
 
+    def stages(self, step: Settings) -> list[str]:
+        """The stages of a `StagedVits` that a student takes the place of."""
+        return []
+
     def note(self, step: Settings, after: Inventory, layers: int) -> str:
         """One sentence on what the step reached in so many layers of the voice."""
         return ""
@@ -181,6 +185,7 @@ def words_of(step: Step) -> dict[str, Any]:
         "family": work.family,
         "optimizes": work.optimizes,
         "changes_arithmetic": step.changes_arithmetic,
+        "stages": work.stages(step),
     }
 
 

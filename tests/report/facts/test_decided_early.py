@@ -1,0 +1,71 @@
+"""A voice that was scored on the first sentences only is compared with the original on those."""
+
+import pytest
+
+from ttsopt_lib.evaluate.stopping import LEVEL, LOOK
+from ttsopt_lib.measure.stats import paired_change
+from ttsopt_lib.records import QualityRecord, QualityRow, read_record, write_record
+from ttsopt_lib.report.chapters import quality, quality_words
+from ttsopt_lib.report.facts.summary import summarize
+from ttsopt_lib.report.schema import Summary
+
+
+def cut(row: QualityRow, count: int) -> QualityRow:
+    """A row as if its first sentences had decided."""
+    lists = ("audio_seconds", "level_above_8khz_db", "hypotheses", "word_errors")
+    scores = {name: values[:count] for name, values in row.scores.items()}
+    return row.model_copy(
+        update={"scores": scores, "stopped": True, **{name: getattr(row, name)[:count] for name in lists}}
+    )
+
+
+@pytest.fixture
+def decided(case) -> tuple[QualityRecord, Summary]:
+    """The study `good`, where one variant and the first anchor stopped; its record is put back."""
+    study, devices, folder = case("good")
+    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+    early = record.model_copy(deep=True)
+    early.rows[1], early.anchors[0] = cut(early.rows[1], LOOK), cut(early.anchors[0], LOOK)
+    write_record(folder.quality_record, early)
+    try:
+        return early, summarize(study, devices, folder)
+    finally:
+        write_record(folder.quality_record, record)
+
+
+def test_its_changes_are_paired_on_its_own_sentences_at_the_level_of_the_look(decided):
+    record, summary = decided
+    stopped, original = record.rows[1], record.rows[0]
+    rows = [row for row in summary.quality if row.variant == stopped.variant]
+    assert [row.predictor for row in rows] == ["distillmos", "dnsmos_p808"]
+    for row in rows:
+        scores, baseline = stopped.scores[row.predictor], original.scores[row.predictor][:LOOK]
+        value, ci = paired_change(scores, baseline, LEVEL)
+        assert (row.predicted_mos.change.value, row.predicted_mos.change.ci) == (value, ci)
+        assert row.predicted_mos.change_held_out.ci == paired_change(scores[1::2], baseline[1::2], LEVEL).ci
+        assert (row.sentences, row.predicted_mos.level) == (LOOK, LEVEL)
+        assert row.predicted_mos.finding and row.predicted_mos.equivalence_p is not None
+        assert row.wer_figures.change and row.wer_figures.finding and row.cer_figures.change
+        lengths = zip(stopped.audio_seconds, original.audio_seconds[:LOOK], strict=True)
+        change = sum(seconds / before - 1 for seconds, before in lengths) / LOOK
+        assert row.paired.duration_change.value == pytest.approx(change)
+
+
+def test_other_voices_are_as_they_were(decided, summary):
+    record, early = decided
+    whole = summary("good")
+    kept = [row for row in early.quality if row.variant != record.rows[1].variant]
+    before = [row for row in whole.quality if row.variant != record.rows[1].variant]
+    assert [row.predicted_mos.change for row in kept] == [row.predicted_mos.change for row in before]
+    assert {row.predicted_mos.level for row in kept} == {0.95}
+
+
+def test_the_page_says_on_how_many_sentences_and_at_which_level(decided, summary, golden):
+    _, early = decided
+    column = next(one for one in quality.quality([]).columns if one.field == "change")
+    assert [f"n = {LOOK}" in column.html(row) for row in early.quality] == [
+        row.predicted_mos.level == LEVEL for row in early.quality
+    ]
+    (sentence,) = quality_words.decided(early)
+    assert quality_words.decided(summary("good")) == []
+    golden(sentence)

@@ -1,0 +1,171 @@
+"""The rule that picks the optimized variant, and the verdict on it."""
+
+from __future__ import annotations
+
+import pytest
+
+from ttsopt_lib.report.facts import verdict
+from ttsopt_lib.report.schema import Estimate, Summary
+
+
+def set_change(summary: Summary, name: str, choosing: tuple[float, float], held_out: tuple[float, float]) -> None:
+    """Give a variant other changes, as (value, half width of the interval)."""
+    row = summary.quality_of(name)
+    assert row
+    for field, (value, half) in (("change_choosing", choosing), ("change_held_out", held_out)):
+        setattr(row.predicted_mos, field, Estimate(value=value, ci=(value - half, value + half)))
+
+
+def set_speed(summary: Summary, name: str, value: float, half: float = 0.01) -> None:
+    row = summary.timing_of(summary.devices[0], name)
+    assert row
+    row.latency_reduction = Estimate(value=value, ci=(value - half, value + half))
+
+
+def decide(summary: Summary) -> dict[str, verdict.VerdictRow]:
+    """Apply the rule anew; the rows of the first device by claim."""
+    device = summary.devices[0]
+    summary.choices = [verdict.choose(summary, device)]
+    summary.optimized[device.device] = summary.choices[0].variant
+    return {row.claim: row for row in verdict.verdict(summary) if row.device == device.device}
+
+
+@pytest.fixture
+def study(summary):
+    """The good study with two variants that qualify: int8-weights and the faster distilled-int8."""
+    one = summary("good")
+    set_change(one, "int8-weights", (0.0, 0.02), (0.0, 0.02))
+    set_change(one, "distilled-int8", (-0.03, 0.02), (-0.04, 0.02))
+    return one
+
+
+def test_the_fastest_of_those_that_qualify_is_chosen(study):
+    rows = decide(study)
+    assert study.optimized["cpu"] == "distilled-int8"
+    assert {claim: row.status for claim, row in rows.items()} == {
+        "size_reduction": "pass",
+        "latency_reduction": "pass",
+        "predicted_mos_change": "pass",
+        "mos_change": "not_measured",
+    }
+
+
+def test_a_faster_variant_that_is_too_large_is_not_chosen(study):
+    set_speed(study, "fp32", 0.9)
+    decide(study)
+    assert study.optimized["cpu"] == "distilled-int8"
+
+
+def test_a_faster_variant_that_sounds_worse_is_not_chosen(study):
+    set_change(study, "distilled-int8", (-0.09, 0.02), (0.0, 0.01))  # the middle would pass, the worse end does not
+    decide(study)
+    assert study.optimized["cpu"] == "int8-weights"
+
+
+def test_the_choice_looks_at_one_half_and_the_verdict_at_the_other(study):
+    set_change(study, "distilled-int8", (0.0, 0.01), (-0.3, 0.05))
+    row = decide(study)["predicted_mos_change"]
+    assert study.optimized["cpu"] == "distilled-int8"
+    assert (row.measured, row.status) == (-0.3, "fail")
+
+
+def test_halves_are_the_even_and_the_odd_sentences(case):
+    from ttsopt_lib.records import QualityRecord, read_record
+    from ttsopt_lib.report.facts.summary import scored
+
+    _, _, folder = case("good")
+    record = read_record(folder.quality_record, QualityRecord, "evaluate").model_copy(deep=True)
+    original, changed = record.rows[0], record.rows[1]
+    changed.scores["distillmos"] = [
+        score + (0.5 if number % 2 else -0.5) + 0.01 * (number % 3)
+        for number, score in enumerate(original.scores["distillmos"])
+    ]
+    row = next(row for row in scored(record, [changed]) if row.predictor == "distillmos")
+    assert row.predicted_mos.change_choosing and row.predicted_mos.change_held_out
+    assert row.predicted_mos.change_choosing.value == pytest.approx(-0.5, abs=0.02)
+    assert row.predicted_mos.change_held_out.value == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_worse_end_of_the_interval_counts(study):
+    set_speed(study, "distilled-int8", 0.61, half=0.02)
+    row = decide(study)["latency_reduction"]
+    assert row.measured == 0.61 > row.target
+    assert row.status == "fail"
+
+
+def test_baseline_and_its_copy_are_never_chosen(study):
+    study.targets = study.targets.model_copy(update={"size_reduction": 0.0, "predicted_mos_change": -4.0})
+    set_speed(study, "original", 0.99)
+    set_speed(study, "original-copy", 0.99)
+    decide(study)
+    assert study.optimized["cpu"] not in ("original", "original-copy", None)
+
+
+def test_where_none_qualifies_the_verdict_fails_and_says_what_came_closest(summary):
+    bad = summary("bad")
+    assert bad.optimized["cpu"] is None
+    rows = {row.claim: row for row in bad.verdict if row.device == "cpu"}
+    for claim in ("size_reduction", "latency_reduction", "predicted_mos_change"):
+        assert (rows[claim].measured, rows[claim].status) == (None, "fail")
+    assert rows["mos_change"].status == "not_measured"
+    choice = bad.choices[0]
+    assert choice.closest == "int8-weights" and len(choice.failed) == 2
+    assert choice.closest in rows["size_reduction"].reason
+
+
+@pytest.mark.parametrize(
+    "short, said",
+    [(0.05, " 5 percentage points)"), (0.01, " 1 percentage point)"), (0.0003, " 0.03 percentage points)")],
+)
+def test_by_how_much_a_target_is_missed_never_reads_as_nothing(study, short, said):
+    study.variant("int8-weights").size_reduction = study.targets.size_reduction - short
+    set_change(study, "int8-weights", (-0.0, 0.10004), (0.0, 0.02))
+    size, quality = verdict.judge(study, "int8-weights").failed
+    assert size.endswith(said) and "[−0.10, +0.10]" in quality and quality.endswith(" 0.00004)")
+
+
+@pytest.mark.parametrize(
+    "low, said", [(-0.12, "−0.12"), (-0.104, "−0.104"), (-0.1002, "−0.1002"), (-0.0996, "−0.0996"), (-0.10004, "−0.10")]
+)
+def test_only_the_end_that_is_judged_has_more_digits_and_no_more_than_it_needs(low, said):
+    change = Estimate(value=-0.0701, ci=(low, -0.0433))
+    assert verdict.change_beside(change, -0.1) == f"−0.07 [{said}, −0.04]"
+
+
+def test_without_quality_figures_nothing_is_chosen_and_nothing_fails(study):
+    study.quality = []
+    rows = decide(study)
+    assert study.optimized["cpu"] is None and not study.choices[0].decided
+    assert {row.status for row in rows.values()} == {"not_measured"}
+
+
+def test_without_quality_figures_a_study_with_no_small_variant_fails(study):
+    study.quality = []
+    study.targets = study.targets.model_copy(update={"size_reduction": 0.99})
+    assert decide(study)["size_reduction"].status == "fail"
+
+
+def test_a_device_that_was_not_there_has_one_claim_only(summary):
+    rows = [row for row in summary("good").verdict if row.device == "gpu"]
+    assert [(row.claim, row.status, row.measured) for row in rows] == [("latency_reduction", "not_measured", None)]
+    assert "CUDA" in rows[0].reason
+
+
+def test_with_no_device_at_all_every_claim_is_there_and_open(summary):
+    rows = summary("unmeasured").verdict
+    assert {row.claim for row in rows} == {
+        "size_reduction",
+        "latency_reduction",
+        "predicted_mos_change",
+        "mos_change",
+    }
+    assert {row.status for row in rows} == {"not_measured"}
+
+
+def test_mos_comes_from_listeners_only(summary):
+    rated = {row.claim: row for row in summary("many").verdict if row.device == "cpu"}
+    row = summary("many").quality_of(rated["mos_change"].variant or "")
+    assert row and row.human_mos and row.human_mos.change
+    assert rated["mos_change"].measured == row.human_mos.change.value
+    unrated = {row.claim: row for row in summary("good").verdict if row.device == "cpu"}
+    assert unrated["mos_change"].measured is None and unrated["predicted_mos_change"].measured is not None

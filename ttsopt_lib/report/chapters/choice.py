@@ -1,0 +1,120 @@
+"""How the optimized variant was chosen, and why no faster one was."""
+
+from __future__ import annotations
+
+from ttsopt_lib.report import numbers
+from ttsopt_lib.report.facts.findings import change_of, latency_of, listed
+from ttsopt_lib.report.facts.verdict import Judged, candidates, change_beside, faster_not_chosen, judge, worse_end
+from ttsopt_lib.report.schema import DeviceSummary, Summary
+from ttsopt_lib.study import ORIGINAL
+
+PASSED_OVER = 3  # faster variants of a device that are told apart; the others are only named
+
+
+def rule(summary: Summary) -> str:
+    """The rule of the choice, with this study's targets."""
+    smaller = numbers.percent(summary.targets.size_reduction)
+    limit = numbers.signed(summary.targets.predicted_mos_change)
+    return (
+        "The optimized variant of a device is chosen by rule, not by hand: it is the fastest one whose file is at "
+        f"least {smaller} smaller and whose predicted MOS changes by no worse than {limit} at the lower end of its "
+        f"95 % interval. {_sentences_of_the_rule(summary)}"
+    )
+
+
+def _sentences_of_the_rule(summary: Summary) -> str:
+    """Which sentences choose, and which others the verdict rests on."""
+    halves = (
+        "the even-numbered evaluation sentences (counted from 0) choose, and the verdict rests on the odd-numbered ones"
+    )
+    names = list(dict.fromkeys(row.variant for row in summary.confirmation if row.variant != ORIGINAL))
+    if not names:
+        return f"Of its sentences, {halves}, which had no part in the choice."
+    return (
+        f"Of {listed([f'`{name}`' for name in names])}, all evaluation sentences choose, and the verdict rests on "
+        f"{summary.confirmation_sentences} further sentences, which had no part in the choice; of the other variants, "
+        f"{halves}."
+    )
+
+
+def choice_notes(summary: Summary) -> list[str]:
+    """How the optimized variant was chosen, and why no faster one was; devices of which the same is said together."""
+    devices = {device.device: device for device in summary.devices}
+    said: dict[str, list[tuple[str, str]]] = {}  # what holds of a device -> labels, and the same with its own figures
+    for choice in summary.choices:
+        device = devices[choice.device]
+        notes = []
+        if choice.variant:
+            others = [name for name in choice.candidates if name != choice.variant]
+            beside = f"; {listed([f'`{name}`' for name in others])} also qualified, but not as fast" if others else ""
+            notes.append((f"`{choice.variant}`{beside}.",) * 2)
+        elif choice.closest:
+            notes.append((f"none. `{choice.closest}` came closest, but {listed(choice.failed)}.",) * 2)
+        elif not choice.decided:
+            notes.append(("the rule could not be applied, a figure it needs was not measured.",) * 2)
+        faster = faster_not_chosen(summary, device, choice)
+        for one in faster[:PASSED_OVER]:
+            notes.append((_passed_over(summary, one), _passed_over(summary, one, device)))
+        if rest := [f"`{one.name}`" for one in faster[PASSED_OVER:]]:
+            are, do = ("is", "does") if len(rest) == 1 else ("are", "do")
+            notes.append((f"{listed(rest)} {are} faster too, and {do} not qualify either.",) * 2)
+        for shared, own in notes:
+            said.setdefault(shared, []).append((device.label, own))
+    told = [
+        f"{places[0][0]}: {places[0][1]}" if len(places) == 1 else f"{listed([label for label, _ in places])}: {shared}"
+        for shared, places in said.items()
+    ]
+    if not summary.choices:
+        told.append(f"Nothing was timed, so none of the {len(candidates(summary))} variants was chosen.")
+    return told
+
+
+def corner_notes(summary: Summary) -> list[str]:
+    """Why variants that lie in the picture's corner of met targets were not chosen.
+
+    Those faster than the chosen one; where none qualifies, the one that came closest, then those faster than it. The
+    picture is of the first device with timings and over all evaluation sentences; the rule judges by half of them.
+    """
+    targets, names = summary.targets, candidates(summary)
+    timed = (device for device in summary.measured_devices if any(latency_of(summary, device, n) for n in names))
+    device = next(timed, None)
+    choice = next((choice for choice in summary.choices if device and choice.device == device.device), None)
+    if device is None or choice is None:
+        return []
+
+    def in_corner(name: str) -> bool:
+        latency, change = latency_of(summary, device, name), change_of(summary, name)
+        fast = latency is not None and latency.value >= targets.latency_reduction
+        return fast and change is not None and change.value >= targets.predicted_mos_change
+
+    closest = [choice.closest] if choice.closest and in_corner(choice.closest) else []
+    faster = [one for one in faster_not_chosen(summary, device, choice) if in_corner(one.name)]
+    notes = [_came_closest(summary, device, name) for name in closest]
+    notes += [_passed_over(summary, one, device) for one in faster]
+    return [f"{device.label}: {text}" for text in notes[:PASSED_OVER]]
+
+
+def _came_closest(summary: Summary, device: DeviceSummary, name: str) -> str:
+    """Which target the variant misses that came closest where none qualifies, and by how much."""
+    one, saved = judge(summary, name), numbers.REDUCTION.figure(latency_of(summary, device, name))
+    text = f"`{name}` came closest ({saved} less time), but {listed(one.failed)}."
+    return text + _over_all_sentences(summary, name)
+
+
+def _passed_over(summary: Summary, one: Judged, device: DeviceSummary | None = None) -> str:
+    """Which conditions a faster variant missed, and what the whole picture says where it shows them on target.
+
+    With a device: how much faster it is there."""
+    saved = f" ({numbers.REDUCTION.figure(latency_of(summary, device, one.name))} less time)" if device else ""
+    reasons = [*one.failed, *(["its predicted MOS was not measured"] if one.unknown else [])]
+    return f"`{one.name}` is faster{saved}, but {listed(reasons)}." + _over_all_sentences(summary, one.name)
+
+
+def _over_all_sentences(summary: Summary, name: str) -> str:
+    """The change over all evaluation sentences, where half of them chose and missed, and the mean of all meets it."""
+    row, limit = summary.quality_of(name), summary.targets.predicted_mos_change
+    choosing, change = (row.predicted_mos.change_choosing, row.predicted_mos.change) if row else (None, None)
+    if not (choosing and change and worse_end(choosing) < limit <= change.value) or choosing == change:
+        return ""
+    meets = "which meets the target" if worse_end(change) >= limit else "whose lower end misses the target too"
+    return f" Over all evaluation sentences the change is {change_beside(change, limit)}, {meets}."

@@ -1,0 +1,194 @@
+"""The tables of peers.
+
+Two tables, because two things can be compared: the same voice by other means, and another voice.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+from ttsopt_lib.report.numbers import CHANGE, COUNT, FILE_SIZE, JOULES, MS, PERCENT, REDUCTION, RTF, SCORE
+from ttsopt_lib.report.printing.html import bullets, on_paper, paragraphs
+from ttsopt_lib.report.printing.table import NONE, Column, Table, name_of, reason
+from ttsopt_lib.report.schema import DeviceSummary, PeerSummary, Summary, estimate
+from ttsopt_lib.study import ORIGINAL
+
+
+def peers(summary: Summary) -> Table:
+    """The original and the chosen variant, then the same voice by other means, device by device."""
+    return _table(summary, another_voice=False)
+
+
+def other_voices(summary: Summary) -> Table:
+    """Other voices beside the original, and beside the original through piper-tts, which takes text as they do."""
+    return _table(summary, another_voice=True)
+
+
+def _table(summary: Summary, another_voice: bool) -> Table:
+    """Quality of the same voice is shown as a change against the original, that of another voice as it is."""
+    predictor = summary.primary_predictor
+    by = f"; predicted MOS by {predictor.label}" if predictor else ""
+    rows = _rows(summary, another_voice)
+    joules = any(row.timing and row.timing.energy_j_per_audio_second for row in rows)
+    per_second = "timing.energy_j_per_audio_second"
+    return Table(
+        "other_voices" if another_voice else "peers",
+        f"ANOTHER VOICE: absolute figures, not comparable in quality{by}"
+        if another_voice
+        else f"The same voice by other means, timed in the same blocks{by}",
+        [
+            Column("device", of="device.device"),
+            Column("kind"),
+            Column("variant", "Voice" if another_voice else "What", cell=_name),
+            Column("label"),
+            Column("versions"),
+            Column("compared"),
+            Column("reason"),
+            Column("size_bytes", "Size, MB", FILE_SIZE.bare),
+            Column("size_reduction"),
+            Column("runtime", of="timing.runtime"),
+            Column("threads", of="timing.threads"),
+            Column("samples", of="timing.samples"),
+            Column("median_ms", of="timing.latency_ms.estimate", interval=True),
+            Column("rtf", "RTF", RTF, _rtf, interval=True),
+            Column(
+                "latency_reduction",
+                "Less time per second of audio",
+                REDUCTION,
+                "timing.latency_reduction",
+                interval=True,
+            ),
+            Column("peak_memory_mb", "Peak memory, MB", COUNT, "timing.peak_memory_mb"),
+            Column("load_ms", "Load, ms", MS.bare, "timing.load_ms"),
+            Column("first_audio_ms", of="timing.first_audio_ms.estimate", interval=True),
+            Column("energy_j_per_audio_second", of=per_second, interval=True),
+            Column("energy_reduction", of="timing.energy_reduction", interval=True),
+            Column("predictor", of="quality.predictor"),
+            Column("sentences", of="quality.sentences"),
+            Column(
+                "predicted_mos", "Predicted MOS" if another_voice else "", SCORE, "quality.predicted_mos", interval=True
+            ),
+            Column(
+                "change",
+                "" if another_voice else "Predicted MOS change",
+                CHANGE,
+                "quality.predicted_mos.change",
+                interval=True,
+            ),
+            Column("wer", "WER / CER", PERCENT, "quality.wer", cell=_error_rates),
+            Column("cer", of="quality.cer"),
+            Column("", "Joules per second of audio" if joules else "", JOULES.bare._replace(digits=3), per_second),
+        ],
+        rows,
+        group=lambda row: row.device.label if row.device else "",
+        groups_on_paper=on_paper(summary.measured_devices),
+    )
+
+
+def section(summary: Summary) -> list[str]:
+    """Both tables, or how to get them."""
+    if not summary.peers:
+        return [paragraphs(["Not measured: nobody asked for it. `ttsopt run --peers` adds it to this report."])]
+    return [*(table.html for table in (peers(summary), other_voices(summary)) if table.rows), bullets(notes(summary))]
+
+
+def notes(summary: Summary) -> list[str]:
+    """What the rows hold and what they do not."""
+    found = [
+        "Less time is against the `original` in ONNX Runtime with the same number of threads, per second of audio, in "
+        "the same blocks. It holds the change of runtime as well as what was done to the voice.",
+        "“Text to audio” includes turning text into phonemes, “phonemes to audio” does not. Sizes are of the model's "
+        "files; nobody's phonemizer data is in them. Peers are made with their tools' own defaults and are never "
+        "candidates for the optimized variant.",
+    ]
+    same_voice = [peer for peer in summary.peers if peer.quality and not peer.another_voice]
+    alone = [f"`{peer.name}`" for peer in same_voice if not peer.same_noise]
+    if alone:
+        found.append(
+            f"Scored with noise of their own, where the variants share theirs: {', '.join(alone)}. Their changes are "
+            "paired by sentence alone."
+        )
+    return found
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------
+
+
+def _rows(summary: Summary, another_voice: bool) -> list[SimpleNamespace]:
+    wanted = [peer for peer in summary.peers if peer.another_voice == another_voice]
+    if not wanted:
+        return []
+    if not summary.measured_devices:
+        return [_peer(summary, None, peer) for peer in wanted]
+    rows = []
+    for device in summary.measured_devices:
+        rows += [_ours(summary, device, name) for name in _beside(summary, device, another_voice)]
+        rows += [_peer(summary, device, peer) for peer in [*_same_input(summary, another_voice), *wanted]]
+    return rows
+
+
+def _beside(summary: Summary, device: DeviceSummary, another_voice: bool) -> list[str]:
+    """Our rows to compare with: the baseline, and what was chosen (or came closest)."""
+    choice = next((choice for choice in summary.choices if choice.device == device.device), None)
+    chosen = (choice.variant or choice.closest) if choice else None
+    return [ORIGINAL, chosen] if chosen and not another_voice else [ORIGINAL]
+
+
+def _same_input(summary: Summary, another_voice: bool) -> list[PeerSummary]:
+    """The original as something that takes text: what another voice that takes text is to be held against."""
+    found = [peer for peer in summary.peers if not peer.another_voice and peer.compared == "text to audio"]
+    return found if another_voice else []
+
+
+def _ours(summary: Summary, device: DeviceSummary, name: str) -> SimpleNamespace:
+    variant = summary.variant(name)
+    return SimpleNamespace(
+        device=device,
+        kind="ours",
+        variant=name,
+        label="",
+        versions="",
+        compared="phonemes to audio",
+        reason="",
+        size_bytes=variant.size_bytes,
+        size_reduction=variant.size_reduction,
+        timing=summary.timing_of(device, name),
+        quality=summary.quality_of(name),
+    )
+
+
+def _peer(summary: Summary, device: DeviceSummary | None, peer: PeerSummary) -> SimpleNamespace:
+    timing = next((one for one in peer.timings if device and one.device == device.device), None)
+    primary = summary.primary_predictor
+    return SimpleNamespace(
+        device=device,
+        kind="another voice" if peer.another_voice else "peer",
+        variant=peer.name,
+        label=peer.label,
+        versions=", ".join(f"{name} {version}" for name, version in peer.versions.items()),
+        compared=peer.compared,
+        reason=peer.reason or (timing.reason if timing else None) or "",
+        size_bytes=peer.size_bytes,
+        size_reduction=peer.size_reduction,
+        timing=timing.row if timing else None,
+        quality=next((row for row in peer.quality if primary and row.predictor == primary.name), None),
+    )
+
+
+# --- cells --------------------------------------------------------------------------------------------------------
+
+
+def _name(row: Any) -> str:
+    small = f"{row.compared}; not measured: {row.reason}" if row.reason else row.compared
+    return f"{name_of(row)}<br>{reason(small)}"
+
+
+def _rtf(row: Any):
+    return row.timing and estimate(row.timing.rtf, row.timing.rtf_ci)
+
+
+def _error_rates(row: Any) -> str:
+    """'7.7 % / 3.1 %', of words and of characters."""
+    rates = (row.quality.wer, row.quality.cer) if row.quality else ()
+    return " / ".join(PERCENT.value(rate) for rate in rates if rate is not None) or NONE

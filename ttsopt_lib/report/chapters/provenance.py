@@ -1,0 +1,101 @@
+"""Who measured what, when, with which code and files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+from ttsopt_lib.report.numbers import COUNT, SCORE, number
+from ttsopt_lib.report.printing.html import escape
+from ttsopt_lib.report.printing.table import NONE, Column, Table, name_of, row_of
+from ttsopt_lib.report.schema import Summary
+
+MODEL = "model.onnx"
+
+
+def machines(summary: Summary) -> Table:
+    """The machines that measured."""
+    return Table(
+        "machines",
+        "Machines that measured",
+        [
+            Column("device", "Device"),
+            Column("machine", "Machine", of=lambda row: row.board or row.machine, cell=_machine),
+            Column("cpu"),
+            Column("logical_cores", "Cores", COUNT),
+            Column("memory_mb", "Memory, GB", SCORE, cell=lambda row: number(row.memory_mb / 1024, 1)),
+            Column("instruction_sets", "Instruction sets", of=lambda row: " ".join(row.instruction_sets)),
+            Column("accelerator", of=_accelerator),
+            Column("os", "System", of=lambda row: f"{row.os}, {row.kernel}"),
+            Column("temperature_before_c", "Temperature, °C", of=lambda row: row.temperature_c[0], cell=_temperature),
+            Column("temperature_after_c", of=lambda row: row.temperature_c[1]),
+            Column("throttling_before", of=lambda row: _said(row.throttling[0])),
+            Column("throttling_after", of=lambda row: _said(row.throttling[1])),
+            Column("python"),
+            Column("packages", "Software", of=_packages, cell=_software),
+            Column("measured"),
+            Column("seconds"),
+        ],
+        [
+            row_of(device.system, device=device.label, measured=device.created, seconds=device.elapsed_seconds)
+            for device in summary.measured_devices
+            if device.system
+        ],
+        missing="No machine has measured anything yet.",
+        kind="stack",
+    )
+
+
+def _machine(row: Any) -> str:
+    accelerator = _accelerator(row)
+    return escape(f"{row.board or row.machine}, {row.cpu}") + (f"<br>{escape(accelerator)}" if accelerator else "")
+
+
+def _accelerator(row: Any) -> str | None:
+    return row.gpu[1].words if row.gpu[1] else row.accelerator
+
+
+def _software(row: Any) -> str:
+    return escape(f"Python {row.python}, {_packages(row)}")
+
+
+def _packages(row: Any) -> str:
+    return ", ".join(f"{name} {version}" for name, version in row.packages.items())
+
+
+def _said(throttling: list[str] | None) -> str | None:
+    """What a Raspberry Pi's firmware reports; None where the machine does not tell."""
+    return None if throttling is None else ", ".join(throttling) or "none"
+
+
+def _temperature(row: Any) -> str:
+    degrees = " to ".join(f"{end:.0f}" for end in row.temperature_c if end is not None)
+    throttling = _said(row.throttling[1])
+    held_back = f"<br>throttling: {escape(throttling)}" if throttling else ""
+    return f"{degrees}{held_back}" if degrees or held_back else NONE
+
+
+def files(summary: Summary) -> Table:
+    """SHA-256 of the files of every variant."""
+    return Table(
+        "files",
+        "SHA-256 of the files of every variant",
+        [
+            Column("variant", "Variant", cell=name_of),
+            Column("file"),
+            Column("sha256", "SHA-256", cell=lambda row: f'<code class="hash">{row.sha256}</code>'),
+        ],
+        [
+            SimpleNamespace(variant=variant.name, file=name, sha256=digest)
+            for variant in summary.variants
+            for name, digest in variant.files.items()
+        ],
+    )
+
+
+def models(summary: Summary) -> str:
+    """The same for the page: the models alone."""
+    table = files(summary)
+    rows = [row for row in table.rows if row.file == MODEL]
+    return replace(table, caption="SHA-256 of each variant's model.onnx", rows=rows).html

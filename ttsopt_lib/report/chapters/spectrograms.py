@@ -1,0 +1,245 @@
+"""Spectrograms of variants that speak the same sentence, and of what the optimization changed.
+
+All speak with the same noise and the same durations (those of the first), so that a difference is what was done to
+the voice and not a shift in time. Levels share one scale. Both colour maps rise steadily in lightness, so that a
+figure reads in grey and for the colour-blind: bright is loud, and in a difference bright is louder than the original.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from ttsopt_lib.code import code_digest
+from ttsopt_lib.errors import StudyError
+from ttsopt_lib.evaluate.keys import listening_key, voice_key
+from ttsopt_lib.evaluate.speak import SpeechError
+from ttsopt_lib.evaluate.waveform import as_float, as_written
+from ttsopt_lib.records import RecordError, StudyFolder, atomic_path, content_key
+from ttsopt_lib.report import numbers
+from ttsopt_lib.report.facts.findings import listed
+from ttsopt_lib.report.printing.plot_style import NARROW, WIDTH, Chart, new_figure, set_title
+from ttsopt_lib.report.schema import Summary
+from ttsopt_lib.study import ORIGINAL, Study
+from ttsopt_lib.voices.paired import PairedSession
+from ttsopt_lib.voices.piper import open_piper, speaker_of
+from ttsopt_lib.voices.session import RuntimeFailure
+from ttsopt_lib.voices.text import TextError, utterance_ids
+
+WINDOW = 1024  # samples of a spectrum: 46 ms at 22 050 Hz, fine enough to see single harmonics
+HOP = 256
+FLOOR, CEILING = -100.0, -10.0  # dB re full scale: below the floor, differences are not heard and not shown
+LARGEST_CHANGE = 20.0  # dB
+ROW_HEIGHT = 1.25  # inches
+DPI = 150  # of the pictures inside the figure, which is vector otherwise
+CHANGE_COLOURS = LinearSegmentedColormap.from_list(
+    "change", ["#08204a", "#2f6fad", "#9d9d9d", "#f2b14c", "#fff6dc"], N=256
+)
+
+
+class Spoken(NamedTuple):
+    """One variant's rendering of the sentence."""
+
+    variant: str
+    samples: NDArray[np.int16]  # [samples], levels untouched
+    sample_rate: int  # Hz
+
+
+def speak_together(study: Study, folder: StudyFolder, text: str, names: Sequence[str], seed: int = 0) -> list[Spoken]:
+    """`text` spoken by each of the variants with the same noise and the durations of the first.
+
+    Raises:
+        StudyError: a name that is no variant of the study, a variant that was not made yet, or a text that gives
+            no phonemes.
+        SpeechError: a variant that gives NaN or infinite samples, or that ONNX Runtime cannot open or run.
+    """
+    for name in names:
+        if name not in study.variant_names:
+            raise StudyError(f"no variant {name!r} in study {study.name!r}; it has: {', '.join(study.variant_names)}")
+        if not folder.model(name).is_file():
+            raise StudyError(f"{folder.model(name)}: not there yet; run 'ttsopt optimize' first")
+    models = [folder.model(name) for name in names]
+    try:
+        with ThreadPoolExecutor() as pool:  # a runtime prepares a model without holding up Python
+            opened = list(pool.map(lambda model: (open_piper(model), PairedSession(model)), models))
+    except RuntimeFailure as error:
+        raise SpeechError(str(error)) from None
+    spoken, durations = [], None
+    for name, model, (voice, session) in zip(names, models, opened, strict=True):
+        try:
+            ids = utterance_ids(voice.config, text)
+        except TextError as error:
+            raise StudyError(f"text: {error}") from None
+        speaker = speaker_of(voice.config, study.voice.speaker)
+        try:
+            waveform, durations = session.speak(
+                ids, seed=seed, durations=durations, scales=voice.config.inference.scales, sid=speaker
+            )
+        except RuntimeFailure as error:
+            raise SpeechError(f"{name} cannot speak {text[:60]!r}: {error}") from None
+        if not np.isfinite(waveform).all():
+            raise SpeechError(f"{model}: the voice gives NaN or infinite samples; make this variant anew")
+        spoken.append(Spoken(name, as_written(waveform), voice.config.sample_rate))
+    return spoken
+
+
+def shown_variants(summary: Summary) -> list[str]:
+    """The original, the optimized variant (or what came closest), and the one with the worst predicted MOS."""
+    chosen = [name for name in summary.optimized.values() if name]
+    closest = [choice.closest for choice in summary.choices if choice.closest]
+    changes = {
+        row.variant: row.predicted_mos.change.value
+        for row in summary.quality
+        if row.predicted_mos.change and row == summary.quality_of(row.variant) and row.variant != ORIGINAL
+    }
+    worst = [min(changes, key=lambda name: changes[name])] if changes else []
+    return list(dict.fromkeys([ORIGINAL, *(chosen or closest)[:1], *worst]))
+
+
+def study_spectrograms(summary: Summary, study: Study, folder: StudyFolder) -> tuple[Chart | None, str]:
+    """The figure of the study's last listening example, or None and the reason why there is none."""
+    names = shown_variants(summary)
+    if len(names) < 2 or not summary.listening:
+        return None, "no variant was chosen or scored, so there is nothing to compare"
+    if missing := [name for name in names if not folder.model(name).is_file()]:
+        return None, f"the model files of {listed(missing)} are not in this folder"
+    text = summary.listening[-1]
+    try:
+        spoken = _spoken(study, folder, text, names)
+    except SpeechError as error:
+        return None, str(error)
+    return spectrograms(spoken, text)._replace(narrow=spectrograms(spoken, text, NARROW).figure), ""
+
+
+def _spoken(study: Study, folder: StudyFolder, text: str, names: Sequence[str]) -> list[Spoken]:
+    """As `speak_together`; where voices, text and code are those of the last report, what they said then."""
+    try:
+        voices = [listening_key(study, voice_key(study, folder, name)) for name in names]
+    except RecordError:  # speaking says what is missing
+        return speak_together(study, folder, text, names)
+    key = content_key(voices, list(names), text, code_digest("ttsopt_lib.report.chapters.spectrograms"))
+    spoken = read_spoken(folder.spoken, key, names)
+    if spoken is None:
+        spoken = speak_together(study, folder, text, names)
+        with suppress(OSError):  # no room for it: the next report speaks again
+            write_spoken(folder.spoken, key, spoken)
+    return spoken
+
+
+def read_spoken(path: Path, key: str, names: Sequence[str]) -> list[Spoken] | None:
+    """What the variants said, if it was kept under this `key`; None where it was not or cannot be read."""
+    try:
+        with np.load(path, allow_pickle=False) as kept:
+            if str(kept["key"]) != key:
+                return None
+            rates = kept["sample_rates"].tolist()
+            return [Spoken(name, kept[f"samples{number}"], rates[number]) for number, name in enumerate(names)]
+    except (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error):
+        return None
+
+
+def write_spoken(path: Path, key: str, spoken: Sequence[Spoken]) -> None:
+    """Keep what the variants said, whole or not at all."""
+    samples = {f"samples{number}": one.samples for number, one in enumerate(spoken)}
+    with atomic_path(path) as temporary:
+        np.savez(temporary, allow_pickle=False, key=key, sample_rates=[one.sample_rate for one in spoken], **samples)
+
+
+def spectrum_db(spoken: Spoken) -> NDArray[np.float32]:
+    """Short-time power spectrum, [frequency bins, frames] in dB re full scale, not below `FLOOR`."""
+    from scipy.signal import ShortTimeFFT
+    from scipy.signal.windows import hann
+
+    transform = ShortTimeFFT(hann(WINDOW, sym=False), HOP, spoken.sample_rate, scale_to="magnitude")
+    magnitude = np.abs(transform.stft(as_float(spoken.samples)))
+    return np.maximum(20 * np.log10(magnitude + 1e-10), FLOOR).astype(np.float32)
+
+
+def spectral_distance_db(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Log-spectral distance of two spectra [bins, frames]: root mean square over the bins, mean over the frames."""
+    return float(np.sqrt(((other - one) ** 2).mean(axis=0)).mean())
+
+
+def spectrograms(spoken: Sequence[Spoken], text: str = "", width: float = WIDTH) -> Chart:
+    """A row for each rendering: its spectrogram, and its difference from the first one, over the same time.
+
+    In a narrow figure all stand in one column, each difference below its spectrogram.
+    """
+    spectra = [spectrum_db(one) for one in spoken]
+    frames = min(spectrum.shape[1] for spectrum in spectra)
+    spectra = [spectrum[:, :frames] for spectrum in spectra]
+    distances = [spectral_distance_db(spectra[0], spectrum) for spectrum in spectra[1:]]
+    seconds = frames * HOP / spoken[0].sample_rate
+    extent = (0.0, seconds, 0.0, spoken[0].sample_rate / 2000)
+
+    figure, axes, bars = _panels(len(spoken), width)
+    for row, (one, spectrum) in enumerate(zip(spoken, spectra, strict=True)):
+        level = _picture(axes[row][0], spectrum, one.variant, extent, "magma", FLOOR, CEILING)
+        axes[row][0].set_ylabel("frequency (kHz)")
+        if row:
+            title = f"{one.variant} minus {spoken[0].variant}"
+            limit = LARGEST_CHANGE
+            change = _picture(axes[row][1], spectrum - spectra[0], title, extent, CHANGE_COLOURS, -limit, limit)
+    for axis in axes[-1] if width == WIDTH else axes[-1][1:]:
+        axis.set_xlabel("time (s)")
+    for place, image, label in zip(bars, (level, change), ("level (dB re full scale)", "difference (dB)"), strict=True):
+        bar = figure.colorbar(image, cax=place, orientation="horizontal")
+        bar.ax.tick_params(labelsize=6.5, length=2, width=0.5)
+        bar.ax.set_title(label, fontsize=6.5, loc="left", pad=2)
+        bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+    pairs = zip(spoken[1:], distances, strict=True)
+    said = [f"{one.variant} {numbers.number(distance, 1)} dB" for one, distance in pairs]
+    set_title(figure, f"Distance of the spectra from {spoken[0].variant}'s: {listed(said)}")
+    alt = (
+        f"Spectrograms over {seconds:.1f} seconds of {listed([one.variant for one in spoken])}, and their differences "
+        f"from {spoken[0].variant}. Log-spectral distance: {listed(said)}."
+    )
+    sentence = f"\N{LEFT DOUBLE QUOTATION MARK}{text}\N{RIGHT DOUBLE QUOTATION MARK} " if text else ""
+    caption = (
+        f"{sentence}Same noise and durations for all. Spectrograms: brighter is louder. Differences: brighter is "
+        f"louder than {spoken[0].variant}, darker is quieter, mid-grey is none. Hann window of {WINDOW} samples, hop "
+        f"{HOP}; levels below {numbers.number(FLOOR)} dB are cut; dB figures in the title are log-spectral distances."
+    )
+    return Chart("spectrograms", figure, alt, caption)
+
+
+def _panels(rows: int, width: float) -> tuple[Figure, list[list[Axes]], list[Axes]]:
+    """An empty figure, the axes of each row (a spectrogram, and from the second on a difference), and the scales'."""
+    wide = width == WIDTH
+    shape = (rows, 2) if wide else (2 * rows, 1)
+    figure, grid = new_figure(
+        0.75 + ROW_HEIGHT * (rows if wide else 2 * rows - 0.5), width, nrows=shape[0], ncols=shape[1], sharex=True,
+        sharey=True, height_ratios=None if wide else [1.0, 0.5, *[1.0] * (2 * rows - 2)],
+    )  # fmt: skip
+    figure.set_dpi(DPI)
+    axes = grid.reshape(rows, 2).tolist()
+    empty = axes[0][1]  # the first has no difference: there the scales stand
+    empty.axis("off")
+    places = (
+        ((0.06, 0.58, 0.88, 0.13), (0.06, 0.10, 0.88, 0.13)) if wide else ((0, 0.3, 0.46, 0.2), (0.54, 0.3, 0.46, 0.2))
+    )
+    return figure, axes, [empty.inset_axes(place) for place in places]
+
+
+def _picture(
+    axis: Axes,
+    values: NDArray[np.float32],
+    title: str,
+    extent: tuple[float, float, float, float],
+    colours: str | LinearSegmentedColormap,
+    low: float,
+    high: float,
+):
+    axis.set_title(title, loc="left", fontsize=7.5)
+    return axis.imshow(values, origin="lower", aspect="auto", extent=extent, cmap=colours, vmin=low, vmax=high)

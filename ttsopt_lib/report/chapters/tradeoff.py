@@ -1,0 +1,298 @@
+"""What each gain costs: in words, and in one picture of latency, predicted MOS, size and the Pareto front."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
+
+from ttsopt_lib.report import numbers
+from ttsopt_lib.report.facts import findings
+from ttsopt_lib.report.facts.findings import bits_of, code, listed
+from ttsopt_lib.report.facts.verdict import candidates, worse_end
+from ttsopt_lib.report.printing.label_places import Point, place_labels
+from ttsopt_lib.report.printing.plot_style import (
+    GREY,
+    WIDTH,
+    Chart,
+    axis_label,
+    freeze_layout,
+    look,
+    new_figure,
+    set_title,
+    target_line,
+)
+from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary, VariantSummary
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
+
+MUCH_SMALLER = 0.3  # of the file: from here on one would expect it to be faster
+BASELINE = "original (baseline)"
+
+
+class Position(NamedTuple):
+    """A variant in the plane of the trade-off: latency reduction in per cent, change of the predicted MOS."""
+
+    variant: VariantSummary
+    latency: Estimate
+    change: Estimate
+
+    @property
+    def x(self) -> float:
+        return 100 * self.latency.value
+
+    @property
+    def y(self) -> float:
+        return self.change.value
+
+
+def positions(summary: Summary, device: DeviceSummary) -> list[Position]:
+    """Every variant that was both timed on the device and scored."""
+    found = []
+    for variant in summary.variants:
+        timing, quality = summary.timing_of(device, variant.name), summary.quality_of(variant.name)
+        if timing and timing.latency_reduction and quality and quality.predicted_mos.change:
+            found.append(Position(variant, timing.latency_reduction, quality.predicted_mos.change))
+    return found
+
+
+class PeerPosition(NamedTuple):
+    """A peer with the original's voice in the same plane. It is no candidate, and no part of the Pareto front."""
+
+    name: str
+    size_bytes: int
+    latency: Estimate
+    change: Estimate
+
+    @property
+    def x(self) -> float:
+        return 100 * self.latency.value
+
+    @property
+    def y(self) -> float:
+        return self.change.value
+
+
+def peer_positions(summary: Summary, device: DeviceSummary) -> list[PeerPosition]:
+    """Every peer that was timed on the device and scored; another voice has no change, and so no place here."""
+    primary, found = summary.primary_predictor, []
+    for peer in summary.peers:
+        timing = peer.timing_on(device.device)
+        quality = next((row for row in peer.quality if primary and row.predictor == primary.name), None)
+        if timing and timing.latency_reduction and quality and quality.predicted_mos.change and peer.size_bytes:
+            change = quality.predicted_mos.change
+            found.append(PeerPosition(peer.name, peer.size_bytes, timing.latency_reduction, change))
+    return found
+
+
+def tradeoff_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
+    """The trade-off on the first measured device; None where nothing was both timed and scored."""
+    device = next((device for device in summary.measured_devices if len(positions(summary, device)) > 1), None)
+    if device is None or summary.primary_predictor is None:
+        return None
+    points, peers = positions(summary, device), peer_positions(summary, device)
+    alt = f"Scatter plot of latency reduction on {device.label} against change of the predicted MOS. " + "; ".join(
+        f"{p.variant.name}: {numbers.REDUCTION.figure(p.latency)} faster, {numbers.CHANGE.figure(p.change)}, "
+        f"{numbers.megabytes(p.variant.size_bytes)} MB"
+        for p in points
+    )
+    alt += "".join(
+        f"; peer {p.name}: {numbers.REDUCTION.figure(p.latency)} faster, {numbers.CHANGE.figure(p.change)}, "
+        f"{numbers.megabytes(p.size_bytes)} MB"
+        for p in peers
+    )
+    caption = (
+        "Up and to the right is better; the area of a mark is the size of the file. The shaded corner meets both "
+        "targets; the grey line joins the variants that no other one beats in both (the Pareto front). "
+        "Crosses are 95 % intervals. Changes of the predicted MOS are over all evaluation sentences here; the verdict "
+        "reports those that had no part in the choice."
+    )
+    if peers:
+        caption += " Grey hexagons are peers: the same voice by other tools, no candidates and not in the front."
+    return Chart("tradeoff", _picture(summary, device, width), alt + ".", caption)
+
+
+def _picture(summary: Summary, device: DeviceSummary, width: float) -> Figure:
+    """The plane with its points, names, targets and front."""
+    points, peers = positions(summary, device), peer_positions(summary, device)
+    height = 3.5 if peers else 2.95
+    figure, axes = new_figure(height if width == WIDTH else 4.2, width)
+    sizes = [*(point.variant.size_bytes for point in points), *(peer.size_bytes for peer in peers)]
+    areas = sizes_as_areas(sizes)
+    areas, peer_areas = areas[: len(points)], areas[len(points) :]
+    for peer, area in zip(peers, peer_areas, strict=True):
+        _cross(axes, peer, GREY)
+        axes.scatter(
+            peer.x, peer.y, s=area, marker="h", facecolor="white", alpha=0.8, edgecolor=GREY, linewidth=0.9,
+            zorder=2.5,
+        )  # fmt: skip
+    for point, area in sorted(zip(points, areas, strict=True), key=lambda pair: -pair[1]):
+        style = look(point.variant)
+        _cross(axes, point, style.colour)
+        axes.scatter(
+            point.x, point.y, s=area, marker=style.marker, facecolor=style.colour, alpha=0.6, edgecolor="#222222",
+            linewidth=0.6, zorder=3,
+        )  # fmt: skip
+    boxes = _frame(axes, summary, [*points, *peers])
+    front = findings.pareto_front([(point.x, point.y) for point in points])
+    axes.plot([points[i].x for i in front], [points[i].y for i in front], color="#777777", linewidth=0.9, zorder=1.6)
+    label = f"time per second of audio saved on {device.label} ({device.threads}\N{NO-BREAK SPACE}thread"
+    label += ("s)" if device.threads > 1 else ")") + ",\N{NO-BREAK SPACE}%    better →"
+    axes.set_xlabel(axis_label(figure, label))
+    axes.set_ylabel("predicted MOS change    better →")
+    set_title(figure, findings.tradeoff_title(summary, device))
+    axes.grid()
+    radii = [math.sqrt(area) / 2 + 0.5 for area in areas]
+    named = [
+        Point(BASELINE if p.variant.name == ORIGINAL else p.variant.name, p.x, p.y, radius)
+        for p, radius in zip(points, radii, strict=True)
+    ]
+    named += [Point(p.name, p.x, p.y, math.sqrt(a) / 2 + 0.5) for p, a in zip(peers, peer_areas, strict=True)]
+    freeze_layout(figure)  # places of names are final
+    place_labels(axes, named, 6.5, boxes(axes), first=BASELINE)
+    return figure
+
+
+def _cross(axes: Axes, point: Position | PeerPosition, colour: str) -> None:
+    """The intervals of a point."""
+    x_low, x_high = (100 * end for end in point.latency.ci or (point.latency.value,) * 2)
+    y_low, y_high = point.change.ci or (point.y, point.y)
+    axes.plot([x_low, x_high], [point.y] * 2, color=colour, linewidth=0.9, zorder=2)
+    axes.plot([point.x] * 2, [y_low, y_high], color=colour, linewidth=0.9, zorder=2)
+
+
+def _frame(axes: Axes, summary: Summary, points: Sequence[Position | PeerPosition]):
+    """Limits, targets and the corner that meets both. Returns a function that gives the boxes of their texts."""
+    targets = summary.targets
+    goal_x, goal_y = 100 * targets.latency_reduction, targets.predicted_mos_change
+    xs = [100 * end for p in points for end in (p.latency.ci or (p.latency.value,))]
+    ys = [end for p in points for end in (p.change.ci or (p.change.value,))]
+    x_low, x_high = min([0.0, *xs]), max([goal_x, *xs])
+    y_low, y_high = min([goal_y, *ys]), max([0.0, *ys])
+    x_pad, y_pad = 0.09 * (x_high - x_low), 0.16 * (y_high - y_low)
+    axes.set_xlim(x_low - x_pad, x_high + 1.6 * x_pad)
+    axes.set_ylim(y_low - y_pad, y_high + y_pad)
+    axes.fill_between([goal_x, x_high + 1.6 * x_pad], goal_y, y_high + y_pad, color="#E8F3EE", zorder=0.5)
+    target_line(axes, goal_y, f"target {numbers.signed(goal_y)}", vertical=False)
+    target_line(axes, goal_x, f"target {numbers.percent(goal_x / 100)}")
+    texts = list(axes.texts)
+
+    def boxes(axes: Axes) -> list[Bbox]:
+        return [text.get_window_extent() for text in texts]
+
+    return boxes
+
+
+def tradeoff(summary: Summary) -> list[str]:
+    """What each gain costs: size against quality, speed, size against speed, and who beats whom."""
+    sentences = [_size_against_quality(summary)]
+    for device in summary.measured_devices:
+        sentences.append(_speed(summary, device))
+    sentences += _small_but_not_fast(summary)
+    sentences += _front(summary)
+    if not summary.measured_devices:
+        sentences.append("What a smaller file buys in speed cannot be said: no device was measured.")
+    return sentences
+
+
+def _size_against_quality(summary: Summary) -> str:
+    small, total = findings.meets_size(summary), len(candidates(summary))
+    target = numbers.percent(summary.targets.size_reduction)
+    verb = "is" if len(small) == 1 else "are"
+    size = (
+        f"{len(small)} of {total} variants {verb} at least {target} smaller ({code(small)})"
+        if small
+        else f"None of the {total} variants is at least {target} smaller; {_smallest(summary)}"
+    )
+    if not summary.predictors:
+        return f"{size}. What that costs in quality was not measured."
+    kept = findings.keeps_quality(summary)
+    both = [name for name in small if name in kept]
+    limit = f"{numbers.signed(summary.targets.predicted_mos_change)} over all evaluation sentences"
+    if both:
+        return (
+            f"{size}; {code(both)} also {'keeps its' if len(both) == 1 else 'keep their'} predicted MOS within {limit}."
+        )
+    if not small:
+        verb = "keeps its" if len(kept) == 1 else "keep their"
+        quality = f"{code(kept)} {verb} predicted MOS" if kept else "None keeps its predicted MOS"
+        return f"{size}. {quality} within {limit}."
+    losses = [
+        f"`{name}` changes by {numbers.CHANGE.figure(change)}"
+        for name in small
+        if (change := findings.change_of(summary, name))
+    ]
+    return f"{size}, but none of them keeps its predicted MOS within {limit}: {listed(losses)}."
+
+
+def _smallest(summary: Summary) -> str:
+    found = findings.smallest(summary)
+    if found is None:
+        return "none is smaller than the original at all"
+    return f"the smallest, `{found.name}`, is {numbers.percent(found.size_reduction)} smaller"
+
+
+def _speed(summary: Summary, device: DeviceSummary) -> str:
+    best = findings.fastest(summary, device)
+    slow = findings.no_faster(summary, device)
+    copy = findings.latency_of(summary, device, ORIGINAL_COPY)
+    same = f" (the original timed against itself differs by {numbers.REDUCTION.figure(copy)})" if copy else ""
+    if best is None:
+        return f"On {device.label} no variant is faster than the original beyond its interval{same}."
+    target = numbers.percent(summary.targets.latency_reduction)
+    enough = "which meets" if worse_end(best[1]) >= summary.targets.latency_reduction else "which misses"
+    text = (
+        f"On {device.label} the fastest is `{best[0]}` with {numbers.REDUCTION.figure(best[1])} less time per "
+        f"second of audio, {enough} the target of {target}"
+    )
+    if slow:
+        text += f"; {code(slow)} {'is' if len(slow) == 1 else 'are'} not faster than the original{same}"
+    return text + "."
+
+
+def _small_but_not_fast(summary: Summary) -> list[str]:
+    """Size is not speed: variants that are much smaller and yet no faster."""
+    sentences = []
+    for variant in findings.of_variants(summary):
+        where = [d.label for d in summary.measured_devices if variant.name in findings.no_faster(summary, d)]
+        if not where or variant.size_reduction < MUCH_SMALLER:
+            continue
+        why = ""
+        if {step["step"] for step in variant.recipe} - {"pack"} == {"quantize_weights"}:
+            bits = bits_of(variant)
+            why = (
+                f": its weights are stored in {bits} bits but every product is still computed in 32-bit floating point"
+            )
+        smaller = numbers.percent(variant.size_reduction)
+        sentences.append(
+            f"Size is not speed: `{variant.name}` is {smaller} smaller and no faster on {listed(where)}{why}."
+        )
+    return sentences
+
+
+def _front(summary: Summary) -> list[str]:
+    """The variants that no other one beats in both latency and predicted MOS, devices with the same ones together."""
+    where: dict[str, list[str]] = {}
+    for device in summary.measured_devices:
+        points = {
+            variant.name: (latency.value, change.value)
+            for variant in summary.variants
+            if (latency := findings.latency_of(summary, device, variant.name))
+            and (change := findings.change_of(summary, variant.name))
+        }
+        names = list(points)
+        if len(names) > 2:
+            front = [names[i] for i in findings.pareto_front(list(points.values()))]
+            verb = "is" if len(front) == 1 else "are"
+            text = f"{code(front)} {verb} not beaten in both latency and predicted MOS by any other"
+            where.setdefault(text, []).append(device.label)
+    return [f"On {listed(labels)} {text}." for text, labels in where.items()]
+
+
+def sizes_as_areas(sizes: Sequence[float]) -> np.ndarray:
+    """Marker areas in square points, proportional to file sizes."""
+    return 130.0 * np.asarray(sizes) / max(sizes)

@@ -1,0 +1,146 @@
+"""What the numbers say: comparisons that titles, prose and tables share, and the titles of the figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ttsopt_lib.report import numbers
+from ttsopt_lib.report.facts.verdict import candidates, worse_end
+from ttsopt_lib.report.numbers import less, signed
+from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary, VariantSummary
+
+SMALLER = 0.005  # a file has to shrink by half a per cent to be called smaller
+
+
+def listed(names: Sequence[str]) -> str:
+    """'a', 'a and b', 'a, b and c'."""
+    names = list(names)
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "none"
+
+
+def of_variants(summary: Summary) -> list[VariantSummary]:
+    """The variants, without the baseline."""
+    return [summary.variant(name) for name in candidates(summary)]
+
+
+def smallest(summary: Summary) -> VariantSummary | None:
+    """The variant with the smallest file, if it is smaller than the original."""
+    found = min(of_variants(summary), key=lambda variant: variant.size_bytes, default=None)
+    return found if found and found.size_reduction > SMALLER else None
+
+
+def latency_of(summary: Summary, device: DeviceSummary, name: str) -> Estimate | None:
+    """A variant's latency reduction where the targets look."""
+    row = summary.timing_of(device, name)
+    return row.latency_reduction if row else None
+
+
+def change_of(summary: Summary, name: str) -> Estimate | None:
+    """A variant's change of the predicted MOS over all evaluation sentences, by the primary predictor."""
+    row = summary.quality_of(name)
+    return row.predicted_mos.change if row else None
+
+
+def fastest(summary: Summary, device: DeviceSummary) -> tuple[str, Estimate] | None:
+    """The variant with the largest latency reduction on a device, if its interval lies above zero."""
+    timed = [(name, latency_of(summary, device, name)) for name in candidates(summary)]
+    faster = [(name, estimate) for name, estimate in timed if estimate and worse_end(estimate) > 0]
+    return max(faster, key=lambda pair: pair[1].value, default=None)
+
+
+def no_faster(summary: Summary, device: DeviceSummary) -> list[str]:
+    """Variants whose interval reaches zero or lies below it."""
+    timed = [(name, latency_of(summary, device, name)) for name in candidates(summary)]
+    return [name for name, estimate in timed if estimate and worse_end(estimate) <= 0]
+
+
+def keeps_quality(summary: Summary) -> list[str]:
+    """Variants whose change over all evaluation sentences stays within the target, at the interval's worse end."""
+    target = summary.targets.predicted_mos_change
+    changes = [(name, change_of(summary, name)) for name in candidates(summary)]
+    return [name for name, estimate in changes if estimate and worse_end(estimate) >= target]
+
+
+def meets_size(summary: Summary) -> list[str]:
+    """Variants that are as small as asked."""
+    target = summary.targets.size_reduction
+    return [variant.name for variant in of_variants(summary) if variant.size_reduction >= target]
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Indices of the points that no other one beats in both coordinates (more is better), from left to right."""
+
+    def beaten(one: tuple[float, float]) -> bool:
+        return any(o[0] >= one[0] and o[1] >= one[1] and o != one for o in points)
+
+    return sorted((i for i, point in enumerate(points) if not beaten(point)), key=lambda i: points[i])
+
+
+# --- titles -----------------------------------------------------------------------------------------------------
+
+
+def size_title(summary: Summary) -> str:
+    """What the figure of sizes shows."""
+    found = smallest(summary)
+    if found is None:
+        return "No variant is smaller than the original"
+    enough = "as asked" if found.name in meets_size(summary) else "short of the target"
+    return f"Smallest file: {found.name}, {numbers.percent(found.size_reduction)} smaller than the original, {enough}"
+
+
+def latency_title(summary: Summary) -> str:
+    """What the figure of latencies shows."""
+    devices = summary.measured_devices
+    best = {device.label: fastest(summary, device) for device in devices}
+    names = {found[0] for found in best.values() if found}
+    if not names:
+        return f"No variant is faster than the original on {listed(list(best))}"
+    if len(names) == 1 and all(best.values()):
+        values = [found[1].value for found in best.values() if found]
+        low, high = numbers.percent(min(values)), numbers.percent(max(values))
+        span = low if low == high else f"{low} to {high}"
+        where = devices[0].label if len(devices) == 1 else f"all {len(devices)} devices"
+        return f"Fastest on {where}: {next(iter(names))}, {span} less time than the original"
+    parts = [
+        f"{found[0]} on {label} ({numbers.percent(found[1].value)})" if found else f"none on {label}"
+        for label, found in best.items()
+    ]
+    return "Fastest: " + ", ".join(parts)
+
+
+def quality_title(summary: Summary) -> str:
+    """What the figure of quality shows."""
+    names = [name for name in candidates(summary) if change_of(summary, name)]
+    kept = keeps_quality(summary)
+    many = f"{len(kept)} of {len(names)} variants keep their"
+    if not kept:
+        many = "No variant keeps its"
+    elif len(kept) == len(names):
+        many = "Every variant keeps its"
+    target = numbers.signed(summary.targets.predicted_mos_change)
+    return f"{many} predicted MOS within {target} of the original ({summary.evaluation_sentences} sentences)"
+
+
+def tradeoff_title(summary: Summary, device: DeviceSummary) -> str:
+    """What the picture of the trade-off shows."""
+    name = summary.optimized.get(device.device)
+    if name is None:
+        choice = next((choice for choice in summary.choices if choice.device == device.device), None)
+        closest = f"; {choice.closest} came closest" if choice and choice.closest else ""
+        return f"No variant qualifies on {device.label}{closest}"
+    latency, change = latency_of(summary, device, name), change_of(summary, name)
+    gain = less(latency.value, "less", "more") if latency else ""
+    cost = f"{signed(change.value)} ({summary.evaluation_sentences} sentences)" if change else "not measured"
+    return f"{name}: {gain} time on {device.label}, predicted MOS {cost}"
+
+
+def bits_of(variant: VariantSummary) -> int:
+    """Bits of most quantized weights of a variant."""
+    quantized = [step for step in variant.steps if step.step.startswith("quantize_")]
+    largest = max(quantized, key=lambda step: step.coverage.parameters, default=None)
+    return 8 if largest is None else largest.settings.get("bits", 8)
+
+
+def code(names: list[str]) -> str:
+    """Names in backticks, listed."""
+    return listed([f"`{name}`" for name in names])

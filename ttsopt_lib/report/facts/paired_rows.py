@@ -1,0 +1,167 @@
+"""From raw scores to what they say beside the original: paired figures, tests of change and of equivalence.
+
+Tests are corrected for the number of variants (Holm), predictor by predictor; the anchors, which ask another question,
+among themselves. A variant that is an anchor as well is judged in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ttsopt_lib.evaluate.crossed import holm
+from ttsopt_lib.evaluate.intelligibility import character_errors, spoken_characters
+from ttsopt_lib.evaluate.significance import (
+    ALPHA,
+    ErrorRateChange,
+    bootstrap_mean,
+    change_p,
+    equivalence_p,
+    error_rate,
+    error_rate_change,
+)
+from ttsopt_lib.records import QualityRecord, QualityRow
+from ttsopt_lib.report.facts.confirmation import held_out, original_beside
+from ttsopt_lib.report.schema import Estimate, Finding, PairedSummary, QualitySummary, Summary, WerSummary
+from ttsopt_lib.study import ORIGINAL
+
+
+def paired_summary(row: QualityRow, original: QualityRow) -> PairedSummary | None:
+    """A row's figures beside the original; None for the original, and for a record without them."""
+    scores = row.paired
+    if scores is None:
+        return None
+    lengths = zip(row.audio_seconds, original.audio_seconds, strict=True)
+    return PairedSummary(
+        speaker_similarity=_mean(scores.speaker_similarity),
+        log_spectral_distance_db=_mean(scores.log_spectral_distance_db),
+        log_spectral_distance_above_8khz_db=_mean(scores.log_spectral_distance_above_8khz_db),
+        f0_error_cents=_mean(scores.f0_error_cents),
+        voicing_disagreement=_mean(scores.voicing_disagreement),
+        duration_change=_mean([seconds / before - 1 for seconds, before in lengths]),
+    )
+
+
+def _mean(values: Sequence[float | None]) -> Estimate | None:
+    found = bootstrap_mean([value for value in values if value is not None])
+    return Estimate(value=found.value, ci=found.ci) if found else None
+
+
+class Errors(NamedTuple):
+    """Errors in each transcribed sentence, and the words or characters that were spoken there."""
+
+    counts: Sequence[int]
+    spoken: Sequence[int]
+
+
+Counting = Callable[[QualityRow, QualityRecord], Errors | None]
+
+
+def _word_errors(row: QualityRow, record: QualityRecord) -> Errors | None:
+    """None where they were not kept sentence by sentence."""
+    if not row.word_errors or (len(row.word_errors) != len(record.words) and not row.stopped):
+        return None
+    return Errors(row.word_errors, record.words[: len(row.word_errors)])
+
+
+def _character_errors(row: QualityRow, record: QualityRecord) -> Errors | None:
+    """None where nothing was transcribed."""
+    if not row.hypotheses:
+        return None
+    heard = list(zip(record.sentences, row.hypotheses, strict=False))  # the first sentences only
+    return Errors([character_errors(*pair) for pair in heard], [spoken_characters(sentence) for sentence, _ in heard])
+
+
+def wer_summary(row: QualityRow, original: QualityRow, record: QualityRecord) -> WerSummary | None:
+    """A row's word error rate and its change; None where it was not measured sentence by sentence."""
+    return _rate_summary(_word_errors, row, original, record)
+
+
+def cer_summary(row: QualityRow, original: QualityRow, record: QualityRecord) -> WerSummary | None:
+    """A row's character error rate and its change; None where fewer than two sentences were transcribed."""
+    return _rate_summary(_character_errors, row, original, record)
+
+
+def _rate_summary(count: Counting, row: QualityRow, original: QualityRow, record: QualityRecord) -> WerSummary | None:
+    errors = count(row, record)
+    rate = error_rate(*errors) if errors else None
+    if rate is None:
+        return None
+    change = None
+    if row.variant == ORIGINAL:
+        change = Estimate(value=0.0, ci=(0.0, 0.0))
+    elif found := _rate_change(count, row, original, record):
+        change = Estimate(value=found.value, ci=found.ci)
+    return WerSummary(value=rate.value, ci=rate.ci, change=change)
+
+
+def _rate_change(
+    count: Counting, row: QualityRow, original: QualityRow, record: QualityRecord
+) -> ErrorRateChange | None:
+    errors, baseline = count(row, record), count(original, record)
+    if not errors or not baseline or len(errors.counts) != len(baseline.counts):
+        return None
+    return error_rate_change(errors.counts, baseline.counts, errors.spoken)
+
+
+def judge_changes(summary: Summary, record: QualityRecord) -> None:
+    """Fill in every p-value and finding, and whether each predictor orders the anchors below the original."""
+    margin = abs(summary.targets.predicted_mos_change)
+    other = [record.other_noise] if record.other_noise else []
+    names = {row.variant for row in summary.anchors}
+    anchored = [row for row in (*record.rows, *record.anchors) if row.variant in names]
+    for rows, raw in ((summary.quality, record.rows), (summary.anchors, anchored), (summary.other_noise, other)):
+        for predictor in summary.predictors:
+            _judge_scores([row for row in rows if row.predictor == predictor.name], raw, record, margin)
+        _judge_errors(_word_errors, [(row.variant, row.wer_figures) for row in rows], raw, record)
+        _judge_errors(_character_errors, [(row.variant, row.cer_figures) for row in rows], raw, record)
+    for predictor in summary.predictors:
+        anchors = [row for row in summary.anchors if row.predictor == predictor.name]
+        predictor.missed_anchors = [row.variant for row in anchors if row.predicted_mos.finding != "worse"]
+        predictor.orders_anchors = not predictor.missed_anchors if anchors else None
+
+
+def _judge_scores(rows: list[QualitySummary], raw: list[QualityRow], record: QualityRecord, margin: float) -> None:
+    """One predictor's tests on a family of rows."""
+    by_name = {row.variant: row for row in raw}
+    tested, changes, equivalences = [], [], []
+    for row in rows:
+        if row.variant == ORIGINAL:
+            continue
+        scored = by_name[row.variant]
+        baseline = original_beside(scored, record).scores[row.predictor]
+        pairs = zip(scored.scores[row.predictor], baseline, strict=True)
+        differences = [score - before for score, before in pairs]
+        change, equivalence = change_p(differences), equivalence_p(differences, margin)
+        kept = zip(*held_out(record, scored, row.predictor), strict=True)
+        row.predicted_mos.equivalence_p_held_out = equivalence_p([score - before for score, before in kept], margin)
+        if change is not None and equivalence is not None:
+            tested.append(row)
+            changes.append(change)
+            equivalences.append(equivalence)
+    for row, change, equivalence in zip(tested, holm(changes), holm(equivalences), strict=True):
+        mos = row.predicted_mos
+        mos.change_p, mos.equivalence_p = change, equivalence
+        mos.finding = _finding(change, mos.change.value if mos.change else 0.0)
+
+
+def _judge_errors(
+    count: Counting, rows: list[tuple[str, WerSummary | None]], raw: list[QualityRow], record: QualityRecord
+) -> None:
+    """The tests of the error rates of a family of rows; the same for every predictor's row."""
+    found = {
+        row.variant: change
+        for row in raw
+        if row.variant != ORIGINAL and (change := _rate_change(count, row, original_beside(row, record), record))
+    }
+    corrected = dict(zip(found, holm([change.p for change in found.values()]), strict=True))
+    for variant, figures in rows:
+        if figures and variant in corrected:
+            figures.change_p = corrected[variant]
+            figures.finding = _finding(corrected[variant], -found[variant].value)
+
+
+def _finding(p: float, gain: float) -> Finding:
+    if p >= ALPHA:
+        return "no_difference"
+    return "better" if gain > 0 else "worse"

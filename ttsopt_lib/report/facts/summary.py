@@ -1,0 +1,424 @@
+"""From records to `Summary`: every number of the report is derived here, and only here."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ttsopt_lib.evaluate.crossed import CrossedMean, holm
+from ttsopt_lib.evaluate.intelligibility import character_error_rate
+from ttsopt_lib.evaluate.stopping import LEVEL
+from ttsopt_lib.measure.stats import mean_interval, paired_change
+from ttsopt_lib.paths import is_from_wheel, project_root, resolve
+from ttsopt_lib.records import (
+    DeviceRecord,
+    QualityRecord,
+    QualityRow,
+    RatingsRow,
+    RecordError,
+    SensitivityRecord,
+    StudyFolder,
+    VariantRecord,
+    now,
+    read_record,
+)
+from ttsopt_lib.report.facts import verdict
+from ttsopt_lib.report.facts.advice import advice
+from ttsopt_lib.report.facts.confirmation import choosing, held_out, on_further_sentences, original_beside
+from ttsopt_lib.report.facts.paired_rows import cer_summary, judge_changes, paired_summary, wer_summary
+from ttsopt_lib.report.facts.peers import summarize_peers
+from ttsopt_lib.report.facts.students import students
+from ttsopt_lib.report.facts.timing_rows import summarize_device
+from ttsopt_lib.report.schema import (
+    ZERO,
+    ComparisonSummary,
+    CoverageSummary,
+    Estimate,
+    HumanMos,
+    PredictedMos,
+    PredictorSummary,
+    QualitySummary,
+    SensitivitySummary,
+    StepSummary,
+    Summary,
+    VariantSummary,
+)
+from ttsopt_lib.study import ORIGINAL, Device, SentenceRange, Stage, Study
+from ttsopt_lib.voices.piper import packaged_voice
+from ttsopt_lib.voices.text import TextError, read_sentences
+
+__all__ = ["Summary", "confirmed", "known_damage", "summarize"]
+
+
+def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> Summary:
+    """Everything the report says, from the records in `folder`.
+
+    A device without a record, and quality without one, are "not measured". Raises `RecordError` where a
+    variant of the study was not made: a report about voices that do not exist would be none.
+    """
+    variants = [read_record(folder.variant_record(name), VariantRecord, "optimize") for name in study.variant_names]
+    quality, quality_reason = _quality_record(folder)
+    records = {device.name: _device_record(device, folder) for device in devices}
+    device_rows = [summarize_device(device, records[device.name]) for device in devices]
+    measured = [device for device in device_rows if device.status == "measured"]
+    commit, dirty = _git_state()
+    notes = {variant.name: variant.note for variant in study.variants}
+    summary = Summary(
+        stage=_stage(quality, list(records.values())),
+        study=study.name,
+        voice=_voice_name(study),
+        created=now(),
+        commit=commit,
+        dirty=dirty,
+        system=measured[0].system if measured else None,
+        baseline=ORIGINAL,
+        optimized={},
+        targets=study.targets,
+        variants=[variant_summary(record, variants[0], notes.get(record.name, "")) for record in variants],
+        devices=device_rows,
+        quality=_quality(study, quality) if quality else [],
+        anchors=known_damage(study, quality) if quality else [],
+        verdict=[],
+        title=study.title,
+        choices=[],
+        predictors=_predictors(study, quality) if quality else [],
+        source_sha256=variants[0].source_sha256,
+        licence_chain=list(study.voice.licence_chain),
+        asr=quality.asr if quality else None,
+        asr_reason=quality.asr_reason if quality else quality_reason,
+        ratings_reason=ratings_reason(quality) if quality else quality_reason,
+        comparisons=_comparisons(quality) if quality else [],
+        screened_raters=len(quality.screened) if quality else 0,
+        screened=quality.screened if quality else [],
+        quality_reason=quality_reason,
+        quality_created=quality.created if quality else None,
+        evaluation_sentences=len(quality.sentences) if quality else 0,
+        evaluation_sentences_available=_available(study, study.sentences.evaluation),
+        confirmation_sentences_available=_available(study, study.sentences.confirmation),
+        wer_sentences=len(quality.words) if quality and quality.words else study.evaluate.wer_sentences,
+        paired_sentences=_compared_sentences(quality) if quality else None,
+        timing_sentences=sum(len(texts) for texts in study.sentences.timing.values()),
+        listening=list(study.sentences.listening),
+        sensitivity=_sensitivity(study, folder),
+        other_noise=scored(quality, [quality.other_noise]) if quality and quality.other_noise else [],
+        confirmation=[row for row in confirmed(quality) if row.variant in study.variant_names] if quality else [],
+        confirmation_sentences=len(quality.confirmation_sentences) if quality else 0,
+        unavailable_predictors=quality.unavailable if quality else [],
+        not_scored=quality.not_scored if quality else [],
+        speaker_encoder=_encoder_words(quality),
+        speaker_reason=quality.speaker_reason if quality else quality_reason,
+        pitch_reason=quality.pitch_reason if quality else quality_reason,
+        missing_symbols=quality.missing_symbols if quality else [],
+        texts=quality.texts if quality else 0,
+        language_doubts=quality.language_doubts if quality else [],
+        students=students(study),
+        peers=summarize_peers(
+            study, folder, records, scored(quality, quality.peers) if quality else [], variants[0].size_bytes
+        ),
+    )
+    _judge_equivalence(summary, quality)
+    if quality:
+        judge_changes(summary, quality)
+    summary.choices = [verdict.choose(summary, device) for device in measured]
+    chosen = {choice.device: choice.variant for choice in summary.choices}
+    summary.optimized = {device.device: chosen.get(device.device) for device in device_rows}
+    summary.verdict = verdict.verdict(summary)
+    summary.advice = advice(summary)
+    return summary
+
+
+def _stage(quality: QualityRecord | None, devices: Sequence[DeviceRecord | None]) -> Stage:
+    """What the records say, whoever renders them: a first look as long as one of them is."""
+    measured = [record for record in devices if record and record.status == "measured"]
+    return "first_look" if any(one and one.stage == "first_look" for one in (quality, *measured)) else "complete"
+
+
+# --- variants ---------------------------------------------------------------------------------------------------
+
+
+def variant_summary(record: VariantRecord, original: VariantRecord, note: str = "") -> VariantSummary:
+    """A variant beside the original."""
+    return VariantSummary(
+        name=record.name,
+        runtime="onnxruntime",
+        recipe=record.recipe,
+        parameters=record.parameters_stored,
+        size_bytes=record.size_bytes,
+        size_reduction=1 - record.size_bytes / original.size_bytes,
+        coverage=CoverageSummary(**record.coverage.model_dump()),
+        note=note,
+        parent=record.parent,
+        parameters_nonzero=record.parameters_nonzero,
+        zero_fraction=1 - record.parameters_nonzero / max(1, record.parameters_stored),
+        compressed_bytes=record.compressed_bytes,
+        compressed_reduction=1 - record.compressed_bytes / original.compressed_bytes,
+        steps=[
+            StepSummary(
+                step=step.step,
+                settings=_settings(settings),
+                coverage=CoverageSummary(**step.coverage.model_dump()),
+                layers=step.layers,
+                note=step.note,
+                label=step.label,
+                family=step.family,
+                optimizes=step.optimizes,
+                stages=step.stages,
+            )
+            for step, settings in zip(record.steps, record.recipe, strict=False)
+        ],
+        files=record.files,
+        seconds=record.seconds,
+    )
+
+
+def _settings(recipe_step: dict[str, Any]) -> dict[str, Any]:
+    """What a step was told: without its name, and without settings that say nothing."""
+    silent = {"step": ..., "reaches_nothing": "error"}
+    return {key: value for key, value in recipe_step.items() if silent.get(key) not in (..., value) and value != []}
+
+
+def _sensitivity(study: Study, folder: StudyFolder) -> list[SensitivitySummary]:
+    """What the searches of the study's recipes found; nothing where none has a search."""
+    rows = []
+    for variant in study.variants:
+        path = folder.sensitivity_record(variant.name)
+        if path.is_file() and any(step.step == "quantize_mixed" for step in variant.recipe):
+            record = read_record(path, SensitivityRecord, "optimize")
+            for one in record.groups:
+                rows.append(
+                    SensitivitySummary(variant=variant.name, int8=one.group in record.chosen, **one.model_dump())
+                )
+    return rows
+
+
+def _voice_name(study: Study) -> str:
+    """The voice's own name: of its file, also where a package ships it."""
+    source = study.voice
+    if source.package:
+        return packaged_voice(source.package).stem
+    return Path(source.path or source.huggingface or study.name).stem
+
+
+# --- devices ----------------------------------------------------------------------------------------------------
+
+
+def _device_record(device: Device, folder: StudyFolder) -> DeviceRecord | None:
+    path = folder.device_record(device.name)
+    return read_record(path, DeviceRecord, "measure") if path.is_file() else None
+
+
+# --- quality ----------------------------------------------------------------------------------------------------
+
+
+def _quality_record(folder: StudyFolder) -> tuple[QualityRecord | None, str | None]:
+    if not folder.quality_record.is_file():
+        return None, "the voices were not evaluated yet (ttsopt evaluate)"
+    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+    if not any(row.variant == ORIGINAL for row in record.rows):
+        raise RecordError(f"{folder.quality_record}: no scores of the original; run 'ttsopt evaluate' again")
+    return record, None
+
+
+def ratings_reason(record: QualityRecord) -> str | None:
+    """Why there is no mean opinion score, and whose ratings do not count."""
+    screened = "; ".join(rater.words for rater in record.screened)
+    return "; ".join(filter(None, (record.ratings_reason, screened and f"screened out: {screened}"))) or None
+
+
+def _predictors(study: Study, record: QualityRecord) -> list[PredictorSummary]:
+    return [
+        PredictorSummary(**predictor.model_dump(), primary=predictor.name == study.evaluate.primary)
+        for predictor in record.predictors
+    ]
+
+
+def _quality(study: Study, record: QualityRecord) -> list[QualitySummary]:
+    by_name = {row.variant: row for row in record.rows}
+    return scored(record, [by_name[name] for name in study.variant_names if name in by_name])
+
+
+def known_damage(study: Study, record: QualityRecord) -> list[QualitySummary]:
+    """The anchors: the original with known damage, then the variants that are naive static int8, by predictor."""
+    naive = {variant.name for variant in study.variants if variant.is_naive_int8}
+    return scored(record, [*record.anchors, *(row for row in record.rows if row.variant in naive)])
+
+
+def confirmed(record: QualityRecord) -> list[QualitySummary]:
+    """The original and what was confirmed, on further sentences alone; none of them chose anything."""
+    further = on_further_sentences(record)
+    rows = scored(further, further.rows) if further else []
+    for row in rows:
+        mos = row.predicted_mos
+        mos.change_choosing, mos.change_held_out, mos.sentences_held_out = None, mos.change, row.sentences
+    return rows
+
+
+def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary]:
+    """One summary per row and predictor, each change paired by sentence with the original's."""
+    ratings = {row.variant: row for row in record.ratings or []}
+    found = []
+    for row in rows:
+        itself, original = row.variant == ORIGINAL, original_beside(row, record)
+        level = LEVEL if row.stopped else 0.95
+        paired = paired_summary(row, original)
+        wer, cer = wer_summary(row, original, record), cer_summary(row, original, record)
+        cer_value = _character_error_rate(row, record)
+        for predictor in (p.name for p in record.predictors if p.name in row.scores):
+            scores, baseline = row.scores[predictor], original.scores[predictor]
+            mean, kept = _mean(scores), held_out(record, row, predictor)
+            found.append(
+                QualitySummary(
+                    variant=row.variant,
+                    predictor=predictor,
+                    sentences=len(scores),
+                    predicted_mos=PredictedMos(
+                        value=mean.value,
+                        ci=mean.ci,
+                        change=ZERO if itself else _change(scores, baseline, level),
+                        change_choosing=ZERO if itself else _change(*choosing(record, row, predictor), level),
+                        change_held_out=ZERO if itself else _change(*kept, level),
+                        sentences_held_out=len(kept[0]),
+                        level=level,
+                    ),
+                    wer=row.wer,
+                    speaker_similarity=paired.speaker_similarity.value
+                    if paired and paired.speaker_similarity
+                    else None,
+                    human_mos=_human(ratings.get(row.variant)),
+                    level_above_8khz_db=_mean(row.level_above_8khz_db),
+                    level_above_8khz_change_db=ZERO
+                    if itself
+                    else _change(row.level_above_8khz_db, original.level_above_8khz_db),
+                    speech_seconds=sum(row.audio_seconds),
+                    wer_figures=wer,
+                    cer=cer_value,
+                    cer_figures=cer,
+                    paired=paired,
+                )
+            )
+    return found
+
+
+def _character_error_rate(row: QualityRow, record: QualityRecord) -> float | None:
+    return character_error_rate(record.sentences[: len(row.hypotheses)], row.hypotheses) if row.hypotheses else None
+
+
+def _available(study: Study, asked: SentenceRange | None) -> int | None:
+    """The most that `count` of a range can be before its file, or another range in it, is reached.
+
+    None where there is no range, or no file that could be read.
+    """
+    texts = study.sentences
+    if asked is None:
+        return None
+    try:
+        end = len(read_sentences(resolve(asked.file)))
+    except TextError:
+        return None
+    others = (texts.evaluation, texts.calibration, texts.confirmation)
+    starts = [one.start for one in others if one and one.file == asked.file and one.start > asked.start]
+    return max(0, min([end, *starts]) - asked.start)
+
+
+def _compared_sentences(record: QualityRecord) -> int | None:
+    """On how many sentences voices were compared with the original: the most, where some were decided early."""
+    compared = [row.paired for row in (*record.rows, record.other_noise) if row and row.paired]
+    return max((len(one.log_spectral_distance_db) for one in compared), default=None)
+
+
+def _encoder_words(record: QualityRecord | None) -> str | None:
+    encoder = record.speaker_encoder if record else None
+    return f"{encoder.label} {encoder.version}" if encoder else None
+
+
+def _mean(scores: list[float]) -> Estimate:
+    """Mean over sentences; one sentence has no interval."""
+    if len(scores) < 2:
+        return Estimate(value=scores[0] if scores else float("nan"), ci=None)
+    value, ci = mean_interval(scores)
+    return Estimate(value=value, ci=ci)
+
+
+def _change(scores: list[float], baseline: list[float], level: float = 0.95) -> Estimate | None:
+    """Paired change; None where there is nothing to pair, or too little for an interval."""
+    if len(scores) < 2 or len(scores) != len(baseline):
+        return None
+    value, ci = paired_change(scores, baseline, level)
+    return Estimate(value=value, ci=ci)
+
+
+def _human(row: RatingsRow | None) -> HumanMos | None:
+    if row is None:
+        return None
+    change = ZERO if row.variant == ORIGINAL else None
+    if row.change is not None:
+        change = Estimate(value=row.change, ci=row.change_ci)
+    found = _crossed(row)
+    return HumanMos(
+        value=row.mean,
+        ci=row.ci,
+        raters=row.raters,
+        ratings=row.ratings,
+        change=change,
+        detectable=found.detectable() if found else None,
+    )
+
+
+def _crossed(row: RatingsRow) -> CrossedMean | None:
+    """The change of a variant's ratings with its standard error, where both are there."""
+    if row.change is None or row.change_error is None or row.change_dof is None:
+        return None
+    return CrossedMean(row.change, row.change_error, row.change_dof, row.raters, 0, row.ratings)
+
+
+def _judge_equivalence(summary: Summary, record: QualityRecord | None) -> None:
+    """For every rated variant the p-value of "listeners will not hear it", corrected for their number."""
+    found = {row.variant: crossed for row in (record.ratings if record else None) or [] if (crossed := _crossed(row))}
+    margin = abs(summary.targets.mos_change)
+    corrected = dict(zip(found, holm([one.equivalence_p(margin) for one in found.values()]), strict=True))
+    for row in summary.quality:
+        if row.human_mos and row.variant in corrected:
+            row.human_mos.equivalence_p = corrected[row.variant]
+
+
+def _comparisons(record: QualityRecord) -> list[ComparisonSummary]:
+    rows = []
+    for row in record.comparisons:
+        known = row.error is not None and row.dof is not None and row.test == "ccr"
+        crossed = CrossedMean(row.mean, row.error or 0.0, row.dof or 1.0, row.raters, row.sentences, row.ratings)
+        rows.append(
+            ComparisonSummary(
+                test=row.test,
+                variant=row.variant,
+                score=Estimate(value=row.mean, ci=row.ci),
+                raters=row.raters,
+                sentences=row.sentences,
+                ratings=row.ratings,
+                detectable=crossed.detectable() if known else None,
+            )
+        )
+    return rows
+
+
+# --- the code that made it --------------------------------------------------------------------------------------
+
+
+def _git_state() -> tuple[str | None, bool | None]:
+    """The commit of the project and whether files differ from it; null outside git or before the first commit."""
+    if is_from_wheel():  # a repository around the working directory is somebody else's
+        return None, None
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=project_root(), capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    status = git("status", "--porcelain") if commit else None
+    return commit, None if status is None else bool(status)

@@ -1,0 +1,159 @@
+"""A device's raw samples as the rows of the summary: medians, real-time factors and reductions with intervals."""
+
+from __future__ import annotations
+
+from statistics import median
+
+from ttsopt_lib.measure import stats
+from ttsopt_lib.records import DeviceRecord, Runtime, TimingRow
+from ttsopt_lib.report.schema import (
+    ZERO,
+    ClassSummary,
+    DeviceSummary,
+    Estimate,
+    LatencyMs,
+    RuntimeChange,
+    TimingSummary,
+)
+from ttsopt_lib.study import ORIGINAL, Device
+
+
+def summarize_device(device: Device, record: DeviceRecord | None) -> DeviceSummary:
+    """A device's timings; without a record, "not measured" with what to do about it."""
+    reason = None if record else f"not run yet (ttsopt measure --device {device.name})"
+    rows = record.rows if record and record.status == "measured" else []
+    return DeviceSummary(
+        device=device.name,
+        status="measured" if rows else "not_measured",
+        reason=(record.reason or "nothing was timed") if record and not rows else reason,
+        system=record.system if record else None,
+        rows=[_timing(row, rows, record) for row in rows] if record else [],
+        label=device.label,
+        kind=device.kind,
+        threads=device.threads[0],
+        created=record.created if record else None,
+        blocks=min((len(row.seconds) for row in rows), default=0),
+        scales=record.scales if record else [],
+        stopped_by=record.stopped_by if record else None,
+        elapsed_seconds=record.elapsed_seconds if record else 0.0,
+        runtime_changes=_runtime_changes(rows),
+        warnings=record.warnings if record else [],
+        profiles=record.profiles if record else [],
+        first_audio_sentence=first_sentence(record),
+        stops=record.stops if record else [],
+        sittings=record.sittings if record else [],
+        energy_source=record.energy.source if record and record.energy else None,
+        energy_reason=record.energy.reason if record and record.energy else None,
+    )
+
+
+def first_sentence(record: DeviceRecord | None) -> str | None:
+    """The sentence that the text of the time to first audio begins with."""
+    if record is None or record.first_audio_sentence is None:
+        return None
+    return record.sentences[record.first_audio_sentence].text
+
+
+def summarize_peer(row: TimingRow, record: DeviceRecord) -> TimingSummary:
+    """A peer's samples; its baseline is the original in ONNX Runtime, whatever its own runtime is."""
+    # across runtimes, and the table says so: stats.reduction refuses it unless the names agree
+    summary = _timing(row.model_copy(update={"runtime": "onnxruntime"}), record.rows, record)
+    return summary.model_copy(update={"runtime": row.runtime, **_energy(row, record, "onnxruntime")})
+
+
+def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> TimingSummary:
+    baseline = _find(rows, ORIGINAL, row.runtime, row.threads)
+    latency = stats.latency_summary(row)
+    speed = stats.rtf(row)
+    return TimingSummary(
+        variant=row.variant,
+        runtime=row.runtime,
+        threads=row.threads,
+        samples=sum(len(block) for block in row.seconds),
+        blocks=len(row.seconds),
+        latency_ms=LatencyMs(median=latency.median, p95=latency.p95, ci=latency.ci),
+        rtf=speed.value,
+        rtf_ci=speed.ci,
+        peak_memory_mb=row.peak_memory_mb,
+        latency_reduction=_reduction(row, baseline),
+        mode=row.mode,
+        clock=row.clock,
+        device_memory_mb=row.device_memory_mb,
+        **_energy(row, record),
+        load_ms=1000 * median(row.load_seconds) if row.load_seconds else None,
+        length_classes=[
+            ClassSummary(
+                length_class=name,
+                median_ms=stats.latency_summary(row, numbers).median,
+                latency_reduction=_reduction(row, baseline, numbers),
+            )
+            for name, numbers in stats.length_classes(record.sentences).items()
+        ],
+        first_audio_ms=_first_audio(row, record),
+    )
+
+
+def _first_audio(row: TimingRow, record: DeviceRecord) -> LatencyMs | None:
+    """Latency of the sentence that a text begins with."""
+    if record.first_audio_sentence is None:
+        return None
+    found = stats.latency_summary(row, [record.first_audio_sentence])
+    return LatencyMs(median=found.median, p95=found.p95, ci=found.ci)
+
+
+def _reduction(row: TimingRow, baseline: TimingRow | None, sentences: list[int] | None = None) -> Estimate | None:
+    """The reduction against `baseline`, which has the same runtime and threads; None where it was not timed."""
+    if baseline is None:
+        return None
+    if row is baseline:
+        return ZERO
+    value, ci = stats.reduction(row, baseline, sentences)
+    return Estimate(value=value, ci=ci)
+
+
+def _energy(row: TimingRow, record: DeviceRecord, against: Runtime | None = None) -> dict[str, Estimate | None]:
+    """Joules per second of audio, and how much less that is than the original's; nothing where it was not measured.
+
+    The original's runtime is `against` (default: the row's own).
+    """
+    rows = record.energy.rows if record.energy else []
+    own = next((e for e in rows if (e.variant, e.runtime, e.threads, e.mode) == _place(row)), None)
+    if own is None:
+        return {}
+    wanted = (ORIGINAL, against or row.runtime, row.threads)
+    baseline = next(e for e in rows if (e.variant, e.runtime, e.threads) == wanted)
+    spent = Estimate(**stats.joules_per_audio_second(own)._asdict())
+    less = ZERO if own is baseline else Estimate(**stats.energy_reduction(own, baseline)._asdict())
+    return {"energy_j_per_audio_second": spent, "energy_reduction": less}
+
+
+def _place(row: TimingRow) -> tuple[str, str, int, str]:
+    return row.variant, row.runtime, row.threads, row.mode
+
+
+def _runtime_changes(rows: list[TimingRow]) -> list[RuntimeChange]:
+    """PyTorch to ONNX Runtime, the same variant and threads."""
+    changes = []
+    for after in rows:
+        before = _find(rows, after.variant, "pytorch", after.threads)
+        if after.runtime == "pytorch" or before is None or len(before.seconds) != len(after.seconds):
+            continue
+        # the one comparison across runtimes, and called so: stats.reduction refuses it unless the names agree
+        value, ci = stats.reduction(after, before.model_copy(update={"runtime": after.runtime}))
+        changes.append(
+            RuntimeChange(
+                variant=after.variant,
+                threads=after.threads,
+                before=before.runtime,
+                after=after.runtime,
+                before_ms=stats.latency_summary(before).median,
+                after_ms=stats.latency_summary(after).median,
+                latency_reduction=Estimate(value=value, ci=ci),
+            )
+        )
+    return changes
+
+
+def _find(rows: list[TimingRow], variant: str, runtime: str, threads: int) -> TimingRow | None:
+    wanted = (variant, runtime, threads)
+    return next((row for row in rows if (row.variant, row.runtime, row.threads) == wanted), None)

@@ -1,0 +1,238 @@
+"""The rule that picks the optimized variant, and the verdict on it.
+
+On each measured device, among the ONNX Runtime rows with the device's first number of threads (PyTorch's in float32
+where that alone reaches the device), the optimized variant is the fastest one that meets the size target and whose
+predicted-MOS change stays within its target. The figure in the verdict is not the one that won the choice: a confirmed
+variant is judged on the evaluation sentences and reported on the further ones, any other judged on the even-numbered
+evaluation sentences (numbered from 0) and reported on the odd-numbered ones.
+
+Wherever a figure has an interval, the interval's worse end must meet the target, not its middle.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ttsopt_lib.report import numbers
+from ttsopt_lib.report.schema import (
+    Choice,
+    Claim,
+    DeviceSummary,
+    Estimate,
+    QualitySummary,
+    Status,
+    Summary,
+    VerdictRow,
+)
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
+
+CHOOSING = "on the sentences that choose"  # the even-numbered ones; of a confirmed variant, all that are evaluated
+HELD_OUT = "on the sentences that did not choose"  # the odd-numbered ones; of a confirmed variant, the further ones
+
+
+class Judged(NamedTuple):
+    """A variant against the two conditions of the rule.
+
+    `gap` is how far it missed, 0 when it met both: the missing fraction of the size plus the missing points of
+    predicted MOS. By the number of misses alone, a voice with which nothing was done would often come closest.
+    """
+
+    name: str
+    failed: list[str]
+    gap: float
+    unknown: bool  # no quality figure: can neither pass nor fail that condition
+
+
+def worse_end(estimate: Estimate) -> float:
+    """The lower end of the interval: for reductions and changes of a score, less is worse."""
+    return estimate.ci[0] if estimate.ci else estimate.value
+
+
+def change_beside(change: Estimate, target: float) -> str:
+    """A change of the predicted MOS whose lower end has more digits where two cannot tell it from the target."""
+    digits = _digits_beside(worse_end(change), target)
+    if change.ci is None:
+        return numbers.CHANGE._replace(digits=digits).figure(change)
+    low, high = change.ci
+    return f"{numbers.signed(change.value)} [{numbers.signed(low, digits)}, {numbers.signed(high)}]"
+
+
+def _digits_beside(low: float, target: float) -> int:
+    """The fewest digits that tell the two apart; where even four do not, two, as everywhere else."""
+    return next((d for d in (2, 3, 4) if numbers.signed(low, d) != numbers.signed(target, d)), 2)
+
+
+def _missed(amount: float, digits: int) -> str:
+    """An amount above zero, with more digits where these would print it as zero."""
+    shown = next((d for d in range(digits, 6) if numbers.signed(amount, d).startswith("+")), 6)
+    return numbers.number(amount, shown)
+
+
+def held_out_words(summary: Summary, row: QualitySummary | None) -> str:
+    """Which sentences the verdict on a variant rests on: '50 odd-numbered', or '150 further'."""
+    count = row.predicted_mos.sentences_held_out if row else 0
+    further = row is not None and any(one.variant == row.variant for one in summary.confirmation)
+    return f"{count} further" if further else f"{count} odd-numbered"
+
+
+def candidates(summary: Summary) -> list[str]:
+    """The variants that may be chosen: everything but the baseline and its copy."""
+    return [v.name for v in summary.variants if v.name not in (ORIGINAL, ORIGINAL_COPY)]
+
+
+def judge(summary: Summary, name: str) -> Judged:
+    """Whether a variant meets the size target and, on the sentences that choose, the predicted-MOS target."""
+    targets, failed, gap = summary.targets, [], 0.0
+    size = summary.variant(name).size_reduction
+    if size < targets.size_reduction:
+        gap += targets.size_reduction - size
+        digits = 1 if numbers.percent(size) == numbers.percent(targets.size_reduction) else 0
+        smaller = f"{numbers.percent(size, 1)} smaller" if digits else numbers.less(size, "smaller", "larger")
+        missing = _missed(100 * (targets.size_reduction - size), digits)
+        failed.append(
+            f"its file is {smaller} (target: {numbers.percent(targets.size_reduction, digits)} smaller, missed by "
+            f"{missing} percentage point{'' if missing == '1' else 's'})"
+        )
+    quality = summary.quality_of(name)
+    change = quality.predicted_mos.change_choosing if quality else None
+    if change is None:
+        return Judged(name, failed, gap, unknown=True)
+    if worse_end(change) < targets.predicted_mos_change:
+        gap += targets.predicted_mos_change - worse_end(change)
+        limit, low = targets.predicted_mos_change, worse_end(change)
+        missing = _missed(limit - low, _digits_beside(low, limit))
+        failed.append(
+            f"its predicted MOS changes by {change_beside(change, limit)} {CHOOSING} (target: no worse than "
+            f"{numbers.signed(limit)} at the interval's lower end, missed by {missing})"
+        )
+    return Judged(name, failed, gap, unknown=False)
+
+
+def choose(summary: Summary, device: DeviceSummary) -> Choice:
+    """Apply the rule on one measured device."""
+    reductions = _reductions(summary, device)
+    judged = [judge(summary, name) for name in reductions]
+    passed = [one.name for one in judged if not one.failed and not one.unknown]
+    if passed:
+        fastest = max(passed, key=lambda name: reductions[name])
+        return Choice(device=device.device, variant=fastest, candidates=passed, closest=None, failed=[], decided=True)
+    undecided = [one for one in judged if not one.failed and one.unknown]
+    nearest = min(judged, key=lambda one: (one.gap, -reductions[one.name]), default=None)
+    return Choice(
+        device=device.device,
+        variant=None,
+        candidates=[],
+        closest=nearest.name if nearest and not undecided else None,
+        failed=nearest.failed if nearest and not undecided else [],
+        decided=not undecided and bool(judged),
+    )
+
+
+def faster_not_chosen(summary: Summary, device: DeviceSummary, choice: Choice) -> list[Judged]:
+    """Variants that are faster than the chosen one and yet were left out, by the number of conditions missed.
+
+    Where none qualifies, those that are faster than the one that came closest. Equals stand by speed, fastest first.
+    """
+    reductions = _reductions(summary, device)
+    reference = choice.variant or choice.closest
+    if reference not in reductions:
+        return []
+    faster = [judge(summary, name) for name, value in reductions.items() if value > reductions[reference]]
+    return sorted(faster, key=lambda one: (len(one.failed) + one.unknown, -reductions[one.name]))
+
+
+def _reductions(summary: Summary, device: DeviceSummary) -> dict[str, float]:
+    """The latency reduction of every candidate that was timed where the targets look."""
+    timed = {name: summary.timing_of(device, name) for name in candidates(summary)}
+    return {name: row.latency_reduction.value for name, row in timed.items() if row and row.latency_reduction}
+
+
+def verdict(summary: Summary) -> list[VerdictRow]:
+    """Every claim against its target: four for a measured device, the latency alone for one that was not."""
+    rows: list[VerdictRow] = []
+    for device in summary.devices:
+        if device.status == "measured":
+            choice = next(choice for choice in summary.choices if choice.device == device.device)
+            rows += _measured_claims(summary, device, choice)
+        else:
+            rows.append(_row(summary, "latency_reduction", device.device, None, None, device.reason or ""))
+    if not summary.measured_devices:
+        reason = "no device was measured, so no variant could be chosen"
+        for claim in ("size_reduction", "predicted_mos_change", "mos_change"):
+            rows.append(_row(summary, claim, None, None, None, reason))
+    return sorted(rows, key=lambda row: _ORDER.index(row.claim))
+
+
+_ORDER = ["size_reduction", "latency_reduction", "predicted_mos_change", "mos_change"]
+
+
+def _measured_claims(summary: Summary, device: DeviceSummary, choice: Choice) -> list[VerdictRow]:
+    name = device.device
+    if choice.variant is None:
+        return [
+            _row(summary, claim, name, None, None, _why_none(summary, choice, claim), decided=choice.decided)
+            for claim in ("size_reduction", "latency_reduction", "predicted_mos_change", "mos_change")
+        ]
+    variant, timing = summary.variant(choice.variant), summary.timing_of(device, choice.variant)
+    quality = summary.quality_of(choice.variant)
+    size = Estimate(value=variant.size_reduction, ci=None)
+    held_out = quality.predicted_mos.change_held_out if quality else None
+    human = quality.human_mos.change if quality and quality.human_mos else None
+    no_ratings = "" if human else _no_ratings(summary)
+    return [
+        _row(summary, "size_reduction", name, variant.name, size, "exact: sizes of the files"),
+        _row(summary, "latency_reduction", name, variant.name, timing and timing.latency_reduction, ""),
+        _row(
+            summary,
+            "predicted_mos_change",
+            name,
+            variant.name,
+            held_out,
+            f"{HELD_OUT} ({held_out_words(summary, quality)})",
+        ),
+        _row(summary, "mos_change", name, variant.name, human, no_ratings),
+    ]
+
+
+def _row(
+    summary: Summary,
+    claim: Claim,
+    device: str | None,
+    variant: str | None,
+    measured: Estimate | None,
+    reason: str,
+    decided: bool = False,
+) -> VerdictRow:
+    """A verdict row; without a figure it is a failure if the rule was `decided` (none qualified), else open."""
+    target = getattr(summary.targets, claim)
+    status: Status
+    if measured is None:
+        # people's ratings that nobody gave are missing, whatever became of the choice
+        rated = claim != "mos_change" or any(row.human_mos for row in summary.quality)
+        status = "fail" if decided and rated else "not_measured"
+    else:
+        status = "pass" if worse_end(measured) >= target else "fail"
+    return VerdictRow(
+        claim=claim,
+        device=device,
+        target=target,
+        measured=measured.value if measured else None,
+        status=status,
+        ci=measured.ci if measured else None,
+        variant=variant,
+        reason=reason,
+    )
+
+
+def _why_none(summary: Summary, choice: Choice, claim: Claim) -> str:
+    if claim == "mos_change" and not any(row.human_mos for row in summary.quality):
+        return _no_ratings(summary)
+    if not choice.decided:
+        return "no variant could be chosen: " + (summary.quality_reason or "predicted MOS was not measured")
+    if choice.closest is None:
+        return "the study has no variant to choose"
+    return f"no variant qualifies; {choice.closest} came closest, but {' and '.join(choice.failed)}"
+
+
+def _no_ratings(summary: Summary) -> str:
+    return summary.ratings_reason or summary.quality_reason or "no ratings by listeners were given"

@@ -1,0 +1,112 @@
+"""Listening examples in the page: every voice speaks the same sentences, side by side, at the level it has.
+
+Nothing is normalised: a variant that is quieter or noisier has to sound so. MP3 keeps the page small; at the highest
+quality setting it keeps the band above 8 kHz, where quantization noise shows first. The WAV files are linked beside.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.report.printing.html import escape
+from ttsopt_lib.report.schema import Summary
+from ttsopt_lib.study import ORIGINAL
+
+BUDGET = 5_000_000  # characters of embedded audio in one page; the page has to stay below 8 MB
+MIME = {"MP3": "audio/mpeg", "FLAC": "audio/flac", "WAV": "audio/wav"}
+
+
+def encoded(path: Path) -> tuple[str, bytes]:
+    """The smallest encoding of a WAV file that this machine can make and every browser plays: (MIME type, bytes).
+
+    MP3 needs libsndfile 1.1; without it FLAC, which is lossless, and in the end the file itself.
+    """
+    import soundfile
+
+    samples, rate = soundfile.read(path, dtype="int16", always_2d=True)
+    for kind in ("MP3", "FLAC"):
+        buffer = io.BytesIO()
+        least = 0.0 if kind == "MP3" else None  # of MP3's compression: the best it can sound
+        try:
+            soundfile.write(buffer, samples, rate, format=kind, compression_level=least)
+        except (soundfile.SoundFileError, ValueError, TypeError):
+            continue
+        return MIME[kind], buffer.getvalue()
+    return MIME["WAV"], path.read_bytes()
+
+
+def data_uri(mime: str, data: bytes) -> str:
+    """Bytes as an address that a page can play without loading anything."""
+    return f"data:{mime};base64,{base64.b64encode(data).decode()}"
+
+
+class Players:
+    """Makes players until the page's budget for audio is used up; from then on only links to the WAV files."""
+
+    def __init__(self, folder: StudyFolder, budget: int = BUDGET):
+        self.folder = folder
+        self.left = budget
+        self._sources: dict[Path, Future[str]] = {}
+        self._encoders = ThreadPoolExecutor(1)  # libsndfile works beside Python: on another core
+
+    def prepare(self, summary: Summary, names: Sequence[str]) -> None:
+        """Begin to encode what `table` will ask for, while something else is done."""
+        for path in (
+            self.folder.audio(name) / f"{index}.wav" for name in names for index in range(len(summary.listening))
+        ):
+            if path.is_file():
+                self._begun(path)
+
+    def table(self, summary: Summary, names: Sequence[str], caption: str, name: str) -> str:
+        """A table of players: a row per voice, a column per sentence; a sentence where there is no audio at all."""
+        if not any((self.folder.audio(one) / "0.wav").is_file() for one in names):
+            return '<p class="missing">Nothing to hear: the examples were not made yet (ttsopt evaluate).</p>'
+        heads = "".join(
+            f'<th scope="col">Sentence {number} <br><q>{escape(text)}</q></th>'
+            for number, text in enumerate(summary.listening, 1)
+        )
+        rows = "".join(self._row(name, summary) for name in names)
+        return (
+            f'<div class="scroll" role="region" tabindex="0" aria-labelledby="table-{name}">'
+            f'<table class="audio stack"><caption id="table-{name}"><span>{escape(caption)}</span></caption>'
+            f'<thead><tr><th scope="col">Voice</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+        )
+
+    def _row(self, name: str, summary: Summary) -> str:
+        cells = "".join(
+            f'<td data-label="Sentence {index + 1}">{self._cell(name, index)}</td>'
+            for index in range(len(summary.listening))
+        )
+        before = " <br><span class='interval'>before</span>" if name == ORIGINAL else ""
+        return f'<tr><th scope="row"><code>{escape(name)}</code>{before}</th>{cells}</tr>'
+
+    def _cell(self, name: str, index: int) -> str:
+        path = self.folder.audio(name) / f"{index}.wav"
+        if not path.is_file():
+            return '<span class="none">not made</span>'
+        link = f'<a href="{self._link(path)}" aria-label="WAV file of {escape(name)}, sentence {index + 1}">WAV</a>'
+        source = self._source(path)
+        if not source:
+            return link
+        label = f"{escape(name)}, sentence {index + 1}"
+        return f'<audio controls preload="metadata" aria-label="{label}" src="{source}"></audio> {link}'
+
+    def _link(self, path: Path) -> str:
+        return path.relative_to(self.folder.path).as_posix()
+
+    def _source(self, path: Path) -> str:
+        source = self._begun(path).result()
+        if len(source) > self.left:
+            return ""
+        self.left -= len(source)
+        return source
+
+    def _begun(self, path: Path) -> Future[str]:
+        if path not in self._sources:
+            self._sources[path] = self._encoders.submit(lambda: data_uri(*encoded(path)))
+        return self._sources[path]
