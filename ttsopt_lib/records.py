@@ -382,7 +382,7 @@ class Doubt(Record):
     """
 
     text: str
-    runtime: Runtime | None = None  # null: it is about the whole machine
+    runtime: str | None = None  # null: it is about the whole machine
     threads: int | None = None
     rows: dict[str, str] = {}  # the rows by name -> their figures, as they are printed; none: it is about all of them
 
