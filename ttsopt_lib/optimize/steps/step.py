@@ -173,6 +173,7 @@ def record_of(step: Step, after: Inventory, before: Inventory, note: str = "") -
         coverage=reached.coverage,
         layers=reached.layers,
         note=note or reached.note,
+        stages=work_of(step).stages(step),
         **words_of(step),
     )
 
@@ -185,7 +186,6 @@ def words_of(step: Step) -> dict[str, Any]:
         "family": work.family,
         "optimizes": work.optimizes,
         "changes_arithmetic": step.changes_arithmetic,
-        "stages": work.stages(step),
     }
 
 
