@@ -25,6 +25,7 @@ from ttsopt_lib.report.chapters import (
 from ttsopt_lib.report.facts import findings, verdict
 from ttsopt_lib.report.facts.advice import advice
 from ttsopt_lib.report.printing.html import escape
+from ttsopt_lib.report.printing.plot_style import LOOKS, look
 from ttsopt_lib.report.schema import Estimate, StepSummary, Summary, read_summary
 from ttsopt_lib.report.sections import Report
 
@@ -283,20 +284,33 @@ def test_int8_products_beside_int8_weights_are_told_in_one_sentence(summary, gol
     golden(note)
 
 
+def test_a_step_that_the_report_does_not_know_is_drawn_and_described_by_its_record(summary):
+    one = summary("many").variant("int8-weights")
+    (step,) = one.steps
+    one.steps = [step.model_copy(update={"step": "louder", "label": "amplification", "family": "louder"})]
+    assert sizes.recipe_words(one) == "amplification"
+    assert look(one).family == "louder" and look(one).marker not in {known.marker for known in LOOKS.values()}
+    one.steps += [step.model_copy(update={"step": "softer", "label": "attenuation", "optimizes": False})]
+    assert look(one).family == "louder"
+    one.steps += [step]
+    assert look(one).family == "combined"
+    assert look(one.model_copy(update={"steps": []})).family == "nothing optimized"
+
+
 @pytest.mark.parametrize("products", [False, True], ids=["weights alone", "products too"])
 def test_packed_weights_are_told_with_their_bits_and_that_they_cost_no_time(summary, products, golden):
     one = summary("many")
     small = one.variant("int8-weights")
     (stored,) = small.steps
     dynamic = one.variant("int8-dynamic-conv").steps if products else []
-    small.recipe = [{"step": "quantize_weights", "bits": 4}, {"step": "pack"}]
     stored.settings["bits"] = 4
-    small.steps = [*dynamic, stored, StepSummary.model_validate(stored.model_dump() | {"step": "pack", "settings": {}})]
+    packed = {"step": "pack", "settings": {}, "label": "packing", "optimizes": False}
+    small.steps = [*dynamic, stored, StepSummary.model_validate(stored.model_dump() | packed)]
     notes = [note for note in sizes.quantization_notes(one) if "`int8-weights`" in note]
     assert len(notes) == (1 if products else 2)
     assert all("4 bits" in note for note in notes) and "utterance" in notes[-1]
     made = sizes.recipe_words(small)
-    assert "4 bits" in made and len(made.split(", ")) == 2
+    assert made.endswith("weight quantization to 4 bits, packing") and len(made.split(", ")) == 2 + products
     assert [Tracer(one).untraced(note) for note in notes] == [[]] * len(notes)
     if not products:
         assert numbers.percent(0.98, 1) in notes[0]
