@@ -303,6 +303,7 @@ def test_packed_weights_are_told_with_their_bits_and_that_they_cost_no_time(summ
     small = one.variant("int8-weights")
     (stored,) = small.steps
     dynamic = one.variant("int8-dynamic-conv").steps if products else []
+    small.recipe = [{"step": "quantize_weights", "bits": 4}, {"step": "pack"}]  # figures are traced to it
     stored.settings["bits"] = 4
     packed = {"step": "pack", "settings": {}, "label": "packing", "optimizes": False}
     small.steps = [*dynamic, stored, StepSummary.model_validate(stored.model_dump() | packed)]
