@@ -141,3 +141,15 @@ def test_notebooks_hold_parameters_calls_and_no_logic(path):
         assert cell["outputs"] == []
         assert cell["execution_count"] is None
         assert not re.search(r"^\s*(def|class|for|while|if)\b", source, re.MULTILINE), source
+
+
+def test_the_architecture_page_names_every_room_and_only_what_is_there():
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    rooms = {path.name for path in (ROOT / "ttsopt_lib").iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    assert {name for name in rooms if f"| `{name}/`" not in page} == set()
+    table = page[page.index("## Where to change what") : page.index("## Where files come from")]
+    named = {name for name in re.findall(r"`([\w/]+(?:\.\w+|/))`", table)}
+    assert named
+    assert {name for name in named if not any((base / name).exists() for base in (ROOT, ROOT / "ttsopt_lib"))} == {
+        "summary.json"
+    }
