@@ -67,7 +67,7 @@ def test_an_unknown_key_in_a_step_is_named_with_the_keys_of_that_step(values):
         (("voice",), {"path": "x.onnx"}, "exactly one of package, path, huggingface"),
         (("sentences", "calibration"), {"start": 50}, "no step has seen"),
         (("variants", 0), {"name": "original"}, "reserved"),
-        (("variants", 0), {"name": "int8-static"}, "more than once"),
+        (("variants", 0), {"name": "int8-static"}, "duplicate name: int8-static"),
         (("variants", 0), {"name": "../evil"}, "variants.0.name"),
         (("evaluate",), {"wer_sentences": 1000}, "more than"),
         (("evaluate",), {"predictors": ["dnsmos_p808"]}, "not among the predictors"),

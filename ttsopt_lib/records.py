@@ -29,7 +29,9 @@ from ttsopt_lib.study import Stage, Study
 # Of the original's audio of the same text: what is shorter or longer is no version of it. Int8 moves durations by a few
 # per cent.
 PLAUSIBLE_LENGTH = (0.5, 2.0)
-SETTLED_NS = 3 * 10**9  # since a file was last written: less, and its clock may be too coarse to tell the next writing
+SETTLED_NS = (
+    3 * 10**9
+)  # least age before a hash is cached: file-system clocks are too coarse to show a second write sooner
 
 
 class RecordError(TtsoptError, RuntimeError):

@@ -273,7 +273,7 @@ class Study(Strict):
         names = [variant.name for variant in self.variants]
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
-            raise ValueError(f"variants: {', '.join(doubled)} stands there more than once")
+            raise ValueError(f"variants: duplicate name: {', '.join(doubled)}")
         for name in self.measure.pytorch:
             if name not in (ORIGINAL, *names):
                 raise ValueError(

@@ -212,7 +212,7 @@ def test_a_missing_python_is_named(loopback: Loopback, small_folder):
 @pytest.mark.parametrize(
     "start_up, expected",
     [
-        ('eval "$SSH_ORIGINAL_COMMAND"; echo Welcome', "the login printed 'Welcome'"),
+        ('eval "$SSH_ORIGINAL_COMMAND"; echo Welcome', "the login shell printed 'Welcome'"),
         ('echo Welcome; eval "$SSH_ORIGINAL_COMMAND"', "must be silent"),
     ],
 )

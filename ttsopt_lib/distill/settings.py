@@ -1,4 +1,4 @@
-"""How students are trained: sizes, losses, schedules. Unknown keys are refused: a typo is no wish."""
+"""How students are trained: sizes, losses, schedules. Unknown keys are refused, so no typo passes silently."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class FlowSettings(RegressionSettings):
     flow: FlowStudentConfig = FlowStudentConfig()
     batch: int = Field(default=16, ge=1, description="segments")
     segment_frames: int = Field(default=144, ge=1)
-    margin_frames: int = Field(default=32, ge=1, description="frames at a cut edge that nothing is asked of")
+    margin_frames: int = Field(default=32, ge=1, description="frames at a cut edge that no loss counts")
 
 
 class DecoderSettings(TrainingSettings):
@@ -147,7 +147,7 @@ class SpeechSettings(DecoderSettings):
     learning_rate: float = Field(default=5e-4, gt=0)
     adversarial_learning_rate: float = Field(default=5e-4, gt=0)
     warmup_steps: int = Field(default=200, ge=1)
-    # What the decoder alone could not foresee it will not here either: its level shall be right at least.
+    # What the decoder alone could not predict cannot be predicted here either, so only its level is matched.
     complex_weight: float = Field(default=0.15, ge=0, description="of the difference of complex spectra")
     power_weight: float = Field(default=1.0, ge=0, description="of the power of bands over a tenth of a second")
 

@@ -25,7 +25,11 @@ from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, PEERS, MeasureSettings
 Visit = tuple[int, int]  # number of the row, number of the sentence
 MOST_WARM_UPS = 30  # passes, however restless an accelerator is
 STEADY = 0.05  # passes that differ by less take the same time
-WEAKEST_FIRST: list[StoppedBy] = ["budget", "max_blocks", "interval"]  # what one word for all groups should be
+WEAKEST_FIRST: list[StoppedBy] = [
+    "budget",
+    "max_blocks",
+    "interval",
+]  # the run reports the weakest reason of its groups
 FIRST_SHARE = 4.0  # the first thread count is what targets refer to: it gets so many times a later one's time
 
 

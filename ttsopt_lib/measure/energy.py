@@ -2,7 +2,8 @@
 
 Intel's and AMD's processors count the energy of their packages (RAPL, read through Linux' powercap), NVIDIA's GPUs
 since Volta that of the whole board (NVML). Both count everything that runs there, idle power included: figures are of
-the machine at work on one voice, and differences between voices travel better than the figures themselves.
+the machine at work on one voice, and differences between voices transfer to other machines better than the figures
+themselves.
 
 Counters are updated every millisecond (RAPL) to every tenth of a second (NVML), so energy is not read around single
 sentences: each row speaks for a while, row after row, forwards and then backwards, after the timing.

@@ -83,7 +83,8 @@ def greet(connection: Connection, device: Device, heard: Callable[[str], None] =
     if "python" not in there:
         printed = f"printed {last[:200]!r}" if last.strip() else "printed nothing"
         raise MeasureError(
-            f"{connection.host}: {device.python} was to say what is there, and the login {printed}: a command over ssh "
+            f"{connection.host}: {device.python} should have printed a line about the machine, but the login shell "
+            f"{printed}: a command over ssh "
             f"must print its own output only (look at the shell's start-up files there) and python: must be a Python"
         )
     found = tuple(there["python"])
@@ -133,7 +134,7 @@ def _talk(connection: Connection, words: list[str], bars: Bars) -> Findings:
                     process.stdin.write(b"kept\n")
                     process.stdin.close()
     except (MeasureError, BrokenPipeError):
-        if findings is None:  # all is here: that the thanks did not arrive changes nothing
+        if findings is None:  # with findings, a lost acknowledgement is harmless
             raise
     if findings is None:
         raise MeasureError(f"{connection.host}: it ended without findings; {RESUME}")

@@ -72,7 +72,7 @@ class Selfcheck:
 
     @property
     def needed(self) -> int:
-        """Fewer right runs than this are no bad luck: 17 of 20."""
+        """The fewest correct runs that chance still explains: 17 of 20."""
         return int(distributions.binom.ppf(UNLIKELY, len(self.runs), 0.95))
 
     def lines(self) -> list[str]:

@@ -82,7 +82,7 @@ def time_plan(
     def tick_and_look(elapsed: float) -> None:
         nonlocal seen, gpu_at_work
         watch.sample()
-        if len(journal.pairs) > seen:  # what is not kept now cannot be asked after a kill
+        if len(journal.pairs) > seen:  # persist now: after a kill this is lost
             seen = len(journal.pairs)
             watch.look()
             note_sitting()

@@ -32,7 +32,7 @@ def measure_devices(
     """Measure every device; the outcomes are in the order of ``devices``.
 
     This machine's devices are timed by the calling thread, each other machine's by a thread of its own. An interrupt
-    breaks off all of them. Raises RecordError for a variant that is not made yet.
+    aborts all of them. Raises RecordError for a variant that is not made yet.
     """
     machines: dict[str, list[Device]] = {}
     for device in devices:

@@ -191,8 +191,8 @@ def time_sentence(
 ) -> dict[str, Any]:
     """Time one sentence: seconds from ids (or text) to audio, and seconds of audio made.
 
-    The shortest sentence, ``lead_in``, is spoken before the clock starts: another worker has just had the caches. The
-    audio is looked at when the clock has stopped. Raises :class:`NoSpeechError`.
+    The shortest sentence, `lead_in`, is spoken before the clock starts: it refills the caches that another worker has
+    just evicted. The audio is looked at when the clock has stopped. Raises :class:`NoSpeechError`.
     """
     gc.collect()  # quick: what loading made is frozen (0.2 s less a sentence where PyTorch is imported)
     gc.disable()

@@ -161,7 +161,7 @@ def _packed(variant: VariantSummary, reached: CoverageSummary) -> str:
 
 
 def _products_and_weights(products: CoverageSummary, stored: CoverageSummary) -> str:
-    """Dynamic quantization of some layers, and weights of the others stored as integers: who computes, who is kept."""
+    """Which weights take part in int8 arithmetic, and which are only stored as integers."""
     return (
         f"dynamic quantization computes {numbers.percent(products.macs, 1)} of the multiply-accumulates in 8-bit "
         f"integers, with {numbers.percent(products.parameters, 1)} of the parameters; another "

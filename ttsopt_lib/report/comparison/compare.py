@@ -9,8 +9,8 @@ report, not as changes against its original. What a report has as one value with
 shown with its difference and not tested. A significant change that prints as zero is called unchanged.
 
 Latency is compared as time per second of audio, and only between runs on the same machine with the same runtime.
-Reductions have their own run's baseline, which takes the machine's day out; they too are not compared across machines,
-nor are memory, load time, time to first audio and energy.
+Reductions have their own run's baseline, which cancels day-to-day variation of the machine; they too are not compared
+across machines, nor are memory, load time, time to first audio and energy.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from ttsopt_lib.study import ORIGINAL_COPY
 
 NOTICED = 0.1  # points: a predictor whose score moves less than this on known damage is deaf to it
 HISS_DB = 3.0  # a doubling of the power above 8 kHz, where predictors that work at 16 kHz hear nothing
-PATIENCE = 25  # times the samples: beyond this, the interval will not get narrow enough on any day
+PATIENCE = 25  # times the samples: the largest multiple that is worth advising
 
 
 def as_figures(name: str, estimate: Estimate | None) -> dict[str, float]:

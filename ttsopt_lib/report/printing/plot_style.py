@@ -125,8 +125,8 @@ def new_figure(height: float, width: float = WIDTH, **subplots: Any) -> tuple[Fi
 def freeze_layout(figure: Figure) -> None:
     """Lay the figure out as it will be drawn, and keep its axes where they are then.
 
-    In the style that it is saved in: ticks that only come with the layout would else have another size, and margins
-    would be made for other labels than those that are drawn.
+    The style is the one that it is saved in: ticks that only come with the layout would otherwise have another size,
+    and margins would be made for other labels than those that are drawn.
     """
     with mpl.rc_context(STYLE):
         figure.draw_without_rendering()
