@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,32 @@ def test_imports_follow_the_order_of_the_layers(path):
             parts = module.split(".")
             if parts[0] == "ttsopt_lib" and len(parts) > 1 and (file.as_posix(), module) not in EXCEPTIONS:
                 assert layer(parts[1]) <= layer(own), f"{own} must not import {module}"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Also not inside functions; what is imported for types alone does not count."""
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (ROOT / "ttsopt_lib").rglob("*.py")
+    }
+    arrows: dict[str, set[str]] = {}
+    for name, path in files.items():
+        tree = ast.parse(path.read_text())
+        for_types = {
+            id(inner)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+            for inner in ast.walk(node)
+        }
+        imported = [
+            (node.module, alias.name)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module and id(node) not in for_types
+            for alias in node.names
+        ]
+        targets = {full if (full := f"{module}.{inner}") in files else module for module, inner in imported}
+        arrows[name] = (targets & files.keys()) - {name, "ttsopt_lib"}
+    tuple(TopologicalSorter(arrows).static_order())  # raises CycleError, which shows the circle
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.name)

@@ -9,7 +9,8 @@ from ttsopt_lib.distill.decoder_speed import macs_per_frame
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.networks.hifigan import HifiGanDecoder
 from ttsopt_lib.optimize.build import check_recipes
-from ttsopt_lib.optimize.steps.prune_structured import of_widths, prune_structured
+from ttsopt_lib.optimize.channels import prune_structured
+from ttsopt_lib.optimize.steps.prune_structured import of_widths
 from ttsopt_lib.params import check, read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.steps import PruneStructured

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ttsopt_lib.measure.worker import Speak
+from ttsopt_lib.measure.runtimes import Speak
 
 PRECISION_HINTS = {"openvino-fp32": "f32", "openvino-bf16": "bf16", "openvino-int8": "f32"}
 

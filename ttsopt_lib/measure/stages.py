@@ -20,6 +20,8 @@ from typing import Any
 
 import numpy as np
 
+from ttsopt_lib.measure.runtimes import onnxruntime_session, speaker_of
+
 SCOPES = {"enc_p": "text encoder", "emb_g": "text encoder", "dp": "durations", "flow": "flow", "dec": "decoder"}
 STAGES = ("text encoder", "durations", "flow", "decoder", "other")
 CONTAINERS = {"If", "Loop", "Scan"}  # their time is that of the nodes inside, which are listed as well
@@ -36,8 +38,6 @@ def profile_onnxruntime(
     row: dict[str, Any], sentences: Sequence[np.ndarray], scales: list[float], speaker: int | None
 ) -> dict[str, dict[str, float]]:
     """Seconds per pass over the sentences: ``{"stages": {...}, "operators": {...}}``. Runs in a worker process."""
-    from ttsopt_lib.measure.worker import onnxruntime_session, speaker_of
-
     with TemporaryDirectory(prefix="ttsopt-") as folder:
         session = onnxruntime_session(row, profile=str(Path(folder) / "profile"))
         speak = speaker_of(session, scales, speaker)

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from ttsopt_lib.measure.runtimes import Speak
 from ttsopt_lib.measure.stopwatch import DeviceEvents, Stopwatch, WallClock
-from ttsopt_lib.measure.worker import Speak
 
 
 def prepare_pytorch(row: dict[str, Any]) -> None:

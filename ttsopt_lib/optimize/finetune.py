@@ -36,7 +36,7 @@ from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.networks.hifigan import HifiGanConfig, HifiGanDecoder
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed
-from ttsopt_lib.optimize.steps.prune_structured import prune_structured
+from ttsopt_lib.optimize.channels import prune_structured
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records import atomic_folder, file_sha256
 from ttsopt_lib.steps import PruneStructured

@@ -1,0 +1,66 @@
+"""What every runtime gives to timing, a function from ids to audio, and ONNX Runtime's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Speak = Callable[[Any], Any]  # phoneme ids [T] (a text, where a peer takes texts) -> audio samples, of any shape
+
+ORT_LOADS = 3  # session creation is short and noisy: a few samples are cheap
+
+
+def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
+    """A session on the row's ONNX file; with ``profile``, the beginning of a file name, it keeps a profile.
+
+    Raises RuntimeError where onnxruntime cannot load the file, or silently left the accelerator aside.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = row["threads"]
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # Threads may spin within a run, as they do for a user; between runs they must not take the core of the
+    # worker whose turn it is.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 3
+    if profile:
+        options.enable_profiling = True
+        options.profile_file_prefix = profile
+    wanted: list[Any] = []
+    if row["accelerator"] == "cuda":
+        if hasattr(onnxruntime, "preload_dlls"):
+            onnxruntime.preload_dlls()  # CUDA's libraries where pip has put them
+        # The default tries every algorithm for every new length of a text, for seconds.
+        wanted = [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})]
+    session = onnxruntime.InferenceSession(row["model"], options, [*wanted, "CPUExecutionProvider"])
+    if wanted and session.get_providers()[0] != wanted[0][0]:
+        raise RuntimeError("onnxruntime fell back to the CPU: its CUDA provider could not be started")
+    return session
+
+
+def speaker_of(session: Any, scales: list[float], speaker: int | None) -> Speak:
+    """A session as a function from phoneme ids [T] to the audio, float32 [1, 1, samples].
+
+    Args:
+        session: of ONNX Runtime, on a Piper voice.
+        scales: noise scale, length scale, duration noise scale.
+        speaker: number of the speaker; None for a voice with one.
+    """
+    fixed: dict[str, np.ndarray] = {"scales": np.array(scales, dtype=np.float32)}
+    if speaker is not None:
+        fixed["sid"] = np.array([speaker], dtype=np.int64)
+
+    def speak(ids: np.ndarray) -> Any:
+        lengths = np.array([ids.size], dtype=np.int64)
+        return session.run(None, {"input": ids[None], "input_lengths": lengths, **fixed})[0]
+
+    return speak
+
+
+def open_onnxruntime(row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
+    """The row's ONNX file, ready to speak. Raises RuntimeError as :func:`onnxruntime_session` does."""
+    return speaker_of(onnxruntime_session(row), scales, speaker)
