@@ -78,16 +78,17 @@ def louder(tmp_path, monkeypatch):
 @pytest.fixture
 def study(plain_voice, tmp_path):
     sentences = tmp_path / "sentences.txt"
-    sentences.write_text("The birch canoe slid.\nGlue the sheet.\n", encoding="utf-8")
-    part = {"file": str(sentences), "count": 2}
+    sentences.write_text("The birch canoe slid.\nGlue the sheet.\nRice is served.\n", encoding="utf-8")
+    first, others = ({"file": str(sentences), "start": start, "count": count} for start, count in ((0, 1), (1, 2)))
     return lambda recipe: Study.model_validate(
         {
             "name": "steps",
             "voice": {"path": str(plain_voice), "licence_chain": ["made up"]},
             "variants": [{"name": "x", "recipe": recipe}],
+            "evaluate": {"wer_sentences": 0, "paired_sentences": 2},
             "sentences": {
-                "calibration": part,
-                "evaluation": part,
+                "calibration": first,
+                "evaluation": others,
                 "timing": {"short": ["Glue the sheet."]},
                 "listening": ["Glue the sheet."],
             },
