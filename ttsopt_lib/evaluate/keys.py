@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -29,7 +28,7 @@ def voice_key(study: Study, folder: StudyFolder, variant: str) -> str:
     for path in paths:
         if not path.is_file():
             raise RecordError(f"{path}: not there yet; run 'ttsopt optimize' first")
-    return content_key([_hash(path) for path in paths], study.voice.speaker)
+    return content_key([file_sha256(path) for path in paths], study.voice.speaker)
 
 
 def scorer_key(study: Study) -> str:
@@ -67,7 +66,7 @@ def quality_key(study: Study, folder: StudyFolder) -> str:
         [study.evaluate.stop_decided, study.evaluate.primary, study.targets.predicted_mos_change],
         [(name, voice_key(study, folder, name)) for name in study.variant_names],
         [list(study.evaluate.confirmed), list(spoken_texts(study).values()), study.language],
-        (_hash(ratings) if ratings.is_file() else "missing") if ratings else None,
+        (file_sha256(ratings) if ratings.is_file() else "missing") if ratings else None,
         code_digest("ttsopt_lib.evaluate.quality"),
     )
 
@@ -87,14 +86,3 @@ def _versions(packages: Sequence[str]) -> dict[str, str | None]:
         except PackageNotFoundError:
             found[package] = None
     return found
-
-
-def _hash(path: Path) -> str:
-    status = path.stat()
-    return _hash_unchanged(path, status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _hash_unchanged(path: Path, size: int, modified: int) -> str:
-    """The hash of a file as long as neither its size nor its time of change differ: read once per process."""
-    return file_sha256(path)
