@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ttsopt_lib import params
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.params import check, notebook_parameters, read_device, read_study
 from ttsopt_lib.paths import own_path, params_names, project_root, resolve, shipped_root
@@ -160,3 +161,10 @@ def test_nothing_is_written_where_the_package_lies(tmp_path, monkeypatch):
     assert StudyFolder(read_study(Path("params/joe.yaml"))).path == tmp_path / "reports/joe"
     assert resolve(Path("reports")) == tmp_path / "reports"  # only what ships is looked for there
     assert resolve(Path("models/mine/student")) == tmp_path / "models/mine/student"
+
+
+@pytest.mark.parametrize(
+    "location", [("evaluate", "EvaluateSettings", "typo"), ("variants", 9, "typo"), ("variants", "x", "typo")]
+)
+def test_a_place_that_the_values_do_not_have_still_names_the_known_keys(location):
+    assert "known here" in params._known_keys(Study, location, {"evaluate": {}, "variants": [], "name": "joe"})

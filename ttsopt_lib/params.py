@@ -34,13 +34,21 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...], values:
     """The keys that would have been right, where they can be told from the model."""
     known: type[BaseModel] | None = model
     for part in location[:-1]:
-        values = values[part] if isinstance(values, dict | list | tuple) else None  # pyright: ignore
+        values = _inside(values, part)
         if known is not None and isinstance(part, str):
             field = known.model_fields.get(part)
             known = _first_model(field.annotation) if field else known
         if known is Step and isinstance(values, dict):
             known = STEPS.get(values.get("step", ""), Step)
     return f"; known here: {', '.join(known.model_fields)}" if known else ""
+
+
+def _inside(values: Any, part: int | str) -> Any:
+    """What lies there in the values; None where nothing does, as where pydantic names one of several types."""
+    try:
+        return values[part]
+    except (KeyError, IndexError, TypeError):
+        return None
 
 
 def _first_model(annotation: Any) -> type[BaseModel] | None:

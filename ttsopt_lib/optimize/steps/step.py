@@ -7,6 +7,7 @@ words. Nothing else names it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ttsopt_lib.optimize.inventory import Inventory, Layer
 
 Settings = TypeVar("Settings", bound=Step)
-WORK: dict[type[Step], StepWork[Any]] = {}
+WORK: dict[type[Step], type[StepWork[Any]]] = {}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Reached:
     note: str = ""
 
 
-class StepWork(Generic[Settings]):
+class StepWork(ABC, Generic[Settings]):
     """What a step of a recipe does. Subclasses are in the file of their step's name, which registers them.
 
     Attributes:
@@ -58,7 +59,7 @@ class StepWork(Generic[Settings]):
 
     def __init_subclass__(cls) -> None:
         if "settings" in cls.__dict__:
-            WORK[cls.settings] = cls()
+            WORK[cls.settings] = cls
 
     def needs_sentences(self, step: Settings) -> bool:
         """Whether the result depends on the calibration sentences."""
@@ -129,6 +130,7 @@ GraphSettings = TypeVar("GraphSettings", bound=GraphStep)
 class NetworkWork(StepWork[NetworkSettings]):
     """What a step on the PyTorch network does."""
 
+    @abstractmethod
     def apply(self, model: StagedVits, step: NetworkSettings, context: BuildContext | None) -> None:
         """Change the network in place. Raises `StudyError`.
 
@@ -137,7 +139,6 @@ class NetworkWork(StepWork[NetworkSettings]):
             step: the settings.
             context: what the variants of a study share; None where there are no sentences, as for timing in PyTorch.
         """
-        raise NotImplementedError
 
     def in_torch(self, model: StagedVits, step: NetworkSettings) -> None:
         """As `apply`."""
@@ -147,9 +148,9 @@ class NetworkWork(StepWork[NetworkSettings]):
 class GraphWork(StepWork[GraphSettings]):
     """What a step on the exported ONNX graph does."""
 
+    @abstractmethod
     def apply(self, model: ModelProto, step: GraphSettings, context: BuildContext) -> ModelProto:
         """The changed graph; the one handed in is left alone. Raises `StudyError`."""
-        raise NotImplementedError
 
 
 @overload
@@ -162,7 +163,7 @@ def work_of(step: Step) -> StepWork[Any]:
     """What a step does. Its file is loaded when it is first asked for."""
     if type(step) not in WORK:
         import_module(f"{__package__}.{step.step}")
-    return WORK[type(step)]
+    return WORK[type(step)]()
 
 
 def record_of(step: Step, after: Inventory, before: Inventory, note: str = "") -> StepRecord:
