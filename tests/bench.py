@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
-from ttsopt_lib.measure.system import describe_system
+from ttsopt_lib.measure.machine.system import describe_system
 
 ROOT = Path(__file__).parents[1]
 TTSOPT = Path(sys.executable).with_name("ttsopt")

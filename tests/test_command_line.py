@@ -13,7 +13,7 @@ import pytest
 from ttsopt_lib import cli
 from ttsopt_lib.params import check, read_study
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 from ttsopt_lib.voice_names import plain_name
 from ttsopt_lib.voices.onnx_file import model_sha256

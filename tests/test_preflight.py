@@ -11,7 +11,7 @@ from ttsopt_lib.distill.study import train_students
 from ttsopt_lib.params import check, read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.preflight import check_inputs
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study, Training, VoiceSource
 from ttsopt_lib.voices.piper import VoiceError
 

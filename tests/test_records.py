@@ -7,21 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ttsopt_lib import records
-from ttsopt_lib.records import (
-    Coverage,
-    RecordError,
-    StepRecord,
-    VariantRecord,
-    atomic_folder,
-    atomic_path,
-    content_key,
-    file_sha256,
-    read_if_current,
-    read_record,
-    read_variant_if_current,
-    write_record,
-)
+from ttsopt_lib import files
+from ttsopt_lib.files import atomic_folder, atomic_path, content_key, file_sha256
+from ttsopt_lib.records.base import RecordError, read_if_current, read_record, write_record
+from ttsopt_lib.records.variant import Coverage, StepRecord, VariantRecord, read_variant_if_current
 from ttsopt_lib.study import Targets
 
 
@@ -128,11 +117,11 @@ def test_the_hash_of_a_settled_file_is_read_once_and_follows_every_change(tmp_pa
         read.append(one)
         return hashlib.sha256(one.read_bytes()).hexdigest()
 
-    monkeypatch.setattr(records, "_read_sha256", counted)
+    monkeypatch.setattr(files, "_read_sha256", counted)
     path.write_text("one")
     assert file_sha256(path) == file_sha256(path) == hashlib.sha256(b"one").hexdigest()
     assert len(read) == 2, "a file that was written just now may be written again without a sign of it"
-    monkeypatch.setattr(records, "SETTLED_NS", 0)
+    monkeypatch.setattr(files, "SETTLED_NS", 0)
     assert file_sha256(path) == file_sha256(path) and len(read) == 3
     other = tmp_path / "other"
     other.write_text("two")

@@ -20,7 +20,7 @@ import yaml
 from ttsopt_lib import cli, doctor
 from ttsopt_lib.cli import _study
 from ttsopt_lib.doctor import examine
-from ttsopt_lib.records import file_sha256
+from ttsopt_lib.files import file_sha256
 from ttsopt_lib.study import Study
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ from ttsopt_lib import params
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.params import check, notebook_parameters, read_device, read_study
 from ttsopt_lib.paths import own_path, params_names, project_root, resolve, shipped_root
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Device, Study
 
 PARAMS = Path(__file__).parents[1] / "params"

@@ -35,13 +35,13 @@ from ttsopt_lib.errors import StudyError, TtsoptError, system_words
 from ttsopt_lib.params import check as checked
 from ttsopt_lib.params import read_device, read_study
 from ttsopt_lib.paths import params_file, params_names
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.steps import Distill
 from ttsopt_lib.study import ORIGINAL, PEERS, Device, Study, VoiceSource
 
 if TYPE_CHECKING:
-    from ttsopt_lib.evaluate.monitor import Standing
-    from ttsopt_lib.evaluate.ratings import Rated
+    from ttsopt_lib.evaluate.ratings.means import Rated
+    from ttsopt_lib.evaluate.ratings.monitor import Standing
     from ttsopt_lib.notebooks import Kernel
 
 app = typer.Typer(
@@ -289,9 +289,9 @@ def ratings(
     key: Annotated[Path | None, typer.Option(help="key of an earlier listening test")] = None,
 ) -> None:
     """Read listeners' ratings: check, screen, means with intervals; the report is filled with them."""
-    from ttsopt_lib.evaluate.monitor import standings
     from ttsopt_lib.evaluate.quality import current_evaluation
-    from ttsopt_lib.evaluate.screening import screen
+    from ttsopt_lib.evaluate.ratings.monitor import standings
+    from ttsopt_lib.evaluate.ratings.screening import screen
     from ttsopt_lib.listening.collect import collect_ratings
 
     asked = read_study(study)
@@ -324,9 +324,9 @@ def power(
 ) -> None:
     """How many raters and sentences a listening test needs, from the ratings that are there, else from assumptions."""
     from ttsopt_lib.evaluate.keys import ratings_path
-    from ttsopt_lib.evaluate.power import ASSUMED, MOST_RATERS, raters_needed
-    from ttsopt_lib.evaluate.ratings import change_components
-    from ttsopt_lib.evaluate.ratings_file import read_ratings
+    from ttsopt_lib.evaluate.ratings.file import read_ratings
+    from ttsopt_lib.evaluate.ratings.means import change_components
+    from ttsopt_lib.statistics.power import ASSUMED, MOST_RATERS, raters_needed
 
     asked = read_study(study)
     path = ratings_path(asked, StudyFolder(asked))
@@ -444,7 +444,7 @@ def _measure(
     windows: bool = True,
 ) -> list[str]:
     """Measure what is not measured yet; returns the labels of devices that failed."""
-    from ttsopt_lib.measure.several import measure_devices
+    from ttsopt_lib.measure.parallel_devices import measure_devices
     from ttsopt_lib.measure.timing import current_measurement, settings_for
 
     _make_peers(study, folder)
@@ -483,7 +483,8 @@ def _make_peers(study: Study, folder: StudyFolder) -> None:
     if not study.measure.peers:
         return
     from ttsopt_lib.optimize.peers import build_peers
-    from ttsopt_lib.records import VariantRecord, read_record
+    from ttsopt_lib.records.base import read_record
+    from ttsopt_lib.records.variant import VariantRecord
 
     read_record(folder.variant_record(ORIGINAL), VariantRecord, "optimize")
     for peer in build_peers(study, folder):
@@ -566,7 +567,7 @@ def check(
     strict: Annotated[bool, typer.Option("--strict", help="a target that was not measured counts as missed")] = False,
 ) -> None:
     """Print the verdict of the last report; exit code 1 when a target is missed. For continuous integration."""
-    from ttsopt_lib.records import read_record
+    from ttsopt_lib.records.base import read_record
     from ttsopt_lib.report.facts.summary import Summary
 
     summary = read_record(StudyFolder(read_study(study)).summary, Summary, f"run {study}")
@@ -594,7 +595,7 @@ def compare(
     markdown: Annotated[Path | None, typer.Option(help="write the whole comparison as Markdown")] = None,
 ) -> None:
     """What changed between two reports, and what of it is more than chance."""
-    from ttsopt_lib.records import atomic_path
+    from ttsopt_lib.files import atomic_path
     from ttsopt_lib.report.comparison import views as compare_views
     from ttsopt_lib.report.comparison.compare import compare, open_summary
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 PACKAGE = __package__ or "ttsopt_lib"
 # What these say is in a key by its value: the settings of a study, hashes and paths of files.
-BY_VALUE = {f"{PACKAGE}.{name}" for name in ("code", "errors", "params", "paths", "records", "steps", "study")}
+BY_VALUE = ("code", "errors", "files", "params", "paths", "records", "steps", "study")
 
 
 @cache
@@ -42,7 +42,7 @@ def imported(*modules: str) -> set[str]:
     left = [name for module in modules for name in (module, *_inside(module))]
     while left:
         name = left.pop()
-        if name not in found and name not in BY_VALUE:
+        if name not in found and not _is_by_value(name):
             found.add(name)
             left += _imports(name)
     return found
@@ -51,8 +51,17 @@ def imported(*modules: str) -> set[str]:
 def _inside(module: str) -> list[str]:
     """The modules of a package; none of a module that is a file."""
     source = _source(module)
-    inner = source.parent.glob("*.py") if source.name == "__init__.py" else ()
-    return [f"{module}.{path.stem}" for path in inner if path != source]
+    inner = source.parent.rglob("*.py") if source.name == "__init__.py" else ()
+    return [
+        ".".join((module, *path.relative_to(source.parent).with_suffix("").parts)).removesuffix(".__init__")
+        for path in inner
+        if path != source
+    ]
+
+
+def _is_by_value(module: str) -> bool:
+    first, *inside = module.split(".")
+    return first == PACKAGE and inside[:1] != [] and inside[0] in BY_VALUE
 
 
 @cache

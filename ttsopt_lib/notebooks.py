@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Self
 from tqdm.auto import tqdm
 
 from ttsopt_lib.errors import StudyError, TtsoptError
+from ttsopt_lib.files import atomic_path
 from ttsopt_lib.paths import project_root, resolve
-from ttsopt_lib.records import atomic_path
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager

@@ -13,13 +13,13 @@ import psutil
 
 from ttsopt_lib.distill.study import missing_students, training_plan
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.evaluate.ratings_file import read_ratings
+from ttsopt_lib.evaluate.ratings.file import read_ratings
 from ttsopt_lib.evaluate.speak import confirmation_origin, evaluation_origin, spoken_texts
 from ttsopt_lib.optimize.build import check_recipes, stale_variants
 from ttsopt_lib.optimize.calibration import calibration_texts
 from ttsopt_lib.optimize.steps.step import work_of
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.language import language_doubt, refuse_other_language
 from ttsopt_lib.voices.piper import VoiceConfig, VoiceError

@@ -13,8 +13,10 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import StudyFolder, VoiceRecord, project_root, write_record
+from ttsopt_lib.paths import project_root, resolve
+from ttsopt_lib.records.base import write_record
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import VoiceRecord
 from ttsopt_lib.voices.onnx_file import model_sha256
 
 LONGEST_NAME = 61  # of a study, in characters

@@ -15,7 +15,7 @@ from ttsopt_lib.distill.settings import DecoderSettings, SpeechSettings
 from ttsopt_lib.distill.study import missing_students, train_students, training_settings
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.build import build_study
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study, Training
 
 

@@ -11,9 +11,10 @@ import pytest
 from counting import counted
 
 from ttsopt_lib.evaluate.quality import evaluate_study
+from ttsopt_lib.evaluate.signal.waveform import as_float, as_written, to_16khz
 from ttsopt_lib.evaluate.speak import EVALUATION, Utterance, utterances
-from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
-from ttsopt_lib.records import QualityRecord, StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.quality import QualityRecord
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import open_piper, packaged_voice

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from ttsopt_lib.evaluate import hub_predictors, mos
-from ttsopt_lib.evaluate.hub_predictors import NisqaTts, Utmos, WeightsError, _nisqa_library, hub_weights
+from ttsopt_lib.evaluate.predictors import hub_predictors, mos
+from ttsopt_lib.evaluate.predictors.hub_predictors import NisqaTts, Utmos, WeightsError, _nisqa_library, hub_weights
 from ttsopt_lib.evaluate.quality import evaluate_study
 
 # What weights/nisqa_tts.tar of gabrielmittag/NISQA says of itself, with fewer channels.

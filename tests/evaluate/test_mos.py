@@ -3,9 +3,9 @@ import sys
 import numpy as np
 import pytest
 
-from ttsopt_lib.evaluate import mos
 from ttsopt_lib.evaluate.anchors import ANCHORS, degrade
-from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
+from ttsopt_lib.evaluate.predictors import mos
+from ttsopt_lib.evaluate.signal.waveform import as_float, as_written, to_16khz
 
 # Scores of speechmos 0.0.1.1's own function (with librosa 0.11) on the signals of `speechlike`. 2.0 s becomes 16 s by
 # doubling and is scored in eight segments; 2.5 s becomes 10 s and is scored once.

@@ -9,7 +9,9 @@ from ttsopt_lib.evaluate import peers
 from ttsopt_lib.evaluate.peers import PeerUtterance, as_peer, speak_peer
 from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
 from ttsopt_lib.evaluate.speak import EVALUATION, speak, utterances
-from ttsopt_lib.records import PeerRecord, StudyFolder, now, write_record
+from ttsopt_lib.records.base import now, write_record
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import PeerRecord
 from ttsopt_lib.study import ORIGINAL, PeerName, Study
 from ttsopt_lib.voices.session import RuntimeFailure
 

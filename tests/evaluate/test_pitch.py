@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ttsopt_lib.evaluate.pitch import missing_pitch_tracker, pitch, pitch_error
+from ttsopt_lib.evaluate.signal.pitch import missing_pitch_tracker, pitch, pitch_error
 
 
 def voice(hz: float, seconds: float = 0.6, silent: float = 0.3, rate: int = 22050) -> np.ndarray:
@@ -37,5 +37,5 @@ def test_where_nothing_is_voiced_there_is_no_error_to_give():
 
 def test_without_the_package_there_is_a_reason(monkeypatch):
     assert missing_pitch_tracker() is None
-    monkeypatch.setattr("ttsopt_lib.evaluate.pitch.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("ttsopt_lib.evaluate.signal.pitch.importlib.util.find_spec", lambda name: None)
     assert "pip install praat-parselmouth" in (missing_pitch_tracker() or "")

@@ -13,9 +13,9 @@ from ttsopt_lib import cluster
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
-from ttsopt_lib.evaluate.ratings_file import COLUMNS, RatingsError
+from ttsopt_lib.evaluate.ratings.file import COLUMNS, RatingsError
 from ttsopt_lib.evaluate.speak import SpeechError
-from ttsopt_lib.records import RecordError
+from ttsopt_lib.records.base import RecordError
 
 
 def damage(path, factor: float):

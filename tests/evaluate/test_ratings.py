@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from ttsopt_lib.evaluate.crossed import table_mean
-from ttsopt_lib.evaluate.ratings import rate_variants
-from ttsopt_lib.evaluate.ratings_file import COLUMNS, Rating, RatingsError, read_ratings
-from ttsopt_lib.evaluate.screening import screen
+from ttsopt_lib.evaluate.ratings.file import COLUMNS, Rating, RatingsError, read_ratings
+from ttsopt_lib.evaluate.ratings.means import rate_variants
+from ttsopt_lib.evaluate.ratings.screening import screen
+from ttsopt_lib.statistics.crossed import table_mean
 
 VARIANTS = ("original", "fp32")
 TRUE_MEANS = {"original": 4.0, "fp32": 3.6}

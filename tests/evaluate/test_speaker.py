@@ -4,10 +4,10 @@ from math import pi
 import numpy as np
 import pytest
 
-from ttsopt_lib.evaluate import speaker
-from ttsopt_lib.evaluate.mel import mel_spectrum
-from ttsopt_lib.evaluate.speaker import describe_encoder, embed, similarity
-from ttsopt_lib.records import PredictorRecord
+from ttsopt_lib.evaluate.predictors import speaker
+from ttsopt_lib.evaluate.predictors.speaker import describe_encoder, embed, similarity
+from ttsopt_lib.evaluate.signal.mel import mel_spectrum
+from ttsopt_lib.records.quality import PredictorRecord
 
 # Every sixteenth number of the vectors that resemblyzer 0.1.4's own functions gave with librosa 0.11 for `speechlike`.
 # fmt: off

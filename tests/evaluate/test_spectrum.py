@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 import torch
 
-from ttsopt_lib.evaluate.spectrum import FLOOR_DB, has_band_above_8khz, level_above_8khz_db, log_spectral_distance_db
+from ttsopt_lib.evaluate.signal.spectrum import (
+    FLOOR_DB,
+    has_band_above_8khz,
+    level_above_8khz_db,
+    log_spectral_distance_db,
+)
 
 
 def tone(hz: float, amplitude: float, count: int = 22050) -> np.ndarray:

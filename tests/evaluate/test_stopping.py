@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from ttsopt_lib.evaluate import quality
-from ttsopt_lib.evaluate.compare import Compared
+from ttsopt_lib.evaluate.paired import Compared
 from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
 from ttsopt_lib.evaluate.scores import UtteranceScores
-from ttsopt_lib.evaluate.stopping import LEVEL, LOOK, is_decided
-from ttsopt_lib.measure.stats import paired_change
+from ttsopt_lib.statistics.intervals import paired_change
+from ttsopt_lib.statistics.stopping import LEVEL, LOOK, is_decided
 
 SENTENCES = 30
 TARGET = -0.1

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from piper.voice import AudioChunk
 
-from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
+from ttsopt_lib.evaluate.signal.waveform import as_float, as_written, to_16khz
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from ttsopt_lib import cli
 from ttsopt_lib.optimize.build import build_study, variant_key
 from ttsopt_lib.params import read_study
 from ttsopt_lib.preflight import check_inputs
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL
 
 

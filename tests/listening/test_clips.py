@@ -7,7 +7,7 @@ import numpy as np
 from ttsopt_lib.evaluate.anchors import LOWPASS
 from ttsopt_lib.listening import clips
 from ttsopt_lib.params import check
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Study
 
 TEXTS = "One is here.\nTwo are there.\nThree are nowhere.\n"

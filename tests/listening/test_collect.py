@@ -4,9 +4,10 @@ import pytest
 from tone_test import ASKED, VARIANTS, make
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.evaluate.ratings_file import COLUMNS, RatingsError, read_ratings
+from ttsopt_lib.evaluate.ratings.file import COLUMNS, RatingsError, read_ratings
 from ttsopt_lib.listening.collect import collect_ratings
-from ttsopt_lib.records import StudyFolder, write_record
+from ttsopt_lib.records.base import write_record
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 
 STUDY = Study.model_validate(

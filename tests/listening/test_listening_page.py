@@ -15,7 +15,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 from tone_test import ASKED, VARIANTS, Made, make
 
-from ttsopt_lib.evaluate.ratings_file import COLUMNS
+from ttsopt_lib.evaluate.ratings.file import COLUMNS
 
 
 def wait(browser, condition):

@@ -7,7 +7,7 @@ import pytest
 from quick_voice import SYMBOLS, write_quick_voice
 from timed_study import add_variant
 
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 
 

@@ -16,9 +16,9 @@ import onnxruntime
 
 from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
 from ttsopt_lib.measure.process import Worker
-from ttsopt_lib.measure.stats import log_ratio_interval
 from ttsopt_lib.measure.timing import planned_sentences
 from ttsopt_lib.params import read_study
+from ttsopt_lib.statistics.intervals import log_ratio_interval
 from ttsopt_lib.study import ORIGINAL, MeasureSettings
 from ttsopt_lib.voices.piper import open_piper
 

@@ -14,18 +14,20 @@ import pytest
 from timed_study import study_of
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.measure import conditions, devices
-from ttsopt_lib.measure.conditions import ConditionsWatch, memory_warnings, worker_mb
-from ttsopt_lib.measure.doubts import sample_doubts
+from ttsopt_lib.measure import devices
+from ttsopt_lib.measure.machine import conditions
+from ttsopt_lib.measure.machine.conditions import ConditionsWatch, memory_warnings, worker_mb
+from ttsopt_lib.measure.machine.system import describe_system
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.process import MeasureError
-from ttsopt_lib.measure.remote import greet
+from ttsopt_lib.measure.remote.measurement import greet
+from ttsopt_lib.measure.remote.ssh import Connection
+from ttsopt_lib.measure.sample_checks import sample_doubts
 from ttsopt_lib.measure.session import time_plan
-from ttsopt_lib.measure.ssh import Connection
-from ttsopt_lib.measure.system import describe_system
 from ttsopt_lib.measure.timing import current_measurement, device_key, measure_device, settings_for
 from ttsopt_lib.params import check, read_device
-from ttsopt_lib.records import DeviceRecord, TimingRow, read_record, write_record
+from ttsopt_lib.records.base import read_record, write_record
+from ttsopt_lib.records.device import DeviceRecord, TimingRow
 from ttsopt_lib.study import Device, MeasureSettings
 
 ROOT = Path(__file__).parents[2]

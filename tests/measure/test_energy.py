@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from ttsopt_lib.measure import energy
-from ttsopt_lib.measure.energy import NoCounterError, RaplCounter, find_counter, measure_energy
+from ttsopt_lib.measure.machine import energy
+from ttsopt_lib.measure.machine.energy import NoCounterError, RaplCounter, find_counter, measure_energy
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.process import MeasureError
-from ttsopt_lib.measure.stats import energy_reduction, joules_per_audio_second
-from ttsopt_lib.records import EnergyRow
+from ttsopt_lib.records.device import EnergyRow
+from ttsopt_lib.statistics.intervals import energy_reduction, joules_per_audio_second
 from ttsopt_lib.study import MeasureSettings
 
 RANGE = 1_000_000_000  # microjoules at which a zone of the fake machine begins at 0 again

@@ -14,8 +14,8 @@ from loopback import Loopback, sshd_path
 from packaging.requirements import Requirement
 from timed_study import study_of
 
-from ttsopt_lib.measure import environment
-from ttsopt_lib.measure.parcel import REQUIREMENTS, download_command
+from ttsopt_lib.measure.remote import environment
+from ttsopt_lib.measure.remote.bundle import REQUIREMENTS, download_command
 from ttsopt_lib.measure.timing import measure_device
 from ttsopt_lib.params import check
 from ttsopt_lib.study import Device

@@ -11,15 +11,16 @@ from timed_study import study_of
 from torch import Tensor, nn
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.measure import devices, nvidia
+from ttsopt_lib.measure import devices
+from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.plan import PlannedRow, plan_rows, torch_recipe
+from ttsopt_lib.measure.runtimes.stopwatch import DeviceEvents, WallClock
+from ttsopt_lib.measure.runtimes.torch_runtime import speaker_on
 from ttsopt_lib.measure.session import gpu_warnings
-from ttsopt_lib.measure.stopwatch import DeviceEvents, WallClock
-from ttsopt_lib.measure.torch_row import speaker_on
 from ttsopt_lib.networks.gpu_modes import BUCKET, InHalf, Replayed, in_mode
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.params import check
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study
 from ttsopt_lib.voices.piper import load_piper, open_piper
 

@@ -19,7 +19,8 @@ from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.timing import measure_device
 from ttsopt_lib.measure.worker import NoSpeechError, answer_requests, samples_of
-from ttsopt_lib.records import StudyFolder, TimingRow
+from ttsopt_lib.records.device import TimingRow
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Study, TorchMode
 
 SHORT = 64  # samples

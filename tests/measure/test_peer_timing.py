@@ -14,15 +14,10 @@ from ttsopt_lib.measure.peers import CATALOGUE, missing_packages, versions_of
 from ttsopt_lib.measure.plan import plan_peers
 from ttsopt_lib.measure.timing import current_measurement, measure_device, typical_sentence
 from ttsopt_lib.params import check
-from ttsopt_lib.records import (
-    DeviceRecord,
-    PeerRecord,
-    RecordError,
-    StudyFolder,
-    TimingRow,
-    now,
-    write_record,
-)
+from ttsopt_lib.records.base import RecordError, now, write_record
+from ttsopt_lib.records.device import DeviceRecord, TimingRow
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import PeerRecord
 from ttsopt_lib.study import ORIGINAL, PEERS, Device, Study
 
 TIMED = ("piper-tts", "sherpa-onnx", "ort-fp16", "openvino-fp32", "hibari-tts")

@@ -16,13 +16,14 @@ from loopback import Loopback, sshd_path
 from timed_study import study_of
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.measure.device_side import tidy
+from ttsopt_lib.files import file_sha256
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.process import MeasureError
-from ttsopt_lib.measure.ssh import Connection
+from ttsopt_lib.measure.remote.device_side import tidy
+from ttsopt_lib.measure.remote.ssh import Connection
 from ttsopt_lib.measure.timing import current_measurement, measure_device
 from ttsopt_lib.params import check
-from ttsopt_lib.records import DeviceRecord, file_sha256
+from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device
 
 needs_sshd = pytest.mark.skipif(sshd_path() is None, reason="sshd is missing: apt install openssh-server rsync")
@@ -154,7 +155,9 @@ def cut_after_pairs(server: Loopback, pairs: int, seen: list[bool]) -> None:
 def is_measuring(server: Loopback) -> bool:
     """Whether the device's end of a measurement behind this server is there."""
     lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    return any("ttsopt_lib.measure.device_side" in line and str(server.folder / "there") in line for line in lines)
+    return any(
+        "ttsopt_lib.measure.remote.device_side" in line and str(server.folder / "there") in line for line in lines
+    )
 
 
 def no_measuring_left(server: Loopback) -> bool:

@@ -6,7 +6,7 @@ import pytest
 
 from ttsopt_lib.measure.plan import PlannedSentence
 from ttsopt_lib.measure.selfcheck import CheckedRun, Selfcheck, selfcheck
-from ttsopt_lib.measure.stats import WithInterval
+from ttsopt_lib.statistics.intervals import WithInterval
 
 
 def run(copy: tuple[float, float], extra: tuple[float, float]) -> CheckedRun:

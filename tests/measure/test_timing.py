@@ -10,12 +10,14 @@ from timed_study import CPU, add_variant, study_of
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure import timing
 from ttsopt_lib.measure.blocks import _reason_to_stop, mirrored_visits
-from ttsopt_lib.measure.known_work import voice_with_work, work_alone
+from ttsopt_lib.measure.calibrated_load import voice_with_work, work_alone
 from ttsopt_lib.measure.plan import PlannedRow, plan_rows
-from ttsopt_lib.measure.stats import reduction
 from ttsopt_lib.measure.timing import current_measurement, measure_device, read_variants
 from ttsopt_lib.params import check
-from ttsopt_lib.records import DeviceRecord, StudyFolder, TimingRow, read_record
+from ttsopt_lib.records.base import read_record
+from ttsopt_lib.records.device import DeviceRecord, TimingRow
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.statistics.intervals import reduction
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, MeasureSettings
 from ttsopt_lib.study import Device as DeviceParams
 

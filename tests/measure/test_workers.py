@@ -18,7 +18,7 @@ from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.timing import measure_device
-from ttsopt_lib.records import RecordError
+from ttsopt_lib.records.base import RecordError
 from ttsopt_lib.study import MeasureSettings
 
 pytestmark = pytest.mark.slow
@@ -29,7 +29,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from timed_study import CPU, study_of
 from ttsopt_lib.measure.timing import measure_device
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 study = study_of("fp32", budget_seconds=300, min_blocks=8, max_blocks=int(sys.argv[3]), interval_width=1e-9)
 measure_device(study, CPU, StudyFolder(study, Path(sys.argv[1])), progress=False)
 """

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import onnx
 
+from ttsopt_lib.files import file_sha256
 from ttsopt_lib.params import check
-from ttsopt_lib.records import Coverage, StudyFolder, VariantRecord, file_sha256, now, write_record
+from ttsopt_lib.records.base import now, write_record
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import Coverage, VariantRecord
 from ttsopt_lib.study import Device, Study
 
 CPU = check(Device, {"name": "cpu", "label": "CPU", "kind": "cpu", "threads": [1]}, "cpu")

@@ -16,7 +16,9 @@ from ttsopt_lib.optimize.graph.ranges import Histogram, histograms
 from ttsopt_lib.optimize.graph.sensitivity import SpectralJudge, compare, layer_groups, sensitivities
 from ttsopt_lib.optimize.steps.quantize_mixed import quantize_mixed, spend
 from ttsopt_lib.optimize.steps.rearrange_decoder import rearrange_decoder
-from ttsopt_lib.records import GroupSensitivity, SensitivityRecord, StudyFolder, read_record
+from ttsopt_lib.records.base import read_record
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord
 from ttsopt_lib.steps import QuantizeMixed
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.piper import open_piper

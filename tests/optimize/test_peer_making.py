@@ -11,7 +11,8 @@ import pytest
 from ttsopt_lib.optimize import peers
 from ttsopt_lib.optimize.peers import build_peers
 from ttsopt_lib.params import read_study
-from ttsopt_lib.records import PeerRecord, StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import PeerRecord
 from ttsopt_lib.study import ORIGINAL, PeerName, Study
 from ttsopt_lib.voices.paired import PairedSession
 

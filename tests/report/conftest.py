@@ -10,11 +10,11 @@ import invented_records as records
 import numpy as np
 import pytest
 
-from ttsopt_lib.measure import stats
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.render import render_report
 from ttsopt_lib.report.schema import Summary
+from ttsopt_lib.statistics import intervals
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,10 +38,10 @@ def golden(request: pytest.FixtureRequest) -> Callable[..., None]:
 def _each_interval_once() -> Iterator[None]:
     """Most of what a summary takes are intervals of timings, and most tests change nothing of the timings.
 
-    Equal samples have equal intervals (tests/measure/test_intervals.py is about them), so that they are kept.
+    Equal samples have equal intervals (tests/statistics/test_interval_coverage.py is about them): they are kept.
     """
     known: dict[tuple[tuple[int, ...], bytes], tuple[np.ndarray, ...]] = {}
-    computed = stats.log_ratio_interval
+    computed = intervals.log_ratio_interval
 
     def looked_up(logs: np.ndarray) -> tuple[np.ndarray, ...]:
         key = logs.shape, logs.tobytes()
@@ -50,7 +50,7 @@ def _each_interval_once() -> Iterator[None]:
         return tuple(end.copy() for end in known[key])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stats, "log_ratio_interval", looked_up)
+        patch.setattr(intervals, "log_ratio_interval", looked_up)
         yield
 
 

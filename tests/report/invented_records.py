@@ -13,25 +13,18 @@ from pydantic import TypeAdapter
 from ttsopt_lib.optimize.steps.step import words_of
 from ttsopt_lib.params import read_device, read_study
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import (
+from ttsopt_lib.records.base import write_record
+from ttsopt_lib.records.device import DeviceRecord, Doubt, ProfileRecord, SystemRecord, TimedSentence, TimingRow
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.quality import (
     ComparisonRow,
-    Coverage,
-    DeviceRecord,
-    Doubt,
     PairedScores,
     PredictorRecord,
-    ProfileRecord,
     QualityRecord,
     QualityRow,
     RatingsRow,
-    StepRecord,
-    StudyFolder,
-    SystemRecord,
-    TimedSentence,
-    TimingRow,
-    VariantRecord,
-    write_record,
 )
+from ttsopt_lib.records.variant import Coverage, StepRecord, VariantRecord
 from ttsopt_lib.steps import AnyStep
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study
 

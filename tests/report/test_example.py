@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ttsopt_lib.paths import project_root
-from ttsopt_lib.records import RecordError, StudyFolder
+from ttsopt_lib.records.base import RecordError
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report import example
 
 

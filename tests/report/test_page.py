@@ -17,7 +17,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report import render
 from ttsopt_lib.report.chapters.quality import quality_chart
 from ttsopt_lib.report.chapters.sizes import sensitivity_chart

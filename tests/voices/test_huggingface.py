@@ -13,7 +13,7 @@ from ttsopt_lib.optimize.build import build_original
 from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import VoiceSource
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.paired import PairedSession

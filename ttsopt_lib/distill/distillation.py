@@ -35,11 +35,11 @@ from ttsopt_lib.distill.train_text import TextTrainer
 from ttsopt_lib.distill.training_run import TrainingRun
 from ttsopt_lib.distill.utterances import Utterances
 from ttsopt_lib.distill.validation import Validation
-from ttsopt_lib.measure.system import describe_system
+from ttsopt_lib.files import atomic_path, file_sha256
+from ttsopt_lib.measure.machine.system import describe_system
 from ttsopt_lib.networks.coupling import Flip
 from ttsopt_lib.networks.durations import DurationPredictor
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.records import atomic_path, file_sha256
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
 
 Stage = Literal["text_encoder", "flow", "decoder", "speech"]

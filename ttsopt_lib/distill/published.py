@@ -18,6 +18,7 @@ from torch import nn
 from ttsopt_lib.distill.decoder_speed import decoder_speed, macs_per_frame
 from ttsopt_lib.distill.model_card import model_card
 from ttsopt_lib.errors import TtsoptError
+from ttsopt_lib.files import atomic_folder, file_sha256
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.networks.students import (
     DurationStudent,
@@ -27,7 +28,6 @@ from ttsopt_lib.networks.students import (
     TextEncoderStudent,
     TextEncoderStudentConfig,
 )
-from ttsopt_lib.records import atomic_folder, file_sha256
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 WEIGHTS, SIZES, RECORD, CARD = "student.safetensors", "config.json", "record.json", "README.md"

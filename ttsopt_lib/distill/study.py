@@ -17,7 +17,7 @@ from ttsopt_lib.distill.published import WEIGHTS, has_students, publish_student
 from ttsopt_lib.distill.settings import DistillSettings
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.paths import own_path, resolve
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.steps import Distill
 from ttsopt_lib.study import Study, Training
 from ttsopt_lib.voices.language import refuse_other_language

@@ -19,8 +19,8 @@ from tqdm.auto import tqdm
 
 from ttsopt_lib.distill.teacher_speech import TeacherDataError, claim_folder
 from ttsopt_lib.distill.utterances import read_columns
+from ttsopt_lib.files import atomic_path
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.records import atomic_path
 from ttsopt_lib.voices.piper import PiperVoice
 from ttsopt_lib.voices.text import TextError, phoneme_ids, read_sentences
 

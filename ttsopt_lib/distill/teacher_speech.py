@@ -24,8 +24,8 @@ from tqdm.auto import tqdm
 
 from ttsopt_lib.cluster import cluster_workers
 from ttsopt_lib.errors import TtsoptError
+from ttsopt_lib.files import atomic_path, file_sha256
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.records import atomic_path, file_sha256
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
 from ttsopt_lib.voices.text import TextError, phoneme_ids, read_sentences
 

@@ -25,7 +25,8 @@ from tqdm.auto import tqdm
 
 from ttsopt_lib.distill.settings import TrainingSettings
 from ttsopt_lib.errors import TtsoptError
-from ttsopt_lib.records import atomic_path, now
+from ttsopt_lib.files import atomic_path
+from ttsopt_lib.records.base import now
 
 PACE_STEPS = 20  # enough to tell how long a step takes on this machine now
 

@@ -19,10 +19,10 @@ from torch import Tensor
 from ttsopt_lib.distill.losses import spectral_loss
 from ttsopt_lib.distill.utterances import Utterance, Utterances
 from ttsopt_lib.errors import TtsoptError
-from ttsopt_lib.evaluate.mos import load_predictor
-from ttsopt_lib.evaluate.pitch import missing_pitch_tracker, pitch, pitch_error
-from ttsopt_lib.evaluate.spectrum import has_band_above_8khz, level_above_8khz_db, log_spectral_distance_db
-from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
+from ttsopt_lib.evaluate.predictors.mos import load_predictor
+from ttsopt_lib.evaluate.signal.pitch import missing_pitch_tracker, pitch, pitch_error
+from ttsopt_lib.evaluate.signal.spectrum import has_band_above_8khz, level_above_8khz_db, log_spectral_distance_db
+from ttsopt_lib.evaluate.signal.waveform import as_float, as_written, to_16khz
 from ttsopt_lib.networks.vits import StagedVits
 
 FIGURES = {"distillmos": "predicted_mos_change", "dnsmos_p808": "p808_change"}  # predictor -> what its figure is called

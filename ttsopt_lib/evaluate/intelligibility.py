@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ttsopt_lib.evaluate.waveform import PREDICTOR_RATE
+from ttsopt_lib.evaluate.signal.waveform import PREDICTOR_RATE
 from ttsopt_lib.paths import resolve
 
 if TYPE_CHECKING:

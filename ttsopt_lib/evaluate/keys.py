@@ -8,8 +8,10 @@ from pathlib import Path
 
 from ttsopt_lib.code import code_digest
 from ttsopt_lib.evaluate.speak import evaluation_texts, spoken_texts
+from ttsopt_lib.files import content_key, file_sha256
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import RecordError, StudyFolder, content_key, file_sha256
+from ttsopt_lib.records.base import RecordError
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 
 # A new version of any of these may change a score.
@@ -37,7 +39,7 @@ def scorer_key(study: Study) -> str:
     return content_key(
         [asked.predictors, asked.weights, asked.asr_model, asked.seed],
         _versions(SCORING_PACKAGES),
-        code_digest("ttsopt_lib.evaluate.scores", "ttsopt_lib.measure.peer_rows"),
+        code_digest("ttsopt_lib.evaluate.scores", "ttsopt_lib.measure.runtimes.peer_runtimes"),
     )
 
 

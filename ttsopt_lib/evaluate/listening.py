@@ -9,7 +9,8 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
-from ttsopt_lib.records import Record, atomic_folder, read_if_current, write_record
+from ttsopt_lib.files import atomic_folder
+from ttsopt_lib.records.base import Record, read_if_current, write_record
 
 
 class ListeningRecord(Record):

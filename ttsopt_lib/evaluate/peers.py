@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ttsopt_lib.evaluate.signal.waveform import as_written
 from ttsopt_lib.evaluate.speak import Utterance, why_no_speech
-from ttsopt_lib.evaluate.waveform import as_written
 from ttsopt_lib.measure.peers import CATALOGUE
-from ttsopt_lib.records import PeerRecord, RecordError, StudyFolder, read_record
+from ttsopt_lib.records.base import RecordError, read_record
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import PeerRecord
 from ttsopt_lib.study import ORIGINAL, PEERS, PeerName, Study
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.session import RuntimeFailure, in_words
@@ -102,7 +104,7 @@ class _OpenVinoSession:
     """A part of a voice in OpenVINO, with the two methods of an ONNX Runtime session that pairing takes."""
 
     def __init__(self, model: Any, threads: int, precision: str):
-        from ttsopt_lib.measure.peer_rows import compile_openvino
+        from ttsopt_lib.measure.runtimes.peer_runtimes import compile_openvino
 
         self._compiled = compile_openvino(model.SerializeToString(), precision, threads)
         self._inputs = [_Named(next(iter(port.get_names()))) for port in self._compiled.inputs]
@@ -121,7 +123,7 @@ class _Named:
 
 
 def _openvino(name: PeerName, model: Path) -> Voice:
-    from ttsopt_lib.measure.peer_rows import PRECISION_HINTS, compile_openvino
+    from ttsopt_lib.measure.runtimes.peer_runtimes import PRECISION_HINTS, compile_openvino
 
     precision = PRECISION_HINTS[name]
     if model.suffix == ".onnx":
@@ -145,7 +147,7 @@ def _openvino(name: PeerName, model: Path) -> Voice:
 def _piper_tts(model: Path) -> Voice:
     from piper import SynthesisConfig
 
-    from ttsopt_lib.measure.peer_rows import open_piper_tts
+    from ttsopt_lib.measure.runtimes.peer_runtimes import open_piper_tts
 
     voice = open_piper_tts(model, 1)
 
@@ -157,7 +159,7 @@ def _piper_tts(model: Path) -> Voice:
 
 
 def _sherpa_onnx(model: Path, scales: tuple[float, float, float]) -> Voice:
-    from ttsopt_lib.measure.peer_rows import open_sherpa_onnx, sherpa_request, sherpa_symbols
+    from ttsopt_lib.measure.runtimes.peer_runtimes import open_sherpa_onnx, sherpa_request, sherpa_symbols
 
     voice, symbols = open_sherpa_onnx(model, list(scales), 1), sherpa_symbols(model)
     return lambda one: np.array(voice.generate("", sherpa_request(np.array(one.ids), symbols, one.speaker)).samples)

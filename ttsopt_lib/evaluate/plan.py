@@ -7,17 +7,18 @@ from dataclasses import dataclass, replace
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.anchors import ANCHORS
-from ttsopt_lib.evaluate.hub_predictors import LABELS
 from ttsopt_lib.evaluate.intelligibility import Recognizer, find_recognizer
 from ttsopt_lib.evaluate.keys import listening_key, ratings_path, scorer_key, scoring_key, voice_key
 from ttsopt_lib.evaluate.listening import examples_are_current
-from ttsopt_lib.evaluate.mos import OPTIONAL, PredictorError, describe, weights_file
 from ttsopt_lib.evaluate.peers import as_peer, asked_peers, ready_peers
-from ttsopt_lib.evaluate.pitch import missing_pitch_tracker
-from ttsopt_lib.evaluate.ratings import Rated, rate_variants
-from ttsopt_lib.evaluate.ratings_file import read_ratings
+from ttsopt_lib.evaluate.predictors.hub_predictors import LABELS
+from ttsopt_lib.evaluate.predictors.mos import OPTIONAL, PredictorError, describe, weights_file
+from ttsopt_lib.evaluate.predictors.speaker import describe_encoder
+from ttsopt_lib.evaluate.ratings.file import read_ratings
+from ttsopt_lib.evaluate.ratings.means import Rated, rate_variants
 from ttsopt_lib.evaluate.score_store import ScoreStore
 from ttsopt_lib.evaluate.scores import Task, UtteranceScores
+from ttsopt_lib.evaluate.signal.pitch import missing_pitch_tracker
 from ttsopt_lib.evaluate.speak import (
     CONFIRMATION,
     EVALUATION,
@@ -31,18 +32,12 @@ from ttsopt_lib.evaluate.speak import (
     spoken_texts,
     utterances,
 )
-from ttsopt_lib.evaluate.speaker import describe_encoder
-from ttsopt_lib.evaluate.stopping import LOOK, is_decided
-from ttsopt_lib.records import (
-    MissingSymbol,
-    PeerRecord,
-    PredictorRecord,
-    QualityRecord,
-    RecordError,
-    StudyFolder,
-    UnavailablePredictor,
-    content_key,
-)
+from ttsopt_lib.files import content_key
+from ttsopt_lib.records.base import RecordError
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.quality import MissingSymbol, PredictorRecord, QualityRecord, UnavailablePredictor
+from ttsopt_lib.records.variant import PeerRecord
+from ttsopt_lib.statistics.stopping import LOOK, is_decided
 from ttsopt_lib.study import ORIGINAL, PEERS, Study
 from ttsopt_lib.voices.language import language_doubt
 from ttsopt_lib.voices.piper import PiperVoice, open_piper

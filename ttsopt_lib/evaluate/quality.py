@@ -15,10 +15,10 @@ from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
 
 from ttsopt_lib.cluster import cluster_workers
-from ttsopt_lib.evaluate.compare import Compared, Reference
 from ttsopt_lib.evaluate.intelligibility import Recognizer, spoken_words, word_error_rate, word_errors
 from ttsopt_lib.evaluate.keys import listening_key, quality_key, voice_key
 from ttsopt_lib.evaluate.listening import write_examples
+from ttsopt_lib.evaluate.paired import Compared, Reference
 from ttsopt_lib.evaluate.plan import (
     OTHER_NOISE_ROW,
     Plan,
@@ -31,19 +31,10 @@ from ttsopt_lib.evaluate.plan import (
 from ttsopt_lib.evaluate.score_store import ScoreStore
 from ttsopt_lib.evaluate.scores import OriginalTask, UtteranceScores, score_original, score_utterance
 from ttsopt_lib.evaluate.speak import SpeechError, speak
-from ttsopt_lib.evaluate.stopping import LOOK
-from ttsopt_lib.records import (
-    NotScored,
-    PairedScores,
-    PredictorRecord,
-    QualityRecord,
-    QualityRow,
-    RecordError,
-    StudyFolder,
-    now,
-    read_if_current,
-    write_record,
-)
+from ttsopt_lib.records.base import RecordError, now, read_if_current, write_record
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.quality import NotScored, PairedScores, PredictorRecord, QualityRecord, QualityRow
+from ttsopt_lib.statistics.stopping import LOOK
 from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.session import RuntimeFailure
 from ttsopt_lib.workers import local_workers

@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from ttsopt_lib.evaluate.scores import UtteranceScores
-from ttsopt_lib.records import atomic_path
+from ttsopt_lib.files import atomic_path
 
 _SCORES = TypeAdapter(UtteranceScores)
 

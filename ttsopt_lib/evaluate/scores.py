@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttsopt_lib.evaluate.anchors import degrade
-from ttsopt_lib.evaluate.compare import Compared, Reference, compare, make_reference
 from ttsopt_lib.evaluate.intelligibility import Recognizer, transcribe
-from ttsopt_lib.evaluate.mos import load_predictor
+from ttsopt_lib.evaluate.paired import Compared, Reference, compare, make_reference
 from ttsopt_lib.evaluate.peers import PeerUtterance, speak_peer
+from ttsopt_lib.evaluate.predictors.mos import load_predictor
+from ttsopt_lib.evaluate.signal.spectrum import has_band_above_8khz, level_above_8khz_db
+from ttsopt_lib.evaluate.signal.waveform import as_float, as_written, to_16khz
 from ttsopt_lib.evaluate.speak import Utterance, speak_with
-from ttsopt_lib.evaluate.spectrum import has_band_above_8khz, level_above_8khz_db
-from ttsopt_lib.evaluate.waveform import as_float, as_written, to_16khz
 
 Spoken = tuple[NDArray[np.int16], tuple[int, ...]]  # samples, and frames of each phoneme
 

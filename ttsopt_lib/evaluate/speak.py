@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttsopt_lib.errors import StudyError, TtsoptError
-from ttsopt_lib.evaluate.waveform import as_written
+from ttsopt_lib.evaluate.signal.waveform import as_written
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import SentenceRange, Study
 from ttsopt_lib.voices.paired import PairedSession

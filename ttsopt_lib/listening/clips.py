@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ttsopt_lib.evaluate.anchors import LOWPASS, NOISE, degrade
+from ttsopt_lib.evaluate.signal.waveform import as_float
 from ttsopt_lib.evaluate.speak import SpeechError, evaluation_origin, evaluation_texts, speak, utterances
-from ttsopt_lib.evaluate.waveform import as_float
+from ttsopt_lib.files import file_sha256
 from ttsopt_lib.listening.key import Clip
 from ttsopt_lib.listening.loudness import loudness
-from ttsopt_lib.records import StudyFolder, file_sha256
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.session import RuntimeFailure

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.evaluate.ratings import Rated, rate_variants
-from ttsopt_lib.evaluate.ratings_file import Rating, RatingsError, Row, read_ratings, write_ratings
+from ttsopt_lib.evaluate.ratings.file import Rating, RatingsError, Row, read_ratings, write_ratings
+from ttsopt_lib.evaluate.ratings.means import Rated, rate_variants
 from ttsopt_lib.listening.key import ListeningKey
-from ttsopt_lib.records import StudyFolder, read_record
+from ttsopt_lib.records.base import read_record
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 
 
@@ -32,7 +33,7 @@ def collect_ratings(
     another test page) are read as they are.
 
     Args:
-        paths: CSV files with the columns of :mod:`~ttsopt_lib.evaluate.ratings_file`.
+        paths: CSV files with the columns of :mod:`~ttsopt_lib.evaluate.ratings.file`.
         study: whose listening test it was.
         folder: of the study.
         key: of an earlier listening test; None takes the present one's, if there is one.

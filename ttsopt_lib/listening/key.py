@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ttsopt_lib.records import Record
+from ttsopt_lib.records.base import Record
 
 
 class Clip(Record):

@@ -17,17 +17,12 @@ from ttsopt_lib.code import code_digest
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.anchors import LOWPASS
 from ttsopt_lib.evaluate.keys import voice_key
+from ttsopt_lib.files import atomic_folder, content_key
 from ttsopt_lib.listening.clips import ClipWriter, Sounds, speak_all
 from ttsopt_lib.listening.key import ListeningKey
 from ttsopt_lib.listening.orders import rating_order, shuffled, swapped, with_traps
-from ttsopt_lib.records import (
-    StudyFolder,
-    atomic_folder,
-    content_key,
-    now,
-    read_if_current,
-    write_record,
-)
+from ttsopt_lib.records.base import now, read_if_current, write_record
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, ListeningTest, Study
 
 # ITU-T P.800: Annex B (ACR, listening quality) and Annex E (CCR), best first.

@@ -18,8 +18,8 @@ from ttsopt_lib.measure.journal import Journal, Pair, StoppedBy, joined
 from ttsopt_lib.measure.peers import CATALOGUE
 from ttsopt_lib.measure.plan import LeftOut, PlannedRow, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.process import MeasureError, NoSpeechError, Worker
-from ttsopt_lib.measure.stats import reduction
-from ttsopt_lib.records import PLAUSIBLE_LENGTH, StopRecord, TimingRow
+from ttsopt_lib.records.device import PLAUSIBLE_LENGTH, StopRecord, TimingRow
+from ttsopt_lib.statistics.intervals import reduction
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, PEERS, MeasureSettings
 
 Visit = tuple[int, int]  # number of the row, number of the sentence

@@ -8,9 +8,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ttsopt_lib.measure import nvidia
+from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.plan import Accelerator
-from ttsopt_lib.records import Runtime
+from ttsopt_lib.records.device import Runtime
 from ttsopt_lib.study import Device
 
 

@@ -12,8 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from ttsopt_lib.files import atomic_path
 from ttsopt_lib.measure.plan import LeftOut
-from ttsopt_lib.records import Record, SittingRecord, TimingRow, atomic_path, now
+from ttsopt_lib.records.base import Record, now
+from ttsopt_lib.records.device import SittingRecord, TimingRow
 
 StoppedBy = Literal["interval", "budget", "max_blocks"]
 

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, NamedTuple
 
-from ttsopt_lib.records import Runtime
+from ttsopt_lib.records.device import Runtime
 from ttsopt_lib.study import PeerName
 
 Compared = Literal["phonemes to audio", "text to audio"]

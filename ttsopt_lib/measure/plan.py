@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ttsopt_lib.measure.peers import CATALOGUE
-from ttsopt_lib.records import PeerRecord, Runtime, StudyFolder, VariantRecord
+from ttsopt_lib.records.device import Runtime
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import PeerRecord, VariantRecord
 from ttsopt_lib.steps import NetworkStep, Strict
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, PEERS, Device, MeasureSettings, Study, TorchMode
 

@@ -17,12 +17,12 @@ import numpy as np
 from scipy import stats as distributions
 
 from ttsopt_lib.measure.blocks import time_rows
-from ttsopt_lib.measure.conditions import ConditionsWatch
-from ttsopt_lib.measure.known_work import voice_with_work, work_alone
+from ttsopt_lib.measure.calibrated_load import voice_with_work, work_alone
+from ttsopt_lib.measure.machine.conditions import ConditionsWatch
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
-from ttsopt_lib.measure.stats import WithInterval, reduction
 from ttsopt_lib.measure.timing import planned_sentences
-from ttsopt_lib.records import TimingRow
+from ttsopt_lib.records.device import TimingRow
+from ttsopt_lib.statistics.intervals import WithInterval, reduction
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, MeasureSettings, Study
 
 if TYPE_CHECKING:

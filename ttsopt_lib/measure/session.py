@@ -6,25 +6,24 @@ from collections.abc import Callable
 from functools import partial
 
 from ttsopt_lib.measure.blocks import time_rows
-from ttsopt_lib.measure.conditions import ConditionsWatch, memory_warnings
-from ttsopt_lib.measure.doubts import sample_doubts
-from ttsopt_lib.measure.energy import measure_energy
 from ttsopt_lib.measure.journal import Journal, StoppedBy
-from ttsopt_lib.measure.nvidia import look_at_gpu
+from ttsopt_lib.measure.machine.conditions import ConditionsWatch, memory_warnings
+from ttsopt_lib.measure.machine.energy import measure_energy
+from ttsopt_lib.measure.machine.nvidia import look_at_gpu
+from ttsopt_lib.measure.machine.system import describe_system
 from ttsopt_lib.measure.plan import LeftOut, TimingPlan
 from ttsopt_lib.measure.process import MeasureError, Worker
-from ttsopt_lib.measure.system import describe_system
-from ttsopt_lib.records import (
+from ttsopt_lib.measure.sample_checks import sample_doubts
+from ttsopt_lib.records.base import Record, now
+from ttsopt_lib.records.device import (
     Doubt,
     EnergyRecord,
     GpuRecord,
     ProfileRecord,
-    Record,
     SittingRecord,
     StopRecord,
     SystemRecord,
     TimingRow,
-    now,
 )
 from ttsopt_lib.study import ORIGINAL_COPY, PEERS
 

@@ -10,31 +10,20 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from ttsopt_lib.code import code_digest
-from ttsopt_lib.measure.bars import Bars
+from ttsopt_lib.files import content_key, file_sha256
 from ttsopt_lib.measure.devices import Probe, probe
 from ttsopt_lib.measure.journal import Journal
+from ttsopt_lib.measure.machine.system import describe_system
 from ttsopt_lib.measure.plan import PlannedSentence, TimingPlan, plan_peers, plan_rows
 from ttsopt_lib.measure.process import MeasureError
-from ttsopt_lib.measure.remote import time_over_ssh
+from ttsopt_lib.measure.progress import Bars
+from ttsopt_lib.measure.remote.measurement import time_over_ssh
+from ttsopt_lib.measure.remote.ssh import Connection
 from ttsopt_lib.measure.session import Findings, time_plan
-from ttsopt_lib.measure.ssh import Connection
-from ttsopt_lib.measure.system import describe_system
-from ttsopt_lib.records import (
-    DeviceRecord,
-    Doubt,
-    PeerRecord,
-    PeerTiming,
-    RecordError,
-    StudyFolder,
-    TimedSentence,
-    VariantRecord,
-    content_key,
-    file_sha256,
-    now,
-    read_if_current,
-    read_record,
-    write_record,
-)
+from ttsopt_lib.records.base import RecordError, now, read_if_current, read_record, write_record
+from ttsopt_lib.records.device import DeviceRecord, Doubt, PeerTiming, TimedSentence
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import PeerRecord, VariantRecord
 from ttsopt_lib.study import ORIGINAL, Device, MeasureSettings, Study
 
 if TYPE_CHECKING:

@@ -21,8 +21,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from ttsopt_lib.measure.runtimes import ORT_LOADS, Speak, open_onnxruntime
-from ttsopt_lib.measure.stopwatch import Stopwatch, WallClock
+from ttsopt_lib.measure.runtimes.onnx_runtime import ORT_LOADS, Speak, open_onnxruntime
+from ttsopt_lib.measure.runtimes.stopwatch import Stopwatch, WallClock
 
 
 class NoSpeechError(RuntimeError):
@@ -67,13 +67,13 @@ def resident_memory_mb() -> float:
 def prepare(row: dict[str, Any]) -> None:
     """Import the row's runtime, which is no part of loading its model."""
     if row["runtime"] == "pytorch":
-        from ttsopt_lib.measure.torch_row import prepare_pytorch
+        from ttsopt_lib.measure.runtimes.torch_runtime import prepare_pytorch
 
         prepare_pytorch(row)
     elif row["runtime"] == "onnxruntime":
         import onnxruntime  # noqa: F401
     else:
-        from ttsopt_lib.measure.peer_rows import prepare_peer
+        from ttsopt_lib.measure.runtimes.peer_runtimes import prepare_peer
 
         prepare_peer(row["runtime"])
 
@@ -86,13 +86,13 @@ def open_model(
     ONNX Runtime loads it several times, unless `once`.
     """
     if row["runtime"] == "pytorch":
-        from ttsopt_lib.measure.torch_row import open_pytorch
+        from ttsopt_lib.measure.runtimes.torch_runtime import open_pytorch
 
         opener, loads = open_pytorch, 1
     elif row["runtime"] == "onnxruntime":
         opener, loads = open_onnxruntime, 1 if once else ORT_LOADS
     else:
-        from ttsopt_lib.measure.peer_rows import open_peer
+        from ttsopt_lib.measure.runtimes.peer_runtimes import open_peer
 
         opener, loads = open_peer, 1
     seconds, opened = [], None
@@ -111,7 +111,7 @@ def open_model(
 def open_stopwatch(row: dict[str, Any]) -> Stopwatch:
     """The clock that suits the row."""
     if row["runtime"] == "pytorch":
-        from ttsopt_lib.measure.torch_row import stopwatch_of
+        from ttsopt_lib.measure.runtimes.torch_runtime import stopwatch_of
 
         return stopwatch_of(row)
     return WallClock()  # ONNX Runtime returns when the audio is there
@@ -184,7 +184,7 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
                 stopwatch = open_stopwatch(row)
                 reply = {"load_seconds": loads, "idle_memory_mb": idle, "clock": stopwatch.name}
             elif request["do"] == "profile":
-                from ttsopt_lib.measure.stages import profile_onnxruntime
+                from ttsopt_lib.measure.runtimes.profile import profile_onnxruntime
 
                 ids = [np.array(ids, dtype=np.int64) for ids in request["sentences"]]
                 reply = profile_onnxruntime(request["row"], ids, request["scales"], request["speaker"])
@@ -196,7 +196,7 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
                 sentence = sentences[request["sentence"]]
                 reply = time_sentence(speak, sentence, min(sentences, key=len), sample_rate, stopwatch, row)
                 if row["runtime"] == "pytorch":
-                    from ttsopt_lib.measure.torch_row import device_memory_mb
+                    from ttsopt_lib.measure.runtimes.torch_runtime import device_memory_mb
 
                     reply["device_memory_mb"] = device_memory_mb(row)
         except Exception as error:  # whatever a runtime raises: the driver turns it into one line

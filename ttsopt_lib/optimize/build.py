@@ -26,24 +26,16 @@ from tqdm.auto import tqdm
 
 from ttsopt_lib.code import code_digest
 from ttsopt_lib.errors import StudyError, TtsoptError
+from ttsopt_lib.files import atomic_folder, content_key, file_sha256
 from ttsopt_lib.optimize.calibration import Feed, calibration_texts
 from ttsopt_lib.optimize.context import LIBRARIES, BuildContext, VariantError, speak
 from ttsopt_lib.optimize.inventory import Inventory, take_inventory
 from ttsopt_lib.optimize.steps.step import record_of, source_of, total_coverage, work_of
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import (
-    PLAUSIBLE_LENGTH,
-    Coverage,
-    StepRecord,
-    StudyFolder,
-    VariantRecord,
-    atomic_folder,
-    content_key,
-    file_sha256,
-    now,
-    read_variant_if_current,
-    write_record,
-)
+from ttsopt_lib.records.base import now, write_record
+from ttsopt_lib.records.device import PLAUSIBLE_LENGTH
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import Coverage, StepRecord, VariantRecord, read_variant_if_current
 from ttsopt_lib.steps import (
     AnyStep,
     GraphStep,

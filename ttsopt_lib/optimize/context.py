@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from ttsopt_lib.errors import TtsoptError
+from ttsopt_lib.files import content_key
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed, calibration_texts, sentence_feeds, sentence_words
 from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.optimize.inventory import Inventory, take_inventory
 from ttsopt_lib.optimize.steps.step import work_of
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import StudyFolder, content_key
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.steps import NetworkStep
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for

@@ -16,8 +16,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from ttsopt_lib.files import atomic_path
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.records import atomic_path
 from ttsopt_lib.voices.piper import VoiceConfig, piper_json
 from ttsopt_lib.voices.weights import STAGES
 

@@ -32,13 +32,13 @@ from ttsopt_lib.distill.train_decoder import DecoderTrainer
 from ttsopt_lib.distill.utterances import Utterances
 from ttsopt_lib.distill.validation import Validation
 from ttsopt_lib.errors import TtsoptError
-from ttsopt_lib.measure.system import describe_system
+from ttsopt_lib.files import atomic_folder, file_sha256
+from ttsopt_lib.measure.machine.system import describe_system
 from ttsopt_lib.networks.hifigan import HifiGanConfig, HifiGanDecoder
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.channels import prune_structured
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import atomic_folder, file_sha256
 from ttsopt_lib.steps import PruneStructured
 from ttsopt_lib.voices.piper import load_piper, open_piper
 

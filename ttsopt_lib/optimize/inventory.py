@@ -25,7 +25,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from ttsopt_lib.optimize.graph.index import DECODER, FLOATS, WEIGHT_INPUT, GraphIndex, StoredWeight
 from ttsopt_lib.optimize.steps.pack import unpacked
-from ttsopt_lib.records import Coverage
+from ttsopt_lib.records.variant import Coverage
 from ttsopt_lib.voices.session import open_session
 from ttsopt_lib.voices.weights import STAGES
 

@@ -19,20 +19,14 @@ import onnx
 from tqdm.auto import tqdm
 
 from ttsopt_lib.code import code_digest
+from ttsopt_lib.files import atomic_folder, content_key, file_sha256
 from ttsopt_lib.measure.peers import missing_packages, versions_of
 from ttsopt_lib.optimize.calibration import Feed, sentence_feeds
 from ttsopt_lib.optimize.export import sherpa_metadata
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import (
-    PeerRecord,
-    StudyFolder,
-    atomic_folder,
-    content_key,
-    file_sha256,
-    now,
-    read_if_current,
-    write_record,
-)
+from ttsopt_lib.records.base import now, read_if_current, write_record
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import PeerRecord
 from ttsopt_lib.study import ORIGINAL, PeerName, Study
 from ttsopt_lib.voices.piper import VoiceConfig, open_piper
 from ttsopt_lib.voices.text import read_sentences

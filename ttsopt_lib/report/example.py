@@ -13,10 +13,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ttsopt_lib.errors import TtsoptError
+from ttsopt_lib.files import atomic_folder
 from ttsopt_lib.notebooks import run_notebook
 from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import project_root, resolve
-from ttsopt_lib.records import RecordError, StudyFolder, atomic_folder
+from ttsopt_lib.records.base import RecordError
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.render import notebook_page
 from ttsopt_lib.study import Study
 

@@ -14,7 +14,9 @@ import pandas as pd
 
 from ttsopt_lib.errors import StudyError, TtsoptError
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import DeviceRecord, StudyFolder, read_record
+from ttsopt_lib.records.base import read_record
+from ttsopt_lib.records.device import DeviceRecord
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.chapters.spectrograms import Spoken, speak_together, spectrograms
 from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.printing.html import figure

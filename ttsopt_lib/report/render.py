@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ttsopt_lib.errors import TtsoptError, system_words
+from ttsopt_lib.files import replaced_together
 from ttsopt_lib.garbage import uncollected
 from ttsopt_lib.notebooks import Kernel, import_papermill, notebook_seconds, run_notebook, work_bar
 from ttsopt_lib.paths import project_root
-from ttsopt_lib.records import StudyFolder, replaced_together
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.printing.pdf import PdfUnavailable, import_printer, write_pdf
 from ttsopt_lib.report.schema import FILES_MIME, SUMMARY_MIME, Summary
 from ttsopt_lib.study import Device, Study

@@ -12,17 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
-from ttsopt_lib.records import (
-    Doubt,
-    MissingSymbol,
-    NotScored,
-    ProfileRecord,
-    ScreenedRater,
-    SittingRecord,
-    StopRecord,
-    SystemRecord,
-    UnavailablePredictor,
-)
+from ttsopt_lib.records.device import Doubt, ProfileRecord, SittingRecord, StopRecord, SystemRecord
+from ttsopt_lib.records.quality import MissingSymbol, NotScored, ScreenedRater, UnavailablePredictor
 from ttsopt_lib.study import Stage, Targets
 
 # Of what the notebook of the report carries as data: its summary, and the files that stand beside the page.

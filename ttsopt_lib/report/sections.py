@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.chapters import (
     choice,
     conclusion,

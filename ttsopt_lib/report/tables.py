@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from ttsopt_lib.records import DeviceRecord, QualityRecord, VariantRecord
+from ttsopt_lib.records.device import DeviceRecord
+from ttsopt_lib.records.quality import QualityRecord
+from ttsopt_lib.records.variant import VariantRecord
 from ttsopt_lib.report.chapters import profiles, timings
 from ttsopt_lib.report.chapters import quality as quality_chapter
 from ttsopt_lib.report.chapters import sizes as reach

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
 
 from ttsopt_lib.errors import TtsoptError
-from ttsopt_lib.records import file_sha256
+from ttsopt_lib.files import file_sha256
 
 _NO_VOICE = "a voice is an .onnx file with its config beside it as .onnx.json"
 

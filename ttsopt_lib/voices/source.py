@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import StudyFolder
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.huggingface import piper_config_for
 from ttsopt_lib.voices.piper import PiperVoice, VoiceConfig, VoiceError, open_piper, packaged_voice, speaker_of

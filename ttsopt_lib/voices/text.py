@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ttsopt_lib.errors import TtsoptError
-from ttsopt_lib.records import MissingSymbol
+from ttsopt_lib.records.quality import MissingSymbol
 from ttsopt_lib.voices.piper import VoiceConfig, VoiceError, piper_json
 
 if TYPE_CHECKING:

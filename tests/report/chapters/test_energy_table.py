@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from ttsopt_lib.records import DeviceRecord, EnergyRecord, EnergyRow, GpuRecord, Runtime, TimedSentence, TimingRow
+from ttsopt_lib.records.device import (
+    DeviceRecord,
+    EnergyRecord,
+    EnergyRow,
+    GpuRecord,
+    Runtime,
+    TimedSentence,
+    TimingRow,
+)
 from ttsopt_lib.report.chapters import energy, timings
 from ttsopt_lib.report.facts.timing_rows import summarize_device, summarize_peer
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device

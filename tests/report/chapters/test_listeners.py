@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ttsopt_lib.records import QualityRecord, ScreenedRater
+from ttsopt_lib.records.quality import QualityRecord, ScreenedRater
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.chapters import listeners
 from ttsopt_lib.report.schema import Estimate

@@ -11,15 +11,11 @@ import pandas as pd
 import pytest
 
 from ttsopt_lib.measure.peers import CATALOGUE
-from ttsopt_lib.records import (
-    DeviceRecord,
-    PeerRecord,
-    PeerTiming,
-    QualityRecord,
-    StudyFolder,
-    read_record,
-    write_record,
-)
+from ttsopt_lib.records.base import read_record, write_record
+from ttsopt_lib.records.device import DeviceRecord, PeerTiming
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.quality import QualityRecord
+from ttsopt_lib.records.variant import PeerRecord
 from ttsopt_lib.report.chapters import peers, published, timings
 from ttsopt_lib.report.chapters.tradeoff import peer_positions, tradeoff_chart
 from ttsopt_lib.report.facts.summary import summarize

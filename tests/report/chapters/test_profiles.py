@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from golden_pages import prose_of
 
-from ttsopt_lib.records import ProfileRecord
+from ttsopt_lib.records.device import ProfileRecord
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.chapters import profiles
 from ttsopt_lib.report.printing.html import escape

@@ -16,7 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from ttsopt_lib.distill.decoder_speed import FRAMES
 from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import RecordError, StudyFolder
+from ttsopt_lib.records.base import RecordError
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.chapters import profiles, spectrograms, students
 from ttsopt_lib.report.chapters.spectrograms import Spoken, shown_variants, study_spectrograms
 from ttsopt_lib.report.chapters.students import distillation_notes

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ttsopt_lib.records import MissingSymbol, QualityRecord, UnavailablePredictor, read_record, write_record
+from ttsopt_lib.records.base import read_record, write_record
+from ttsopt_lib.records.quality import MissingSymbol, QualityRecord, UnavailablePredictor
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.chapters import first_page, listeners, quality, quality_words
 from ttsopt_lib.report.facts.summary import summarize

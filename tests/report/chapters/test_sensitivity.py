@@ -4,7 +4,9 @@ from pathlib import Path
 
 from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import GroupSensitivity, SensitivityRecord, StudyFolder, write_record
+from ttsopt_lib.records.base import write_record
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord
 from ttsopt_lib.report.chapters import sizes
 from ttsopt_lib.report.facts.summary import _sensitivity
 from ttsopt_lib.report.printing.plot_style import svg_text

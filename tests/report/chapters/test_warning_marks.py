@@ -6,8 +6,9 @@ import re
 
 import pytest
 
-from ttsopt_lib.measure.doubts import sample_doubts
-from ttsopt_lib.records import DeviceRecord, Doubt, read_record
+from ttsopt_lib.measure.sample_checks import sample_doubts
+from ttsopt_lib.records.base import read_record
+from ttsopt_lib.records.device import DeviceRecord, Doubt
 from ttsopt_lib.report.chapters import doubts, timings
 from ttsopt_lib.report.chapters.doubts import ANCHOR, concerns, marks
 from ttsopt_lib.report.printing.html import note

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from ttsopt_lib.cli import app
-from ttsopt_lib.records import RecordError
+from ttsopt_lib.records.base import RecordError
 from ttsopt_lib.report.comparison.compare import Comparison, Difference, compare, difference, open_summary, p_value
 from ttsopt_lib.report.comparison.views import CHANGED, REST, headline, markdown, page, remarks, terminal
 from ttsopt_lib.report.schema import Estimate, Summary

@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 from invented_records import FURTHER, SENTENCES
 
-from ttsopt_lib.evaluate.significance import equivalence_p
-from ttsopt_lib.measure.stats import paired_change
-from ttsopt_lib.records import QualityRecord, read_record
+from ttsopt_lib.records.base import read_record
+from ttsopt_lib.records.quality import QualityRecord
 from ttsopt_lib.report.chapters import quality
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.facts.verdict import HELD_OUT
 from ttsopt_lib.report.schema import Estimate, PredictedMos, Summary
 from ttsopt_lib.report.tables import confirmed_voices
+from ttsopt_lib.statistics.intervals import paired_change
+from ttsopt_lib.statistics.significance import equivalence_p
 
 
 @pytest.fixture

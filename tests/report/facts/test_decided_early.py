@@ -2,12 +2,13 @@
 
 import pytest
 
-from ttsopt_lib.evaluate.stopping import LEVEL, LOOK
-from ttsopt_lib.measure.stats import paired_change
-from ttsopt_lib.records import QualityRecord, QualityRow, read_record, write_record
+from ttsopt_lib.records.base import read_record, write_record
+from ttsopt_lib.records.quality import QualityRecord, QualityRow
 from ttsopt_lib.report.chapters import quality, quality_words
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.schema import Summary
+from ttsopt_lib.statistics.intervals import paired_change
+from ttsopt_lib.statistics.stopping import LEVEL, LOOK
 
 
 def cut(row: QualityRow, count: int) -> QualityRow:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ttsopt_lib.records import RecordError
+from ttsopt_lib.records.base import RecordError
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.schema import read_summary
 from ttsopt_lib.study import SentenceRange
@@ -105,7 +105,7 @@ def test_how_many_sentences_the_file_has_for_evaluation(case, evaluation, calibr
 
 
 def test_a_missing_variant_is_an_error_that_names_the_step(case, tmp_path):
-    from ttsopt_lib.records import StudyFolder
+    from ttsopt_lib.records.folder import StudyFolder
 
     study, devices, _ = case("good")
     with pytest.raises(RecordError, match="ttsopt optimize"):

@@ -70,7 +70,8 @@ def test_the_choice_looks_at_one_half_and_the_verdict_at_the_other(study):
 
 
 def test_halves_are_the_even_and_the_odd_sentences(case):
-    from ttsopt_lib.records import QualityRecord, read_record
+    from ttsopt_lib.records.base import read_record
+    from ttsopt_lib.records.quality import QualityRecord
     from ttsopt_lib.report.facts.summary import scored
 
     _, _, folder = case("good")

@@ -26,7 +26,7 @@ from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.graph.index import GraphIndex, copy_named
 from ttsopt_lib.optimize.graph.low_bits import input_moments
 from ttsopt_lib.optimize.steps.step import GraphSettings, GraphWork, Reached
-from ttsopt_lib.records import Coverage
+from ttsopt_lib.records.variant import Coverage
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.inventory import Inventory, Layer

@@ -26,11 +26,12 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from ttsopt_lib.evaluate.spectrum import has_band_above_8khz, level_above_8khz_db
+from ttsopt_lib.evaluate.signal.spectrum import has_band_above_8khz, level_above_8khz_db
 from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions, quantize_convolutions
 from ttsopt_lib.optimize.graph.ranges import Range
-from ttsopt_lib.records import GroupSensitivity, SensitivityRecord, now
+from ttsopt_lib.records.base import now
+from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.session import open_session
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 from onnx import ModelProto
 
 from ttsopt_lib.code import code_digest
+from ttsopt_lib.files import content_key
 from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.graph.int8 import Int8Work, seed_noise
@@ -29,7 +30,8 @@ from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions, quantize_con
 from ttsopt_lib.optimize.graph.ranges import histograms
 from ttsopt_lib.optimize.graph.sensitivity import SpectralJudge, group_label, layer_groups, sensitivities
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
-from ttsopt_lib.records import GroupSensitivity, SensitivityRecord, content_key, read_if_current, write_record
+from ttsopt_lib.records.base import read_if_current, write_record
+from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord
 from ttsopt_lib.steps import QuantizeMixed, QuantizeWeights
 
 if TYPE_CHECKING:

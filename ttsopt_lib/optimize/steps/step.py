@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
 from onnx import ModelProto
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.records import Coverage, StepRecord, file_sha256
+from ttsopt_lib.files import file_sha256
+from ttsopt_lib.records.variant import Coverage, StepRecord
 from ttsopt_lib.steps import AnyStep, GraphStep, NetworkStep, Step
 from ttsopt_lib.voices.onnx_file import model_sha256
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ttsopt_lib.records import Doubt
+from ttsopt_lib.records.device import Doubt
 from ttsopt_lib.report.printing.html import escape
 from ttsopt_lib.report.schema import Summary
 

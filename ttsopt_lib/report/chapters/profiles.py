@@ -9,7 +9,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from ttsopt_lib.records import ProfileRecord
+from ttsopt_lib.records.device import ProfileRecord
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.numbers import MS, PERCENT, REDUCTION, SHARE, number, percent

@@ -6,12 +6,12 @@ than that the prediction stays within the margin.
 
 from __future__ import annotations
 
-from ttsopt_lib.evaluate.significance import ALPHA
-from ttsopt_lib.evaluate.stopping import LEVEL, LOOK
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.facts.verdict import candidates
 from ttsopt_lib.report.schema import Estimate, PredictedMos, QualitySummary, Summary, WerSummary
+from ttsopt_lib.statistics.significance import ALPHA
+from ttsopt_lib.statistics.stopping import LEVEL, LOOK
 from ttsopt_lib.study import ORIGINAL
 
 

@@ -24,9 +24,11 @@ from numpy.typing import NDArray
 from ttsopt_lib.code import code_digest
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.keys import listening_key, voice_key
+from ttsopt_lib.evaluate.signal.waveform import as_float, as_written
 from ttsopt_lib.evaluate.speak import SpeechError
-from ttsopt_lib.evaluate.waveform import as_float, as_written
-from ttsopt_lib.records import RecordError, StudyFolder, atomic_path, content_key
+from ttsopt_lib.files import atomic_path, content_key
+from ttsopt_lib.records.base import RecordError
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.printing.plot_style import NARROW, WIDTH, Chart, new_figure, set_title

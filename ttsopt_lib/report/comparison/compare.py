@@ -19,10 +19,10 @@ import math
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from ttsopt_lib.evaluate.crossed import holm
-from ttsopt_lib.records import RecordError, read_record
+from ttsopt_lib.records.base import RecordError, read_record
 from ttsopt_lib.report.comparison.figures import Figure, Group, Key, figures
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary
+from ttsopt_lib.statistics.crossed import holm
 from ttsopt_lib.study import ORIGINAL_COPY
 
 SIGNIFICANT = 0.05

@@ -6,7 +6,7 @@ alone. Of another one the even-numbered evaluation sentences choose, and the ver
 
 from __future__ import annotations
 
-from ttsopt_lib.records import QualityRecord, QualityRow
+from ttsopt_lib.records.quality import QualityRecord, QualityRow
 from ttsopt_lib.study import ORIGINAL
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ttsopt_lib.evaluate.crossed import holm
 from ttsopt_lib.evaluate.intelligibility import character_errors, spoken_characters
-from ttsopt_lib.evaluate.significance import (
+from ttsopt_lib.records.quality import QualityRecord, QualityRow
+from ttsopt_lib.report.facts.confirmation import held_out, original_beside
+from ttsopt_lib.report.schema import Estimate, Finding, PairedSummary, QualitySummary, Summary, WerSummary
+from ttsopt_lib.statistics.crossed import holm
+from ttsopt_lib.statistics.significance import (
     ALPHA,
     ErrorRateChange,
     bootstrap_mean,
@@ -20,9 +23,6 @@ from ttsopt_lib.evaluate.significance import (
     error_rate,
     error_rate_change,
 )
-from ttsopt_lib.records import QualityRecord, QualityRow
-from ttsopt_lib.report.facts.confirmation import held_out, original_beside
-from ttsopt_lib.report.schema import Estimate, Finding, PairedSummary, QualitySummary, Summary, WerSummary
 from ttsopt_lib.study import ORIGINAL
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ttsopt_lib.measure.peers import CATALOGUE
-from ttsopt_lib.records import DeviceRecord, PeerRecord, PeerTiming, StudyFolder, read_record
+from ttsopt_lib.records.base import read_record
+from ttsopt_lib.records.device import DeviceRecord, PeerTiming
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import PeerRecord
 from ttsopt_lib.report.facts.timing_rows import summarize_peer
 from ttsopt_lib.report.schema import PeerSummary, PeerTimingSummary, QualitySummary
 from ttsopt_lib.study import PEERS, PeerName, Study

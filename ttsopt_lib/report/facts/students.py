@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.records import RecordError
+from ttsopt_lib.records.base import RecordError
 from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary
 from ttsopt_lib.steps import Distill
 from ttsopt_lib.study import Study

@@ -7,23 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ttsopt_lib.evaluate.crossed import CrossedMean, holm
 from ttsopt_lib.evaluate.intelligibility import character_error_rate
-from ttsopt_lib.evaluate.stopping import LEVEL
-from ttsopt_lib.measure.stats import mean_interval, paired_change
 from ttsopt_lib.paths import is_from_wheel, project_root, resolve
-from ttsopt_lib.records import (
-    DeviceRecord,
-    QualityRecord,
-    QualityRow,
-    RatingsRow,
-    RecordError,
-    SensitivityRecord,
-    StudyFolder,
-    VariantRecord,
-    now,
-    read_record,
-)
+from ttsopt_lib.records.base import RecordError, now, read_record
+from ttsopt_lib.records.device import DeviceRecord
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.quality import QualityRecord, QualityRow, RatingsRow
+from ttsopt_lib.records.variant import SensitivityRecord, VariantRecord
 from ttsopt_lib.report.facts import verdict
 from ttsopt_lib.report.facts.advice import advice
 from ttsopt_lib.report.facts.confirmation import choosing, held_out, on_further_sentences, original_beside
@@ -45,6 +35,9 @@ from ttsopt_lib.report.schema import (
     Summary,
     VariantSummary,
 )
+from ttsopt_lib.statistics.crossed import CrossedMean, holm
+from ttsopt_lib.statistics.intervals import mean_interval, paired_change
+from ttsopt_lib.statistics.stopping import LEVEL
 from ttsopt_lib.study import ORIGINAL, Device, SentenceRange, Stage, Study
 from ttsopt_lib.voices.piper import packaged_voice
 from ttsopt_lib.voices.text import TextError, read_sentences

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from ttsopt_lib.measure import stats
-from ttsopt_lib.records import DeviceRecord, Runtime, TimingRow
+from ttsopt_lib.records.device import DeviceRecord, Runtime, TimingRow
 from ttsopt_lib.report.schema import (
     ZERO,
     ClassSummary,
@@ -15,6 +14,7 @@ from ttsopt_lib.report.schema import (
     RuntimeChange,
     TimingSummary,
 )
+from ttsopt_lib.statistics import intervals
 from ttsopt_lib.study import ORIGINAL, Device
 
 
@@ -56,15 +56,15 @@ def first_sentence(record: DeviceRecord | None) -> str | None:
 
 def summarize_peer(row: TimingRow, record: DeviceRecord) -> TimingSummary:
     """A peer's samples; its baseline is the original in ONNX Runtime, whatever its own runtime is."""
-    # across runtimes, and the table says so: stats.reduction refuses it unless the names agree
+    # across runtimes, and the table says so: intervals.reduction refuses it unless the names agree
     summary = _timing(row.model_copy(update={"runtime": "onnxruntime"}), record.rows, record)
     return summary.model_copy(update={"runtime": row.runtime, **_energy(row, record, "onnxruntime")})
 
 
 def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> TimingSummary:
     baseline = _find(rows, ORIGINAL, row.runtime, row.threads)
-    latency = stats.latency_summary(row)
-    speed = stats.rtf(row)
+    latency = intervals.latency_summary(row)
+    speed = intervals.rtf(row)
     return TimingSummary(
         variant=row.variant,
         runtime=row.runtime,
@@ -84,10 +84,10 @@ def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> Timi
         length_classes=[
             ClassSummary(
                 length_class=name,
-                median_ms=stats.latency_summary(row, numbers).median,
+                median_ms=intervals.latency_summary(row, numbers).median,
                 latency_reduction=_reduction(row, baseline, numbers),
             )
-            for name, numbers in stats.length_classes(record.sentences).items()
+            for name, numbers in intervals.length_classes(record.sentences).items()
         ],
         first_audio_ms=_first_audio(row, record),
     )
@@ -97,7 +97,7 @@ def _first_audio(row: TimingRow, record: DeviceRecord) -> LatencyMs | None:
     """Latency of the sentence that a text begins with."""
     if record.first_audio_sentence is None:
         return None
-    found = stats.latency_summary(row, [record.first_audio_sentence])
+    found = intervals.latency_summary(row, [record.first_audio_sentence])
     return LatencyMs(median=found.median, p95=found.p95, ci=found.ci)
 
 
@@ -107,7 +107,7 @@ def _reduction(row: TimingRow, baseline: TimingRow | None, sentences: list[int] 
         return None
     if row is baseline:
         return ZERO
-    value, ci = stats.reduction(row, baseline, sentences)
+    value, ci = intervals.reduction(row, baseline, sentences)
     return Estimate(value=value, ci=ci)
 
 
@@ -122,8 +122,8 @@ def _energy(row: TimingRow, record: DeviceRecord, against: Runtime | None = None
         return {}
     wanted = (ORIGINAL, against or row.runtime, row.threads)
     baseline = next(e for e in rows if (e.variant, e.runtime, e.threads) == wanted)
-    spent = Estimate(**stats.joules_per_audio_second(own)._asdict())
-    less = ZERO if own is baseline else Estimate(**stats.energy_reduction(own, baseline)._asdict())
+    spent = Estimate(**intervals.joules_per_audio_second(own)._asdict())
+    less = ZERO if own is baseline else Estimate(**intervals.energy_reduction(own, baseline)._asdict())
     return {"energy_j_per_audio_second": spent, "energy_reduction": less}
 
 
@@ -138,16 +138,16 @@ def _runtime_changes(rows: list[TimingRow]) -> list[RuntimeChange]:
         before = _find(rows, after.variant, "pytorch", after.threads)
         if after.runtime == "pytorch" or before is None or len(before.seconds) != len(after.seconds):
             continue
-        # the one comparison across runtimes, and called so: stats.reduction refuses it unless the names agree
-        value, ci = stats.reduction(after, before.model_copy(update={"runtime": after.runtime}))
+        # the one comparison across runtimes, and called so: intervals.reduction refuses it unless the names agree
+        value, ci = intervals.reduction(after, before.model_copy(update={"runtime": after.runtime}))
         changes.append(
             RuntimeChange(
                 variant=after.variant,
                 threads=after.threads,
                 before=before.runtime,
                 after=after.runtime,
-                before_ms=stats.latency_summary(before).median,
-                after_ms=stats.latency_summary(after).median,
+                before_ms=intervals.latency_summary(before).median,
+                after_ms=intervals.latency_summary(after).median,
                 latency_reduction=Estimate(value=value, ci=ci),
             )
         )

@@ -10,7 +10,7 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from ttsopt_lib.records import atomic_path
+from ttsopt_lib.files import atomic_path
 
 
 class PdfUnavailable(RuntimeError):

@@ -1,0 +1,111 @@
+"""Where the time goes: every kernel is counted once, in the stage and under the operator that it belongs to."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+
+from ttsopt_lib.measure.calibrated_load import voice_with_work
+from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
+from ttsopt_lib.measure.runtimes.profile import STAGES, shares, stage_of
+from ttsopt_lib.measure.session import profile_rows
+from ttsopt_lib.records.device import DeviceRecord, ProfileRecord
+from ttsopt_lib.report.chapters import profiles
+from ttsopt_lib.report.facts.timing_rows import summarize_device
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, MeasureSettings
+
+
+@pytest.fixture(scope="module")
+def profiled(medium_voice: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, ProfileRecord]:
+    """A voice, and the same with matrix products on top that belong to no stage."""
+    worked = tmp_path_factory.mktemp("work") / "model.onnx"
+    onnx.save(voice_with_work(medium_voice, 40), str(worked))
+    models = {ORIGINAL: medium_voice, "extra-work": worked, ORIGINAL_COPY: medium_voice}
+    plan = TimingPlan(
+        rows=tuple(PlannedRow(variant=n, runtime="onnxruntime", threads=1, model=m) for n, m in models.items()),
+        sentences=(PlannedSentence(length_class="short", text="abc", ids=tuple([1, 5, 0, 6, 0, 7, 0, 2] * 4)),),
+        scales=(0.667, 1.0, 0.0),
+        speaker=None,
+        sample_rate=22050,
+        settings=MeasureSettings(),
+    )
+    return {profile.variant: profile for profile in profile_rows(plan)}
+
+
+@pytest.mark.parametrize(
+    "node, stage",
+    [
+        ("/enc_p/emb/Gather_kernel_time", "text encoder"),
+        ("/dp/flows.7/Slice_kernel_time", "durations"),
+        ("/flow/flows.6/enc/in_layers.0/Conv_quant", "flow"),
+        ("/dec/ups.0/ConvTranspose_kernel_time", "decoder"),
+        ("/RandomNormalLike_kernel_time", "other"),
+        ("dec_kernel_time", "other"),
+        ("/decoration/Conv", "other"),
+    ],
+)
+def test_a_node_belongs_to_the_stage_that_its_scope_names(node, stage):
+    assert stage_of(node) == stage
+
+
+@pytest.mark.slow
+def test_every_kernel_is_counted_once_by_stage_and_once_by_operator(profiled):
+    for profile in profiled.values():
+        assert set(profile.stages) == set(STAGES)
+        assert sum(profile.stages.values()) == pytest.approx(sum(profile.operators.values()))
+        assert all(profile.stages[stage] > 0 for stage in STAGES if stage != "other")
+
+
+@pytest.mark.slow
+def test_the_copy_of_the_original_is_not_profiled(profiled):
+    assert list(profiled) == [ORIGINAL, "extra-work"]
+
+
+@pytest.mark.slow
+def test_added_work_is_found_under_its_operator_and_outside_the_stages(profiled):
+    before, after = profiled[ORIGINAL], profiled["extra-work"]
+    added = after.operators["MatMul"] - before.operators["MatMul"]
+    assert added > 5 * before.operators["MatMul"], "the extra work is too little to test anything"
+    assert after.stages["other"] == pytest.approx(added, rel=0.2)
+
+
+def test_uncounted_runs_containers_and_interruptions_are_left_out():
+    def node(name: str, operator: str, ts: int, dur: int = 2_000_000) -> dict:
+        return {"cat": "Node", "name": f"{name}_kernel_time", "args": {"op_name": operator}, "ts": ts, "dur": dur}
+
+    runs = [{"cat": "Session", "name": "model_run", "ts": ts, "dur": 9} for ts in (0, 100, 200)]
+    events = [*runs, node("/dec/a", "Conv", 1, 1), node("/dec/a", "Conv", 101), node("/dec/a", "Conv", 201, 9_000_000)]
+    events += [node("/dp/if", "If", 102), node("/dp/in", "Add", 103), node("/dp/in", "Add", 203)]
+    found = shares(events, sentences=1, uncounted_passes=1)
+    assert found["operators"] == {"Conv": 2.0, "Add": 2.0}
+    assert found["stages"]["decoder"] == 2.0 and found["stages"]["durations"] == 2.0
+
+
+def test_what_puts_arrays_in_order_for_a_convolution_belongs_to_its_stage():
+    def node(name: str, operator: str, ts: int) -> dict:
+        return {"cat": "Node", "name": f"{name}_kernel_time", "args": {"op_name": operator}, "ts": ts, "dur": 1_000_000}
+
+    run = {"cat": "Session", "name": "model_run", "ts": 0, "dur": 9}
+    there = [node("/flow/Slice", "Slice", 1), node("ReorderInput", "ReorderInput", 2), node("/dec/a", "Conv", 3)]
+    back = [node("ReorderOutput_token_1", "ReorderOutput", 4), node("/Mul", "Mul", 5), node("/dp/b", "Add", 6)]
+    found = shares([run, *reversed(back), *there], sentences=1, uncounted_passes=0)["stages"]
+    assert found == {"text encoder": 0.0, "durations": 1.0, "flow": 1.0, "decoder": 3.0, "other": 1.0}
+
+
+def test_the_bound_is_amdahls():
+    before = ProfileRecord(variant=ORIGINAL, threads=1, stages={"decoder": 0.7, "flow": 0.3}, operators={"Conv": 1.0})
+    after = ProfileRecord(variant="student", threads=1, stages={"decoder": 0.07, "flow": 0.3}, operators={"Conv": 0.37})
+    record = DeviceRecord(
+        key="", device="cpu", label="CPU", kind="cpu", status="measured", reason=None, created="", system=None,
+        profiles=[before, after],
+    )  # fmt: skip
+    summary = summarize_device(Device(name="cpu", label="CPU", kind="cpu", threads=(1,)), record)
+    (row,) = profiles.amdahl([summary]).frame.to_dict("records")
+    assert row["faster_stages"] == "decoder" and row["bound"] == pytest.approx(0.7)
+    assert row["bound_speedup"] == pytest.approx(1 / 0.3) and row["profiled_reduction"] == pytest.approx(0.63)
+    decoder = profiles.stages([summary]).frame.set_index("stage").loc["decoder"]
+    assert decoder["gain"] == pytest.approx(0.63) and decoder["bound"] == pytest.approx(0.7)
+    faster = after.model_copy(update={"stages": {"decoder": 0.07, "flow": 0.1}})
+    record = record.model_copy(update={"profiles": [before, faster]})
+    table = profiles.amdahl([summarize_device(Device(name="cpu", label="CPU", kind="cpu", threads=(1,)), record)])
+    assert "none: every stage became faster<" in table.html and "nan" not in table.html

@@ -1,0 +1,1 @@
+"""Networks that judge speech: predicted MOS, and the speaker's identity."""

@@ -1,0 +1,144 @@
+"""From listeners' ratings to a mean opinion score, and to mean comparison scores, each with its interval.
+
+* ACR makes the mean opinion score (MOS) of every variant, and its change against the original.
+* CCR makes the comparison mean opinion score (CMOS): the variant against the original, in whichever order they were
+  heard; a pair heard the other way round counts with the opposite sign.
+* MUSHRA makes a mean of 0 to 100 points.
+
+Raters are screened first (:mod:`~ttsopt_lib.evaluate.ratings.screening`); the intervals respect raters and sentences
+(:mod:`~ttsopt_lib.statistics.crossed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ttsopt_lib.evaluate.anchors import ANCHORS
+from ttsopt_lib.evaluate.ratings.file import Rating
+from ttsopt_lib.evaluate.ratings.screening import screen
+from ttsopt_lib.records.quality import ComparisonRow, RatingsRow, ScreenedRater
+from ttsopt_lib.statistics.crossed import Components, components, table_change, table_mean
+from ttsopt_lib.study import ORIGINAL
+
+LEAST = 2  # raters and sentences without which no interval can be given
+LEAST_TO_PLAN = 8  # raters and sentences without which their spread is hardly known
+
+Array = NDArray[np.float64]
+
+
+@dataclass
+class Rated:
+    """What listeners said."""
+
+    rows: list[RatingsRow] | None = None  # None: no mean opinion score can be given, ``reason`` says why
+    reason: str | None = None
+    comparisons: list[ComparisonRow] = field(default_factory=list)  # CCR and MUSHRA
+    screened: list[ScreenedRater] = field(default_factory=list)
+
+
+def rate_variants(ratings: Sequence[Rating], variants: Sequence[str]) -> Rated:
+    """Everything that can be said from a ratings file, variants in the order of ``variants``."""
+    kept, screened = screen(ratings)
+    tables = rating_tables(kept, "acr", variants)
+    raters, sentences = next(iter(tables.values())).shape if tables else (0, 0)
+    rated = Rated(screened=screened, comparisons=_comparisons(kept, variants))
+    if min(raters, sentences) < LEAST:
+        rated.reason = (
+            f"the ratings have {raters} raters and {sentences} sentences in their ACR test; "
+            f"an interval needs {LEAST} of each"
+        )
+        return rated
+    rated.rows = [_row(name, table, tables.get(ORIGINAL)) for name, table in tables.items()]
+    return rated
+
+
+def change_components(ratings: Sequence[Rating], variants: Sequence[str]) -> Components | None:
+    """Spread of ACR changes over raters and sentences, pooled over the variants; None where too few can be paired."""
+    tables = rating_tables(screen(ratings)[0], "acr", variants)
+    if ORIGINAL not in tables:
+        return None
+    changes = [table - tables[ORIGINAL] for name, table in tables.items() if name != ORIGINAL]
+    found = [components(change) for change in changes if min(_size(change)) >= LEAST_TO_PLAN]
+    if not found:
+        return None
+    pooled = [
+        float(np.sqrt(np.mean([getattr(one, part) ** 2 for one in found]))) for part in ("rater", "sentence", "rest")
+    ]
+    return Components(*pooled)
+
+
+def rating_tables(ratings: Sequence[Rating], test: str, variants: Sequence[str]) -> dict[str, Array]:
+    """Variant -> scores [raters, sentences] of one test, NaN where a rater did not hear a sentence."""
+    asked = [rating for rating in ratings if rating.test == test]
+    raters = {name: number for number, name in enumerate(sorted({rating.rater for rating in asked}))}
+    sentences = {name: number for number, name in enumerate(sorted({rating.sentence for rating in asked}))}
+    tables: dict[str, Array] = {}
+    for name in variants:
+        own = [rating for rating in asked if rating.variant == name]
+        if own:
+            tables[name] = np.full((len(raters), len(sentences)), np.nan)
+        for rating in own:
+            tables[name][raters[rating.rater], sentences[rating.sentence]] = rating.score
+    return tables
+
+
+def _row(name: str, table: Array, original: Array | None) -> RatingsRow:
+    raters, _ = _size(table)
+    mean = table_mean(table) if min(_size(table)) >= LEAST else None
+    change = table_change(table, original) if original is not None and name != ORIGINAL else None
+    average = float(np.nanmean(table))
+    return RatingsRow(
+        variant=name,
+        mean=average,
+        ci=_within(mean.interval(), 1, 5) if mean else (1.0, 5.0),  # too few say nothing
+        raters=raters,
+        ratings=int(np.isfinite(table).sum()),
+        change=change.value if change else None,
+        change_ci=change.interval() if change else None,
+        change_error=change.error if change else None,
+        change_dof=change.dof if change else None,
+    )
+
+
+def _comparisons(kept: Sequence[Rating], variants: Sequence[str]) -> list[ComparisonRow]:
+    turned = []
+    for rating in kept:
+        if rating.test != "ccr" or rating.reference == ORIGINAL:
+            turned.append(rating)
+        elif rating.variant == ORIGINAL:
+            turned.append(replace(rating, variant=rating.reference, reference=ORIGINAL, score=-rating.score))
+    rows: list[ComparisonRow] = []
+    tests: tuple[Literal["ccr", "mushra"], ...] = ("ccr", "mushra")
+    for test in tests:
+        for name, table in rating_tables(turned, test, [*variants, *ANCHORS]).items():
+            raters, sentences = _size(table)
+            mean = table_mean(table) if min(raters, sentences) >= LEAST else None
+            rows.append(
+                ComparisonRow(
+                    test=test,
+                    variant=name,
+                    mean=float(np.nanmean(table)),
+                    ci=mean.interval() if mean else None,
+                    error=mean.error if mean else None,
+                    dof=mean.dof if mean else None,
+                    raters=raters,
+                    sentences=sentences,
+                    ratings=int(np.isfinite(table).sum()),
+                )
+            )
+    return rows
+
+
+def _size(table: Array) -> tuple[int, int]:
+    """Raters and sentences with at least one score."""
+    there = np.isfinite(table)
+    return int(there.any(axis=1).sum()), int(there.any(axis=0).sum())
+
+
+def _within(ci: tuple[float, float], low: float, high: float) -> tuple[float, float]:
+    return max(low, ci[0]), min(high, ci[1])

@@ -1,0 +1,1 @@
+"""Properties of a waveform: samples, spectrum, mel features, fundamental frequency."""

@@ -1,0 +1,1 @@
+"""What the machine that measures tells of itself: its parts, temperature, load, limits, and energy."""

@@ -1,0 +1,163 @@
+"""What a second of speech costs in joules, where the machine has a counter, whose name stands beside the figure.
+
+Intel's and AMD's processors count the energy of their packages (RAPL, read through Linux' powercap), NVIDIA's GPUs
+since Volta that of the whole board (NVML). Both count everything that runs there, idle power included: figures are of
+the machine at work on one voice, and differences between voices transfer to other machines better than the figures
+themselves.
+
+Counters are updated every millisecond (RAPL) to every tenth of a second (NVML), so energy is not read around single
+sentences: each row speaks for a while, row after row, forwards and then backwards, after the timing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+from ttsopt_lib.measure.machine import nvidia
+from ttsopt_lib.measure.machine.system import read_text
+from ttsopt_lib.measure.plan import TimingPlan
+from ttsopt_lib.measure.process import MeasureError, Worker
+from ttsopt_lib.records.device import EnergyRecord, EnergyRow
+
+POWERCAP = Path("/sys/class/powercap")
+ROUNDS = 8  # of every row; rounds 2k and 2k + 1 are each other's mirror
+ROUND_SECONDS = 1.0  # a thousand updates of RAPL, ten of NVML
+
+
+class EnergyCounter(Protocol):
+    """Something that counts joules."""
+
+    @property
+    def source(self) -> str:
+        """What is counted and by whom, for the report."""
+        ...
+
+    def joules(self) -> float:
+        """Energy since the counter was made; it never goes back. Raises OSError."""
+        ...
+
+
+class NoCounterError(RuntimeError):
+    """No energy counter can be read here. The message says why, and what to do where something can be done."""
+
+
+class RaplCounter:
+    """The processor packages of this machine. To be read at least once in the minutes that a zone takes to wrap."""
+
+    def __init__(self, zones: list[Path]):
+        self._zones = zones
+        self._ranges = [_microjoules(zone / "max_energy_range_uj") for zone in zones]
+        self._last = [_microjoules(zone / "energy_uj") for zone in zones]
+        self._total = 0
+
+    @property
+    def source(self) -> str:
+        names = ", ".join(read_text(zone / "name") or zone.name for zone in self._zones)
+        return f"RAPL ({names}): the whole processor without memory, everything that runs on it"
+
+    def joules(self) -> float:
+        now = [_microjoules(zone / "energy_uj") for zone in self._zones]
+        for before, after, most in zip(self._last, now, self._ranges, strict=True):
+            self._total += after - before if after >= before else after - before + most
+        self._last = now
+        return self._total / 1e6
+
+
+def find_counter(accelerator: bool, powercap: Path = POWERCAP) -> EnergyCounter:
+    """The counter of the GPU, or that of the processor. Raises :class:`NoCounterError`."""
+    if accelerator:
+        return _gpu_counter()
+    # intel-rapl:0 is a package, intel-rapl:0:0 a part of it; AMD's packages have the same names.
+    zones = [zone for zone in sorted(powercap.glob("intel-rapl:*")) if zone.name.count(":") == 1]
+    packages = [zone for zone in zones if (read_text(zone / "name") or "").startswith("package")]
+    if not packages:
+        raise NoCounterError(f"this machine has no energy counter that Linux shows ({powercap}/intel-rapl:*)")
+    try:
+        return RaplCounter(packages)
+    except PermissionError as error:
+        raise NoCounterError(
+            f"{error.filename} may be read by root alone; "
+            f"'sudo chmod a+r {powercap}/intel-rapl:*/energy_uj' allows it until the next start"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise NoCounterError(f"the processor's energy counter cannot be read: {error}") from None
+
+
+def _gpu_counter() -> EnergyCounter:
+    try:
+        return nvidia.GpuEnergy()
+    except nvidia.NvidiaError as error:
+        raise NoCounterError(str(error)) from None
+
+
+def _microjoules(path: Path) -> int:
+    return int(path.read_text(encoding="ascii"))
+
+
+def _joules(counter: EnergyCounter) -> float:
+    try:
+        return counter.joules()
+    except OSError as error:
+        raise NoCounterError(f"the energy counter stopped answering: {error}") from None
+
+
+def measure_energy(
+    plan: TimingPlan,
+    powercap: Path = POWERCAP,
+    round_seconds: float = ROUND_SECONDS,
+    step: Callable[[int, int], None] = lambda done, total: None,
+) -> EnergyRecord:
+    """Joules of every row with the first number of threads, or why there are none.
+
+    ``step`` gets the rounds done and in all, the uncounted ones among them, and is never called within a round: its own
+    time is in no figure. Raises :class:`ttsopt_lib.measure.process.MeasureError` when a model cannot be timed.
+    """
+    rows = plan.rows_with(plan.thread_counts[0])
+    found: list[EnergyRow] = []
+    try:
+        counter = find_counter(any(row.accelerator for row in rows), powercap)
+        with ExitStack() as stack:
+            workers = [stack.enter_context(Worker(row)) for row in rows]
+            done, total = 0, (1 + ROUNDS) * len(workers)
+            for worker in list(workers):
+                step(done, total)
+                done += 1
+                try:
+                    worker.load(plan)
+                    worker.repeat(0.0)  # one uncounted pass
+                except MeasureError:
+                    if not worker.row.optional:
+                        raise
+                    worker.close()
+                    workers.remove(worker)
+            found = [
+                EnergyRow(variant=row.variant, runtime=row.runtime, mode=row.mode, threads=row.threads)
+                for row in (worker.row for worker in workers)
+            ]
+            visits = list(zip(workers, found, strict=True))
+            for number in range(ROUNDS):
+                for worker, row in visits if number % 2 == 0 else visits[::-1]:
+                    step(done, total)
+                    done += 1
+                    before = _joules(counter)
+                    try:
+                        spoken = worker.repeat(round_seconds)
+                    except MeasureError:
+                        if not worker.row.optional:
+                            raise
+                        worker.close()
+                        visits = [visit for visit in visits if visit[0] is not worker]
+                        continue
+                    row.joules.append(_joules(counter) - before)
+                    row.audio_seconds.append(spoken["audio_seconds"])
+                    row.seconds.append(spoken["seconds"])
+            found = [row for _, row in visits]
+            step(done, done)  # fewer than the total where a row dropped out
+    except NoCounterError as error:
+        return EnergyRecord(source=None, reason=str(error))
+    if any(sum(row.joules) <= 0 for row in found):
+        return EnergyRecord(source=None, reason=f"{counter.source}: the counter stood still, as it does in some clouds")
+    return EnergyRecord(source=counter.source, reason=None, rows=found)

@@ -1,0 +1,134 @@
+"""The device's end of a measurement over ssh: ``python -m ttsopt_lib.measure.remote.device_side ROOT RUN [--again]``.
+
+Carries out ``ROOT/runs/RUN/job.json`` and says how it goes in JSON lines on standard output: ``waiting`` for another
+run on this device, seconds ``elapsed`` of the timing, the ``work`` after it with what is ``done`` of the ``total``, and
+at last ``findings`` or an ``error``. Finished pairs of blocks are kept beside the job. When the connection is gone, the
+next line cannot be written: the timing stops there, and the same job goes on after its last pair; the work after it
+goes on to its end, and the same job gets the findings. The lock is the system's own, which ends with the process: none
+can be left behind.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import ttsopt_lib
+from ttsopt_lib.files import atomic_path, file_sha256
+from ttsopt_lib.measure.devices import probe
+from ttsopt_lib.measure.journal import Journal
+from ttsopt_lib.measure.plan import TimingPlan
+from ttsopt_lib.measure.process import MeasureError
+from ttsopt_lib.measure.remote.bundle import Job
+from ttsopt_lib.measure.session import Findings, time_plan
+
+TICK_SECONDS = 0.5
+KEEP_SECONDS = 30 * 86400.0  # what nobody has used for so long is removed
+KINDS = ("voices", "runs", "code", "environments")
+
+
+def say(**message: Any) -> None:
+    """One line to the workstation. Raises BrokenPipeError when it has gone."""
+    sys.stdout.write(json.dumps(message) + "\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def only_run(root: Path) -> Iterator[None]:
+    """Wait until no other run works on this device: two would time each other."""
+    with open(root / "lock", "w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                say(waiting=True)
+                time.sleep(1.0)
+        yield
+
+
+def carry_out(root: Path, run: Path) -> Findings:
+    """The findings of the run: those on file, or timed now. Raises MeasureError, OSError, BrokenPipeError."""
+    finished = run / "findings.json"
+    if finished.exists():
+        return Findings.model_validate_json(finished.read_text(encoding="utf-8"))
+    job = Job.model_validate_json((run / "job.json").read_text(encoding="utf-8"))
+    found = probe(job.device)
+    if found.reason:
+        raise MeasureError(found.reason)
+    plan = with_voices(job.plan, root / "voices")
+    if found.accelerator:
+        rows = tuple(row.model_copy(update={"accelerator": found.accelerator}) for row in plan.rows)
+        plan = plan.model_copy(update={"rows": rows})
+    said = 0.0
+
+    def tick(elapsed: float) -> None:
+        nonlocal said
+        if time.monotonic() - said > TICK_SECONDS:
+            said = time.monotonic()
+            say(elapsed=elapsed)
+
+    def step(work: str, done: int, total: int) -> None:
+        with suppress(BrokenPipeError):  # what remains is short: findings for the next call instead of none
+            say(work=work, done=done, total=total)
+
+    findings = time_plan(plan, tick, Journal(run / "blocks.jsonl"), found.accelerator_name, step)
+    with atomic_path(finished) as temporary:
+        temporary.write_text(findings.model_dump_json(), encoding="utf-8")
+    return findings
+
+
+def with_voices(plan: TimingPlan, voices: Path) -> TimingPlan:
+    """The plan with the files that its names stand for. Raises MeasureError for one that arrived damaged."""
+    for name in dict.fromkeys(row.model.name for row in plan.rows):
+        path = voices / name
+        if not path.is_file() or file_sha256(path) != path.stem:
+            path.unlink(missing_ok=True)
+            raise MeasureError(f"{path}: did not arrive whole and was removed; run the same command again")
+        os.utime(path)
+    rows = tuple(row.model_copy(update={"model": voices / row.model.name}) for row in plan.rows)
+    return plan.model_copy(update={"rows": rows})
+
+
+def tidy(root: Path) -> None:
+    """Remove what has not been used for a month: an SD card is small."""
+    for path in (path for kind in KINDS for path in root.glob(f"{kind}/*")):
+        if time.time() - path.stat().st_mtime > KEEP_SECONDS:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def main() -> None:
+    """Known errors are one line to the workstation; with the connection gone there is nobody to tell."""
+    root = Path(sys.argv[1])
+    run = root / "runs" / sys.argv[2]
+    try:
+        with only_run(root):
+            if "--again" in sys.argv[3:]:
+                (run / "blocks.jsonl").unlink(missing_ok=True)
+                (run / "findings.json").unlink(missing_ok=True)
+            for used in (Path(ttsopt_lib.__file__).parents[1], Path(sys.prefix)):
+                if used.is_relative_to(root):
+                    os.utime(used)
+            say(findings=carry_out(root, run).model_dump(mode="json"))
+            if sys.stdin.readline() == "kept\n":
+                shutil.rmtree(run)
+                tidy(root)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(1)
+    except MeasureError as error:
+        say(error=str(error))
+    except OSError as error:
+        say(error=f"{error.filename or root}: {error.strerror or error}")
+
+
+if __name__ == "__main__":
+    main()

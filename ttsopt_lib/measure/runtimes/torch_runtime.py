@@ -1,0 +1,74 @@
+"""A PyTorch row's model; imported by the worker process of such a row and by nobody else.
+
+`ttsopt_lib.optimize.torch_build` builds it from the original voice: the recipe's steps on the network, then
+PyTorch's own dynamic quantization where the recipe has it. On a GPU the row's mode says how flow and decoder compute;
+see :mod:`ttsopt_lib.networks.gpu_modes`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ttsopt_lib.measure.runtimes.onnx_runtime import Speak
+from ttsopt_lib.measure.runtimes.stopwatch import DeviceEvents, Stopwatch, WallClock
+
+
+def prepare_pytorch(row: dict[str, Any]) -> None:
+    """Import what loading needs, fix the number of threads, wake the GPU: none of it counts as loading the model."""
+    import torch
+
+    import ttsopt_lib.optimize.torch_build  # noqa: F401
+
+    for step in row["recipe"]:
+        import_module(f"ttsopt_lib.optimize.steps.{step['step']}")
+    torch.set_num_threads(row["threads"])
+    torch.set_num_interop_threads(1)
+    if row["accelerator"] == "cuda":
+        torch.zeros(1, device="cuda")
+
+
+def open_pytorch(row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
+    """The voice with the row's recipe, as a function from phoneme ids [T] to the audio, float32 [1, 1, samples]."""
+    import torch
+
+    return speaker_on(torch.device("cuda" if row["accelerator"] == "cuda" else "cpu"), row, scales, speaker)
+
+
+def speaker_on(device: Any, row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
+    """The same on any device: the ids start and the audio ends in the memory of the processor."""
+    import torch
+    from pydantic import TypeAdapter
+
+    from ttsopt_lib.networks.gpu_modes import in_mode
+    from ttsopt_lib.optimize.torch_build import build_torch
+    from ttsopt_lib.steps import AnyStep
+
+    recipe = TypeAdapter(list[AnyStep]).validate_python(row["recipe"])
+    model = in_mode(build_torch(recipe, Path(row["model"])).eval().to(device), row["mode"])
+    scale_values = torch.tensor(scales, dtype=torch.float32, device=device)
+    sid = None if speaker is None else torch.tensor([speaker], device=device)
+
+    @torch.inference_mode()
+    def speak(ids: np.ndarray) -> np.ndarray:
+        given = torch.from_numpy(ids)[None].to(device)
+        return model(given, torch.tensor([ids.size], device=device), scale_values, sid=sid).cpu().numpy()
+
+    return speak
+
+
+def stopwatch_of(row: dict[str, Any]) -> Stopwatch:
+    """Events on the GPU for a row that computes there."""
+    import torch
+
+    return DeviceEvents(torch.cuda) if row["accelerator"] == "cuda" else WallClock()
+
+
+def device_memory_mb(row: dict[str, Any]) -> float | None:
+    """Most that PyTorch had allocated on the GPU so far, in MB (10^6 bytes); None for a row that computes elsewhere."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 1e6 if row["accelerator"] == "cuda" else None

@@ -1,0 +1,218 @@
+"""The record of what `ttsopt measure` timed on one device, with its raw samples."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import model_validator
+
+from ttsopt_lib.records.base import Record
+from ttsopt_lib.study import Stage
+
+# Of the original's audio of the same text: what is shorter or longer is no version of it. Int8 moves durations by a few
+# per cent.
+PLAUSIBLE_LENGTH = (0.5, 2.0)
+
+
+BeforeAfter = tuple[float | None, float | None]
+
+
+Runtime = Literal["onnxruntime", "pytorch", "piper-tts", "sherpa-onnx", "openvino", "hibari-tts"]
+
+
+class GpuRecord(Record):
+    """An NVIDIA GPU at one moment. None where it does not tell."""
+
+    name: str
+    driver: str | None = None
+    performance_state: str | None = None  # P0 is the fastest
+    clock_mhz: float | None = None  # of the multiprocessors
+    max_clock_mhz: float | None = None
+    memory_clock_mhz: float | None = None
+    power_w: float | None = None
+    power_limit_w: float | None = None
+    temperature_c: float | None = None
+    memory_mib: float | None = None
+    held_back: list[str] | None = None  # what keeps the clock below its maximum
+
+    @property
+    def words(self) -> str:
+        """For a table: name, driver, clock, power, temperature, as far as they are told."""
+        told = [self.name]
+        told += [f"driver {self.driver}"] if self.driver else []
+        told += [f"{self.clock_mhz:.0f} MHz"] if self.clock_mhz is not None else []
+        if self.power_w is not None:
+            told.append(f"{self.power_w:.0f} W" + (f" of {self.power_limit_w:.0f}" if self.power_limit_w else ""))
+        told += [f"{self.temperature_c:.0f} °C"] if self.temperature_c is not None else []
+        return ", ".join(told)
+
+
+class SystemRecord(Record):
+    """The machine that measured. None where the machine does not tell."""
+
+    hostname_hash: str  # of the host name: tells two machines apart without naming them
+    machine: str  # x86_64, aarch64
+    cpu: str
+    board: str | None  # /proc/device-tree/model, on a Raspberry Pi
+    logical_cores: int
+    memory_mb: int
+    os: str
+    kernel: str
+    governor: str | None
+    instruction_sets: list[str]  # those that matter for int8 and bf16 kernels
+    accelerator: str | None
+    python: str
+    packages: dict[str, str]
+    temperature_c: BeforeAfter = (None, None)  # of the processor, before and after timing
+    throttling: tuple[list[str] | None, list[str] | None] = (None, None)  # what a Raspberry Pi's firmware reports
+    gpu: tuple[GpuRecord | None, GpuRecord | None] = (None, None)  # before timing, and at work
+
+
+class TimedSentence(Record):
+    """A sentence of the timing set as every variant was given it."""
+
+    length_class: str
+    text: str
+    phonemes: int
+
+
+class TimingRow(Record):
+    """Raw samples of one variant in one runtime with one number of threads."""
+
+    variant: str
+    runtime: Runtime
+    threads: int
+    load_seconds: list[float]  # of the model, once per worker start
+    peak_memory_mb: float  # resident set of the worker alone at its highest
+    idle_memory_mb: float  # resident set of the worker before it loaded the model
+    seconds: list[list[float]]  # [block][sentence] wall time, ids in to audio out
+    audio_seconds: list[list[float]]  # [block][sentence] length of the audio made
+    mode: str = "fp32"  # of a PyTorch row: see study.TorchMode
+    clock: Literal["wall", "device events"] = "wall"  # what measured the seconds
+    device_memory_mb: float | None = None  # of a GPU: most that PyTorch had allocated there
+
+    @property
+    def name(self) -> str:
+        """The variant, with its mode where that is not the plain one."""
+        return self.variant if self.mode == "fp32" else f"{self.variant} {self.mode}"
+
+
+class EnergyRow(Record):
+    """Raw energy samples of a row: it spoke for a while, round after round."""
+
+    variant: str
+    runtime: str
+    threads: int
+    mode: str = "fp32"
+    joules: list[float] = []  # [round]
+    audio_seconds: list[float] = []  # [round] audio made meanwhile
+    seconds: list[float] = []  # [round] wall time
+
+
+class EnergyRecord(Record):
+    """Energy by a counter of the machine, or why there is none."""
+
+    source: str | None  # who counts what; null: not measured
+    reason: str | None
+    rows: list[EnergyRow] = []
+
+
+class StopRecord(Record):
+    """Why sampling ended with one number of threads: ``budget`` spent, ``interval`` narrow enough, ``max_blocks``."""
+
+    threads: int
+    blocks: int
+    stopped_by: Literal["interval", "budget", "max_blocks"]
+    widest_interval: float | None  # of the reductions, fraction of the baseline; null: no more than one row
+
+
+class SittingRecord(Record):
+    """One uninterrupted stretch of a measurement and what the machine was like: an interrupted run has several."""
+
+    started: str
+    ended: str | None = None  # of its last finished pair of blocks; null: there is none yet
+    blocks: int = 0
+    first_look: bool = False  # it ended with a first look, as it was meant to
+    temperature_c: BeforeAfter = (None, None)
+    throttling: tuple[list[str] | None, list[str] | None] = (None, None)
+    warnings: list[str] = []
+
+
+class ProfileRecord(Record):
+    """Where one variant's time goes in ONNX Runtime, in seconds per pass over the timing sentences.
+
+    From a profile, which slows runs down a little: for shares and ratios, never for a latency.
+    """
+
+    variant: str
+    threads: int
+    stages: dict[str, float]
+    operators: dict[str, float]  # operator type -> seconds, the longest first
+
+
+class PeerTiming(Record):
+    """What became of one peer on a device: its raw samples, timed in the blocks of the variants, or why there are none.
+
+    Its ``row`` has the peer's name in place of a variant's.
+    """
+
+    name: str
+    key: str  # of the peer's own record: made anew or of another version, it has to be timed anew
+    row: TimingRow | None
+    reason: str | None
+
+
+class Doubt(Record):
+    """Something against believing timings: of the whole machine, or of rows that were timed together.
+
+    Plain text, as older records and summaries have it, is of the whole machine.
+    """
+
+    text: str
+    runtime: str | None = None  # null: it is about the whole machine
+    threads: int | None = None
+    rows: dict[str, str] = {}  # the rows by name -> their figures, as they are printed; none: it is about all of them
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_text(cls, value: Any) -> Any:
+        return {"text": value} if isinstance(value, str) else value
+
+    @property
+    def words(self) -> str:
+        """'onnxruntime, 2 threads: unstable latencies: int8-static 12 %'."""
+        where = f"{self.runtime}, {self.threads} thread{'' if self.threads == 1 else 's'}: " if self.runtime else ""
+        rows = ", ".join(f"{name} {figure}" for name, figure in self.rows.items())
+        return f"{where}{self.text}" + (f": {rows}" if rows else "")
+
+
+class DeviceRecord(Record):
+    """records/devices/<device>.json: everything timed on one device, or why nothing was."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    device: str
+    label: str
+    kind: str
+    status: Literal["measured", "not_measured"]
+    reason: str | None
+    created: str
+    system: SystemRecord | None
+    sentences: list[TimedSentence] = []
+    scales: list[float] = []  # noise_scale, length_scale, noise_w that every run was given
+    rows: list[TimingRow] = []
+    stopped_by: Literal["interval", "budget", "max_blocks"] | None = None
+    stops: list[StopRecord] = []
+    sittings: list[SittingRecord] = []
+    energy: EnergyRecord | None = None
+    elapsed_seconds: float = 0.0
+    warnings: list[Doubt] = []
+    profiles: list[ProfileRecord] = []
+    stage: Stage = "complete"
+    first_audio_sentence: int | None = None  # number of the sentence that a text is taken to begin with
+    peers: list[PeerTiming] = []
+
+    @property
+    def outcome(self) -> str:
+        """Why nothing was measured, or the warnings, in a line."""
+        return self.reason or "; ".join(doubt.words for doubt in self.warnings) or "measured, no warnings"

@@ -1,0 +1,112 @@
+"""Records of what `ttsopt optimize` made: variants, what a search found, and peers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from ttsopt_lib.files import file_sha256
+from ttsopt_lib.records.base import Record, read_if_current
+
+
+class VoiceRecord(Record):
+    """voice.json: the voice file that `--voice` named, whose folder this is."""
+
+    path: str  # absolute
+    sha256: str  # of the file, and of those with its weights after it
+
+
+class Coverage(Record):
+    """Fractions of the finished model that were reached: of its stored parameters and its multiply-accumulates."""
+
+    parameters: float
+    macs: float
+
+
+class StepRecord(Record):
+    """What one step of a recipe reached, read from the finished model."""
+
+    step: str
+    coverage: Coverage
+    layers: int  # weighted layers reached
+    note: str = ""  # one sentence for the report, for example "30.0 % of 15.6 M weights are zero"
+    label: str  # what sentences call the step, for example "magnitude pruning"
+    family: str  # what legends call voices that were made by it alone, for example "pruned"
+    optimizes: bool  # False: it stores or orders the same numbers in another way
+    changes_arithmetic: bool  # False: PyTorch computes the same without it
+    stages: list[str] = []  # that a student took the place of
+
+
+class VariantRecord(Record):
+    """variants/<name>/variant.json: how a deployable voice was made and what is in it."""
+
+    schema_version: Literal[2] = 2
+    key: str
+    name: str
+    recipe: list[dict[str, Any]]
+    parent: str | None  # the variant it was made from: "original", or null for the original itself
+    source_sha256: str  # of the voice that the study names
+    files: dict[str, str]  # file name -> sha256, relative to the variant's folder
+    size_bytes: int  # of model.onnx
+    compressed_bytes: int  # of model.onnx after zlib level 6: what a download of it takes
+    parameters_stored: int
+    parameters_nonzero: int
+    coverage: Coverage  # reached by any step
+    steps: list[StepRecord]
+    seconds: float  # wall time of the recipe
+    created: str
+
+
+class GroupSensitivity(Record):
+    """What int8 arithmetic in one group of layers alone does, and what the group's share of the voice is."""
+
+    group: str
+    label: str
+    layers: int
+    parameters: float  # fraction of all weights
+    time: float  # fraction of an utterance's time in float32, by ONNX Runtime's profiler; the search does not use it
+    level_error_db: float
+    spectral_distance_db: float
+    level_above_8khz_db: float
+
+
+class SensitivityRecord(Record):
+    """records/sensitivity/<variant>.json: every group alone, and which of them a search chose."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    variant: str
+    sentences: int
+    groups: list[GroupSensitivity]
+    chosen: list[str]  # groups that compute in int8
+    error_db: float = 0.0  # level error of all the chosen together
+    budget_db: float = 0.0
+    created: str
+
+
+class PeerRecord(Record):
+    """peers/<name>/peer.json: something that a user would pick instead, made ready on this machine, or why not."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    name: str
+    status: Literal["ready", "not_available"]
+    reason: str | None
+    versions: dict[str, str]  # of the packages that it is made and spoken with
+    model: str | None  # file in the peer's folder; null: it speaks with the original's file, or with its own
+    files: dict[str, str]  # file name -> sha256, relative to the peer's folder
+    size_bytes: int | None  # of the voice's model file or files, wherever they lie
+    seconds: float  # wall time of making it
+    created: str
+
+
+def read_variant_if_current(folder: Path, key: str) -> VariantRecord | None:
+    """A variant's record if its key is right and its files are there with the hashes that the record gives."""
+    record = read_if_current(folder / "variant.json", VariantRecord, key)
+    if record is None:
+        return None
+    for name, digest in record.files.items():
+        path = folder / name
+        if not path.is_file() or file_sha256(path) != digest:
+            return None
+    return record
