@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from ttsopt_lib import cli
+from ttsopt_lib.own_voice import claim, plain_name, study_on
 from ttsopt_lib.params import check, read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
-from ttsopt_lib.voice_names import plain_name
 from ttsopt_lib.voices.onnx_file import model_sha256
 
 
@@ -52,17 +52,26 @@ def voices(tmp_path, plain_voice, medium_voice, monkeypatch):
     return tmp_path / "a/voice.onnx", tmp_path / "b/voice.onnx"
 
 
+def on(voice):
+    """The default study on a voice of a user's own."""
+    path = resolve(Path("params/joe.yaml"))
+    return study_on(voice, read_study(path), path).study
+
+
 def named(voice):
     """The study of a voice, once its folder is begun."""
-    asked = cli._study(resolve(Path("params/joe.yaml")), voice)
-    cli._locked(StudyFolder(asked), voice).release()
+    asked = on(voice)
+    folder = StudyFolder(asked)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    claim(folder, voice)
     return asked.name
 
 
-def test_two_voices_of_equal_file_name_have_two_folders(voices, capsys):
+def test_two_voices_of_equal_file_name_have_two_folders(voices):
     one, other = voices
     assert named(one) == "voice" and re.fullmatch("voice-[0-9a-f]{6}", named(other))
-    assert "(reports/voice is another voice's)" in capsys.readouterr().out.replace("\n", " ")
+    path = resolve(Path("params/joe.yaml"))
+    assert study_on(other, read_study(path), path).namesake == "voice", "the user is told whose reports/voice is"
     names = named(one), named(other)
     shutil.rmtree("reports/voice")
     assert (named(other), named(one)) == (names[1], names[0]), "each keeps the folder that it has"
@@ -92,7 +101,7 @@ def test_students_of_another_voice_of_that_name_are_not_taken_for_its_own(voices
     student = Path("models/voice/student/record.json")
     student.parent.mkdir(parents=True)
     student.write_text(json.dumps({"voice_sha256": model_sha256(one)}), encoding="utf-8")
-    distilled = {voice: cli._study(resolve(Path("params/joe.yaml")), voice) for voice in voices}
+    distilled = {voice: on(voice) for voice in voices}
     assert distilled[one].name == "voice" and "distilled" in distilled[one].variant_names
     assert distilled[other].name != "voice" and "distilled" not in distilled[other].variant_names
 
@@ -104,7 +113,7 @@ def test_a_voice_behind_a_link_keeps_the_config_that_lies_beside_the_link(tmp_pa
     link = tmp_path / "snapshots/x.onnx"
     link.parent.mkdir()
     link.symlink_to("../blobs/aaa")
-    asked = cli._study(Path("params/joe.yaml"), link)
+    asked = on(link)
     assert asked.voice.path == link and asked.name == "x"
 
 

@@ -101,7 +101,8 @@ LAYERS = [
     {"optimize"},
     {"notebooks", "plain_kernel"},
     {"report"},
-    {"doctor", "preflight", "voice_names"},
+    {"doctor", "preflight", "own_voice", "terminal"},
+    {"pipeline"},
     {"cli"},
     {"__main__"},
 ]

@@ -18,9 +18,10 @@ import pytest
 import yaml
 
 from ttsopt_lib import cli, doctor
-from ttsopt_lib.cli import _study
 from ttsopt_lib.doctor import examine
 from ttsopt_lib.files import file_sha256
+from ttsopt_lib.own_voice import study_on
+from ttsopt_lib.params import read_study
 from ttsopt_lib.study import Study
 
 ROOT = Path(__file__).parents[1]
@@ -252,7 +253,7 @@ def test_the_default_study_on_another_voice_is_a_study_too(tmp_path, monkeypatch
     (tmp_path / "params").mkdir()
     (tmp_path / "notebooks").mkdir()
     monkeypatch.chdir(tmp_path)  # a project's folder: it has params/ and notebooks/
-    study = _study(ROOT / "params/joe.yaml", voice)
+    study = study_on(voice, read_study(ROOT / "params/joe.yaml"), Path("params/joe.yaml")).study
     assert Study.model_validate(study.model_dump(mode="json")) == study  # as the notebooks read it
     assert study.evaluate.confirmed == (("distilled",) if trained else ())
     assert (study.sentences.confirmation is not None) is trained

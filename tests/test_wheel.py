@@ -40,10 +40,9 @@ import json
 from pathlib import Path
 
 import ttsopt_lib
-from ttsopt_lib.cli import _devices
 from ttsopt_lib.notebooks import notebook_path, run_notebook
 from ttsopt_lib.preflight import check_inputs
-from ttsopt_lib.params import read_study
+from ttsopt_lib.params import read_devices, read_study
 from ttsopt_lib.paths import resolve
 
 study = read_study(Path("params/joe.yaml"))
@@ -53,7 +52,7 @@ print(json.dumps({
     "package": ttsopt_lib.__file__,
     "notebook": str(notebook_path("report")),
     "student": str(resolve(study.training.student)),
-    "devices": [device.name for device in _devices(None)],
+    "devices": [device.name for device in read_devices(None)],
 }))
 """
 

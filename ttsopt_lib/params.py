@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -14,6 +15,7 @@ from ttsopt_lib.steps import STEPS, Step
 from ttsopt_lib.study import Device, Study
 
 Model = TypeVar("Model", bound=BaseModel)
+DEFAULT_DEVICES = ("cpu", "gpu", "raspberry_pi")  # by the names of their files in params/
 
 
 def check(model: type[Model], values: Any, origin: str) -> Model:
@@ -93,6 +95,22 @@ def read_study(path: Path) -> Study:
 def read_device(path: Path) -> Device:
     """A device from its YAML file. Raises :class:`StudyError` with one line that names file and key."""
     return check(Device, read_params(path, "device"), f"{path}: device")
+
+
+def read_devices(names: Sequence[str] | None) -> list[Device]:
+    """Devices by the names of their files in params/, or by paths; the three of params/ where none are given.
+
+    Raises:
+        StudyError: a file is not there, or is no device's.
+    """
+    devices = []
+    for name in names or DEFAULT_DEVICES:
+        path = params_file(Path(name if name.endswith((".yaml", ".yml")) else f"params/{name}.yaml"))
+        if not path.is_file():
+            there = ", ".join(params_names("device")) or "none"
+            raise StudyError(f"--device {name}: {path} is not there; device files in params/: {there}")
+        devices.append(read_device(path))
+    return devices
 
 
 def notebook_parameters(namespace: dict[str, Any], **models: Any) -> tuple[Any, ...]:

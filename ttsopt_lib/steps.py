@@ -44,6 +44,15 @@ class Step(Strict):
             raise ValueError(f"step: {name!r} is none of {', '.join(sorted(STEPS))}")
         return STEPS[name].model_validate(values)
 
+    @property
+    def needs_trained(self) -> Path | None:
+        """Folder of what was trained for one voice and fits no other; None where the step needs no such thing."""
+        return None
+
+    def with_student(self, student: Path) -> Step:
+        """The same step with the students in another folder; the step itself where it uses none."""
+        return self
+
 
 class NetworkStep(Step):
     """A step that changes the PyTorch network, before the export."""
@@ -85,6 +94,10 @@ class PruneStructured(NetworkStep):
         default=Path("params/sentences/corpus_en.txt"), description="text that the voice speaks to be trained on"
     )
 
+    @property
+    def needs_trained(self) -> Path | None:
+        return self.trained
+
     @model_validator(mode="after")
     def _trained_is_a_decoder(self) -> PruneStructured:
         if self.trained is not None and self.stages != ("decoder",):
@@ -99,6 +112,13 @@ class Distill(NetworkStep):
 
     step: Literal["distill"]
     student: Path
+
+    @property
+    def needs_trained(self) -> Path:
+        return self.student
+
+    def with_student(self, student: Path) -> Distill:
+        return self.model_copy(update={"student": student})
 
 
 # Levels that a weight may take are 2 ** bits; fewer than 8 bits are chosen on the calibration sentences.

@@ -319,6 +319,10 @@ class Study(Strict):
             f"no variant {name!r} in study {self.name!r}; it has: {', '.join(v.name for v in self.variants)}"
         )
 
+    def with_all_peers(self) -> Study:
+        """The same study with every peer that there is."""
+        return self.model_copy(update={"measure": self.measure.model_copy(update={"peers": PEERS})})
+
     @property
     def variant_names(self) -> tuple[str, ...]:
         """The baseline and every variant, in the order of the tables."""

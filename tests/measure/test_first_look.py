@@ -17,6 +17,7 @@ from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.timing import current_measurement, measure_device
 from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve
+from ttsopt_lib.pipeline import Pipeline
 from ttsopt_lib.study import ORIGINAL, Study
 
 
@@ -117,13 +118,13 @@ def test_where_the_complete_report_is_as_near_a_first_look_is_made_only_when_ask
     asked = study.sentences.evaluation.model_copy(update={"count": sentences})
     study = study.model_copy(update={"sentences": study.sentences.model_copy(update={"evaluation": asked})})
     done: list[tuple[str, str]] = []
-    monkeypatch.setattr(cli, "_measure", lambda study, *_, **__: done.append(("measure", study.stage)))
-    monkeypatch.setattr(cli, "_evaluate", lambda study, *_, **__: done.append(("evaluate", study.stage)))
-    monkeypatch.setattr(cli, "_report", lambda *_, pdf, **__: done.append(("report", f"pdf: {pdf}")))
+    monkeypatch.setattr(Pipeline, "measure", lambda self, *_: done.append(("measure", self.study.stage)))
+    monkeypatch.setattr(Pipeline, "evaluate", lambda self: done.append(("evaluate", self.study.stage)))
+    monkeypatch.setattr(Pipeline, "report", lambda *_, pdf: done.append(("report", f"pdf: {pdf}")))
     monkeypatch.setattr(quality, "current_evaluation", lambda *_: None)
     started: list[str] = []
     kernel: Any = SimpleNamespace(start=started.append, stop=lambda: None)
-    assert cli._first_look(study, [CPU], small_folder(study), alone, kernel) is made
+    assert Pipeline(study, small_folder(study), kernel).first_look([CPU], alone) is made
     assert bool(started) is made
     steps = [("measure", "first_look"), ("evaluate", "first_look"), ("report", f"pdf: {alone}")]
     assert done == (steps if made else [])

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from timed_study import CPU, add_variant, study_of
 
-from ttsopt_lib.cli import _with_peers
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure import peers
 from ttsopt_lib.measure.journal import Pair, joined
@@ -150,7 +149,6 @@ def test_a_peer_that_fails_after_an_interruption_leaves_the_other_samples_paired
     assert kept.variant == ORIGINAL and kept.seconds == [[1.0], [1.0], [3.0], [3.0]]
 
 
-def test_the_flag_asks_for_every_peer_and_without_it_the_study_decides():
+def test_every_peer_is_asked_for():
     study = study_of("fp32", peers=["piper-tts"])
-    assert _with_peers(study, True).measure.peers == PEERS
-    assert _with_peers(study, False) is study
+    assert study.measure.peers == ("piper-tts",) and study.with_all_peers().measure.peers == PEERS

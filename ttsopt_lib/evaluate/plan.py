@@ -44,6 +44,8 @@ from ttsopt_lib.voices.piper import PiperVoice, open_piper
 from ttsopt_lib.voices.text import missing_symbols
 
 OTHER_NOISE_ROW = "original, other noise"  # what "the same" means: the original's sentences with other draws
+BESIDES = (*ANCHORS, OTHER_NOISE_ROW)  # rows that every evaluation has besides variants and peers
+START_SECONDS, SECONDS_PER_UTTERANCE = 20, 0.39
 
 
 @dataclass
@@ -233,6 +235,19 @@ def _predictors(study: Study) -> tuple[list[PredictorRecord], list[UnavailablePr
                 raise
             unavailable.append(UnavailablePredictor(name=name, label=LABELS[name], reason=str(error)))
     return found, unavailable
+
+
+def most_utterances(study: Study) -> int:
+    """How many utterances are spoken and scored, at most: rows that stop early spare some."""
+    voices = len(study.variant_names) + len(study.measure.peers) + len(BESIDES)
+    confirmed, further = study.evaluate.confirmed, study.sentences.confirmation
+    confirmation = further.count * (len(confirmed) + 1) if further and confirmed else 0
+    return study.sentences.evaluation.count * voices + confirmation
+
+
+def expected_seconds(study: Study) -> float:
+    """About how long an evaluation of everything takes, on two cores of a present workstation (measured)."""
+    return START_SECONDS + SECONDS_PER_UTTERANCE * most_utterances(study)
 
 
 def examples_current(study: Study, folder: StudyFolder, name: str) -> bool:

@@ -14,6 +14,11 @@ class StudyFolder:
     def __init__(self, study: Study, reports: Path | None = None):
         self.path = (reports or project_root() / "reports") / study.name
 
+    def removable(self) -> list[Path]:
+        """What a study wrote, except its training, which is hours of work, and whose voice that is."""
+        kept = [self.training, self.voice_record] if self.training.exists() else []
+        return [path for path in self.path.glob("*") if path not in kept]
+
     def variant(self, name: str) -> Path:
         """Folder of a variant: model.onnx, model.onnx.json, variant.json, audio/."""
         return self.path / "variants" / name

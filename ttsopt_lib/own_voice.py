@@ -1,4 +1,4 @@
-"""The name of a study that `--voice` makes. Its folder, and that of its students, belong to one voice file.
+"""A study on a voice of your own (`--voice`), and its name. Its folder, and that of its students, belong to one file.
 
 Another voice file of the same name gets a name with a hash of its path; a voice that was copied or moved, and one that
 was trained further and lies where it was, keep what they have.
@@ -12,15 +12,70 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
+from ttsopt_lib.errors import StudyError
+from ttsopt_lib.params import check
 from ttsopt_lib.paths import project_root, resolve
 from ttsopt_lib.records.base import write_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VoiceRecord
+from ttsopt_lib.study import Study, VoiceSource
 from ttsopt_lib.voices.onnx_file import model_sha256
 
 LONGEST_NAME = 61  # of a study, in characters
 DIGITS = 6  # of a hash in a name
+
+
+class OwnVoice(NamedTuple):
+    """A study on another voice."""
+
+    study: Study
+    left_out: list[str]  # variants whose students were trained for another voice
+    namesake: str | None  # the study that another voice file of this name has
+
+
+def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
+    """The same study on another voice, with students of that voice where some were trained.
+
+    Args:
+        voice: a Piper voice's `.onnx`.
+        study: what was asked of another voice.
+        origin: the file that the study was read from, for messages.
+
+    Raises:
+        StudyError: there is no such voice file, or the study does not fit it.
+        VoiceError: the voice's file cannot be read.
+    """
+    if not voice.is_file():
+        raise StudyError(f"--voice {voice}: no such file; give a Piper voice's .onnx")
+    name = study_name(voice)
+    student, sha256 = students_of(name), model_sha256(voice)
+    variants, left_out = [], []
+    for variant in study.variants:
+        trained = {step.needs_trained for step in variant.recipe} - {None}
+        if not trained:
+            variants.append(variant)
+        elif study.training and trained == {study.training.student} and teacher_of(student) == sha256:
+            recipe = tuple(step.with_student(student) for step in variant.recipe)
+            variants.append(variant.model_copy(update={"recipe": recipe}))
+        else:
+            left_out.append(variant.name)
+    there = {variant.name for variant in variants}
+    threads = tuple(variant for variant in study.measure.more_threads or () if variant in there)
+    confirmed = tuple(variant for variant in study.evaluate.confirmed if variant in there)
+    further = study.sentences.confirmation if confirmed else None
+    changes = {
+        "name": name,
+        "voice": VoiceSource(path=Path(os.path.abspath(voice))),
+        "variants": tuple(variants),
+        "training": study.training and study.training.model_copy(update={"student": student}),
+        "measure": study.measure.model_copy(update={"more_threads": threads or None}),
+        "evaluate": study.evaluate.model_copy(update={"confirmed": confirmed}),
+        "sentences": study.sentences.model_copy(update={"confirmation": further}),
+    }
+    other = None if name == plain_name(voice) else plain_name(voice)
+    return OwnVoice(check(Study, {**dict(study), **changes}, f"{origin} on {voice}"), left_out, other)
 
 
 def study_name(voice: Path) -> str:

@@ -1,0 +1,215 @@
+"""The steps of a study, one after another. Each says what it does and repeats nothing that is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from filelock import FileLock, Timeout
+
+from ttsopt_lib.errors import StudyError
+from ttsopt_lib.first_look import SENTENCES, first_look, first_look_device
+from ttsopt_lib.notebooks import Kernel, notebook_path, run_notebook
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.study import ORIGINAL, Device, Study
+from ttsopt_lib.terminal import duration, out, say, shown
+
+
+@contextmanager
+def locked(folder: StudyFolder) -> Iterator[None]:
+    """Make the folder and hold it: one run of a study at a time, because two would time each other.
+
+    Raises:
+        StudyError: another run holds it.
+    """
+    folder.path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.path / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise StudyError(f"{shown(folder.path)}: another ttsopt works on this study; wait for it") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class Pipeline:
+    """A study, its folder, and the steps that fill it. What a step imports is imported when that step begins."""
+
+    def __init__(self, study: Study, folder: StudyFolder, kernel: Kernel | None = None, notebooks: bool = True):
+        """Args:
+        kernel: a notebook's process that was started early; it is ended before work that it would disturb.
+        notebooks: whether each step leaves its executed notebook; a first look leaves none.
+        """
+        self.study, self.folder = study, folder
+        self._kernel, self._notebooks = kernel, notebooks
+
+    def optimize(self, only: Sequence[str] | None = None, again: bool = False) -> bool:
+        """Make the variants that are missing or stale: all of them, or those named; students that are missing first.
+
+        Returns:
+            Whether there were any. The notebook of this step is left by `leave_notebook`: it can wait for a first look.
+        """
+        from ttsopt_lib.optimize.build import build_study, stale_variants
+
+        self._train_missing(only)
+        todo = stale_variants(self.study, self.folder, only=only, again=again)
+        if todo:
+            self._alone()
+            say("optimize", f"{len(todo)} of {len(self.study.variant_names)} variants to make: {', '.join(todo)}")
+            build_study(self.study, self.folder, only=only, again=again)
+        else:
+            say("optimize", "every variant is there and unchanged")
+        return bool(todo)
+
+    def first_look(self, devices: Sequence[Device], alone: bool) -> bool:
+        """A report on few blocks and sentences, where the complete one has more.
+
+        On this machine's processor only: what ssh has to reach, and what a GPU takes minutes to open, comes with the
+        rest.
+
+        Args:
+            alone: whether nothing follows: then there is one in any case, with its PDF.
+
+        Returns:
+            Whether there was one to make.
+        """
+        from ttsopt_lib.evaluate.quality import current_evaluation
+        from ttsopt_lib.measure.devices import probe
+        from ttsopt_lib.measure.timing import current_measurement
+
+        study, folder = self.study, self.folder
+        if study.sentences.evaluation.count <= SENTENCES and not alone:
+            return False  # a small study: the complete report is as near
+        self._make_peers()
+        near = [one for one in devices if one.runner == "local" and (one.kind != "gpu" or probe(one).reason)]
+        unmeasured = [one for one in near if current_measurement(study, one, folder) is None]
+        unscored = current_evaluation(study, folder) is None
+        if not (alone or unmeasured or unscored):
+            return False
+        say("first look", "fewer blocks and sentences first; the complete report goes on from there")
+        quick = Pipeline(first_look(study), folder, self._kernel, notebooks=False)
+        quick.measure([first_look_device(one) for one in unmeasured])
+        if self._kernel:  # nothing is timed any more: the page's process can import meanwhile
+            self._kernel.start("ttsopt_lib.report.sections")
+        if unscored:
+            quick.evaluate()
+        self.report(devices, pdf=alone)
+        return True
+
+    def measure(self, devices: Sequence[Device], again: bool = False) -> list[str]:
+        """Time what is not timed yet. Returns the labels of devices that failed."""
+        from ttsopt_lib.measure.parallel_devices import measure_devices
+        from ttsopt_lib.measure.timing import current_measurement, settings_for
+
+        self._make_peers()
+        current = {} if again else {one.name: current_measurement(self.study, one, self.folder) for one in devices}
+        todo = [one for one in devices if current.get(one.name) is None]
+        if todo:
+            self._alone()
+        for one in todo:
+            asked = settings_for(self.study, one)
+            budget = duration(asked.budget_seconds)
+            say("measure", f"{one.label}: {budget}, longer where {asked.min_blocks} blocks take it")
+        outcomes = {found.device.name: found for found in measure_devices(self.study, todo, self.folder, again=again)}
+        failed = []
+        for one in devices:
+            outcome = outcomes.get(one.name)
+            record = outcome.record if outcome else current[one.name]
+            assert record is not None
+            if outcome and outcome.error:
+                failed.append(one.label)
+                say("measure", f"{one.label}: failed: {outcome.error}")
+                continue
+            if record.status == "not_measured":
+                say("measure", f"{one.label}: not measured: {record.reason}")
+            elif not outcome:
+                say("measure", f"{one.label}: measured on {record.created}, unchanged since")
+            # those of a first look say that its blocks are few, which its page says, too
+            for warning in record.warnings if outcome and record.stage == "complete" else ():
+                say("measure", f"warning: {one.label}: {warning.words}")
+            self.leave_notebook("measure", outcome is not None, one)
+        return failed
+
+    def evaluate(self, again: bool = False, dask: str | None = None) -> None:
+        """Speak and score what is not scored yet, here or on a Dask cluster."""
+        from ttsopt_lib.evaluate.plan import expected_seconds
+        from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
+
+        self._make_peers()
+        study = self.study
+        stale = again or current_evaluation(study, self.folder) is None
+        if stale:
+            self._alone()
+            what = f"{len(study.variant_names)} variants" + (", and peers" if study.measure.peers else "")
+            confirmed, further = study.evaluate.confirmed, study.sentences.confirmation
+            more = f", {further.count} further ones of {', '.join(confirmed)}" if further and confirmed else ""
+            about = duration(expected_seconds(study))
+            say("evaluate", f"{study.sentences.evaluation.count} sentences, {what}{more}: about {about}")
+            for one in evaluate_study(study, self.folder, again=again, dask=dask).not_scored:
+                say("evaluate", f"{one.variant}: not scored: {one.reason}")
+        else:
+            say("evaluate", "every variant is scored and unchanged")
+        self.leave_notebook("evaluate", stale)
+
+    def report(self, devices: Sequence[Device], pdf: bool = True) -> None:
+        """Render the report from the records that are there."""
+        from ttsopt_lib.report.render import render_report
+
+        say("report", f"rendering: about {20 if pdf else 12} s")
+        rendered = render_report(self.study, devices, self.folder, self._kernel, pdf)
+        for message in rendered.messages:
+            say("report", message)
+        for path in rendered.paths:
+            out.print(f"  {shown(path)}")
+
+    def leave_notebook(self, name: str, changed: bool, device: Device | None = None) -> None:
+        """Leave the step's notebook, executed, beside its record; nothing to do where neither has changed."""
+        if not self._notebooks:
+            return
+        output = self.folder.notebooks / f"{name}{f'-{device.name}' if device else ''}.ipynb"
+        if not changed and output.is_file() and output.stat().st_mtime > notebook_path(name).stat().st_mtime:
+            return
+        parameters = {"study": self.study} | ({"device": device} if device else {})
+        run_notebook(name, output, {key: value.model_dump(mode="json") for key, value in parameters.items()})
+
+    def _train_missing(self, only: Sequence[str] | None) -> None:
+        """Train the students that recipes name and that are not there."""
+        from ttsopt_lib.distill.study import missing_students, train_students, training_plan
+        from ttsopt_lib.optimize.build import build_original
+
+        for student in missing_students(self.study, only):
+            self._alone()
+            total = duration(60 * training_plan(self.study).minutes)
+            say("distill", f"{student} holds no trained student: it is trained now, which takes about {total}")
+            build_original(self.study, self.folder)
+            train_students(self.study, self.folder)
+
+    def _make_peers(self) -> None:
+        """Make ready what a user would pick instead, where the study asks for it."""
+        if not self.study.measure.peers:
+            return
+        from ttsopt_lib.optimize.peers import build_peers
+        from ttsopt_lib.records.base import read_record
+        from ttsopt_lib.records.variant import VariantRecord
+
+        read_record(self.folder.variant_record(ORIGINAL), VariantRecord, "optimize")
+        for peer in build_peers(self.study, self.folder):
+            if peer.reason:
+                say("peers", f"{peer.name}: not measured: {peer.reason}")
+
+    def _alone(self) -> None:
+        """Before work that takes memory or is timed: end a process that would wait beside it."""
+        if self._kernel is not None:
+            self._kernel.stop()
+
+
+def refuse_failed(labels: Sequence[str]) -> None:
+    """Everything else is done by now; the exit code still has to say that a device is missing.
+
+    Raises:
+        StudyError: one of the devices could not be measured.
+    """
+    if labels:
+        raise StudyError(f"{', '.join(labels)}: could not be measured, see above; the rest is done")

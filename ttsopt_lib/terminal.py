@@ -1,0 +1,75 @@
+"""What the command line prints: lines of a step, paths, durations, and tables."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ttsopt_lib.evaluate.ratings.means import Rated
+    from ttsopt_lib.evaluate.ratings.monitor import Standing
+    from ttsopt_lib.report.facts.summary import Summary
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(step: str, message: str) -> None:
+    """One line that begins with the name of the step."""
+    out.print(f"[bold]{step:9}[/bold] {escape(message)}")
+
+
+def duration(seconds: float) -> str:
+    """'45 s', '12 min'."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def shown(path: Path) -> str:
+    """A path from the working directory where it lies below that, else whole."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def verdict_table(summary: Summary) -> Table:
+    """The targets of the last report, what was measured, and whether that meets them."""
+    table = Table("claim", "device", "target", "measured", "verdict")
+    for row in summary.verdict:
+        is_change = "change" in row.claim
+        measured = "-" if row.measured is None else f"{row.measured:+.3f}" if is_change else f"{row.measured:.1%}"
+        target = f"{row.target:+.2f}" if is_change else f"{row.target:.0%}"
+        status = row.status.upper().replace("_", " ")
+        table.add_row(row.claim.replace("_", " "), row.device or "-", target, measured, status)
+    return table
+
+
+def standings_table(standings: Sequence[Standing]) -> Table:
+    """Where a listening test stands while ratings come in."""
+    table = Table("variant", "so far", "change", "anytime-valid 95 %")
+    for one in standings:
+        verdict = one.verdict if one.more is None else f"{one.verdict}: about {one.more}"
+        change = "-" if one.change is None else f"{one.change:+.2f}"
+        table.add_row(one.variant, verdict, change, f"{one.ci[0]:+.2f} to {one.ci[1]:+.2f}" if one.ci else "-")
+    return table
+
+
+def ratings_table(rated: Rated) -> Table:
+    """Listeners' ratings: means and changes with their intervals."""
+
+    def figure(value: float | None, ci: tuple[float, float] | None, sign: str = "") -> str:
+        if value is None:
+            return "-"
+        return f"{value:{sign}.2f}" + (f" [{ci[0]:{sign}.2f}, {ci[1]:{sign}.2f}]" if ci else "")
+
+    table = Table("test", "variant", "mean, 95 %", "change, 95 %", "raters", "ratings")
+    for row in rated.rows or ():
+        change = figure(row.change, row.change_ci, "+")
+        table.add_row("ACR", row.variant, figure(row.mean, row.ci), change, str(row.raters), str(row.ratings))
+    for row in rated.comparisons:
+        mean = figure(row.mean, row.ci, "+" if row.test == "ccr" else "")
+        table.add_row(row.test.upper(), row.variant, mean, "-", str(row.raters), str(row.ratings))
+    return table
