@@ -34,6 +34,7 @@ def variant_record(**changes) -> VariantRecord:
                 layers=2,
                 label="weight quantization",
                 family="int8 weights",
+                kind="stored weights",
                 optimizes=True,
                 changes_arithmetic=False,
             )

@@ -34,7 +34,7 @@ def test_a_study_survives_the_way_through_papermill(values):
 
 
 def refused(values: dict[str, Any], *path: str | int, **change: Any) -> str:
-    """The message for ``values`` with ``change`` made at ``path``."""
+    """The message for `values` with `change` made at `path`."""
     broken = copy.deepcopy(values)
     place: Any = broken
     for part in path:

@@ -1,10 +1,10 @@
-"""The command line: ``ttsopt run``, its steps one by one, and what a person needs around them.
+"""The command line: `ttsopt run`, its steps one by one, and what a person needs around them.
 
 Every step says before it begins what it will do and about how long that takes, shows one progress bar with the
 remaining time, and repeats nothing that is done and unchanged. Errors are one line; the exit code is
 
 * 0: done,
-* 1: ``check`` found a target that was missed, or not measured where ``--strict`` asks for all,
+* 1: `check` found a target that was missed, or not measured where `--strict` asks for all,
 * 2: something was wrong with what was asked or found,
 * 3: a defect of ttsopt itself; the line names the file with the traceback,
 * 130: interrupted; what was complete is kept.

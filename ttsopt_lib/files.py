@@ -59,7 +59,7 @@ def content_key(*parts: Any) -> str:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` to write to; moved into place when the block ends well, else removed."""
+    """A temporary path beside `path` to write to; moved into place when the block ends well, else removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # keeps the ending, which some writers choose their format by
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=f".part{path.suffix}", dir=path.parent)
@@ -75,7 +75,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside ``folder`` to fill; replaces it when the block ends well, else removed."""
+    """A temporary folder beside `folder` to fill; replaces it when the block ends well, else removed."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
@@ -90,7 +90,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_together(folder: Path, targets: Sequence[Path]) -> Iterator[Callable[[Path], Path]]:
-    """Files and folders below ``folder`` that are of one run: they take their places together, or none does.
+    """Files and folders below `folder` that are of one run: they take their places together, or none does.
 
     Gives where to make what will be a target (their names differ). When the block ends well, those made take the places
     of earlier ones, and an earlier one that was not made again is removed; else all stays as it was.

@@ -40,7 +40,7 @@ class Kernel:
     """The Python process that executes one notebook. Leaving the block ends it.
 
     It is this interpreter, whatever kernels its user has, and nothing of their IPython runs in it
-    (:mod:`ttsopt_lib.plain_kernel`). Started early, it begins and imports on another core while its user does something
+    (`plain_kernel.py`). Started early, it begins and imports on another core while its user does something
     else.
     """
 
@@ -49,7 +49,7 @@ class Kernel:
         self._files: TemporaryDirectory[str] | None = None  # the connection's, and IPython's profile
 
     def start(self, module: str = "") -> AsyncKernelManager:
-        """Start the process if it does not run yet; it imports ``module`` before the first cell."""
+        """Start the process if it does not run yet; it imports `module` before the first cell."""
         if self._manager is None:
             from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
             from jupyter_client.manager import AsyncKernelManager
@@ -80,7 +80,7 @@ class Kernel:
         return self._manager
 
     def stop(self, now: bool = True) -> None:
-        """End the process if it runs: ``now``, or as an interrupt does, so that a cell at work can tidy up."""
+        """End the process if it runs: `now`, or as an interrupt does, so that a cell at work can tidy up."""
         if self._manager is not None:
             from jupyter_core.utils import run_sync
 
@@ -97,7 +97,7 @@ class Kernel:
 
 
 def notebook_path(name: str) -> Path:
-    """notebooks/<name>.ipynb of the user, else of the package. Raises :class:`StudyError` where there is none."""
+    """notebooks/<name>.ipynb of the user, else of the package. Raises `StudyError` where there is none."""
     path = resolve(Path("notebooks") / f"{name}.ipynb")
     if not path.is_file():
         raise StudyError(f"{path}: no such notebook, and the package has none either; install ttsopt again")
@@ -105,13 +105,13 @@ def notebook_path(name: str) -> Path:
 
 
 def work_bar(label: str, seconds: float) -> tqdm:
-    """A progress bar over parts that took ``seconds`` once, with the remaining time at the speed of this machine."""
+    """A progress bar over parts that took `seconds` once, with the remaining time at the speed of this machine."""
     form = "{l_bar}{bar}| [{elapsed}<{remaining}]"
     return tqdm(total=seconds, desc=label, smoothing=0, miniters=0, bar_format=form)
 
 
 def notebook_seconds(name: str) -> float:
-    """What running notebooks/<name>.ipynb adds to a progress bar. Raises :class:`StudyError` where there is none."""
+    """What running notebooks/<name>.ipynb adds to a progress bar. Raises `StudyError` where there is none."""
     return sum(_parts(notebook_path(name)))
 
 
@@ -131,11 +131,11 @@ def run_notebook(
     bar: tqdm | None = None,
     kernel: Kernel | None = None,
 ) -> Path:
-    """Execute notebooks/<name>.ipynb with ``parameters`` and write it to ``output``, whole or not at all.
+    """Execute notebooks/<name>.ipynb with `parameters` and write it to `output`, whole or not at all.
 
-    ``bar`` is moved by :func:`notebook_seconds`; without one the notebook has its own. ``kernel`` may have been
-    started before; it has ended afterwards. Raises :class:`NotebookError` with the last line of the failing cell's
-    traceback, or where the process was killed; :class:`CellDefect` where what the cell raised is no error for a person.
+    `bar` is moved by `notebook_seconds`; without one the notebook has its own. `kernel` may have been
+    started before; it has ended afterwards. Raises `NotebookError` with the last line of the failing cell's
+    traceback, or where the process was killed; `CellDefect` where what the cell raised is no error for a person.
     """
     if bar is None:
         with work_bar(f"notebook {name}", notebook_seconds(name)) as own:

@@ -19,7 +19,7 @@ DEFAULT_DEVICES = ("cpu", "gpu", "raspberry_pi")  # by the names of their files 
 
 
 def check(model: type[Model], values: Any, origin: str) -> Model:
-    """``values`` as a ``model``; raises a one-line :class:`StudyError` that names ``origin`` and the key."""
+    """`values` as a `model`; raises a one-line `StudyError` that names `origin` and the key."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -64,7 +64,7 @@ def _first_model(annotation: Any) -> type[BaseModel] | None:
 
 
 def read_params(path: Path, key: Literal["study", "device"]) -> Any:
-    """The value below the only top-level key of a params file. Raises :class:`StudyError`."""
+    """The value below the only top-level key of a params file. Raises `StudyError`."""
     import yaml  # here, because a device that only times gets its parameters from a record
 
     path = Path(path)
@@ -88,12 +88,12 @@ def read_params(path: Path, key: Literal["study", "device"]) -> Any:
 
 
 def read_study(path: Path) -> Study:
-    """A study from its YAML file. Raises :class:`StudyError` with one line that names file and key."""
+    """A study from its YAML file. Raises `StudyError` with one line that names file and key."""
     return check(Study, read_params(path, "study"), f"{path}: study")
 
 
 def read_device(path: Path) -> Device:
-    """A device from its YAML file. Raises :class:`StudyError` with one line that names file and key."""
+    """A device from its YAML file. Raises `StudyError` with one line that names file and key."""
     return check(Device, read_params(path, "device"), f"{path}: device")
 
 
@@ -114,12 +114,12 @@ def read_devices(names: Sequence[str] | None) -> list[Device]:
 
 
 def notebook_parameters(namespace: dict[str, Any], **models: Any) -> tuple[Any, ...]:
-    """The parameters that papermill put into a notebook, checked; call it first, with ``globals()``.
+    """The parameters that papermill put into a notebook, checked; call it first, with `globals()`.
 
-    Papermill only warns about a parameter that a notebook does not have; here it is an error. ``models`` names
-    each parameter and what it must be: a model (``study=Study``), a list of them (``devices=list[Device]``) or a
-    plain type (``reports=str | None``). A model may also be given as the path of a params file, which is handier by
-    hand. Raises :class:`StudyError`.
+    Papermill only warns about a parameter that a notebook does not have; here it is an error. `models` names
+    each parameter and what it must be: a model (`study=Study`), a list of them (`devices=list[Device]`) or a
+    plain type (`reports=str | None`). A model may also be given as the path of a params file, which is handier by
+    hand. Raises `StudyError`.
     """
 
     def parameter(value: Any, model: type[Model], origin: str) -> Model:

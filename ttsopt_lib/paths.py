@@ -11,7 +11,7 @@ SHIPPED = ("notebooks", "params", "models")  # folders that the package brings a
 def project_root() -> Path:
     """The folder that a study's relative paths start from.
 
-    The nearest folder at or above the working directory that holds ``params/`` and ``notebooks/``, so that a
+    The nearest folder at or above the working directory that holds `params/` and `notebooks/`, so that a
     notebook opened in Jupyter and a command run at the top mean the same files; else the working directory.
     """
     here = Path.cwd()
@@ -22,7 +22,7 @@ def project_root() -> Path:
 
 
 def shipped_root() -> Path:
-    """The folder whose ``notebooks/``, ``params/`` and ``models/`` come with the package.
+    """The folder whose `notebooks/`, `params/` and `models/` come with the package.
 
     A wheel has them inside the package. An editable installation uses the repository's own, which are edited there.
     """
@@ -60,7 +60,7 @@ def params_file(path: Path) -> Path:
 
 
 def params_names(key: Literal["study", "device"]) -> list[str]:
-    """Names, without `.yaml`, of the studies or devices in the user's ``params/`` and in the package's."""
+    """Names, without `.yaml`, of the studies or devices in the user's `params/` and in the package's."""
     names = set()
     for root in (project_root(), shipped_root()):
         for file in (root / "params").glob("*.yaml"):

@@ -1,6 +1,6 @@
 """The process in which our notebooks run: IPython's kernel without what a user has set up for their own work.
 
-Started by :class:`ttsopt_lib.notebooks.Kernel`. No configuration file, no start-up file and no `PYTHONSTARTUP` is read:
+Started by `Kernel`. No configuration file, no start-up file and no `PYTHONSTARTUP` is read:
 a name that one of them defines would be taken for a parameter of the notebook. What a cell raises is told with its
 module, by which the runner knows whether it is an error for a person or a defect of ours.
 """

@@ -75,7 +75,7 @@ def _check_phonemes(study: Study, config: VoiceConfig, texts: Iterable[str], ori
 
 
 def _check_length(phonemes: int) -> None:
-    """Attention holds a figure for every two phonemes. Raises :class:`TextError` for more than memory can."""
+    """Attention holds a figure for every two phonemes. Raises `TextError` for more than memory can."""
     needed, there = ATTENTION_BYTES * phonemes**2, psutil.virtual_memory().total
     if needed > there:
         raise TextError(

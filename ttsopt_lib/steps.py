@@ -26,6 +26,7 @@ class Step(Strict):
     """
 
     changes_arithmetic: ClassVar[bool] = True  # False: PyTorch computes the same without it
+    searches: ClassVar[bool] = False  # whether it tries groups of layers alone and leaves a record of that
     step: str
     reaches_nothing: Literal["error", "expected"] = "error"
 
@@ -75,7 +76,7 @@ class PruneMagnitude(NetworkStep):
 class PruneStructured(NetworkStep):
     """Remove whole channels from stages of the voice, then train what remains of the decoder against the whole one.
 
-    The widths are solved for so that ``amount`` of the multiply-accumulates (or parameters) of these stages is gone.
+    The widths are solved for so that `amount` of the multiply-accumulates (or parameters) of these stages is gone.
     """
 
     step: Literal["prune_structured"]
@@ -108,7 +109,7 @@ class PruneStructured(NetworkStep):
 
 
 class Distill(NetworkStep):
-    """Replace stages of the voice by trained students: ``student`` is a folder under models/ with their record."""
+    """Replace stages of the voice by trained students: `student` is a folder under models/ with their record."""
 
     step: Literal["distill"]
     student: Path
@@ -130,7 +131,7 @@ Bits = Annotated[
 class QuantizeDynamic(GraphStep):
     """Dynamic int8: weights int8 in the file, activations quantized on the fly.
 
-    ``MatMul`` is what PyTorch's ``quantize_dynamic`` reaches (``nn.Linear``); ``Conv`` adds ConvInteger, which
+    `MatMul` is what PyTorch's `quantize_dynamic` reaches (`nn.Linear`); `Conv` adds ConvInteger, which
     sherpa-onnx ships and PyTorch does not have.
     """
 
@@ -191,6 +192,7 @@ class RearrangeDecoder(GraphStep):
 class QuantizeMixed(GraphStep):
     """Int8 arithmetic where a search finds it harmless, int8 storage of every other weight."""
 
+    searches: ClassVar[bool] = True
     step: Literal["quantize_mixed"]
     budget_db: float = Field(
         default=0.75, ge=0.0, description="mean change of level over the mel bands, dB; 0: no int8 arithmetic"

@@ -1,7 +1,7 @@
 """What was asked: a study of one voice (its variants, targets, sentences) and the devices it runs on.
 
-Both come from YAML files with one top-level key each (``study:``, ``device:``), so that
-``papermill -f params/joe.yaml -f params/cpu.yaml`` cannot mix them up. Unknown keys are refused: a typo is an
+Both come from YAML files with one top-level key each (`study:`, `device:`), so that
+`papermill -f params/joe.yaml -f params/cpu.yaml` cannot mix them up. Unknown keys are refused: a typo is an
 error that names the file and the key, never a silently ignored wish.
 
 Relative paths in a study start from the project folder; what is not there is taken from what the package brings along
@@ -60,7 +60,7 @@ class VoiceSource(Strict):
 
 
 class SentenceRange(Strict):
-    """``count`` sentences of a text file (one a line), beginning with line number ``start`` (0-based)."""
+    """`count` sentences of a text file (one a line), beginning with line number `start` (0-based)."""
 
     file: Path
     start: int = Field(default=0, ge=0)
@@ -210,7 +210,7 @@ class EvaluateSettings(Strict):
 
 
 class ListeningTest(Strict):
-    """The listening test that ``ttsopt listen`` makes: who hears what. See docs/listening.md."""
+    """The listening test that `ttsopt listen` makes: who hears what. See docs/listening.md."""
 
     tests: tuple[Literal["acr", "ccr", "mushra"], ...] = Field(default=("acr",), min_length=1)
     variants: tuple[Name, ...] = Field(default=(), description="heard beside the original; empty: all of the study")
@@ -237,7 +237,7 @@ class ListeningTest(Strict):
 
 
 class Training(Strict):
-    """How the study's students are trained: by ``ttsopt distill``, and where a recipe needs them and has none."""
+    """How the study's students are trained: by `ttsopt distill`, and where a recipe needs them and has none."""
 
     student: Path = Field(description="folder they are published to, and recipes name")
     corpus: Path = Field(description="text for the teacher to speak and read, one sentence a line")
@@ -311,7 +311,7 @@ class Study(Strict):
         return self
 
     def variant(self, name: str) -> Variant:
-        """The variant of that name. Raises :class:`StudyError` where the study has none."""
+        """The variant of that name. Raises `StudyError` where the study has none."""
         for variant in self.variants:
             if variant.name == name:
                 return variant

@@ -67,7 +67,7 @@ def sentences() -> tuple[str, ...]:
 
 @pytest.fixture
 def make_study(tmp_path) -> Callable[..., Study]:
-    """Original, one variant, two sentences, the fast predictor, no recognizer; arguments go below ``evaluate:``."""
+    """Original, one variant, two sentences, the fast predictor, no recognizer; arguments go below `evaluate:`."""
     return lambda **evaluate: _small_study(tmp_path, **evaluate)
 
 

@@ -7,7 +7,7 @@ from ttsopt_lib.evaluate import quality, scores
 
 @contextmanager
 def counted(monkeypatch, stop_at: int | None = None):
-    """The names of the models that are scored, utterance by utterance; interrupted before number ``stop_at``."""
+    """The names of the models that are scored, utterance by utterance; interrupted before number `stop_at`."""
     scored: list[str] = []
     real = scores.score_utterance
 

@@ -5,7 +5,7 @@ from ttsopt_lib.evaluate.signal.pitch import missing_pitch_tracker, pitch, pitch
 
 
 def voice(hz: float, seconds: float = 0.6, silent: float = 0.3, rate: int = 22050) -> np.ndarray:
-    """Harmonics of ``hz``, then silence."""
+    """Harmonics of `hz`, then silence."""
     time = np.arange(int(seconds * rate)) / rate
     sound = sum(np.sin(2 * np.pi * hz * number * time) / number for number in range(1, 12))
     return np.concatenate([0.1 * sound, np.zeros(int(silent * rate))]).astype(np.float32)

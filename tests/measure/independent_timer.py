@@ -3,7 +3,7 @@
     python tests/measure/independent_timer.py VOICE.onnx [VOICE.onnx ...]
 
 The plain timer is what anybody would write: one onnxruntime session with one thread in this process, perf_counter
-around ``run``. It shares nothing with ttsopt_lib.measure but the file and the phoneme ids. Both take turns, sentence by
+around `run`. It shares nothing with ttsopt_lib.measure but the file and the phoneme ids. Both take turns, sentence by
 sentence; the interval is over the blocks' ratios.
 """
 

@@ -30,7 +30,7 @@ def sshd_path() -> str | None:
 
 
 class Loopback:
-    """One running sshd. ``more`` are further lines of its configuration."""
+    """One running sshd. `more` are further lines of its configuration."""
 
     def __init__(self, folder: Path, more: str = ""):
         folder.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from ttsopt_lib.measure.machine.conditions import ConditionsWatch, memory_warnin
 from ttsopt_lib.measure.machine.system import describe_system
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.process import MeasureError
-from ttsopt_lib.measure.remote.measurement import greet
+from ttsopt_lib.measure.remote.measurement import describe_device
 from ttsopt_lib.measure.remote.ssh import Connection
 from ttsopt_lib.measure.sample_checks import sample_doubts
 from ttsopt_lib.measure.session import time_plan
@@ -277,5 +277,5 @@ def test_a_32_bit_system_on_a_64_bit_processor_is_refused_before_anything_is_sen
             return json.dumps({"python": [3, 11], "bits": 32, "machine": "aarch64"}) + "\n"
 
     with pytest.raises(MeasureError, match=r"^pi: .* is a 32-bit program.*install the 64-bit system") as error:
-        greet(cast(Connection, Board()), PI)
+        describe_device(cast(Connection, Board()), PI)
     assert "\n" not in str(error.value)

@@ -142,7 +142,7 @@ def test_a_cut_connection_is_one_line_and_the_next_call_goes_on_after_the_last_p
 
 
 def cut_after_pairs(server: Loopback, pairs: int, seen: list[bool]) -> None:
-    """Cut the connection once so many pairs are on the device's disk; ``seen``: whether it was measuring then."""
+    """Cut the connection once so many pairs are on the device's disk; `seen`: whether it was measuring then."""
     for _ in range(6000):
         for journal in server.folder.glob("there/runs/*/blocks.jsonl"):
             if journal.read_bytes().count(b'"stopped_by"') >= pairs:

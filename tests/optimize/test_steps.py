@@ -1,5 +1,6 @@
 """A recipe's step is one file: a new one is built, counted and keyed without a word of it anywhere else."""
 
+import ast
 import importlib.util
 import sys
 
@@ -124,6 +125,30 @@ def test_every_step_has_a_file_of_its_name():
         work = work_of(settings.model_construct(step=name))
         assert type(work).__module__ == f"ttsopt_lib.optimize.steps.{name}"
         assert type(work).settings is settings and work.label and work.family
+
+
+ITS_OWN = {  # the algorithms of one step, and the trainer of students
+    "optimize/channels.py": {"PruneStructured"},
+    "optimize/finetune.py": {"PruneStructured"},
+    "distill/study.py": {"Distill"},
+    "report/facts/students.py": {"Distill"},
+    "study.py": {"Pack", "QuantizeStatic"},  # the rules of a recipe
+}
+
+
+def test_nothing_names_a_step_but_its_own_files():
+    """Neither its class nor its name: what others have to know of it, its record says."""
+    library = Path(code.__file__).parent
+    classes = {settings.__name__ for settings in STEPS.values()}
+    names = {name for name in STEPS if "_" in name}  # one word may mean something else
+    for path in sorted(library.rglob("*.py")):
+        inside = path.relative_to(library).as_posix()
+        if inside == "steps.py" or inside.startswith("optimize/steps/"):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        said = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & classes
+        said |= {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and node.value in names}
+        assert said <= ITS_OWN.get(inside, set()), inside
 
 
 def settings_of(name: str) -> Step:

@@ -18,7 +18,7 @@ ANCHORS = (LOWPASS, NOISE)
 
 
 def degrade(anchor: str, waveform: NDArray[np.floating], sample_rate: int, seed: int) -> NDArray[np.float64]:
-    """A waveform [samples] with the damage of an anchor; ``seed`` draws the noise. Raises KeyError: no such anchor."""
+    """A waveform [samples] with the damage of an anchor; `seed` draws the noise. Raises KeyError: no such anchor."""
     waveform = np.asarray(waveform, dtype=np.float64)
     if anchor == LOWPASS:
         return lowpass(waveform, sample_rate)

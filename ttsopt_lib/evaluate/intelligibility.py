@@ -52,8 +52,8 @@ def find_recognizer(model: str, language: str) -> Recognizer | str:
     """The recognizer that a study asks for, or the reason why there is none.
 
     Args:
-        model: a faster-whisper model (``tiny.en``) or a local folder in CTranslate2's format.
-        language: language code of the voice, such as ``en_US`` or ``en-gb``.
+        model: a faster-whisper model (`tiny.en`) or a local folder in CTranslate2's format.
+        language: language code of the voice, such as `en_US` or `en-gb`.
     """
     if re.split("[-_]", language.lower())[0] != "en":
         what = language or "a language that its config does not name"
@@ -92,7 +92,7 @@ def _find_files(model: str) -> tuple[Path, str] | str:
 
 
 def _bundled(model: str) -> tuple[Path, str] | None:
-    """The files that an installed package ships, if they are those of ``model``."""
+    """The files that an installed package ships, if they are those of `model`."""
     try:
         package = import_module(BUNDLED)
         folder = Path(package.get_model_path())

@@ -24,7 +24,7 @@ SCORING_PACKAGES = (
 
 
 def voice_key(study: Study, folder: StudyFolder, variant: str) -> str:
-    """Of a variant's two files and the speaker. Raises :class:`RecordError` where a file is missing."""
+    """Of a variant's two files and the speaker. Raises `RecordError` where a file is missing."""
     model = folder.model(variant)
     paths = (model, model.with_name(model.name + ".json"))
     for path in paths:
@@ -50,18 +50,18 @@ def scoring_key(study: Study) -> str:
 
 
 def listening_key(study: Study, voice: str) -> str:
-    """Of a variant's listening examples; ``voice`` is its :func:`voice_key`."""
+    """Of a variant's listening examples; `voice` is its `voice_key`."""
     return content_key(
         voice,
         study.sentences.listening,
         study.evaluate.seed,
         _versions(SPEAKING_PACKAGES),
-        code_digest("ttsopt_lib.evaluate.speak", "ttsopt_lib.evaluate.listening"),
+        code_digest("ttsopt_lib.evaluate.speak", "ttsopt_lib.evaluate.examples"),
     )
 
 
 def quality_key(study: Study, folder: StudyFolder) -> str:
-    """Of the whole record. Reads every model once (some tenths of a second). Raises :class:`RecordError`."""
+    """Of the whole record. Reads every model once (some tenths of a second). Raises `RecordError`."""
     ratings = ratings_path(study, folder)
     return content_key(
         [scoring_key(study), study.stage],
@@ -74,7 +74,7 @@ def quality_key(study: Study, folder: StudyFolder) -> str:
 
 
 def ratings_path(study: Study, folder: StudyFolder) -> Path | None:
-    """The file that the study names (there or not), else what ``ttsopt ratings`` collected, else None."""
+    """The file that the study names (there or not), else what `ttsopt ratings` collected, else None."""
     if study.evaluate.ratings is not None:
         return resolve(study.evaluate.ratings)
     return folder.ratings if folder.ratings.is_file() else None

@@ -76,7 +76,7 @@ def as_peer(
 
 
 def speak_peer(utterance: PeerUtterance) -> NDArray[np.int16]:
-    """The samples that a WAV file of the utterance holds. Raises :class:`RuntimeFailure`, whatever the peer raises."""
+    """The samples that a WAV file of the utterance holds. Raises `RuntimeFailure`, whatever the peer raises."""
     label = CATALOGUE[utterance.peer].label
     with in_words(f"{label} cannot be opened"):
         voice = _open(utterance.peer, utterance.model, utterance.model_sha256, utterance.scales)
@@ -89,7 +89,7 @@ def speak_peer(utterance: PeerUtterance) -> NDArray[np.int16]:
 
 @lru_cache(maxsize=1)
 def _open(name: PeerName, model: Path, made: str, scales: tuple[float, float, float]) -> Voice:
-    """A peer ready to speak on one thread; ``made`` is the key of its record, so that a changed one is opened anew."""
+    """A peer ready to speak on one thread; `made` is the key of its record, so that a changed one is opened anew."""
     runtime = CATALOGUE[name].runtime
     if runtime == "openvino":
         return _openvino(name, model)

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.anchors import ANCHORS
+from ttsopt_lib.evaluate.examples import examples_are_current
 from ttsopt_lib.evaluate.intelligibility import Recognizer, find_recognizer
 from ttsopt_lib.evaluate.keys import listening_key, ratings_path, scorer_key, scoring_key, voice_key
-from ttsopt_lib.evaluate.listening import examples_are_current
 from ttsopt_lib.evaluate.peers import as_peer, asked_peers, ready_peers
 from ttsopt_lib.evaluate.predictors.hub_predictors import LABELS
 from ttsopt_lib.evaluate.predictors.mos import OPTIONAL, PredictorError, describe, weights_file
@@ -140,9 +140,9 @@ def references(rows: list[PlannedRow]) -> set[int]:
 
 
 def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again: bool = False) -> Plan:
-    """What there is to do, beyond what ``store`` has. ``again`` makes the listening examples anew.
+    """What there is to do, beyond what `store` has. `again` makes the listening examples anew.
 
-    Raises as ``evaluate_study`` does.
+    Raises as `evaluate_study` does.
     """
     sentences = evaluation_texts(study)
     rated = _ratings(study, folder)

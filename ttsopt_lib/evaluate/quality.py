@@ -1,4 +1,4 @@
-"""The step 'evaluate': variants speak the study's sentences and are scored; ``records/quality.json``.
+"""The step 'evaluate': variants speak the study's sentences and are scored; `records/quality.json`.
 
 What an utterance scored is kept at once in the study's `ScoreStore`, by the hash of what it was made from: what is
 unchanged is not scored again, and an interrupt costs an utterance or two. The record is written when everything is
@@ -15,9 +15,9 @@ from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
 
 from ttsopt_lib.cluster import cluster_workers
+from ttsopt_lib.evaluate.examples import write_examples
 from ttsopt_lib.evaluate.intelligibility import Recognizer, spoken_words, word_error_rate, word_errors
 from ttsopt_lib.evaluate.keys import listening_key, quality_key, voice_key
-from ttsopt_lib.evaluate.listening import write_examples
 from ttsopt_lib.evaluate.paired import Compared, Reference
 from ttsopt_lib.evaluate.plan import (
     OTHER_NOISE_ROW,
@@ -115,7 +115,7 @@ def evaluate_study(
 
 
 def _each(parallel: Parallel, function: Callable[[Item], Any], items: Iterable[Item], bar: Any) -> Iterator[Any]:
-    """``function`` of every item, or a :class:`RuntimeFailure`, in order; moves the progress bar."""
+    """`function` of every item, or a `RuntimeFailure`, in order; moves the progress bar."""
     results: Any = parallel(delayed(_tried)(function, item) for item in items)
     for result in results:
         bar.update()
@@ -133,7 +133,7 @@ def _tried(function: Callable[[Item], Result], item: Item) -> Result | RuntimeFa
 
 
 def _note_failure(row: PlannedRow, result: object, what: str) -> bool:
-    """Whether a sentence of a row could not be spoken. Raises :class:`SpeechError` for the original's."""
+    """Whether a sentence of a row could not be spoken. Raises `SpeechError` for the original's."""
     if not isinstance(result, RuntimeFailure):
         return False
     row.failed = row.failed or f"{what}: {result}"

@@ -46,7 +46,7 @@ class Utterance:
 def utterances(
     voice: PiperVoice, speaker: int | None, texts: Sequence[str], origin: str, seed: int, stream: int
 ) -> list[Utterance]:
-    """The sentences as ``voice`` is to speak them; sentence i has the same noise whichever the variant.
+    """The sentences as `voice` is to speak them; sentence i has the same noise whichever the variant.
 
     Args:
         voice: the variant.
@@ -54,10 +54,10 @@ def utterances(
         texts: the sentences.
         origin: file and key of the texts, for messages.
         seed: of the study.
-        stream: ``EVALUATION``, ``LISTENING``, ``OTHER_NOISE`` or ``CONFIRMATION``.
+        stream: `EVALUATION`, `LISTENING`, `OTHER_NOISE` or `CONFIRMATION`.
 
     Raises:
-        StudyError: a sentence gives no phonemes, named by ``origin`` and its number.
+        StudyError: a sentence gives no phonemes, named by `origin` and its number.
         VoiceError: the voice has no such speaker.
     """
     return [
@@ -75,14 +75,14 @@ def utterances(
 
 
 def evaluation_texts(study: Study) -> list[str]:
-    """The evaluation sentences. Raises :class:`StudyError`, naming file and key, where the file holds too few."""
+    """The evaluation sentences. Raises `StudyError`, naming file and key, where the file holds too few."""
     return _texts(study.sentences.evaluation, "sentences.evaluation")
 
 
 def confirmation_texts(study: Study) -> list[str]:
-    """The further sentences that ``evaluate.confirmed`` speaks; none where it names nothing.
+    """The further sentences that `evaluate.confirmed` speaks; none where it names nothing.
 
-    Raises :class:`StudyError` as above, and where one of them is an evaluation sentence as well.
+    Raises `StudyError` as above, and where one of them is an evaluation sentence as well.
     """
     asked = study.sentences.confirmation
     if asked is None or not study.evaluate.confirmed:
@@ -98,7 +98,7 @@ def confirmation_texts(study: Study) -> list[str]:
 
 
 def spoken_texts(study: Study) -> dict[str, Sequence[str]]:
-    """Every text that is timed, scored or heard, by file and key. Raises :class:`StudyError` as above."""
+    """Every text that is timed, scored or heard, by file and key. Raises `StudyError` as above."""
     return {
         evaluation_origin(study): evaluation_texts(study),
         confirmation_origin(study): confirmation_texts(study),
@@ -126,13 +126,13 @@ def evaluation_origin(study: Study) -> str:
 
 
 def confirmation_origin(study: Study) -> str:
-    """What messages call the further sentences of ``evaluate.confirmed``."""
+    """What messages call the further sentences of `evaluate.confirmed`."""
     asked = study.sentences.confirmation
     return f"{asked.file if asked else ''}: sentences.confirmation"
 
 
 def speak(utterance: Utterance) -> NDArray[np.int16]:
-    """The samples that a WAV file of the utterance holds. Raises :class:`SpeechError`."""
+    """The samples that a WAV file of the utterance holds. Raises `SpeechError`."""
     return speak_with(utterance)[0]
 
 
@@ -141,7 +141,7 @@ def speak_with(
 ) -> tuple[NDArray[np.int16], tuple[int, ...]]:
     """The samples that a WAV file of the utterance holds, and how many frames each phoneme lasted.
 
-    ``durations`` are frames to speak with in place of the variant's own. Raises :class:`SpeechError`.
+    `durations` are frames to speak with in place of the variant's own. Raises `SpeechError`.
     """
     session = _open_session(utterance.model, utterance.model_sha256)
     waveform, lasted = session.speak(

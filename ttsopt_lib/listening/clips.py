@@ -111,7 +111,7 @@ class ClipWriter:
         trap: int | None = None,
         side: int | None = None,
     ) -> str:
-        """Write one clip and give its name; ``side`` 0 or 1: on the left or right ear only."""
+        """Write one clip and give its name; `side` 0 or 1: on the left or right ear only."""
         name = secrets.token_hex(6)
         before = loudness(audio, self.sample_rate)
         gain = self.target - before if np.isfinite(before) else 0.0

@@ -27,13 +27,13 @@ class Collected:
 def collect_ratings(
     paths: Sequence[Path], study: Study, folder: StudyFolder, key: Path | None = None, write: bool = True
 ) -> Collected:
-    """Read all ratings files of a study and write them, with the variants' names, to ``records/ratings.csv``.
+    """Read all ratings files of a study and write them, with the variants' names, to `records/ratings.csv`.
 
-    The files given are all there are: an earlier ``ratings.csv`` is replaced. Files that already name variants (of
+    The files given are all there are: an earlier `ratings.csv` is replaced. Files that already name variants (of
     another test page) are read as they are.
 
     Args:
-        paths: CSV files with the columns of :mod:`~ttsopt_lib.evaluate.ratings.file`.
+        paths: CSV files with the columns of `evaluate/ratings/file.py`.
         study: whose listening test it was.
         folder: of the study.
         key: of an earlier listening test; None takes the present one's, if there is one.

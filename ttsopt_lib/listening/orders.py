@@ -12,7 +12,7 @@ import numpy as np
 
 
 def williams(count: int) -> list[list[int]]:
-    """A balanced Latin square of 0 ... count-1: ``count`` rows, or twice as many where ``count`` is odd."""
+    """A balanced Latin square of 0 ... count-1: `count` rows, or twice as many where `count` is odd."""
     first = [0]
     for number in range(1, count):
         first.append((number + 1) // 2 if number % 2 else count - number // 2)
@@ -21,7 +21,7 @@ def williams(count: int) -> list[list[int]]:
 
 
 def rating_order(rater: int, sentences: int, conditions: int, seed: int) -> list[tuple[int, int]]:
-    """(sentence, condition) of every trial, in the order in which rater number ``rater`` (from 0) hears them."""
+    """(sentence, condition) of every trial, in the order in which rater number `rater` (from 0) hears them."""
     square = williams(conditions)
     order: list[tuple[int, int]] = []
     for turn in range(conditions):
@@ -38,12 +38,12 @@ def swapped(rater: int, sentence: int, condition: int) -> bool:
 
 
 def shuffled(count: int, *key: int) -> list[int]:
-    """0 ... count-1 in an order that ``key`` decides."""
+    """0 ... count-1 in an order that `key` decides."""
     return [int(number) for number in np.random.default_rng(key).permutation(count)]
 
 
 def with_traps(trials: list[list[int]], traps: list[list[int]], *key: int) -> list[list[int]]:
-    """The trials with traps among them, never first, at places that ``key`` decides."""
+    """The trials with traps among them, never first, at places that `key` decides."""
     result = list(trials)
     places = np.random.default_rng(key).integers(1, max(2, len(trials)), size=len(traps))
     for trap, place in zip(traps, sorted(places, reverse=True), strict=True):

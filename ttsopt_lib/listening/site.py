@@ -1,7 +1,7 @@
 """The step 'listen': a folder with one page, its audio and nothing that tells the variants apart.
 
-Served is ``reports/<study>/listening/``; the key that maps clips to variants is written beside, never into it. The
-page reads what it plays from ``test.js``, a script and no JSON, because a page opened as a file may not fetch.
+Served is `reports/<study>/listening/`; the key that maps clips to variants is written beside, never into it. The
+page reads what it plays from `test.js`, a script and no JSON, because a page opened as a file may not fetch.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def trap_answers(asked: ListeningTest) -> dict[str, list[tuple[int, str]]]:
 
 
 def write_site(target: Path, sounds: Sounds, asked: ListeningTest, content: str = "") -> ListeningKey:
-    """Write the page, its audio and its data to ``target``, whole or not at all; gives the key."""
+    """Write the page, its audio and its data to `target`, whole or not at all; gives the key."""
     variants = [name for name in sounds.spoken if name not in (ORIGINAL, LOWPASS)]
     sentence_names = {secrets.token_hex(3): number for number in range(len(sounds.texts))}
     everything = [clip for clips in sounds.spoken.values() for clip in clips]

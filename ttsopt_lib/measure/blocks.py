@@ -35,7 +35,7 @@ FIRST_SHARE = 4.0  # the first thread count is what targets refer to: it gets so
 
 @dataclass(frozen=True)
 class Timing:
-    """What :func:`time_rows` found."""
+    """What `time_rows` found."""
 
     rows: list[TimingRow]
     left_out: list[LeftOut]  # optional rows, peers among them
@@ -52,9 +52,9 @@ def time_rows(
 ) -> Timing:
     """Time every row of the plan, one number of threads after the other, within the plan's budget.
 
-    ``tick`` gets the seconds since the start, often; ``started`` the process ids of each new set of workers. Pairs
-    of blocks that ``journal`` has are not timed again, and each new one is added to it.
-    Raises :class:`ttsopt_lib.measure.process.MeasureError` when a row cannot be timed; an optional one that
+    `tick` gets the seconds since the start, often; `started` the process ids of each new set of workers. Pairs
+    of blocks that `journal` has are not timed again, and each new one is added to it.
+    Raises `MeasureError` when a row cannot be timed; an optional one that
     fails, at once or later, is left out, and so is a variant that runs and does not speak. No worker outlives the call,
     and on an interrupt nothing of it is kept but the journal.
     """
@@ -102,7 +102,7 @@ def _time_together(
 ) -> None:
     """Time the rows of one number of threads into the journal.
 
-    ``deadlines`` are on the monotonic clock: the first holds once there are enough blocks, until then the later one.
+    `deadlines` are on the monotonic clock: the first holds once there are enough blocks, until then the later one.
     """
     settings = plan.settings
 
@@ -200,7 +200,7 @@ def _time_pair(
     order: np.random.Generator,
     tick: Callable[[], None],
 ) -> tuple[list[TimingRow], list[LeftOut]]:
-    """Two mirrored blocks: copies of the ``fresh`` rows with their samples.
+    """Two mirrored blocks: copies of the `fresh` rows with their samples.
 
     An optional row whose worker fails meanwhile is not among them; it is left out from then on, with the reason. So is
     any but the original's that does not speak.

@@ -1,7 +1,7 @@
 """A voice with a known amount of work added, so that a measurement can be held against the truth.
 
 The work is a chain of matrix products whose result is 0, added to the audio: the voice speaks the same and takes longer
-by what the chain takes alone, which is timed beside it. Needs the package ``onnx``.
+by what the chain takes alone, which is timed beside it. Needs the package `onnx`.
 """
 
 from __future__ import annotations

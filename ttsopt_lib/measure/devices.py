@@ -16,7 +16,7 @@ from ttsopt_lib.study import Device
 
 @dataclass(frozen=True)
 class Probe:
-    """What was found. ``reason`` is None where the device can be measured here."""
+    """What was found. `reason` is None where the device can be measured here."""
 
     reason: str | None = None
     accelerator: Accelerator | None = None

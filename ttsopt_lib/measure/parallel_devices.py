@@ -20,7 +20,7 @@ from ttsopt_lib.study import Device, Study
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one device; with an ``error`` the record is what stays on file."""
+    """What became of one device; with an `error` the record is what stays on file."""
 
     device: Device
     record: DeviceRecord
@@ -30,7 +30,7 @@ class Outcome:
 def measure_devices(
     study: Study, devices: Sequence[Device], folder: StudyFolder, *, again: bool = False, progress: bool = True
 ) -> list[Outcome]:
-    """Measure every device; the outcomes are in the order of ``devices``.
+    """Measure every device; the outcomes are in the order of `devices`.
 
     This machine's devices are timed by the calling thread, each other machine's by a thread of its own. An interrupt
     aborts all of them. Raises RecordError for a variant that is not made yet.

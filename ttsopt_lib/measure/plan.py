@@ -31,7 +31,7 @@ class PlannedSentence(Strict):
 class PlannedRow(Strict):
     """One row to time: a variant, or a peer by its name.
 
-    ``recipe`` is used by PyTorch rows only: ONNX files are already what the recipe made.
+    `recipe` is used by PyTorch rows only: ONNX files are already what the recipe made.
     """
 
     variant: str
@@ -51,7 +51,7 @@ class PlannedRow(Strict):
 
     @property
     def label(self) -> str:
-        """The row as messages name it: ``fp32 (onnxruntime, 2 threads)``."""
+        """The row as messages name it: `fp32 (onnxruntime, 2 threads)`."""
         mode = "" if self.mode == "fp32" else f", {self.mode}"
         return f"{self.variant} ({self.runtime}{mode}, {self.threads} thread{'s' if self.threads > 1 else ''})"
 
@@ -64,7 +64,7 @@ class LeftOut(Strict):
 
 
 class TimingPlan(Strict):
-    """Everything that :func:`ttsopt_lib.measure.blocks.time_rows` needs."""
+    """Everything that `time_rows` needs."""
 
     rows: tuple[PlannedRow, ...]
     sentences: tuple[PlannedSentence, ...]
@@ -100,11 +100,11 @@ def plan_rows(
 ) -> tuple[PlannedRow, ...]:
     """The rows of one device: every variant and the baseline once more, for each number of threads.
 
-    Later numbers of threads, which no target refers to, have those of ``study.measure.more_threads`` alone.
+    Later numbers of threads, which no target refers to, have those of `study.measure.more_threads` alone.
 
-    PyTorch rows (``study.measure.pytorch``, and always their baseline) come with the first number of threads,
+    PyTorch rows (`study.measure.pytorch`, and always their baseline) come with the first number of threads,
     which is the one that targets refer to; a device over ssh is timed through ONNX Runtime only. On an accelerator,
-    where ``runtimes`` are those that reach it, PyTorch has a row for each of ``device.pytorch`` and each variant whose
+    where `runtimes` are those that reach it, PyTorch has a row for each of `device.pytorch` and each variant whose
     network differs and can compute there.
     """
     rows = []
@@ -141,7 +141,7 @@ def plan_peers(
     """The peers' rows, with the first number of threads, and peer -> reason for those that the device cannot time.
 
     What takes a package of its own is timed on this machine's processor only; a board over ssh, or an accelerator, has
-    ONNX Runtime alone, or where that is not among its ``runtimes`` no peers at all.
+    ONNX Runtime alone, or where that is not among its `runtimes` no peers at all.
     """
     rows, reasons = [], {}
     for peer in peers:
@@ -168,7 +168,7 @@ def plan_peers(
 
 
 def _timed_variants(study: Study, first: bool) -> tuple[str, ...]:
-    """The baseline and the variants that are timed with the ``first`` number of threads, or with a later one."""
+    """The baseline and the variants that are timed with the `first` number of threads, or with a later one."""
     wanted = study.measure.more_threads
     if first or wanted is None:
         return study.variant_names

@@ -90,16 +90,16 @@ class Worker:
         self._send({"do": "prepare", "row": self.row.model_dump(mode="json")})
 
     def wait(self) -> None:
-        """Wait until what `prepare` began is done. Raises :class:`MeasureError`."""
+        """Wait until what `prepare` began is done. Raises `MeasureError`."""
         self._receive()
 
     def load(self, plan: TimingPlan) -> dict[str, Any]:
-        """Load the model; returns ``load_seconds`` (list) and ``idle_memory_mb``. Raises :class:`MeasureError`."""
+        """Load the model; returns `load_seconds` (list) and `idle_memory_mb`. Raises `MeasureError`."""
         self._texts = [sentence.text for sentence in plan.sentences]
         return self._ask({"do": "load", **self._task(plan), "sample_rate": plan.sample_rate, "once": plan.only_timing})
 
     def profile(self, plan: TimingPlan) -> dict[str, dict[str, float]]:
-        """Seconds per pass by ``stages`` and by ``operators`` (see :mod:`.stages`). Raises :class:`MeasureError`."""
+        """Seconds per pass by `stages` and by `operators` (see `stages.py`). Raises `MeasureError`."""
         return self._ask({"do": "profile", **self._task(plan)})
 
     def _task(self, plan: TimingPlan) -> dict[str, Any]:
@@ -112,11 +112,11 @@ class Worker:
         }
 
     def time_sentence(self, number: int) -> dict[str, float]:
-        """Time one sentence of the plan: ``seconds``, ``audio_seconds``, ``peak_memory_mb``. Raises MeasureError."""
+        """Time one sentence of the plan: `seconds`, `audio_seconds`, `peak_memory_mb`. Raises MeasureError."""
         return self._ask({"do": "time", "sentence": number}, f" (sentence {self._texts[number][:60]!r})")
 
     def repeat(self, seconds: float) -> dict[str, float]:
-        """Speak all sentences over and over for so long: ``seconds``, ``audio_seconds``. Raises MeasureError."""
+        """Speak all sentences over and over for so long: `seconds`, `audio_seconds`. Raises MeasureError."""
         return self._ask({"do": "repeat", "seconds": seconds})
 
     def _ask(self, request: dict[str, Any], what: str = "") -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Bars:
         bar.update(elapsed - bar.n)
 
     def step(self, work: str, done: int, total: int) -> None:
-        """Units of a kind of work that are done, of all; the work is one of ``UNITS``."""
+        """Units of a kind of work that are done, of all; the work is one of `UNITS`."""
         if not total:
             return
         unit = UNITS[work]

@@ -1,6 +1,6 @@
 """Does timing on this machine tell the truth? The same file twice (A/A), and a voice with a known amount of extra work.
 
-``ttsopt selfcheck``. Each run is a small measurement of its own, as a study's is: fresh workers, interleaved blocks.
+`ttsopt selfcheck`. Each run is a small measurement of its own, as a study's is: fresh workers, interleaved blocks.
 95 % intervals are to contain the truth in 19 runs of 20. For the copy the truth is 0; for the voice with extra work it
 is what the work takes when it is timed alone, beside the voice, over all runs.
 """
@@ -45,7 +45,7 @@ class CheckedRun:
 
 @dataclass(frozen=True)
 class Selfcheck:
-    """What the runs found. ``warnings`` are of the machine, as in a device record."""
+    """What the runs found. `warnings` are of the machine, as in a device record."""
 
     runs: list[CheckedRun]
     warnings: list[str]
@@ -95,7 +95,7 @@ class Selfcheck:
 def selfcheck_study(
     study: Study, voice: PiperVoice, *, runs: int = 20, blocks: int = 12, done: Callable[[], object] = lambda: None
 ) -> Selfcheck:
-    """:func:`selfcheck` of a study's original voice on the two shortest of its timing sentences, with one thread."""
+    """`selfcheck` of a study's original voice on the two shortest of its timing sentences, with one thread."""
     from ttsopt_lib.voices.piper import speaker_of
 
     config = voice.config
@@ -124,9 +124,9 @@ def selfcheck(
     threads: int = 1,
     done: Callable[[], object] = lambda: None,
 ) -> Selfcheck:
-    """Measure ``runs`` times with ``blocks`` blocks each; ``done`` is called after each run.
+    """Measure `runs` times with `blocks` blocks each; `done` is called after each run.
 
-    Raises :class:`ttsopt_lib.measure.process.MeasureError` for a voice that cannot be timed.
+    Raises `MeasureError` for a voice that cannot be timed.
     """
     import onnx
 

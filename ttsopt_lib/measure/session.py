@@ -55,9 +55,9 @@ def time_plan(
 ) -> Findings:
     """Time the plan on this machine and watch the machine meanwhile.
 
-    ``tick`` gets the seconds since the start, often; ``step`` the units done and in all of what follows the timing:
-    "energy", "where the time goes". Neither is called while anything is being timed. With a ``journal`` on disk an
-    interrupted run goes on where it was. Raises :class:`ttsopt_lib.measure.process.MeasureError` when a model cannot be
+    `tick` gets the seconds since the start, often; `step` the units done and in all of what follows the timing:
+    "energy", "where the time goes". Neither is called while anything is being timed. With a `journal` on disk an
+    interrupted run goes on where it was. Raises `MeasureError` when a model cannot be
     timed.
     """
     journal = journal or Journal()

@@ -1,4 +1,4 @@
-"""Time a study's variants on one device and keep the raw samples: the step behind ``ttsopt measure``."""
+"""Time a study's variants on one device and keep the raw samples: the step behind `ttsopt measure`."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def blocks_key(study: Study, device: Device, variants: dict[str, VariantRecord])
     """Content key of every block of a measurement: settings, sentences, voice files, device and measuring code.
 
     The machine and the way to it are not in it: a record brought from a board must stay good where the report is
-    made. Which machine it was stands in the record's ``system``. Peers are not in it either: what was timed with them
-    stays good for whoever asks for fewer; :func:`current_measurement` sees to those who ask for more.
+    made. Which machine it was stands in the record's `system`. Peers are not in it either: what was timed with them
+    stays good for whoever asks for fewer; `current_measurement` sees to those who ask for more.
     """
     return content_key(
         study.measure.model_dump(exclude={"peers", *HOW_MANY}),  # peers: more rows change none of the others
@@ -79,7 +79,7 @@ def read_peers(study: Study, folder: StudyFolder) -> list[PeerRecord]:
 def current_measurement(study: Study, device: Device, folder: StudyFolder) -> DeviceRecord | None:
     """The record on file if measuring now would add nothing to it, else None.
 
-    A measured record of the same inputs stays; one that says ``not_measured`` only while its reason holds.
+    A measured record of the same inputs stays; one that says `not_measured` only while its reason holds.
     Raises RecordError for a variant that is not made yet.
     """
     key = device_key(study, device, read_variants(study, folder))
@@ -105,16 +105,16 @@ def measure_device(
     connection: Connection | None = None,
     position: int = 0,
 ) -> DeviceRecord:
-    """Time the study on a device, write ``records/devices/<name>.json`` and return it.
+    """Time the study on a device, write `records/devices/<name>.json` and return it.
 
-    What :func:`current_measurement` finds is returned as it is, unless ``again``. Where the device is not at
-    hand the record says ``not_measured`` and why; it never takes the place of the same study's measured one,
-    which may come from the device itself. ``torch_original`` is the voice file that PyTorch rows are made from
-    (default: the original variant's model). A device with ``runner: ssh`` is reached by ``connection`` (default: one
-    of its own); ``position`` is the line of its progress bars where several devices are timed at once. A local run that
-    was interrupted goes on after its last pair of blocks, unless ``again``.
+    What `current_measurement` finds is returned as it is, unless `again`. Where the device is not at
+    hand the record says `not_measured` and why; it never takes the place of the same study's measured one,
+    which may come from the device itself. `torch_original` is the voice file that PyTorch rows are made from
+    (default: the original variant's model). A device with `runner: ssh` is reached by `connection` (default: one
+    of its own); `position` is the line of its progress bars where several devices are timed at once. A local run that
+    was interrupted goes on after its last pair of blocks, unless `again`.
 
-    Raises RecordError for a variant that is not made yet, :class:`MeasureError` for one that cannot be timed or a
+    Raises RecordError for a variant that is not made yet, `MeasureError` for one that cannot be timed or a
     host that cannot be reached; nothing is written then.
     """
     present = current_measurement(study, device, folder)

@@ -1,8 +1,8 @@
-"""The process that times one row: ``python -m ttsopt_lib.measure.worker``, started by :mod:`.process`.
+"""The process that times one row: `python -m ttsopt_lib.measure.worker`, started by `process.py`.
 
 A process of its own makes the memory figure the model's own and keeps one runtime's threads out of another's
-way. It reads one JSON object a line from standard input and answers with one a line: a ``prepare`` if one likes, a
-``load``, then any number of ``time`` and ``repeat``; or one ``profile``. The end of its input, or the death of the
+way. It reads one JSON object a line from standard input and answers with one a line: a `prepare` if one likes, a
+`load`, then any number of `time` and `repeat`; or one `profile`. The end of its input, or the death of the
 process that started it, ends it.
 """
 
@@ -30,7 +30,7 @@ class NoSpeechError(RuntimeError):
 
 
 def samples_of(audio: Any, row: dict[str, Any]) -> int:
-    """How many samples the audio has. Raises :class:`NoSpeechError` for none, for silence and for what is no number."""
+    """How many samples the audio has. Raises `NoSpeechError` for none, for silence and for what is no number."""
     samples = np.asarray(audio).reshape(-1)
     if not row["speaks"]:
         return samples.size
@@ -45,7 +45,7 @@ def samples_of(audio: Any, row: dict[str, Any]) -> int:
 def peak_memory_mb() -> float:
     """Highest resident set of this process so far, in MB (10^6 bytes).
 
-    Linux: VmHWM. ``ru_maxrss`` is no substitute there: across vfork and exec it keeps the peak of the process
+    Linux: VmHWM. `ru_maxrss` is no substitute there: across vfork and exec it keeps the peak of the process
     that started this one (a notebook with PyTorch in it, say).
     """
     status = Path("/proc/self/status")
@@ -134,7 +134,7 @@ def time_sentence(
     """Time one sentence: seconds from ids (or text) to audio, and seconds of audio made.
 
     The shortest sentence, `lead_in`, is spoken before the clock starts: it refills the caches that another worker has
-    just evicted. The audio is looked at when the clock has stopped. Raises :class:`NoSpeechError`.
+    just evicted. The audio is looked at when the clock has stopped. Raises `NoSpeechError`.
     """
     gc.collect()  # quick: what loading made is frozen (0.2 s less a sentence where PyTorch is imported)
     gc.disable()
@@ -159,7 +159,7 @@ def die_with(parent: int) -> None:
 
 
 def answer_requests(requests: TextIO, replies: TextIO) -> None:
-    """Serve ``load`` and ``time`` requests until the input ends."""
+    """Serve `load` and `time` requests until the input ends."""
     speak: Speak | None = None
     stopwatch: Stopwatch = WallClock()
     row: dict[str, Any] = {}

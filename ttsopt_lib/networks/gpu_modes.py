@@ -6,7 +6,7 @@ differs is the arithmetic of flow and decoder. The head of an inverse-STFT decod
 span 80 dB, and their exponential overflows half precision.
 
 A text's length is not known beforehand, and a CUDA graph or a compiled kernel is for one length. The decoder's frames
-are therefore filled up with zeros to the next multiple of :data:`BUCKET`, and the samples beyond are cut off, as in
+are therefore filled up with zeros to the next multiple of `BUCKET`, and the samples beyond are cut off, as in
 any batch of texts of different lengths; the last frames before the cut see zeros where they would have seen the edge.
 """
 
@@ -58,9 +58,9 @@ class InHalf(nn.Module):
 
 
 class Replayed(nn.Module):
-    """A decoder that is captured once for each multiple of :data:`BUCKET` frames and replayed from then on.
+    """A decoder that is captured once for each multiple of `BUCKET` frames and replayed from then on.
 
-    ``z`` [1, latent_channels, frames] and ``g`` [1, speaker_channels, 1] or None to [1, 1, frames * hop_length].
+    `z` [1, latent_channels, frames] and `g` [1, speaker_channels, 1] or None to [1, 1, frames * hop_length].
     """
 
     def __init__(self, decoder: nn.Module, hop_length: int, capture: Capture | None = None):

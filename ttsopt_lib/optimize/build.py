@@ -206,7 +206,7 @@ def _recipe(study: Study, name: str) -> Sequence[AnyStep]:
 
 
 def _keys(study: Study, only: Sequence[str] | None) -> dict[str, str]:
-    """Key of each variant asked for, in the study's order. Raises :class:`StudyError` for a name it does not have."""
+    """Key of each variant asked for, in the study's order. Raises `StudyError` for a name it does not have."""
     for name in only or ():
         if name != ORIGINAL:
             study.variant(name)
@@ -300,6 +300,7 @@ def _copy_original(context: BuildContext, path: Path) -> tuple[list[StepRecord],
             note=note,
             label="the export",
             family="nothing optimized",
+            kind="other",
             optimizes=False,
             changes_arithmetic=False,
         )
@@ -319,7 +320,7 @@ def _run_recipe(
     for step in recipe:
         before = context.inventory = inventory
         context.note = ""
-        if work_of(step).removes:
+        if work_of(step).kind == "removal":
             before = context.export([])[1]  # of the whole voice: what is gone is counted against it
         if isinstance(step, GraphStep):
             graph = work_of(step).apply(onnx.load(path), step, context)
@@ -339,7 +340,7 @@ def _run_recipe(
 
 
 def _check_speaks(name: str, path: Path, feed: Feed, expected_samples: int) -> None:
-    """Raises :class:`VariantError` where a finished voice does not load or makes no plausible audio."""
+    """Raises `VariantError` where a finished voice does not load or makes no plausible audio."""
     try:
         audio = speak(path, feed)
     except Exception as error:  # ONNX Runtime's errors have no common base

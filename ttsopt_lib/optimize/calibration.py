@@ -66,7 +66,7 @@ class SentenceReader(CalibrationDataReader):
 
     @contextmanager
     def named(self) -> Iterator[None]:
-        """Whatever ONNX Runtime raises in the block becomes a :class:`RuntimeFailure` that names the sentence."""
+        """Whatever ONNX Runtime raises in the block becomes a `RuntimeFailure` that names the sentence."""
         try:
             yield
         except Exception as error:
@@ -80,7 +80,7 @@ def sentence_words(number: int) -> str:
 
 
 def calibration_texts(wanted: SentenceRange) -> list[str]:
-    """The sentences of a range. Raises :class:`StudyError` where the file ends before it begins."""
+    """The sentences of a range. Raises `StudyError` where the file ends before it begins."""
     found = read_sentences(resolve(wanted.file))[wanted.start : wanted.start + wanted.count]
     if not found:
         raise StudyError(

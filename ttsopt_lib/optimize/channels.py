@@ -330,7 +330,7 @@ def choose_widths(sets: Sequence[Channels], counts: _Counts, amount: float, of: 
 
 
 def given_widths(sets: Sequence[Channels], decoder: nn.Module, wanted: Sequence[int]) -> list[int]:
-    """How many channels each set loses, so that the decoder has the wanted widths. Raises :class:`PruningError`."""
+    """How many channels each set loses, so that the decoder has the wanted widths. Raises `PruningError`."""
     assert isinstance(decoder, HifiGanDecoder)
     refuse_widths(decoder, wanted)
     layers = [decoder.conv_pre, *decoder.ups]
@@ -339,7 +339,7 @@ def given_widths(sets: Sequence[Channels], decoder: nn.Module, wanted: Sequence[
 
 
 def refuse_widths(decoder: HifiGanDecoder, wanted: Sequence[int]) -> None:
-    """Raises :class:`PruningError` for widths that cannot be this decoder's."""
+    """Raises `PruningError` for widths that cannot be this decoder's."""
     present = [_sizes(layer)[1] for layer in (decoder.conv_pre, *decoder.ups)]
     if len(wanted) != len(present) or any(new > old for new, old in zip(wanted, present, strict=True)):
         raise PruningError(f"prune_structured: decoder_widths: give {len(present)} numbers of at most {present}")

@@ -111,7 +111,7 @@ def prune_and_train(model: StagedVits, step: PruneStructured, inputs: PruningInp
 
 
 def check_asked(step: PruneStructured, whole: HifiGanDecoder, decoder: HifiGanDecoder) -> None:
-    """Raises :class:`FinetuneError` where the decoder in `trained` is not what the step asks for."""
+    """Raises `FinetuneError` where the decoder in `trained` is not what the step asks for."""
     has = [decoder.conv_pre.out_channels, *(_out_channels(up) for up in decoder.ups)]
     if step.decoder_widths is not None and has != list(step.decoder_widths):
         raise FinetuneError(

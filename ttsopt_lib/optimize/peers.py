@@ -1,4 +1,4 @@
-"""Make ready what a user would pick instead of our variants: ``peers/<name>/`` with what its maker's own tools make.
+"""Make ready what a user would pick instead of our variants: `peers/<name>/` with what its maker's own tools make.
 
 Nothing of ours goes into a peer: each tool is called with its own defaults, so that what is compared is what somebody
 gets who follows that tool's manual. A peer whose package is missing, or whose tool fails, is left with the reason.
@@ -35,7 +35,7 @@ CALIBRATION_SENTENCES = 8  # for NNCF, as many as our own search takes
 
 
 def build_peers(study: Study, folder: StudyFolder) -> list[PeerRecord]:
-    """Make the study's peers ready (``measure.peers``) and return their records; what is unchanged is left alone.
+    """Make the study's peers ready (`measure.peers`) and return their records; what is unchanged is left alone.
 
     Raises RecordError where the original is not there yet, StudyError or TextError for sentences that cannot be used.
     """

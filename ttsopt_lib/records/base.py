@@ -41,7 +41,7 @@ def write_record(path: Path, record: BaseModel) -> None:
 
 
 def read_record(path: Path, model: type[AnyRecord], step: str) -> AnyRecord:
-    """A record from its file. Raises :class:`RecordError`, which names the ``step`` that makes it."""
+    """A record from its file. Raises `RecordError`, which names the `step` that makes it."""
     try:
         return model.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -52,7 +52,7 @@ def read_record(path: Path, model: type[AnyRecord], step: str) -> AnyRecord:
 
 
 def read_if_current(path: Path, model: type[AnyRecord], key: str) -> AnyRecord | None:
-    """The record at ``path`` if it was made from exactly the inputs that ``key`` stands for, else None."""
+    """The record at `path` if it was made from exactly the inputs that `key` stands for, else None."""
     try:
         record = read_record(path, model, "")
     except RecordError:

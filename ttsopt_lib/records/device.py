@@ -118,7 +118,7 @@ class EnergyRecord(Record):
 
 
 class StopRecord(Record):
-    """Why sampling ended with one number of threads: ``budget`` spent, ``interval`` narrow enough, ``max_blocks``."""
+    """Why sampling ended with one number of threads: `budget` spent, `interval` narrow enough, `max_blocks`."""
 
     threads: int
     blocks: int
@@ -153,7 +153,7 @@ class ProfileRecord(Record):
 class PeerTiming(Record):
     """What became of one peer on a device: its raw samples, timed in the blocks of the variants, or why there are none.
 
-    Its ``row`` has the peer's name in place of a variant's.
+    Its `row` has the peer's name in place of a variant's.
     """
 
     name: str

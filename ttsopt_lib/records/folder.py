@@ -9,7 +9,7 @@ from ttsopt_lib.study import Study
 
 
 class StudyFolder:
-    """The files of one study: ``reports/<name>/`` in the project folder."""
+    """The files of one study: `reports/<name>/` in the project folder."""
 
     def __init__(self, study: Study, reports: Path | None = None):
         self.path = (reports or project_root() / "reports") / study.name
@@ -69,7 +69,7 @@ class StudyFolder:
 
     @property
     def ratings(self) -> Path:
-        """Listeners' ratings that ``ttsopt ratings`` collected, with the variants' names in them."""
+        """Listeners' ratings that `ttsopt ratings` collected, with the variants' names in them."""
         return self.path / "records" / "ratings.csv"
 
     @property
@@ -83,7 +83,7 @@ class StudyFolder:
         return self.path / "records" / "listening_key.json"
 
     def audio(self, name: str) -> Path:
-        """Folder of the report's listening examples of a variant: 0.wav, 1.wav ... as ``sentences.listening``."""
+        """Folder of the report's listening examples of a variant: 0.wav, 1.wav ... as `sentences.listening`."""
         return self.variant(name) / "audio"
 
     @property

@@ -23,6 +23,11 @@ class Coverage(Record):
     macs: float
 
 
+# What of a voice a step changes: weights become zero, parts are removed, a student takes the place of stages, the same
+# work is done in another order, products are computed in int8, weights are stored in fewer bits, bits are packed.
+StepKind = Literal["zeros", "removal", "student", "order", "int8 products", "stored weights", "packing", "other"]
+
+
 class StepRecord(Record):
     """What one step of a recipe reached, read from the finished model."""
 
@@ -32,6 +37,8 @@ class StepRecord(Record):
     note: str = ""  # one sentence for the report, for example "30.0 % of 15.6 M weights are zero"
     label: str  # what sentences call the step, for example "magnitude pruning"
     family: str  # what legends call voices that were made by it alone, for example "pruned"
+    kind: StepKind  # which of the report's sentences fit
+    remedy: str = ""  # what to change where the step costs too much quality
     optimizes: bool  # False: it stores or orders the same numbers in another way
     changes_arithmetic: bool  # False: PyTorch computes the same without it
     stages: list[str] = []  # that a student took the place of

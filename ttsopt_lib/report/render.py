@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from ttsopt_lib.errors import TtsoptError, system_words
 from ttsopt_lib.files import replaced_together
-from ttsopt_lib.garbage import uncollected
+from ttsopt_lib.no_gc import uncollected
 from ttsopt_lib.notebooks import Kernel, import_papermill, notebook_seconds, run_notebook, work_bar
 from ttsopt_lib.paths import project_root
 from ttsopt_lib.records.folder import StudyFolder

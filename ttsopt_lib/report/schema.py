@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 
 from ttsopt_lib.records.device import Doubt, ProfileRecord, SittingRecord, StopRecord, SystemRecord
 from ttsopt_lib.records.quality import MissingSymbol, NotScored, ScreenedRater, UnavailablePredictor
+from ttsopt_lib.records.variant import StepKind
 from ttsopt_lib.study import Stage, Targets
 
 # Of what the notebook of the report carries as data: its summary, and the files that stand beside the page.
@@ -65,6 +66,8 @@ class StepSummary(Part):
     note: str
     label: str = ""  # what sentences call the step
     family: str = ""  # what legends call voices that were made by it alone
+    kind: StepKind = "other"  # what of a voice it changes
+    remedy: str = ""  # what to change where it costs too much quality
     optimizes: bool = True  # False: it stores or orders the same numbers in another way
     stages: list[str] = Field(default=[], exclude=True)  # that a student took the place of; `note` says so
 

@@ -48,7 +48,7 @@ class CrossedMean:
         return float(stats.t.ppf(0.975, self.dof) + stats.t.ppf(power, self.dof)) * self.error
 
     def equivalence_p(self, margin: float) -> float:
-        """p-value of the claim that the true value lies within +-``margin``: the worse of two one-sided tests."""
+        """p-value of the claim that the true value lies within +-`margin`: the worse of two one-sided tests."""
         if self.error == 0:
             return 0.0 if abs(self.value) < margin else 1.0
         return float(stats.t.sf((margin - abs(self.value)) / self.error, self.dof))

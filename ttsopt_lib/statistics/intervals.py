@@ -91,7 +91,7 @@ def _log_energy(row: EnergyRow) -> Array:
 
 
 def length_classes(sentences: list[TimedSentence]) -> dict[str, list[int]]:
-    """Length class -> numbers of its sentences, for the ``sentences`` argument of the functions above."""
+    """Length class -> numbers of its sentences, for the `sentences` argument of the functions above."""
     classes: dict[str, list[int]] = {}
     for number, sentence in enumerate(sentences):
         classes.setdefault(sentence.length_class, []).append(number)

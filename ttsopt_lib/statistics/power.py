@@ -5,7 +5,7 @@ variance is
 
     V = rater^2 / R + sentence^2 / S + rest^2 / (R S)
 
-with the standard deviations of :class:`~ttsopt_lib.statistics.crossed.Components` of such *differences*: more raters
+with the standard deviations of `Components` of such *differences*: more raters
 alone do not help where sentences differ, and the other way round.
 """
 
@@ -22,7 +22,7 @@ MOST_RATERS = 2000
 
 
 def power(effect: float, raters: int, sentences: int, spread: Components) -> float:
-    """Probability that a two-sided test at 5 % finds a true change of ``effect`` points. Needs two of each."""
+    """Probability that a two-sided test at 5 % finds a true change of `effect` points. Needs two of each."""
     rest = spread.rest**2 / (raters * sentences)
     by_rater, by_sentence = spread.rater**2 / raters + rest, spread.sentence**2 / sentences + rest
     variance = by_rater + by_sentence - rest

@@ -4,7 +4,7 @@ Three questions about a variant, all on differences paired by sentence:
 
 * *Is there a change?* A p-value that agrees with the interval of `intervals.mean_interval` (the same t
   corrected for skewness: below 0.05 just where the 95 % interval leaves out zero), corrected for the number of
-  variants by Holm's method (:func:`ttsopt_lib.statistics.crossed.holm`). For word errors, which are few and lumpy, a
+  variants by Holm's method (`holm`). For word errors, which are few and lumpy, a
   permutation test.
 * *Is it small?* No measurable change is no proof that there is none. Two one-sided tests (TOST; Schuirmann, 1987) ask
   whether the change is shown to be nearer to zero than a margin.
@@ -44,14 +44,14 @@ def change_p(differences: ArrayLike) -> float | None:
 
 
 def equivalence_p(differences: ArrayLike, margin: float) -> float | None:
-    """p-value of TOST: below 0.05, the mean difference is shown to lie within +-``margin``. None for fewer than two."""
+    """p-value of TOST: below 0.05, the mean difference is shown to lie within +-`margin`. None for fewer than two."""
     above, dof = _statistic(differences, -margin)
     below, _ = _statistic(differences, margin)
     return None if dof < 1 else float(max(stats.t.sf(above, dof), stats.t.cdf(below, dof)))
 
 
 def _statistic(differences: ArrayLike, null: float) -> tuple[float, int]:
-    """Student's t of the mean against ``null``, corrected for skewness as the interval is (Hall, 1992), and its dof."""
+    """Student's t of the mean against `null`, corrected for skewness as the interval is (Hall, 1992), and its dof."""
     values = np.asarray(differences, dtype=np.float64)
     count = values.size
     if count < 2:
@@ -77,7 +77,7 @@ def bootstrap_mean(values: Sequence[float]) -> WithInterval | None:
 def error_rate(errors: Sequence[int], words: Sequence[int]) -> WithInterval | None:
     """Errors per word spoken over all sentences, with the bootstrap's interval over sentences; None for too few.
 
-    ``words`` are the characters spoken where characters are counted.
+    `words` are the characters spoken where characters are counted.
     """
     return _rate(np.asarray(errors, dtype=np.float64), np.asarray(words, dtype=np.float64))
 

@@ -138,7 +138,7 @@ class PairedSession:
             noise: the noise itself, in place of the seed.
             durations: frames each phoneme lasts, in place of the voice's own.
             scales: noise scale, length scale, duration noise scale.
-            sid: speaker, for a voice that has several (:func:`~ttsopt_lib.voices.piper.speaker_of` says who).
+            sid: speaker, for a voice that has several (`speaker_of` says who).
 
         Returns:
             the waveform, float32 [samples], exactly as the graph gives it, and the frames each phoneme lasted,

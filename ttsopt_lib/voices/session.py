@@ -1,4 +1,4 @@
-"""A model opened in ONNX Runtime on the CPU, for work whose time nobody measures (:mod:`ttsopt_lib.measure.worker`)."""
+"""A model opened in ONNX Runtime on the CPU, for work whose time nobody measures (`measure/worker.py`)."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Session(onnxruntime.InferenceSession):
     """ONNX Runtime's session; what it raises is of one kind, where the runtime's own errors have no common base."""
 
     def run(self, output_names, input_feed, run_options=None):  # type: ignore[override]
-        """As `onnxruntime.InferenceSession.run`. Raises :class:`RuntimeFailure`."""
+        """As `onnxruntime.InferenceSession.run`. Raises `RuntimeFailure`."""
         with in_words("ONNX Runtime cannot run it"):
             return super().run(output_names, input_feed, run_options)
 
 
 @contextmanager
 def in_words(what: str) -> Iterator[None]:
-    """Whatever a runtime raises in the block becomes a :class:`RuntimeFailure`: ``what`` failed, and its own words."""
+    """Whatever a runtime raises in the block becomes a `RuntimeFailure`: `what` failed, and its own words."""
     try:
         yield
     except Exception as error:

@@ -1,12 +1,12 @@
 """Predictors whose weights no package ships: UTMOS and NISQA-TTS, fetched from a hub or given as a file.
 
-* ``utmos``: UTMOS strong learner (Saeki et al., Interspeech 2022; MIT), as the TorchScript file that
-  ``Blinorot/UTMOS-PyTorch`` keeps on the Hugging Face hub. It needs no package but torch.
-* ``nisqa_tts``: NISQA-TTS, naturalness of synthetic speech (Mittag & Möller, Interspeech 2020), with the network of the
-  package ``nisqa`` (MIT) and ``weights/nisqa_tts.tar`` of ``gabrielmittag/NISQA``, whose licence (CC BY-NC-SA 4.0)
+* `utmos`: UTMOS strong learner (Saeki et al., Interspeech 2022; MIT), as the TorchScript file that
+  `Blinorot/UTMOS-PyTorch` keeps on the Hugging Face hub. It needs no package but torch.
+* `nisqa_tts`: NISQA-TTS, naturalness of synthetic speech (Mittag & Möller, Interspeech 2020), with the network of the
+  package `nisqa` (MIT) and `weights/nisqa_tts.tar` of `gabrielmittag/NISQA`, whose licence (CC BY-NC-SA 4.0)
   forbids commercial use.
 
-Where no hub is reached there is a reason in place of a predictor; the study's ``evaluate.weights`` names a file that
+Where no hub is reached there is a reason in place of a predictor; the study's `evaluate.weights` names a file that
 was fetched on another machine.
 """
 
@@ -44,9 +44,9 @@ class WeightsError(TtsoptError, RuntimeError):
 
 
 def hub_weights(name: str, given: Path | None = None) -> Path:
-    """The weights of ``utmos`` or ``nisqa_tts``: the file that the study names, else from the hub (kept in its cache).
+    """The weights of `utmos` or `nisqa_tts`: the file that the study names, else from the hub (kept in its cache).
 
-    Raises :class:`WeightsError`.
+    Raises `WeightsError`.
     """
     if given is not None:
         if not given.is_file():

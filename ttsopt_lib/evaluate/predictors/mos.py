@@ -1,9 +1,9 @@
 """Predicted MOS: networks that were trained to say what listeners would have said, each by its name.
 
-* ``distillmos``: DistillMOS, distilled from XLS-R speech quality models (Stahl & Gamper, ICASSP 2025; package
-  ``distillmos``, MIT).
-* ``dnsmos_p808``: DNSMOS P.808 (see :mod:`ttsopt_lib.evaluate.predictors.p808`; package ``speechmos``, MIT).
-* ``utmos``, ``nisqa_tts``: with weights from a hub (see :mod:`ttsopt_lib.evaluate.predictors.hub_predictors`).
+* `distillmos`: DistillMOS, distilled from XLS-R speech quality models (Stahl & Gamper, ICASSP 2025; package
+  `distillmos`, MIT).
+* `dnsmos_p808`: DNSMOS P.808 (see `evaluate/predictors/p808.py`; package `speechmos`, MIT).
+* `utmos`, `nisqa_tts`: with weights from a hub (see `evaluate/predictors/hub_predictors.py`).
 
 A prediction is never called MOS. Both take the waveform as it is; both are blind to its level by their own
 making, because their first operation divides by the utterance's peak.
@@ -59,7 +59,7 @@ OPTIONAL = tuple(LABELS)  # whose weights come from a hub: not there is "not mea
 def describe(name: str, given: Path | None = None) -> PredictorRecord:
     """A predictor with the version of its package and the hash of its weights.
 
-    ``given`` is a file of weights to take in place of a hub's. Raises :class:`PredictorError`, also where the weights
+    `given` is a file of weights to take in place of a hub's. Raises `PredictorError`, also where the weights
     are no weights of this predictor.
     """
     weights = weights_file(name, given)
@@ -73,7 +73,7 @@ def describe(name: str, given: Path | None = None) -> PredictorRecord:
 
 
 def package_version(name: str) -> str:
-    """Version of the package that ships a predictor. Raises :class:`PredictorError`."""
+    """Version of the package that ships a predictor. Raises `PredictorError`."""
     _, package, _ = PREDICTORS[name]
     try:
         return version(package)
@@ -82,7 +82,7 @@ def package_version(name: str) -> str:
 
 
 def weights_file(name: str, given: Path | None = None) -> Path:
-    """The weights that the package ships, or that a hub or the study gives. Raises :class:`PredictorError`."""
+    """The weights that the package ships, or that a hub or the study gives. Raises `PredictorError`."""
     if name in OPTIONAL:
         try:
             return hub_weights(name, given)
@@ -104,7 +104,7 @@ def _not_installed(name: str, package: str) -> str:
 
 @cache
 def load_predictor(name: str, weights: Path | None = None) -> Predictor:
-    """A predictor with its weights, loaded once per process. Raises :class:`PredictorError`."""
+    """A predictor with its weights, loaded once per process. Raises `PredictorError`."""
     weights = weights or weights_file(name)
     if name in OPTIONAL:
         try:
@@ -162,9 +162,9 @@ class DistillMos:
 
 @contextmanager
 def torchaudio_stand_in() -> Iterator[None]:
-    """An empty ``torchaudio`` for the time of one import, and only where the real one cannot be imported.
+    """An empty `torchaudio` for the time of one import, and only where the real one cannot be imported.
 
-    ``distillmos`` imports it for its command line, which reads files; scoring a waveform does not need it,
+    `distillmos` imports it for its command line, which reads files; scoring a waveform does not need it,
     and torchaudio often cannot be loaded beside a CPU build of torch.
     """
     try:

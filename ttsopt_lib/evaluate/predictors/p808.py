@@ -1,6 +1,6 @@
 """DNSMOS P.808: predicts the ratings of an ITU-T P.808 listening test (Reddy, Gopal & Cutler, ICASSP 2021).
 
-The network is ``model_v8.onnx`` of the ``speechmos`` package (MIT). That package's own function always runs a
+The network is `model_v8.onnx` of the `speechmos` package (MIT). That package's own function always runs a
 second, ten times slower network and needs librosa; here the P.808 network runs alone on the same features,
 which the tests hold against the package's own scores. What is predicted: the overall impression. What is not:
 the separate ratings of signal and background of P.835.

@@ -1,11 +1,11 @@
 """Speaker similarity: does a variant still sound like the same person?
 
-The speaker encoder of the package ``resemblyzer`` (GE2E, Wan et al., ICASSP 2018; Apache-2.0) turns an utterance into
+The speaker encoder of the package `resemblyzer` (GE2E, Wan et al., ICASSP 2018; Apache-2.0) turns an utterance into
 a vector; the similarity of two utterances is the cosine of their vectors: 1 is the same, and 0 as different as this
 encoder can say. What counts as the same voice is not known beforehand: the report prints the original against itself
 with other noise beside it.
 
-The package's own code runs: its volume, its trimming of silence (``webrtcvad``), its network. Only ``librosa``, which
+The package's own code runs: its volume, its trimming of silence (`webrtcvad`), its network. Only `librosa`, which
 it uses for one mel spectrum, is stood in for, so that its dependencies are not needed; the tests hold the vectors
 against those made with librosa.
 """

@@ -10,7 +10,7 @@ from types import ModuleType
 
 @contextmanager
 def stand_in(name: str, **members: object) -> Iterator[None]:
-    """A module ``name`` with these members for the time of one import; what was there before is there again after."""
+    """A module `name` with these members for the time of one import; what was there before is there again after."""
     before = sys.modules.get(name)
     module = ModuleType(name)
     for member, value in members.items():

@@ -2,15 +2,15 @@
 
 Columns, in any order, one row per rating:
 
-* ``test``: ``acr`` (absolute category rating, ITU-T P.800/P.808, 1 to 5), ``ccr`` (comparison, -3 to 3) or
-  ``mushra`` (ITU-R BS.1534, 0 to 100);
-* ``sentence``: any name of the sentence that was heard;
-* ``variant``: a variant of the study (in ``mushra`` also an anchor);
-* ``reference``: for ``ccr`` and ``mushra`` the variant it was compared with, empty for ``acr``;
-* ``rater``: any name of the listener;
-* ``score``: on the scale of the test;
-* ``seconds``: from the first play to the answer; may be empty;
-* ``trap``: empty for a rating. For a trap question, the score that the listener was told to give.
+* `test`: `acr` (absolute category rating, ITU-T P.800/P.808, 1 to 5), `ccr` (comparison, -3 to 3) or
+  `mushra` (ITU-R BS.1534, 0 to 100);
+* `sentence`: any name of the sentence that was heard;
+* `variant`: a variant of the study (in `mushra` also an anchor);
+* `reference`: for `ccr` and `mushra` the variant it was compared with, empty for `acr`;
+* `rater`: any name of the listener;
+* `score`: on the scale of the test;
+* `seconds`: from the first play to the answer; may be empty;
+* `trap`: empty for a rating. For a trap question, the score that the listener was told to give.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ def _check_new(rating: Rating, path: Path, line: int, seen: dict[tuple[str, ...]
 
 
 def write_ratings(path: Path, ratings: Sequence[Rating]) -> None:
-    """Write ratings as a CSV that :func:`read_ratings` reads, whole or not at all."""
+    """Write ratings as a CSV that `read_ratings` reads, whole or not at all."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)

@@ -5,8 +5,8 @@
   heard; a pair heard the other way round counts with the opposite sign.
 * MUSHRA makes a mean of 0 to 100 points.
 
-Raters are screened first (:mod:`~ttsopt_lib.evaluate.ratings.screening`); the intervals respect raters and sentences
-(:mod:`~ttsopt_lib.statistics.crossed`).
+Raters are screened first (`evaluate/ratings/screening.py`); the intervals respect raters and sentences
+(`statistics/crossed.py`).
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ Array = NDArray[np.float64]
 class Rated:
     """What listeners said."""
 
-    rows: list[RatingsRow] | None = None  # None: no mean opinion score can be given, ``reason`` says why
+    rows: list[RatingsRow] | None = None  # None: no mean opinion score can be given, `reason` says why
     reason: str | None = None
     comparisons: list[ComparisonRow] = field(default_factory=list)  # CCR and MUSHRA
     screened: list[ScreenedRater] = field(default_factory=list)
 
 
 def rate_variants(ratings: Sequence[Rating], variants: Sequence[str]) -> Rated:
-    """Everything that can be said from a ratings file, variants in the order of ``variants``."""
+    """Everything that can be said from a ratings file, variants in the order of `variants`."""
     kept, screened = screen(ratings)
     tables = rating_tables(kept, "acr", variants)
     raters, sentences = next(iter(tables.values())).shape if tables else (0, 0)

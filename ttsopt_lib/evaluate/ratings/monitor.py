@@ -1,6 +1,6 @@
 """While ratings come in: a verdict per variant that may be looked at as often as one likes.
 
-A usual 95 % interval holds for one look at the end. The package ``anytimemonitor`` (MIT) keeps a confidence sequence
+A usual 95 % interval holds for one look at the end. The package `anytimemonitor` (MIT) keeps a confidence sequence
 (Howard et al., 2021) on the differences per sentence, with a floor for the raters, which holds at every look. It is
 wider.
 """
@@ -26,7 +26,7 @@ class Standing:
 
 
 def standings(ratings: Sequence[Rating], variants: Sequence[str], margin: float) -> list[Standing]:
-    """One verdict per variant from screened ACR ratings; ``margin`` is the change that does not matter (points)."""
+    """One verdict per variant from screened ACR ratings; `margin` is the change that does not matter (points)."""
     import pandas as pd
     from anytimemonitor import AnytimeMonitor
 

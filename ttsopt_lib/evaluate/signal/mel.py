@@ -1,9 +1,9 @@
 """Mel spectra as librosa makes them, without librosa: networks were trained on these features.
 
-``librosa.feature.melspectrogram``: centred frames, periodic Hann window, Slaney's mel bands of unit area. One of its
+`librosa.feature.melspectrogram`: centred frames, periodic Hann window, Slaney's mel bands of unit area. One of its
 dependencies compiles code at run time and sets bounds on numpy; these few lines replace it for every network that is
-loaded here (:mod:`~ttsopt_lib.evaluate.predictors.p808`, :mod:`~ttsopt_lib.evaluate.predictors.speaker`,
-:mod:`~ttsopt_lib.evaluate.predictors.hub_predictors`).
+loaded here (`evaluate/predictors/p808.py`, `evaluate/predictors/speaker.py`,
+`evaluate/predictors/hub_predictors.py`).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def mel_spectrum(
         n_fft: length of the transform.
         hop: samples from one frame to the next.
         bands: how many.
-        window: length of the Hann window in the middle of a frame; None: ``n_fft``.
+        window: length of the Hann window in the middle of a frame; None: `n_fft`.
         highest_hz: upper edge of the last band; None: half the sampling rate.
         exponent: 2 for power, 1 for magnitude.
         edges: what lies before and after the waveform: silence, or its reflection.

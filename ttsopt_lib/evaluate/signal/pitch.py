@@ -1,6 +1,6 @@
 """The fundamental frequency (F0), and how far a variant's is from the original's.
 
-F0 comes from Praat's autocorrelation method (Boersma, 1993) through ``praat-parselmouth``, every 10 ms. Two
+F0 comes from Praat's autocorrelation method (Boersma, 1993) through `praat-parselmouth`, every 10 ms. Two
 utterances are compared frame by frame, so they must have the same durations.
 """
 
@@ -45,7 +45,7 @@ def pitch(waveform: NDArray[np.float32], sample_rate: int) -> NDArray[np.float64
 
 
 def pitch_error(made: NDArray[np.float64], reference: NDArray[np.float64]) -> PitchError:
-    """Compare two tracks of :func:`pitch` [frames], frame by frame; what one is longer does not count."""
+    """Compare two tracks of `pitch` [frames], frame by frame; what one is longer does not count."""
     frames = min(len(made), len(reference))
     made, reference = made[:frames], reference[:frames]
     voiced, expected = made > 0, reference > 0

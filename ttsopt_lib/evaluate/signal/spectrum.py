@@ -39,7 +39,7 @@ def log_spectral_distance_db(
 ) -> NDArray[np.float64]:
     """Log-spectral distance of two waveforms [samples] in dB, frame by frame [frames].
 
-    The root mean square, over the bins at and above ``above_hz``, of the difference of the two power spectra in dB
+    The root mean square, over the bins at and above `above_hz`, of the difference of the two power spectra in dB
     (Gray and Markel, 1976). It counts every difference, heard or not: another draw of the voice's noise alone gives
     some dB. What one waveform is longer than the other does not count.
     """

@@ -13,7 +13,7 @@ FULL_SCALE = 32767
 
 
 def as_written(waveform: NDArray[np.floating]) -> NDArray[np.int16]:
-    """The 16-bit samples that ``piper --no-normalize`` writes of a float waveform in [-1, 1].
+    """The 16-bit samples that `piper --no-normalize` writes of a float waveform in [-1, 1].
 
     Clipped and truncated as piper-tts does it, with the gain of 1 for every variant. (Without that option
     piper scales each utterance to its peak, which would hide a variant that speaks more softly.)

@@ -1,6 +1,6 @@
 """When not to believe a timing: what else the machine did meanwhile, as sentences for the report.
 
-:class:`ConditionsWatch` compares the machine before and after; :mod:`ttsopt_lib.measure.sample_checks` looks at the
+`ConditionsWatch` compares the machine before and after; `measure/sample_checks.py` looks at the
 samples themselves. A figure that the machine does not tell raises no warning: silence is "not known", too.
 """
 
@@ -32,7 +32,7 @@ HOT_C = 80.0  # a Raspberry Pi lowers its clock from here on; other processors a
 
 
 class ConditionsWatch:
-    """Watch the machine while something is timed: ``with ConditionsWatch() as watch: ...; watch.warnings``."""
+    """Watch the machine while something is timed: `with ConditionsWatch() as watch: ...; watch.warnings`."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []
@@ -73,7 +73,7 @@ class ConditionsWatch:
         self.look()
 
     def look(self) -> None:
-        """Compare the machine now with how it was at the start: ``warnings``, temperature, throttling."""
+        """Compare the machine now with how it was at the start: `warnings`, temperature, throttling."""
         elapsed = max(time.monotonic() - self._start, 1e-9)
         self.temperature_c = (self.temperature_c[0], temperature_c())
         self.throttling = (self.throttling[0], throttling())

@@ -67,7 +67,7 @@ class RaplCounter:
 
 
 def find_counter(accelerator: bool, powercap: Path = POWERCAP) -> EnergyCounter:
-    """The counter of the GPU, or that of the processor. Raises :class:`NoCounterError`."""
+    """The counter of the GPU, or that of the processor. Raises `NoCounterError`."""
     if accelerator:
         return _gpu_counter()
     # intel-rapl:0 is a package, intel-rapl:0:0 a part of it; AMD's packages have the same names.
@@ -112,8 +112,8 @@ def measure_energy(
 ) -> EnergyRecord:
     """Joules of every row with the first number of threads, or why there are none.
 
-    ``step`` gets the rounds done and in all, the uncounted ones among them, and is never called within a round: its own
-    time is in no figure. Raises :class:`ttsopt_lib.measure.process.MeasureError` when a model cannot be timed.
+    `step` gets the rounds done and in all, the uncounted ones among them, and is never called within a round: its own
+    time is in no figure. Raises `MeasureError` when a model cannot be timed.
     """
     rows = plan.rows_with(plan.thread_counts[0])
     found: list[EnergyRow] = []

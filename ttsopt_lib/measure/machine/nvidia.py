@@ -1,6 +1,6 @@
 """What an NVIDIA GPU tells about itself: driver, clocks, power, temperature, what holds it back, joules.
 
-Read through NVML where ``nvidia-ml-py`` is installed (energy), else from ``nvidia-smi``, which every driver
+Read through NVML where `nvidia-ml-py` is installed (energy), else from `nvidia-smi`, which every driver
 brings but which has no energy counter. Nothing here starts a CUDA context or takes memory on the GPU.
 """
 
@@ -62,7 +62,7 @@ def look_at_gpu() -> GpuRecord | None:
 
 
 def parse_gpu(text: str) -> GpuRecord | None:
-    """The first line of ``nvidia-smi --query-gpu`` for :data:`FIELDS` in their order and, last, the clock's reasons."""
+    """The first line of `nvidia-smi --query-gpu` for `FIELDS` in their order and, last, the clock's reasons."""
     lines = [line for line in text.splitlines() if line.strip()]
     if not lines:
         return None
@@ -83,7 +83,7 @@ def first_gpu() -> str:
 
 
 def _ask(*fields: str) -> str:
-    """What nvidia-smi says about the first GPU. Raises :class:`NvidiaError`."""
+    """What nvidia-smi says about the first GPU. Raises `NvidiaError`."""
     words = ["nvidia-smi", f"--id={first_gpu()}", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
@@ -98,7 +98,7 @@ class GpuEnergy:
     source = "NVML (total energy of the GPU's board), everything that runs on it"
 
     def __init__(self) -> None:
-        """Raises :class:`NvidiaError` where nvidia-ml-py is missing or the GPU has no counter (before Volta)."""
+        """Raises `NvidiaError` where nvidia-ml-py is missing or the GPU has no counter (before Volta)."""
         try:
             import pynvml
         except ImportError:

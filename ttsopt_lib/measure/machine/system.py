@@ -24,7 +24,7 @@ PACKAGES = ("onnxruntime", "onnxruntime-gpu", "torch", "numpy", "scipy")
 
 
 def describe_system(accelerator: str | None = None) -> SystemRecord:
-    """This machine and the software that times on it. ``accelerator`` is the GPU's name where one was used."""
+    """This machine and the software that times on it. `accelerator` is the GPU's name where one was used."""
     return SystemRecord(
         hostname_hash=hashlib.sha256(socket.gethostname().encode()).hexdigest()[:12],
         machine=platform.machine(),

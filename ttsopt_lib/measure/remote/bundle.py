@@ -40,7 +40,7 @@ class Job(Strict):
 
 
 @dataclass(frozen=True)
-class Parcel:
+class Bundle:
     """Everything that may have to be sent, by the name it has there."""
 
     job: Job
@@ -58,18 +58,18 @@ class Parcel:
         return content_key(REQUIREMENTS, list(python), [wheel.name for wheel in self.wheels])[:24]
 
     def missing(self, present: dict[str, int]) -> dict[str, Path]:
-        """The voices that are not among ``present`` (name -> size) in their full length."""
+        """The voices that are not among `present` (name -> size) in their full length."""
         return {name: path for name, path in self.voices.items() if present.get(name) != path.stat().st_size}
 
 
-def pack(plan: TimingPlan, device: Device) -> Parcel:
-    """Name each voice by its content and collect what goes with it. Raises :class:`MeasureError`."""
+def collect(plan: TimingPlan, device: Device) -> Bundle:
+    """Name each voice by its content and collect what goes with it. Raises `MeasureError`."""
     names = {path: f"{file_sha256(path)}.onnx" for path in dict.fromkeys(row.model for row in plan.rows)}
     code = content_key({str(name): file_sha256(file) for name, file in _code().items()})
     rows = tuple(row.model_copy(update={"model": Path(names[row.model])}) for row in plan.rows)
     here = Device(name=device.name, label=device.label, kind=device.kind, threads=device.threads)
     job = Job(device=here, plan=plan.model_copy(update={"rows": rows}))
-    return Parcel(job, {name: path for path, name in names.items()}, _wheels(device), code[:24])
+    return Bundle(job, {name: path for path, name in names.items()}, _wheels(device), code[:24])
 
 
 def _wheels(device: Device) -> tuple[Path, ...]:
@@ -95,24 +95,24 @@ def download_command(folder: Path) -> str:
 
 
 @contextmanager
-def laid_out(parcel: Parcel, voices: dict[str, Path], environment: str | None) -> Iterator[Path]:
-    """A folder as it will stand on the device, with links to the files: ``voices``, code, job, and what an
-    ``environment`` is made from, where one has to be made."""
+def laid_out(bundle: Bundle, voices: dict[str, Path], environment: str | None) -> Iterator[Path]:
+    """A folder as it will stand on the device, with links to the files: `voices`, code, job, and what an
+    `environment` is made from, where one has to be made."""
     with TemporaryDirectory(prefix="ttsopt-") as name:
         folder = Path(name)
         for voice, path in voices.items():
             _link(folder / "voices" / voice, path)
         for inside, source in _code().items():
-            _link(folder / "code" / parcel.code / "ttsopt_lib" / inside, source)
+            _link(folder / "code" / bundle.code / "ttsopt_lib" / inside, source)
         if environment:
             packages = folder / "packages" / environment
             packages.mkdir(parents=True)
             (packages / "requirements.txt").write_text("\n".join(REQUIREMENTS) + "\n", encoding="utf-8")
-            for wheel in parcel.wheels:
+            for wheel in bundle.wheels:
                 _link(packages / wheel.name, wheel)
-        run = folder / "runs" / parcel.run
+        run = folder / "runs" / bundle.run
         run.mkdir(parents=True)
-        (run / "job.json").write_text(parcel.job.model_dump_json(), encoding="utf-8")
+        (run / "job.json").write_text(bundle.job.model_dump_json(), encoding="utf-8")
         yield folder
 
 

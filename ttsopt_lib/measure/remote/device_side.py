@@ -1,8 +1,8 @@
-"""The device's end of a measurement over ssh: ``python -m ttsopt_lib.measure.remote.device_side ROOT RUN [--again]``.
+"""The device's end of a measurement over ssh: `python -m ttsopt_lib.measure.remote.device_side ROOT RUN [--again]`.
 
-Carries out ``ROOT/runs/RUN/job.json`` and says how it goes in JSON lines on standard output: ``waiting`` for another
-run on this device, seconds ``elapsed`` of the timing, the ``work`` after it with what is ``done`` of the ``total``, and
-at last ``findings`` or an ``error``. Finished pairs of blocks are kept beside the job. When the connection is gone, the
+Carries out `ROOT/runs/RUN/job.json` and says how it goes in JSON lines on standard output: `waiting` for another
+run on this device, seconds `elapsed` of the timing, the `work` after it with what is `done` of the `total`, and
+at last `findings` or an `error`. Finished pairs of blocks are kept beside the job. When the connection is gone, the
 next line cannot be written: the timing stops there, and the same job goes on after its last pair; the work after it
 goes on to its end, and the same job gets the findings. The lock is the system's own, which ends with the process: none
 can be left behind.

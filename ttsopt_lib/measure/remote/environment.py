@@ -1,7 +1,7 @@
 """Makes the virtual environment on a device: run there as a file, with the standard library alone.
 
-``python3 -I environment.py FOLDER REQUIREMENTS [WHEELS]``. What is being done is said in JSON lines on standard output,
-``doing``: the installer knows neither its steps nor its time beforehand. The stamp ``.ready`` is written last: a folder
+`python3 -I environment.py FOLDER REQUIREMENTS [WHEELS]`. What is being done is said in JSON lines on standard output,
+`doing`: the installer knows neither its steps nor its time beforehand. The stamp `.ready` is written last: a folder
 without it is what an interrupted installation left, and is made anew.
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 
 
 def make_environment(folder: Path, requirements: Path, wheels: Path | None) -> None:
-    """A virtual environment with the requirements, from the network or from ``wheels`` alone. Raises OSError and
-    subprocess.CalledProcessError, whose ``output`` is all that the installer said."""
+    """A virtual environment with the requirements, from the network or from `wheels` alone. Raises OSError and
+    subprocess.CalledProcessError, whose `output` is all that the installer said."""
     shutil.rmtree(folder, ignore_errors=True)
     say("making an environment")
     run([sys.executable, "-m", "venv", str(folder)])

@@ -1,7 +1,7 @@
 """Time on a device that ssh reaches: one call sends what is missing there, runs it, and brings the findings back.
 
-On the device, below its ``folder:``: ``voices/`` by content hash, ``environments/`` (virtual environments),
-``packages/`` (what one is being made from), ``code/`` by digest, and ``runs/`` until their findings have arrived here.
+On the device, below its `folder:`: `voices/` by content hash, `environments/` (virtual environments),
+`packages/` (what one is being made from), `code/` by digest, and `runs/` until their findings have arrived here.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ttsopt_lib.measure.plan import TimingPlan
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.progress import Bars
 from ttsopt_lib.measure.remote import probe
-from ttsopt_lib.measure.remote.bundle import ENVIRONMENT_BYTES, Parcel, laid_out, pack
+from ttsopt_lib.measure.remote.bundle import ENVIRONMENT_BYTES, Bundle, collect, laid_out
 from ttsopt_lib.measure.remote.ssh import RESUME, Connection
 from ttsopt_lib.measure.session import Findings
 from ttsopt_lib.study import Device
@@ -31,20 +31,20 @@ def time_over_ssh(
     *,
     again: bool = False,
 ) -> Findings:
-    """Time the plan on ``device``; ``bars`` show what is being done.
+    """Time the plan on `device`; `bars` show what is being done.
 
-    ``again`` forgets what an interrupted run has left there. Raises :class:`MeasureError`, one line that begins with
+    `again` forgets what an interrupted run has left there. Raises `MeasureError`, one line that begins with
     the host; what was sent, installed and timed by then is kept there for the next call.
     """
     bars.doing("looking")
-    parcel = pack(plan, device)
-    there = greet(connection, device, lambda _: bars.doing("looking"))
-    voices = parcel.missing(there["voices"])
-    environment = parcel.environment(there["python"]) if device.venv else None
+    bundle = collect(plan, device)
+    there = describe_device(connection, device, lambda _: bars.doing("looking"))
+    voices = bundle.missing(there["voices"])
+    environment = bundle.environment(there["python"]) if device.venv else None
     unmade = environment if environment not in there["environments"] else None
-    _check_room(connection.host, there["free_bytes"], voices, parcel if unmade else None)
+    _check_room(connection.host, there["free_bytes"], voices, bundle if unmade else None)
 
-    with laid_out(parcel, voices, unmade) as folder:
+    with laid_out(bundle, voices, unmade) as folder:
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
         connection.send(folder, device.folder, lambda sent: bars.step("sending", sent, size))
         bars.step("sending", size, size)  # a part may have been there
@@ -53,7 +53,7 @@ def time_over_ssh(
     if environment:
         python = f"{root}/environments/{environment}/bin/python"
     if unmade:
-        maker = f"{root}/code/{parcel.code}/ttsopt_lib/measure/remote/environment.py"
+        maker = f"{root}/code/{bundle.code}/ttsopt_lib/measure/remote/environment.py"
         packages = f"{root}/packages/{environment}"
         words = [device.python, "-I", maker, f"{root}/environments/{environment}", f"{packages}/requirements.txt"]
         doing = "making an environment"
@@ -64,17 +64,19 @@ def time_over_ssh(
             bars.doing(doing)
 
         heard("")
-        connection.run([*words, packages] if parcel.wheels else words, heard)
+        connection.run([*words, packages] if bundle.wheels else words, heard)
     bars.doing("starting")
-    settings = [f"PYTHONPATH={root}/code/{parcel.code}", "PYTHONDONTWRITEBYTECODE=1"]
-    words = ["env", *settings, python, "-m", "ttsopt_lib.measure.remote.device_side", root, parcel.run]
+    settings = [f"PYTHONPATH={root}/code/{bundle.code}", "PYTHONDONTWRITEBYTECODE=1"]
+    words = ["env", *settings, python, "-m", "ttsopt_lib.measure.remote.device_side", root, bundle.run]
     return _talk(connection, [*words, "--again"] if again else words, bars)
 
 
-def greet(connection: Connection, device: Device, heard: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """What the device says about itself (see :mod:`.greeting`). Raises :class:`MeasureError`.
+def describe_device(
+    connection: Connection, device: Device, heard: Callable[[str], None] = lambda line: None
+) -> dict[str, Any]:
+    """What the device says about itself (see `probe.py`). Raises `MeasureError`.
 
-    ``heard`` is called as by :meth:`Connection.run`: at least once a second while the device is awaited.
+    `heard` is called as by `run`: at least once a second while the device is awaited.
     """
     source = Path(probe.__file__).read_text(encoding="utf-8")
     said = connection.run([device.python, "-c", source, device.folder], heard).splitlines()
@@ -101,7 +103,7 @@ def greet(connection: Connection, device: Device, heard: Callable[[str], None] =
     return there
 
 
-def _check_room(host: str, free: int, voices: dict[str, Path], to_install: Parcel | None) -> None:
+def _check_room(host: str, free: int, voices: dict[str, Path], to_install: Bundle | None) -> None:
     """Refuse to fill up a disk half-way."""
     needed = sum(path.stat().st_size for path in voices.values())
     if to_install:

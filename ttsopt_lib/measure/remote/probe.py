@@ -8,8 +8,8 @@ import os
 import sys
 
 
-def greet(root):
-    """What stands below ``root``, which is made where it is not there. Raises OSError."""
+def describe(root):
+    """What stands below `root`, which is made where it is not there. Raises OSError."""
     voices = os.path.join(root, "voices")
     environments = os.path.join(root, "environments")
     for folder in (voices, environments):
@@ -30,6 +30,6 @@ def greet(root):
 
 if __name__ == "__main__":
     try:
-        print(json.dumps(greet(os.path.abspath(sys.argv[1]))))
+        print(json.dumps(describe(os.path.abspath(sys.argv[1]))))
     except OSError as error:
         sys.exit("{}: {}".format(error.filename, error.strerror))  # noqa: UP032

@@ -1,8 +1,8 @@
 """Commands and files over the system's own OpenSSH and rsync, to one device.
 
-Host keys are checked and no password is ever asked for (``BatchMode``), so that a run either goes on alone or says
+Host keys are checked and no password is ever asked for (`BatchMode`), so that a run either goes on alone or says
 at once why it cannot. Locally everything is an argument list. The far side has a shell: every word that reaches it
-is quoted, and the folder that rsync writes to is held to plain characters by :class:`ttsopt_lib.study.Device`.
+is quoted, and the folder that rsync writes to is held to plain characters by `Device`.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Connection:
         self._stopped = False
 
     def run(self, words: Sequence[str], heard: Callable[[str], None] = lambda line: None) -> str:
-        """Run a command there and return what it printed. Raises :class:`MeasureError` in one line.
+        """Run a command there and return what it printed. Raises `MeasureError` in one line.
 
-        ``heard`` gets each line as it comes, and an empty one for each second without any; also for a blank line and
+        `heard` gets each line as it comes, and an empty one for each second without any; also for a blank line and
         once at the end.
         """
         output, errors, code = self._carry_out(["ssh", *self._options, "--", self.host, shlex.join(words)], heard)
@@ -66,12 +66,12 @@ class Connection:
         return output
 
     def send(self, folder: Path, target: str, sent: Callable[[int], None] = lambda size: None) -> None:
-        """Send what is in ``folder`` to the folder ``target`` there; files that links point to, not the links.
+        """Send what is in `folder` to the folder `target` there; files that links point to, not the links.
 
-        A file appears under its name when it is whole, and one that was cut off goes on where it was. ``sent`` gets the
+        A file appears under its name when it is whole, and one that was cut off goes on where it was. `sent` gets the
         bytes that are through, of the files that had to be sent, about once a second; where this machine's rsync does
         not tell them (before 3.1, and macOS' own), the last value is told again.
-        Raises :class:`MeasureError`.
+        Raises `MeasureError`.
         """
         size = 0
 
@@ -98,7 +98,7 @@ class Connection:
 
     @contextmanager
     def talk(self, words: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-        """A command there with our ends of its input and output. Raises :class:`MeasureError` where it failed."""
+        """A command there with our ends of its input and output. Raises `MeasureError` where it failed."""
         with tempfile.TemporaryFile() as log:
             process = self._start(
                 ["ssh", *self._options, "--", self.host, shlex.join(words)], stdin=subprocess.PIPE, stderr=log
@@ -169,7 +169,7 @@ class Connection:
 
 
 def _listen(descriptor: int, heard: Callable[[str], None]) -> bytes:
-    """All that comes, to its end; ``heard`` is called as :meth:`Connection.run` says."""
+    """All that comes, to its end; `heard` is called as `run` says."""
     output, unfinished = b"", b""
     while True:
         if not select.select([descriptor], [], [], SILENCE_SECONDS)[0]:

@@ -13,7 +13,7 @@ ORT_LOADS = 3  # session creation is short and noisy: a few samples are cheap
 
 
 def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
-    """A session on the row's ONNX file; with ``profile``, the beginning of a file name, it keeps a profile.
+    """A session on the row's ONNX file; with `profile`, the beginning of a file name, it keeps a profile.
 
     Raises RuntimeError where onnxruntime cannot load the file, or silently left the accelerator aside.
     """
@@ -62,5 +62,5 @@ def speaker_of(session: Any, scales: list[float], speaker: int | None) -> Speak:
 
 
 def open_onnxruntime(row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
-    """The row's ONNX file, ready to speak. Raises RuntimeError as :func:`onnxruntime_session` does."""
+    """The row's ONNX file, ready to speak. Raises RuntimeError as `onnxruntime_session` does."""
     return speaker_of(onnxruntime_session(row), scales, speaker)

@@ -90,7 +90,7 @@ def _openvino(row: dict[str, Any], scales: list[float], speaker: int | None) -> 
 
 
 def open_piper_tts(model: Path, threads: int) -> Any:
-    """The voice as ``piper.PiperVoice``, which would otherwise take all cores."""
+    """The voice as `piper.PiperVoice`, which would otherwise take all cores."""
     import onnxruntime
     from piper import PiperVoice
     from piper.config import PiperConfig
@@ -115,7 +115,7 @@ def _piper_tts(row: dict[str, Any], scales: list[float], speaker: int | None) ->
 
 
 def open_sherpa_onnx(model: Path, scales: list[float], threads: int) -> Any:
-    """``sherpa_onnx.OfflineTts`` on a Piper voice with sherpa-onnx's metadata and tokens.txt beside it."""
+    """`sherpa_onnx.OfflineTts` on a Piper voice with sherpa-onnx's metadata and tokens.txt beside it."""
     import sherpa_onnx
 
     noise, length, noise_w = scales

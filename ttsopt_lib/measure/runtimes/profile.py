@@ -1,6 +1,6 @@
 """Where the time goes: ONNX Runtime's own profile of a voice, by stage and by operator type.
 
-A node belongs to the stage that its name begins with (``/enc_p/...``): the scopes of the network that Piper exports,
+A node belongs to the stage that its name begins with (`/enc_p/...`): the scopes of the network that Piper exports,
 which our own exports and the quantizers keep. Where the runtime puts an array into the order that its convolutions want
 and back, its nodes have no scope, and belong to the stage of the convolution that they serve. What else has no scope (a
 shared random generator, nodes that the runtime made by fusing others) is "other". Profiling slows a run down a little,
@@ -29,7 +29,7 @@ WARMUP_PASSES, PASSES = 1, 2
 
 
 def stage_of(node: str) -> str:
-    """The stage of a node by its name: ``/dec/ups.0/ConvTranspose`` is "decoder"."""
+    """The stage of a node by its name: `/dec/ups.0/ConvTranspose` is "decoder"."""
     scope = node.lstrip("/").partition("/")[0] if "/" in node else ""
     return SCOPES.get(scope, "other")
 
@@ -37,7 +37,7 @@ def stage_of(node: str) -> str:
 def profile_onnxruntime(
     row: dict[str, Any], sentences: Sequence[np.ndarray], scales: list[float], speaker: int | None
 ) -> dict[str, dict[str, float]]:
-    """Seconds per pass over the sentences: ``{"stages": {...}, "operators": {...}}``. Runs in a worker process."""
+    """Seconds per pass over the sentences: `{"stages": {...}, "operators": {...}}`. Runs in a worker process."""
     with TemporaryDirectory(prefix="ttsopt-") as folder:
         session = onnxruntime_session(row, profile=str(Path(folder) / "profile"))
         speak = speaker_of(session, scales, speaker)

@@ -13,7 +13,7 @@ ClockName = Literal["wall", "device events"]
 
 
 class Stopwatch(Protocol):
-    """Measures one run: ``start``, then ``seconds`` when the audio is there."""
+    """Measures one run: `start`, then `seconds` when the audio is there."""
 
     @property
     def name(self) -> ClockName: ...
@@ -36,7 +36,7 @@ class WallClock:
 
 
 class DeviceEvents:
-    """Two events on the GPU's current stream. ``cuda`` is ``torch.cuda``."""
+    """Two events on the GPU's current stream. `cuda` is `torch.cuda`."""
 
     name: ClockName = "device events"
 

@@ -2,7 +2,7 @@
 
 `ttsopt_lib.optimize.torch_build` builds it from the original voice: the recipe's steps on the network, then
 PyTorch's own dynamic quantization where the recipe has it. On a GPU the row's mode says how flow and decoder compute;
-see :mod:`ttsopt_lib.networks.gpu_modes`.
+see `networks/gpu_modes.py`.
 """
 
 from __future__ import annotations

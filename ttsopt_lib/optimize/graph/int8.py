@@ -58,7 +58,7 @@ def layers_in_few_bits(after: Inventory, layers: int, bits: int) -> str:
 
 
 def moments_of(model: ModelProto, feeds: Sequence[Feed], weights: Collection[str]) -> dict[str, np.ndarray]:
-    """`input_moments` of a voice whose noise is the same at every call. Raises :class:`StudyError` without feeds."""
+    """`input_moments` of a voice whose noise is the same at every call. Raises `StudyError` without feeds."""
     if not feeds:
         raise StudyError("bits: fewer than 8 are chosen on calibration utterances, and there are none")
     seeded = copy_named(model)

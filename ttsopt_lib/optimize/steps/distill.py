@@ -24,6 +24,8 @@ class DistillWork(NetworkWork[Distill]):
     settings = Distill
     label = "distillation"
     family = "distilled"
+    kind = "student"
+    remedy = "train its student longer (docs/distillation.md)"
 
     def files(self, step: Distill) -> dict[str, str]:
         """Of the student's weights and record; its model card may be edited freely."""
@@ -61,7 +63,7 @@ class DistillWork(NetworkWork[Distill]):
 
 
 def replace_stages(model: StagedVits, student: Path) -> None:
-    """Put trained students in their teachers' places. Raises :class:`StudyError` where they are of another voice."""
+    """Put trained students in their teachers' places. Raises `StudyError` where they are of another voice."""
     students, _ = load_student(resolve(student))
     before = model.hop_length, model.text_encoder.proj.out_channels, model.text_encoder.emb.num_embeddings
     for stage, network in students.items():

@@ -40,6 +40,7 @@ class PackWork(GraphWork[Pack]):
     settings = Pack
     label = "packing"
     family = "packed"
+    kind = "packing"
     optimizes = False
 
     def apply(self, model: ModelProto, step: Pack, context: BuildContext) -> ModelProto:

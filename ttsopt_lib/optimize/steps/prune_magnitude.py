@@ -30,6 +30,8 @@ class PruneMagnitudeWork(NetworkWork[PruneMagnitude]):
     settings = PruneMagnitude
     label = "magnitude pruning"
     family = "pruned"
+    kind = "zeros"
+    remedy = "prune less of it"
 
     def apply(self, model: StagedVits, step: PruneMagnitude, context: BuildContext | None) -> None:
         prune_magnitude(model, step.amount)

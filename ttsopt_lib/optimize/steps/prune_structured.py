@@ -26,7 +26,7 @@ class PruneStructuredWork(NetworkWork[PruneStructured]):
     settings = PruneStructured
     label = "structured pruning"
     family = "fewer channels"
-    removes = True
+    kind = "removal"
 
     def needs_sentences(self, step: PruneStructured) -> bool:
         return step.trained is None

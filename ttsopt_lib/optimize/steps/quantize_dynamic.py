@@ -35,6 +35,8 @@ class QuantizeDynamicWork(Int8Work[QuantizeDynamic]):
     settings = QuantizeDynamic
     label = "dynamic quantization"
     family = "dynamic int8"
+    kind = "int8 products"
+    remedy = "let a search choose the layers that compute in int8 (`quantize_mixed`)"
 
     def needs_sentences(self, step: QuantizeDynamic) -> bool:
         return step.bits < 8

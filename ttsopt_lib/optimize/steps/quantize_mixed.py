@@ -45,6 +45,8 @@ class QuantizeMixedWork(Int8Work[QuantizeMixed]):
     settings = QuantizeMixed
     label = "mixed-precision quantization"
     family = "mixed int8"
+    kind = "int8 products"
+    remedy = "lower its `budget_db`"
 
     def needs_sentences(self, step: QuantizeMixed) -> bool:
         return True

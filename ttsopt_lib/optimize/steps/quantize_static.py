@@ -34,6 +34,8 @@ class QuantizeStaticWork(Int8Work[QuantizeStatic]):
     settings = QuantizeStatic
     label = "static quantization"
     family = "static int8"
+    kind = "int8 products"
+    remedy = "let a search choose the layers that compute in int8 (`quantize_mixed`)"
 
     def needs_sentences(self, step: QuantizeStatic) -> bool:
         return True

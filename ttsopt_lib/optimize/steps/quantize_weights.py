@@ -23,6 +23,7 @@ class QuantizeWeightsWork(Int8Work[QuantizeWeights]):
     settings = QuantizeWeights
     label = "weight quantization"
     family = "int8 weights"
+    kind = "stored weights"
 
     def needs_sentences(self, step: QuantizeWeights) -> bool:
         return step.bits < 8

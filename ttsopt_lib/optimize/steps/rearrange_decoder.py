@@ -35,6 +35,7 @@ class RearrangeDecoderWork(GraphWork[RearrangeDecoder]):
     settings = RearrangeDecoder
     label = "the rearranged decoder"
     family = "rearranged"
+    kind = "order"
     optimizes = False
 
     def apply(self, model: ModelProto, step: RearrangeDecoder, context: BuildContext) -> ModelProto:

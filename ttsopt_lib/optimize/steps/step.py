@@ -18,7 +18,7 @@ from onnx import ModelProto
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.files import file_sha256
-from ttsopt_lib.records.variant import Coverage, StepRecord
+from ttsopt_lib.records.variant import Coverage, StepKind, StepRecord
 from ttsopt_lib.steps import AnyStep, GraphStep, NetworkStep, Step
 from ttsopt_lib.voices.onnx_file import model_sha256
 
@@ -47,16 +47,19 @@ class StepWork(ABC, Generic[Settings]):
         settings: the step's settings.
         label: what sentences call the step, for example "weight quantization".
         family: what legends call voices that were made by it alone, for example "int8 weights".
+        kind: what of a voice it changes, by which the report chooses its sentences. What a `removal` reached is no
+            longer in the finished voice, and only its own record can tell.
+        remedy: what to change where it costs too much quality, as "prune less of it".
         optimizes: False for a step that stores or orders the same numbers in another way: it counts neither as a family
             of its own beside others nor in what all steps reached together.
-        removes: whether what it reached is no longer in the finished voice, and only its own record can tell.
     """
 
     settings: ClassVar[type[Step]]
     label: ClassVar[str]
     family: ClassVar[str]
+    kind: ClassVar[StepKind] = "other"
+    remedy: ClassVar[str] = ""
     optimizes: ClassVar[bool] = True
-    removes: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         if "settings" in cls.__dict__:
@@ -186,6 +189,8 @@ def words_of(step: Step) -> dict[str, Any]:
     return {
         "label": work.label,
         "family": work.family,
+        "kind": work.kind,
+        "remedy": work.remedy,
         "optimizes": work.optimizes,
         "changes_arithmetic": step.changes_arithmetic,
     }
@@ -206,7 +211,7 @@ def total_coverage(recipe: Sequence[AnyStep], steps: Sequence[StepRecord], finis
         return max((parameters for parameters, _ in each), default=0), any(products for _, products in each)
 
     present = finished.coverage(lambda layer: reached(layer)[0], lambda layer: reached(layer)[1])
-    found = [present, *(one.coverage for one, (work, _) in zip(steps, works, strict=bool(recipe)) if work.removes)]
+    found = [present, *(step.coverage for step in steps if step.kind == "removal")]
     return Coverage(parameters=max(one.parameters for one in found), macs=max(one.macs for one in found))
 
 

@@ -23,7 +23,7 @@ from ttsopt_lib.report.printing.plot_style import (
     target_line,
 )
 from ttsopt_lib.report.printing.table import Column, Table, name_of, reason, row_of
-from ttsopt_lib.report.schema import CoverageSummary, Summary, VariantSummary
+from ttsopt_lib.report.schema import CoverageSummary, StepSummary, Summary, VariantSummary
 from ttsopt_lib.study import ORIGINAL
 
 ROW = 0.19  # inches of height for a line of a figure
@@ -121,32 +121,34 @@ def quantization_notes(summary: Summary) -> list[str]:
     """What each quantized variant's coverage explains."""
     notes = []
     for variant in summary.variants:
-        reach = {step.step: step.coverage for step in variant.steps}
         size = f"the file is {numbers.less(variant.size_reduction, 'smaller', 'larger')}"
-        if {"quantize_dynamic", "quantize_weights"} <= set(reach):
-            products, stored = reach["quantize_dynamic"], reach["quantize_weights"]
-            packed = f"; {_packed(variant, reach['pack'])}" if "pack" in reach else ""
-            notes.append(f"`{variant.name}`: {_products_and_weights(products, stored)}{packed}; {size}.")
-            continue
-        for step in variant.steps:
-            reached = f"{numbers.percent(step.coverage.parameters, 1)} of the parameters"
-            work = f"{numbers.percent(step.coverage.macs, 1)} of the multiply-accumulates"
-            if step.step == "quantize_dynamic" and step.coverage.parameters < LITTLE:
-                notes.append(
-                    f"Why dynamic quantization does little here: in `{variant.name}` it reaches {reached} and {work}. "
-                    f"It quantizes linear layers only, and this voice is made of convolutions; {size}."
-                )
-            elif step.step in ("quantize_dynamic", "quantize_static", "quantize_mixed"):
-                notes.append(f"`{variant.name}`: {step.label} reaches {reached} and {work}; {size}.")
-            elif step.step == "quantize_weights":
-                notes.append(
-                    f"`{variant.name}` stores {reached} as integers of {bits_of(variant)} bits, one scale "
-                    "per output channel, and computes in 32-bit floating point: that is meant to shrink the file, not "
-                    f"to save time; {size}."
-                )
-            elif step.step == "pack":
-                notes.append(f"`{variant.name}`: {_packed(variant, step.coverage)}; {size}.")
+        kinds = {step.kind: step for step in variant.steps}
+        if {"int8 products", "stored weights"} <= set(kinds):
+            products, stored = kinds["int8 products"], kinds["stored weights"]
+            packed = f"; {_packed(variant, kinds['packing'].coverage)}" if "packing" in kinds else ""
+            both = _products_and_weights(products, stored.coverage)
+            notes.append(f"`{variant.name}`: {both}{packed}; {size}.")
+        else:
+            texts = [_quantization_note(variant, step) for step in variant.steps]
+            notes += [f"{text}; {size}." for text in texts if text]
     return notes
+
+
+def _quantization_note(variant: VariantSummary, step: StepSummary) -> str:
+    """What one step explains; nothing where it does not quantize."""
+    reached = f"{numbers.percent(step.coverage.parameters, 1)} of the parameters"
+    work = f"{numbers.percent(step.coverage.macs, 1)} of the multiply-accumulates"
+    if step.kind == "int8 products":
+        if step.coverage.parameters < LITTLE:
+            why = f" ({step.note})" if step.note else ""
+            return f"Why {step.label} does little here: in `{variant.name}` it reaches {reached} and {work}{why}"
+        return f"`{variant.name}`: {step.label} reaches {reached} and {work}"
+    if step.kind == "stored weights":
+        return (
+            f"`{variant.name}` stores {reached} as integers of {bits_of(variant)} bits, one scale per output channel, "
+            "and computes in 32-bit floating point: that is meant to shrink the file, not to save time"
+        )
+    return f"`{variant.name}`: {_packed(variant, step.coverage)}" if step.kind == "packing" else ""
 
 
 def _packed(variant: VariantSummary, reached: CoverageSummary) -> str:
@@ -160,11 +162,11 @@ def _packed(variant: VariantSummary, reached: CoverageSummary) -> str:
     )
 
 
-def _products_and_weights(products: CoverageSummary, stored: CoverageSummary) -> str:
+def _products_and_weights(products: StepSummary, stored: CoverageSummary) -> str:
     """Which weights take part in int8 arithmetic, and which are only stored as integers."""
     return (
-        f"dynamic quantization computes {numbers.percent(products.macs, 1)} of the multiply-accumulates in 8-bit "
-        f"integers, with {numbers.percent(products.parameters, 1)} of the parameters; another "
+        f"{products.label} computes {numbers.percent(products.coverage.macs, 1)} of the multiply-accumulates in 8-bit "
+        f"integers, with {numbers.percent(products.coverage.parameters, 1)} of the parameters; another "
         f"{numbers.percent(stored.parameters, 1)} of the parameters are only stored as integers and computed "
         "with in 32-bit floating point"
     )
@@ -174,9 +176,9 @@ def pruning_notes(summary: Summary) -> list[str]:
     """What pruning did to the number of weights and to the file."""
     notes = []
     for variant in summary.variants:
-        kinds = [step.step for step in variant.steps]
-        notes += [f"`{variant.name}`: {step.note}." for step in variant.steps if step.step == "prune_structured"]
-        if "prune_magnitude" not in kinds:
+        kinds = [step.kind for step in variant.steps]
+        notes += [f"`{variant.name}`: {step.note}." for step in variant.steps if step.kind == "removal"]
+        if "zeros" not in kinds:
             continue
         zeros = f"In `{variant.name}` {numbers.percent(variant.zero_fraction)} of the stored parameters are zero"
         raw = numbers.less(variant.size_reduction, "smaller", "larger")
@@ -188,7 +190,7 @@ def pruning_notes(summary: Summary) -> list[str]:
                 "channels go, or where the runtime has sparse kernels."
             )
         else:
-            others = listed(list(dict.fromkeys(step.label for step in variant.steps if step.step != "prune_magnitude")))
+            others = listed(list(dict.fromkeys(step.label for step in variant.steps if step.kind != "zeros")))
             notes.append(
                 f"{zeros}; that its file is {raw} (compressed: {packed}) is the doing of {others}, not of the zeros."
             )

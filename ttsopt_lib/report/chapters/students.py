@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.facts.findings import listed
+from ttsopt_lib.report.facts.findings import listed, with_students
 from ttsopt_lib.report.printing.plot_style import (
     GREEN,
     GREY,
@@ -23,7 +23,7 @@ STUDENT_FRAMES = 300  # what ttsopt_lib.optimize.student_speed times, which need
 
 def distillation_notes(summary: Summary) -> list[str]:
     """What the students are, or that there is none."""
-    students = [v for v in summary.variants if any(step.step == "distill" for step in v.steps)]
+    students = with_students(summary)
     if not students:
         return ["No variant of this study has a distilled student."]
     original = summary.variant(ORIGINAL)
@@ -42,7 +42,7 @@ def _trained(summary: Summary, variant: VariantSummary) -> str:
     """
     student = next((one for one in summary.students if variant.name in one.variants), None)
     if student is None:
-        folder = next((step.settings.get("student") for step in variant.steps if step.step == "distill"), None)
+        folder = next((step.settings.get("student") for step in variant.steps if step.kind == "student"), None)
         return f"How it was trained stands beside it in `{folder or 'models'}`."
     alone = (
         f" When the student was published, its decoder took {numbers.percent(student.student_ms / student.teacher_ms)} "

@@ -31,7 +31,6 @@ NO_GAIN = 0.05  # of the time: what int8 arithmetic has to save to be worth its 
 REACHES = 0.2  # of the multiply-accumulates: a step that computes less in int8 cannot be blamed
 NEAR = 0.15  # points of predicted MOS: a variant that misses by less is worth another attempt
 DOT_PRODUCTS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}  # what makes int8 faster than float32
-INT8_STEPS = {"quantize_static", "quantize_mixed", "quantize_dynamic"}
 STAGE_REMEDIES = {
     "decoder": "distil it (`distill`)",
     "flow": "compute it in int8 (`quantize_mixed`), or train a shallower one",
@@ -115,7 +114,7 @@ def largest_stages(summary: Summary) -> Iterator[Advice]:
         share = seconds / sum(profile.stages.values())
         if share >= LARGE_SHARE and stage in STAGE_REMEDIES:
             stages.setdefault((stage, name), []).append((device, share))
-    students = [v.name for v in summary.variants if any(s.step == "distill" for s in v.steps)]
+    students = [variant.name for variant in findings.with_students(summary)]
     for (stage, name), where in stages.items():
         remedy = STAGE_REMEDIES[stage]
         if stage == "decoder" and students:
@@ -171,7 +170,7 @@ def missing_size(summary: Summary) -> Iterator[Advice]:
     where = listed([f"the {stage} ({numbers.percent(held[stage])} of the weights)" for stage in largest])
     lives = f" Size lives in {where}." if largest else ""
     # A voice whose decoder computes samples loses by it (docs/optimizing.md).
-    students = [v for v in summary.variants if any(step.step == "distill" for step in v.steps)]
+    students = findings.with_students(summary)
     whole = bool(students) and all(bits_of(variant) == 8 for variant in students)
     remedy = (
         "store every weight in 8 bits (`quantize_weights`)"
@@ -266,22 +265,16 @@ def _fast_enough(summary: Summary, device: DeviceSummary, name: str) -> bool:
 
 
 def _computes_in_int8(variant: VariantSummary) -> bool:
-    return any(step.step in INT8_STEPS and step.coverage.macs >= REACHES for step in variant.steps)
+    return any(step.kind == "int8 products" and step.coverage.macs >= REACHES for step in variant.steps)
 
 
 def _remedy(variant: VariantSummary) -> str:
-    steps = [step.step for step in variant.steps]
+    """What the first step that knows a remedy says."""
+    remedies = [step.remedy for step in variant.steps if step.remedy]
     if bits_of(variant) < 8:
-        return "give its weights more `bits`" + (", or train its student longer" if "distill" in steps else "")
-    if "distill" in steps:
-        return "train its student longer (docs/distillation.md)"
-    if "prune_magnitude" in steps:
-        return "prune less of it"
-    if "quantize_static" in steps or "quantize_dynamic" in steps:
-        return "let a search choose the layers that compute in int8 (`quantize_mixed`)"
-    if "quantize_mixed" in steps:
-        return "lower its `budget_db`"
-    return "its quality is all that is missing"
+        remedies = ["give its weights more `bits`", *remedies[:1]]
+        return ", or ".join(remedies)
+    return remedies[0] if remedies else "its quality is all that is missing"
 
 
 def _stage(group: str) -> str:

@@ -136,9 +136,14 @@ def tradeoff_title(summary: Summary, device: DeviceSummary) -> str:
 
 def bits_of(variant: VariantSummary) -> int:
     """Bits of most quantized weights of a variant."""
-    quantized = [step for step in variant.steps if step.step.startswith("quantize_")]
+    quantized = [step for step in variant.steps if step.kind in ("int8 products", "stored weights")]
     largest = max(quantized, key=lambda step: step.coverage.parameters, default=None)
     return 8 if largest is None else largest.settings.get("bits", 8)
+
+
+def with_students(summary: Summary) -> list[VariantSummary]:
+    """The variants in which a student takes the place of stages."""
+    return [variant for variant in summary.variants if any(step.kind == "student" for step in variant.steps)]
 
 
 def code(names: list[str]) -> str:

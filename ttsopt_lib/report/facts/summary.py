@@ -156,6 +156,8 @@ def variant_summary(record: VariantRecord, original: VariantRecord, note: str = 
                 note=step.note,
                 label=step.label,
                 family=step.family,
+                kind=step.kind,
+                remedy=step.remedy,
                 optimizes=step.optimizes,
                 stages=step.stages,
             )
@@ -177,7 +179,7 @@ def _sensitivity(study: Study, folder: StudyFolder) -> list[SensitivitySummary]:
     rows = []
     for variant in study.variants:
         path = folder.sensitivity_record(variant.name)
-        if path.is_file() and any(step.step == "quantize_mixed" for step in variant.recipe):
+        if path.is_file() and any(step.searches for step in variant.recipe):
             record = read_record(path, SensitivityRecord, "optimize")
             for one in record.groups:
                 rows.append(

@@ -31,6 +31,6 @@ def write_examples(
 
 
 def examples_are_current(folder: Path, key: str) -> bool:
-    """Whether the examples were made from the model and sentences that ``key`` stands for, and none is missing."""
+    """Whether the examples were made from the model and sentences that `key` stands for, and none is missing."""
     record = read_if_current(folder / "listening.json", ListeningRecord, key)
     return record is not None and all((folder / f"{number}.wav").is_file() for number in range(len(record.sentences)))
