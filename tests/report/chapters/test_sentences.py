@@ -305,7 +305,7 @@ def test_packed_weights_are_told_with_their_bits_and_that_they_cost_no_time(summ
     dynamic = one.variant("int8-dynamic-conv").steps if products else []
     small.recipe = [{"step": "quantize_weights", "bits": 4}, {"step": "pack"}]  # figures are traced to it
     stored.settings["bits"] = 4
-    packed = {"step": "pack", "settings": {}, "label": "packing", "optimizes": False}
+    packed = {"step": "pack", "settings": {}, "label": "packing", "kind": "packing", "optimizes": False}
     small.steps = [*dynamic, stored, StepSummary.model_validate(stored.model_dump() | packed)]
     notes = [note for note in sizes.quantization_notes(one) if "`int8-weights`" in note]
     assert len(notes) == (1 if products else 2)

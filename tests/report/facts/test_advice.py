@@ -249,7 +249,7 @@ def test_a_size_that_is_missed_says_where_the_weights_are(summary, golden):
     assert figures["size_reduction"] == pytest.approx(0.6) and figures["quantized_parameters"] == 0.98
     assert all(numbers.percent(figure) in said_of[0] for figure in (0.6, 0.72, 0.98))
     weights = one.variant("int8-weights").steps
-    weights.insert(0, weights[0].model_copy(update={"step": "distill", "settings": {}}))
+    weights.insert(0, weights[0].model_copy(update={"step": "distill", "kind": "student", "settings": {}}))
     assert remedy() == "`bits: 4`"
     weights[1].settings["bits"] = 4
     assert remedy() == "smaller student"
