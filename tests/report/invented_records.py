@@ -143,7 +143,11 @@ def write_variants(folder: StudyFolder, made: list[Made], audio_seconds: float =
                     **words_of(TypeAdapter(AnyStep).validate_python(STEPS[step])),
                     coverage=Coverage(parameters=one.coverage[0], macs=one.coverage[1]),
                     layers=max(1, round(120 * one.coverage[0])),
-                    note=f"{one.coverage[0]:.1%} of the weights" if one.coverage[0] else "",
+                    note="matrix products only, and the rest are convolutions"
+                    if step == "dynamic"
+                    else f"{one.coverage[0]:.1%} of the weights"
+                    if one.coverage[0]
+                    else "",
                     stages=["decoder"] if step == "distill" else [],
                 )
                 for step in one.steps
