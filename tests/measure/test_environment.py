@@ -33,7 +33,7 @@ def test_what_is_installed_on_a_device_is_what_the_project_declares():
 def test_the_command_that_fills_the_wheels_folder_asks_for_what_is_installed_and_stands_in_the_manual():
     command = download_command(Path("params/wheels"))
     assert all(f'"{one}"' in command for one in REQUIREMENTS)
-    manual = (ROOT / "docs" / "measuring.md").read_text(encoding="utf-8").replace("\\\n", "")
+    manual = (ROOT / "docs" / "devices.md").read_text(encoding="utf-8").replace("\\\n", "")
     assert command.split() in [line.split() for line in manual.splitlines()]
 
 
