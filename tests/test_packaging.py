@@ -93,7 +93,7 @@ def test_importing_the_package_loads_nothing_heavy():
 LAYERS = [
     {"code", "errors", "files", "paths", "steps", "no_gc"},
     {"study"},
-    {"params", "records", "cluster", "workers", "first_look"},
+    {"params", "records", "workers", "first_look"},
     {"statistics", "voices", "networks"},
     {"measure", "evaluate"},
     {"listening"},

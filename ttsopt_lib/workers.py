@@ -1,4 +1,9 @@
-"""Processes of this machine that share work: one thread each, and they keep what they have opened from task to task."""
+"""Processes that share work: of this machine, or the workers of a Dask cluster (joblib's back ends).
+
+Each has one thread and keeps what it has opened from task to task. A task is some kilobytes to some hundred (a sentence
+and the original's samples, the lines of a shard). Models are read by the workers: those of a cluster must see the
+project folder and the voice under the same paths, and have the same packages.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,22 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from joblib import Parallel, parallel_config
 from joblib.externals.loky import get_reusable_executor, process_executor
 
 from ttsopt_lib.errors import TtsoptError
 
+TIMEOUT_SECONDS = 20  # for a scheduler to answer
+
 
 class WorkerError(TtsoptError, RuntimeError):
     """A process that ended before its work was done."""
+
+
+class ClusterError(TtsoptError, RuntimeError):
+    """A cluster that cannot be used. The message says what to do."""
 
 
 @contextmanager
@@ -41,6 +53,24 @@ def local_workers(count: int) -> Iterator[Parallel]:
             os.environ.pop("PYTHONWARNINGS")
             if warnings is not None:
                 os.environ["PYTHONWARNINGS"] = warnings
+
+
+@contextmanager
+def cluster_workers(address: str) -> Iterator[Parallel]:
+    """All workers of the Dask scheduler at `address` (`tcp://host:8786`). Raises `ClusterError`."""
+    if find_spec("distributed") is None:
+        raise ClusterError("--dask: package distributed is not installed: pip install 'ttsopt[cluster]'")
+    from distributed import Client
+
+    try:
+        client = Client(address, timeout=TIMEOUT_SECONDS, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise ClusterError(f"--dask {address}: no Dask scheduler answers there ({error}); is it running?") from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise ClusterError(f"--dask {address}: the scheduler has no workers; start some: dask worker {address}")
+        with client.as_current(), parallel_config(backend="dask"), Parallel(return_as="generator") as parallel:
+            yield parallel
 
 
 def _begin() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.distill.test_distillation import corpus, tiny_settings  # noqa: F401  (a fixture)
-from ttsopt_lib import cluster
+from ttsopt_lib import workers
 from ttsopt_lib.distill.distillation import STAGES
 from ttsopt_lib.distill.settings import DecoderSettings, SpeechSettings
 from ttsopt_lib.distill.study import missing_students, train_students, training_settings
@@ -77,11 +77,11 @@ def test_a_missing_student_is_trained_published_and_put_into_the_voice(
 def test_a_cluster_that_does_not_answer_is_named_before_anything_is_trained(
     medium_voice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(workers, "TIMEOUT_SECONDS", 0.5)
     student = tmp_path / "student"
     study = study_with(medium_voice, student, {"student": student, "corpus": tmp_path / "none.txt", "minutes": 60.0})
     folder = StudyFolder(study, tmp_path / "reports")
-    with pytest.raises(cluster.ClusterError, match="no Dask scheduler answers there"):
+    with pytest.raises(workers.ClusterError, match="no Dask scheduler answers there"):
         train_students(study, folder, dask="tcp://127.0.0.1:9")
     assert not folder.training.exists()
 

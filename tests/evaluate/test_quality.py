@@ -9,7 +9,7 @@ from counting import counted
 from distributed import LocalCluster
 from onnx import numpy_helper
 
-from ttsopt_lib import cluster
+from ttsopt_lib import workers
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
@@ -153,8 +153,8 @@ def test_workers_of_a_dask_cluster_give_the_same_scores(study, folder, scored):
 
 
 def test_a_cluster_that_is_not_there_is_named(study, folder, monkeypatch):
-    monkeypatch.setattr(cluster, "TIMEOUT_SECONDS", 0.5)
-    with pytest.raises(cluster.ClusterError, match="--dask tcp://127.0.0.1:9: no Dask scheduler answers there"):
+    monkeypatch.setattr(workers, "TIMEOUT_SECONDS", 0.5)
+    with pytest.raises(workers.ClusterError, match="--dask tcp://127.0.0.1:9: no Dask scheduler answers there"):
         evaluate_study(study, folder, dask="tcp://127.0.0.1:9")
 
 

@@ -11,7 +11,6 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from pydantic import ValidationError
 
-from ttsopt_lib.cluster import cluster_workers
 from ttsopt_lib.distill.distillation import STAGES, Distillation, Stage
 from ttsopt_lib.distill.published import WEIGHTS, has_students, publish_student
 from ttsopt_lib.distill.settings import DistillSettings
@@ -22,6 +21,7 @@ from ttsopt_lib.steps import Distill
 from ttsopt_lib.study import Study, Training
 from ttsopt_lib.voices.language import refuse_other_language
 from ttsopt_lib.voices.source import source_voice
+from ttsopt_lib.workers import cluster_workers
 
 SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25}
 """Of the time. The decoder is the hardest to learn; flow and text encoder are near their teachers within minutes."""

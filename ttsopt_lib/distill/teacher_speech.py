@@ -22,12 +22,12 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
-from ttsopt_lib.cluster import cluster_workers
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import atomic_path, file_sha256
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
 from ttsopt_lib.voices.text import TextError, phoneme_ids, read_sentences
+from ttsopt_lib.workers import cluster_workers
 
 SHARD_LINES = 24  # about two minutes of speech: little is lost when a run is interrupted
 

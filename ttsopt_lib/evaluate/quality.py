@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
 
-from ttsopt_lib.cluster import cluster_workers
 from ttsopt_lib.evaluate.examples import write_examples
 from ttsopt_lib.evaluate.intelligibility import Recognizer, spoken_words, word_error_rate, word_errors
 from ttsopt_lib.evaluate.keys import listening_key, quality_key, voice_key
@@ -37,7 +36,7 @@ from ttsopt_lib.records.quality import NotScored, PairedScores, PredictorRecord,
 from ttsopt_lib.statistics.stopping import LOOK
 from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.session import RuntimeFailure
-from ttsopt_lib.workers import local_workers
+from ttsopt_lib.workers import cluster_workers, local_workers
 
 MAX_PROCESSES = 8  # each holds a voice, the predictors and the recognizer: about 1 GB
 
