@@ -171,15 +171,27 @@ class Pack(GraphStep):
 
 
 class QuantizeStatic(GraphStep):
-    """Static int8 (QDQ): weights and activations int8, activation ranges calibrated on sentences."""
+    """Static int8: weights and activations int8, activation ranges calibrated on sentences.
+
+    With 8 bits the layers are written in ONNX's QDQ form; with fewer, matrices become integer products.
+    """
 
     step: Literal["quantize_static"]
     operators: tuple[Literal["MatMul", "Conv"], ...] = ("Conv",)
+    bits: Bits = 8
     calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
     exclude: tuple[str, ...] = Field(default=(), description="regular expressions of node names that stay float32")
     activations: Literal["unsigned", "signed"] = Field(
         default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
     )
+
+    @model_validator(mode="after")
+    def _few_bits_are_of_products(self) -> QuantizeStatic:
+        if self.bits < 8 and self.operators != ("MatMul",):
+            raise ValueError("quantize_static: bits: fewer than 8 go with operators: [MatMul] only")
+        if self.bits < 8 and self.calibration == "entropy":
+            raise ValueError("quantize_static: bits: fewer than 8 go with calibration: minmax or percentile")
+        return self
 
 
 class RearrangeDecoder(GraphStep):
@@ -202,3 +214,11 @@ class QuantizeMixed(GraphStep):
     activations: Literal["unsigned", "signed"] = Field(
         default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
     )
+
+    @model_validator(mode="after")
+    def _few_bits_are_of_products(self) -> QuantizeStatic:
+        if self.bits < 8 and self.operators != ("MatMul",):
+            raise ValueError("quantize_static: bits: fewer than 8 go with operators: [MatMul] only")
+        if self.bits < 8 and self.calibration == "entropy":
+            raise ValueError("quantize_static: bits: fewer than 8 go with calibration: minmax or percentile")
+        return self

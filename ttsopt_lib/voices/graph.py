@@ -43,6 +43,10 @@ class VitsGraph:
             if separator:
                 self._scopes[scope.strip("/")].append(node)
 
+    def is_constant(self, name: str) -> bool:
+        """Whether no input and no noise reaches a tensor."""
+        return name in self._constant
+
     def value(self, name: str) -> np.ndarray | None:
         """The array a tensor always holds, or None if it depends on the inputs."""
         if name not in self._constant:

@@ -23,7 +23,7 @@ from ttsopt_lib.voices.graph import VitsGraph
 from ttsopt_lib.voices.onnx_file import VoiceError, read_model
 from ttsopt_lib.voices.session import open_session
 
-_RANDOM = ("RandomNormalLike", "RandomNormal")
+RANDOM = ("RandomNormalLike", "RandomNormal")
 _SHAPE = "paired_prior_shape"
 
 
@@ -97,7 +97,7 @@ class PairedSession:
         self._duration_noise = self._prior_noise = None
         prior = None
         for node in model.graph.node:
-            if node.op_type not in _RANDOM:
+            if node.op_type not in RANDOM:
                 continue
             if node.output[0] in before:
                 if self._duration_noise:
@@ -112,9 +112,9 @@ class PairedSession:
         lasts = [self._durations] + ([_SHAPE] if prior is not None else [])
         extra = [onnx.helper.make_node("Shape", [prior.input[0]], [_SHAPE])] if prior is not None else []
         self.latent_channels: int | None = None
-        self._open_timing = partial(open_part, _part(model, lasts, noises, extra), threads)
+        self._open_timing = partial(open_part, part_of(model, lasts, noises, extra), threads)
         outputs = [value.name for value in model.graph.output[:1]]
-        self._speech = open_part(_part(model, outputs, [*noises, self._durations], []), threads)
+        self._speech = open_part(part_of(model, outputs, [*noises, self._durations], []), threads)
 
     @cached_property
     def _timing(self) -> Any:
@@ -205,11 +205,11 @@ def _load(voice: str | Path | bytes | onnx.ModelProto) -> tuple[str, onnx.ModelP
         raise VoiceError(f"the model: not a whole ONNX file ({error}); make it again") from error
 
 
-def _part(
-    model: onnx.ModelProto, outputs: list[str], inputs: list[str], extra: list[onnx.NodeProto]
+def part_of(
+    model: onnx.ModelProto, outputs: list[str], inputs: list[str], extra: Sequence[onnx.NodeProto] = ()
 ) -> onnx.ModelProto:
     """A copy of what `outputs` depend on, with the tensors `inputs` fed instead of computed."""
-    nodes = [node for node in model.graph.node if not set(node.output) & set(inputs)] + extra
+    nodes = [node for node in model.graph.node if not set(node.output) & set(inputs)] + [*extra]
     part = onnx.ModelProto()
     part.ir_version = model.ir_version
     part.opset_import.extend(model.opset_import)

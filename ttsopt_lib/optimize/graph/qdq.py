@@ -58,7 +58,7 @@ def quantize_convolutions(
         return name
 
     def scale_of(tensor: str) -> tuple[np.float32, str, str]:
-        scale, zero = _affine(ranges[tensor], signed)
+        scale, zero = affine(ranges[tensor], signed)
         if f"{tensor}_scale" not in read:
             read.add(f"{tensor}_scale")
             store(f"{tensor}_scale", np.asarray(scale))
@@ -108,7 +108,7 @@ def quantize_convolutions(
     return result
 
 
-def _affine(span: Range, signed: bool) -> tuple[np.float32, np.uint8 | np.int8]:
+def affine(span: Range, signed: bool) -> tuple[np.float32, np.uint8 | np.int8]:
     """Scale and zero point of bytes that span a range."""
     low, high = span
     scale = np.float32(max((high - low) / STEPS, 1e-12))

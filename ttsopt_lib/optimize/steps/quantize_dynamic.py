@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 import onnx
@@ -60,7 +60,9 @@ class QuantizeDynamicWork(Int8Work[QuantizeDynamic]):
             torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8, inplace=True)
 
 
-def quantize_dynamic(model: ModelProto, step: QuantizeDynamic, feeds: Sequence[Feed] = ()) -> ModelProto:
+def quantize_dynamic(
+    model: ModelProto, step: QuantizeDynamic, feeds: Sequence[Feed] = (), only: Collection[str] | None = None
+) -> ModelProto:
     """Dynamic int8 as `torch.ao.quantization.quantize_dynamic` does it, in ONNX operators.
 
     A layer becomes DynamicQuantizeLinear + MatMulInteger (or ConvInteger): the range of its input is found anew for
@@ -71,6 +73,7 @@ def quantize_dynamic(model: ModelProto, step: QuantizeDynamic, feeds: Sequence[F
         model: the voice.
         step: which layers, and in how many bits.
         feeds: calibration utterances, which fewer than 8 bits need.
+        only: names of the nodes that may be reached; None: all.
 
     Returns:
         the quantized voice; equal to `model` where no layer is of the chosen operators.
@@ -79,7 +82,7 @@ def quantize_dynamic(model: ModelProto, step: QuantizeDynamic, feeds: Sequence[F
     types = {"MatMul": quantization.QuantType.QInt8, "Conv": quantization.QuantType.QUInt8}
     result = copy_named(model)
     for operator in step.operators:
-        nodes = [node.name for node in quantizable_nodes(result, (operator,))]
+        nodes = [node.name for node in quantizable_nodes(result, (operator,)) if only is None or node.name in only]
         if nodes:
             with quantizer_files(result) as (source, target), in_words("ONNX Runtime cannot quantize it"):
                 quantization.quantize_dynamic(

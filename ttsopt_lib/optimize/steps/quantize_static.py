@@ -8,8 +8,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
-from onnx import ModelProto
+from onnx import ModelProto, helper, numpy_helper
 from onnxruntime import quantization
 
 from ttsopt_lib.errors import StudyError
@@ -23,7 +24,10 @@ from ttsopt_lib.optimize.graph.int8 import (
     quantizer_files,
     seed_noise,
 )
-from ttsopt_lib.steps import QuantizeStatic
+from ttsopt_lib.optimize.graph.qdq import affine
+from ttsopt_lib.optimize.graph.ranges import histograms
+from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
+from ttsopt_lib.steps import QuantizeDynamic, QuantizeStatic
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext
@@ -44,9 +48,8 @@ class QuantizeStaticWork(Int8Work[QuantizeStatic]):
         return quantize_static(model, step, context.calibration)
 
     def note(self, step: QuantizeStatic, after: Inventory, layers: int) -> str:
-        return (
-            f"{layers_in_few_bits(after, layers, 8)} compute in int8; ONNX Runtime has no int8 transposed convolution"
-        )
+        reached = f"{layers_in_few_bits(after, layers, step.bits)} compute in int8"
+        return f"{reached}; ONNX Runtime has no int8 transposed convolution" if "Conv" in step.operators else reached
 
 
 def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Feed]) -> ModelProto:
@@ -65,6 +68,8 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
     nodes = [node.name for node in quantizable_nodes(result, step.operators) if node.name not in excluded]
     if not nodes:
         return result
+    if step.bits < 8:
+        return _integer_products(model, step, nodes, feeds)
     seeded = seed_noise(result)
     method = {
         "minmax": quantization.CalibrationMethod.MinMax,
@@ -91,6 +96,32 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
         )
         result = cleaned(onnx.load(target), model)
     _unseed_noise(result, seeded)
+    return result
+
+
+def _integer_products(model: ModelProto, step: QuantizeStatic, nodes: list[str], feeds: Sequence[Feed]) -> ModelProto:
+    """Matrices of few bits: integer products as `quantize_dynamic` makes them, with ranges that stay the same.
+
+    What a product adds up then depends on its own moment alone, so that a voice can be spoken piece by piece.
+    """
+    products = QuantizeDynamic(step="quantize_dynamic", operators=("MatMul",), bits=step.bits)
+    result = quantize_dynamic(model, products, feeds, nodes)
+    ranged = [node for node in result.graph.node if node.op_type == "DynamicQuantizeLinear"]
+    floats = copy_named(model)
+    seed_noise(floats)
+    rule = "percentile" if step.calibration == "percentile" else "minmax"
+    seen = histograms(floats, [node.input[0] for node in ranged], feeds)
+    fixed = {}
+    for node in ranged:
+        integers, scale, zero = node.output
+        spacing, middle = affine(seen[node.input[0]].range(rule), signed=False)
+        result.graph.initializer.extend(
+            [numpy_helper.from_array(np.asarray(spacing), scale), numpy_helper.from_array(np.asarray(middle), zero)]
+        )
+        fixed[integers] = helper.make_node("QuantizeLinear", [node.input[0], scale, zero], [integers], name=node.name)
+    kept = [fixed.get(node.output[0], node) for node in result.graph.node]
+    del result.graph.node[:]
+    result.graph.node.extend(kept)
     return result
 
 
