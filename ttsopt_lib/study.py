@@ -241,6 +241,9 @@ class Training(Strict):
 
     student: Path = Field(description="folder they are published to, and recipes name")
     corpus: Path = Field(description="text for the teacher to speak and read, one sentence a line")
+    short_sentences: int = Field(
+        default=0, ge=0, description="further sentences of 4 to 10 words, cut from the lines of an English corpus"
+    )
     minutes: float = Field(default=180, gt=0, description="how long all trainings together take")
     settings: dict[str, Any] = Field(default={}, description="of `DistillSettings`, where not the default")
 

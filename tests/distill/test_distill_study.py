@@ -14,9 +14,11 @@ from ttsopt_lib.distill.distillation import STAGES
 from ttsopt_lib.distill.settings import DecoderSettings, SpeechSettings
 from ttsopt_lib.distill.study import missing_students, train_students, training_settings
 from ttsopt_lib.errors import StudyError
+from ttsopt_lib.files import file_sha256
 from ttsopt_lib.optimize.build import build_study
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study, Training
+from ttsopt_lib.voices.text import read_sentences
 
 
 def study_with(voice: Path, student: Path, training: dict | None) -> Study:
@@ -60,14 +62,15 @@ def test_a_missing_student_is_trained_published_and_put_into_the_voice(
     monkeypatch.chdir(tmp_path)
     student = Path("models/random/student")  # below the working directory, where it is published
     settings = tiny_settings().model_dump(mode="json")
-    study = study_with(
-        medium_voice, student, {"student": student, "corpus": corpus, "minutes": 1.0, "settings": settings}
-    )
+    training = {"student": student, "corpus": corpus, "short_sentences": 3, "minutes": 1.0, "settings": settings}
+    study = study_with(medium_voice, student, training)
     folder = StudyFolder(study, tmp_path / "reports")
     assert missing_students(study) == [student]
     assert missing_students(study, ["fp32"]) == []
     record = train_students(study, folder)
     assert record["best"]["step"] > 0 and missing_students(study) == []
+    assert record["corpus_sha256"] == file_sha256(folder.training / "corpus.txt")
+    assert len(read_sentences(folder.training / "corpus.txt")) == len(read_sentences(corpus)) + 3
     assert (tmp_path / student / "student.safetensors").is_file()
     original, _, distilled = build_study(study, folder)
     assert distilled.size_bytes < 0.5 * original.size_bytes

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ttsopt_lib.distill.distillation import STAGES, Distillation, fit_to_voice
 from ttsopt_lib.distill.losses import band_edges, power_loss, spectral_loss
+from ttsopt_lib.distill.model_card import model_card
 from ttsopt_lib.distill.published import DistillError, load_student, new_student, publish_student
 from ttsopt_lib.distill.settings import DecoderSettings, DistillSettings, TextSettings
 from ttsopt_lib.distill.teacher_hints import hifigan_decoder
@@ -24,6 +25,7 @@ from ttsopt_lib.distill.train_text import CONTOUR_PHONEMES, text_error, text_los
 from ttsopt_lib.distill.training_run import SharesError, check_shares
 from ttsopt_lib.distill.utterances import SegmentError, Utterance, Utterances
 from ttsopt_lib.distill.validation import Validation
+from ttsopt_lib.files import file_sha256
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.networks.students import (
     DurationStudent,
@@ -412,6 +414,13 @@ def test_the_students_that_ship_load_and_speak(name: str) -> None:
     assert samples.shape == (1, 1, 2560) and torch.isfinite(samples).all()
 
 
+def test_the_card_of_the_students_that_ship_is_made_of_their_record() -> None:
+    folder = resolve(Path("models/en_US-joe-medium/students"))
+    students, record = load_student(folder)
+    assert file_sha256(folder / "student.safetensors") == record["weights_sha256"]
+    assert model_card(record, students) == (folder / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.slow
 def test_a_better_published_student_is_not_replaced(medium_voice: Path, run: Path, tmp_path: Path) -> None:
     target = tmp_path / "student"
@@ -441,6 +450,8 @@ def test_a_published_student_can_be_trained_further(
     out = tmp_path / "further"
     record = train_decoder(medium_voice, corpus, out, still, start=tmp_path / "published")
     assert record["started_from"] == published["weights_sha256"]
+    assert record["started_from_minutes"] == published["total_minutes"]
+    assert record["machine"]["accelerator"] == (torch.cuda.get_device_name() if torch.cuda.is_available() else None)
     publish_student(medium_voice, out, tmp_path / "again", measure_speed=False)
     before, after = (load_student(tmp_path / name)[0]["decoder"].state_dict() for name in ("published", "again"))
     for name, value in before.items():

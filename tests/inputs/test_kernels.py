@@ -86,7 +86,7 @@ def test_a_kernel_that_is_killed_is_one_line_and_leaves_nothing(notebook, tmp_pa
 @pytest.mark.parametrize(
     ("raised", "code"),
     [
-        ("from ttsopt_lib.records import RecordError; raise RecordError('quality.json:\\n not there')", 2),
+        ("from ttsopt_lib.records.base import RecordError; raise RecordError('quality.json:\\n not there')", 2),
         ("open('nowhere.txt')", 2),
         ("import no_such_library", 2),
         ("[][1]", 3),

@@ -176,7 +176,7 @@ def test_the_same_study_gives_the_same_bytes_in_another_process(built, medium_vo
     study, folder, records = built
     program = (
         "import sys; from pathlib import Path; from ttsopt_lib.study import Study; "
-        "from ttsopt_lib.records import StudyFolder; from ttsopt_lib.optimize.build import build_study; "
+        "from ttsopt_lib.records.folder import StudyFolder; from ttsopt_lib.optimize.build import build_study; "
         "study = Study.model_validate_json(sys.argv[1]); "
         "build_study(study, StudyFolder(study, Path(sys.argv[2])), only=['int8-static'])"
     )

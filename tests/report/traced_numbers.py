@@ -41,6 +41,7 @@ KINDS = {  # key of summary.json -> kind of its figure, and what it is multiplie
     "f0_error_cents": ("cents", 1),
     "speaker_similarity": ("similarity", 1),
     "minutes": ("minutes", 1),
+    "earlier_minutes": ("minutes", 1),
     "teacher_hours": ("hours", 1),
     "threads": ("threads", 1),
     "blocks": ("blocks", 1),
@@ -153,7 +154,7 @@ def _quoted(summary: Summary) -> set[str]:
         texts += [device.label, device.reason, device.first_audio_sentence, *(doubt.words for doubt in device.warnings)]
     texts += [step.note for variant in summary.variants for step in variant.steps]
     texts += [predictor.label for predictor in summary.predictors]
-    texts += [student.cpu for student in summary.students]
+    texts += [machine for student in summary.students for machine in (student.cpu, student.accelerator)]
     texts += [one.name for one in summary.variants] + [row.variant for row in summary.anchors]
     return {text.rstrip(".") for text in texts if text and re.search(r"\d", text)}
 

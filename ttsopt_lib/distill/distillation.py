@@ -97,7 +97,7 @@ class Distillation:
             trainer.load()
             warn_of_later_students(trainer, self.out)
         elif start is not None:
-            trainer.origin["started_from"] = start_from_student(trainer, start)
+            trainer.origin |= start_from_student(trainer, start)
         elif stage == "speech":
             trainer.origin["started_from"] = start_from_stages(trainer, self.out)
         trainer.run(minutes)
@@ -109,7 +109,7 @@ class Distillation:
             "voice": self.voice.name,
             "voice_sha256": self.voice.onnx_sha256,
             "corpus_sha256": file_sha256(self.corpus),
-            "machine": describe_system().model_dump(mode="json"),
+            "machine": describe_system(accelerator_name()).model_dump(mode="json"),
             "torch_threads": torch.get_num_threads(),
         }
 
@@ -181,6 +181,11 @@ def teacher_shards(
     return shards
 
 
+def accelerator_name() -> str | None:
+    """What trains where that is no processor; None where it is."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
+
+
 def fit_to_voice(settings: DistillSettings, teacher: StagedVits) -> DistillSettings:
     """The settings with the sizes that the voice decides: its symbols, latents, hop and speakers."""
     shape = hifigan_decoder(teacher).config
@@ -219,8 +224,8 @@ def fit_to_voice(settings: DistillSettings, teacher: StagedVits) -> DistillSetti
     )
 
 
-def start_from_student(trainer: TrainingRun, folder: Path) -> str:
-    """Put a published student's weights into a fresh trainer; returns their hash."""
+def start_from_student(trainer: TrainingRun, folder: Path) -> dict[str, Any]:
+    """Put a published student's weights into a fresh trainer; returns their hash and how long they were trained."""
     students, record = load_student(folder)
     weights = {}
     for name in {name.partition(".")[0] for name in trainer.shipping.state_dict()}:
@@ -228,7 +233,8 @@ def start_from_student(trainer: TrainingRun, folder: Path) -> str:
             raise DistillError(f"{folder}: holds no student of the {name.replace('_', ' ')}")
         weights |= {f"{name}.{key}": value for key, value in students[name].state_dict().items()}
     put_weights(trainer, weights, folder)
-    return record["weights_sha256"]
+    minutes = record.get("total_minutes", record["wall_minutes"]) + record.get("started_from_minutes", 0.0)
+    return {"started_from": record["weights_sha256"], "started_from_minutes": round(minutes, 1)}
 
 
 def start_from_stages(trainer: TrainingRun, out: Path) -> dict[str, str]:

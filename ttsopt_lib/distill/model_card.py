@@ -25,7 +25,7 @@ def model_card(record: dict[str, Any], students: dict[str, nn.Module]) -> str:
     table = "\n".join(f"| {name} | {value} |" for name, value in results(record))
     whole = "flow" in students
     stages = listed([stage.replace("_", " ") for stage in students])
-    machine, config = record["machine"], record["config"]
+    config = record["config"]
     trained, given = {
         "decoder": ("the decoder", "latents"),
         "speech": ("flow and decoder", "samples of the prior"),
@@ -41,16 +41,17 @@ def model_card(record: dict[str, Any], students: dict[str, nn.Module]) -> str:
 
 ## Data
 
-{record["teacher_hours"]:.2f} hours that the teacher itself spoke ({record["teacher_utterances"]} utterances, at its
-natural noise scales): no recording was used. Hashes of voice, corpus and data are in `record.json`.
+{heard(record)}, at its
+natural noise scales: no recording was used. Hashes of voice, corpus and data are in `record.json`.
 
 ## Training
 
 {best["step"]} steps of {trained}, {best["minutes"]:.0f} minutes of wall time
-on {machine["cpu"]} ({machine["logical_cores"]} cores). Spectral regression that hears phase; from step
-{config["regression_steps"]} on three small complex-spectrum discriminators as well. The weights are a moving average,
-validated as they are stored. Steps skipped for a non-finite gradient: {best["skipped"]}.
-{earlier(record)}
+on {machine_words(record["machine"])}. Spectral regression that hears phase; from step
+{config["regression_steps"]} on three complex-spectrum discriminators of {config["discriminator_channels"]} channels as
+well. The weights are a moving average, validated as they are stored.
+Steps skipped for a non-finite gradient: {"not kept" if best["skipped"] is None else best["skipped"]}.
+{earlier(record)}{notes(record)}
 ## Results
 
 On {record["held_out_utterances"]} utterances that were held out; teacher and student were given the same {given},
@@ -72,19 +73,22 @@ hears nothing above 8 kHz.
 def results(record: dict[str, Any]) -> list[tuple[str, str]]:
     """Rows of the table of results."""
     best = record["best"]
-    error = best.get("predicted_mos_change_standard_error", 0.0)
-    rows = [
-        ("predicted MOS of the teacher (DistillMOS)", f"{best['teacher_predicted_mos']:.2f}"),
-        ("change of predicted MOS", f"{best['predicted_mos_change']:+.3f} (standard error {error:.3f})"),
-        ("log-spectral distance", f"{best['log_spectral_distance_db']:.1f} dB"),
-    ]
+    rows = []
+    if best["teacher_predicted_mos"] is not None:
+        rows.append(("predicted MOS of the teacher (DistillMOS)", f"{best['teacher_predicted_mos']:.2f}"))
+    for name, key in (("predicted MOS", "predicted_mos_change"), ("DNSMOS P.808", "p808_change")):
+        if key in best:
+            error = best.get(f"{key}_standard_error")
+            words = f"standard error {error:.3f}" if error is not None else "standard error not kept"
+            rows.append((f"change of {name}", f"{best[key]:+.3f} ({words})"))
+    rows.append(("log-spectral distance", f"{best['log_spectral_distance_db']:.1f} dB"))
     if "log_spectral_distance_above_8khz_db" in best:
         rows.append(("log-spectral distance above 8 kHz", f"{best['log_spectral_distance_above_8khz_db']:.1f} dB"))
         rows.append(("level above 8 kHz against the teacher", f"{best['level_above_8khz_change_db']:+.1f} dB"))
     if "f0_error_cents" in best:
         rows.append(("error of F0, median of an utterance", f"{best['f0_error_cents']:.0f} cents"))
     text = record.get("trainings", {}).get("text_encoder", {}).get("best")
-    if text:
+    if text and "frames_off_per_phoneme" in text:
         rows.append(("frames a phoneme's duration is off, mean", f"{text['frames_off_per_phoneme']:.2f}"))
         rows.append(("change of length with durations of its own", f"{100 * text['length_change']:+.1f} %"))
     macs = record["macs_per_frame"]
@@ -137,7 +141,32 @@ def earlier(record: dict[str, Any]) -> str:
         f"- {words[name]}: {training['steps']} steps, {training['wall_minutes']:.0f} minutes"
         for name, training in record.get("trainings", {}).items()
     ]
-    return "\nBefore that:\n\n" + "\n".join(rows) + "\n" if rows else ""
+    if "started_from_minutes" in record:
+        rows.append(
+            f"- the published students that these began with (weights `{record['started_from'][:12]}`): "
+            f"{record['started_from_minutes']:.0f} minutes"
+        )
+    return "\nBeside and before that:\n\n" + "\n".join(rows) + "\n" if rows else ""
+
+
+def heard(record: dict[str, Any]) -> str:
+    """How much the teacher spoke, as far as the record says."""
+    if record["teacher_hours"] is None:
+        return "Speech of the teacher itself, of an amount that the record does not say"
+    return (
+        f"{record['teacher_hours']:.2f} hours that the teacher itself spoke ({record['teacher_utterances']} utterances)"
+    )
+
+
+def machine_words(machine: dict[str, Any]) -> str:
+    """What trained: the accelerator, if there was one, and the processor."""
+    named = [name for name in (machine.get("accelerator"), machine["cpu"]) if name]
+    return f"{' with '.join(named)} ({machine['logical_cores']} cores)"
+
+
+def notes(record: dict[str, Any]) -> str:
+    """What else is to be said of a record, such as what was not kept."""
+    return "".join(f"\n{note}\n" for note in record.get("notes", []))
 
 
 def listed(words: list[str]) -> str:

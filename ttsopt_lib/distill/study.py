@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from ttsopt_lib.distill.distillation import STAGES, Distillation, Stage
 from ttsopt_lib.distill.published import WEIGHTS, has_students, publish_student
 from ttsopt_lib.distill.settings import DistillSettings
+from ttsopt_lib.distill.short_sentences import with_short_sentences
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.paths import own_path, resolve
 from ttsopt_lib.records.folder import StudyFolder
@@ -96,7 +97,10 @@ def train_students(
     voice = source_voice(study, folder)
     refuse_other_language(voice.config, study.language, plan.corpus)
     settings = training_settings(plan)
-    distillation = Distillation(voice.path, resolve(plan.corpus), folder.training, settings, SPEAKING * total, dask)
+    corpus = resolve(plan.corpus)
+    if plan.short_sentences:
+        corpus = with_short_sentences(corpus, plan.short_sentences, folder.training / "corpus.txt")
+    distillation = Distillation(voice.path, corpus, folder.training, settings, SPEAKING * total, dask)
     whole = sum(SHARES[stage] for stage in stages)
     ends = time.monotonic() + 60 * total
     for number, stage in enumerate(stages):

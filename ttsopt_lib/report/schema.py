@@ -381,8 +381,10 @@ class StudentSummary(Part):
     student: str  # its folder
     steps: int
     minutes: float  # of wall time
-    cpu: str
-    teacher_hours: float
+    cpu: str | None  # None, as below: the record does not say
+    accelerator: str | None = None  # the GPU that it was trained on, if it was one
+    teacher_hours: float | None
+    earlier_minutes: float = 0.0  # that the published students which it began with had been trained for
     held_out_utterances: int
     parameters: int
     published_step: int  # the step whose weights were kept

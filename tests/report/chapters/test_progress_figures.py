@@ -77,6 +77,21 @@ def test_the_curve_names_the_step_that_was_kept(summary, golden):
     golden(title(chart), chart.caption, chart.alt, note)
 
 
+def test_a_student_that_was_trained_further_on_a_gpu_says_so_and_what_is_not_known(summary, golden):
+    one = summary("good")
+    further = student(["distilled-int8"])
+    further.accelerator, further.cpu, further.teacher_hours = "Example GPU", None, None
+    further.earlier_minutes = 300.0
+    for point in further.curve:
+        point.predicted_mos_change.ci = None
+    one.students = [further]
+    chart = students.training_chart(one)
+    (note,) = distillation_notes(one)
+    assert chart and "40 further minutes" in title(chart) and "interval" not in chart.caption
+    assert "Example GPU" in note and "300 minutes" in note and "None" not in note
+    golden(title(chart), chart.caption, note)
+
+
 def test_of_several_students_the_chosen_variants_is_in_the_title(summary, golden):
     one = summary("good")
     chosen = one.choices[0].variant
@@ -113,7 +128,7 @@ def test_the_shipped_student_has_a_curve(variant):
     step = read_study(resolve(Path("params/joe.yaml"))).variant(variant).recipe[0]
     assert isinstance(step, Distill)
     found = student_summary(step.student, [variant])
-    assert found and len(found.curve) > 5
+    assert found and len(found.curve) > 3
     assert found.published_step in {point.step for point in found.curve}
     kept = next(point for point in found.curve if point.step == found.published_step)
     record = json.loads((resolve(step.student) / "record.json").read_text(encoding="utf-8"))

@@ -51,10 +51,21 @@ def _trained(summary: Summary, variant: VariantSummary) -> str:
         if student.student_ms and student.teacher_ms
         else ""
     )
+    machine = student.accelerator or student.cpu
+    heard = (
+        f"{numbers.number(student.teacher_hours, 1)} hours that the teacher spoke"
+        if student.teacher_hours is not None
+        else "the teacher's speech (the record does not say how much of it)"
+    )
+    earlier = (
+        f" It had begun with published students that had been trained for {numbers.number(student.earlier_minutes)} "
+        "minutes."
+        if student.earlier_minutes
+        else ""
+    )
     return (
-        f"It was trained for {numbers.number(student.minutes)} minutes on {student.cpu}, on "
-        f"{numbers.number(student.teacher_hours, 1)} hours that the teacher spoke.{alone} The record stands in "
-        f"`{student.student}`."
+        f"It was trained for {numbers.number(student.minutes)} minutes{f' on {machine}' if machine else ''}, on "
+        f"{heard}.{earlier}{alone} The record stands in `{student.student}`."
     )
 
 
@@ -98,9 +109,10 @@ def training_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
                 f" (the student of {listed(student.variants)} from minute {minute} on: "
                 "the same text, durations and noise, since its text encoder trained too)"
             )
+    known = any(point.predicted_mos_change.ci for student in students for point in student.curve)
     caption = (
-        f"Predicted MOS of the students against their teacher's, given {given}, on "
-        f"{counts} held-out utterances; bars are 95 % intervals. The filled marker is the step whose weights were kept."
+        f"Predicted MOS of the students against their teacher's, given {given}, on {counts} held-out utterances"
+        f"{'; bars are 95 % intervals' if known else ''}. The filled marker is the step whose weights were kept."
     )
     return Chart("training", figure, alt, caption)
 
@@ -137,7 +149,8 @@ def _training_title(student: StudentSummary, named: bool) -> str:
     kept = [point for point in student.curve if point.step == student.published_step]
     last = (kept or student.curve)[-1]
     whose = f"the student of {listed(student.variants)}" if named else "the student"
+    further = "further " if student.earlier_minutes else ""
     return (
-        f"After {numbers.number(last.minutes)} minutes {whose} has a predicted MOS "
+        f"After {numbers.number(last.minutes)} {further}minutes {whose} has a predicted MOS "
         f"{numbers.signed(last.predicted_mos_change.value)} from its teacher's"
     )
