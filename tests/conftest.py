@@ -277,6 +277,7 @@ def browser(tmp_path) -> Iterator:
     downloads.mkdir()
     options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
     driver = Chrome(options=options, service=ChromeService(shutil.which("chromedriver")))
+    driver.set_script_timeout(300)  # a whole report is looked through, perhaps on a busy machine
     try:
         yield driver
     finally:
