@@ -1,29 +1,31 @@
 """Speak while computing: sentence after sentence, and within a sentence piece after piece.
 
-The first half of a voice (`seam.py`) runs once for a sentence. The second half runs on pieces of its frames, each with
-as many frames of context on both sides as decide about its samples; the samples of the context are thrown away. Put
-together, the pieces are the audio that the whole voice gives, to a ten-thousandth.
-
-How much context that is, is followed through the graph (`time_axes.py`). A voice whose samples depend on the whole
-sentence (as where the range of an int8 product is found anew for every run) is refused.
+The first half of a voice (`seam.py`) runs once for a sentence. The second half (`stateful.py`) runs on pieces of its
+frames, and goes on where it stopped. Put together, the pieces are the audio that the whole voice gives at the same
+noise, to a ten-thousandth of full scale. A voice whose samples depend on the whole sentence (as where the range of an
+int8 product is found anew in every run) is refused.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ttsopt_lib.voices.onnx_file import read_model
-from ttsopt_lib.voices.piper import PiperVoice, open_piper, speaker_of
-from ttsopt_lib.voices.seam import Halves, StreamError, split_voice
+from ttsopt_lib.files import atomic_folder
+from ttsopt_lib.voices.onnx_file import VoiceError, read_model
+from ttsopt_lib.voices.piper import PiperVoice, VoiceConfig, open_piper, speaker_of
+from ttsopt_lib.voices.seam import StreamError, split_voice
 from ttsopt_lib.voices.session import Session, open_session
+from ttsopt_lib.voices.stateful import FIRST, LAST, State, with_states
 from ttsopt_lib.voices.text import phoneme_ids
-from ttsopt_lib.voices.time_axes import NotLocal, receptive_field
+from ttsopt_lib.voices.time_axes import NotLocal, TimeAxes
 
 Audio = NDArray[np.float32]
 Feeds = dict[str, NDArray]
@@ -31,57 +33,148 @@ Feeds = dict[str, NDArray]
 FIRST_SECONDS = 0.1  # of audio in the first piece
 GROWTH = 2.0  # each further piece is so many times as long as the one before
 LONGEST_SECONDS = 2.0  # and no longer than this
-PROBE_SYMBOLS = (60, 90)  # phonemes of the two utterances on which a voice is measured
+PROBE_SYMBOLS = (60, 90)  # phonemes of the two utterances on which a voice is looked at
+ENCODER, DECODER, LAYOUT = "encoder.onnx", "decoder.onnx", "streaming.json"
+TYPES = {
+    "tensor(float)": TensorProto.FLOAT,
+    "tensor(bool)": TensorProto.BOOL,
+    "tensor(int32)": TensorProto.INT32,
+    "tensor(int64)": TensorProto.INT64,
+}
 
 
-@dataclass(frozen=True)
-class Context:
-    """Frames that decide about a frame's samples: before it and after it."""
+class StateLayout(BaseModel):
+    """What a state is before the first piece: an array filled with one number."""
 
-    before: int
-    after: int
+    model_config = ConfigDict(extra="forbid")
+
+    shape: list[int]
+    type: str
+    fill: int
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Frames `first` to `last` (without the last), computed from `start` to `end`."""
+class Layout(BaseModel):
+    """streaming.json: how the two files of a streaming voice are used together."""
 
-    first: int
-    last: int
-    start: int
-    end: int
+    model_config = ConfigDict(extra="forbid")
+
+    format: int = 1
+    sample_rate: int
+    hop: int = Field(description="samples of a frame")
+    wait: int = Field(description="frames that the first piece needs beside its own")
+    shortest: int = Field(default=0, description="frames of the longest sentence that is spoken in one piece")
+    tensors: dict[str, int | None] = Field(description="what the encoder gives the decoder, and its axis of frames")
+    noises: list[str] = Field(default=[], description="inputs of the encoder for noise that is given")
+    states: dict[str, StateLayout] = Field(description="inputs of the decoder, each with an output NAME_next")
+
+
+class Parts(NamedTuple):
+    """A voice in two graphs that speak piece by piece."""
+
+    encoder: ModelProto
+    decoder: ModelProto
+    layout: Layout
+
+
+def streaming_parts(voice: PiperVoice, noise_given: bool = False) -> Parts:
+    """Make a voice ready to be spoken piece by piece; this takes some seconds.
+
+    Args:
+        voice: the voice.
+        noise_given: whether both noises become inputs (see `split_voice`).
+
+    Raises:
+        StreamError: the voice cannot be spoken piece by piece; the message says which node sees everything.
+    """
+    model = read_model(voice.path)
+    halves = split_voice(model, str(voice.path))
+    encoder = open_session(halves.encoder)
+    probes = [_probe(voice, encoder, halves.tensors, number) for number in range(len(PROBE_SYMBOLS))]
+    decoder = _typed(halves.decoder, encoder)
+    try:
+        times = TimeAxes(decoder, lambda number: probes[number])
+        stateful = with_states(decoder, times, probes[0])
+    except NotLocal as error:
+        raise StreamError(
+            f"{voice.path}: cannot be streamed, because {error}; a voice whose int8 ranges are calibrated "
+            "(`quantize_static`), and one without attention behind its durations, can"
+        ) from None
+    needed = {value.name for value in stateful.model.graph.input}
+    tensors = {name: times.axes.get(name) for name in halves.tensors if name in needed}
+    halves = split_voice(model, str(voice.path), noise_given) if noise_given else halves
+    del halves.encoder.graph.output[:]
+    halves.encoder.graph.output.extend(
+        helper.make_tensor_value_info(name, _kind(encoder, name), None) for name in tensors
+    )
+    layout = Layout(
+        sample_rate=voice.config.sample_rate,
+        hop=int(times.rates[decoder.graph.output[0].name]),
+        wait=stateful.wait,
+        shortest=stateful.shortest,
+        tensors=tensors,
+        noises=list(halves.noises),
+        states={state.name: _layout_of(state) for state in stateful.states},
+    )
+    return Parts(halves.encoder, stateful.model, layout)
+
+
+def write_streaming(voice: PiperVoice, folder: Path) -> Layout:
+    """Write the two halves of a voice, its config and their layout into a folder, whole or not at all.
+
+    Raises:
+        StreamError: the voice cannot be spoken piece by piece.
+    """
+    parts = streaming_parts(voice)
+    with atomic_folder(folder) as temporary:
+        onnx.save(parts.encoder, temporary / ENCODER)
+        onnx.save(parts.decoder, temporary / DECODER)
+        (temporary / f"{ENCODER}.json").write_bytes(voice.config_path.read_bytes())
+        (temporary / LAYOUT).write_text(parts.layout.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return parts.layout
+
+
+def read_streaming(folder: Path) -> Parts:
+    """The two halves of a voice from their folder.
+
+    Raises:
+        VoiceError: a file is missing or damaged; the message names it.
+    """
+    path = folder / LAYOUT
+    try:
+        layout = Layout.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VoiceError(f"{path}: no such file; 'ttsopt speak VOICE.onnx --export FOLDER' makes it") from None
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise VoiceError(f"{path}: not the layout of a streaming voice ({str(error).splitlines()[0]})") from None
+    return Parts(read_model(folder / ENCODER), read_model(folder / DECODER), layout)
 
 
 class StreamingVoice:
     """A voice that is spoken piece by piece.
 
     Attributes:
-        voice: the Piper voice.
-        hop: samples of a frame.
-        context: what a piece needs beside its own frames.
-        axes: of each tensor between the halves the axis of the frames, or None where it has none.
+        config: the voice's config.
+        layout: how its halves are used together.
     """
 
-    def __init__(self, voice: Path | PiperVoice, threads: int = 1, halves: Halves | None = None):
+    def __init__(self, voice: Path | PiperVoice, threads: int = 1, parts: Parts | None = None):
         """
         Args:
-            voice: a Piper voice's `.onnx`, or the voice.
+            voice: a Piper voice's `.onnx`, or the folder that `write_streaming` made, or the voice.
             threads: threads the runtime may use.
-            halves: the voice in two, where it is cut already.
+            parts: its halves, where they are there already.
 
         Raises:
-            VoiceError: the file cannot be read.
-            StreamError: the voice cannot be spoken piece by piece; the message says which nodes see everything.
+            VoiceError: a file cannot be read.
+            StreamError: the voice cannot be spoken piece by piece.
         """
-        self.voice = voice if isinstance(voice, PiperVoice) else open_piper(voice)
-        self._halves = halves or split_voice(read_model(self.voice.path), str(self.voice.path))
-        self._encoder = open_session(self._halves.encoder, threads)
-        decoder = _typed(self._halves.decoder, self._encoder)
-        self._decoder = open_session(decoder, threads)
-        probes = [self._probe(number) for number in range(len(PROBE_SYMBOLS))]
-        self.axes = _frame_axes(probes)
-        self.hop = self._hop(probes[0])
-        self.context = self._context(decoder, probes)
+        if isinstance(voice, Path) and voice.is_dir():
+            parts, voice = read_streaming(voice), open_piper(voice / ENCODER)
+        voice = voice if isinstance(voice, PiperVoice) else open_piper(voice)
+        parts = parts or streaming_parts(voice)
+        self.config, self.layout = voice.config, parts.layout
+        self._encoder, self._decoder = (open_session(part, threads) for part in (parts.encoder, parts.decoder))
+        self._start = {name: _filled(one) for name, one in self.layout.states.items()}
 
     def speak(self, text: str, speaker: int | None = None, seconds: float | None = None) -> Iterator[Audio]:
         """Speak a text, sentence after sentence, each in pieces: the first short, the next longer.
@@ -98,7 +191,7 @@ class StreamingVoice:
             TextError: the text gives no phonemes.
             StreamError: the pieces are shorter than a frame.
         """
-        for number, ids in enumerate(phoneme_ids(self.voice.config, text)):
+        for number, ids in enumerate(phoneme_ids(self.config, text)):
             yield from self.speak_ids(ids, speaker=speaker, seconds=seconds, first=number == 0)
 
     def speak_ids(
@@ -118,139 +211,91 @@ class StreamingVoice:
             scales: noise scale, length scale, duration noise scale; None: the voice's own.
             seconds: of every piece, in place of pieces that grow.
             first: whether somebody waits for the first piece.
-            noises: the noise itself, for a voice that was cut with `noise_given`.
+            noises: the noise itself, for parts that were made with `noise_given`.
 
         Yields:
             float32 [samples].
         """
-        feeds = self._feeds(ids, speaker, scales) | dict(zip(self._halves.noises, noises, strict=True))
-        handed = self._encode(feeds)
-        for piece in pieces(self._frames(handed), self._sizes(seconds, first), self.context):
-            yield self._decode(handed, piece)
-
-    @property
-    def sample_rate(self) -> int:
-        """Samples of a second."""
-        return self.voice.config.sample_rate
-
-    def _feeds(self, ids: Sequence[int], speaker: int | None, scales: Sequence[float] | None) -> Feeds:
-        config = self.voice.config
-        own = (config.noise_scale, config.length_scale, config.noise_w)
-        feeds: Feeds = {
-            "input": np.asarray(ids, dtype=np.int64)[None],
-            "input_lengths": np.array([len(ids)], dtype=np.int64),
-            "scales": np.asarray(own if scales is None else scales, dtype=np.float32),
-        }
-        sid = speaker_of(config, speaker)
-        if sid is not None:
-            feeds["sid"] = np.array([sid], dtype=np.int64)
-        return feeds
-
-    def _encode(self, feeds: Feeds) -> Feeds:
-        wanted = {value.name for value in self._encoder.get_inputs()}
-        values = self._encoder.run(None, {name: value for name, value in feeds.items() if name in wanted})
-        return dict(zip(self._halves.tensors, values, strict=True))
-
-    def _decode(self, handed: Feeds, piece: Piece) -> Audio:
-        """The samples of a piece."""
-        part = {name: self._frames_of(name, value, piece.start, piece.end) for name, value in handed.items()}
-        (audio,) = self._decoder.run(None, part)
-        first, last = (self.hop * (frame - piece.start) for frame in (piece.first, piece.last))
-        return audio.reshape(-1)[first:last]
-
-    def _frames_of(self, name: str, value: NDArray, start: int, end: int) -> NDArray:
-        axis = self.axes[name]
-        return (
-            value
-            if axis is None
-            else np.ascontiguousarray(np.moveaxis(np.moveaxis(value, axis, 0)[start:end], 0, axis))
-        )
-
-    def _frames(self, handed: Feeds) -> int:
-        name, axis = next((name, axis) for name, axis in self.axes.items() if axis is not None)
-        return handed[name].shape[axis]
+        sizes = self._sizes(seconds, first)
+        feeds = _feeds(self.config, ids, speaker, scales) | dict(zip(self.layout.noises, noises, strict=True))
+        handed = dict(zip(self.layout.tensors, _run(self._encoder, feeds), strict=True))
+        frames = next(handed[name].shape[axis] for name, axis in self.layout.tensors.items() if axis is not None)
+        states, done = self._start, 0
+        while done < frames:
+            end = min(frames, max(self.layout.shortest, done + next(sizes) + (0 if done else self.layout.wait)))
+            part = {name: _between(handed[name], axis, done, end) for name, axis in self.layout.tensors.items()}
+            flags = {FIRST: np.array([int(done == 0)]), LAST: np.array([int(end == frames)])}
+            audio, *kept = _run(self._decoder, part | flags | states)
+            states = dict(zip(states, kept, strict=True))
+            done = end
+            yield audio.reshape(-1)
 
     def _sizes(self, seconds: float | None, first: bool) -> Iterator[int]:
         """Frames of each piece."""
-        rate = self.sample_rate / self.hop
-        if seconds is not None and round(seconds * rate) < 1:
+        rate = self.layout.sample_rate / self.layout.hop
+        if seconds is not None and seconds * rate < 1:
             raise StreamError(
-                f"pieces of {seconds:g} s: a frame of this voice takes {1 / rate:.3f} s; give that or more"
+                f"pieces of {seconds:g} s: a frame of this voice takes {1 / rate:.3f} s: give that or more"
             )
+        return self._lengths(rate, seconds, first)
+
+    @staticmethod
+    def _lengths(rate: float, seconds: float | None, first: bool) -> Iterator[int]:
         length = seconds or (FIRST_SECONDS if first else LONGEST_SECONDS)
         while True:
             yield max(1, round(length * rate))
             if seconds is None:
                 length = min(GROWTH * length, LONGEST_SECONDS)
 
-    # --- what is found out about the voice ---
 
-    def _probe(self, number: int) -> Feeds:
-        """What the halves hand over for an utterance of phonemes by chance."""
-        generator = np.random.default_rng(number)
-        phonemes = sorted({one for ids in self.voice.config.phoneme_id_map.values() for one in ids})
-        return self._encode(self._feeds(generator.choice(phonemes, PROBE_SYMBOLS[number]).tolist(), None, None))
-
-    def _hop(self, handed: Feeds) -> int:
-        frames = self._frames(handed)
-        (audio,) = self._decoder.run(None, handed)
-        if audio.size % frames:
-            raise StreamError(f"{self.voice.path}: cannot be streamed: {audio.size} samples of {frames} frames")
-        return audio.size // frames
-
-    def _context(self, decoder: onnx.ModelProto, probes: Sequence[Feeds]) -> Context:
-        try:
-            return Context(*receptive_field(decoder, lambda number: probes[number]))
-        except NotLocal as error:
-            raise StreamError(
-                f"{self.voice.path}: cannot be streamed, because {error}; a voice whose int8 ranges are calibrated "
-                "(`quantize_static`), and one without attention behind its durations, can"
-            ) from None
-
-
-def pieces(frames: int, sizes: Iterator[int], context: Context) -> Iterator[Piece]:
-    """Cut an utterance into pieces.
-
-    Args:
-        frames: of the utterance.
-        sizes: frames of each piece.
-        context: what each is computed with beside them.
-    """
-    first = 0
-    while first < frames:
-        last = min(frames, first + next(sizes))
-        yield Piece(first, last, max(0, first - context.before), min(frames, last + context.after))
-        first = last
-
-
-def _typed(decoder: onnx.ModelProto, encoder: Session) -> onnx.ModelProto:
-    """The second half with inputs of the types that the first half gives."""
-    kinds = {
-        "tensor(float)": onnx.TensorProto.FLOAT,
-        "tensor(int64)": onnx.TensorProto.INT64,
-        "tensor(bool)": onnx.TensorProto.BOOL,
-        "tensor(int32)": onnx.TensorProto.INT32,
+def _feeds(config: VoiceConfig, ids: Sequence[int], speaker: int | None, scales: Sequence[float] | None) -> Feeds:
+    """The inputs of a voice for one sentence."""
+    own = (config.noise_scale, config.length_scale, config.noise_w)
+    feeds: Feeds = {
+        "input": np.asarray(ids, dtype=np.int64)[None],
+        "input_lengths": np.array([len(ids)], dtype=np.int64),
+        "scales": np.asarray(own if scales is None else scales, dtype=np.float32),
     }
-    types = {value.name: kinds[value.type] for value in encoder.get_outputs()}
-    typed = onnx.ModelProto()
+    sid = speaker_of(config, speaker)
+    return feeds if sid is None else feeds | {"sid": np.array([sid], dtype=np.int64)}
+
+
+def _probe(voice: PiperVoice, encoder: Session, tensors: Sequence[str], number: int) -> Feeds:
+    """What the halves of a voice hand over for an utterance of phonemes by chance."""
+    generator = np.random.default_rng(number)
+    phonemes = sorted({one for ids in voice.config.phoneme_id_map.values() for one in ids})
+    feeds = _feeds(voice.config, generator.choice(phonemes, PROBE_SYMBOLS[number]).tolist(), None, None)
+    return dict(zip(tensors, _run(encoder, feeds), strict=True))
+
+
+def _run(session: Session, feeds: Feeds) -> list[NDArray]:
+    wanted = {value.name for value in session.get_inputs()}
+    return session.run(None, {name: value for name, value in feeds.items() if name in wanted})
+
+
+def _between(value: NDArray, axis: int | None, start: int, end: int) -> NDArray:
+    return value if axis is None else np.take(value, np.arange(start, end), axis)
+
+
+def _value(session: Session, name: str) -> ValueInfoProto:
+    """An output of a session as the input or output of a graph."""
+    kind = TYPES[next(value.type for value in session.get_outputs() if value.name == name)]
+    return helper.make_tensor_value_info(name, kind, None)
+
+
+def _typed(decoder: ModelProto, encoder: Session) -> ModelProto:
+    """The second half with inputs of the types that the first half gives."""
+    typed = ModelProto()
     typed.CopyFrom(decoder)
     del typed.graph.input[:]
-    typed.graph.input.extend(onnx.helper.make_tensor_value_info(name, kind, None) for name, kind in types.items())
+    typed.graph.input.extend(_value(encoder, value.name) for value in decoder.graph.input)
     return typed
 
 
-def _frame_axes(probes: Sequence[Feeds]) -> dict[str, int | None]:
-    """The axis on which a tensor is longer for a longer utterance."""
-    one, other = probes
-    axes: dict[str, int | None] = {}
-    lengths = set()
-    for name in one:
-        differing = [axis for axis, (a, b) in enumerate(zip(one[name].shape, other[name].shape, strict=True)) if a != b]
-        if len(differing) > 1:
-            raise StreamError(f"cannot be streamed: {name} grows with the utterance on {len(differing)} axes")
-        axes[name] = differing[0] if differing else None
-        if differing:
-            lengths.add(one[name].shape[differing[0]])
-    if len(lengths) != 1:
-        raise StreamError(f"cannot be streamed: what its halves hand over has {len(lengths)} lengths")
-    return axes
+def _layout_of(state: State) -> StateLayout:
+    fill = int(state.start.reshape(-1)[0]) if state.start.size else 0
+    return StateLayout(shape=list(state.start.shape), type=state.start.dtype.name, fill=fill)
+
+
+def _filled(state: StateLayout) -> NDArray:
+    return np.full(state.shape, state.fill, state.type)

@@ -5,17 +5,17 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import ModelProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnxruntime import quantization
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.calibration import Feed, SentenceReader
-from ttsopt_lib.optimize.graph.index import copy_named
+from ttsopt_lib.optimize.graph.index import GraphIndex, copy_named
 from ttsopt_lib.optimize.graph.int8 import (
     Int8Work,
     cleaned,
@@ -69,7 +69,7 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
     if not nodes:
         return result
     if step.bits < 8:
-        return _integer_products(model, step, nodes, feeds)
+        return _few_levels(model, step, nodes, feeds)
     seeded = seed_noise(result)
     method = {
         "minmax": quantization.CalibrationMethod.MinMax,
@@ -99,30 +99,54 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
     return result
 
 
-def _integer_products(model: ModelProto, step: QuantizeStatic, nodes: list[str], feeds: Sequence[Feed]) -> ModelProto:
-    """Matrices of few bits: integer products as `quantize_dynamic` makes them, with ranges that stay the same.
+def _few_levels(model: ModelProto, step: QuantizeStatic, nodes: list[str], feeds: Sequence[Feed]) -> ModelProto:
+    """Matrices whose weights have few levels: those of `quantize_dynamic`, with ranges that stay the same.
 
     What a product adds up then depends on its own moment alone, so that a voice can be spoken piece by piece.
     """
     products = QuantizeDynamic(step="quantize_dynamic", operators=("MatMul",), bits=step.bits)
     result = quantize_dynamic(model, products, feeds, nodes)
-    ranged = [node for node in result.graph.node if node.op_type == "DynamicQuantizeLinear"]
     floats = copy_named(model)
     seed_noise(floats)
+    ranged = {node.output[0]: node for node in result.graph.node if node.op_type == "DynamicQuantizeLinear"}
     rule = "percentile" if step.calibration == "percentile" else "minmax"
-    seen = histograms(floats, [node.input[0] for node in ranged], feeds)
-    fixed = {}
-    for node in ranged:
-        integers, scale, zero = node.output
-        spacing, middle = affine(seen[node.input[0]].range(rule), signed=False)
+    seen = histograms(floats, [node.input[0] for node in ranged.values()], feeds)
+    rounded: dict[str, list[NodeProto]] = {}
+    for integers, node in ranged.items():
+        spacing, middle = affine(seen[node.input[0]].range(rule), signed=step.activations == "signed")
+        scale, zero, floated = (f"{integers}_{what}" for what in ("spacing", "middle", "floats"))
         result.graph.initializer.extend(
             [numpy_helper.from_array(np.asarray(spacing), scale), numpy_helper.from_array(np.asarray(middle), zero)]
         )
-        fixed[integers] = helper.make_node("QuantizeLinear", [node.input[0], scale, zero], [integers], name=node.name)
-    kept = [fixed.get(node.output[0], node) for node in result.graph.node]
-    del result.graph.node[:]
-    result.graph.node.extend(kept)
+        rounded[integers] = [
+            helper.make_node("QuantizeLinear", [node.input[0], scale, zero], [integers], name=node.name),
+            helper.make_node("DequantizeLinear", [integers, scale, zero], [floated], name=f"{node.name}_back"),
+        ]
+    _as_products(result, rounded)
     return result
+
+
+def _as_products(model: ModelProto, rounded: Mapping[str, list[NodeProto]]) -> None:
+    """Write integer products in ONNX's QDQ form, in place: MatMulInteger, Cast and two Mul become one MatMul."""
+    index = GraphIndex(model.graph)
+    replaced: dict[str, list[NodeProto]] = {nodes[0].output[0]: nodes for nodes in rounded.values()}
+    gone: set[str] = set()
+    for node in [node for node in model.graph.node if node.op_type == "MatMulInteger"]:
+        integers, weight = node.input[:2]
+        (cast,) = index.readers[node.output[0]]
+        (scaled,) = index.readers[cast.output[0]]
+        both = index.producers[next(name for name in scaled.input if name != cast.output[0])]
+        (spacing,) = [name for name in both.input if name in index.constants]
+        floated, name = f"{weight}_floats", node.name
+        replaced[node.output[0]] = [
+            helper.make_node("DequantizeLinear", [weight, spacing], [floated], name=f"{name}_weights", axis=1),
+            helper.make_node("MatMul", [rounded[integers][1].output[0], floated], [scaled.output[0]], name=name),
+        ]
+        gone |= {cast.output[0], scaled.output[0], both.output[0]}
+    nodes = [new for node in model.graph.node for new in replaced.get(node.output[0], [node])]
+    kept = [node for node in nodes if node.output[0] not in gone or node.op_type == "MatMul"]
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
 
 
 def _excluded(model: ModelProto, step: QuantizeStatic) -> set[str]:
