@@ -103,9 +103,7 @@ def streaming_parts(voice: PiperVoice, noise_given: bool = False) -> Parts:
     tensors = {name: times.axes.get(name) for name in halves.tensors if name in needed}
     halves = split_voice(model, str(voice.path), noise_given) if noise_given else halves
     del halves.encoder.graph.output[:]
-    halves.encoder.graph.output.extend(
-        helper.make_tensor_value_info(name, _kind(encoder, name), None) for name in tensors
-    )
+    halves.encoder.graph.output.extend(_value(encoder, name) for name in tensors)
     layout = Layout(
         sample_rate=voice.config.sample_rate,
         hop=int(times.rates[decoder.graph.output[0].name]),
@@ -235,17 +233,16 @@ class StreamingVoice:
         rate = self.layout.sample_rate / self.layout.hop
         if seconds is not None and seconds * rate < 1:
             raise StreamError(
-                f"pieces of {seconds:g} s: a frame of this voice takes {1 / rate:.3f} s: give that or more"
+                f"pieces of {seconds:g} s: a frame of this voice takes {1 / rate:.3f} s, give that or more"
             )
-        return self._lengths(rate, seconds, first)
-
-    @staticmethod
-    def _lengths(rate: float, seconds: float | None, first: bool) -> Iterator[int]:
-        length = seconds or (FIRST_SECONDS if first else LONGEST_SECONDS)
-        while True:
-            yield max(1, round(length * rate))
-            if seconds is None:
-                length = min(GROWTH * length, LONGEST_SECONDS)
+        if seconds is not None:
+            return repeat(round(seconds * rate))
+        lengths = accumulate(
+            repeat(GROWTH),
+            lambda length, growth: min(growth * length, LONGEST_SECONDS),
+            initial=FIRST_SECONDS if first else LONGEST_SECONDS,
+        )
+        return (max(1, round(length * rate)) for length in lengths)
 
 
 def _feeds(config: VoiceConfig, ids: Sequence[int], speaker: int | None, scales: Sequence[float] | None) -> Feeds:
