@@ -341,6 +341,45 @@ def _is_evaluated(study: Study, folder: StudyFolder) -> bool:
 
 
 @app.command()
+def speak(
+    voice: Annotated[Path, typer.Argument(help="a Piper voice's .onnx, or a folder that --export made")],
+    text: Annotated[str | None, typer.Argument(help="what to say; from standard input if not given")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="a WAV file; - for raw 16-bit samples; else it is played")
+    ] = None,
+    speaker: Annotated[int | None, typer.Option(min=0, help="number of the speaker, of a voice with several")] = None,
+    piece: Annotated[
+        float | None, typer.Option(help="seconds of every piece, in place of pieces that begin short and grow")
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="of ONNX Runtime")] = 1,
+    export: Annotated[Path | None, typer.Option(help="write the voice for streaming into this folder first")] = None,
+) -> None:
+    """Speak while computing: the first sound comes long before the last one is made."""
+    from ttsopt_lib.voices.piper import open_piper
+    from ttsopt_lib.voices.player import output_to
+    from ttsopt_lib.voices.stream import StreamingVoice, write_streaming
+
+    if export:
+        write_streaming(open_piper(voice), export)
+        err.print(f"  {shown(export)}")
+        voice = export
+        if text is None and sys.stdin.isatty():
+            return
+    text = sys.stdin.read() if text is None else text
+    opened = StreamingVoice(voice, threads)
+    began, first, samples, pieces = time.monotonic(), 0.0, 0, 0
+    with output_to(output, opened.layout.sample_rate) as write:
+        for audio in opened.speak(text, speaker, piece):
+            first = first or time.monotonic() - began
+            samples, pieces = samples + audio.size, pieces + 1
+            write(audio)
+    whole, spoken = time.monotonic() - began, samples / opened.layout.sample_rate
+    err.print(
+        f"first sound after {1000 * first:.0f} ms, {spoken:.1f} s of audio in {pieces} pieces after {whole:.2f} s"
+    )
+
+
+@app.command()
 def check(
     study: StudyArgument = DEFAULT_STUDY,
     strict: Annotated[bool, typer.Option("--strict", help="a target that was not measured counts as missed")] = False,

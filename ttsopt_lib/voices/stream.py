@@ -9,6 +9,7 @@ int8 product is found anew in every run) is refused.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import accumulate, repeat
 from pathlib import Path
 from typing import NamedTuple
 
