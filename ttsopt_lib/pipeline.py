@@ -11,7 +11,7 @@ from ttsopt_lib.errors import StudyError
 from ttsopt_lib.first_look import SENTENCES, first_look, first_look_device
 from ttsopt_lib.notebooks import Kernel, notebook_path, run_notebook
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.study import ORIGINAL, Device, Study
+from ttsopt_lib.study import OPENING_SHARE, ORIGINAL, Device, MeasureSettings, Study
 from ttsopt_lib.terminal import duration, out, say, shown
 
 
@@ -109,9 +109,7 @@ class Pipeline:
         if todo:
             self._alone()
         for one in todo:
-            asked = settings_for(self.study, one)
-            budget = duration(asked.budget_seconds)
-            say("measure", f"{one.label}: {budget}, longer where {asked.min_blocks} blocks take it")
+            say("measure", f"{one.label}: {schedule(settings_for(self.study, one), one)}")
         outcomes = {found.device.name: found for found in measure_devices(self.study, todo, self.folder, again=again)}
         failed = []
         for one in devices:
@@ -203,6 +201,17 @@ class Pipeline:
         """Before work that takes memory or is timed: end a process that would wait beside it."""
         if self._kernel is not None:
             self._kernel.stop()
+
+
+def schedule(asked: MeasureSettings, device: Device) -> str:
+    """How long measuring may take on a device, in words."""
+    budget, share = duration(asked.budget_seconds), f"at most {duration(asked.opening_seconds)} for each row"
+    longer = "" if asked.limit_seconds else f", longer where {asked.min_blocks} blocks take it"
+    whole = f"at most {duration(asked.limit_seconds)} in all: " if asked.limit_seconds else ""
+    if device.kind != "gpu":
+        return f"{whole}{budget} with opening and warming up ({share}){longer}"
+    together = f", {duration(OPENING_SHARE * asked.limit_seconds)} together" if asked.limit_seconds else ""
+    return f"{whole}rows are opened and warmed up ({share}{together}), then timed for {budget}{longer}, then energy"
 
 
 def refuse_failed(labels: Sequence[str]) -> None:

@@ -33,7 +33,7 @@ PLANNING = Lock()  # the phonemizer serves one caller at a time; devices are mea
 
 
 # What decides how many blocks are timed: a first look and the complete run differ in these alone.
-HOW_MANY = ("budget_seconds", "min_blocks", "max_blocks", "enough_blocks", "interval_width")
+HOW_MANY = ("budget_seconds", "limit_seconds", "min_blocks", "max_blocks", "enough_blocks", "interval_width")
 
 
 def device_key(study: Study, device: Device, variants: dict[str, VariantRecord]) -> str:
@@ -51,7 +51,8 @@ def blocks_key(study: Study, device: Device, variants: dict[str, VariantRecord])
     stays good for whoever asks for fewer; `current_measurement` sees to those who ask for more.
     """
     return content_key(
-        study.measure.model_dump(exclude={"peers", *HOW_MANY}),  # peers: more rows change none of the others
+        # peers: more rows change none of the others
+        settings_for(study, device).model_dump(exclude={"peers", *HOW_MANY}),
         study.sentences.timing,
         study.voice.speaker,
         [device.name, device.kind, device.threads[0], device.pytorch],  # with the first number all rows are timed
@@ -61,8 +62,9 @@ def blocks_key(study: Study, device: Device, variants: dict[str, VariantRecord])
 
 
 def settings_for(study: Study, device: Device) -> MeasureSettings:
-    """How long and how often to time on this device: as the study says, but within the device's own budget."""
-    own = {} if device.budget_seconds is None else {"budget_seconds": device.budget_seconds}
+    """How long and how often to time on this device: as the study says, but within the device's own times."""
+    names = ("budget_seconds", "opening_seconds", "limit_seconds")
+    own = {name: value for name in names if (value := getattr(device, name)) is not None}
     return study.measure.model_copy(update=own)
 
 
@@ -139,7 +141,6 @@ def measure_device(
                 journal = _journal(folder, device, keys, plan, again)
                 if journal.pairs:
                     bars.doing(f"going on after {2 * len(journal.pairs)} blocks")
-                bars.tick(journal.elapsed_seconds)
                 findings = time_plan(plan, bars.tick, journal, found.accelerator_name, bars.step)
                 if study.stage == "first_look":
                     journal.reopen()

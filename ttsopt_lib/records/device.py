@@ -90,6 +90,8 @@ class TimingRow(Record):
     mode: str = "fp32"  # of a PyTorch row: see study.TorchMode
     clock: Literal["wall", "device events"] = "wall"  # what measured the seconds
     device_memory_mb: float | None = None  # of a GPU: most that PyTorch had allocated there
+    first_seconds: list[float] = []  # [sentence] its very first run after opening; none: an older record
+    unsteady: float | None = None  # change between the last two passes of a warm-up that did not end steady, fraction
 
     @property
     def name(self) -> str:
@@ -133,6 +135,8 @@ class SittingRecord(Record):
     ended: str | None = None  # of its last finished pair of blocks; null: there is none yet
     blocks: int = 0
     first_look: bool = False  # it ended with a first look, as it was meant to
+    opening_seconds: float | None = None  # until the rows were open and warm; null: an older record
+    opened_at_once: int | None = None  # rows that were opened at the same time
     temperature_c: BeforeAfter = (None, None)
     throttling: tuple[list[str] | None, list[str] | None] = (None, None)
     warnings: list[str] = []
