@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.first_look import SENTENCES, first_look, first_look_device
 from ttsopt_lib.notebooks import Kernel, notebook_path, run_notebook
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import OPENING_SHARE, ORIGINAL, Device, MeasureSettings, Study
 from ttsopt_lib.terminal import duration, out, say, shown
@@ -103,8 +105,12 @@ class Pipeline:
         from ttsopt_lib.measure.parallel_devices import measure_devices
         from ttsopt_lib.measure.timing import current_measurement, settings_for
 
+        elsewhere = [one for one in devices if one.record]
+        for one in elsewhere:
+            self.import_record(resolve(one.record), one)  # pyright: ignore[reportArgumentType]
         self._make_peers()
-        current = {} if again else {one.name: current_measurement(self.study, one, self.folder) for one in devices}
+        asked = elsewhere if again else devices
+        current = {one.name: current_measurement(self.study, one, self.folder) for one in asked}
         todo = [one for one in devices if current.get(one.name) is None]
         if todo:
             self._alone()
@@ -122,6 +128,8 @@ class Pipeline:
                 continue
             if record.status == "not_measured":
                 say("measure", f"{one.label}: not measured: {record.reason}")
+            elif record.imported:
+                say("measure", f"{one.label}: imported, measured elsewhere on {record.created}; --again measures here")
             elif not outcome:
                 say("measure", f"{one.label}: measured on {record.created}, unchanged since")
             # those of a first look say that its blocks are few, which its page says, too
@@ -129,6 +137,13 @@ class Pipeline:
                 say("measure", f"warning: {one.label}: {warning.words}")
             self.leave_notebook("measure", outcome is not None, one)
         return failed
+
+    def import_record(self, file: Path, device: Device | None = None) -> None:
+        """Take over a device record that another machine measured."""
+        from ttsopt_lib.measure.importing import import_record
+
+        record = import_record(self.study, self.folder, file, device)
+        say("measure", f"{record.label}: imported from {shown(file)}, measured on {record.created}")
 
     def evaluate(self, again: bool = False, dask: str | None = None) -> None:
         """Speak and score what is not scored yet, here or on a Dask cluster."""

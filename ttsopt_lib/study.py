@@ -372,6 +372,8 @@ class Device(Strict):
         default=(), description="kind gpu: how PyTorch's rows speak; the first, fp32, is the baseline of them all"
     )
 
+    record: Path | None = Field(default=None, description="a record of it that another machine measured: imported")
+
     # runner: ssh
     host: Host | None = Field(default=None, description="user@name, a name, or an alias of ~/.ssh/config")
     port: int | None = Field(default=None, ge=1, le=65535)

@@ -1,4 +1,4 @@
-"""A measurement ends, whatever a row does: rows that are slow, hang, die or never get steady, in fractions of a second."""
+"""A measurement ends, whatever a row does: rows that are slow, hang, die or never get steady."""
 
 import time
 from functools import partial
@@ -99,7 +99,7 @@ def test_a_row_that_never_gets_steady_is_timed_with_a_doubt(tmp_path: Path):
     sleepers = [Sleeper(ORIGINAL), Sleeper("never steady", restless=True)]
     timing = Watched(sleepy_plan(tmp_path, sleepers)).run()
     steady, restless = timing.rows
-    assert steady.unsteady is None and restless.unsteady == pytest.approx(0.5, abs=0.51) and restless.unsteady > 0.4
+    assert steady.unsteady is None and restless.unsteady is not None and restless.unsteady > 0.4
     doubts = [one for one in sample_doubts(timing.rows, MeasureSettings()) if "not steady" in one.text]
     assert [list(one.rows) for one in doubts] == [["never steady"]]
     passes = [one.what for one in noted(tmp_path) if one.row == "never steady"]

@@ -9,7 +9,7 @@ from shutil import rmtree
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from ttsopt_lib.code import code_digest
+from ttsopt_lib.code import code_digest, git_state
 from ttsopt_lib.files import content_key, file_sha256
 from ttsopt_lib.measure.devices import Probe, probe
 from ttsopt_lib.measure.journal import Journal
@@ -24,7 +24,7 @@ from ttsopt_lib.records.base import RecordError, now, read_if_current, read_reco
 from ttsopt_lib.records.device import DeviceRecord, Doubt, PeerTiming, TimedSentence
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord, VariantRecord
-from ttsopt_lib.study import ORIGINAL, Device, MeasureSettings, Study
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, MeasureSettings, Study
 
 if TYPE_CHECKING:
     from ttsopt_lib.voices.piper import VoiceConfig
@@ -81,10 +81,13 @@ def read_peers(study: Study, folder: StudyFolder) -> list[PeerRecord]:
 def current_measurement(study: Study, device: Device, folder: StudyFolder) -> DeviceRecord | None:
     """The record on file if measuring now would add nothing to it, else None.
 
-    A measured record of the same inputs stays; one that says `not_measured` only while its reason holds.
-    Raises RecordError for a variant that is not made yet.
+    A measured record of the same inputs stays; one that says `not_measured` only while its reason holds. An imported
+    one stays as it is: the report says where it differs. Raises RecordError for a variant that is not made yet.
     """
     key = device_key(study, device, read_variants(study, folder))
+    imported = _imported(device, folder)
+    if imported:
+        return imported
     present = read_if_current(folder.device_record(device.name), DeviceRecord, key)
     if present is None:
         return None
@@ -94,6 +97,16 @@ def current_measurement(study: Study, device: Device, folder: StudyFolder) -> De
     if device.runner == "ssh":
         return None  # whether it is there again is found out by going there
     return present if probe(device).reason == present.reason else None
+
+
+def _imported(device: Device, folder: StudyFolder) -> DeviceRecord | None:
+    """The device's record if it was measured elsewhere and imported."""
+    path = folder.device_record(device.name)
+    try:
+        present = read_record(path, DeviceRecord, "measure") if path.is_file() else None
+    except RecordError:
+        return None
+    return present if present and present.imported else None
 
 
 def measure_device(
@@ -145,7 +158,10 @@ def measure_device(
                 if study.stage == "first_look":
                     journal.reopen()
         record = _measured(_record(key, device, found, status="measured"), plan, findings)
-        record.stage = study.stage
+        record.stage, record.study, record.commit = study.stage, study.name, git_state()[0]
+        for row in record.rows:
+            name = ORIGINAL if row.variant == ORIGINAL_COPY else row.variant
+            row.model_sha256 = variants[name].files.get(folder.model(name).name)
         record.warnings += [Doubt(text=note) for note in found.notes]
         record.peers = _peer_timings(peers, reasons, findings)
     write_record(folder.device_record(device.name), record)
@@ -183,7 +199,7 @@ def record_failure(study: Study, device: Device, folder: StudyFolder, reason: st
     A record that cannot be written, where a full disk is what failed, is returned all the same.
     """
     key = device_key(study, device, read_variants(study, folder))
-    present = read_if_current(folder.device_record(device.name), DeviceRecord, key)
+    present = _imported(device, folder) or read_if_current(folder.device_record(device.name), DeviceRecord, key)
     if present and present.status == "measured":
         return present
     record = _record(key, device, Probe(reason), status="not_measured")

@@ -90,6 +90,7 @@ class TimingRow(Record):
     mode: str = "fp32"  # of a PyTorch row: see study.TorchMode
     clock: Literal["wall", "device events"] = "wall"  # what measured the seconds
     device_memory_mb: float | None = None  # of a GPU: most that PyTorch had allocated there
+    model_sha256: str | None = None  # of the variant's model.onnx; null: an older record, or a peer's
     first_seconds: list[float] = []  # [sentence] its very first run after opening; none: an older record
     unsteady: float | None = None  # change between the last two passes of a warm-up that did not end steady, fraction
 
@@ -190,6 +191,13 @@ class Doubt(Record):
         return f"{where}{self.text}" + (f": {rows}" if rows else "")
 
 
+class ImportRecord(Record):
+    """Where a device record came from that was measured elsewhere."""
+
+    when: str
+    file: str  # its name
+
+
 class DeviceRecord(Record):
     """records/devices/<device>.json: everything timed on one device, or why nothing was."""
 
@@ -215,6 +223,9 @@ class DeviceRecord(Record):
     stage: Stage = "complete"
     first_audio_sentence: int | None = None  # number of the sentence that a text is taken to begin with
     peers: list[PeerTiming] = []
+    study: str | None = None  # null: an older record
+    commit: str | None = None  # of the code that measured; null: not under version control, or an older record
+    imported: ImportRecord | None = None  # null: measured by this machine, or by one that it reached
 
     @property
     def outcome(self) -> str:
