@@ -133,7 +133,8 @@ class Pipeline:
             elif not outcome:
                 say("measure", f"{one.label}: measured on {record.created}, unchanged since")
             # those of a first look say that its blocks are few, which its page says, too
-            for warning in record.warnings if outcome and record.stage == "complete" else ():
+            new = outcome and not record.imported and record.stage == "complete"
+            for warning in record.warnings if new else ():
                 say("measure", f"warning: {one.label}: {warning.words}")
             self.leave_notebook("measure", outcome is not None, one)
         return failed

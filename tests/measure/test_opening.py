@@ -303,10 +303,13 @@ def test_rounds_of_energy_fill_the_time_that_is_left():
 
 def test_how_many_rows_open_at_once_depends_on_cores_and_memory(tmp_path: Path):
     rows = sleepy_plan(tmp_path, [Sleeper(str(number)) for number in range(20)]).rows
-    torch = (PlannedRow(variant="a", runtime="pytorch", threads=1, model=tmp_path / "a", accelerator="cuda"), *rows)
+    large = tmp_path / "large.onnx"
+    with large.open("wb") as file:
+        file.truncate(2_000_000_000)  # takes no room on the disk
+    larger = (PlannedRow(variant="a", runtime="onnxruntime", threads=1, model=large, accelerator="cuda"), *rows)
     assert rows_at_once(rows, cores=64, free_mb=1e6) == MOST_AT_ONCE
     assert rows_at_once(rows, cores=4, free_mb=1e6) == 2 and rows_at_once(rows, cores=1, free_mb=1e6) == 1
-    assert rows_at_once(rows, cores=64, free_mb=800) == 3 and rows_at_once(torch, cores=64, free_mb=800) == 1
+    assert rows_at_once(rows, cores=64, free_mb=6100) == 3 and rows_at_once(larger, cores=64, free_mb=6100) == 1
     assert rows_at_once(rows[:2], cores=64, free_mb=1e6) == 2
     processor = [row.model_copy(update={"accelerator": None}) for row in rows]
     assert rows_at_once(processor, cores=64, free_mb=1e6) == 1, "load times would be disturbed"

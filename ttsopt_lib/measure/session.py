@@ -110,10 +110,7 @@ def time_plan(
         system.temperature_c, system.throttling = watch.temperature_c, watch.throttling
         system.gpu = (gpu_before, gpu_at_work)
         sittings = journal.counted_sittings()
-        found = [text for one in sittings for text in one.warnings]
-        variants = [one for one in timing.left_out if not one.row.is_peer]  # a peer's row says it
-        found += [f"not measured: {one.reason}" for one in variants]
-        found += gpu_warnings(gpu_at_work)
+        found = [*_warnings(sittings, timing), *gpu_warnings(gpu_at_work)]
         plan = plan.without(timing.left_out)
         energy = _energy(plan, timing, end, step)
     profiles: list[ProfileRecord] = []
@@ -122,8 +119,6 @@ def time_plan(
             profiles = profile_rows(plan, partial(step, "where the time goes"))
         except MeasureError as error:
             found.append(f"where the time goes was not measured: {error}")
-    if sum(not one.first_look for one in sittings) > 1:
-        found.append("the run was interrupted and went on later: its blocks come from more than one sitting")
     rows = [row for row in timing.rows if row.variant not in PEERS]
     return Findings(
         system=system,
@@ -138,6 +133,16 @@ def time_plan(
         warnings=[*(Doubt(text=text) for text in dict.fromkeys(found)), *sample_doubts(rows, plan.settings)],
         profiles=profiles,
     )
+
+
+def _warnings(sittings: list[SittingRecord], timing: Timing) -> list[str]:
+    """What the machine was like, what was left out, and whether the run was interrupted."""
+    found = [text for one in sittings for text in one.warnings]
+    variants = [one for one in timing.left_out if not one.row.is_peer]  # a peer's row says it
+    found += [f"not measured: {one.reason}" for one in variants]
+    if sum(not one.first_look for one in sittings) > 1:
+        found.append("the run was interrupted and went on later: its blocks come from more than one sitting")
+    return found
 
 
 def _energy(plan: TimingPlan, timing: Timing, end: float, step: Step) -> EnergyRecord:

@@ -26,6 +26,7 @@ from ttsopt_lib.report.schema import (
     ZERO,
     ComparisonSummary,
     CoverageSummary,
+    DeviceSummary,
     Estimate,
     HumanMos,
     PredictedMos,
@@ -54,16 +55,8 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
     """
     variants = [read_record(folder.variant_record(name), VariantRecord, "optimize") for name in study.variant_names]
     quality, quality_reason = _quality_record(folder)
-    devices = [*devices, *further_devices(devices, folder)]
-    records = {device.name: _device_record(device, folder, study) for device in devices}
-    by_name = {record.name: record for record in variants}
-    device_rows = [
-        summarize_device(device, record).model_copy(update={"imported": import_summary(record, study, by_name)})
-        for device in devices
-        for record in [records[device.name]]
-    ]
+    device_rows, judged = _devices(study, [*devices, *further_devices(devices, folder)], folder, variants)
     measured = [device for device in device_rows if device.judged]
-    judged = {device.device: records[device.device] for device in device_rows if device.judged}
     commit, dirty = git_state()
     notes = {variant.name: variant.note for variant in study.variants}
     summary = Summary(
@@ -205,6 +198,22 @@ def _voice_name(study: Study) -> str:
 
 
 # --- devices ----------------------------------------------------------------------------------------------------
+
+
+def _devices(
+    study: Study, devices: Sequence[Device], folder: StudyFolder, variants: Sequence[VariantRecord]
+) -> tuple[list[DeviceSummary], dict[str, DeviceRecord | None]]:
+    """Every device, and the records of those that are judged."""
+    by_name = {record.name: record for record in variants}
+    rows, judged = [], {}
+    for device in devices:
+        record = _device_record(device, folder, study)
+        row = summarize_device(device, record)
+        row.imported = import_summary(record, study, by_name)
+        rows.append(row)
+        if row.judged:
+            judged[device.name] = record
+    return rows, judged
 
 
 def _device_record(device: Device, folder: StudyFolder, study: Study) -> DeviceRecord | None:
