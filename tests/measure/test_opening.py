@@ -130,7 +130,7 @@ def test_without_the_original_the_measurement_ends_at_once_with_one_line(tmp_pat
 
 def test_on_a_processor_a_row_that_is_not_ready_is_left_out_too(tmp_path: Path):
     sleepers = [Sleeper(ORIGINAL), Sleeper("hangs", hangs_at="open"), Sleeper("fp32")]
-    timing = Watched(sleepy_plan(tmp_path, sleepers, None, opening_seconds=0.8)).run()
+    timing = Watched(sleepy_plan(tmp_path, sleepers, None, opening_seconds=1.5)).run()
     assert [row.variant for row in timing.rows] == [ORIGINAL, "fp32"]
     assert [one.row.variant for one in timing.left_out] == ["hangs"]
     with pytest.raises(MeasureError, match="it fell over"):  # what dies is a fault, as before
