@@ -195,13 +195,20 @@ def measure(
     device: DeviceOption = None,
     again: AgainOption = False,
     peers: PeersOption = False,
+    imported: Annotated[
+        list[Path] | None,
+        typer.Option("--import", help="a device record of another machine; measures here only what --device names"),
+    ] = None,
 ) -> None:
     """Time the variants on each device: this machine, or one that ssh reaches."""
     asked = read_study(study)
     asked = asked.with_all_peers() if peers else asked
-    folder = StudyFolder(asked)
+    steps = Pipeline(asked, folder := StudyFolder(asked))
     with _working_on(folder):
-        refuse_failed(Pipeline(asked, folder).measure(read_devices(device), again))
+        for file in imported or ():
+            steps.import_record(file)
+        if device or not imported:
+            refuse_failed(steps.measure(read_devices(device), again))
 
 
 @app.command()

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+
+from ttsopt_lib.paths import is_from_wheel, project_root
 
 PACKAGE = __package__ or "ttsopt_lib"
 # What these say is in a key by its value: the settings of a study, hashes and paths of files.
@@ -96,3 +99,22 @@ def _file(module: str) -> Path | None:
         return Path(loaded) if loaded else None
     base = Path(__file__).parent.joinpath(*inside)
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
+
+
+def git_state() -> tuple[str | None, bool | None]:
+    """The commit of the project and whether files differ from it; null outside git or before the first commit."""
+    if is_from_wheel():  # a repository around the working directory is somebody else's
+        return None, None
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=project_root(), capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    commit = git("rev-parse", "HEAD")
+    status = git("status", "--porcelain") if commit else None
+    return commit, None if status is None else bool(status)

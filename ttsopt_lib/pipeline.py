@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.first_look import SENTENCES, first_look, first_look_device
 from ttsopt_lib.notebooks import Kernel, notebook_path, run_notebook
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.study import ORIGINAL, Device, Study
+from ttsopt_lib.study import OPENING_SHARE, ORIGINAL, Device, MeasureSettings, Study
 from ttsopt_lib.terminal import duration, out, say, shown
 
 
@@ -103,15 +105,17 @@ class Pipeline:
         from ttsopt_lib.measure.parallel_devices import measure_devices
         from ttsopt_lib.measure.timing import current_measurement, settings_for
 
+        elsewhere = [one for one in devices if one.record]
+        for one in elsewhere:
+            self.import_record(resolve(one.record), one)  # pyright: ignore[reportArgumentType]
         self._make_peers()
-        current = {} if again else {one.name: current_measurement(self.study, one, self.folder) for one in devices}
+        asked = elsewhere if again else devices
+        current = {one.name: current_measurement(self.study, one, self.folder) for one in asked}
         todo = [one for one in devices if current.get(one.name) is None]
         if todo:
             self._alone()
         for one in todo:
-            asked = settings_for(self.study, one)
-            budget = duration(asked.budget_seconds)
-            say("measure", f"{one.label}: {budget}, longer where {asked.min_blocks} blocks take it")
+            say("measure", f"{one.label}: {schedule(settings_for(self.study, one), one)}")
         outcomes = {found.device.name: found for found in measure_devices(self.study, todo, self.folder, again=again)}
         failed = []
         for one in devices:
@@ -124,13 +128,23 @@ class Pipeline:
                 continue
             if record.status == "not_measured":
                 say("measure", f"{one.label}: not measured: {record.reason}")
+            elif record.imported:
+                say("measure", f"{one.label}: imported, measured elsewhere on {record.created}; --again measures here")
             elif not outcome:
                 say("measure", f"{one.label}: measured on {record.created}, unchanged since")
             # those of a first look say that its blocks are few, which its page says, too
-            for warning in record.warnings if outcome and record.stage == "complete" else ():
+            new = outcome and not record.imported and record.stage == "complete"
+            for warning in record.warnings if new else ():
                 say("measure", f"warning: {one.label}: {warning.words}")
             self.leave_notebook("measure", outcome is not None, one)
         return failed
+
+    def import_record(self, file: Path, device: Device | None = None) -> None:
+        """Take over a device record that another machine measured."""
+        from ttsopt_lib.measure.importing import import_record
+
+        record = import_record(self.study, self.folder, file, device)
+        say("measure", f"{record.label}: imported from {shown(file)}, measured on {record.created}")
 
     def evaluate(self, again: bool = False, dask: str | None = None) -> None:
         """Speak and score what is not scored yet, here or on a Dask cluster."""
@@ -203,6 +217,17 @@ class Pipeline:
         """Before work that takes memory or is timed: end a process that would wait beside it."""
         if self._kernel is not None:
             self._kernel.stop()
+
+
+def schedule(asked: MeasureSettings, device: Device) -> str:
+    """How long measuring may take on a device, in words."""
+    budget, share = duration(asked.budget_seconds), f"at most {duration(asked.opening_seconds)} for each row"
+    longer = "" if asked.limit_seconds else f", longer where {asked.min_blocks} blocks take it"
+    whole = f"at most {duration(asked.limit_seconds)} in all: " if asked.limit_seconds else ""
+    if device.kind != "gpu":
+        return f"{whole}{budget} with opening and warming up ({share}){longer}"
+    together = f", {duration(OPENING_SHARE * asked.limit_seconds)} together" if asked.limit_seconds else ""
+    return f"{whole}rows are opened and warmed up ({share}{together}), then timed for {budget}{longer}, then energy"
 
 
 def refuse_failed(labels: Sequence[str]) -> None:

@@ -149,10 +149,19 @@ class Targets(Strict):
     predicted_mos_change: Annotated[float, Field(le=0.0, ge=-4.0)] = -0.10
 
 
+OPENING_SHARE = 0.5  # of `limit_seconds`: the most that opening and warming up take on an accelerator
+
+
 class MeasureSettings(Strict):
     """How long and how often to time, on every device of a study that has no budget of its own."""
 
     budget_seconds: float = Field(default=300.0, gt=0, description="all timing on one device, wall time")
+    opening_seconds: float = Field(
+        default=60.0, gt=0, description="in which a row has to be open and warm; one that is not is left out"
+    )
+    limit_seconds: float | None = Field(
+        default=None, gt=0, description="a whole measurement with opening and energy; default: none"
+    )
     warmup_passes: int = Field(default=1, ge=1, description="passes over the sentences that are not counted")
     min_blocks: int = Field(default=8, ge=2, description="blocks to time even where the budget is spent")
     max_blocks: int = Field(default=60, ge=2)
@@ -356,9 +365,17 @@ class Device(Strict):
     budget_seconds: float | None = Field(
         default=None, gt=0, description="all timing on this device, wall time; default: the study's"
     )
+    opening_seconds: float | None = Field(
+        default=None, gt=0, description="in which a row has to be open and warm here; default: the study's"
+    )
+    limit_seconds: float | None = Field(
+        default=None, gt=0, description="the whole measurement here, with opening and energy; default: the study's"
+    )
     pytorch: tuple[TorchMode, ...] = Field(
         default=(), description="kind gpu: how PyTorch's rows speak; the first, fp32, is the baseline of them all"
     )
+
+    record: Path | None = Field(default=None, description="a record of it that another machine measured: imported")
 
     # runner: ssh
     host: Host | None = Field(default=None, description="user@name, a name, or an alias of ~/.ssh/config")

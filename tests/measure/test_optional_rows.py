@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from ttsopt_lib.measure import blocks
+from ttsopt_lib.measure import opening
 from ttsopt_lib.measure.blocks import Timing, time_rows
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
@@ -56,6 +56,9 @@ class Actor:
     def wait(self) -> None:
         pass
 
+    def allow(self, *_: object, **__: object) -> None:
+        pass
+
     def load(self, plan: TimingPlan) -> dict[str, Any]:
         if self._fails == "load":
             raise MeasureError(f"{self.row.label} does not load")
@@ -70,13 +73,14 @@ class Actor:
         self._spoken += 1
         if isinstance(self._fails, int) and self._spoken > self._fails:
             raise MeasureError(f"{self.row.label} died")
-        return {"seconds": 0.01 + 0.001 * ROWS.index(self.row), "audio_seconds": 1.0, "peak_memory_mb": 20.0}
+        seconds = 0.01 + 0.001 * ROWS.index(self.row)
+        return {"seconds": seconds, "audio_seconds": 1.0, "peak_memory_mb": 20.0, "first_seconds": seconds}
 
 
 @pytest.fixture
 def act(monkeypatch: pytest.MonkeyPatch):
     """Time the rows with actors that fail as told, and are interrupted after so many sentences."""
-    monkeypatch.setattr(blocks, "Worker", Actor)
+    monkeypatch.setattr(opening, "Worker", Actor)
 
     def go(fails: dict, journal: Journal, most: int = 4, dies_after: int | None = None) -> Timing:
         monkeypatch.setattr(Actor, "fails", fails)

@@ -8,23 +8,23 @@ The next block runs the same visits backwards. A machine that drifts (warms up, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from ttsopt_lib.measure.journal import Journal, Pair, StoppedBy, joined
+from ttsopt_lib.measure.machine.energy import FEWEST_ROUNDS, energy_seconds
+from ttsopt_lib.measure.opening import Opened, Step, may_be_left_out, open_rows
 from ttsopt_lib.measure.peers import CATALOGUE
 from ttsopt_lib.measure.plan import LeftOut, PlannedRow, PlannedSentence, TimingPlan
-from ttsopt_lib.measure.process import MeasureError, NoSpeechError, Worker
+from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.records.device import PLAUSIBLE_LENGTH, StopRecord, TimingRow
 from ttsopt_lib.statistics.intervals import reduction
-from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, PEERS, MeasureSettings
+from ttsopt_lib.study import ORIGINAL, PEERS, MeasureSettings
 
 Visit = tuple[int, int]  # number of the row, number of the sentence
-MOST_WARM_UPS = 30  # passes, however restless an accelerator is
-STEADY = 0.05  # passes that differ by less take the same time
 WEAKEST_FIRST: list[StoppedBy] = [
     "budget",
     "max_blocks",
@@ -42,6 +42,33 @@ class Timing:
     stopped_by: StoppedBy  # one word for all numbers of threads: the weakest of their reasons
     stops: list[StopRecord]
     elapsed_seconds: float
+    workers: list[Worker] = field(default_factory=list)  # still open: those that `keep` holds
+
+
+@dataclass
+class _Clock:
+    """How long a run has worked: its earlier sittings count, what is not counted towards the budget does not.
+
+    On an accelerator opening has a time of its own; elsewhere it counts towards the budget.
+    """
+
+    start: float  # on the monotonic clock, moved back by what earlier sittings took
+    opening_seconds: float  # so far, where they have a time of their own
+    end: float  # of the blocks, on the monotonic clock, whatever is missing then
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of the run, with its opening."""
+        return time.monotonic() - self.start
+
+    @property
+    def counted(self) -> float:
+        """Those that count towards the budget."""
+        return self.elapsed - self.opening_seconds
+
+    def left(self, budget_seconds: float) -> float:
+        """What is left of so much of the budget."""
+        return budget_seconds - self.counted
 
 
 def time_rows(
@@ -49,27 +76,46 @@ def time_rows(
     tick: Callable[[float], None] = lambda elapsed: None,
     started: Callable[[list[int]], None] = lambda pids: None,
     journal: Journal | None = None,
+    step: Step = lambda work, done, total: None,
+    opened: Callable[[Opened], None] = lambda found: None,
+    keep: ExitStack | None = None,
 ) -> Timing:
     """Time every row of the plan, one number of threads after the other, within the plan's budget.
 
-    `tick` gets the seconds since the start, often; `started` the process ids of each new set of workers. Pairs
-    of blocks that `journal` has are not timed again, and each new one is added to it.
-    Raises `MeasureError` when a row cannot be timed; an optional one that
-    fails, at once or later, is left out, and so is a variant that runs and does not speak. No worker outlives the call,
-    and on an interrupt nothing of it is kept but the journal.
+    Pairs of blocks that `journal` has are not timed again, and each new one is added to it at once. No worker outlives
+    the call, except with `keep`, and on an interrupt nothing of it is kept but the journal.
+
+    Args:
+        tick: gets the seconds of the budget that are gone, often.
+        started: gets the process ids of new workers.
+        step: gets how far opening and warming up are.
+        opened: gets what was opened, before it is timed.
+        keep: holds the accelerator's workers of the first number of threads open for what follows.
+
+    Raises:
+        MeasureError: a row cannot be timed. An optional one that fails, at once or later, is left out, and so is a
+            variant that runs and does not speak, or is not ready in time.
     """
     journal = journal or Journal()
-    start = time.monotonic() - journal.elapsed_seconds
+    settings = plan.settings
+    begun, limit = time.monotonic(), settings.limit_seconds
+    end = float("inf") if limit is None else begun + limit - energy_reserve(plan)
+    clock = _Clock(begun - journal.elapsed_seconds, journal.opening_seconds, end)
     shares = [FIRST_SHARE, *[1.0] * (len(plan.thread_counts) - 1)]
+    timed: list[Worker] = []
     for position, threads in enumerate(plan.thread_counts):
         # Time that an earlier thread count did not need is there for the later ones; the first may take theirs as
         # long as it has not enough blocks.
         share = sum(shares[: position + 1]) / sum(shares)
-        last = start + plan.settings.budget_seconds
-        deadlines = (start + share * plan.settings.budget_seconds, last if position == 0 else 0.0)
+        budgets = (share * settings.budget_seconds, settings.budget_seconds if position == 0 else 0.0)
         done = journal.with_threads(threads)
         if not done or done[-1].stopped_by is None:
-            _time_together(plan, threads, deadlines, start, tick, started, journal)
+            held = keep if position == 0 and any(row.accelerator for row in plan.rows) else None
+            with nullcontext(held) if held else ExitStack() as stack:
+                rows = _open(plan, threads, stack, clock, started, step, journal)
+                opened(rows)
+                workers = _time_together(plan, threads, rows, budgets, clock, tick, journal)
+            timed = workers if held else timed
     rows, left_out, stops = [], [], []
     for threads in plan.thread_counts:
         pairs = journal.with_threads(threads)
@@ -82,7 +128,12 @@ def time_rows(
             StopRecord(threads=threads, blocks=2 * len(pairs), stopped_by=reason, widest_interval=widest(found))
         )
     weakest = min((stop.stopped_by for stop in stops), key=WEAKEST_FIRST.index)
-    return Timing(rows, left_out, weakest, stops, time.monotonic() - start)
+    return Timing(rows, left_out, weakest, stops, journal.elapsed_seconds, timed)
+
+
+def energy_reserve(plan: TimingPlan) -> float:
+    """What is kept of `limit_seconds` for the fewest rounds of energy, and one to spare."""
+    return 0.0 if plan.only_timing else energy_seconds(len(plan.rows_with(plan.thread_counts[0])), FEWEST_ROUNDS + 1)
 
 
 def mirrored_visits(rows: int, sentences: int, order: np.random.Generator) -> tuple[list[Visit], list[Visit]]:
@@ -91,51 +142,72 @@ def mirrored_visits(rows: int, sentences: int, order: np.random.Generator) -> tu
     return forward, forward[::-1]
 
 
+def _open(
+    plan: TimingPlan,
+    threads: int,
+    stack: ExitStack,
+    clock: _Clock,
+    started: Callable[[list[int]], None],
+    step: Step,
+    journal: Journal,
+) -> Opened:
+    """The rows of one number of threads, open and warm. Raises `MeasureError`."""
+    rows, left_out = _rows_as_before(plan, threads, journal)
+    found = open_rows(rows, plan, stack, started, step)
+    found.left_out = left_out + found.left_out
+    if any(row.accelerator for row in rows):
+        clock.opening_seconds += found.seconds
+    return found
+
+
 def _time_together(
     plan: TimingPlan,
     threads: int,
-    deadlines: tuple[float, float],
-    start: float,
+    opened: Opened,
+    budgets: tuple[float, float],
+    clock: _Clock,
     tick: Callable[[float], None],
-    started: Callable[[list[int]], None],
     journal: Journal,
-) -> None:
-    """Time the rows of one number of threads into the journal.
+) -> list[Worker]:
+    """Time open rows of one number of threads into the journal; the workers that are left.
 
-    `deadlines` are on the monotonic clock: the first holds once there are enough blocks, until then the later one.
+    The first of the `budgets` holds once there are enough blocks, until then the larger one.
     """
     settings = plan.settings
 
     def tick_now() -> None:
-        tick(time.monotonic() - start)
+        tick(clock.counted)
 
-    rows, left_out = _rows_as_before(plan, threads, journal)
-    with ExitStack() as stack:
-        asked = [stack.enter_context(Worker(row)) for row in rows]
-        started([worker.pid for worker in asked])
-        ready, failed = _make_ready(asked, plan, tick_now)
-        workers, fresh = list(ready), list(ready.values())
-        left_out += failed
-        longest_pair, reason = 0.0, None
-        while reason is None:
-            done = journal.with_threads(threads)
-            order = np.random.default_rng([settings.seed, threads, len(done)])
-            pair_start = time.monotonic()
-            samples, failed = _time_pair(workers, fresh, plan.sentences, order, tick_now)
-            left_out = left_out + failed
-            gone = [one.row for one in failed]
-            kept = [(worker, row) for worker, row in zip(workers, fresh, strict=True) if worker.row not in gone]
-            workers = [worker for worker, _ in kept]
-            fresh = [row.model_copy(update={"load_seconds": []}) for _, row in kept]
-            if not failed:  # one that waited for a dead worker says nothing about the next
-                longest_pair = max(longest_pair, time.monotonic() - pair_start)
-            elapsed = time.monotonic() - start
-            pair = Pair(threads=threads, rows=samples, elapsed_seconds=elapsed, stopped_by=None, left_out=left_out)
-            blocks = 2 * len(done) + 2
-            deadline = deadlines[0] if blocks >= settings.enough_blocks else max(deadlines)
-            another_fits = deadline - time.monotonic() >= longest_pair
-            reason = _reason_to_stop(joined([*done, pair]), blocks, another_fits, settings)
-            journal.add(pair.model_copy(update={"stopped_by": reason}))
+    workers, fresh, left_out = list(opened.ready), list(opened.ready.values()), opened.left_out
+    longest_pair, reason = 0.0, None
+    while reason is None:
+        done = journal.with_threads(threads)
+        order = np.random.default_rng([settings.seed, threads, len(done)])
+        pair_start = time.monotonic()
+        samples, failed = _time_pair(workers, fresh, plan.sentences, order, tick_now)
+        left_out = left_out + failed
+        gone = [one.row for one in failed]
+        kept = [(worker, row) for worker, row in zip(workers, fresh, strict=True) if worker.row not in gone]
+        workers = [worker for worker, _ in kept]
+        fresh = [row.model_copy(update={"load_seconds": [], "first_seconds": []}) for _, row in kept]
+        if not failed:  # one that waited for a dead worker says nothing about the next
+            longest_pair = max(longest_pair, time.monotonic() - pair_start)
+        pair = Pair(
+            threads=threads,
+            rows=samples,
+            elapsed_seconds=clock.elapsed,
+            opening_seconds=clock.opening_seconds,
+            stopped_by=None,
+            left_out=left_out,
+        )
+        blocks = 2 * len(done) + 2
+        budget = budgets[0] if blocks >= settings.enough_blocks else max(budgets)
+        another_fits = clock.left(budget) >= longest_pair
+        reason = _reason_to_stop(joined([*done, pair]), blocks, another_fits, settings)
+        if reason is None and time.monotonic() + longest_pair > clock.end:
+            reason = "budget"
+        journal.add(pair.model_copy(update={"stopped_by": reason}))
+    return workers
 
 
 def _rows_as_before(plan: TimingPlan, threads: int, journal: Journal) -> tuple[tuple[PlannedRow, ...], list[LeftOut]]:
@@ -143,54 +215,6 @@ def _rows_as_before(plan: TimingPlan, threads: int, journal: Journal) -> tuple[t
     done = journal.with_threads(threads)
     left_out = list(done[-1].left_out) if done else []
     return plan.without(left_out).rows_with(threads), left_out
-
-
-def _make_ready(
-    workers: list[Worker], plan: TimingPlan, tick: Callable[[], None]
-) -> tuple[dict[Worker, TimingRow], list[LeftOut]]:
-    """Load and warm up; the workers that can be timed, each with the row for its samples, and what is left out.
-
-    The warm-up is a fixed number of uncounted passes, on an accelerator also until two passes take the same time: a GPU
-    raises its clock, and compilers and libraries choose their kernels, for longer than a fixed number tells.
-    """
-    ready: dict[Worker, TimingRow] = {}
-    left_out: list[LeftOut] = []
-
-    @contextmanager
-    def unless_it_fails(worker: Worker) -> Iterator[None]:
-        try:
-            yield
-        except MeasureError as error:
-            if not _may_be_left_out(worker.row, error):
-                raise
-            worker.close()
-            ready.pop(worker, None)
-            left_out.append(LeftOut(row=worker.row, reason=str(error)))
-        tick()
-
-    for worker in workers:
-        worker.prepare()
-    prepared = []
-    for worker in workers:
-        with unless_it_fails(worker):
-            worker.wait()
-            prepared.append(worker)
-    for worker in prepared:
-        with unless_it_fails(worker):
-            ready[worker] = _load(worker, plan)
-    passes, before = plan.settings.warmup_passes, dict.fromkeys(workers, 0.0)
-    for number in range(MOST_WARM_UPS):
-        restless = False
-        for worker in list(ready):
-            if number >= passes and not worker.row.accelerator:
-                continue
-            with unless_it_fails(worker):
-                spent = sum(worker.time_sentence(sentence)["seconds"] for sentence in range(len(plan.sentences)))
-                restless |= worker.row.accelerator is not None and abs(spent - before[worker]) > STEADY * spent
-                before[worker] = spent
-        if number + 1 >= passes and not restless:
-            break
-    return ready, left_out
 
 
 def _time_pair(
@@ -218,7 +242,7 @@ def _time_pair(
             try:
                 timed = worker.time_sentence(sentence)
             except MeasureError as error:
-                if not _may_be_left_out(worker.row, error):
+                if not may_be_left_out(worker.row, error):
                     raise
                 worker.close()
                 failed[number] = LeftOut(row=worker.row, reason=str(error))
@@ -239,11 +263,6 @@ def _time_pair(
     return [row for number, row in enumerate(rows) if number not in failed], list(failed.values())
 
 
-def _may_be_left_out(row: PlannedRow, error: MeasureError) -> bool:
-    """Whether the others are timed without it; without the original there is nothing to compare them with."""
-    return row.optional or (isinstance(error, NoSpeechError) and row.variant not in (ORIGINAL, ORIGINAL_COPY))
-
-
 def _odd_length(
     row: PlannedRow, timed: TimingRow, original: TimingRow, sentences: Sequence[PlannedSentence]
 ) -> str | None:
@@ -259,23 +278,6 @@ def _odd_length(
                 f"the original's {expected:.3f} s"
             )
     return None
-
-
-def _load(worker: Worker, plan: TimingPlan) -> TimingRow:
-    """Have a worker load its model; the row that its samples will go to."""
-    loaded = worker.load(plan)
-    return TimingRow(
-        variant=worker.row.variant,
-        runtime=worker.row.runtime,
-        threads=worker.row.threads,
-        load_seconds=loaded["load_seconds"],
-        peak_memory_mb=loaded["idle_memory_mb"],
-        idle_memory_mb=loaded["idle_memory_mb"],
-        seconds=[],
-        audio_seconds=[],
-        mode=worker.row.mode,
-        clock=loaded["clock"],
-    )
 
 
 def _reason_to_stop(

@@ -26,6 +26,7 @@ class Pair(Record):
     threads: int
     rows: list[TimingRow]
     elapsed_seconds: float  # since the run began, without the time between its sittings
+    opening_seconds: float = 0.0  # those of them in which an accelerator's rows were opened: no part of the budget
     stopped_by: StoppedBy | None  # why this was the last pair with these threads; None: more were to follow
     sitting: int = 0  # which of the run's sittings it was timed in
     ended: str = ""  # UTC, ISO 8601
@@ -58,6 +59,11 @@ class Journal:
     def elapsed_seconds(self) -> float:
         """Time that the run has taken so far."""
         return self.pairs[-1].elapsed_seconds if self.pairs else 0.0
+
+    @property
+    def opening_seconds(self) -> float:
+        """Those of them that count towards no budget."""
+        return self.pairs[-1].opening_seconds if self.pairs else 0.0
 
     def with_threads(self, threads: int) -> list[Pair]:
         """The finished pairs of one number of threads, in order."""
@@ -121,6 +127,7 @@ def joined(pairs: Iterable[Pair]) -> list[TimingRow]:
             row.seconds += more.seconds
             row.audio_seconds += more.audio_seconds
             row.load_seconds += more.load_seconds
+            row.unsteady = max((one for one in (row.unsteady, more.unsteady) if one is not None), default=None)
             row.peak_memory_mb = max(row.peak_memory_mb, more.peak_memory_mb)
             if row.device_memory_mb is not None and more.device_memory_mb is not None:
                 row.device_memory_mb = max(row.device_memory_mb, more.device_memory_mb)

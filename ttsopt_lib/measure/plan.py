@@ -112,7 +112,14 @@ def plan_rows(
         for name in (*_timed_variants(study, first=not position), ORIGINAL_COPY) if "onnxruntime" in runtimes else ():
             model = folder.model(ORIGINAL if name == ORIGINAL_COPY else name)
             rows.append(
-                PlannedRow(variant=name, runtime="onnxruntime", threads=threads, model=model, accelerator=accelerator)
+                PlannedRow(
+                    variant=name,
+                    runtime="onnxruntime",
+                    threads=threads,
+                    model=model,
+                    accelerator=accelerator,
+                    optional=accelerator is not None and name != ORIGINAL,
+                )
             )
         if accelerator and not position and device.runner == "local" and "pytorch" in runtimes:
             rows += _accelerated_rows(study, device, torch_original, accelerator, threads)
@@ -203,7 +210,7 @@ def _accelerated_rows(
             recipe=computed.get(name, ()),
             accelerator=accelerator,
             mode=mode,
-            optional=(name, mode) not in ((ORIGINAL, "fp32"), (ORIGINAL_COPY, "fp32")),
+            optional=(name, mode) != (ORIGINAL, "fp32"),
         )
         for mode in device.pytorch
         for name in ((*computed, ORIGINAL_COPY) if mode == "fp32" else computed)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,14 @@ class NoSpeechError(MeasureError):
     """A model that can be timed, and does not speak: its row is left out, and the others are timed."""
 
 
+class NotReadyError(MeasureError):
+    """A row that was not open and warm in the time that it had: it is left out, and the others are timed."""
+
+
 class Worker:
     """One row's process. A context manager: leaving it ends the process, whatever happened."""
+
+    module = "ttsopt_lib.measure.worker"  # what it runs
 
     def __init__(self, row: PlannedRow):
         self.row = row
@@ -47,7 +54,7 @@ class Worker:
         path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH")]))
         # A new session: Ctrl-C in the terminal reaches the driver alone, which then ends its workers.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "ttsopt_lib.measure.worker", str(os.getpid())],
+            [sys.executable, "-m", self.module, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -64,6 +71,9 @@ class Worker:
         )
         self._unread = b""
         self._texts: list[str] = []  # of the sentences to time
+        self._spoken: set[int] = set()
+        self._doing = "starting"
+        self.allow(None)
 
     @property
     def pid(self) -> int:
@@ -85,8 +95,25 @@ class Worker:
                 with suppress(BrokenPipeError):  # a request that a dead worker never read
                     stream.close()
 
+    def kill(self) -> None:
+        """End the process without waiting: whoever waits for its answer learns that it is gone."""
+        self._process.kill()
+
+    def allow(self, seconds: float | None, share: float | None = None, patience: float = PATIENCE_SECONDS) -> None:
+        """From now on it has so many seconds to become ready: what waits for it then raises `NotReadyError`.
+
+        Args:
+            seconds: None: it is ready.
+            share: what the error says that it had; default: `seconds`.
+            patience: how late a single answer may be when it is ready.
+        """
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._share = share or seconds or 0.0
+        self._patience = patience
+
     def prepare(self) -> None:
         """Have the row's runtime imported, without waiting: workers do that side by side before the first one loads."""
+        self._doing = "importing its runtime"
         self._send({"do": "prepare", "row": self.row.model_dump(mode="json")})
 
     def wait(self) -> None:
@@ -96,6 +123,7 @@ class Worker:
     def load(self, plan: TimingPlan) -> dict[str, Any]:
         """Load the model; returns `load_seconds` (list) and `idle_memory_mb`. Raises `MeasureError`."""
         self._texts = [sentence.text for sentence in plan.sentences]
+        self._doing = "opening its model"
         return self._ask({"do": "load", **self._task(plan), "sample_rate": plan.sample_rate, "once": plan.only_timing})
 
     def profile(self, plan: TimingPlan) -> dict[str, dict[str, float]]:
@@ -112,8 +140,14 @@ class Worker:
         }
 
     def time_sentence(self, number: int) -> dict[str, float]:
-        """Time one sentence of the plan: `seconds`, `audio_seconds`, `peak_memory_mb`. Raises MeasureError."""
-        return self._ask({"do": "time", "sentence": number}, f" (sentence {self._texts[number][:60]!r})")
+        """Time one sentence of the plan: `seconds`, `audio_seconds`, `peak_memory_mb`. Raises MeasureError.
+
+        `first_seconds` are those of the sentence's very first run since the model was opened.
+        """
+        text = repr(self._texts[number][:60])
+        self._doing = "warming up" if number in self._spoken else f"at its first run of {text}"
+        self._spoken.add(number)
+        return self._ask({"do": "time", "sentence": number}, f" (sentence {text})")
 
     def repeat(self, seconds: float) -> dict[str, float]:
         """Speak all sentences over and over for so long: `seconds`, `audio_seconds`. Raises MeasureError."""
@@ -142,13 +176,19 @@ class Worker:
         return reply
 
     def _read_line(self) -> bytes:
-        """The next line of the worker's output; empty when it ended. Raises MeasureError when it hangs."""
+        """The next line of the worker's output; empty when it ended. Raises MeasureError when it is late or hangs."""
         assert self._process.stdout is not None
         descriptor = self._process.stdout.fileno()
         while b"\n" not in self._unread:
-            ready, _, _ = select.select([descriptor], [], [], PATIENCE_SECONDS)
+            left = self._patience if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+            ready, _, _ = select.select([descriptor], [], [], left)
+            if not ready and self._deadline is None:
+                raise self._error(f"the worker gave no answer for {self._patience:.0f} s")
             if not ready:
-                raise self._error(f"the worker gave no answer for {PATIENCE_SECONDS:.0f} s")
+                raise NotReadyError(
+                    f"{self.row.label} was not ready within {self._share:.2g} s: it was {self._doing}; "
+                    "a larger opening_seconds (or limit_seconds) in the device's file gives it more"
+                )
             chunk = os.read(descriptor, 65536)
             if not chunk:
                 return b""

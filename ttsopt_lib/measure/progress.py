@@ -7,7 +7,13 @@ from __future__ import annotations
 
 from tqdm.auto import tqdm
 
-UNITS = {"sending": "B", "energy": "round", "where the time goes": "variant"}
+UNITS = {
+    "sending": "B",
+    "opening": "row",
+    "warming up": "row",
+    "energy": "round",
+    "where the time goes": "variant",
+}
 
 
 class Bars:
@@ -39,7 +45,7 @@ class Bars:
         bar.set_description_str(text)
 
     def tick(self, elapsed: float) -> None:
-        """Seconds of timing since its start, of the budget; the first are those of earlier sittings, too."""
+        """Seconds of the timing's budget that are gone; the first are those of earlier sittings, too."""
         line = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s [{remaining} left]"
         form = {"desc": f"timing on {self._label}", "bar_format": line, "initial": elapsed}
         total = max(self._budget, elapsed)  # min_blocks may go past the budget

@@ -38,6 +38,9 @@ def _group_doubts(group: list[TimingRow], threads: int, settings: MeasureSetting
     unstable = {row.name: f"{100 * variation(row):.0f} %" for row in group if variation(row) > UNSTABLE}
     if unstable:
         yield "unstable latencies (standard deviation over mean)", unstable
+    restless = {row.name: f"{100 * row.unsteady:.0f} %" for row in group if row.unsteady is not None}
+    if restless:
+        yield "not steady when the warm-up ended (change between its last two passes)", restless
     yield from _reduction_doubts(group, settings)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
-from ttsopt_lib.measure.blocks import time_rows
+from ttsopt_lib.measure.blocks import Timing, time_rows
 from ttsopt_lib.measure.journal import Journal, StoppedBy
 from ttsopt_lib.measure.machine.conditions import ConditionsWatch, memory_warnings
 from ttsopt_lib.measure.machine.energy import measure_energy
 from ttsopt_lib.measure.machine.nvidia import look_at_gpu
 from ttsopt_lib.measure.machine.system import describe_system
+from ttsopt_lib.measure.opening import Opened, Step, open_rows
 from ttsopt_lib.measure.plan import LeftOut, TimingPlan
 from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.sample_checks import sample_doubts
@@ -51,21 +54,29 @@ def time_plan(
     tick: Callable[[float], None] = lambda elapsed: None,
     journal: Journal | None = None,
     accelerator_name: str | None = None,
-    step: Callable[[str, int, int], None] = lambda work, done, total: None,
+    step: Step = lambda work, done, total: None,
 ) -> Findings:
     """Time the plan on this machine and watch the machine meanwhile.
 
-    `tick` gets the seconds since the start, often; `step` the units done and in all of what follows the timing:
-    "energy", "where the time goes". Neither is called while anything is being timed. With a `journal` on disk an
-    interrupted run goes on where it was. Raises `MeasureError` when a model cannot be
-    timed.
+    `tick` gets the seconds of the budget that are gone, often; `step` the units done and in all of what comes before
+    and after the timing: "opening", "warming up"; "energy", "where the time goes". Neither is called while anything is
+    being timed. With a `journal` on disk an interrupted run goes on where it was. Raises `MeasureError` when a model
+    cannot be timed.
     """
     journal = journal or Journal()
+    limit = plan.settings.limit_seconds
+    end = float("inf") if limit is None else time.monotonic() + limit
     system = describe_system(accelerator=accelerator_name)
     watch, short_memory = ConditionsWatch(), memory_warnings(plan)
     number, started, seen = len(journal.sittings), now(), len(journal.pairs)
     accelerated = any(row.accelerator for row in plan.rows)
     gpu_before, gpu_at_work = look_at_gpu() if accelerated else None, None
+    opening: dict[str, float | int] = {}
+
+    def note_opening(found: Opened) -> None:
+        seconds = opening.get("opening_seconds", 0.0) + found.seconds
+        opening.update(opening_seconds=seconds, opened_at_once=found.at_once)
+        note_sitting()
 
     def note_sitting() -> None:
         journal.note_sitting(
@@ -75,6 +86,7 @@ def time_plan(
                 temperature_c=watch.temperature_c,
                 throttling=watch.throttling,
                 warnings=[*short_memory, *watch.warnings],
+                **opening,  # pyright: ignore[reportArgumentType]
             ),
         )
 
@@ -88,31 +100,25 @@ def time_plan(
             gpu_at_work = look_at_gpu() if accelerated else None
         tick(elapsed)
 
-    try:
-        with watch:
-            note_sitting()
-            timing = time_rows(plan, tick_and_look, watch.ignore, journal)
-    finally:
-        note_sitting()
-    system.temperature_c, system.throttling = watch.temperature_c, watch.throttling
-    system.gpu = (gpu_before, gpu_at_work)
-    sittings = journal.counted_sittings()
-    found = [text for one in sittings for text in one.warnings]
-    found += [f"not measured: {one.reason}" for one in timing.left_out if not one.row.is_peer]  # a peer's row says it
-    found += gpu_warnings(gpu_at_work)
-    plan = plan.without(timing.left_out)
-    energy, profiles = EnergyRecord(source=None, reason=FIRST_LOOK), []
-    if not plan.only_timing:
+    with ExitStack() as kept:
         try:
-            energy = measure_energy(plan, step=partial(step, "energy"))
-        except MeasureError as error:
-            energy = EnergyRecord(source=None, reason=str(error))
+            with watch:
+                note_sitting()
+                timing = time_rows(plan, tick_and_look, watch.ignore, journal, step, note_opening, kept)
+        finally:
+            note_sitting()
+        system.temperature_c, system.throttling = watch.temperature_c, watch.throttling
+        system.gpu = (gpu_before, gpu_at_work)
+        sittings = journal.counted_sittings()
+        found = [*_warnings(sittings, timing), *gpu_warnings(gpu_at_work)]
+        plan = plan.without(timing.left_out)
+        energy = _energy(plan, timing, end, step)
+    profiles: list[ProfileRecord] = []
+    if not plan.only_timing:
         try:
             profiles = profile_rows(plan, partial(step, "where the time goes"))
         except MeasureError as error:
             found.append(f"where the time goes was not measured: {error}")
-    if sum(not one.first_look for one in sittings) > 1:
-        found.append("the run was interrupted and went on later: its blocks come from more than one sitting")
     rows = [row for row in timing.rows if row.variant not in PEERS]
     return Findings(
         system=system,
@@ -127,6 +133,33 @@ def time_plan(
         warnings=[*(Doubt(text=text) for text in dict.fromkeys(found)), *sample_doubts(rows, plan.settings)],
         profiles=profiles,
     )
+
+
+def _warnings(sittings: list[SittingRecord], timing: Timing) -> list[str]:
+    """What the machine was like, what was left out, and whether the run was interrupted."""
+    found = [text for one in sittings for text in one.warnings]
+    variants = [one for one in timing.left_out if not one.row.is_peer]  # a peer's row says it
+    found += [f"not measured: {one.reason}" for one in variants]
+    if sum(not one.first_look for one in sittings) > 1:
+        found.append("the run was interrupted and went on later: its blocks come from more than one sitting")
+    return found
+
+
+def _energy(plan: TimingPlan, timing: Timing, end: float, step: Step) -> EnergyRecord:
+    """Joules, or why there are none; an accelerator's rows stay open for them, because opening takes minutes."""
+    if plan.only_timing:
+        return EnergyRecord(source=None, reason=FIRST_LOOK)
+
+    def opened(stack: ExitStack) -> list[Worker]:
+        if timing.workers:
+            return timing.workers
+        return list(open_rows(plan.rows_with(plan.thread_counts[0]), plan, stack, step=step).ready)
+
+    accelerated = any(row.accelerator for row in plan.rows)
+    try:
+        return measure_energy(plan, step=partial(step, "energy"), opened=opened if accelerated else None, end=end)
+    except MeasureError as error:
+        return EnergyRecord(source=None, reason=str(error))
 
 
 def gpu_warnings(gpu: GpuRecord | None) -> list[str]:

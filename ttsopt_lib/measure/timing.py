@@ -9,7 +9,7 @@ from shutil import rmtree
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from ttsopt_lib.code import code_digest
+from ttsopt_lib.code import code_digest, git_state
 from ttsopt_lib.files import content_key, file_sha256
 from ttsopt_lib.measure.devices import Probe, probe
 from ttsopt_lib.measure.journal import Journal
@@ -24,7 +24,7 @@ from ttsopt_lib.records.base import RecordError, now, read_if_current, read_reco
 from ttsopt_lib.records.device import DeviceRecord, Doubt, PeerTiming, TimedSentence
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord, VariantRecord
-from ttsopt_lib.study import ORIGINAL, Device, MeasureSettings, Study
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, MeasureSettings, Study
 
 if TYPE_CHECKING:
     from ttsopt_lib.voices.piper import VoiceConfig
@@ -33,7 +33,7 @@ PLANNING = Lock()  # the phonemizer serves one caller at a time; devices are mea
 
 
 # What decides how many blocks are timed: a first look and the complete run differ in these alone.
-HOW_MANY = ("budget_seconds", "min_blocks", "max_blocks", "enough_blocks", "interval_width")
+HOW_MANY = ("budget_seconds", "limit_seconds", "min_blocks", "max_blocks", "enough_blocks", "interval_width")
 
 
 def device_key(study: Study, device: Device, variants: dict[str, VariantRecord]) -> str:
@@ -51,7 +51,8 @@ def blocks_key(study: Study, device: Device, variants: dict[str, VariantRecord])
     stays good for whoever asks for fewer; `current_measurement` sees to those who ask for more.
     """
     return content_key(
-        study.measure.model_dump(exclude={"peers", *HOW_MANY}),  # peers: more rows change none of the others
+        # peers: more rows change none of the others
+        settings_for(study, device).model_dump(exclude={"peers", *HOW_MANY}),
         study.sentences.timing,
         study.voice.speaker,
         [device.name, device.kind, device.threads[0], device.pytorch],  # with the first number all rows are timed
@@ -61,8 +62,9 @@ def blocks_key(study: Study, device: Device, variants: dict[str, VariantRecord])
 
 
 def settings_for(study: Study, device: Device) -> MeasureSettings:
-    """How long and how often to time on this device: as the study says, but within the device's own budget."""
-    own = {} if device.budget_seconds is None else {"budget_seconds": device.budget_seconds}
+    """How long and how often to time on this device: as the study says, but within the device's own times."""
+    names = ("budget_seconds", "opening_seconds", "limit_seconds")
+    own = {name: value for name in names if (value := getattr(device, name)) is not None}
     return study.measure.model_copy(update=own)
 
 
@@ -79,10 +81,13 @@ def read_peers(study: Study, folder: StudyFolder) -> list[PeerRecord]:
 def current_measurement(study: Study, device: Device, folder: StudyFolder) -> DeviceRecord | None:
     """The record on file if measuring now would add nothing to it, else None.
 
-    A measured record of the same inputs stays; one that says `not_measured` only while its reason holds.
-    Raises RecordError for a variant that is not made yet.
+    A measured record of the same inputs stays; one that says `not_measured` only while its reason holds. An imported
+    one stays as it is: the report says where it differs. Raises RecordError for a variant that is not made yet.
     """
     key = device_key(study, device, read_variants(study, folder))
+    imported = _imported(device, folder)
+    if imported:
+        return imported
     present = read_if_current(folder.device_record(device.name), DeviceRecord, key)
     if present is None:
         return None
@@ -92,6 +97,16 @@ def current_measurement(study: Study, device: Device, folder: StudyFolder) -> De
     if device.runner == "ssh":
         return None  # whether it is there again is found out by going there
     return present if probe(device).reason == present.reason else None
+
+
+def _imported(device: Device, folder: StudyFolder) -> DeviceRecord | None:
+    """The device's record if it was measured elsewhere and imported."""
+    path = folder.device_record(device.name)
+    try:
+        present = read_record(path, DeviceRecord, "measure") if path.is_file() else None
+    except RecordError:
+        return None
+    return present if present and present.imported else None
 
 
 def measure_device(
@@ -139,12 +154,14 @@ def measure_device(
                 journal = _journal(folder, device, keys, plan, again)
                 if journal.pairs:
                     bars.doing(f"going on after {2 * len(journal.pairs)} blocks")
-                bars.tick(journal.elapsed_seconds)
                 findings = time_plan(plan, bars.tick, journal, found.accelerator_name, bars.step)
                 if study.stage == "first_look":
                     journal.reopen()
         record = _measured(_record(key, device, found, status="measured"), plan, findings)
-        record.stage = study.stage
+        record.stage, record.study, record.commit = study.stage, study.name, git_state()[0]
+        for row in record.rows:
+            name = ORIGINAL if row.variant == ORIGINAL_COPY else row.variant
+            row.model_sha256 = variants[name].files.get(folder.model(name).name)
         record.warnings += [Doubt(text=note) for note in found.notes]
         record.peers = _peer_timings(peers, reasons, findings)
     write_record(folder.device_record(device.name), record)
@@ -182,7 +199,7 @@ def record_failure(study: Study, device: Device, folder: StudyFolder, reason: st
     A record that cannot be written, where a full disk is what failed, is returned all the same.
     """
     key = device_key(study, device, read_variants(study, folder))
-    present = read_if_current(folder.device_record(device.name), DeviceRecord, key)
+    present = _imported(device, folder) or read_if_current(folder.device_record(device.name), DeviceRecord, key)
     if present and present.status == "measured":
         return present
     record = _record(key, device, Probe(reason), status="not_measured")

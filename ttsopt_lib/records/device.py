@@ -90,6 +90,9 @@ class TimingRow(Record):
     mode: str = "fp32"  # of a PyTorch row: see study.TorchMode
     clock: Literal["wall", "device events"] = "wall"  # what measured the seconds
     device_memory_mb: float | None = None  # of a GPU: most that PyTorch had allocated there
+    model_sha256: str | None = None  # of the variant's model.onnx; null: an older record, or a peer's
+    first_seconds: list[float] = []  # [sentence] its very first run after opening; none: an older record
+    unsteady: float | None = None  # change between the last two passes of a warm-up that did not end steady, fraction
 
     @property
     def name(self) -> str:
@@ -133,6 +136,8 @@ class SittingRecord(Record):
     ended: str | None = None  # of its last finished pair of blocks; null: there is none yet
     blocks: int = 0
     first_look: bool = False  # it ended with a first look, as it was meant to
+    opening_seconds: float | None = None  # until the rows were open and warm; null: an older record
+    opened_at_once: int | None = None  # rows that were opened at the same time
     temperature_c: BeforeAfter = (None, None)
     throttling: tuple[list[str] | None, list[str] | None] = (None, None)
     warnings: list[str] = []
@@ -186,6 +191,13 @@ class Doubt(Record):
         return f"{where}{self.text}" + (f": {rows}" if rows else "")
 
 
+class ImportRecord(Record):
+    """Where a device record came from that was measured elsewhere."""
+
+    when: str
+    file: str  # its name
+
+
 class DeviceRecord(Record):
     """records/devices/<device>.json: everything timed on one device, or why nothing was."""
 
@@ -211,6 +223,9 @@ class DeviceRecord(Record):
     stage: Stage = "complete"
     first_audio_sentence: int | None = None  # number of the sentence that a text is taken to begin with
     peers: list[PeerTiming] = []
+    study: str | None = None  # null: an older record
+    commit: str | None = None  # of the code that measured; null: not under version control, or an older record
+    imported: ImportRecord | None = None  # null: measured by this machine, or by one that it reached
 
     @property
     def outcome(self) -> str:

@@ -10,40 +10,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic import ConfigDict, Field, PlainSerializer
 
 from ttsopt_lib.records.device import Doubt, ProfileRecord, SittingRecord, StopRecord, SystemRecord
 from ttsopt_lib.records.quality import MissingSymbol, NotScored, ScreenedRater, UnavailablePredictor
 from ttsopt_lib.records.variant import StepKind
+from ttsopt_lib.report.estimates import ZERO as ZERO
+from ttsopt_lib.report.estimates import Estimate as Estimate
+from ttsopt_lib.report.estimates import Interval as Interval
+from ttsopt_lib.report.estimates import Part
+from ttsopt_lib.report.estimates import estimate as estimate
 from ttsopt_lib.study import Stage, Targets
 
 # Of what the notebook of the report carries as data: its summary, and the files that stand beside the page.
 SUMMARY_MIME, FILES_MIME = "application/vnd.ttsopt.summary+json", "application/vnd.ttsopt.files+json"
-Interval = tuple[float, float]
 Status = Literal["pass", "fail", "not_measured"]
 Finding = Literal["worse", "better", "no_difference"]
 Claim = Literal["size_reduction", "latency_reduction", "mos_change", "predicted_mos_change"]
-
-
-class Part(BaseModel):
-    """Base of every part of the summary. Unknown keys are refused, so that a summary of another schema is noticed."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-
-class Estimate(Part):
-    """A figure that came from samples, with its 95 % interval (null where too few samples were there)."""
-
-    value: float
-    ci: Interval | None
-
-
-ZERO = Estimate(value=0.0, ci=(0.0, 0.0))  # the baseline against itself, by definition
-
-
-def estimate(value: float | None, ci: Interval | None = None) -> Estimate | None:
-    """A figure with its interval; None where there is no figure."""
-    return None if value is None else Estimate(value=value, ci=ci)
 
 
 # --- variants ---------------------------------------------------------------------------------------------------
@@ -130,6 +113,7 @@ class ClassSummary(Part):
     length_class: str
     median_ms: float
     latency_reduction: Estimate | None
+    first_ms: float | None = None  # the very first run of each of its sentences after opening, their mean
 
 
 class TimingSummary(Part):
@@ -167,6 +151,17 @@ class RuntimeChange(Part):
     latency_reduction: Estimate
 
 
+class ImportSummary(Part):
+    """Where a device's record came from that another machine measured."""
+
+    file: str
+    when: str
+    commit: str | None  # of the code that measured, where it is known
+    different: list[str]  # variants whose voice file there is not today's
+    unknown: list[str]  # variants of which the record does not say which file was timed
+    doubts: list[str]  # why it is shown and not judged, in words; none: it is judged as if it were measured here
+
+
 class DeviceSummary(Part):
     """Everything timed on one device, or why nothing was."""
 
@@ -191,6 +186,12 @@ class DeviceSummary(Part):
     sittings: list[SittingRecord] = []
     energy_source: str | None = None
     energy_reason: str | None = None  # why there is no energy
+    imported: ImportSummary | None = None  # null: measured from this machine
+
+    @property
+    def judged(self) -> bool:
+        """Whether its timings may choose, and be judged: all that were measured here, and imports of the same files."""
+        return self.status == "measured" and not (self.imported and self.imported.doubts)
 
     @property
     def runtime(self) -> str:
@@ -455,7 +456,12 @@ class Summary(Part):
 
     @property
     def measured_devices(self) -> list[DeviceSummary]:
-        """Devices that were there, in the order of the study."""
+        """Devices that were there and are judged, in the order of the study."""
+        return [device for device in self.devices if device.judged]
+
+    @property
+    def timed_devices(self) -> list[DeviceSummary]:
+        """These, and imports that are shown alone."""
         return [device for device in self.devices if device.status == "measured"]
 
     @property

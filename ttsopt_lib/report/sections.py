@@ -18,6 +18,7 @@ from ttsopt_lib.report.chapters import (
     doubts,
     energy,
     first_page,
+    first_runs,
     listeners,
     peers,
     profiles,
@@ -47,7 +48,7 @@ RATINGS_PRINTED = 4  # variants of which the PDF says what their ratings could s
 
 def all_tables(summary: Summary) -> list[Table]:
     """Every table of the report that has a CSV file. A table without rows still has its columns."""
-    measured = summary.measured_devices
+    measured = summary.timed_devices
     return [
         first_page.verdict(summary),
         sizes.sizes(summary.variants),
@@ -57,6 +58,7 @@ def all_tables(summary: Summary) -> list[Table]:
         timings.timings(measured),
         timings.runtime_change(summary),
         timings.length_classes(measured),
+        first_runs.first_runs(measured),
         energy.energy(measured),
         profiles.amdahl(measured),
         profiles.stages(measured),
@@ -175,12 +177,13 @@ class Report:
                 anchor=doubts.ANCHOR if doubts.concerns(summary) else "",
             ),
             note("How the variant was chosen", choice.choice_notes(summary)),
-            bullets(timings.timing_notes(summary) + timings.first_audio_notes(summary)),
+            bullets(timings.import_notes(summary) + timings.timing_notes(summary) + timings.first_audio_notes(summary)),
             figure(self.charts.get("latency"), "No picture of the latencies: no device was measured."),
             *timings.section(summary),
             *published.section(summary),
             timings.reductions_by_length(summary),
-            *energy.section(summary.measured_devices),
+            *first_runs.section(summary),
+            *energy.section(summary.timed_devices),
             *profiles.section(summary, self.charts.get("stages")),
             timings.runtime_change(summary).html,
         )

@@ -28,6 +28,7 @@ CPUS = Path("/sys/devices/system/cpu")
 # Fitted to the peaks of the default study; their sum is within 5 %, a single row may be far off.
 WORKER_MB, TORCH_WORKER_MB = 250.0, 600.0
 WORKER_MB_PER_FILE_MB = 1.5
+ACCELERATED_WORKER_MB = 2000.0  # with CUDA's libraries; assumed, nobody has measured it here
 HOT_C = 80.0  # a Raspberry Pi lowers its clock from here on; other processors a little later
 
 
@@ -152,6 +153,7 @@ def memory_warnings(plan: TimingPlan) -> list[str]:
 def worker_mb(row: PlannedRow) -> float:
     """Peak memory of a row's worker as expected from its runtime and the size of its file, MB (10^6 bytes)."""
     own = TORCH_WORKER_MB if row.runtime == "pytorch" else WORKER_MB
+    own = ACCELERATED_WORKER_MB if row.accelerator else own
     size = row.model.stat().st_size if row.model.is_file() else 0  # a missing file is the worker's to complain of
     return own + WORKER_MB_PER_FILE_MB * size / 1e6
 

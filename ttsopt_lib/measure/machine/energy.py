@@ -11,6 +11,7 @@ sentences: each row speaks for a while, row after row, forwards and then backwar
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,6 +26,8 @@ from ttsopt_lib.records.device import EnergyRecord, EnergyRow
 POWERCAP = Path("/sys/class/powercap")
 ROUNDS = 8  # of every row; rounds 2k and 2k + 1 are each other's mirror
 ROUND_SECONDS = 1.0  # a thousand updates of RAPL, ten of NVML
+FEWEST_ROUNDS = 4  # where `limit_seconds` leaves no time for more; below that nothing is measured
+OVERHEAD = 1.15  # of a round: its last pass goes on past the second; and of the uncounted pass of each row
 
 
 class EnergyCounter(Protocol):
@@ -104,29 +107,52 @@ def _joules(counter: EnergyCounter) -> float:
         raise NoCounterError(f"the energy counter stopped answering: {error}") from None
 
 
+def energy_seconds(rows: int, rounds: int) -> float:
+    """About how long so many rounds of so many rows take."""
+    return OVERHEAD * ROUND_SECONDS * rows * rounds
+
+
+def rounds_within(rows: int, seconds: float) -> int:
+    """The rounds of each row that fit, an even number; 0 where those are too few."""
+    fitting = 2 * int(min(ROUNDS, seconds / energy_seconds(max(1, rows), 1)) / 2)
+    return fitting if fitting >= FEWEST_ROUNDS else 0
+
+
 def measure_energy(
     plan: TimingPlan,
     powercap: Path = POWERCAP,
     round_seconds: float = ROUND_SECONDS,
     step: Callable[[int, int], None] = lambda done, total: None,
+    opened: Callable[[ExitStack], list[Worker]] | None = None,
+    end: float = float("inf"),
 ) -> EnergyRecord:
     """Joules of every row with the first number of threads, or why there are none.
 
-    `step` gets the rounds done and in all, the uncounted ones among them, and is never called within a round: its own
-    time is in no figure. Raises `MeasureError` when a model cannot be timed.
+    Args:
+        step: gets the rounds done and in all, the uncounted ones among them, and is never called within a round: its
+            own time is in no figure.
+        opened: gives workers that are open and warm; default: new ones, which are opened one by one.
+        end: on the monotonic clock; fewer rounds are made where not all fit before it.
+
+    Raises:
+        MeasureError: a model cannot be timed.
     """
     rows = plan.rows_with(plan.thread_counts[0])
     found: list[EnergyRow] = []
     try:
         counter = find_counter(any(row.accelerator for row in rows), powercap)
         with ExitStack() as stack:
-            workers = [stack.enter_context(Worker(row)) for row in rows]
-            done, total = 0, (1 + ROUNDS) * len(workers)
+            workers = opened(stack) if opened else [stack.enter_context(Worker(row)) for row in rows]
+            rounds = rounds_within(len(workers), end - time.monotonic())
+            if not rounds:
+                raise NoCounterError("no time was left for it within limit_seconds")
+            done, total = 0, (1 + rounds) * len(workers)
             for worker in list(workers):
                 step(done, total)
                 done += 1
                 try:
-                    worker.load(plan)
+                    if opened is None:
+                        worker.load(plan)
                     worker.repeat(0.0)  # one uncounted pass
                 except MeasureError:
                     if not worker.row.optional:
@@ -138,7 +164,7 @@ def measure_energy(
                 for row in (worker.row for worker in workers)
             ]
             visits = list(zip(workers, found, strict=True))
-            for number in range(ROUNDS):
+            for number in range(rounds):
                 for worker, row in visits if number % 2 == 0 else visits[::-1]:
                     step(done, total)
                     done += 1

@@ -29,6 +29,7 @@ from ttsopt_lib.measure.plan import TimingPlan
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.remote.bundle import Job
 from ttsopt_lib.measure.session import Findings, time_plan
+from ttsopt_lib.study import ORIGINAL
 
 TICK_SECONDS = 0.5
 KEEP_SECONDS = 30 * 86400.0  # what nobody has used for so long is removed
@@ -66,7 +67,10 @@ def carry_out(root: Path, run: Path) -> Findings:
         raise MeasureError(found.reason)
     plan = with_voices(job.plan, root / "voices")
     if found.accelerator:
-        rows = tuple(row.model_copy(update={"accelerator": found.accelerator}) for row in plan.rows)
+        rows = tuple(
+            row.model_copy(update={"accelerator": found.accelerator, "optional": row.variant != ORIGINAL})
+            for row in plan.rows
+        )
         plan = plan.model_copy(update={"rows": rows})
     said = 0.0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from ttsopt_lib.report.numbers import COUNT, SCORE, number
 from ttsopt_lib.report.printing.html import escape
-from ttsopt_lib.report.printing.table import NONE, Column, Table, name_of, row_of
+from ttsopt_lib.report.printing.table import NONE, Column, Table, name_of, reason, row_of
 from ttsopt_lib.report.schema import Summary
 
 MODEL = "model.onnx"
@@ -20,7 +20,9 @@ def machines(summary: Summary) -> Table:
         "machines",
         "Machines that measured",
         [
-            Column("device", "Device"),
+            Column("device", "Device", cell=_device),
+            Column("imported"),
+            Column("commit"),
             Column("machine", "Machine", of=lambda row: row.board or row.machine, cell=_machine),
             Column("cpu"),
             Column("logical_cores", "Cores", COUNT),
@@ -38,13 +40,27 @@ def machines(summary: Summary) -> Table:
             Column("seconds"),
         ],
         [
-            row_of(device.system, device=device.label, measured=device.created, seconds=device.elapsed_seconds)
-            for device in summary.measured_devices
+            row_of(
+                device.system,
+                device=device.label,
+                measured=device.created,
+                seconds=device.elapsed_seconds,
+                imported=device.imported.file if device.imported else None,
+                commit=device.imported.commit if device.imported else summary.commit,
+            )
+            for device in summary.timed_devices
             if device.system
         ],
         missing="No machine has measured anything yet.",
         kind="stack",
     )
+
+
+def _device(row: Any) -> str:
+    if not row.imported:
+        return escape(row.device)
+    commit = f", commit {row.commit[:10]}" if row.commit else ""
+    return f"{escape(row.device)}<br>{reason(f'imported, measured on {row.measured}{commit}')}"
 
 
 def _machine(row: Any) -> str:

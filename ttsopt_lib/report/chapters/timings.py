@@ -16,6 +16,7 @@ from ttsopt_lib.report import numbers
 from ttsopt_lib.report.chapters.doubts import Concern, concerns, marks
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import listed
+from ttsopt_lib.report.facts.verdict import not_judged
 from ttsopt_lib.report.numbers import COUNT, MS, REDUCTION, RTF, counted
 from ttsopt_lib.report.printing.forest import FOREST_ROW, forest, right_column
 from ttsopt_lib.report.printing.html import FEW, escape, not_printed, on_paper
@@ -59,15 +60,16 @@ def improvement(summary: Summary) -> Table:
                 optimized=optimized,
                 before=summary.timing_of(device, ORIGINAL),
                 after=summary.timing_of(device, name) if name else None,
-                reason=device.reason or ("" if optimized else "no variant qualifies"),
+                reason=device.reason or not_judged(device) or ("" if optimized else "no variant qualifies"),
             )
         )
     return Table(
         "improvement",
         "Inference time before and after optimization, ms per sentence",
         [
-            Column("device", "Device", of="label"),
+            Column("device", "Device", of="label", cell=_labelled),
             Column("status"),
+            Column("imported", of="imported.file"),
             Column("variant", "Variant", cell=_improved),
             Column("optimized"),
             Column("before_ms", "Before, ms", MS.bare, "before.latency_ms.median"),
@@ -78,6 +80,10 @@ def improvement(summary: Summary) -> Table:
         rows,
         kind="stack",
     )
+
+
+def _labelled(row: Any) -> str:
+    return escape(row.label) + ("<br>" + reason("imported") if row.imported else "")
 
 
 def _improved(row: Any) -> str:
@@ -121,7 +127,7 @@ def timings(measured: Sequence[DeviceSummary], found: Sequence[Concern] = ()) ->
 
 def section(summary: Summary) -> list[str]:
     """The tables of all measured devices."""
-    measured, found = summary.measured_devices, concerns(summary)
+    measured, found = summary.timed_devices, concerns(summary)
     tables = [_of_device(device, found) for device in measured]
     if len(tables) <= FEW:
         return tables
@@ -196,11 +202,7 @@ def runtime_change(summary: Summary) -> Table:
             Column("after_ms", "ONNX Runtime, ms", MS.bare),
             Column("latency_reduction", LESS, REDUCTION, interval=True),
         ],
-        [
-            row_of(change, device=device.label)
-            for device in summary.measured_devices
-            for change in device.runtime_changes
-        ],
+        [row_of(change, device=device.label) for device in summary.timed_devices for change in device.runtime_changes],
         missing="The change of runtime was not measured.",
     )
 
@@ -261,13 +263,21 @@ def reductions_by_length(summary: Summary) -> str:
 def timing_notes(summary: Summary) -> list[str]:
     """How far the timings can be believed: why sampling ended, and the original against itself."""
     notes = []
-    for device in summary.measured_devices:
+    for device in summary.timed_devices:
         if device.stops:
             ends = [
                 f"{stop.blocks} blocks with {numbers.counted(stop.threads, 'thread')} ({STOPS[stop.stopped_by]})"
                 for stop in device.stops
             ]
             notes.append(f"{device.label}: timed in {listed(ends)}.")
+        at_once = max((sitting.opened_at_once or 1 for sitting in device.sittings), default=1)
+        if at_once > 1:
+            seconds = sum(sitting.opening_seconds or 0.0 for sitting in device.sittings)
+            notes.append(
+                f"{device.label}: up to {at_once} rows were opened at the same time, {seconds:.0f} s for all of them, "
+                "so load times include waiting for one another. Each was warmed up alone, and all were open before "
+                "the first block."
+            )
         copy = summary.timing_of(device, ORIGINAL_COPY)
         if copy and copy.latency_reduction and copy.latency_reduction.ci:
             low, high = copy.latency_reduction.ci
@@ -283,9 +293,30 @@ def timing_notes(summary: Summary) -> list[str]:
     return notes
 
 
+def import_notes(summary: Summary) -> list[str]:
+    """Which devices were measured elsewhere, and whether they are judged."""
+    notes = []
+    for device in summary.devices:
+        source = device.imported
+        if source is None:
+            continue
+        machine = device.system.accelerator or device.system.board or device.system.cpu if device.system else None
+        where = f" ({machine})" if machine else ""
+        commit = f" with commit {source.commit[:10]}" if source.commit else ", with which commit is not known"
+        said = (
+            f"{device.label}: imported from {source.file} on {source.when}; measured on another machine{where} on "
+            f"{device.created}{commit}."
+        )
+        if source.doubts:
+            notes.append(f"{said} Its timings are shown and not judged: {'; '.join(source.doubts)}.")
+        else:
+            notes.append(f"{said} Its voice files are today's, so it is judged like the others.")
+    return notes
+
+
 def first_audio_notes(summary: Summary) -> list[str]:
     """What the time to first audio is the time of."""
-    found = {device.first_audio_sentence for device in summary.measured_devices if device.first_audio_sentence}
+    found = {device.first_audio_sentence for device in summary.timed_devices if device.first_audio_sentence}
     return [
         "First audio: a text that is spoken sentence by sentence, as `piper` does, is heard when its first sentence is "
         f"made, however long the rest is. Here it begins with “{sentence}” (the timing sentence of median length)."

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ttsopt_lib.code import git_state
 from ttsopt_lib.evaluate.intelligibility import character_error_rate
-from ttsopt_lib.paths import is_from_wheel, project_root, resolve
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.base import RecordError, now, read_record
 from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
@@ -17,6 +17,7 @@ from ttsopt_lib.records.variant import SensitivityRecord, VariantRecord
 from ttsopt_lib.report.facts import verdict
 from ttsopt_lib.report.facts.advice import advice
 from ttsopt_lib.report.facts.confirmation import choosing, held_out, on_further_sentences, original_beside
+from ttsopt_lib.report.facts.imports import further_devices, import_summary, of_this_study
 from ttsopt_lib.report.facts.paired_rows import cer_summary, judge_changes, paired_summary, wer_summary
 from ttsopt_lib.report.facts.peers import summarize_peers
 from ttsopt_lib.report.facts.students import students
@@ -25,6 +26,7 @@ from ttsopt_lib.report.schema import (
     ZERO,
     ComparisonSummary,
     CoverageSummary,
+    DeviceSummary,
     Estimate,
     HumanMos,
     PredictedMos,
@@ -53,13 +55,12 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
     """
     variants = [read_record(folder.variant_record(name), VariantRecord, "optimize") for name in study.variant_names]
     quality, quality_reason = _quality_record(folder)
-    records = {device.name: _device_record(device, folder) for device in devices}
-    device_rows = [summarize_device(device, records[device.name]) for device in devices]
-    measured = [device for device in device_rows if device.status == "measured"]
-    commit, dirty = _git_state()
+    device_rows, judged = _devices(study, [*devices, *further_devices(devices, folder)], folder, variants)
+    measured = [device for device in device_rows if device.judged]
+    commit, dirty = git_state()
     notes = {variant.name: variant.note for variant in study.variants}
     summary = Summary(
-        stage=_stage(quality, list(records.values())),
+        stage=_stage(quality, list(judged.values())),
         study=study.name,
         voice=_voice_name(study),
         created=now(),
@@ -108,7 +109,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         language_doubts=quality.language_doubts if quality else [],
         students=students(study),
         peers=summarize_peers(
-            study, folder, records, scored(quality, quality.peers) if quality else [], variants[0].size_bytes
+            study, folder, judged, scored(quality, quality.peers) if quality else [], variants[0].size_bytes
         ),
     )
     _judge_equivalence(summary, quality)
@@ -199,9 +200,25 @@ def _voice_name(study: Study) -> str:
 # --- devices ----------------------------------------------------------------------------------------------------
 
 
-def _device_record(device: Device, folder: StudyFolder) -> DeviceRecord | None:
+def _devices(
+    study: Study, devices: Sequence[Device], folder: StudyFolder, variants: Sequence[VariantRecord]
+) -> tuple[list[DeviceSummary], dict[str, DeviceRecord | None]]:
+    """Every device, and the records of those that are judged."""
+    by_name = {record.name: record for record in variants}
+    rows, judged = [], {}
+    for device in devices:
+        record = _device_record(device, folder, study)
+        row = summarize_device(device, record)
+        row.imported = import_summary(record, study, by_name)
+        rows.append(row)
+        if row.judged:
+            judged[device.name] = record
+    return rows, judged
+
+
+def _device_record(device: Device, folder: StudyFolder, study: Study) -> DeviceRecord | None:
     path = folder.device_record(device.name)
-    return read_record(path, DeviceRecord, "measure") if path.is_file() else None
+    return of_this_study(read_record(path, DeviceRecord, "measure"), study) if path.is_file() else None
 
 
 # --- quality ----------------------------------------------------------------------------------------------------
@@ -395,25 +412,3 @@ def _comparisons(record: QualityRecord) -> list[ComparisonSummary]:
             )
         )
     return rows
-
-
-# --- the code that made it --------------------------------------------------------------------------------------
-
-
-def _git_state() -> tuple[str | None, bool | None]:
-    """The commit of the project and whether files differ from it; null outside git or before the first commit."""
-    if is_from_wheel():  # a repository around the working directory is somebody else's
-        return None, None
-
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", *arguments], cwd=project_root(), capture_output=True, text=True, timeout=10, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout.strip()
-
-    commit = git("rev-parse", "HEAD")
-    status = git("status", "--porcelain") if commit else None
-    return commit, None if status is None else bool(status)

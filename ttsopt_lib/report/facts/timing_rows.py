@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from statistics import median
+from statistics import mean, median
 
 from ttsopt_lib.records.device import DeviceRecord, Runtime, TimingRow
 from ttsopt_lib.report.schema import (
@@ -86,6 +86,7 @@ def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> Timi
                 length_class=name,
                 median_ms=intervals.latency_summary(row, numbers).median,
                 latency_reduction=_reduction(row, baseline, numbers),
+                first_ms=1000 * mean(row.first_seconds[number] for number in numbers) if row.first_seconds else None,
             )
             for name, numbers in intervals.length_classes(record.sentences).items()
         ],

@@ -14,16 +14,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.schema import (
-    Choice,
-    Claim,
-    DeviceSummary,
-    Estimate,
-    QualitySummary,
-    Status,
-    Summary,
-    VerdictRow,
-)
+from ttsopt_lib.report.schema import Choice, Claim, DeviceSummary, Estimate, QualitySummary, Status, Summary, VerdictRow
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 CHOOSING = "on the sentences that choose"  # the even-numbered ones; of a confirmed variant, all that are evaluated
@@ -147,15 +138,22 @@ def _reductions(summary: Summary, device: DeviceSummary) -> dict[str, float]:
     return {name: row.latency_reduction.value for name, row in timed.items() if row and row.latency_reduction}
 
 
+def not_judged(device: DeviceSummary) -> str:
+    """Why an imported device is shown alone; empty where it is judged, or was not measured."""
+    doubts = device.imported.doubts if device.imported else []
+    return f"measured elsewhere, shown and not judged: {'; '.join(doubts)}" if doubts else ""
+
+
 def verdict(summary: Summary) -> list[VerdictRow]:
     """Every claim against its target: four for a measured device, the latency alone for one that was not."""
     rows: list[VerdictRow] = []
     for device in summary.devices:
-        if device.status == "measured":
+        if device.judged:
             choice = next(choice for choice in summary.choices if choice.device == device.device)
             rows += _measured_claims(summary, device, choice)
         else:
-            rows.append(_row(summary, "latency_reduction", device.device, None, None, device.reason or ""))
+            reason = not_judged(device) or device.reason or ""
+            rows.append(_row(summary, "latency_reduction", device.device, None, None, reason))
     if not summary.measured_devices:
         reason = "no device was measured, so no variant could be chosen"
         for claim in ("size_reduction", "predicted_mos_change", "mos_change"):

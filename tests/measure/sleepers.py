@@ -1,0 +1,73 @@
+"""Rows whose workers sleep (`sleepy_worker.py`), for measurements that take a fraction of the time of real ones."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ttsopt_lib.measure.plan import Accelerator, PlannedRow, PlannedSentence, TimingPlan
+from ttsopt_lib.study import ORIGINAL, MeasureSettings
+
+
+@dataclass
+class Sleeper:
+    """How a row behaves. `hangs_at` and `dies_at`: import, open, first run, pass N, repeat."""
+
+    name: str
+    import_seconds: float = 0.0
+    open_seconds: float = 0.0
+    speak_seconds: float = 0.002
+    hangs_at: str = ""
+    dies_at: str = ""
+    restless: bool = False
+
+
+def sleepy_plan(
+    folder: Path, sleepers: list[Sleeper], accelerator: Accelerator | None = "cuda", **settings: float | None
+) -> TimingPlan:
+    """A plan of these rows on two sentences; on an accelerator all but the original are optional."""
+    rows = []
+    for one in sleepers:
+        model = folder / f"{one.name}.json"
+        model.write_text(json.dumps(asdict(one) | {"log": str(folder / "log.jsonl")}), encoding="utf-8")
+        optional = accelerator is not None and one.name != ORIGINAL
+        rows.append(
+            PlannedRow(
+                variant=one.name,
+                runtime="onnxruntime",
+                threads=1,
+                model=model,
+                accelerator=accelerator,
+                optional=optional,
+            )
+        )
+    asked = {"min_blocks": 4, "max_blocks": 4, "interval_width": 1e-9, "budget_seconds": 20, **settings}
+    return TimingPlan(
+        rows=tuple(rows),
+        sentences=(
+            PlannedSentence(length_class="one_word", text="Yes.", ids=(1, 2)),
+            PlannedSentence(length_class="short", text="The door is open.", ids=(1, 2, 3)),
+        ),
+        scales=(0.667, 1.0, 0.0),
+        speaker=None,
+        sample_rate=22050,
+        settings=MeasureSettings.model_validate(asked),
+    )
+
+
+@dataclass
+class Noted:
+    """What a row did, and when."""
+
+    row: str
+    what: str
+    began: float
+    ended: float
+
+    def overlaps(self, other: "Noted") -> bool:
+        return self.row != other.row and self.began < other.ended and other.began < self.ended
+
+
+def noted(folder: Path) -> list[Noted]:
+    """Everything that the rows did."""
+    lines = (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return [Noted(*json.loads(line)) for line in lines]

@@ -1,0 +1,116 @@
+"""What another machine measured is shown with its origin, and judged only where its voice files are today's."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import invented_records as records
+import pytest
+
+from ttsopt_lib.measure.importing import import_record
+from ttsopt_lib.records.base import read_record, write_record
+from ttsopt_lib.records.device import DeviceRecord
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import VariantRecord
+from ttsopt_lib.report.chapters import provenance, timings
+from ttsopt_lib.report.facts.summary import summarize
+from ttsopt_lib.report.schema import Summary
+from ttsopt_lib.report.sections import Report, all_tables
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
+
+Change = Callable[[DeviceRecord], object]
+
+
+@pytest.fixture
+def imported(tmp_path: Path) -> Callable[..., Summary]:
+    """The summary of an invented study after a record of a GPU elsewhere was imported, changed as told before."""
+
+    def make(change: Change = lambda record: None, named: bool = True) -> Summary:
+        study, devices, folder = records.good(tmp_path / "here")
+        there = StudyFolder(study, tmp_path / "there")
+        records.write_device(there, devices[1], records.GOOD, seed=3, speed=0.1)
+        record = read_record(there.device_record("gpu"), DeviceRecord, "measure")
+        texts = [text for group in study.sentences.timing.values() for text in group]
+        for sentence, text in zip(record.sentences, texts, strict=True):
+            sentence.text = text
+        for row in record.rows:
+            name = ORIGINAL if row.variant == ORIGINAL_COPY else row.variant
+            files = read_record(folder.variant_record(name), VariantRecord, "optimize").files
+            row.model_sha256 = files["model.onnx"]
+        record.study, record.commit = study.name, "c0ffee1234567890"
+        change(record)
+        file = tmp_path / "h200.json"
+        write_record(file, record)
+        import_record(study, folder, file)
+        self.update(study=study, folder=folder)
+        return summarize(study, devices if named else devices[:1], folder)
+
+    self: dict[str, Any] = {}
+    make.self = self  # type: ignore[attr-defined]
+    return make
+
+
+def latency(summary: Summary) -> dict[str | None, tuple[str, str]]:
+    return {row.device: (row.status, row.reason) for row in summary.verdict if row.claim == "latency_reduction"}
+
+
+def test_an_import_of_the_same_files_is_judged_like_what_was_measured_here(imported):
+    summary = imported()
+    gpu = next(device for device in summary.devices if device.device == "gpu")
+    assert gpu.judged and gpu.imported is not None and gpu.imported.doubts == []
+    assert gpu in summary.measured_devices and {choice.device for choice in summary.choices} == {"cpu", "gpu"}
+    assert latency(summary)["gpu"][0] == "pass" and summary.optimized["gpu"] == "distilled-int8"
+    (note,) = timings.import_notes(summary)
+    assert all(part in note for part in ("h200.json", gpu.created or "", "c0ffee1234", "is judged", "Example CPU"))
+    assert "imported" in timings.improvement(summary).html
+    machines = provenance.machines(summary)
+    assert list(machines.frame["imported"].fillna("")) == ["", "h200.json"] and "commit c0ffee1234" in machines.html
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda record: setattr(record.rows[2], "model_sha256", "0" * 64),
+            "the voice file of fp32 differs from today's",
+        ),
+        (
+            lambda record: [setattr(row, "model_sha256", None) for row in record.rows],
+            "timed is not known",
+        ),
+        (lambda record: setattr(record.sentences[0], "text", "No."), "other sentences were timed"),
+    ],
+    ids=["another file", "an older record", "other sentences"],
+)
+def test_an_import_of_other_files_is_shown_and_never_judged(imported, change, said):
+    summary = imported(change)
+    gpu = next(device for device in summary.devices if device.device == "gpu")
+    assert not gpu.judged and gpu.rows and gpu in summary.timed_devices and gpu not in summary.measured_devices
+    assert gpu.imported is not None and said in gpu.imported.doubts[0]
+    assert "gpu" not in {choice.device for choice in summary.choices} and summary.optimized["gpu"] is None
+    status, reason = latency(summary)["gpu"]
+    assert status == "not_measured" and said in reason and "shown and not judged" in reason
+    (note,) = timings.import_notes(summary)
+    assert said in note and "shown and not judged" in note
+    by_name = {table.name: table.frame for table in all_tables(summary)}
+    assert "GPU" in set(by_name["devices"]["device"]) and "GPU" in set(by_name["machines"]["device"])
+    assert {row.device for row in summary.verdict if row.measured is not None} == {"cpu"}
+
+
+def test_an_import_that_no_device_file_names_is_shown_too_and_twice_the_same(imported):
+    summary = imported(lambda record: setattr(record, "device", "h200"), named=False)
+    assert [device.device for device in summary.devices] == ["cpu", "h200"] and summary.devices[1].judged
+    study, folder = imported.self["study"], imported.self["folder"]
+    devices = records.default_devices()[:1]
+    first, second = (Report(summarize(study, devices, folder), folder).devices().text for _ in range(2))
+    assert first == second and "imported from h200.json" in first
+
+
+def test_rows_of_variants_that_the_study_does_not_have_are_left_out(imported):
+    def rename(record: DeviceRecord) -> None:
+        for row in record.rows:
+            row.variant = "gone" if row.variant == "fp32" else row.variant
+
+    summary = imported(rename)
+    gpu = next(device for device in summary.devices if device.device == "gpu")
+    assert gpu.judged and "gone" not in {row.variant for row in gpu.rows} and len(gpu.rows) > 3

@@ -1,0 +1,76 @@
+"""The first run at a new length of a text beside the later ones: on a GPU it takes much longer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ttsopt_lib.report.chapters.timings import RUNTIMES
+from ttsopt_lib.report.numbers import MS, counted
+from ttsopt_lib.report.printing.html import on_paper
+from ttsopt_lib.report.printing.table import Column, Table, name_of, row_of
+from ttsopt_lib.report.schema import DeviceSummary, Summary
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
+
+WORTH_SHOWING = 1.5  # times the later runs; below it, only a GPU has the table
+
+
+def first_runs(devices: Sequence[DeviceSummary], variants: Sequence[str] | None = None) -> Table:
+    """Each row's first run of the sentences of each length class, and its median; of these `variants`, else of all."""
+    return Table(
+        "first_runs",
+        "First time at this length, and again",
+        [
+            Column("device", of="device.label"),
+            Column("runtime", of="row.runtime"),
+            Column("mode", of="row.mode"),
+            Column("threads", of="row.threads"),
+            Column("variant", "Variant", cell=name_of),
+            Column("length_class", "Length", cell=lambda row: row.length_class.replace("_", " ")),
+            Column("first_ms", "First time, ms", MS.bare),
+            Column("again_ms", "Again, ms", MS.bare, "median_ms"),
+        ],
+        [
+            row_of(part, device=device, row=row, variant=row.variant)
+            for device in devices
+            for row in device.rows
+            if row.variant != ORIGINAL_COPY and (variants is None or row.variant in variants)
+            for part in row.length_classes
+            if part.first_ms is not None
+        ],
+    )
+
+
+def section(summary: Summary) -> list[str]:
+    """A table of the original and the optimized variant for each device where the first run matters."""
+    shown = [device for device in summary.timed_devices if _matters(device)]
+    found = []
+    for device in shown:
+        choice = next((one for one in summary.choices if one.device == device.device), None)
+        after = (choice.variant or choice.closest) if choice else None
+        table = first_runs([device], [name for name in (ORIGINAL, after) if name])
+        if table.rows:
+            caption = (
+                f"{table.caption}, on {device.label}: ms per sentence. The first run of a sentence after the model was "
+                "opened is a single figure without an interval; again is the median of its class"
+            )
+            groups = on_paper(shown)
+            table = replace(table, caption=caption, part=device.device, group=_conditions, groups_on_paper=groups)
+            found.append(table.html)
+    return found
+
+
+def _matters(device: DeviceSummary) -> bool:
+    """Whether a device has first runs that are worth a table."""
+    parts = [part for row in device.rows for part in row.length_classes if part.first_ms is not None]
+    return bool(parts) and (
+        device.kind == "gpu" or any((part.first_ms or 0.0) > WORTH_SHOWING * part.median_ms for part in parts)
+    )
+
+
+def _conditions(row: Any) -> str:
+    """'PyTorch, fp16, 1 thread'."""
+    timing = row.row
+    mode = "" if timing.mode == "fp32" and timing.runtime != "pytorch" else f", {timing.mode}"
+    return f"{RUNTIMES.get(timing.runtime, timing.runtime)}{mode}, {counted(timing.threads, 'thread')}"

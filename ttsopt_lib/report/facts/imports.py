@@ -1,0 +1,83 @@
+"""Device records that other machines measured: whose they are, and whether their voices are today's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ttsopt_lib.records.base import RecordError, read_record
+from ttsopt_lib.records.device import DeviceRecord
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.variant import VariantRecord
+from ttsopt_lib.report.facts.findings import listed
+from ttsopt_lib.report.schema import ImportSummary
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study
+
+MODEL = "model.onnx"
+
+
+def further_devices(devices: Sequence[Device], folder: StudyFolder) -> list[Device]:
+    """The devices of imported records that nobody named: they are shown all the same."""
+    named, found = {device.name for device in devices}, []
+    for path in sorted(folder.device_record("any").parent.glob("*.json")):
+        try:
+            record = read_record(path, DeviceRecord, "measure")
+        except RecordError:  # one that nobody asked for
+            continue
+        if record.imported and path.stem == record.device and record.device not in named:
+            threads = tuple(dict.fromkeys(row.threads for row in record.rows)) or (1,)
+            values = {"name": record.device, "label": record.label, "kind": record.kind, "threads": threads}
+            found.append(Device.model_validate(values))
+    return found
+
+
+def of_this_study(record: DeviceRecord, study: Study) -> DeviceRecord:
+    """An imported record without the rows of variants that the study does not have."""
+    if not record.imported:
+        return record
+    known = {*study.variant_names, ORIGINAL_COPY}
+    rows = [row for row in record.rows if row.variant in known]
+    profiles = [one for one in record.profiles if one.variant in known]
+    return record.model_copy(update={"rows": rows, "profiles": profiles})
+
+
+def import_summary(
+    record: DeviceRecord | None, study: Study, variants: Mapping[str, VariantRecord]
+) -> ImportSummary | None:
+    """Where an imported record comes from, and why it is not judged; None for one that was measured here."""
+    if record is None or record.imported is None:
+        return None
+    timed: dict[str, str | None] = {}
+    for row in record.rows:
+        name = ORIGINAL if row.variant == ORIGINAL_COPY else row.variant
+        if name in variants:
+            timed[name] = timed.get(name) or row.model_sha256
+    unknown = [name for name, digest in timed.items() if digest is None]
+    different = [name for name, digest in timed.items() if digest and digest != variants[name].files.get(MODEL)]
+    doubts = []
+    if different:
+        doubts.append(f"the voice {_files(different)} of {listed(different)} {_differ(different)} from today's")
+    if unknown:
+        doubts.append(f"which voice {_files(unknown)} of {listed(unknown)} {_was(unknown)} timed is not known")
+    texts = [text for group in study.sentences.timing.values() for text in group]
+    if [sentence.text for sentence in record.sentences] != texts:
+        doubts.append("other sentences were timed than the study's")
+    return ImportSummary(
+        file=record.imported.file,
+        when=record.imported.when,
+        commit=record.commit,
+        different=different,
+        unknown=unknown,
+        doubts=doubts,
+    )
+
+
+def _files(names: Sequence[str]) -> str:
+    return "file" if len(names) == 1 else "files"
+
+
+def _differ(names: Sequence[str]) -> str:
+    return "differs" if len(names) == 1 else "differ"
+
+
+def _was(names: Sequence[str]) -> str:
+    return "was" if len(names) == 1 else "were"
