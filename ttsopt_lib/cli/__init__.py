@@ -1,0 +1,63 @@
+"""The command line: `ttsopt run`, its steps one by one, and what a person needs around them.
+
+Every step says before it begins what it will do and about how long that takes, shows one progress bar with the
+remaining time, and repeats nothing that is done and unchanged. Errors are one line; the exit code is
+
+* 0: done,
+* 1: `check` found a target that was missed, or not measured where `--strict` asks for all,
+* 2: something was wrong with what was asked or found,
+* 3: a defect of ttsopt itself; the line names the file with the traceback,
+* 130: interrupted; what was complete is kept.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import sys
+import tempfile
+import traceback
+
+from ttsopt_lib.cli import listening, steps, tools  # noqa: I001, F401  (the order of the commands in the help)
+from ttsopt_lib.cli.app import app
+from ttsopt_lib.errors import TtsoptError, system_words
+from ttsopt_lib.terminal import err
+
+INTERRUPTED, DEFECT = 130, 3  # exit codes
+
+
+def _saved_traceback() -> str:
+    """Write the traceback of the present error into a file of its own, and return its path."""
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", errors="replace", prefix="ttsopt-", suffix=".txt", delete=False
+    ) as file:
+        file.write(traceback.format_exc())
+    return file.name
+
+
+def main() -> None:
+    """Entry point: errors are one line on stderr, never a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what the terminal has no sign for must not end the work
+            stream.reconfigure(errors="replace")
+    try:
+        app()
+    except TtsoptError as error:
+        err.print(f"ttsopt: {error}", markup=False)
+        sys.exit(2)
+    except OSError as error:
+        err.print(f"ttsopt: {system_words(error)}", markup=False)
+        sys.exit(2)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and not (error.name or "ttsopt_lib").startswith("ttsopt_lib"):
+            err.print(f"ttsopt: {error}; 'ttsopt doctor' says what is missing and how to install it", markup=False)
+            sys.exit(2)
+        what = " ".join([f"{type(error).__name__}:", *str(error).split()])[:200]
+        err.print(f"ttsopt: a defect of ttsopt: {what}; please report it with {_saved_traceback()}", markup=False)
+        sys.exit(DEFECT)
+    except SystemExit as ended:  # typer has made an exit code of the interrupt, and says nothing
+        if ended.code == INTERRUPTED:
+            err.print("ttsopt: interrupted; what was complete is kept, the same command goes on from there")
+        raise
+    finally:
+        gc.freeze()  # the process ends: a last search for garbage in all that it imported takes a second

@@ -1,0 +1,101 @@
+"""Commands around a listening test: make it, collect its ratings, plan how many are needed."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from ttsopt_lib.cli.app import (
+    DEFAULT_STUDY,
+    StudyArgument,
+    app,
+    working_on,
+)
+from ttsopt_lib.params import read_study
+from ttsopt_lib.pipeline import Pipeline
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.study import Study
+from ttsopt_lib.terminal import out, ratings_table, say, shown, standings_table
+
+
+@app.command()
+def listen(study: StudyArgument = DEFAULT_STUDY) -> None:
+    """Make a listening test under reports/<study>/listening/: one page that any web server or file:// serves."""
+    from ttsopt_lib.listening.site import make_listening_test
+
+    asked = read_study(study)
+    folder = StudyFolder(asked)
+    with working_on(folder):
+        made = make_listening_test(asked, folder)
+        trials = ", ".join(f"{count} {test.upper()}" for test, count in made.trials.items())
+        say("listen", f"trials for each listener: {trials}; listener numbers 1 to {asked.listening_test.raters}")
+        say("listen", "made" if made.fresh else "there already, and nothing has changed since")
+        out.print(f"  {shown(made.folder / 'index.html')}")
+        out.print(f"  {shown(folder.listening_key)} (which voice is which: keep it, do not serve it)")
+
+
+@app.command()
+def ratings(
+    files: Annotated[list[Path], typer.Argument(help="the CSV files that listeners sent back: all of them")],
+    study: Annotated[Path, typer.Option(help="the study's YAML file")] = DEFAULT_STUDY,
+    key: Annotated[Path | None, typer.Option(help="key of an earlier listening test")] = None,
+) -> None:
+    """Read listeners' ratings: check, screen, means with intervals; the report is filled with them."""
+    from ttsopt_lib.evaluate.quality import current_evaluation
+    from ttsopt_lib.evaluate.ratings.monitor import standings
+    from ttsopt_lib.evaluate.ratings.screening import screen
+    from ttsopt_lib.listening.collect import collect_ratings
+
+    asked = read_study(study)
+    folder = StudyFolder(asked)
+    with working_on(folder):
+        evaluated = _is_evaluated(asked, folder) and current_evaluation(asked, folder) is not None
+        collected = collect_ratings(files, asked, folder, key)
+        say("ratings", f"{len(collected.ratings)} ratings of {len(files)} files in {shown(collected.path)}")
+        for one in collected.rated.screened:
+            say("ratings", f"screened out: {one.rater} ({one.ratings} ratings): {one.reason}")
+        out.print(ratings_table(collected.rated))
+        if collected.rated.rows is None and collected.rated.reason:
+            say("ratings", f"no mean opinion score: {collected.rated.reason}")
+        margin = abs(asked.targets.mos_change)
+        so_far = standings(screen(collected.ratings)[0], asked.variant_names, margin)
+        if so_far:
+            say("ratings", f"against the original, margin {margin:g} points; holds however often you look:")
+            out.print(standings_table(so_far))
+        if evaluated:
+            Pipeline(asked, folder).evaluate()
+            say("ratings", f"'ttsopt report {study}' shows them")
+        else:
+            say("ratings", f"'ttsopt evaluate {study}' and 'ttsopt report {study}' show them")
+
+
+@app.command()
+def power(
+    study: StudyArgument = DEFAULT_STUDY,
+    effect: Annotated[float, typer.Option(help="change of MOS to find, in points", min=0.01, max=4.0)] = 0.1,
+) -> None:
+    """How many raters and sentences a listening test needs, from the ratings that are there, else from assumptions."""
+    from ttsopt_lib.evaluate.keys import ratings_path
+    from ttsopt_lib.evaluate.ratings.file import read_ratings
+    from ttsopt_lib.evaluate.ratings.means import change_components
+    from ttsopt_lib.statistics.power import ASSUMED, MOST_RATERS, raters_needed
+
+    asked = read_study(study)
+    path = ratings_path(asked, StudyFolder(asked))
+    found = change_components(read_ratings(path, asked.variant_names), asked.variant_names) if path else None
+    spread = found or ASSUMED
+    source = f"found in {shown(path)}" if found and path else "assumed: too few ratings are there yet"
+    say("power", f"to find a change of {effect:g} points in 8 of 10 tests (two-sided, 5 %), every rater hearing all")
+    say("power", f"spread of changes ({source}):")
+    say("power", f"raters {spread.rater:.2f}, sentences {spread.sentence:.2f}, rest {spread.rest:.2f}")
+    table = Table("sentences", "raters needed", "ratings of each variant")
+    for sentences in (6, 12, 24, 48, 96):
+        raters = raters_needed(effect, sentences, spread)
+        few = (f"more than {MOST_RATERS}: take more sentences", "-")
+        table.add_row(str(sentences), *(few if raters is None else (str(raters), str(raters * sentences))))
+    out.print(table)
+
+
+def _is_evaluated(study: Study, folder: StudyFolder) -> bool:
+    return all(folder.model(name).is_file() for name in study.variant_names) and folder.quality_record.is_file()

@@ -1,0 +1,226 @@
+"""Commands: the whole way to a report, and its steps one by one."""
+
+import os
+import time
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ttsopt_lib.cli.app import (
+    DEFAULT_STUDY,
+    AgainOption,
+    DeviceOption,
+    PeersOption,
+    StudyArgument,
+    app,
+    asked_study,
+    working_on,
+)
+from ttsopt_lib.errors import StudyError
+from ttsopt_lib.notebooks import Kernel
+from ttsopt_lib.params import read_devices, read_study
+from ttsopt_lib.pipeline import Pipeline, refuse_failed
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.terminal import duration, out, say
+
+
+@app.command()
+def run(
+    study: StudyArgument = DEFAULT_STUDY,
+    device: DeviceOption = None,
+    voice: Annotated[
+        Path | None,
+        typer.Option(help="a Piper .onnx of your own: the study's recipes on your voice"),
+    ] = None,
+    peers: PeersOption = False,
+    quick: Annotated[bool, typer.Option("--quick", help="only the first look: fewer blocks and sentences")] = False,
+    full: Annotated[bool, typer.Option("--full", help="no first look before the complete report")] = False,
+) -> None:
+    """Everything: optimize, measure, evaluate, and the report: a first look within minutes, then the complete one."""
+    if quick and full:
+        raise StudyError("--quick and --full exclude each other: --quick is the first look alone, --full leaves it out")
+
+    began = time.monotonic()
+    asked = asked_study(study, voice)
+    asked = asked.with_all_peers() if peers else asked
+    devices = read_devices(device)
+    folder = StudyFolder(asked)
+    with Kernel() as kernel:
+        if folder.summary.is_file():  # most likely nothing is left but the report: its process starts beside the rest
+            kernel.start("ttsopt_lib.report.sections")
+        from ttsopt_lib.preflight import check_inputs
+
+        for doubt in check_inputs(asked):
+            say("warning", doubt)
+        steps = Pipeline(asked, folder, kernel)
+        with working_on(folder, voice):
+            made = steps.optimize()
+            if not full and steps.first_look(devices, alone=quick):
+                out.print(f"first look after {duration(time.monotonic() - began)}")
+            if not quick:
+                steps.leave_notebook("optimize", made)
+                failed = steps.measure(devices)
+                steps.evaluate()
+                steps.report(devices)
+                refuse_failed(failed)
+            out.print(f"done in {duration(time.monotonic() - began)}")
+
+
+@app.command()
+def optimize(
+    study: StudyArgument = DEFAULT_STUDY,
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", help="only this variant; may be given several times")
+    ] = None,
+    again: AgainOption = False,
+) -> None:
+    """Make the variants: deployable voices under reports/<study>/variants/."""
+    from ttsopt_lib.voices.language import language_doubt
+    from ttsopt_lib.voices.source import source_config
+
+    asked = read_study(study)
+    for name in variant or ():
+        asked.variant(name)
+    config = source_config(asked)  # a voice that cannot be read is found before a folder is made for it
+    for doubt in language_doubt(config, asked.language):
+        say("warning", doubt)
+    folder = StudyFolder(asked)
+    steps = Pipeline(asked, folder)
+    with working_on(folder):
+        made = steps.optimize(variant, again)
+        if not variant:
+            steps.leave_notebook("optimize", made)
+
+
+@app.command()
+def distill(
+    study: StudyArgument = DEFAULT_STUDY,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="for all the trainings together, in place of what the study says")
+    ] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option("--stage", help="text_encoder, flow, decoder, speech; all if not given; may be repeated"),
+    ] = None,
+    voice: Annotated[
+        Path | None, typer.Option(help="a Piper .onnx of your own; its students go to models/<voice>/student")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="of PyTorch; its own choice if not given")] = None,
+    dask: Annotated[
+        str | None,
+        typer.Option(help="scheduler of a Dask cluster, tcp://host:8786, that speaks the corpus; training stays here"),
+    ] = None,
+    start: Annotated[
+        Path | None, typer.Option(help="folder of published students that a new training begins with")
+    ] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="begin these trainings anew instead of going on")] = False,
+) -> None:
+    """Train the study's students on what the voice itself says, and publish them. Goes on where it was stopped.
+
+    Several processes train one student: torchrun --nproc_per_node 2 -m ttsopt_lib distill STUDY --threads 1
+    """
+    from ttsopt_lib.distill.distillation import STAGES, Stage, one_process_first
+    from ttsopt_lib.distill.study import train_students, training_plan
+    from ttsopt_lib.optimize.build import build_original
+
+    asked = asked_study(study, voice, training=True)
+    plan = training_plan(asked)
+    unknown = [name for name in stage or () if name not in STAGES]
+    if unknown:
+        raise StudyError(f"--stage: {unknown[0]!r} is none of {', '.join(STAGES)}")
+    stages: list[Stage] = [name for name in STAGES if name in (stage or STAGES)]
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+    folder = StudyFolder(asked)
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
+    with working_on(folder, voice) if first else nullcontext():
+        total = plan.minutes if minutes is None else minutes
+        if first:
+            say("distill", f"{', '.join(name.replace('_', ' ') for name in stages)}: about {duration(60 * total)}")
+        with one_process_first():
+            build_original(asked, folder)
+        record = train_students(asked, folder, minutes, stages, dask, start, anew)
+        if not first:
+            return
+        if not record:
+            say("distill", "nothing is published before the decoder's student is trained")
+            return
+        change, error = (record["best"][f"predicted_mos_change{part}"] for part in ("", "_standard_error"))
+        say("distill", f"{plan.student}: predicted MOS {change:+.3f} (standard error {error:.3f})")
+
+
+@app.command()
+def measure(
+    study: StudyArgument = DEFAULT_STUDY,
+    device: DeviceOption = None,
+    again: AgainOption = False,
+    peers: PeersOption = False,
+    imported: Annotated[
+        list[Path] | None,
+        typer.Option("--import", help="a device record of another machine; measures here only what --device names"),
+    ] = None,
+) -> None:
+    """Time the variants on each device: this machine, or one that ssh reaches."""
+    asked = read_study(study)
+    asked = asked.with_all_peers() if peers else asked
+    steps = Pipeline(asked, folder := StudyFolder(asked))
+    with working_on(folder):
+        for file in imported or ():
+            steps.import_record(file)
+        if device or not imported:
+            refuse_failed(steps.measure(read_devices(device), again))
+
+
+@app.command()
+def selfcheck(
+    study: StudyArgument = DEFAULT_STUDY,
+    runs: Annotated[int, typer.Option(help="small measurements to make", min=5, max=1000)] = 20,
+    blocks: Annotated[int, typer.Option(help="blocks of each", min=8, max=60)] = 12,
+) -> None:
+    """Does timing on this machine tell the truth? The original against its copy, and against itself with extra work."""
+    from tqdm.auto import tqdm
+
+    from ttsopt_lib.measure.selfcheck import selfcheck_study
+    from ttsopt_lib.optimize.build import build_original
+    from ttsopt_lib.voices.source import source_voice
+
+    asked = read_study(study)
+    folder = StudyFolder(asked)
+    build_original(asked, folder)
+    voice = source_voice(asked, folder)
+    with tqdm(total=runs, desc="selfcheck", unit="run") as bar:
+        found = selfcheck_study(asked, voice, runs=runs, blocks=blocks, done=bar.update)
+    for line in found.lines():
+        say("selfcheck", line)
+    if not found.right:
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    study: StudyArgument = DEFAULT_STUDY,
+    again: AgainOption = False,
+    peers: PeersOption = False,
+    dask: Annotated[
+        str | None, typer.Option(help="scheduler of a Dask cluster, tcp://host:8786, in place of this machine's cores")
+    ] = None,
+) -> None:
+    """Speak the evaluation sentences with every variant, further ones with those to confirm, and score them."""
+    asked = read_study(study)
+    asked = asked.with_all_peers() if peers else asked
+    folder = StudyFolder(asked)
+    with working_on(folder):
+        Pipeline(asked, folder).evaluate(again, dask)
+
+
+@app.command()
+def report(study: StudyArgument = DEFAULT_STUDY, device: DeviceOption = None) -> None:
+    """Render report.html, report.pdf, summary.json, tables and figures from the records that are there."""
+    asked = read_study(study)
+    folder = StudyFolder(asked)
+    with working_on(folder), Kernel() as kernel:
+        Pipeline(asked, folder, kernel).report(read_devices(device))
