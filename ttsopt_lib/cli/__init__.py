@@ -18,12 +18,16 @@ import sys
 import tempfile
 import traceback
 
-from ttsopt_lib.cli import listening, steps, tools  # noqa: I001, F401  (the order of the commands in the help)
+from ttsopt_lib.cli import listening, steps, tools
 from ttsopt_lib.cli.app import app
 from ttsopt_lib.errors import TtsoptError, system_words
 from ttsopt_lib.terminal import err
 
 INTERRUPTED, DEFECT = 130, 3  # exit codes
+
+# as the help lists them
+_ORDER = [module.__name__ for module in (steps, listening, tools)]
+app.registered_commands.sort(key=lambda command: _ORDER.index(getattr(command.callback, "__module__", "")))
 
 
 def _saved_traceback() -> str:

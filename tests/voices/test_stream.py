@@ -1,0 +1,180 @@
+"""A voice that is spoken piece by piece says what the whole voice says."""
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper
+
+from ttsopt_lib.cli import main
+from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
+from ttsopt_lib.optimize.steps.quantize_static import quantize_static
+from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
+from ttsopt_lib.optimize.steps.rearrange_decoder import rearrange_decoder
+from ttsopt_lib.steps import QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from ttsopt_lib.voices.onnx_file import VoiceError
+from ttsopt_lib.voices.paired import PairedSession, duration_noise, prior_noise
+from ttsopt_lib.voices.piper import open_piper
+from ttsopt_lib.voices.seam import StreamError, split_voice
+from ttsopt_lib.voices.stream import DECODER, ENCODER, LAYOUT, StreamingVoice, streaming_parts, write_streaming
+
+EXACT = 1e-4  # of full scale
+SCALES = (0.667, 1.0, 0.8)
+
+
+def differences(path: Path, lengths, seconds=(None, 0.03, 0.2), sid=None) -> list[float]:
+    """Between pieces put together and the whole voice, at equal noise, for utterances of so many phonemes."""
+    voice = open_piper(path)
+    streaming = StreamingVoice(voice, parts=streaming_parts(voice, noise_given=True))
+    whole, found = PairedSession(path), []
+    for seed, length in enumerate(lengths):
+        generator = np.random.default_rng(seed)
+        ids = generator.integers(1, 40, length).tolist()
+        audio, durations = whole.speak(ids, seed=seed, scales=SCALES, sid=sid)
+        channels, frames = whole.latent_channels, int(durations.sum())
+        assert channels is not None
+        noises = [duration_noise(seed, length)[None], prior_noise(seed, channels, frames)[None]]
+        for size in seconds:
+            pieces = list(streaming.speak_ids(ids, sid, SCALES, size, noises=noises[-len(streaming.layout.noises) :]))
+            together = np.concatenate(pieces)
+            assert together.shape == audio.shape
+            found.append(float(np.abs(together - audio).max()))
+    return found
+
+
+@pytest.mark.parametrize("quality", ["low", "medium", "high", "deterministic"])
+def test_pieces_are_the_whole_for_voices_of_every_quality(quality, random_voice):
+    assert (
+        max(differences(random_voice(quality), [1, 7, 60, 120], sid=1 if quality == "deterministic" else None)) < EXACT
+    )
+
+
+def test_a_voice_with_speakers_is_spoken_by_the_one_asked_for(multi_speaker_voice):
+    assert max(differences(multi_speaker_voice, [60], sid=1)) < EXACT
+
+
+@pytest.fixture(scope="module")
+def feeds(medium_voice):
+    ids = np.random.default_rng(5).integers(1, 40, (1, 50))
+    return [
+        {"input": ids, "input_lengths": np.array([50]), "scales": np.array(SCALES, dtype=np.float32)},
+    ]
+
+
+CHANGES = {
+    "rearranged": lambda model, feeds: rearrange_decoder(model),
+    "int8 weights": lambda model, feeds: quantize_weights(model, QuantizeWeights(step="quantize_weights"), feeds),
+    "static int8": lambda model, feeds: quantize_static(model, QuantizeStatic(step="quantize_static"), feeds),
+    "rearranged static int8": lambda model, feeds: quantize_static(
+        rearrange_decoder(model), QuantizeStatic(step="quantize_static"), feeds
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_pieces_of_an_optimized_voice_are_its_whole(name, medium_voice, feeds, tmp_path):
+    path = tmp_path / "voice.onnx"
+    onnx.save(CHANGES[name](onnx.load(medium_voice), feeds), path)
+    Path(f"{path}.json").write_bytes(Path(f"{medium_voice}.json").read_bytes())
+    assert max(differences(path, [7, 60, 120])) < EXACT
+
+
+def test_a_voice_whose_ranges_depend_on_the_utterance_is_refused_with_what_helps(medium_voice, tmp_path):
+    step = QuantizeDynamic(step="quantize_dynamic", operators=("Conv",))
+    path = tmp_path / "voice.onnx"
+    onnx.save(quantize_dynamic(onnx.load(medium_voice), step), path)
+    Path(f"{path}.json").write_bytes(Path(f"{medium_voice}.json").read_bytes())
+    with pytest.raises(StreamError, match="voice.onnx.*DynamicQuantizeLinear.*quantize_static"):
+        StreamingVoice(path)
+
+
+def test_a_mean_over_all_moments_is_refused(medium_voice, tmp_path):
+    """As a normalization over time would be: a piece has another mean than the whole."""
+    model = onnx.load(medium_voice)
+    output = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = [f"{name}_before" if name == output else name for name in node.output]
+    model.graph.node.append(helper.make_node("ReduceMean", [f"{output}_before"], ["mean"], axes=[-1], keepdims=1))
+    model.graph.node.append(helper.make_node("Sub", [f"{output}_before", "mean"], [output]))
+    path = tmp_path / "voice.onnx"
+    onnx.save(model, path)
+    Path(f"{path}.json").write_bytes(Path(f"{medium_voice}.json").read_bytes())
+    with pytest.raises(StreamError, match="ReduceMean.*mixes all moments"):
+        StreamingVoice(path)
+
+
+def test_a_graph_that_is_no_voice_is_refused():
+    graph = helper.make_graph(
+        [helper.make_node("Abs", ["a"], ["b"])], "g", [], [helper.make_tensor_value_info("b", 1, None)]
+    )
+    with pytest.raises(StreamError, match="0 nodes that round durations up"):
+        split_voice(helper.make_model(graph))
+
+
+def test_the_files_say_the_same_with_plain_onnx_runtime(medium_voice, tmp_path):
+    """As docs/streaming.md shows it, without this library."""
+    import json
+
+    folder = tmp_path / "streaming"
+    write_streaming(open_piper(medium_voice), folder)
+    assert {path.name for path in folder.iterdir()} == {ENCODER, DECODER, LAYOUT, f"{ENCODER}.json"}
+    layout = json.loads((folder / LAYOUT).read_text())
+    encoder, decoder = (onnxruntime.InferenceSession(folder / name) for name in (ENCODER, DECODER))
+    ids = np.random.default_rng(1).integers(1, 40, (1, 60))
+    feeds = {"input": ids, "input_lengths": np.array([60]), "scales": np.array([0, 1, 0], dtype=np.float32)}
+    handed = dict(zip(layout["tensors"], encoder.run(None, feeds), strict=True))
+    frames = max(handed[name].shape[axis] for name, axis in layout["tensors"].items() if axis is not None)
+    states = {name: np.full(one["shape"], one["fill"], one["type"]) for name, one in layout["states"].items()}
+    pieces, done = [], 0
+    while done < frames:
+        end = min(frames, max(layout["shortest"], done + 20 + (layout["wait"] if done == 0 else 0)))
+        part = {
+            name: value if (axis := layout["tensors"][name]) is None else np.take(value, range(done, end), axis)
+            for name, value in handed.items()
+        }
+        flags = {"streaming_first": np.array([int(done == 0)]), "streaming_last": np.array([int(end == frames)])}
+        audio, *kept = decoder.run(None, part | flags | states)
+        states, done = dict(zip(states, kept, strict=True)), end
+        pieces.append(audio.reshape(-1))
+    (whole,) = onnxruntime.InferenceSession(medium_voice).run(None, feeds)
+    assert len(pieces) > 1 and np.abs(np.concatenate(pieces) - whole.reshape(-1)).max() < EXACT
+
+
+def test_a_folder_that_is_no_streaming_voice_names_the_file(medium_voice, tmp_path):
+    folder = tmp_path / "streaming"
+    write_streaming(open_piper(medium_voice), folder)
+    (folder / LAYOUT).write_text("{}")
+    with pytest.raises(VoiceError, match="streaming.json"):
+        StreamingVoice(folder)
+    (folder / LAYOUT).unlink()
+    with pytest.raises(VoiceError, match="streaming.json: no such file.*--export"):
+        StreamingVoice(folder)
+
+
+def test_pieces_begin_short_and_grow(medium_voice):
+    voice = StreamingVoice(medium_voice)
+    sizes = [audio.size for audio in voice.speak_ids(list(range(1, 40)) * 6)]
+    assert sizes[0] < 0.15 * voice.layout.sample_rate and sizes[1:-1] == sorted(sizes[1:-1])
+    with pytest.raises(StreamError, match="a frame.*takes"):
+        list(voice.speak_ids([1, 2, 3], seconds=0.0001))
+
+
+def test_the_command_writes_what_it_says_while_it_computes(medium_voice, tmp_path, monkeypatch, capsys):
+    output = tmp_path / "speech.wav"
+    monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), "aba. aba aba.", "-o", str(output)])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    with wave.open(str(output)) as file:
+        assert file.getframerate() == 22050 and file.getnframes() > 1000
+    assert "first sound after" in capsys.readouterr().err
+
+
+def test_where_nothing_plays_audio_it_says_what_to_do(medium_voice, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), "aba"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "--output speech.wav" in capsys.readouterr().err
