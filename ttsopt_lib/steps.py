@@ -214,11 +214,3 @@ class QuantizeMixed(GraphStep):
     activations: Literal["unsigned", "signed"] = Field(
         default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
     )
-
-    @model_validator(mode="after")
-    def _few_bits_are_of_products(self) -> QuantizeStatic:
-        if self.bits < 8 and self.operators != ("MatMul",):
-            raise ValueError("quantize_static: bits: fewer than 8 go with operators: [MatMul] only")
-        if self.bits < 8 and self.calibration == "entropy":
-            raise ValueError("quantize_static: bits: fewer than 8 go with calibration: minmax or percentile")
-        return self

@@ -2,6 +2,7 @@
 
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -125,7 +126,8 @@ def test_the_files_say_the_same_with_plain_onnx_runtime(medium_voice, tmp_path):
     encoder, decoder = (onnxruntime.InferenceSession(folder / name) for name in (ENCODER, DECODER))
     ids = np.random.default_rng(1).integers(1, 40, (1, 60))
     feeds = {"input": ids, "input_lengths": np.array([60]), "scales": np.array([0, 1, 0], dtype=np.float32)}
-    handed = dict(zip(layout["tensors"], encoder.run(None, feeds), strict=True))
+    values: Any = encoder.run(None, feeds)
+    handed = dict(zip(layout["tensors"], values, strict=True))
     frames = max(handed[name].shape[axis] for name, axis in layout["tensors"].items() if axis is not None)
     states = {name: np.full(one["shape"], one["fill"], one["type"]) for name, one in layout["states"].items()}
     pieces, done = [], 0
@@ -136,10 +138,12 @@ def test_the_files_say_the_same_with_plain_onnx_runtime(medium_voice, tmp_path):
             for name, value in handed.items()
         }
         flags = {"streaming_first": np.array([int(done == 0)]), "streaming_last": np.array([int(end == frames)])}
-        audio, *kept = decoder.run(None, part | flags | states)
+        made: Any = decoder.run(None, part | flags | states)
+        audio, *kept = made
         states, done = dict(zip(states, kept, strict=True)), end
         pieces.append(audio.reshape(-1))
-    (whole,) = onnxruntime.InferenceSession(medium_voice).run(None, feeds)
+    said: Any = onnxruntime.InferenceSession(medium_voice).run(None, feeds)
+    (whole,) = said
     assert len(pieces) > 1 and np.abs(np.concatenate(pieces) - whole.reshape(-1)).max() < EXACT
 
 

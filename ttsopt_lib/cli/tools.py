@@ -45,11 +45,11 @@ def speak(
         voice = export
         if text is None and sys.stdin.isatty():
             return
-    text = sys.stdin.read() if text is None else text
+    said = sys.stdin.read() if text is None else text
     opened = StreamingVoice(voice, threads)
     began, first, samples, pieces = time.monotonic(), 0.0, 0, 0
     with output_to(output, opened.layout.sample_rate) as write:
-        for audio in opened.speak(text, speaker, piece):
+        for audio in opened.speak(said, speaker, piece):
             first = first or time.monotonic() - began
             samples, pieces = samples + audio.size, pieces + 1
             write(audio)

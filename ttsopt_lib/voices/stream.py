@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import accumulate, repeat
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -268,7 +268,8 @@ def _probe(voice: PiperVoice, encoder: Session, tensors: Sequence[str], number: 
 
 def _run(session: Session, feeds: Feeds) -> list[NDArray]:
     wanted = {value.name for value in session.get_inputs()}
-    return session.run(None, {name: value for name, value in feeds.items() if name in wanted})
+    values: Any = session.run(None, {name: value for name, value in feeds.items() if name in wanted})
+    return values
 
 
 def _between(value: NDArray, axis: int | None, start: int, end: int) -> NDArray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -182,7 +182,8 @@ def _values(model: onnx.ModelProto, graph: VitsGraph, feeds: Mapping[str, NDArra
     whole.CopyFrom(model)
     del whole.graph.output[:]
     whole.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    return dict(zip(names, open_session(whole).run(names, dict(feeds)), strict=True)) | dict(feeds)
+    values: Any = open_session(whole).run(names, dict(feeds))
+    return dict(zip(names, values, strict=True)) | dict(feeds)
 
 
 def _time(one: tuple[int, ...], other: tuple[int, ...]) -> int | None:
