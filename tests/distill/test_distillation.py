@@ -368,6 +368,35 @@ def test_a_short_time_gets_a_schedule_that_fits(
     assert trainer.curve[-1]["step"] == trainer.step > 20
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "later"), [(0.05, 0.0), (0.0, 0.05)], ids=["slow start", "slow later"])
+def test_time_is_used_though_the_first_steps_say_another_pace(
+    first,
+    later,
+    medium_voice: Path,
+    shards: list[Path],
+    tmp_path: Path,
+    listener: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a GPU, whose first steps hold its start-up: half of the time was left unused."""
+    settings = tiny_config(adversarial_steps=10**6, regression_steps=10**6)
+    trainer, clock = trainer_in(tmp_path / "run", medium_voice, shards, settings), [0.0]
+
+    def step() -> dict[str, float]:
+        clock[0] += 1.0 + (20 * first if trainer.step < 20 else 20 * later)  # invented seconds
+        trainer.step, trainer.steps_left = trainer.step + 1, trainer.steps_left - 1
+        return {"gradient_norm": 1.0}
+
+    monkeypatch.setattr(trainer, "train_step", step)
+    monkeypatch.setattr(trainer, "validate", lambda _: None)
+    monkeypatch.setattr(trainer, "later_cost", lambda: 1.0)
+    monkeypatch.setattr("ttsopt_lib.distill.training_run.time.monotonic", lambda: clock[0])
+    trainer.run(minutes=50.0)
+    assert 0.95 * 3000 < clock[0] < 1.05 * 3000
+    assert trainer.steps_left <= 1  # the schedule ended with the time
+
+
 # --- the whole way ----------------------------------------------------------------------------------------------
 
 

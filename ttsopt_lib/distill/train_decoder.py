@@ -36,7 +36,6 @@ class DecoderTrainer(TrainingRun):
     """Trains a `SpeechStudent`."""
 
     criterion: ClassVar[str] = "predicted_mos_change"
-    later_steps_cost: ClassVar[float] = 1.5
 
     def __init__(
         self,
@@ -91,6 +90,17 @@ class DecoderTrainer(TrainingRun):
         self.features = output
 
     # --- one step -------------------------------------------------------------------------------------------------
+
+    def in_steps(self, steps: int) -> DecoderSettings:
+        """The same schedule in fewer steps; discriminators that have joined stay."""
+        planned, begun = super().in_steps(steps), self.config.regression_steps
+        if self.step <= begun:
+            return planned
+        return planned.model_copy(update={"regression_steps": begun, "adversarial_steps": planned.steps - begun})
+
+    def later_cost(self) -> float:
+        """Steps with discriminators take longer."""
+        return 1.5 if self.step < self.config.regression_steps else 1.0
 
     def train_step(self) -> dict[str, float]:
         """One batch: regression on spectra, latents and hints; after `regression_steps` the discriminators as well."""

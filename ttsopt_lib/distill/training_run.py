@@ -28,7 +28,8 @@ from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import atomic_path
 from ttsopt_lib.records.base import now
 
-PACE_STEPS = 20  # enough to tell how long a step takes on this machine now
+PACE_STEPS = 20  # enough to tell roughly how long a step takes on this machine now
+REPLAN_STEPS = 100  # after so many, and twice as many each time, the pace is known better: the first steps warm up
 
 
 class SharesError(TtsoptError, ValueError):
@@ -49,10 +50,10 @@ class TrainingRun(ABC):
     criterion: ClassVar[str]  # name of the validation figure that decides which weights are best
     higher_is_better: ClassVar[bool] = True
     criterion_settings: ClassVar[tuple[str, ...]] = ("validation_utterances",)  # what that figure depends on
-    later_steps_cost: ClassVar[float] = 1.0  # how much longer an average step takes than the first ones
 
     def __init__(self, out: Path, config: Any, origin: dict[str, Any] | None = None):
         self.config: Any = config
+        self.asked: Any = config  # before it was made shorter for a time
         self.out = out
         self.origin = origin or {}  # what the record says about where all this came from
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
@@ -81,7 +82,11 @@ class TrainingRun(ABC):
 
     def in_steps(self, steps: int) -> Any:
         """The configuration with the same schedule in fewer steps."""
-        return self.config.in_steps(steps)
+        return self.asked.in_steps(steps)
+
+    def later_cost(self) -> float:
+        """How much longer an average step to come takes than one does now."""
+        return 1.0
 
     def other_state(self) -> dict[str, Any]:
         """What else the run needs to go on."""
@@ -150,19 +155,19 @@ class TrainingRun(ABC):
     def run(self, minutes: float | None = None) -> None:
         """Train to the last step, or until validations stop improving; the state is always saved.
 
-        With `minutes`, a new run first finds its pace and plans fewer steps where there is no time for all, and the
-        end of the schedule follows the clock: the learning rate is zero when the time is over, however busy the
-        machine was.
+        With `minutes`, a new run finds its pace and plans fewer steps where there is no time for all. It plans again
+        while it runs, until the learning rate falls. The end of the schedule follows the clock: the learning rate is
+        zero when the time is over, however busy the machine was.
         """
         began = time.monotonic()
+        plan_again = 0  # at this step
         if minutes is not None and self.step == 0:
             tried = min(PACE_STEPS, self.config.steps - 1)
             for _ in range(tried):
                 self.train_step()
-            pace = (time.monotonic() - began) / max(1, tried)
-            (steps,) = broadcast_object_list([int(60 * minutes / max(pace, 1e-6) / self.later_steps_cost)])
-            self.config = self.in_steps(max(steps, self.step + 1))
-            self.steps_left = self.config.steps - self.step
+            taken = time.monotonic() - began
+            self._plan(taken / max(1, tried), 60 * minutes - taken)
+            plan_again = REPLAN_STEPS
         c = self.config
         spent, latest, pace = self.seconds, time.monotonic(), 0.0
         smooth: dict[str, float] = {}
@@ -180,6 +185,10 @@ class TrainingRun(ABC):
                 pace = 0.99 * pace + 0.01 * min(taken, 5 * pace) if pace else taken
                 if minutes is not None:
                     left = 60 * minutes - (latest - began)
+                    if self.step == plan_again and self.steps_left > c.decay_steps:
+                        self._plan(pace, left)
+                        c, plan_again = self.config, 2 * plan_again
+                        bar.total = c.steps
                     # On the clock of the main process: all must do the same.
                     (self.steps_left,) = broadcast_object_list([min(c.steps - self.step, left / pace)])
                 last = self.steps_left <= 0 or self.step == c.steps
@@ -192,6 +201,12 @@ class TrainingRun(ABC):
                     self.save()
                 if last:
                     break
+
+    def _plan(self, pace: float, left: float) -> None:
+        """Plan as many steps of `pace` seconds as `left` seconds have. All processes do what the main one says."""
+        (steps,) = broadcast_object_list([self.step + int(left / max(pace, 1e-6) / self.later_cost())])
+        self.config = self.in_steps(max(steps, self.step + 1))
+        self.steps_left = self.config.steps - self.step
 
     def out_of_patience(self) -> bool:
         """Whether the last `patience` validations that count brought nothing better."""
