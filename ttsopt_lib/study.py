@@ -108,6 +108,9 @@ class Variant(Strict):
     name: Name
     recipe: tuple[AnyStep, ...] = ()
     note: str = Field(default="", description="one line for the report")
+    streaming: bool = Field(
+        default=False, description="also write its two halves for streaming, variants/<name>/streaming/"
+    )
 
     @model_validator(mode="after")
     def _steps_in_order(self) -> Variant:

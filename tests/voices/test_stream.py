@@ -11,16 +11,22 @@ import pytest
 from onnx import helper
 
 from ttsopt_lib.cli import main
+from ttsopt_lib.optimize.build import build_study, stale_variants
 from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
 from ttsopt_lib.optimize.steps.quantize_static import quantize_static
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
 from ttsopt_lib.optimize.steps.rearrange_decoder import rearrange_decoder
+from ttsopt_lib.own_voice import study_on
+from ttsopt_lib.params import read_study
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.steps import QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from ttsopt_lib.voices.onnx_file import VoiceError
 from ttsopt_lib.voices.paired import PairedSession, duration_noise, prior_noise
 from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.seam import StreamError, split_voice
 from ttsopt_lib.voices.stream import DECODER, ENCODER, LAYOUT, StreamingVoice, streaming_parts, write_streaming
+from ttsopt_lib.voices.text import phoneme_ids
 
 EXACT = 1e-4  # of full scale
 SCALES = (0.667, 1.0, 0.8)
@@ -156,6 +162,34 @@ def test_a_folder_that_is_no_streaming_voice_names_the_file(medium_voice, tmp_pa
     (folder / LAYOUT).unlink()
     with pytest.raises(VoiceError, match="streaming.json: no such file.*--export"):
         StreamingVoice(folder)
+
+
+def test_a_sentence_without_an_end_is_split_between_words(medium_voice):
+    config = open_piper(medium_voice).config
+    text = "aba abab " * 300
+    (whole,) = phoneme_ids(config, text)
+    parts = phoneme_ids(config, text, 100)
+    assert len(parts) > 20 and max(map(len, parts)) < 2 * 100 + 4  # a pad after each, and the marks at both ends
+    spoken = [one for part in parts for one in part if one > 3]
+    assert spoken == [one for one in whole if one > 3], "nothing is lost"
+
+
+def test_the_halves_of_a_variant_are_written_where_the_study_asks(medium_voice, tmp_path):
+    path = resolve(Path("params/joe.yaml"))
+    study = study_on(medium_voice, read_study(path), path).study
+    variants = tuple(
+        variant.model_copy(update={"streaming": variant.name == "int8-weights"})
+        for variant in study.variants
+        if variant.name in ("int8-weights", "fp32")
+    )
+    study = study.model_copy(update={"variants": variants})
+    folder = StudyFolder(study, tmp_path)
+    build_study(study, folder, processes=1)
+    made = folder.variant("int8-weights") / "streaming"
+    assert sum(audio.size for audio in StreamingVoice(made).speak("aba.")) > 1000
+    assert not (folder.variant("fp32") / "streaming").exists() and stale_variants(study, folder) == []
+    (made / LAYOUT).unlink()
+    assert stale_variants(study, folder) == ["int8-weights"]
 
 
 def test_pieces_begin_short_and_grow(medium_voice):

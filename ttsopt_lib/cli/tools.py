@@ -47,13 +47,18 @@ def speak(
             return
     said = sys.stdin.read() if text is None else text
     opened = StreamingVoice(voice, threads)
-    began, first, samples, pieces = time.monotonic(), 0.0, 0, 0
-    with output_to(output, opened.layout.sample_rate) as write:
+    began, first, late, samples, pieces = time.monotonic(), 0.0, 0.0, 0, 0
+    rate = opened.layout.sample_rate
+    with output_to(output, rate) as write:
         for audio in opened.speak(said, speaker, piece):
-            first = first or time.monotonic() - began
+            now = time.monotonic() - began
+            first = first or now
+            late = max(late, now - first - samples / rate)  # than a listener who heard everything so far
             samples, pieces = samples + audio.size, pieces + 1
             write(audio)
-    whole, spoken = time.monotonic() - began, samples / opened.layout.sample_rate
+    whole, spoken = time.monotonic() - began, samples / rate
+    if late > 0:
+        err.print(f"too slow to be heard meanwhile: a piece came {1000 * late:.0f} ms after the one before had ended")
     err.print(f"first sound after {1000 * first:.0f} ms; {spoken:.1f} s of audio in {pieces} pieces, {whole:.2f} s")
 
 

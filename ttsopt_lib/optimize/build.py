@@ -89,7 +89,13 @@ def _key(study: Study, name: str, source: dict[str, str]) -> str:
         [work_of(step).files(step) for step in recipe],
         code_digest(__name__, *(source_of(step) for step in recipe)),
         {library: version(library) for library in LIBRARIES},
+        [code_digest("ttsopt_lib.voices.stream")] if _streams(study, name) else [],
     )
+
+
+def _streams(study: Study, name: str) -> bool:
+    """Whether the variant's halves for streaming are asked for."""
+    return name != ORIGINAL and study.variant(name).streaming
 
 
 def stale_variants(
@@ -263,6 +269,12 @@ def _build_checked(context: BuildContext, name: str, key: str, folder: StudyFold
                 add_alignment_output(graph)
                 path.write_bytes(graph.SerializeToString(deterministic=True))
         _check_speaks(name, path, context.reference, context.reference_samples)
+        files = ["model.onnx", "model.onnx.json"]
+        if _streams(context.study, name):
+            from ttsopt_lib.voices.stream import write_streaming
+
+            write_streaming(open_piper(path), new / "streaming", f"variant {name!r}: streaming")
+            files += [str(file.relative_to(new)) for file in sorted((new / "streaming").iterdir())]
         content = path.read_bytes()
         record = VariantRecord(
             key=key,
@@ -270,7 +282,7 @@ def _build_checked(context: BuildContext, name: str, key: str, folder: StudyFold
             recipe=[step.model_dump(mode="json") for step in recipe],
             parent=None if name == ORIGINAL else ORIGINAL,
             source_sha256=context.voice.onnx_sha256,
-            files={file: file_sha256(new / file) for file in ("model.onnx", "model.onnx.json")},
+            files={file: file_sha256(new / file) for file in files},
             size_bytes=len(content),
             compressed_bytes=len(zlib.compress(content, 6)),
             parameters_stored=finished.parameters_stored,

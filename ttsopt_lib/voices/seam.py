@@ -53,17 +53,17 @@ def split_voice(model: onnx.ModelProto, source: str = "the model", noise_given: 
             frames].
 
     Raises:
-        StreamError: it has no such noise, or several outputs.
+        StreamError: it has no such noise.
     """
     graph = VitsGraph(model)
     ceils = [node for node in model.graph.node if node.op_type == "Ceil"]
     before = graph.ancestors(ceils[0]) if len(ceils) == 1 else set()
     random = [node.output[0] for node in model.graph.node if node.op_type in RANDOM]
     priors = [name for name in random if name not in before]
-    if len(ceils) != 1 or len(priors) != 1 or len(model.graph.output) != 1:
+    if len(ceils) != 1 or len(priors) != 1:
         raise StreamError(
-            f"{source}: cannot be streamed: it has {len(ceils)} nodes that round durations up, {len(priors)} sources "
-            f"of noise behind them and {len(model.graph.output)} outputs; a VITS voice has one of each"
+            f"{source}: cannot be streamed: it has {len(ceils)} nodes that round durations up and {len(priors)} "
+            "sources of noise behind them; a VITS voice has one of each"
         )
     behind = _descendants(model, priors[0])
     _narrow(graph, behind)

@@ -34,6 +34,7 @@ Feeds = dict[str, NDArray]
 FIRST_SECONDS = 0.1  # of audio in the first piece
 GROWTH = 2.0  # each further piece is so many times as long as the one before
 LONGEST_SECONDS = 2.0  # and no longer than this
+MOST_PHONEMES = 400  # of what is spoken in one go: some 30 s; the memory of attention grows with their square
 PROBE_SYMBOLS = (60, 90)  # phonemes of the two utterances on which a voice is looked at
 ENCODER, DECODER, LAYOUT = "encoder.onnx", "decoder.onnx", "streaming.json"
 TYPES = {
@@ -77,18 +78,19 @@ class Parts(NamedTuple):
     layout: Layout
 
 
-def streaming_parts(voice: PiperVoice, noise_given: bool = False) -> Parts:
+def streaming_parts(voice: PiperVoice, noise_given: bool = False, called: str = "") -> Parts:
     """Make a voice ready to be spoken piece by piece; this takes some seconds.
 
     Args:
         voice: the voice.
         noise_given: whether both noises become inputs (see `split_voice`).
+        called: what messages call the voice; its path where nothing is given.
 
     Raises:
         StreamError: the voice cannot be spoken piece by piece; the message says which node sees everything.
     """
-    model = read_model(voice.path)
-    halves = split_voice(model, str(voice.path))
+    model, called = read_model(voice.path), called or str(voice.path)
+    halves = split_voice(model, called)
     encoder = open_session(halves.encoder)
     probes = [_probe(voice, encoder, halves.tensors, number) for number in range(len(PROBE_SYMBOLS))]
     decoder = _typed(halves.decoder, encoder)
@@ -97,12 +99,12 @@ def streaming_parts(voice: PiperVoice, noise_given: bool = False) -> Parts:
         stateful = with_states(decoder, times, probes[0])
     except NotLocal as error:
         raise StreamError(
-            f"{voice.path}: cannot be streamed, because {error}; a voice whose int8 ranges are calibrated "
+            f"{called}: cannot be streamed, because {error}; a voice whose int8 ranges are calibrated "
             "(`quantize_static`), and one without attention behind its durations, can"
         ) from None
     needed = {value.name for value in stateful.model.graph.input}
     tensors = {name: times.axes.get(name) for name in halves.tensors if name in needed}
-    halves = split_voice(model, str(voice.path), noise_given) if noise_given else halves
+    halves = split_voice(model, called, noise_given) if noise_given else halves
     del halves.encoder.graph.output[:]
     halves.encoder.graph.output.extend(_value(encoder, name) for name in tensors)
     layout = Layout(
@@ -117,13 +119,18 @@ def streaming_parts(voice: PiperVoice, noise_given: bool = False) -> Parts:
     return Parts(halves.encoder, stateful.model, layout)
 
 
-def write_streaming(voice: PiperVoice, folder: Path) -> Layout:
+def write_streaming(voice: PiperVoice, folder: Path, called: str = "") -> Layout:
     """Write the two halves of a voice, its config and their layout into a folder, whole or not at all.
+
+    Args:
+        voice: the voice.
+        folder: takes the place of what is there.
+        called: as for `streaming_parts`.
 
     Raises:
         StreamError: the voice cannot be spoken piece by piece.
     """
-    parts = streaming_parts(voice)
+    parts = streaming_parts(voice, called=called)
     with atomic_folder(folder) as temporary:
         onnx.save(parts.encoder, temporary / ENCODER)
         onnx.save(parts.decoder, temporary / DECODER)
@@ -190,7 +197,7 @@ class StreamingVoice:
             TextError: the text gives no phonemes.
             StreamError: the pieces are shorter than a frame.
         """
-        for number, ids in enumerate(phoneme_ids(self.config, text)):
+        for number, ids in enumerate(phoneme_ids(self.config, text, MOST_PHONEMES)):
             yield from self.speak_ids(ids, speaker=speaker, seconds=seconds, first=number == 0)
 
     def speak_ids(

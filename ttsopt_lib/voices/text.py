@@ -18,14 +18,38 @@ class TextError(TtsoptError, ValueError):
     """Text that cannot be spoken, or a sentence file that cannot be used; the message says what would be right."""
 
 
-def phoneme_ids(config: VoiceConfig, text: str) -> list[list[int]]:
+def phoneme_ids(config: VoiceConfig, text: str, most: int | None = None) -> list[list[int]]:
     """Phoneme ids of each sentence in a text, as `piper` splits it.
+
+    Args:
+        config: the voice's config.
+        text: what to say.
+        most: phonemes of a sentence; a longer one is split between words. None: as long as it is.
 
     Raises:
         TextError: if the text gives no phonemes.
         VoiceError: if the voice's config names a phonemizer or language that does not exist.
     """
-    return [_ids(config, symbols_of(config, sentence)) for sentence in _phonemes(config, text)]
+    sentences = _phonemes(config, text)
+    if most is not None:
+        sentences = [part for sentence in sentences for part in _split(sentence, most)]
+    return [_ids(config, symbols_of(config, sentence)) for sentence in sentences]
+
+
+def _split(phonemes: Sequence[str], most: int) -> list[list[str]]:
+    """Parts of so many phonemes at most, cut at spaces; a word that is longer stays whole."""
+    parts: list[list[str]] = []
+    word: list[str] = []
+    for phoneme in (*phonemes, " "):
+        if phoneme != " ":
+            word.append(phoneme)
+        elif word:
+            if parts and len(parts[-1]) + 1 + len(word) <= most:
+                parts[-1] += [" ", *word]
+            else:
+                parts.append(word)
+            word = []
+    return parts
 
 
 def utterance_ids(config: VoiceConfig, text: str) -> list[int]:
