@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from ttsopt_lib import cli, doctor
+from ttsopt_lib.cli import tools
 from ttsopt_lib.doctor import examine
 from ttsopt_lib.files import file_sha256
 from ttsopt_lib.own_voice import study_on
@@ -344,5 +345,5 @@ def test_doctor_says_how_to_install_what_is_missing(monkeypatch, wheel, command)
 
 def test_doctor_prints_a_command_as_it_is_typed(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "examine", lambda: [doctor.Finding("peers", "pip install 'ttsopt[peers]'", False)])
-    cli.doctor()
+    tools.doctor()
     assert "pip install 'ttsopt[peers]'" in capsys.readouterr().out
