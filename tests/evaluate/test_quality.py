@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -252,9 +253,20 @@ def test_sentences_that_cannot_be_spoken_are_named(study, folder, tmp_path, cont
 
 
 @pytest.mark.slow
-def test_a_voice_that_gives_no_numbers_is_named(study, folder):
+def test_a_variant_that_gives_no_numbers_is_not_scored_and_the_rest_is(study, folder, scored):
     damage(folder.model("fp32"), float("nan"))
-    with pytest.raises(SpeechError, match=r"fp32/model.onnx: the voice gives NaN"):
+    record = evaluate_study(study, folder, processes=1)
+    (failed,) = record.not_scored
+    assert failed.variant == "fp32" and re.search(
+        r"^sentence 1 \('.*fp32/model.onnx: the voice gives NaN", failed.reason
+    )
+    assert record.rows == scored.rows[:1] and record.anchors == scored.anchors
+
+
+@pytest.mark.slow
+def test_an_original_that_gives_no_numbers_is_one_line(study, folder):
+    damage(folder.model("original"), float("nan"))
+    with pytest.raises(SpeechError, match=r"original/model.onnx: .*the voice gives NaN"):
         evaluate_study(study, folder, processes=1)
 
 

@@ -79,7 +79,7 @@ def evaluate_study(
         StudyError: sentences that cannot be spoken, or a ratings file that cannot be used.
         VoiceError: a model that is no Piper voice.
         PredictorError: a predictor's package is missing.
-        SpeechError: a variant gives no sound, or the original cannot be spoken with; a variant or peer of which a
+        SpeechError: the original gives no sound or cannot be spoken with; a variant or peer of which a
             runtime cannot speak a sentence is not scored, and the record says why.
         WorkerError: a process was killed; what was scored is kept.
         ClusterError: no Dask scheduler answers at the address, or the package is missing.
@@ -122,11 +122,13 @@ def _each(parallel: Parallel, function: Callable[[Item], Any], items: Iterable[I
 
 
 def _tried(function: Callable[[Item], Result], item: Item) -> Result | RuntimeFailure:
-    """The result, or why a runtime could not make it: the others go on."""
+    """The result, or why there is none (a runtime fails, what it gives is no speech): the others go on."""
     try:
         return function(item)
     except RuntimeFailure as error:
         return error
+    except SpeechError as error:
+        return RuntimeFailure(str(error))
     except MemoryError:
         return RuntimeFailure("it takes more memory than there is")
 
