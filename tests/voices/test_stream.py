@@ -210,6 +210,15 @@ def test_the_command_writes_what_it_says_while_it_computes(medium_voice, tmp_pat
     assert "first sound after" in capsys.readouterr().err
 
 
+def test_a_file_that_cannot_be_written_is_one_line(medium_voice, tmp_path, monkeypatch, capsys):
+    output = str(tmp_path / "nowhere" / "speech.wav")
+    monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), "aba", "-o", output])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert output in line
+
+
 def test_where_nothing_plays_audio_it_says_what_to_do(medium_voice, monkeypatch, capsys):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), "aba"])

@@ -45,7 +45,7 @@ def output_to(path: Path | None, sample_rate: int) -> Iterator[Write]:
         yield lambda audio: _write(sys.stdout.buffer.write, audio, "standard output")
         sys.stdout.buffer.flush()
     else:
-        with wave.open(str(path), "wb") as file:
+        with open(path, "wb") as raw, wave.open(raw, "wb") as file:
             file.setnchannels(1)
             file.setsampwidth(2)
             file.setframerate(sample_rate)
