@@ -18,7 +18,7 @@ from ttsopt_lib.report.printing.plot_style import (
 from ttsopt_lib.report.schema import StudentSummary, Summary, VariantSummary
 from ttsopt_lib.study import ORIGINAL
 
-STUDENT_FRAMES = 300  # what ttsopt_lib.optimize.student_speed times, which needs PyTorch to be imported
+STUDENT_FRAMES = 300  # what ttsopt_lib.distill.decoder_speed times, which needs PyTorch to be imported
 
 
 def distillation_notes(summary: Summary) -> list[str]:
