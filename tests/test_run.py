@@ -144,6 +144,16 @@ def test_an_unchanged_study_is_rendered_again_without_measuring(project):
 
 
 @pytest.mark.slow
+def test_a_report_of_which_nothing_has_changed_is_not_rendered_again(project):
+    summary, devices = project / "reports/tiny/summary.json", ("--device", "cpu", "--device", "raspberry_pi")
+    rendered = summary.stat().st_mtime_ns
+    done = ttsopt(project, "report", "params/tiny.yaml", *devices)
+    assert done.returncode == 0, done.stderr
+    assert "nothing has changed" in said(done) and "report.html" in said(done)
+    assert summary.stat().st_mtime_ns == rendered
+
+
+@pytest.mark.slow
 def test_every_executed_notebook_gives_the_same_again(project):
     """nbval runs the executed notebooks once more and compares the outputs that do not carry a time."""
     executed = sorted((project / "reports/tiny/notebooks").glob("*.ipynb"))

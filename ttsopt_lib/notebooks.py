@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Sequence
+from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from pydoc import ErrorDuringImport, locate
 from tempfile import TemporaryDirectory
@@ -122,6 +125,21 @@ def import_papermill():
     import papermill
 
     return papermill
+
+
+def run_notebooks(asked: Sequence[tuple[str, Path, dict[str, Any]]]) -> None:
+    """Execute notebooks, two at a time: most of what one takes is to start a process and to import.
+
+    Args:
+        asked: of each notebook its name, where it is written, and its parameters.
+
+    Raises as `run_notebook` does, for the first that did not run to its end.
+    """
+    if not asked:
+        return
+    import_papermill()
+    with work_bar("notebooks", sum(notebook_seconds(name) for name, _, _ in asked)) as bar, ThreadPool(2) as pool:
+        pool.starmap(partial(run_notebook, bar=bar), asked, chunksize=1)
 
 
 def run_notebook(

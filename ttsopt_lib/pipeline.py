@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.first_look import SENTENCES, first_look, first_look_device
-from ttsopt_lib.notebooks import Kernel, notebook_path, run_notebook
+from ttsopt_lib.notebooks import Kernel, notebook_path, run_notebooks
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import OPENING_SHARE, ORIGINAL, Device, MeasureSettings, Study
@@ -39,20 +39,14 @@ def locked(folder: StudyFolder) -> Iterator[None]:
 class Pipeline:
     """A study, its folder, and the steps that fill it. What a step imports is imported when that step begins."""
 
-    def __init__(self, study: Study, folder: StudyFolder, kernel: Kernel | None = None, notebooks: bool = True):
+    def __init__(self, study: Study, folder: StudyFolder, kernel: Kernel | None = None):
         """Args:
         kernel: a notebook's process that was started early; it is ended before work that it would disturb.
-        notebooks: whether each step leaves its executed notebook; a first look leaves none.
         """
-        self.study, self.folder = study, folder
-        self._kernel, self._notebooks = kernel, notebooks
+        self.study, self.folder, self._kernel = study, folder, kernel
 
-    def optimize(self, only: Sequence[str] | None = None, again: bool = False) -> bool:
-        """Make the variants that are missing or stale: all of them, or those named; students that are missing first.
-
-        Returns:
-            Whether there were any. The notebook of this step is left by `leave_notebook`: it can wait for a first look.
-        """
+    def optimize(self, only: Sequence[str] | None = None, again: bool = False) -> None:
+        """Make the variants that are missing or stale, all or those named; before them students that are missing."""
         from ttsopt_lib.optimize.build import build_study, stale_variants
 
         self._train_missing(only)
@@ -63,7 +57,6 @@ class Pipeline:
             build_study(self.study, self.folder, only=only, again=again)
         else:
             say("optimize", "every variant is there and unchanged")
-        return bool(todo)
 
     def first_look(self, devices: Sequence[Device], alone: bool) -> bool:
         """A report on few blocks and sentences, where the complete one has more.
@@ -91,7 +84,7 @@ class Pipeline:
         if not (alone or unmeasured or unscored):
             return False
         say("first look", "fewer blocks and sentences first; the complete report goes on from there")
-        quick = Pipeline(first_look(study), folder, self._kernel, notebooks=False)
+        quick = Pipeline(first_look(study), folder, self._kernel)
         quick.measure([first_look_device(one) for one in unmeasured])
         if self._kernel:  # nothing is timed any more: the page's process can import meanwhile
             self._kernel.start("ttsopt_lib.report.sections")
@@ -136,7 +129,6 @@ class Pipeline:
             new = outcome and not record.imported and record.stage == "complete"
             for warning in record.warnings if new else ():
                 say("measure", f"warning: {one.label}: {warning.words}")
-            self.leave_notebook("measure", outcome is not None, one)
         return failed
 
     def import_record(self, file: Path, device: Device | None = None) -> None:
@@ -165,28 +157,54 @@ class Pipeline:
                 say("evaluate", f"{one.variant}: not scored: {one.reason}")
         else:
             say("evaluate", "every variant is scored and unchanged")
-        self.leave_notebook("evaluate", stale)
 
-    def report(self, devices: Sequence[Device], pdf: bool = True) -> None:
-        """Render the report from the records that are there."""
-        from ttsopt_lib.report.render import render_report
+    def report(self, devices: Sequence[Device], pdf: bool = True, again: bool = False) -> None:
+        """Render the report from the records that are there, where they or the code have changed since the last one."""
+        from ttsopt_lib.report.current import current_report, keep_current, report_key
 
-        say("report", f"rendering: about {20 if pdf else 12} s")
-        rendered = render_report(self.study, devices, self.folder, self._kernel, pdf)
+        key = report_key(self.study, devices, self.folder)
+        rendered = current_report(self.folder, key) if pdf and not again else None
+        if rendered:
+            say("report", "nothing has changed since it was rendered; 'ttsopt report --again' renders it again")
+        else:
+            from ttsopt_lib.report.render import render_report
+
+            say("report", f"rendering: about {20 if pdf else 12} s")
+            rendered = render_report(self.study, devices, self.folder, self._kernel, pdf)
+            if pdf:
+                keep_current(self.folder, key, rendered)
         for message in rendered.messages:
             say("report", message)
         for path in rendered.paths:
             out.print(f"  {shown(path)}")
 
-    def leave_notebook(self, name: str, changed: bool, device: Device | None = None) -> None:
-        """Leave the step's notebook, executed, beside its record; nothing to do where neither has changed."""
-        if not self._notebooks:
-            return
-        output = self.folder.notebooks / f"{name}{f'-{device.name}' if device else ''}.ipynb"
-        if not changed and output.is_file() and output.stat().st_mtime > notebook_path(name).stat().st_mtime:
-            return
-        parameters = {"study": self.study} | ({"device": device} if device else {})
-        run_notebook(name, output, {key: value.model_dump(mode="json") for key, value in parameters.items()})
+    def leave_notebooks(self, *names: str, devices: Sequence[Device] = ()) -> None:
+        """Leave the executed notebooks of steps beside their records, where one of the two is new.
+
+        Args:
+            names: the notebooks, `measure` for each of `devices`.
+        """
+        study = {"study": self.study.model_dump(mode="json")}
+        asked = [(name, None) for name in names if name != "measure"]
+        asked += [("measure", device) for device in devices if "measure" in names]
+        todo = []
+        for name, device in asked:
+            output = self.folder.notebooks / f"{name}{f'-{device.name}' if device else ''}.ipynb"
+            records = self._records(name, device)
+            if not all(record.is_file() for record in records):  # the step failed: its notebook would try again
+                continue
+            if _is_newer(output, [notebook_path(name), *records]):
+                continue
+            todo.append((name, output, study | ({"device": device.model_dump(mode="json")} if device else {})))
+        run_notebooks(todo)
+
+    def _records(self, name: str, device: Device | None) -> list[Path]:
+        """The records that a step's notebook shows."""
+        if device:
+            return [self.folder.device_record(device.name)]
+        if name == "evaluate":
+            return [self.folder.quality_record]
+        return [self.folder.variant_record(variant) for variant in self.study.variant_names]
 
     def _train_missing(self, only: Sequence[str] | None) -> None:
         """Train the students that recipes name and that are not there."""
@@ -217,6 +235,11 @@ class Pipeline:
         """Before work that takes memory or is timed: end a process that would wait beside it."""
         if self._kernel is not None:
             self._kernel.stop()
+
+
+def _is_newer(path: Path, others: Sequence[Path]) -> bool:
+    """Whether a file is there and was written after all others."""
+    return path.is_file() and all(one.stat().st_mtime_ns < path.stat().st_mtime_ns for one in others)
 
 
 def schedule(asked: MeasureSettings, device: Device) -> str:

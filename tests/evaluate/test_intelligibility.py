@@ -23,17 +23,22 @@ def recognizer() -> Recognizer:
 
 @pytest.mark.slow
 def test_the_original_is_understood_and_speech_lost_in_noise_is_not(recognizer, sentences, heard):
-    hypotheses = [transcribe(recognizer, waveform) for waveform in heard]
+    hypotheses = transcribe(recognizer, heard)
     assert (word_error_rate(sentences, hypotheses) or 0) <= 0.15
     generator = np.random.default_rng(0)
     buried = [waveform * 0.02 + generator.normal(0, 0.1, len(waveform)).astype(np.float32) for waveform in heard]
-    lost = [transcribe(recognizer, waveform) for waveform in buried]
+    lost = transcribe(recognizer, buried)
     assert (word_error_rate(sentences, lost) or 0) >= 0.7
 
 
 @pytest.mark.slow
-def test_what_is_heard_does_not_depend_on_what_was_heard_before(recognizer, heard):
-    assert transcribe(recognizer, heard[1]) == transcribe(recognizer, heard[1])
+def test_what_is_heard_does_not_depend_on_what_is_heard_before_or_beside_it(recognizer, heard):
+    alone = [*transcribe(recognizer, heard[:1]), *transcribe(recognizer, heard[1:2])]
+    long = np.concatenate([heard[0], np.zeros(16_000, np.float32), heard[1]] * 3)  # more than 10 s: another window
+    assert len(long) > 160_000
+    first, longest, second = transcribe(recognizer, [heard[0], long, heard[1]])
+    assert [first, second] == alone
+    assert len(longest) > len(first)
 
 
 def test_words_are_compared_without_case_punctuation_and_apostrophes():

@@ -1,5 +1,6 @@
 import json
 import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from onnx import numpy_helper
 
 from ttsopt_lib import workers
 from ttsopt_lib.errors import StudyError
+from ttsopt_lib.evaluate import scores as scores_module
 from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
 from ttsopt_lib.evaluate.ratings.file import COLUMNS, RatingsError
@@ -47,6 +49,21 @@ def test_a_copy_of_the_original_scores_the_same_and_is_not_scored_again(scored_o
         assert evaluate_study(study, folder, processes=1) == record
     assert again == [] and folder.quality_record.stat().st_mtime_ns == written
     assert current_evaluation(study, folder) == record
+
+
+@pytest.mark.slow
+def test_a_voice_speaks_a_sentence_once_for_all_that_is_found_out_about_it(study, folder, monkeypatch):
+    """The original is scored, damaged as an anchor, and what others are compared with: one utterance."""
+    spoken = Counter()
+    real = scores_module.speak_with
+
+    def speak(utterance, durations=None):
+        spoken[utterance.model.parent.name, utterance.seed] += 1
+        return real(utterance, durations)
+
+    monkeypatch.setattr(scores_module, "speak_with", speak)
+    evaluate_study(study, folder, processes=1)
+    assert len(spoken) == 2 * 3 and set(spoken.values()) == {1}  # original, fp32, original with other noise
 
 
 @pytest.mark.slow
@@ -91,14 +108,14 @@ def test_a_lost_listening_example_is_made_again_and_nothing_is_scored(study, fol
 
 
 @pytest.mark.slow
-def test_an_interrupt_costs_the_utterance_at_work_and_leaves_no_record(study, folder, monkeypatch):
+def test_an_interrupt_costs_the_few_utterances_at_work_and_leaves_no_record(study, folder, monkeypatch):
     with counted(monkeypatch, stop_at=3) as before, pytest.raises(KeyboardInterrupt):
         evaluate_study(study, folder, processes=1)
     assert before == ["original", "original", "fp32"]
     assert not folder.quality_record.exists() and current_evaluation(study, folder) is None
     with counted(monkeypatch) as after:
         record = evaluate_study(study, folder, processes=1)
-    assert after == ["fp32"] + [name for name in ("original", *ANCHORS) for _ in range(2)]
+    assert after == [name for name in ("fp32", "original", *ANCHORS) for _ in range(2)]
     assert current_evaluation(study, folder) == record
     left = [path.name for path in folder.path.rglob("*.part")]
     assert left == []

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from ttsopt_lib.evaluate import quality
+from ttsopt_lib.evaluate import scores
 from ttsopt_lib.evaluate.paired import Compared
 from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
-from ttsopt_lib.evaluate.scores import UtteranceScores
+from ttsopt_lib.evaluate.scores import Scored, UtteranceScores
 from ttsopt_lib.statistics.intervals import paired_change
 from ttsopt_lib.statistics.stopping import LEVEL, LOOK, is_decided
 
@@ -60,18 +60,18 @@ def longer(study, folder, sentences, monkeypatch):
     )
     scored: list[str] = []
 
-    def scores(task):
+    def score(task):
+        kept = object() if task.kept else None
+        if not task.scored:
+            return Scored(None, kept)
         name = task.anchor or task.utterance.model.parent.name
         scored.append(name)
         noise = np.random.default_rng(task.utterance.seed).normal(0, 0.1)
         change = {"original": 0.0, "fp32": noise - 0.05}.get(name, noise - 1.0)
         compared = Compared(1.0, 0.0, 0.0, 0.0, 0.0) if task.compared else None
-        return UtteranceScores({"dnsmos_p808": 4.0 + change}, 2.0, -60.0, None, compared)
+        return Scored(UtteranceScores({"dnsmos_p808": 4.0 + change}, 2.0, -60.0, None, compared), kept)
 
-    monkeypatch.setattr(quality, "score_utterance", scores)
-    monkeypatch.setattr(
-        quality, "score_original", lambda asked: (scores(asked.task) if asked.scored else None, object())
-    )
+    monkeypatch.setattr(scores, "score_utterance", score)
     return study.model_copy(update={"sentences": asked}), folder, scored
 
 

@@ -56,13 +56,14 @@ def run(
             say("warning", doubt)
         steps = Pipeline(asked, folder, kernel)
         with working_on(folder, voice):
-            made = steps.optimize()
+            steps.optimize()
             if not full and steps.first_look(devices, alone=quick):
                 out.print(f"first look after {duration(time.monotonic() - began)}")
             if not quick:
-                steps.leave_notebook("optimize", made)
                 failed = steps.measure(devices)
                 steps.evaluate()
+                measured = [one for one in devices if one.label not in failed]
+                steps.leave_notebooks("optimize", "measure", "evaluate", devices=measured)
                 steps.report(devices)
                 refuse_failed(failed)
             out.print(f"done in {duration(time.monotonic() - began)}")
@@ -89,9 +90,9 @@ def optimize(
     folder = StudyFolder(asked)
     steps = Pipeline(asked, folder)
     with working_on(folder):
-        made = steps.optimize(variant, again)
+        steps.optimize(variant, again)
         if not variant:
-            steps.leave_notebook("optimize", made)
+            steps.leave_notebooks("optimize")
 
 
 @app.command()
@@ -172,7 +173,10 @@ def measure(
         for file in imported or ():
             steps.import_record(file)
         if device or not imported:
-            refuse_failed(steps.measure(read_devices(device), again))
+            devices = read_devices(device)
+            failed = steps.measure(devices, again)
+            steps.leave_notebooks("measure", devices=[one for one in devices if one.label not in failed])
+            refuse_failed(failed)
 
 
 @app.command()
@@ -214,13 +218,15 @@ def evaluate(
     asked = asked.with_all_peers() if peers else asked
     folder = StudyFolder(asked)
     with working_on(folder):
-        Pipeline(asked, folder).evaluate(again, dask)
+        steps = Pipeline(asked, folder)
+        steps.evaluate(again, dask)
+        steps.leave_notebooks("evaluate")
 
 
 @app.command()
-def report(study: StudyArgument = DEFAULT_STUDY, device: DeviceOption = None) -> None:
+def report(study: StudyArgument = DEFAULT_STUDY, device: DeviceOption = None, again: AgainOption = False) -> None:
     """Render report.html, report.pdf, summary.json, tables and figures from the records that are there."""
     asked = read_study(study)
     folder = StudyFolder(asked)
-    with working_on(folder), Kernel() as kernel:
-        Pipeline(asked, folder, kernel).report(read_devices(device))
+    with working_on(folder):
+        Pipeline(asked, folder).report(read_devices(device), again=again)

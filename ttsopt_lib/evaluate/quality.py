@@ -1,15 +1,15 @@
 """The step 'evaluate': variants speak the study's sentences and are scored; `records/quality.json`.
 
-What an utterance scored is kept at once in the study's `ScoreStore`, by the hash of what it was made from: what is
-unchanged is not scored again, and an interrupt costs an utterance or two. The record is written when everything is
-scored. It holds raw scores, sentence by sentence; the report derives means, changes and intervals.
+What an utterance scored is kept in the study's `ScoreStore`, by the hash of what it was made from: what is unchanged
+is not scored again, and an interrupt costs four utterances of each process at most. The record is written when
+everything is scored. It holds raw scores, sentence by sentence; the report derives means, changes and intervals.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
@@ -28,8 +28,8 @@ from ttsopt_lib.evaluate.plan import (
     references,
 )
 from ttsopt_lib.evaluate.score_store import ScoreStore
-from ttsopt_lib.evaluate.scores import OriginalTask, UtteranceScores, score_original, score_utterance
-from ttsopt_lib.evaluate.speak import SpeechError, speak
+from ttsopt_lib.evaluate.scores import Scored, score_utterances, tried
+from ttsopt_lib.evaluate.speak import SpeechError, Utterance, speak
 from ttsopt_lib.records.base import RecordError, now, read_if_current, write_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.quality import NotScored, PairedScores, PredictorRecord, QualityRecord, QualityRow
@@ -40,8 +40,30 @@ from ttsopt_lib.workers import cluster_workers, local_workers
 
 MAX_PROCESSES = 8  # each holds a voice, the predictors and the recognizer: about 1 GB
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+BATCH = 4  # utterances that one process takes at a time; the recognizer hears them together
+
+
+Originals = dict[tuple[int, str], Reference]  # the original's utterances, by number and text
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What one process does in one go: some utterances of a row, or its listening examples."""
+
+    row: PlannedRow
+    numbers: Sequence[int] = ()
+    examples: bool = False
+
+    def call(self, originals: Originals) -> Any:
+        """A call that joblib can take. The original's utterances are put in when it is made."""
+        if self.examples:
+            return delayed(_speak_examples)(self.row.examples)
+        tasks = []
+        for number in self.numbers:
+            task = self.row.tasks[number]
+            needed = originals[number, self.row.texts[number]] if task.needs_original else None
+            tasks.append(replace(task, reference=needed))
+        return delayed(score_utterances)(tasks)
 
 
 def current_evaluation(study: Study, folder: StudyFolder) -> QualityRecord | None:
@@ -86,25 +108,13 @@ def evaluate_study(
     """
     if not again and (done := current_evaluation(study, folder)):
         return done
-    asked, key = study.evaluate, quality_key(study, folder)
+    key = quality_key(study, folder)
     store = ScoreStore(folder.score_store, forget=again)
     plan = plan_evaluation(study, folder, store, again)
     count = min(processes or cpu_count(), MAX_PROCESSES)
     bar = tqdm(total=plan.utterances, desc="evaluate", unit="utterance", dynamic_ncols=True)
     with bar, cluster_workers(dask) if dask else local_workers(count) as parallel:
-        for rows in filter(None, plan.parts):
-            bar.set_postfix_str(ORIGINAL)
-            beside = _score_original(parallel, rows, store, bar)
-            for row in rows:
-                bar.set_postfix_str(row.name)
-                if row.may_stop:
-                    _score(parallel, row, row.left_of(LOOK), beside, store, bar)
-                    bar.total -= row.stop_if_decided(rows[0], asked.primary, study.targets.predicted_mos_change)
-                _score(parallel, row, row.left, beside, store, bar)
-                if row.examples:
-                    audio = list(_each(parallel, speak, row.examples, bar))
-                    if not any(_note_failure(row, one, f"listening example {n}") for n, one in enumerate(audio, 1)):
-                        _write_examples(study, folder, row, audio)
+        _Evaluation(study, folder, plan, store, parallel, bar).score()
     record = _record(plan, key)
     record.stage = study.stage
     write_record(folder.quality_record, record)
@@ -113,74 +123,88 @@ def evaluate_study(
     return record
 
 
-def _each(parallel: Parallel, function: Callable[[Item], Any], items: Iterable[Item], bar: Any) -> Iterator[Any]:
-    """`function` of every item, or a `RuntimeFailure`, in order; moves the progress bar."""
-    results: Any = parallel(delayed(_tried)(function, item) for item in items)
-    for result in results:
-        bar.update()
-        yield result
+def _batches(numbers: Sequence[int]) -> list[Sequence[int]]:
+    return [numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH)]
 
 
-def _tried(function: Callable[[Item], Result], item: Item) -> Result | RuntimeFailure:
-    """The result, or why there is none (a runtime fails, what it gives is no speech): the others go on."""
-    try:
-        return function(item)
-    except RuntimeFailure as error:
-        return error
-    except SpeechError as error:
-        return RuntimeFailure(str(error))
-    except MemoryError:
-        return RuntimeFailure("it takes more memory than there is")
+class _Evaluation:
+    """Work through a plan in some processes, and keep what each utterance scores."""
+
+    def __init__(
+        self, study: Study, folder: StudyFolder, plan: Plan, store: ScoreStore, parallel: Parallel, bar: tqdm
+    ) -> None:
+        self._study, self._folder, self._plan, self._store = study, folder, plan, store
+        self._parallel, self._bar = parallel, bar
+        self._originals: Originals = {}  # what others need
+
+    def score(self) -> None:
+        """The original first; then the first sentences of every row, which may decide; then the rest."""
+        rows, confirmation = self._plan.parts
+        self._speak_originals()
+        self._work([_Job(row, part) for row in rows if row.may_stop for part in _batches(row.left_of(LOOK))])
+        primary, target = self._study.evaluate.primary, self._study.targets.predicted_mos_change
+        for row in rows:
+            self._bar.total -= row.stop_if_decided(rows[0], primary, target)
+        jobs = []
+        for row in (*rows, *confirmation):
+            jobs += [_Job(row, part) for part in _batches(row.left)]
+            jobs += [_Job(row, examples=True)] if row.examples else []
+        self._work(jobs)
+
+    def _speak_originals(self) -> None:
+        """Score what is left of the original, and keep what others need of it."""
+        jobs = []
+        for original, *others in filter(None, self._plan.parts):
+            left, needed = set(original.left), references([original, *others])
+            for number, compared in needed.items():
+                task = original.tasks[number]
+                original.tasks[number] = replace(task, scored=number in left, kept=True, kept_to_compare=compared)
+            jobs += [_Job(original, part) for part in _batches(sorted(left | needed.keys()))]
+        self._work(jobs)
+
+    def _work(self, jobs: list[_Job]) -> None:
+        """Do jobs, in as many processes as there are. One that is done with its part of a row begins with the next."""
+        results: Any = self._parallel(job.call(self._originals) for job in jobs)
+        for job, found in zip(jobs, results, strict=True):
+            self._bar.set_postfix_str(job.row.name, refresh=False)
+            self._bar.update(len(found))
+            if job.examples:
+                self._keep_examples(job.row, found)
+            else:
+                self._keep(job, found)
+
+    def _keep(self, job: _Job, found: list[Scored | RuntimeFailure]) -> None:
+        """Every utterance's scores are kept as soon as they are there."""
+        row = job.row
+        for number, one in zip(job.numbers, found, strict=True):
+            if isinstance(one, RuntimeFailure):
+                _note_failure(row, one, f"sentence {number + 1} ({row.texts[number][:60]!r})")
+                continue
+            if one.reference:
+                self._originals[number, row.texts[number]] = one.reference
+            if one.scores:
+                self._store.add(row.keys[number], one.scores)
+                row.scores[number] = one.scores
+
+    def _keep_examples(self, row: PlannedRow, audio: list[Any]) -> None:
+        failures = [(number, one) for number, one in enumerate(audio, 1) if isinstance(one, RuntimeFailure)]
+        for number, failure in failures[:1]:
+            _note_failure(row, failure, f"listening example {number}")
+        if not failures:
+            key = listening_key(self._study, voice_key(self._study, self._folder, row.name))
+            path, texts = self._folder.audio(row.name), self._study.sentences.listening
+            write_examples(path, key, texts, audio, row.examples[0].sample_rate)
 
 
-def _note_failure(row: PlannedRow, result: object, what: str) -> bool:
-    """Whether a sentence of a row could not be spoken. Raises `SpeechError` for the original's."""
-    if not isinstance(result, RuntimeFailure):
-        return False
-    row.failed = row.failed or f"{what}: {result}"
+def _note_failure(row: PlannedRow, failure: RuntimeFailure, what: str) -> None:
+    """Score no more of a row of which a sentence could not be spoken. Raises `SpeechError` for the original's."""
+    row.failed = row.failed or f"{what}: {failure}"
     if row.name == ORIGINAL:  # everything is compared with it
         raise SpeechError(f"{row.tasks[0].utterance.model}: {row.failed}; what is scored is kept")
-    return True
 
 
-def _named(row: PlannedRow, number: int) -> str:
-    return f"sentence {number + 1} ({row.texts[number][:60]!r})"
-
-
-def _score_original(parallel: Parallel, rows: list[PlannedRow], store: ScoreStore, bar: Any) -> dict[int, Reference]:
-    """Score what is left of the original, the first of `rows`; what others are compared with, by number."""
-    original, compared = rows[0], references(rows)
-    left = set(original.left)
-    tasks = [OriginalTask(original.tasks[one], one in left, one in compared) for one in sorted(left | compared)]
-    beside = {}
-    for number, result in zip(sorted(left | compared), _each(parallel, score_original, tasks, bar), strict=True):
-        if _note_failure(original, result, _named(original, number)):
-            continue
-        scores, reference = result
-        if scores:
-            _keep(original, number, scores, store)
-        if reference:
-            beside[number] = reference
-    return beside
-
-
-def _score(
-    parallel: Parallel, row: PlannedRow, left: list[int], beside: dict[int, Reference], store: ScoreStore, bar: Any
-) -> None:
-    """Score the sentences `left` of a row."""
-    tasks = [
-        replace(task, reference=beside[number] if task.compared else None)
-        for number, task in ((number, row.tasks[number]) for number in left)
-    ]
-    for number, result in zip(left, _each(parallel, score_utterance, tasks, bar), strict=True):
-        if not _note_failure(row, result, _named(row, number)):
-            _keep(row, number, result, store)
-
-
-def _keep(row: PlannedRow, number: int, scores: UtteranceScores, store: ScoreStore) -> None:
-    """Every utterance's scores are kept as soon as they are there."""
-    store.add(row.keys[number], scores)
-    row.scores[number] = scores
+def _speak_examples(examples: Sequence[Utterance]) -> list[Any]:
+    return [tried(speak, one) for one in examples]
 
 
 def _quality_row(plan: Plan, row: PlannedRow) -> QualityRow:
@@ -217,12 +241,6 @@ def _paired(plan: Plan, compared: list[Compared]) -> PairedScores | None:
 
 def _known(values: list[float | None]) -> list[float]:
     return [value for value in values if value is not None]
-
-
-def _write_examples(study: Study, folder: StudyFolder, row: PlannedRow, audio: list[Any]) -> None:
-    key = listening_key(study, voice_key(study, folder, row.name))
-    sample_rate = row.examples[0].sample_rate
-    write_examples(folder.audio(row.name), key, study.sentences.listening, audio, sample_rate)
 
 
 def _record(plan: Plan, key: str) -> QualityRecord:

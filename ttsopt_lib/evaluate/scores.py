@@ -1,9 +1,11 @@
-"""All figures of one utterance: this is what runs in the worker processes."""
+"""All figures of an utterance: this is what runs in the worker processes."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +17,11 @@ from ttsopt_lib.evaluate.peers import PeerUtterance, speak_peer
 from ttsopt_lib.evaluate.predictors.mos import load_predictor
 from ttsopt_lib.evaluate.signal.spectrum import has_band_above_8khz, level_above_8khz_db
 from ttsopt_lib.evaluate.signal.waveform import as_float, as_written, to_16khz
-from ttsopt_lib.evaluate.speak import Utterance, speak_with
+from ttsopt_lib.evaluate.speak import SpeechError, Utterance, speak_with
+from ttsopt_lib.voices.session import RuntimeFailure
 
-Spoken = tuple[NDArray[np.int16], tuple[int, ...]]  # samples, and frames of each phoneme
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,15 @@ class Task:
     recognizer: Recognizer | None  # None: not to be transcribed
     anchor: str | None  # the damage to do first, if any
     compared: bool = False  # whether it is heard beside the original
-    reference: Reference | None = None  # the original's utterance, where it is compared
+    reference: Reference | None = None  # the original's utterance, where it is compared with it or damaged
+    scored: bool = True  # of the original, False: it is spoken for others only
+    kept: bool = False  # of the original: others need its audio ...
+    kept_to_compare: bool = False  # ... and some are compared with it
+
+    @property
+    def needs_original(self) -> bool:
+        """Whether it cannot be scored without the original's utterance."""
+        return self.compared or self.anchor is not None
 
 
 @dataclass(frozen=True)
@@ -44,48 +56,79 @@ class UtteranceScores:
 
 
 @dataclass(frozen=True)
-class OriginalTask:
-    """One sentence of the original, and what is wanted of it."""
+class Scored:
+    """What was found out about one utterance."""
 
-    task: Task
-    scored: bool
-    reference: bool  # whether others are to be compared with it
-
-
-def score_original(asked: OriginalTask) -> tuple[UtteranceScores | None, Reference | None]:
-    """Speak a sentence of the original once; score it, and keep what others are compared with, where wanted."""
-    task = asked.task
-    spoken = speak_with(task.utterance)
-    scores = score_utterance(task, spoken) if asked.scored else None
-    return scores, make_reference(*spoken, task.utterance.sample_rate) if asked.reference else None
+    scores: UtteranceScores | None  # None: it was spoken for others only
+    reference: Reference | None = None  # of the original, where others need it
+    unheard: NDArray[np.float32] | None = None  # 16 kHz [samples], where it is still to be transcribed
 
 
-def score_utterance(task: Task, spoken: Spoken | None = None) -> UtteranceScores:
-    """Speak an utterance, damage it if it is an anchor, and score the samples that a WAV file of it would hold.
+def score_utterances(tasks: Sequence[Task]) -> list[Scored | RuntimeFailure]:
+    """Speak and score utterances; those that are to be transcribed are transcribed together, which is faster."""
+    found = [tried(score_utterance, task) for task in tasks]
+    unheard = [(number, one.unheard) for number, one in enumerate(found) if isinstance(one, Scored) and one.scores]
+    by_number = {number: heard for number, heard in unheard if heard is not None}
+    recognizer = next((task.recognizer for task in tasks if task.recognizer), None)
+    if not by_number or recognizer is None:
+        return found
+    words = tried(lambda waveforms: transcribe(recognizer, waveforms), list(by_number.values()))
+    for place, number in enumerate(by_number):
+        one = found[number]
+        assert isinstance(one, Scored) and one.scores
+        if isinstance(words, RuntimeFailure):
+            found[number] = words
+        else:
+            found[number] = Scored(replace(one.scores, hypothesis=words[place]), one.reference)
+    return found
 
-    `spoken` are the samples and durations of an utterance that was spoken already.
+
+def score_utterance(task: Task) -> Scored:
+    """Speak an utterance, and score the samples that a WAV file of it would hold; all but what a recognizer hears.
+
+    An anchor is the original's utterance, damaged.
+
+    Raises:
+        RuntimeFailure: a runtime cannot speak it.
+        SpeechError: what it gives is no speech.
     """
-    rate, reference, utterance = task.utterance.sample_rate, task.reference, task.utterance
-    if spoken:
-        samples, durations = spoken
+    utterance, rate, reference = task.utterance, task.utterance.sample_rate, task.reference
+    if task.anchor and reference:
+        samples, durations = reference.samples, reference.durations
     elif isinstance(utterance, PeerUtterance):
         samples, durations = speak_peer(utterance), None
     else:
         samples, durations = speak_with(utterance)
+    kept = make_reference(samples, durations or (), rate, task.kept_to_compare) if task.kept else None
+    if not task.scored:
+        return Scored(None, kept)
     waveform = as_float(samples)
     if task.anchor:
-        waveform = as_float(as_written(degrade(task.anchor, waveform, rate, task.utterance.seed)))
+        waveform = as_float(as_written(degrade(task.anchor, waveform, rate, utterance.seed)))
     heard = to_16khz(waveform, rate)
     compared = None
-    if reference:
+    if task.compared and reference:
         paired = waveform
         if durations != reference.durations:
-            paired = as_float(speak_with(task.utterance, reference.durations)[0])
+            paired = as_float(speak_with(utterance, reference.durations)[0])
         compared = compare(paired, reference, rate)
-    return UtteranceScores(
+    scores = UtteranceScores(
         predicted={name: load_predictor(name, weights).score(heard) for name, weights in task.predictors},
         audio_seconds=len(waveform) / rate,
         level_above_8khz_db=level_above_8khz_db(waveform, rate) if has_band_above_8khz(rate) else None,
-        hypothesis=transcribe(task.recognizer, heard) if task.recognizer else None,
+        hypothesis=None,
         compared=compared,
     )
+    return Scored(scores, kept, heard if task.recognizer else None)
+
+
+def tried(function: Callable[[Item], Result], item: Item) -> Result | RuntimeFailure:
+    """The result, or why there is none (a runtime fails, what it gives is no speech): the others go on."""
+    try:
+        return function(item)
+    except RuntimeFailure as error:
+        return error
+    except SpeechError as error:
+        return RuntimeFailure(str(error))
+    except MemoryError:
+        return RuntimeFailure("it takes more memory than there is")

@@ -104,6 +104,11 @@ class StudyFolder:
         return self.path / "cache" / "spoken.npz"
 
     @property
+    def rendered(self) -> Path:
+        """What the last report was made from, so that an unchanged one is not rendered again."""
+        return self.path / "cache" / "rendered.json"
+
+    @property
     def summary(self) -> Path:
         return self.path / "summary.json"
 

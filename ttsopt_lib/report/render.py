@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ttsopt_lib.errors import TtsoptError, system_words
 from ttsopt_lib.files import replaced_together
@@ -22,6 +22,7 @@ from ttsopt_lib.no_gc import uncollected
 from ttsopt_lib.notebooks import Kernel, import_papermill, notebook_seconds, run_notebook, work_bar
 from ttsopt_lib.paths import project_root
 from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.report.current import Rendered
 from ttsopt_lib.report.printing.pdf import PdfUnavailable, import_printer, write_pdf
 from ttsopt_lib.report.schema import FILES_MIME, SUMMARY_MIME, Summary
 from ttsopt_lib.study import Device, Study
@@ -31,13 +32,6 @@ HTML_SECONDS, PDF_SECONDS = 0.5, 6.0  # beside what a notebook's cells take, for
 
 class ReportError(TtsoptError, RuntimeError):
     """A report that could not be made. The message says why, and that an earlier one is still there."""
-
-
-class Rendered(NamedTuple):
-    """What was written, and what a person should be told (for example why there is no PDF)."""
-
-    paths: list[Path]
-    messages: list[str]
 
 
 def render_report(
