@@ -11,17 +11,14 @@ PIP    := $(BIN)/python -m pip install --quiet --no-compile --constraint constra
 # two workers; the tests of a file stay on one (tests/conftest.py)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: report test test-fast bench lint install example wheel docs clean help
+.PHONY: report test test-fast bench lint format install example wheel docs clean help
 .DEFAULT_GOAL := help
 
 report: $(STAMP)  ## optimize, measure, evaluate and render: reports/joe/report.html and .pdf (STUDY=params/other.yaml)
 	@$(BIN)/ttsopt run $(STUDY)
 
-test: $(TESTED)  ## all tests, then lint and types
+test: $(TESTED)  ## all tests
 	$(PYTEST)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 
 test-fast: $(TESTED)  ## only the tests that take less than about two seconds each
 	$(PYTEST) -m "not slow"
@@ -29,10 +26,14 @@ test-fast: $(TESTED)  ## only the tests that take less than about two seconds ea
 bench: $(STAMP)  ## how long a report takes on this machine: first look, complete, rendering again, scoring, each variant
 	@$(BIN)/python tests/bench.py $(STUDY)
 
-lint: $(TESTED)  ## format and check the source
+lint: $(TESTED)  ## check the source: lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+format: $(TESTED)  ## format the source and mend what lint can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
-	$(BIN)/pyright
 
 install: $(STAMP)  ## only set up .venv, for everything but the tests
 

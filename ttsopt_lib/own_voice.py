@@ -20,7 +20,7 @@ from ttsopt_lib.paths import project_root, resolve
 from ttsopt_lib.records.base import write_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VoiceRecord
-from ttsopt_lib.study import Study, VoiceSource
+from ttsopt_lib.study import ORIGINAL, Study, VoiceSource
 from ttsopt_lib.voices.onnx_file import model_sha256
 
 LONGEST_NAME = 61  # of a study, in characters
@@ -61,8 +61,11 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
             variants.append(variant.model_copy(update={"recipe": recipe}))
         else:
             left_out.append(variant.name)
-    there = {variant.name for variant in variants}
-    threads = tuple(variant for variant in study.measure.more_threads or () if variant in there)
+    there = {ORIGINAL, *(variant.name for variant in variants)}
+    measure = {
+        key: tuple(name for name in getattr(study.measure, key) or () if name in there)
+        for key in ("pytorch", "first_sound", "more_threads")
+    }
     confirmed = tuple(variant for variant in study.evaluate.confirmed if variant in there)
     further = study.sentences.confirmation if confirmed else None
     changes = {
@@ -70,7 +73,7 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
         "voice": VoiceSource(path=Path(os.path.abspath(voice))),
         "variants": tuple(variants),
         "training": study.training and study.training.model_copy(update={"student": student}),
-        "measure": study.measure.model_copy(update={"more_threads": threads or None}),
+        "measure": study.measure.model_copy(update=measure | {"more_threads": measure["more_threads"] or None}),
         "evaluate": study.evaluate.model_copy(update={"confirmed": confirmed}),
         "sentences": study.sentences.model_copy(update={"confirmation": further}),
     }

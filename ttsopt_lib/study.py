@@ -150,6 +150,9 @@ class Targets(Strict):
     latency_reduction: Fraction = 0.60
     mos_change: Annotated[float, Field(le=0.0, ge=-4.0)] = -0.10
     predicted_mos_change: Annotated[float, Field(le=0.0, ge=-4.0)] = -0.10
+    first_sound_ms: float | None = Field(
+        default=None, gt=0, description="until the first sound of every text of `measure.first_sound`; none: no target"
+    )
 
 
 OPENING_SHARE = 0.5  # of `limit_seconds`: the most that opening and warming up take on an accelerator
@@ -173,6 +176,9 @@ class MeasureSettings(Strict):
     pytorch: tuple[Name, ...] = Field(default=(), description="variants that get a PyTorch row as well")
     peers: tuple[PeerName, ...] = Field(
         default=(), description="what a user would pick instead, timed in the same blocks and scored; --peers: all"
+    )
+    first_sound: tuple[Name, ...] = Field(
+        default=(), description="`original` and variants that are timed piece by piece as well (docs/streaming.md)"
     )
     more_threads: tuple[Name, ...] | None = Field(
         default=None, description="variants timed with a device's later numbers of threads as well; default: all"
@@ -289,11 +295,13 @@ class Study(Strict):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ValueError(f"variants: duplicate name: {', '.join(doubled)}")
-        for name in self.measure.pytorch:
-            if name not in (ORIGINAL, *names):
-                raise ValueError(
-                    f"measure.pytorch: {name!r} is not a variant of this study; it has {', '.join([ORIGINAL, *names])}"
-                )
+        for key in ("pytorch", "first_sound"):
+            for name in getattr(self.measure, key):
+                if name not in (ORIGINAL, *names):
+                    raise ValueError(
+                        f"measure.{key}: {name!r} is not a variant of this study; it has "
+                        f"{', '.join([ORIGINAL, *names])}"
+                    )
         for name in self.measure.more_threads or ():
             if name not in names:
                 raise ValueError(

@@ -14,7 +14,17 @@ from ttsopt_lib.optimize.steps.step import words_of
 from ttsopt_lib.params import read_device, read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.base import write_record
-from ttsopt_lib.records.device import DeviceRecord, Doubt, ProfileRecord, SystemRecord, TimedSentence, TimingRow
+from ttsopt_lib.records.device import (
+    DeviceRecord,
+    Doubt,
+    FirstSoundRecord,
+    ProfileRecord,
+    StreamedRow,
+    StreamedText,
+    SystemRecord,
+    TimedSentence,
+    TimingRow,
+)
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.quality import (
     ComparisonRow,
@@ -60,6 +70,7 @@ class Made:
     wer: float = 0.107
     pytorch: bool = False
     nonzero: float = 1.0
+    streamed: bool = False
     notes: list[str] = field(default_factory=list)
 
 
@@ -69,12 +80,12 @@ GOOD = [
     Made("int8-weights", ("weights",), 0.262, 1.005, 0.005, (0.98, 0.99)),
     Made("int8-static", ("static",), 0.31, 0.53, -0.98, (0.93, 0.97), 9.0, 0.16),
     Made("pruned-30", ("prune",), 1.0, 1.0, -0.06, (1.0, 1.0), nonzero=0.7),
-    Made("distilled-int8", ("distill", "weights"), 0.22, 0.36, -0.03, (0.94, 0.96), -0.2),
+    Made("distilled-int8", ("distill", "weights"), 0.22, 0.36, -0.03, (0.94, 0.96), -0.2, streamed=True),
 ]
 BAD = [
     Made("fp32", time=1.06, size=1.02),
     Made("int8-dynamic", ("dynamic",), 1.01, 1.12, -0.3, (0.012, 0.008), pytorch=True),
-    Made("int8-weights", ("weights",), 0.4, 1.2, -0.45, (0.98, 0.99)),
+    Made("int8-weights", ("weights",), 0.4, 1.2, -0.45, (0.98, 0.99), streamed=True),
     Made("int8-static", ("static",), 0.5, 0.9, -1.4, (0.93, 0.97), 12.0, 0.4),
     Made("pruned-30", ("prune",), 1.0, 1.03, -0.6, (1.0, 1.0), nonzero=0.7),
 ]
@@ -107,6 +118,7 @@ def study_of(made: list[Made], name: str = "fixture", listening: int = 2, confir
     values["sentences"]["listening"] = values["sentences"]["listening"][:listening]
     values["measure"]["pytorch"] = [ORIGINAL, *(one.name for one in made if one.pytorch)]
     values["measure"]["more_threads"] = None
+    values["measure"]["first_sound"] = [ORIGINAL, *(one.name for one in made if one.streamed)]
     values["evaluate"]["wer_sentences"] = 20
     values["evaluate"]["confirmed"] = list(confirmed)
     if confirmed:
@@ -217,6 +229,7 @@ def write_device(
         stopped_by="budget",
         elapsed_seconds=238.0,
         profiles=[_profile(one, device.threads[0], speed) for one in known if one.name != ORIGINAL_COPY],
+        first_sound=_first_sound(rng, device.threads[0], known, speed, blocks),
         warnings=[Doubt(text="load average was 1.9 when the timing began: other programs were running")],
     )
     write_record(folder.device_record(device.name), record)
@@ -229,6 +242,46 @@ def _profile(one: Made, threads: int, speed: float) -> ProfileRecord:
     whole = sum(stages.values())
     return ProfileRecord(
         variant=one.name, threads=threads, stages=stages, operators={"Conv": 0.9 * whole, "Add": 0.1 * whole}
+    )
+
+
+def _first_sound(
+    rng: np.random.Generator, threads: int, known: list[Made], speed: float, blocks: int
+) -> FirstSoundRecord | None:
+    """The first piece takes a fifth of the whole; where a voice is slow, the last piece comes too late."""
+    streamed = [one for one in known if one.streamed]
+    if not streamed:
+        return None
+    names = ("one_word", "short", "medium", "long", "paragraph")
+    whole = np.array([*SECONDS, sum(SECONDS)])
+    rows = []
+    for one in (known[0], *streamed):
+        for seconds, texts in ((None, [0, 1, 2, 3, 4]), (0.5, [3])):
+            took = one.time * speed * whole[texts] * rng.normal(1, 0.03, (blocks, len(texts)))
+            alone = [text for text in texts if text < 4]
+            rows.append(
+                StreamedRow(
+                    variant=one.name,
+                    piece_seconds=seconds,
+                    texts=texts,
+                    first_seconds=(0.2 * took).tolist(),
+                    streamed_seconds=(1.2 * took).tolist(),
+                    lead_seconds=[
+                        [None if text == 0 else 0.1 - 0.02 * one.time**3 * speed * text for text in texts]
+                        for _ in range(blocks)
+                    ],
+                    whole_texts=alone,
+                    whole_seconds=(took[:, : len(alone)] * rng.normal(1, 0.01, (blocks, len(alone)))).tolist(),
+                )
+            )
+    return FirstSoundRecord(
+        threads=threads,
+        texts=[
+            StreamedText(length_class=name, text="...", phonemes=5 * 3**index, sentences=4 if index == 4 else 1)
+            for index, name in enumerate(names)
+        ],
+        ids_seconds=rng.normal(0.002, 0.0001, (blocks, 5)).tolist() if speed <= 1 else [],
+        rows=rows,
     )
 
 

@@ -19,6 +19,7 @@ from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 BASELINES = {ORIGINAL, ORIGINAL_COPY, "original, other noise"}  # what the variants stand beside, named or not
 CONSTANTS = r"95 % interval|\b1 to 5\b|\b(8|32)-bit|\b8 bits|\b(8|16) kHz|counted from 0|8 of 10 tests|300 frames"
+CONSTANTS += r"|pieces of [.0-9]+ s|[.0-9]+ s pieces"
 KINDS = {  # key of summary.json -> kind of its figure, and what it is multiplied by where it is printed
     "size_reduction": ("file", 100),
     "compressed_reduction": ("file", 100),
@@ -26,6 +27,9 @@ KINDS = {  # key of summary.json -> kind of its figure, and what it is multiplie
     "latency_reduction": ("time", 100),
     "saved": ("time", 100),
     "latency_ms": ("ms", 1),
+    "first_ms": ("ms", 1),
+    "ids_ms": ("ms", 1),
+    "cost": ("pieces", 100),
     "macs": ("macs", 100),
     "zero_fraction": ("parameters", 100),
     "quantized_parameters": ("parameters", 100),
@@ -59,6 +63,7 @@ NOT_IN_PROSE = {"wer_figures", "cer_figures", "settings", "recipe", "peers", "le
 SAMPLES = {"samples", "sentences", "blocks", "raters"}
 TIME_BEFORE = r"(differs by |target of |measured, |Fastest.*|between .*|\(reduction |the whole voice is )"
 PER_CENT = (  # kind, what ends before the number, what begins after it; the first that fits
+    ("pieces", "", r" with \B"),
     ("time", "", r" (less|more)\b| to \S+ less time"),
     ("file", "", r" (smaller|larger)\b"),
     ("parameters", "", r" of the (stored )?parameters| of the weights"),
@@ -69,6 +74,7 @@ PER_CENT = (  # kind, what ends before the number, what begins after it; the fir
     ("time", TIME_BEFORE, ""),
 )
 PLAIN = (
+    ("ms", r" ms ", ""),  # an interval after its figure
     ("time", r"\(reduction ", ""),
     ("missed", r"missed by ", ""),
     ("threads", r"Threads beyond ", ""),

@@ -6,7 +6,7 @@ that has only onnxruntime.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord, VariantRecord
 from ttsopt_lib.steps import NetworkStep, Strict
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, PEERS, Device, MeasureSettings, Study, TorchMode
+from ttsopt_lib.voices.pieces import DECODER, ENCODER, LAYOUT, Layout
 
 Accelerator = Literal["cuda"]
 
@@ -63,6 +64,25 @@ class LeftOut(Strict):
     reason: str
 
 
+class PlannedText(Strict):
+    """A text that is spoken piece by piece: its phoneme ids, sentence by sentence."""
+
+    length_class: str
+    text: str
+    sentences: tuple[tuple[int, ...], ...]
+
+
+class PlannedStream(Strict):
+    """A voice whose first sound is timed: whole, and in its two halves."""
+
+    variant: str
+    threads: int
+    model: Path
+    encoder: Path
+    decoder: Path
+    layout: Layout
+
+
 class TimingPlan(Strict):
     """Everything that `time_rows` needs."""
 
@@ -72,7 +92,10 @@ class TimingPlan(Strict):
     speaker: int | None  # of a multi-speaker voice, else None
     sample_rate: int  # Hz
     settings: MeasureSettings
-    only_timing: bool = False  # neither energy nor where the time goes: a first look
+    only_timing: bool = False  # neither energy, first sound nor where the time goes: a first look
+    streams: tuple[PlannedStream, ...] = ()
+    texts: tuple[PlannedText, ...] = ()  # of the streams: a sentence of each length class, and all of these together
+    phonemizer: Path | None = None  # the voice whose config turns texts into ids; None: they come as ids
 
     @property
     def thread_counts(self) -> tuple[int, ...]:
@@ -82,6 +105,21 @@ class TimingPlan(Strict):
     def rows_with(self, threads: int) -> tuple[PlannedRow, ...]:
         """The rows that are timed together."""
         return tuple(row for row in self.rows if row.threads == threads)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every model file that timing opens, once."""
+        halves = [path for stream in self.streams for path in (stream.model, stream.encoder, stream.decoder)]
+        return tuple(dict.fromkeys([*(row.model for row in self.rows), *halves]))
+
+    def with_files(self, places: Mapping[Path, Path]) -> TimingPlan:
+        """The same plan with its model files in other places."""
+        rows = tuple(row.model_copy(update={"model": places[row.model]}) for row in self.rows)
+        streams = tuple(
+            stream.model_copy(update={key: places[getattr(stream, key)] for key in ("model", "encoder", "decoder")})
+            for stream in self.streams
+        )
+        return self.model_copy(update={"rows": rows, "streams": streams})
 
     def without(self, left_out: Sequence[LeftOut]) -> TimingPlan:
         """The same plan with fewer rows."""
@@ -172,6 +210,33 @@ def plan_peers(
                 )
             )
     return rows, reasons
+
+
+def plan_streams(
+    study: Study,
+    device: Device,
+    folder: StudyFolder,
+    variants: dict[str, VariantRecord],
+    accelerator: Accelerator | None = None,
+) -> tuple[PlannedStream, ...]:
+    """The voices of `measure.first_sound` that can be streamed, on a device's processor with its first threads."""
+    if accelerator:
+        return ()
+    streams = []
+    for name in study.measure.first_sound:
+        halves = folder.variant(name) / "streaming"
+        if f"streaming/{LAYOUT}" in variants[name].files:
+            streams.append(
+                PlannedStream(
+                    variant=name,
+                    threads=device.threads[0],
+                    model=folder.model(name),
+                    encoder=halves / ENCODER,
+                    decoder=halves / DECODER,
+                    layout=Layout.model_validate_json((halves / LAYOUT).read_text(encoding="utf-8")),
+                )
+            )
+    return tuple(streams)
 
 
 def _timed_variants(study: Study, first: bool) -> tuple[str, ...]:

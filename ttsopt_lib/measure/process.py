@@ -130,6 +130,24 @@ class Worker:
         """Seconds per pass by `stages` and by `operators` (see `stages.py`). Raises `MeasureError`."""
         return self._ask({"do": "profile", **self._task(plan)})
 
+    def open_streams(self, plan: TimingPlan) -> bool:
+        """Open the plan's streams; whether this machine can turn a text into ids. Raises `MeasureError`."""
+        return self._ask(
+            {
+                "do": "open streams",
+                "streams": [stream.model_dump(mode="json") for stream in plan.streams],
+                "texts": [text.sentences for text in plan.texts],
+                "words": [text.text for text in plan.texts],
+                "scales": plan.scales,
+                "speaker": plan.speaker,
+                "phonemizer": str(plan.phonemizer) if plan.phonemizer else None,
+            }
+        )["phonemizes"]
+
+    def time_stream(self, job: dict[str, Any]) -> dict[str, float | None]:
+        """Time one thing of the open streams (see `runtimes/first_sound.py`). Raises `MeasureError`."""
+        return self._ask({"do": "time stream", "job": job})
+
     def _task(self, plan: TimingPlan) -> dict[str, Any]:
         return {
             "row": self.row.model_dump(mode="json"),

@@ -12,6 +12,7 @@ UNITS = {
     "opening": "row",
     "warming up": "row",
     "energy": "round",
+    "first sound": "%",
     "where the time goes": "variant",
 }
 

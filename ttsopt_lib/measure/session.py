@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from ttsopt_lib.measure.blocks import Timing, time_rows
+from ttsopt_lib.measure.first_sound import measure_first_sound
 from ttsopt_lib.measure.journal import Journal, StoppedBy
 from ttsopt_lib.measure.machine.conditions import ConditionsWatch, memory_warnings
 from ttsopt_lib.measure.machine.energy import measure_energy
@@ -21,6 +22,7 @@ from ttsopt_lib.records.base import Record, now
 from ttsopt_lib.records.device import (
     Doubt,
     EnergyRecord,
+    FirstSoundRecord,
     GpuRecord,
     ProfileRecord,
     SittingRecord,
@@ -47,6 +49,7 @@ class Findings(Record):
     profiles: list[ProfileRecord] = []
     peer_rows: list[TimingRow] = []
     left_out: list[LeftOut] = []  # optional rows, peers among them
+    first_sound: FirstSoundRecord | None = None
 
 
 def time_plan(
@@ -114,7 +117,12 @@ def time_plan(
         plan = plan.without(timing.left_out)
         energy = _energy(plan, timing, end, step)
     profiles: list[ProfileRecord] = []
+    first_sound = None
     if not plan.only_timing:
+        try:
+            first_sound = measure_first_sound(plan, partial(step, "first sound"))
+        except MeasureError as error:
+            found.append(f"first sound was not measured: {error}")
         try:
             profiles = profile_rows(plan, partial(step, "where the time goes"))
         except MeasureError as error:
@@ -132,6 +140,7 @@ def time_plan(
         elapsed_seconds=timing.elapsed_seconds,
         warnings=[*(Doubt(text=text) for text in dict.fromkeys(found)), *sample_doubts(rows, plan.settings)],
         profiles=profiles,
+        first_sound=first_sound,
     )
 
 

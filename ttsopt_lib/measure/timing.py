@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ttsopt_lib.code import code_digest, git_state
 from ttsopt_lib.files import content_key, file_sha256
 from ttsopt_lib.measure.devices import Probe, probe
+from ttsopt_lib.measure.first_sound import SHARE as FIRST_SOUND_SHARE
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.machine.system import describe_system
-from ttsopt_lib.measure.plan import PlannedSentence, TimingPlan, plan_peers, plan_rows
+from ttsopt_lib.measure.plan import PlannedSentence, PlannedText, TimingPlan, plan_peers, plan_rows, plan_streams
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.progress import Bars
 from ttsopt_lib.measure.remote.measurement import time_over_ssh
@@ -33,7 +34,15 @@ PLANNING = Lock()  # the phonemizer serves one caller at a time; devices are mea
 
 
 # What decides how many blocks are timed: a first look and the complete run differ in these alone.
-HOW_MANY = ("budget_seconds", "limit_seconds", "min_blocks", "max_blocks", "enough_blocks", "interval_width")
+HOW_MANY = (
+    "budget_seconds",
+    "limit_seconds",
+    "min_blocks",
+    "max_blocks",
+    "enough_blocks",
+    "interval_width",
+    "first_sound",
+)
 
 
 def device_key(study: Study, device: Device, variants: dict[str, VariantRecord]) -> str:
@@ -223,6 +232,7 @@ def _measured(record: DeviceRecord, plan: TimingPlan, findings: Findings) -> Dev
     record.elapsed_seconds = findings.elapsed_seconds
     record.warnings = findings.warnings
     record.profiles = findings.profiles
+    record.first_sound = findings.first_sound
     record.first_audio_sentence = typical_sentence(plan.sentences)
     return record
 
@@ -286,6 +296,10 @@ def _plan(
     config = open_piper(original).config
     rows = plan_rows(study, device, folder, variants, torch_original or original, found.accelerator, found.runtimes)
     peer_rows, reasons = plan_peers(device, folder, peers, found.accelerator, found.runtimes)
+    settings, only_timing = settings_for(study, device), study.stage == "first_look"
+    streams = () if only_timing else plan_streams(study, device, folder, variants, found.accelerator)
+    if streams:  # they take their share of the time
+        settings = settings.model_copy(update={"budget_seconds": (1 - FIRST_SOUND_SHARE) * settings.budget_seconds})
     plan = TimingPlan(
         rows=(*rows, *peer_rows),
         sentences=planned_sentences(study, config),
@@ -293,10 +307,26 @@ def _plan(
         scales=(config.noise_scale, config.length_scale, 0.0),
         speaker=speaker_of(config, study.voice.speaker),
         sample_rate=config.sample_rate,
-        settings=settings_for(study, device),
-        only_timing=study.stage == "first_look",
+        settings=settings,
+        only_timing=only_timing,
+        streams=streams,
+        texts=planned_texts(study, config) if streams else (),
+        phonemizer=original if streams else None,
     )
     return plan, reasons
+
+
+def planned_texts(study: Study, config: VoiceConfig) -> tuple[PlannedText, ...]:
+    """What is spoken piece by piece: the first timing sentence of each length class, and all of these together."""
+    from ttsopt_lib.voices.text import phoneme_ids
+
+    texts = {name: texts[0] for name, texts in study.sentences.timing.items()}
+    if len(texts) > 1:
+        texts["paragraph"] = " ".join(texts.values())
+    return tuple(
+        PlannedText(length_class=name, text=text, sentences=tuple(map(tuple, phoneme_ids(config, text))))
+        for name, text in texts.items()
+    )
 
 
 def planned_sentences(study: Study, config: VoiceConfig) -> tuple[PlannedSentence, ...]:

@@ -2,8 +2,8 @@
 
 A process of its own makes the memory figure the model's own and keeps one runtime's threads out of another's
 way. It reads one JSON object a line from standard input and answers with one a line: a `prepare` if one likes, a
-`load`, then any number of `time` and `repeat`; or one `profile`. The end of its input, or the death of the
-process that started it, ends it.
+`load`, then any number of `time` and `repeat`; or `open streams` and any number of `time stream`; or one `profile`.
+The end of its input, or the death of the process that started it, ends it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,15 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
 from ttsopt_lib.measure.runtimes.onnx_runtime import ORT_LOADS, Speak, open_onnxruntime
 from ttsopt_lib.measure.runtimes.stopwatch import Stopwatch, WallClock
+
+if TYPE_CHECKING:
+    from ttsopt_lib.measure.runtimes.first_sound import FirstSound
 
 
 class NoSpeechError(RuntimeError):
@@ -183,6 +186,7 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
     row: dict[str, Any] = {}
     sentences: list[Any] = []
     first: dict[int, float] = {}
+    streams: FirstSound | None = None
     sample_rate = 1
     for line in requests:
         request = json.loads(line)
@@ -207,6 +211,14 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
 
                 ids = [np.array(ids, dtype=np.int64) for ids in request["sentences"]]
                 reply = profile_onnxruntime(request["row"], ids, request["scales"], request["speaker"])
+            elif request["do"] == "open streams":
+                from ttsopt_lib.measure.runtimes.first_sound import FirstSound
+
+                streams = FirstSound(request)
+                reply = {"phonemizes": streams.phonemizes}
+            elif request["do"] == "time stream":
+                assert streams is not None, "a stream was asked for before any was opened"
+                reply = streams.time(**request["job"])
             elif request["do"] == "repeat":
                 assert speak is not None, "sentences were asked for before a load"
                 reply = repeat_sentences(speak, sentences, request["seconds"], sample_rate)

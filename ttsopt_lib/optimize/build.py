@@ -94,7 +94,12 @@ def _key(study: Study, name: str, source: dict[str, str]) -> str:
 
 
 def _streams(study: Study, name: str) -> bool:
-    """Whether the variant's halves for streaming are asked for."""
+    """Whether the variant's halves for streaming are asked for: as files, or to time the first sound."""
+    return name in study.measure.first_sound or _must_stream(study, name)
+
+
+def _must_stream(study: Study, name: str) -> bool:
+    """Whether a variant that cannot be streamed is an error."""
     return name != ORIGINAL and study.variant(name).streaming
 
 
@@ -269,12 +274,17 @@ def _build_checked(context: BuildContext, name: str, key: str, folder: StudyFold
                 add_alignment_output(graph)
                 path.write_bytes(graph.SerializeToString(deterministic=True))
         _check_speaks(name, path, context.reference, context.reference_samples)
-        files = ["model.onnx", "model.onnx.json"]
+        files, not_streamed = ["model.onnx", "model.onnx.json"], ""
         if _streams(context.study, name):
-            from ttsopt_lib.voices.stream import write_streaming
+            from ttsopt_lib.voices.stream import StreamError, write_streaming
 
-            write_streaming(open_piper(path), new / "streaming", f"variant {name!r}: streaming")
-            files += [str(file.relative_to(new)) for file in sorted((new / "streaming").iterdir())]
+            try:
+                write_streaming(open_piper(path), new / "streaming", f"variant {name!r}: streaming")
+                files += [str(file.relative_to(new)) for file in sorted((new / "streaming").iterdir())]
+            except StreamError as error:
+                if _must_stream(context.study, name):
+                    raise
+                not_streamed = str(error)
         content = path.read_bytes()
         record = VariantRecord(
             key=key,
@@ -289,6 +299,7 @@ def _build_checked(context: BuildContext, name: str, key: str, folder: StudyFold
             parameters_nonzero=finished.parameters_nonzero,
             coverage=total_coverage(recipe, steps, finished),
             steps=steps,
+            not_streamed=not_streamed,
             seconds=time.perf_counter() - started,
             created=now(),
         )

@@ -198,6 +198,39 @@ class ImportRecord(Record):
     file: str  # its name
 
 
+class StreamedText(Record):
+    """A text that voices were timed on piece by piece."""
+
+    length_class: str  # of the timing sentences; "paragraph": all of them together
+    text: str
+    phonemes: int
+    sentences: int
+
+
+class StreamedRow(Record):
+    """Raw samples of a voice spoken piece by piece, and of the same voice spoken whole in the same blocks."""
+
+    variant: str
+    piece_seconds: float | None  # of audio; None: a short piece first, and longer ones after it
+    texts: list[int]  # numbers of the texts that the columns below are of
+    first_seconds: list[list[float]]  # [block][text] ids in to the first piece of audio out
+    streamed_seconds: list[list[float]]  # [block][text] ids in to the last piece out
+    lead_seconds: list[
+        list[float | None]
+    ]  # [block][text] how far the audio was ahead of a player at the tightest moment
+    whole_texts: list[int]  # numbers of the texts, of one sentence each, that the column below is of
+    whole_seconds: list[list[float]]  # [block][text] ids in to the audio of the whole voice out
+
+
+class FirstSoundRecord(Record):
+    """How long a listener waits for the first sound, and what speaking piece by piece costs."""
+
+    threads: int
+    texts: list[StreamedText]
+    ids_seconds: list[list[float]]  # [block][text] text to ids; none: that machine has no phonemizer
+    rows: list[StreamedRow]
+
+
 class DeviceRecord(Record):
     """records/devices/<device>.json: everything timed on one device, or why nothing was."""
 
@@ -222,6 +255,7 @@ class DeviceRecord(Record):
     profiles: list[ProfileRecord] = []
     stage: Stage = "complete"
     first_audio_sentence: int | None = None  # number of the sentence that a text is taken to begin with
+    first_sound: FirstSoundRecord | None = None  # null: not asked for, or an accelerator
     peers: list[PeerTiming] = []
     study: str | None = None  # null: an older record
     commit: str | None = None  # of the code that measured; null: not under version control, or an older record

@@ -60,6 +60,7 @@ class VariantRecord(Record):
     parameters_nonzero: int
     coverage: Coverage  # reached by any step
     steps: list[StepRecord]
+    not_streamed: str = ""  # why its first sound cannot be timed, where that was asked for
     seconds: float  # wall time of the recipe
     created: str
 

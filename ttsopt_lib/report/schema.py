@@ -26,7 +26,7 @@ from ttsopt_lib.study import Stage, Targets
 SUMMARY_MIME, FILES_MIME = "application/vnd.ttsopt.summary+json", "application/vnd.ttsopt.files+json"
 Status = Literal["pass", "fail", "not_measured"]
 Finding = Literal["worse", "better", "no_difference"]
-Claim = Literal["size_reduction", "latency_reduction", "mos_change", "predicted_mos_change"]
+Claim = Literal["size_reduction", "latency_reduction", "first_sound_ms", "mos_change", "predicted_mos_change"]
 
 
 # --- variants ---------------------------------------------------------------------------------------------------
@@ -162,6 +162,40 @@ class ImportSummary(Part):
     doubts: list[str]  # why it is shown and not judged, in words; none: it is judged as if it were measured here
 
 
+class IdsTime(Part):
+    """How long the phonemizer takes for a text; the same for every variant."""
+
+    length_class: str
+    phonemes: int
+    ids_ms: Estimate
+
+
+class FirstSoundRow(Part):
+    """A voice spoken piece by piece on one text, and the same voice whole in the same blocks. Times in ms."""
+
+    variant: str
+    piece_seconds: float | None  # of audio; null: a short piece first, and longer ones after it
+    length_class: str  # "paragraph": the texts of all classes, one after another
+    sentences: int
+    first_ms: Estimate  # ids in to the first piece of audio out
+    from_text_ms: Estimate | None  # the same from the text on; null: that machine has no phonemizer
+    streamed_ms: Estimate  # ids in to the last piece out
+    whole_ms: Estimate | None  # the whole voice; null for several sentences
+    cost: Estimate | None  # how much longer all pieces take than the whole voice, as a fraction
+    share_of_original: Estimate | None  # the first piece's time as a fraction of the original's whole time
+    lead_ms: float | None  # least time that the audio was ahead of a player; below 0 it ran dry; null: one piece
+
+
+class FirstSoundSummary(Part):
+    """How long a listener waits where voices are spoken piece by piece."""
+
+    threads: int
+    blocks: int = 0
+    ids: list[IdsTime] = []
+    rows: list[FirstSoundRow] = []
+    not_streamed: dict[str, str] = {}  # variants that cannot be spoken piece by piece, and why
+
+
 class DeviceSummary(Part):
     """Everything timed on one device, or why nothing was."""
 
@@ -187,6 +221,7 @@ class DeviceSummary(Part):
     energy_source: str | None = None
     energy_reason: str | None = None  # why there is no energy
     imported: ImportSummary | None = None  # null: measured from this machine
+    first_sound: FirstSoundSummary | None = None  # null: not asked for, not yet measured, or an accelerator
 
     @property
     def judged(self) -> bool:

@@ -46,13 +46,13 @@ class LatencySummary(NamedTuple):
 def latency_summary(row: TimingRow, sentences: list[int] | None = None) -> LatencySummary:
     """Latency of a row in ms, over all its sentences or those with the given numbers."""
     latencies = 1000 * _chosen(row.seconds, sentences).mean(axis=1)
-    median = _median(latencies)
+    median = median_interval(latencies)
     return LatencySummary(median.value, float(np.quantile(latencies, 0.95)), median.ci)
 
 
 def rtf(row: TimingRow, sentences: list[int] | None = None) -> WithInterval:
     """Real-time factor: wall seconds / seconds of audio made, both summed over a block; median over blocks."""
-    return _median(_seconds_per_audio_second(row, sentences))
+    return median_interval(_seconds_per_audio_second(row, sentences))
 
 
 def reduction(row: TimingRow, baseline: TimingRow, sentences: list[int] | None = None) -> WithInterval:
@@ -198,7 +198,7 @@ def _seconds_per_audio_second(row: TimingRow, sentences: list[int] | None) -> Ar
     return _chosen(row.seconds, sentences).sum(axis=1) / _chosen(row.audio_seconds, sentences).sum(axis=1)
 
 
-def _median(values: Array) -> WithInterval:
+def median_interval(values: Array) -> WithInterval:
     """Median with the interval that order statistics give; below six samples, which give none, that of t."""
     n, median = values.size, float(np.median(values))
     if n < 2:

@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from ttsopt_lib.voices.graph import attribute
+from ttsopt_lib.voices.pieces import FIRST, LAST
 from ttsopt_lib.voices.time_axes import CONVOLUTIONS, Kernel, NotLocal, TimeAxes, cut, kernel, pads
 
-FIRST, LAST = "streaming_first", "streaming_last"  # inputs, int64 [1]: 1 for the first piece, for the last one
 EVERYTHING = int(np.iinfo(np.int64).max)
 # ONNX Runtime's matrix product adds up in another order where it has fewer columns. That moves the last bit of a sum,
 # and a number that is rounded to int8 afterwards by a whole step.
@@ -55,12 +55,14 @@ class Stateful:
         states: all of them, in the order of the outputs.
         wait: frames after its own that the first piece needs.
         shortest: frames of the longest utterance that has to be one piece to equal the whole voice's.
+        free: frames of a piece that take no longer than fewer, because of what is computed at least.
     """
 
     model: onnx.ModelProto
     states: tuple[State, ...]
     wait: int
     shortest: int
+    free: int
 
 
 def with_states(model: onnx.ModelProto, times: TimeAxes, tensors: Mapping[str, NDArray]) -> Stateful:
@@ -88,6 +90,7 @@ class _Builder:
         # How many entries a tensor still lacks of those that belong to the frames seen so far.
         self.lags: dict[str, Fraction] = {}
         self._made: set[str] = set()  # results that several nodes share
+        self.widened: list[Fraction] = []  # entries a frame of what is computed on `LEAST_COLUMNS` at least
         self.rounds = any(node.op_type == "QuantizeLinear" for node in times.moving_nodes())
 
     def build(self) -> Stateful:
@@ -167,6 +170,8 @@ class _Builder:
     def _widened(self, inside: str, like: str, where: str, least: int) -> tuple[str, str]:
         """A tensor with zeros after it in time, so that it has so many entries at least, and its own length."""
         axis, rank = self.times.axes[like], len(self.times.shapes[like])
+        if least:
+            self.widened.append(self.times.rates[like])
         wide, length, missing = (f"{where}_{what}" for what in ("widened", "length", "missing"))
         least_here = f"least_{least}"
         if least_here not in self._made:  # an utterance that is one piece is computed as the whole voice does
@@ -358,4 +363,6 @@ class _Builder:
             graph.input.append(helper.make_tensor_value_info(state.name, kind, [None] * state.start.ndim))
             graph.output.append(helper.make_tensor_value_info(state.next, kind, [None] * state.start.ndim))
         wait = self.lags[output] / self.times.rates[output]
-        return Stateful(model, tuple(self.states), -int(-wait // 1), LEAST_COLUMNS if self.rounds else 0)
+        shortest = LEAST_COLUMNS if self.rounds else 0
+        free = int(LEAST_COLUMNS // max(self.widened)) if self.widened else 0
+        return Stateful(model, tuple(self.states), -int(-wait // 1), shortest, free)

@@ -9,7 +9,7 @@ int8 product is found anew in every run) is refused.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, repeat
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,57 +17,26 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from ttsopt_lib.files import atomic_folder
 from ttsopt_lib.voices.onnx_file import VoiceError, read_model
+from ttsopt_lib.voices.pieces import DECODER, ENCODER, LAYOUT, Audio, Feeds, Layout, StateLayout, speak_pieces
 from ttsopt_lib.voices.piper import PiperVoice, VoiceConfig, open_piper, speaker_of
 from ttsopt_lib.voices.seam import StreamError, split_voice
 from ttsopt_lib.voices.session import Session, open_session
-from ttsopt_lib.voices.stateful import FIRST, LAST, State, with_states
+from ttsopt_lib.voices.stateful import State, with_states
 from ttsopt_lib.voices.text import phoneme_ids
 from ttsopt_lib.voices.time_axes import NotLocal, TimeAxes
 
-Audio = NDArray[np.float32]
-Feeds = dict[str, NDArray]
-
-FIRST_SECONDS = 0.1  # of audio in the first piece
-GROWTH = 2.0  # each further piece is so many times as long as the one before
-LONGEST_SECONDS = 2.0  # and no longer than this
 MOST_PHONEMES = 400  # of what is spoken in one go: some 30 s; the memory of attention grows with their square
 PROBE_SYMBOLS = (60, 90)  # phonemes of the two utterances on which a voice is looked at
-ENCODER, DECODER, LAYOUT = "encoder.onnx", "decoder.onnx", "streaming.json"
 TYPES = {
     "tensor(float)": TensorProto.FLOAT,
     "tensor(bool)": TensorProto.BOOL,
     "tensor(int32)": TensorProto.INT32,
     "tensor(int64)": TensorProto.INT64,
 }
-
-
-class StateLayout(BaseModel):
-    """What a state is before the first piece: an array filled with one number."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    shape: list[int]
-    type: str
-    fill: int
-
-
-class Layout(BaseModel):
-    """streaming.json: how the two files of a streaming voice are used together."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    format: int = 1
-    sample_rate: int
-    hop: int = Field(description="samples of a frame")
-    wait: int = Field(description="frames that the first piece needs beside its own")
-    shortest: int = Field(default=0, description="frames of the longest sentence that is spoken in one piece")
-    tensors: dict[str, int | None] = Field(description="what the encoder gives the decoder, and its axis of frames")
-    noises: list[str] = Field(default=[], description="inputs of the encoder for noise that is given")
-    states: dict[str, StateLayout] = Field(description="inputs of the decoder, each with an output NAME_next")
 
 
 class Parts(NamedTuple):
@@ -112,6 +81,7 @@ def streaming_parts(voice: PiperVoice, noise_given: bool = False, called: str = 
         hop=int(times.rates[decoder.graph.output[0].name]),
         wait=stateful.wait,
         shortest=stateful.shortest,
+        free=stateful.free,
         tensors=tensors,
         noises=list(halves.noises),
         states={state.name: _layout_of(state) for state in stateful.states},
@@ -180,7 +150,6 @@ class StreamingVoice:
         parts = parts or streaming_parts(voice)
         self.config, self.layout = voice.config, parts.layout
         self._encoder, self._decoder = (open_session(part, threads) for part in (parts.encoder, parts.decoder))
-        self._start = {name: _filled(one) for name, one in self.layout.states.items()}
 
     def speak(self, text: str, speaker: int | None = None, seconds: float | None = None) -> Iterator[Audio]:
         """Speak a text, sentence after sentence, each in pieces: the first short, the next longer.
@@ -222,41 +191,23 @@ class StreamingVoice:
         Yields:
             float32 [samples].
         """
-        sizes = self._sizes(seconds, first)
-        feeds = _feeds(self.config, ids, speaker, scales) | dict(zip(self.layout.noises, noises, strict=True))
-        handed = dict(zip(self.layout.tensors, _run(self._encoder, feeds), strict=True))
-        frames = next(handed[name].shape[axis] for name, axis in self.layout.tensors.items() if axis is not None)
-        states, done = self._start, 0
-        while done < frames:
-            end = min(frames, max(self.layout.shortest, done + next(sizes) + (0 if done else self.layout.wait)))
-            part = {name: _between(handed[name], axis, done, end) for name, axis in self.layout.tensors.items()}
-            flags = {FIRST: np.array([int(done == 0)]), LAST: np.array([int(end == frames)])}
-            audio, *kept = _run(self._decoder, part | flags | states)
-            states = dict(zip(states, kept, strict=True))
-            done = end
-            yield audio.reshape(-1)
-
-    def _sizes(self, seconds: float | None, first: bool) -> Iterator[int]:
-        """Frames of each piece."""
-        rate = self.layout.sample_rate / self.layout.hop
-        if seconds is not None and seconds * rate < 1:
+        if seconds is not None and seconds < self.layout.frame_seconds:
             raise StreamError(
-                f"pieces of {seconds:g} s: a frame of this voice takes {1 / rate:.3f} s, give that or more"
+                f"pieces of {seconds:g} s: a frame of this voice takes {self.layout.frame_seconds:.3f} s, give that or "
+                "more"
             )
-        if seconds is not None:
-            return repeat(round(seconds * rate))
-        lengths = accumulate(
-            repeat(GROWTH),
-            lambda length, growth: min(growth * length, LONGEST_SECONDS),
-            initial=FIRST_SECONDS if first else LONGEST_SECONDS,
+        feeds = _feeds(self.config, ids, speaker, scales) | dict(zip(self.layout.noises, noises, strict=True))
+        yield from speak_pieces(
+            partial(_run, self._encoder), partial(_run, self._decoder), self.layout, feeds, seconds, first
         )
-        return (max(1, round(length * rate)) for length in lengths)
 
 
-def _feeds(config: VoiceConfig, ids: Sequence[int], speaker: int | None, scales: Sequence[float] | None) -> Feeds:
+def _feeds(
+    config: VoiceConfig, ids: Sequence[int], speaker: int | None, scales: Sequence[float] | None
+) -> dict[str, NDArray]:
     """The inputs of a voice for one sentence."""
     own = (config.noise_scale, config.length_scale, config.noise_w)
-    feeds: Feeds = {
+    feeds: dict[str, NDArray] = {
         "input": np.asarray(ids, dtype=np.int64)[None],
         "input_lengths": np.array([len(ids)], dtype=np.int64),
         "scales": np.asarray(own if scales is None else scales, dtype=np.float32),
@@ -265,7 +216,7 @@ def _feeds(config: VoiceConfig, ids: Sequence[int], speaker: int | None, scales:
     return feeds if sid is None else feeds | {"sid": np.array([sid], dtype=np.int64)}
 
 
-def _probe(voice: PiperVoice, encoder: Session, tensors: Sequence[str], number: int) -> Feeds:
+def _probe(voice: PiperVoice, encoder: Session, tensors: Sequence[str], number: int) -> dict[str, NDArray]:
     """What the halves of a voice hand over for an utterance of phonemes by chance."""
     generator = np.random.default_rng(number)
     phonemes = sorted({one for ids in voice.config.phoneme_id_map.values() for one in ids})
@@ -277,10 +228,6 @@ def _run(session: Session, feeds: Feeds) -> list[NDArray]:
     wanted = {value.name for value in session.get_inputs()}
     values: Any = session.run(None, {name: value for name, value in feeds.items() if name in wanted})
     return values
-
-
-def _between(value: NDArray, axis: int | None, start: int, end: int) -> NDArray:
-    return value if axis is None else np.take(value, np.arange(start, end), axis)
 
 
 def _value(session: Session, name: str) -> ValueInfoProto:
@@ -301,7 +248,3 @@ def _typed(decoder: ModelProto, encoder: Session) -> ModelProto:
 def _layout_of(state: State) -> StateLayout:
     fill = int(state.start.reshape(-1)[0]) if state.start.size else 0
     return StateLayout(shape=list(state.start.shape), type=state.start.dtype.name, fill=fill)
-
-
-def _filled(state: StateLayout) -> NDArray:
-    return np.full(state.shape, state.fill, state.type)

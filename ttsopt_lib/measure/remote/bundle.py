@@ -28,6 +28,7 @@ REQUIREMENTS = (
 CODE = (
     *(f"{name}.py" for name in ("__init__", "code", "errors", "files", "paths", "steps", "study")),
     *(f"{room}/**/*.py" for room in ("records", "statistics", "measure")),
+    *(f"voices/{name}.py" for name in ("__init__", "pieces")),
 )
 ENVIRONMENT_BYTES = 500_000_000  # what the packages take while they are installed, roughly
 
@@ -64,11 +65,11 @@ class Bundle:
 
 def collect(plan: TimingPlan, device: Device) -> Bundle:
     """Name each voice by its content and collect what goes with it. Raises `MeasureError`."""
-    names = {path: f"{file_sha256(path)}.onnx" for path in dict.fromkeys(row.model for row in plan.rows)}
+    names = {path: f"{file_sha256(path)}.onnx" for path in plan.files}
     code = content_key({str(name): file_sha256(file) for name, file in _code().items()})
-    rows = tuple(row.model_copy(update={"model": Path(names[row.model])}) for row in plan.rows)
     here = Device(name=device.name, label=device.label, kind=device.kind, threads=device.threads)
-    job = Job(device=here, plan=plan.model_copy(update={"rows": rows}))
+    there = plan.with_files({path: Path(name) for path, name in names.items()})
+    job = Job(device=here, plan=there.model_copy(update={"phonemizer": None}))
     return Bundle(job, {name: path for path, name in names.items()}, _wheels(device), code[:24])
 
 

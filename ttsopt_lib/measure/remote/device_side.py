@@ -71,7 +71,7 @@ def carry_out(root: Path, run: Path) -> Findings:
             row.model_copy(update={"accelerator": found.accelerator, "optional": row.variant != ORIGINAL})
             for row in plan.rows
         )
-        plan = plan.model_copy(update={"rows": rows})
+        plan = plan.model_copy(update={"rows": rows, "streams": ()})
     said = 0.0
 
     def tick(elapsed: float) -> None:
@@ -92,14 +92,13 @@ def carry_out(root: Path, run: Path) -> Findings:
 
 def with_voices(plan: TimingPlan, voices: Path) -> TimingPlan:
     """The plan with the files that its names stand for. Raises MeasureError for one that arrived damaged."""
-    for name in dict.fromkeys(row.model.name for row in plan.rows):
-        path = voices / name
+    places = {name: voices / name.name for name in plan.files}
+    for path in places.values():
         if not path.is_file() or file_sha256(path) != path.stem:
             path.unlink(missing_ok=True)
             raise MeasureError(f"{path}: did not arrive whole and was removed; run the same command again")
         os.utime(path)
-    rows = tuple(row.model_copy(update={"model": voices / row.model.name}) for row in plan.rows)
-    return plan.model_copy(update={"rows": rows})
+    return plan.with_files(places)
 
 
 def tidy(root: Path) -> None:

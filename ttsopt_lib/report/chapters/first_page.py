@@ -6,10 +6,10 @@ from types import SimpleNamespace
 from typing import Any
 
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.chapters import quality_words
+from ttsopt_lib.report.chapters import first_sound, quality_words
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import code, listed
-from ttsopt_lib.report.facts.verdict import HELD_OUT, candidates
+from ttsopt_lib.report.facts.verdict import HELD_OUT, candidates, meets
 from ttsopt_lib.report.printing.html import escape, mark
 from ttsopt_lib.report.printing.table import Column, Table, name_of, printed, reason
 from ttsopt_lib.report.schema import Choice, DeviceSummary, Summary, estimate
@@ -18,9 +18,13 @@ from ttsopt_lib.study import ORIGINAL
 CLAIMS = {
     "size_reduction": "Size reduction",
     "latency_reduction": "Latency reduction",
+    "first_sound_ms": "First sound",
     "predicted_mos_change": "Predicted MOS change",
     "mos_change": "MOS change (listeners)",
 }
+
+
+PER_DEVICE = ("latency_reduction", "first_sound_ms")
 
 
 def verdict(summary: Summary) -> Table:
@@ -48,7 +52,7 @@ def _claims(summary: Summary) -> list[SimpleNamespace]:
     closest: dict[str | None, str | None] = {choice.device: choice.closest for choice in summary.choices}
     rows: dict[tuple[Any, ...], SimpleNamespace] = {}
     for row in summary.verdict:
-        where = row.device if row.claim == "latency_reduction" else None
+        where = row.device if row.claim in PER_DEVICE else None
         label = labels.get(row.device, "")
         merged = rows.setdefault(
             (row.claim, where, row.variant, row.measured, row.status, row.reason),
@@ -73,18 +77,27 @@ def _claims(summary: Summary) -> list[SimpleNamespace]:
 
 
 def _target(row: Any) -> str:
-    worst = row.claim.endswith("change")
-    text = f"no worse than {numbers.signed(row.target)}" if worst else f"at least {numbers.percent(row.target)}"
+    if row.claim == "first_sound_ms":
+        text = f"at most {numbers.MS.value(row.target)}"
+    elif row.claim.endswith("change"):
+        text = f"no worse than {numbers.signed(row.target)}"
+    else:
+        text = f"at least {numbers.percent(row.target)}"
     return f'<span class="figure-text">{text}</span>'
 
 
 def _measured(row: Any) -> str:
     if row.measured is None:  # the lead says why
         return reason(f"no variant qualifies; `{row.closest}` came closest" if row.closest else row.reason)
-    near = row.status == "fail" and row.measured.value >= row.target
+    near = row.status == "fail" and meets(row.claim, estimate(row.measured.value, None), row.target)
     why = "<br>" + reason("the interval's worse end misses the target") if near else ""
-    unit = numbers.CHANGE if row.claim.endswith("change") else numbers.REDUCTION
-    return f"{printed(row.measured, unit, row.variant)} {name_of(row)}{why}"
+    return f"{printed(row.measured, _unit(row.claim), row.variant)} {name_of(row)}{why}"
+
+
+def _unit(claim: str) -> numbers.Unit:
+    if claim == "first_sound_ms":
+        return numbers.MS
+    return numbers.CHANGE if claim.endswith("change") else numbers.REDUCTION
 
 
 def stage_note(summary: Summary) -> str | None:
@@ -103,7 +116,8 @@ def manager_summary(summary: Summary) -> list[str]:
     """What was won, what it costs, what of the targets is met; and whether the predictor is to be believed at all."""
     primary = summary.primary_predictor
     doubt = quality_words.distrusted(summary) if primary and primary.orders_anchors is False else []
-    return [_won(summary), _cost(summary), *doubt[:1], _met(summary)]
+    heard = first_sound.lead(summary)
+    return [" ".join(filter(None, (_won(summary), heard))), _cost(summary), *doubt[:1], _met(summary)]
 
 
 def _won(summary: Summary) -> str:
@@ -193,6 +207,7 @@ def _met(summary: Summary) -> str:
     open_rows = [row for row in summary.verdict if row.status == "not_measured"]
     labels = {device.device: device.label for device in summary.devices}
     missing = [labels[r.device] for r in open_rows if r.claim == "latency_reduction" and r.device]
+    missing += [f"first sound on {labels[r.device]}" for r in open_rows if r.claim == "first_sound_ms" and r.device]
     if any(row.claim == "mos_change" for row in open_rows):
         missing.append("listeners' ratings")
     parts = [f"{counts['pass']} of {total} targets {'is' if counts['pass'] == 1 else 'are'} met"]
@@ -232,6 +247,7 @@ def claim_words(summary: Summary, claim: str, device: str | None) -> str:
     words = {
         "size_reduction": "the size target",
         "latency_reduction": "the latency target",
+        "first_sound_ms": "the target of the first sound",
         "predicted_mos_change": "the predicted-MOS target",
         "mos_change": "the MOS target",
     }

@@ -17,6 +17,7 @@ from ttsopt_lib.records.variant import SensitivityRecord, VariantRecord
 from ttsopt_lib.report.facts import verdict
 from ttsopt_lib.report.facts.advice import advice
 from ttsopt_lib.report.facts.confirmation import choosing, held_out, on_further_sentences, original_beside
+from ttsopt_lib.report.facts.first_sound import first_sound
 from ttsopt_lib.report.facts.imports import further_devices, import_summary, of_this_study
 from ttsopt_lib.report.facts.paired_rows import cer_summary, judge_changes, paired_summary, wer_summary
 from ttsopt_lib.report.facts.peers import summarize_peers
@@ -210,6 +211,9 @@ def _devices(
         record = _device_record(device, folder, study)
         row = summarize_device(device, record)
         row.imported = import_summary(record, study, by_name)
+        if record and record.status == "measured" and record.stage == "complete":
+            not_streamed = {one.name: one.not_streamed for one in variants if one.not_streamed}
+            row.first_sound = first_sound(record.first_sound, not_streamed)
         rows.append(row)
         if row.judged:
             judged[device.name] = record

@@ -1,0 +1,147 @@
+"""The first sound of voices that are spoken piece by piece: when it is heard, and what speaking in pieces costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from ttsopt_lib.report.facts import first_sound as facts
+from ttsopt_lib.report.facts.findings import listed
+from ttsopt_lib.report.numbers import MS, SHARE, counted
+from ttsopt_lib.report.printing.html import bullets
+from ttsopt_lib.report.printing.table import Column, Table, name_of, row_of
+from ttsopt_lib.report.schema import DeviceSummary, FirstSoundSummary, Summary
+
+WORTH_SAYING = 0.2  # of the time to the first sound: what the phonemizer takes, or what pieces cost
+
+
+def first_sound(devices: Sequence[DeviceSummary]) -> Table:
+    """Every voice on every text, in growing pieces and in pieces of a fixed length."""
+    return Table(
+        "first_sound",
+        "First sound, spoken piece by piece",
+        [
+            Column("device", of="device.label"),
+            Column("threads", of="device.first_sound.threads"),
+            Column("variant", "Variant", cell=name_of),
+            Column("piece_seconds", "Pieces", cell=_pieces),
+            Column("length_class", "Text", cell=lambda row: _words(row.length_class)),
+            Column("first_ms", "First sound, ms", MS.bare, interval=True),
+            Column("from_text_ms", "From the text on, ms", MS.bare, interval=True),
+            Column("streamed_ms", "All pieces, ms", MS.bare, interval=True),
+            Column("whole_ms", "Whole voice, ms", MS.bare, interval=True),
+            Column("cost", "Pieces take longer by", SHARE, interval=True),
+            Column("share_of_original", "First sound, of the original's whole time", SHARE, interval=True),
+            Column("lead_ms", "Least lead, ms", MS.bare),
+        ],
+        [
+            row_of(row, device=device)
+            for device in devices
+            for row in (device.first_sound.rows if device.first_sound else ())
+        ],
+    )
+
+
+def ids(devices: Sequence[DeviceSummary]) -> Table:
+    """How long the phonemizer takes on each device."""
+    return Table(
+        "text_to_ids",
+        "From text to phoneme ids",
+        [
+            Column("device", of="device.label"),
+            Column("length_class", "Text", cell=lambda row: _words(row.length_class)),
+            Column("phonemes", "Phonemes"),
+            Column("ids_ms", "Text to ids, ms", MS.bare, interval=True),
+        ],
+        [
+            row_of(row, device=device)
+            for device in devices
+            for row in (device.first_sound.ids if device.first_sound else ())
+        ],
+    )
+
+
+def section(summary: Summary) -> list[str]:
+    """A table and some sentences for each device where it was timed."""
+    found = []
+    for device in summary.timed_devices:
+        if device.first_sound is None:
+            continue
+        table = first_sound([device])
+        if table.rows:
+            caption = f"{table.caption} on {device.label}, {counted(device.first_sound.threads, 'thread')}"
+            found += [replace(table, caption=caption, part=device.device).html, ids([device]).html]
+        found.append(bullets(notes(summary, device)))
+    return found
+
+
+def notes(summary: Summary, device: DeviceSummary) -> list[str]:
+    """What the table means, what pieces cost, whether they come in time, and what the phonemizer takes."""
+    streamed = device.first_sound
+    if streamed is None:
+        return []
+    cannot = [f"`{name}` has no first sound: {why}." for name, why in streamed.not_streamed.items()]
+    if not streamed.rows:
+        return cannot
+    return [
+        "First sound: from phoneme ids to the first piece of audio. Growing pieces begin with a tenth of a second, and "
+        "each further one is about twice as long; put together they are the whole voice's audio. The lead is how far "
+        "the audio was ahead of a player at the tightest moment of any block.",
+        *(note for name in dict.fromkeys(row.variant for row in streamed.rows) for note in _of_voice(streamed, name)),
+        *_phonemizer(summary, device, streamed),
+        *cannot,
+    ]
+
+
+def _of_voice(streamed: FirstSoundSummary, name: str) -> list[str]:
+    rows = [row for row in streamed.rows if row.variant == name]
+    late = [row for row in rows if row.lead_ms is not None and row.lead_ms < 0]
+    said = []
+    if late:
+        where = listed([f"{_words(row.length_class)} in {_pieces(row)} pieces" for row in late])
+        said.append(
+            f"`{name}` would have run dry on this device ({where}): a player has to wait longer before it begins, "
+            "or pieces have to be longer."
+        )
+    fixed = [row for row in rows if row.piece_seconds is not None and row.cost is not None]
+    if fixed:
+        costs = listed([f"{SHARE.figure(row.cost)} with pieces of {row.piece_seconds:g} s" for row in fixed])
+        said.append(f"In pieces of one length `{name}` takes longer than whole on the longest sentence: {costs}.")
+    return said
+
+
+def _phonemizer(summary: Summary, device: DeviceSummary, streamed: FirstSoundSummary) -> list[str]:
+    """What the text's way to ids takes beside the fastest voice's first sound."""
+    if not streamed.ids:
+        return ["The phonemizer is not on this device, so the time from text to ids was not measured there."]
+    chosen = summary.optimized.get(device.device)
+    rows = facts.growing(streamed, [chosen] if chosen else None)
+    longest = max(streamed.ids, key=lambda one: one.phonemes)
+    row = next((row for row in rows if row.length_class == longest.length_class), None)
+    if row is None or longest.ids_ms.value < WORTH_SAYING * row.first_ms.value:
+        return []
+    return [
+        f"The phonemizer takes {MS.figure(longest.ids_ms)} for the {_words(longest.length_class)}, which is no longer "
+        f"little beside the first sound of `{row.variant}`, {MS.figure(row.first_ms)}."
+    ]
+
+
+def lead(summary: Summary) -> str:
+    """A sentence for the first page: when the optimized voice is first heard, on the text that takes it longest."""
+    said = []
+    for device in summary.measured_devices:
+        name = summary.optimized.get(device.device)
+        slowest = facts.slowest(device.first_sound, name) if name else None
+        if slowest:
+            where = f" on {device.label}" if len(summary.measured_devices) > 1 else ""
+            said.append(f"after {MS.figure(slowest)} at most{where}")
+    return f"Spoken piece by piece, a text is heard {listed(said)}, however long it is." if said else ""
+
+
+def _pieces(row: Any) -> str:
+    return "growing" if row.piece_seconds is None else f"{row.piece_seconds:g} s"
+
+
+def _words(length_class: str) -> str:
+    return length_class.replace("_", " ")
