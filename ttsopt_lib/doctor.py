@@ -137,7 +137,9 @@ def _devices() -> list[Finding]:
     return [
         Finding("CPU", platform.processor() or platform.machine(), True),
         Finding("GPU", found, there),
-        Finding("Raspberry Pi", model if pi else "this machine is none: its rows will say not measured", pi),
+        Finding(
+            "Raspberry Pi", model if pi else "this machine is not one; the report will say that it was not measured", pi
+        ),
     ]
 
 

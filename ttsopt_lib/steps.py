@@ -92,7 +92,8 @@ class PruneStructured(NetworkStep):
     )
     minutes: float = Field(default=60.0, gt=0, description="how long to fine-tune, where nothing is in `trained`")
     corpus: Path = Field(
-        default=Path("params/sentences/corpus_en.txt"), description="text that the voice speaks to be trained on"
+        default=Path("params/sentences/corpus_en.txt"),
+        description="text that the voice speaks, for the decoder to be trained on",
     )
 
     @property
@@ -124,7 +125,8 @@ class Distill(NetworkStep):
 
 # Levels that a weight may take are 2 ** bits; fewer than 8 bits are chosen on the calibration sentences.
 Bits = Annotated[
-    int, Field(ge=2, le=8, description="of a weight; below 8 the file gets smaller with the step `pack` after it")
+    int,
+    Field(ge=2, le=8, description="bits of a weight; fewer than 8 make the file smaller with the step `pack` after it"),
 ]
 
 

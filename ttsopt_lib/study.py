@@ -151,7 +151,9 @@ class Targets(Strict):
     mos_change: Annotated[float, Field(le=0.0, ge=-4.0)] = -0.10
     predicted_mos_change: Annotated[float, Field(le=0.0, ge=-4.0)] = -0.10
     first_sound_ms: float | None = Field(
-        default=None, gt=0, description="until the first sound of every text of `measure.first_sound`; none: no target"
+        default=None,
+        gt=0,
+        description="the longest that a text's first sound may take (docs/streaming.md); none: no target",
     )
 
 
@@ -163,10 +165,10 @@ class MeasureSettings(Strict):
 
     budget_seconds: float = Field(default=300.0, gt=0, description="all timing on one device, wall time")
     opening_seconds: float = Field(
-        default=60.0, gt=0, description="in which a row has to be open and warm; one that is not is left out"
+        default=60.0, gt=0, description="a row has to be open and warm within this time, or it is left out"
     )
     limit_seconds: float | None = Field(
-        default=None, gt=0, description="a whole measurement with opening and energy; default: none"
+        default=None, gt=0, description="limit of a whole measurement, opening and energy included; default: none"
     )
     warmup_passes: int = Field(default=1, ge=1, description="passes over the sentences that are not counted")
     min_blocks: int = Field(default=8, ge=2, description="blocks to time even where the budget is spent")
@@ -175,7 +177,7 @@ class MeasureSettings(Strict):
     interval_width: float = Field(default=0.04, gt=0, description="stop when every reduction's interval is narrower")
     pytorch: tuple[Name, ...] = Field(default=(), description="variants that get a PyTorch row as well")
     peers: tuple[PeerName, ...] = Field(
-        default=(), description="what a user would pick instead, timed in the same blocks and scored; --peers: all"
+        default=(), description="what people use instead, timed in the same blocks and scored; --peers: all"
     )
     first_sound: tuple[Name, ...] = Field(
         default=(), description="`original` and variants that are timed piece by piece as well (docs/streaming.md)"
@@ -200,9 +202,13 @@ class EvaluateSettings(Strict):
     weights: dict[Literal["utmos", "nisqa_tts"], Path] = Field(
         default={}, description="files of weights that were fetched by hand, where no hub is reached"
     )
-    wer_sentences: int = Field(default=40, ge=0, description="word error rate on the first so many sentences; 0: none")
+    wer_sentences: int = Field(
+        default=40, ge=0, description="sentences, from the first on, for the word error rate; 0: none"
+    )
     paired_sentences: int = Field(
-        default=40, ge=2, description="speaker, spectrum and F0 beside the original on the first so many sentences"
+        default=40,
+        ge=2,
+        description="sentences, from the first on, on which speaker, spectrum and F0 stand beside the original's",
     )
     stop_decided: bool = Field(
         default=True, description="score a variant no further once its first sentences decide (docs/quality.md)"
@@ -231,8 +237,10 @@ class ListeningTest(Strict):
     """The listening test that `ttsopt listen` makes: who hears what. See docs/listening.md."""
 
     tests: tuple[Literal["acr", "ccr", "mushra"], ...] = Field(default=("acr",), min_length=1)
-    variants: tuple[Name, ...] = Field(default=(), description="heard beside the original; empty: all of the study")
-    sentences: int = Field(default=12, ge=2, description="the first so many evaluation sentences")
+    variants: tuple[Name, ...] = Field(
+        default=(), description="variants that are heard beside the original; empty: all of the study"
+    )
+    sentences: int = Field(default=12, ge=2, description="how many evaluation sentences are heard, from the first on")
     raters: int = Field(default=60, ge=1, le=1000, description="how many different orders to prepare")
     traps: int = Field(default=2, ge=0, le=10, description="trap questions in each ACR and CCR test")
     trap_sentence: str = Field(
@@ -263,7 +271,9 @@ class Training(Strict):
         default=0, ge=0, description="further sentences of 4 to 10 words, cut from the lines of an English corpus"
     )
     minutes: float = Field(default=180, gt=0, description="how long all trainings together take")
-    settings: dict[str, Any] = Field(default={}, description="of `DistillSettings`, where not the default")
+    settings: dict[str, Any] = Field(
+        default={}, description="settings of the training (`DistillSettings`) that are not the default"
+    )
 
 
 Stage = Literal["first_look", "complete"]
@@ -280,13 +290,15 @@ class Study(Strict):
     language: str | None = Field(
         default=None,
         min_length=2,
-        description="of the sentences and corpora, as in `en`; compared with the voice's. None: nobody has said",
+        description="language of the sentences and corpora, as in `en`; compared with the voice's. None: not said",
     )
     targets: Targets = Targets()
     measure: MeasureSettings = MeasureSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
     listening_test: ListeningTest = ListeningTest()
-    training: Training | None = Field(default=None, description="of students; None: only those that are there")
+    training: Training | None = Field(
+        default=None, description="how students are trained; None: only those that are there are used"
+    )
     stage: Stage = Field(default="complete", description="`ttsopt run` sets this: a first look comes before the rest")
 
     @model_validator(mode="after")
@@ -377,23 +389,27 @@ class Device(Strict):
         default=None, gt=0, description="all timing on this device, wall time; default: the study's"
     )
     opening_seconds: float | None = Field(
-        default=None, gt=0, description="in which a row has to be open and warm here; default: the study's"
+        default=None, gt=0, description="time in which a row has to be open and warm here; default: the study's"
     )
     limit_seconds: float | None = Field(
-        default=None, gt=0, description="the whole measurement here, with opening and energy; default: the study's"
+        default=None,
+        gt=0,
+        description="limit of the whole measurement here, opening and energy included; default: the study's",
     )
     pytorch: tuple[TorchMode, ...] = Field(
         default=(), description="kind gpu: how PyTorch's rows speak; the first, fp32, is the baseline of them all"
     )
 
-    record: Path | None = Field(default=None, description="a record of it that another machine measured: imported")
+    record: Path | None = Field(
+        default=None, description="a record of this device that another machine measured; it is imported"
+    )
 
     # runner: ssh
     host: Host | None = Field(default=None, description="user@name, a name, or an alias of ~/.ssh/config")
     port: int | None = Field(default=None, ge=1, le=65535)
     identity: Path | None = Field(default=None, description="private key; default: whatever ssh itself would use")
     known_hosts: Path | None = Field(default=None, description="host keys; default: ssh's own file")
-    folder: FarFolder = Field(default=".cache/ttsopt", description="on the device, below its home or absolute")
+    folder: FarFolder = Field(default=".cache/ttsopt", description="folder on the device, absolute or below its home")
     python: FarPython = Field(default="python3", description="interpreter on the device, 3.11 to 3.13")
     venv: bool = Field(default=True, description="make a virtual environment there; false: python has the packages")
     wheels: Path | None = Field(default=None, description="folder of wheels to send where the device has no network")

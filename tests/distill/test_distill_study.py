@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from tiny_training import tiny_settings
 
-from tests.distill.test_distillation import corpus, tiny_settings  # noqa: F401  (a fixture)
 from ttsopt_lib import workers
 from ttsopt_lib.distill.distillation import STAGES
 from ttsopt_lib.distill.settings import DecoderSettings, SpeechSettings

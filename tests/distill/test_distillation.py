@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,97 +9,28 @@ import numpy as np
 import pytest
 import torch
 from distributed import LocalCluster
-from torch import Tensor
+from tiny_training import SENTENCES, tiny_config, tiny_settings, train_decoder
 
-from ttsopt_lib.distill.distillation import STAGES, Distillation, fit_to_voice
-from ttsopt_lib.distill.losses import band_edges, power_loss, spectral_loss
+from ttsopt_lib.distill.distillation import STAGES, Distillation
 from ttsopt_lib.distill.model_card import model_card
 from ttsopt_lib.distill.published import DistillError, load_student, new_student, publish_student
-from ttsopt_lib.distill.settings import DecoderSettings, DistillSettings, TextSettings
+from ttsopt_lib.distill.settings import DecoderSettings
 from ttsopt_lib.distill.teacher_hints import hifigan_decoder
-from ttsopt_lib.distill.teacher_reading import Sentences, TextData, cut_short_texts, read_corpus
 from ttsopt_lib.distill.teacher_speech import TeacherDataError, speak_corpus, write_shard
 from ttsopt_lib.distill.train_decoder import DecoderTrainer
-from ttsopt_lib.distill.train_text import CONTOUR_PHONEMES, text_error, text_losses
 from ttsopt_lib.distill.training_run import SharesError, check_shares
 from ttsopt_lib.distill.utterances import SegmentError, Utterance, Utterances
 from ttsopt_lib.distill.validation import Validation
 from ttsopt_lib.files import file_sha256
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
-from ttsopt_lib.networks.students import (
-    DurationStudent,
-    DurationStudentConfig,
-    FlowStudentConfig,
-    TextEncoderStudent,
-    TextEncoderStudentConfig,
-)
-from ttsopt_lib.optimize.export import export_piper
-from ttsopt_lib.optimize.steps.distill import replace_stages
+from ttsopt_lib.networks.students import FlowStudentConfig
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.voices.paired import Noise, PairedSession, duration_noise, prior_noise
 from ttsopt_lib.voices.piper import load_piper, open_piper
-
-NOUNS = ["cat", "dog", "house", "tree", "boat", "river", "road", "hill"]
-SENTENCES = [
-    f"the {noun} was {state} and {end} again."
-    for noun in NOUNS
-    for state in ("red", "cold", "old", "wet")
-    for end in ("lost", "found")
-]
-
-
-def tiny_config(**changes) -> DecoderSettings:
-    decoder = IstftDecoderConfig(latent_channels=24, channels=16, inner_channels=24, blocks=2)
-    settings = {
-        "decoder": decoder, "batch": 2, "segment_frames": 24, "margin_frames": 4,
-        "precision": "no", "warmup_steps": 2, "decay_steps": 2, "regression_steps": 2, "hint_steps": 3,
-        "adversarial_steps": 4, "adversarial_batch": 2, "adversarial_frames": 8, "discriminator_channels": 2,
-        "validation_utterances": 2, "validate_every": 3, "save_every": 2,
-    }  # fmt: skip
-    return DecoderSettings(**settings | changes)
-
-
-def tiny_settings(**changes) -> DistillSettings:
-    blocks = {"channels": 16, "inner_channels": 24}
-    regression = {
-        "steps": 6, "batch": 2, "precision": "no", "warmup_steps": 2, "decay_steps": 2, "validation_utterances": 2,
-        "validate_every": 3, "save_every": 2,
-    }  # fmt: skip
-    text = {"lines": 40, "text_encoder": blocks | {"heads": 2, "layers": "cac"}, "durations": blocks | {"blocks": 1}}
-    flow = {"segment_frames": 24, "margin_frames": 4, "flow": blocks | {"blocks": 2}}
-    settings = {
-        "hours": 0.02, "workers": 1, "text_encoder": regression | text, "flow": regression | flow,
-        "decoder": tiny_config(), "speech": tiny_config(hint_steps=0).model_dump(),
-    }  # fmt: skip
-    return DistillSettings.model_validate(settings | changes)
-
-
-def train_decoder(voice: Path, corpus: Path, out: Path, config: DecoderSettings, start: Path | None = None) -> dict:
-    return Distillation(voice, corpus, out, tiny_settings(decoder=config)).train("decoder", start=start)
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("corpus") / "corpus.txt"
-    path.write_text("\n".join(SENTENCES), encoding="utf-8")
-    return path
 
 
 @pytest.fixture(scope="module")
 def shards(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return speak_corpus(medium_voice, corpus, tmp_path_factory.mktemp("teacher"), hours=1.0, workers=1)
-
-
-@pytest.fixture
-def listener(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A random voice has no quality to predict: any finite figure serves where the figure is not what is tested."""
-    monkeypatch.setattr("ttsopt_lib.distill.validation.SHORTEST", 0.1)
-
-    class Level:
-        def score(self, samples: np.ndarray) -> float:
-            return float(np.abs(samples).mean())
-
-    monkeypatch.setattr("ttsopt_lib.distill.validation.load_predictor", lambda name: Level())
 
 
 def trainer_in(out: Path, voice: Path, shards: list[Path], config: DecoderSettings) -> DecoderTrainer:
@@ -172,41 +102,6 @@ def test_cut_edges_are_not_trusted_and_true_ends_are(shards: list[Path]) -> None
 
 
 # --- losses -----------------------------------------------------------------------------------------------------
-
-
-def test_spectral_loss_is_zero_only_for_the_same_samples_and_hears_phase() -> None:
-    torch.manual_seed(0)
-    teacher = 0.1 * torch.randn(2, 8192)
-    same = spectral_loss(teacher.clone(), teacher)
-    assert same["log_magnitude"] < 1e-5 and same["complex"] < 1e-5
-    flipped = spectral_loss(-teacher, teacher)
-    assert flipped["log_magnitude"] < 1e-5 and flipped["complex"] > 1
-
-
-def test_digital_silence_has_finite_gradients() -> None:
-    student = torch.zeros(1, 8192, requires_grad=True)
-    terms = spectral_loss(student, torch.zeros(1, 8192))
-    (gradient,) = torch.autograd.grad(torch.stack(list(terms.values())).sum(), student)
-    assert torch.isfinite(gradient).all()
-
-
-def test_power_is_right_at_the_teachers_level_whatever_the_samples() -> None:
-    """Where a student cannot foresee the samples: complex spectra are nearest too quiet, powers at the same level."""
-    torch.manual_seed(0)
-    teacher, student = 0.1 * torch.randn(2, 4, 40_000)
-    powers, complexes = (
-        [float(loss(level * student, teacher)) for level in (0.5, 0.8, 1.0, 1.25, 2.0)]
-        for loss in (power_loss, lambda s, t: spectral_loss(s, t)["complex"])
-    )
-    assert powers.index(min(powers)) == 2 and complexes.index(min(complexes)) == 0
-    assert powers[4] == pytest.approx(math.log(2), rel=0.1)
-    assert float(power_loss(teacher, teacher)) == 0
-
-
-@pytest.mark.parametrize("bins", [33, 257])
-def test_bands_share_out_all_bins(bins: int) -> None:
-    bands = band_edges(bins, 24)
-    assert bands.shape == (24, bins) and (bands.sum(0) == 1).all() and (bands.sum(1) >= 1).all()
 
 
 # --- training ---------------------------------------------------------------------------------------------------
@@ -518,183 +413,6 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
 # --- the stages before the decoder --------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def whole_run(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run in which every stage was trained for a few steps."""
-    out = tmp_path_factory.mktemp("whole")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ttsopt_lib.distill.validation.SHORTEST", 0.1)
-        distillation = Distillation(medium_voice, corpus, out, tiny_settings())
-        for stage in STAGES:
-            distillation.train(stage)
-    return out
-
-
-@pytest.mark.slow
-def test_a_voice_of_students_speaks_like_any_other(medium_voice: Path, whole_run: Path, tmp_path: Path) -> None:
-    record = publish_student(medium_voice, whole_run, tmp_path / "student", measure_speed=False)
-    assert record["students"] == ["text_encoder", "duration_predictor", "flow", "decoder"]
-    assert set(record["trainings"]) == {"text_encoder", "flow", "decoder"}
-    model = load_piper(open_piper(medium_voice))
-    teacher_size = sum(parameter.numel() for parameter in model.parameters())
-    replace_stages(model, tmp_path / "student")
-    assert sum(parameter.numel() for parameter in model.parameters()) == record["parameters"] < teacher_size / 3
-    voice = export_piper(model, open_piper(medium_voice).config, tmp_path / "voice.onnx")
-    session = PairedSession(voice)
-    ids = [1, 5, 9, 12, 7, 2]
-    durations = np.array([3, 2, 4, 5, 1, 2])
-    noise = Noise(duration_noise(0, len(ids)), prior_noise(0, 24, 17))
-    made, lasted = session.speak(ids, noise=noise, durations=durations)
-    assert lasted.reshape(-1).tolist() == durations.tolist() and made.size == 17 * 256
-    with torch.no_grad():
-        wanted = model(
-            torch.tensor([ids]), torch.tensor([len(ids)]), torch.tensor([0.667, 1.0, 0.8]),
-            prior_noise=torch.from_numpy(noise.prior)[None], durations=torch.from_numpy(durations).float()[None, None],
-        )  # fmt: skip
-    assert np.abs(made.reshape(-1) - wanted.numpy().reshape(-1)).max() < 1e-4
-    # Durations of its own, from the noise: more noise, other durations.
-    still, moved = (session.speak(ids, noise=noise, scales=(0.667, 1.0, scale))[1] for scale in (0.0, 40.0))
-    assert still.reshape(-1).tolist() != moved.reshape(-1).tolist()
-
-
-def test_padding_does_not_change_what_a_student_makes_of_a_sentence() -> None:
-    torch.manual_seed(0)
-    encoder = TextEncoderStudent(TextEncoderStudentConfig(channels=16, inner_channels=24, heads=2, layers="cac")).eval()
-    durations = DurationStudent(
-        DurationStudentConfig(hidden_channels=16, channels=16, inner_channels=24, blocks=2)
-    ).eval()
-    ids, noise = torch.randint(1, 50, (1, 9)), torch.randn(1, 2, 9)
-    for network in (encoder, durations):
-        for parameter in network.parameters():
-            torch.nn.init.normal_(parameter, std=0.3)
-    padded = torch.cat([ids, torch.full((1, 5), 7)], dim=1)
-    with torch.no_grad():
-        alone = encoder(ids, torch.tensor([9]))
-        beside = encoder(padded, torch.tensor([9]))
-        lasts = durations(alone[0], alone[3], noise)
-        lasts_beside = durations(beside[0], beside[3], torch.cat([noise, torch.randn(1, 2, 5)], dim=2))
-    for one, other in zip((*alone, lasts), (*beside, lasts_beside), strict=True):
-        torch.testing.assert_close(other[..., :9], one, atol=1e-5, rtol=1e-4)
-        assert (other[..., 9:] == 0).all()
-
-
-@pytest.mark.slow
-def test_text_and_flow_come_nearer_to_the_teacher(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:
-    settings = tiny_settings()
-    changes = {"steps": 60, "learning_rate": 3e-3, "warmup_steps": 5, "batch": 4}
-    settings = settings.model_copy(
-        update={
-            "text_encoder": settings.text_encoder.model_copy(update=changes),
-            "flow": settings.flow.model_copy(update=changes),
-        }
-    )
-    distillation = Distillation(medium_voice, corpus, tmp_path, settings)
-    text = distillation.text_trainer(tmp_path)
-    losses = [text.train_step() for _ in range(60)]
-    for name in ("mean", "spread", "durations"):
-        early, late = (np.mean([step[name] for step in part]) for part in (losses[:5], losses[-5:]))
-        assert late < 0.9 * early, name
-    flow = distillation.speech_trainer("flow", tmp_path, None)
-    losses = [flow.train_step()["latent_error"] for _ in range(60)]
-    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
-
-
-def test_the_best_so_far_is_judged_anew_where_a_run_goes_on_by_another_measure(
-    medium_voice: Path, corpus: Path, tmp_path: Path
-) -> None:
-    def best_with(steps: int, **changes: float) -> dict[str, float]:
-        text = tiny_settings().text_encoder.model_copy(update={"steps": steps, "validate_every": 2, **changes})
-        settings = tiny_settings().model_copy(update={"text_encoder": text})
-        Distillation(medium_voice, corpus, tmp_path, settings).train("text_encoder")
-        return json.loads((tmp_path / "text_encoder" / "best.json").read_text(encoding="utf-8"))
-
-    before = best_with(4)
-    heavier = best_with(4, contour_weight=100.0)
-    assert heavier["text_error"] > 2 * before["text_error"] and heavier["step"] == before["step"]
-    same = best_with(4, contour_weight=100.0, learning_rate=1e-5)
-    assert same == heavier
-
-
-def two_sentences(frames: float) -> tuple[Sentences, Tensor]:
-    """A batch whose second sentence is padded, and the log frames [2, 1, 40] that its teacher wants."""
-    lengths = torch.tensor([40, 25])
-    shape = (2, 3, 40)
-    batch = Sentences(torch.ones(2, 40, dtype=torch.int64), lengths, *(torch.zeros(shape) for _ in range(3)))
-    return batch, torch.full((2, 1, 40), math.log(frames))
-
-
-def test_an_error_that_a_phrase_shares_costs_more_than_the_same_here_and_there() -> None:
-    batch, wanted = two_sentences(frames=3.0)
-    mask = (torch.arange(40) < batch.lengths[:, None]).float()[:, None]
-    signs = torch.where(torch.arange(40) % 2 == 0, 1.0, -1.0).expand(2, 3, 40)
-    zero = torch.zeros(2, 3, 40)
-    shared, scattered = (
-        text_losses(batch, wanted, mean * mask, zero, wanted, mask)
-        for mean in (torch.full_like(zero, 0.1), 0.1 * signs)
-    )
-    torch.testing.assert_close(shared["mean"], scattered["mean"])
-    assert shared["mean"] == pytest.approx(0.01)
-    # An average over n frames has a standard deviation of one n-th root: 0.1 over 15 phonemes of 3 frames is 0.45.
-    assert 0.3 < shared["contour"] <= 0.01 * CONTOUR_PHONEMES * 3
-    assert scattered["contour"] < 0.01
-    assert text_error(shared, TextSettings()) > text_error(scattered, TextSettings())
-    assert text_error(shared, TextSettings(contour_weight=0)) == pytest.approx(
-        float(text_error(scattered, TextSettings(contour_weight=0)))
-    )
-
-
-def test_padding_costs_nothing() -> None:
-    batch, wanted = two_sentences(frames=3.0)
-    mask = (torch.arange(40) < batch.lengths[:, None]).float()[:, None]
-    off = torch.ones(2, 3, 40)
-    for terms in (
-        text_losses(batch, wanted, off * (1 - mask), off * 0, wanted, mask),
-        text_losses(batch, wanted, off * 0, off * 0, wanted * mask, mask),
-    ):
-        assert {name: float(value) for name, value in terms.items()} == dict.fromkeys(terms, 0.0)
-
-
-def test_length_is_counted_in_whole_frames_and_can_be_learned() -> None:
-    batch, wanted = two_sentences(frames=1.2)  # spoken as two
-    mask = (torch.arange(40) < batch.lengths[:, None]).float()[:, None]
-    zero = torch.zeros(2, 3, 40)
-    same = text_losses(batch, wanted, zero, zero, torch.full_like(wanted, math.log(1.9)), mask)
-    assert same["length"] == 0 and same["durations"] > 0
-    shorter = torch.full_like(wanted, math.log(0.9)).requires_grad_(True)
-    length = text_losses(batch, wanted, zero, zero, shorter, mask)["length"]
-    assert float(length.detach()) == pytest.approx(0.25)  # one frame for two
-    (gradient,) = torch.autograd.grad(length, shorter)
-    assert (gradient[mask > 0] < 0).all() and (gradient[mask == 0] == 0).all()
-
-
-def test_short_texts_are_cut_from_the_lines_of_their_own_shard(
-    medium_voice: Path, corpus: Path, tmp_path: Path
-) -> None:
-    voice = open_piper(medium_voice)
-    teacher = load_piper(voice)
-    counts = {}
-    for share in (0.0, 0.5):
-        shards = read_corpus(voice, teacher, corpus, tmp_path / str(share), 40, 0, share)
-        counts[share] = [TextData([shard]).lengths for shard in shards]
-    for alone, with_short in zip(counts[0.0], counts[0.5], strict=True):
-        assert with_short[: len(alone)].tolist() == alone.tolist()
-        short = with_short[len(alone) :]
-        assert len(short) >= 0.4 * len(alone)  # of lines with two sentences the short texts are fewer
-        assert np.median(short) < np.median(alone)
-
-
-def test_a_short_text_is_one_to_four_words_that_stand_side_by_side() -> None:
-    line = "the quick, brown fox 'jumps' over it"
-    texts = cut_short_texts([line, "Yes."], 200, np.random.default_rng(0))
-    assert len(texts) == 200 and len(set(texts)) > 50
-    bare = line.replace(",", "").replace("'", "")
-    for text in texts:
-        words = text.rstrip(".!?").replace(",", "").replace("'", "")
-        assert 1 <= len(words.split()) <= 4
-        assert words.lower() in bare or words == "Yes"
-    assert {text[-1] for text in texts} >= set(".!?") and any(text[-1].isalpha() for text in texts)
-
-
 @pytest.mark.slow
 def test_the_flow_in_speech_is_held_to_the_teachers_latents(
     medium_voice: Path, shards: list[Path], tmp_path: Path
@@ -713,29 +431,3 @@ def test_the_flow_in_speech_is_held_to_the_teachers_latents(
         with torch.no_grad():
             errors[weight] = float((trainer.speech.decoded_latents(pair.z_p) - pair.z).square().mean())
     assert errors[30.0] < 0.8 * errors[0.0]
-
-
-@pytest.mark.slow
-def test_speech_needs_flow_and_decoder_first(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:
-    with pytest.raises(DistillError, match="train the stages flow and decoder"):
-        Distillation(medium_voice, corpus, tmp_path, tiny_settings()).train("speech")
-
-
-@pytest.mark.slow
-def test_students_that_were_trained_further_since_are_named(
-    medium_voice: Path, corpus: Path, whole_run: Path, tmp_path: Path, listener: None
-) -> None:
-    run = Path(shutil.copytree(whole_run, tmp_path / "run"))
-    best = run / "flow" / "best.safetensors"
-    best.write_bytes(best.read_bytes() + b" ")
-    with pytest.warns(UserWarning, match="speech: goes on .* those of flow were trained further since"):
-        Distillation(medium_voice, corpus, run, tiny_settings()).train("speech")
-
-
-def test_settings_take_the_sizes_of_the_voice(multi_speaker_voice: Path) -> None:
-    teacher = load_piper(open_piper(multi_speaker_voice))
-    settings = fit_to_voice(DistillSettings(), teacher)
-    assert teacher.speaker_embedding is not None
-    width = teacher.speaker_embedding.embedding_dim
-    assert settings.text_encoder.durations.speaker_channels == settings.flow.flow.speaker_channels == width
-    assert settings.speech.flow == settings.flow.flow and settings.speech.decoder == settings.decoder.decoder

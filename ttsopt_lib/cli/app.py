@@ -29,7 +29,8 @@ DeviceOption = Annotated[
     typer.Option("--device", "-d", help="a file of params/ by its name, or a path; may be given several times"),
 ]
 PeersOption = Annotated[
-    bool, typer.Option("--peers", help="also what a user would pick instead: piper-tts, OpenVINO, hibari-tts ...")
+    bool,
+    typer.Option("--peers", help="also time and score what people use instead: piper-tts, OpenVINO, hibari-tts ..."),
 ]
 AgainOption = Annotated[bool, typer.Option("--again", help="repeat the step even where nothing has changed")]
 

@@ -99,16 +99,18 @@ def optimize(
 def distill(
     study: StudyArgument = DEFAULT_STUDY,
     minutes: Annotated[
-        float | None, typer.Option(min=0.1, help="for all the trainings together, in place of what the study says")
+        float | None, typer.Option(min=0.1, help="minutes for all the trainings together, in place of the study's")
     ] = None,
     stage: Annotated[
         list[str] | None,
-        typer.Option("--stage", help="text_encoder, flow, decoder, speech; all if not given; may be repeated"),
+        typer.Option(
+            "--stage", help="train only this stage: text_encoder, flow, decoder or speech; may be given several times"
+        ),
     ] = None,
     voice: Annotated[
         Path | None, typer.Option(help="a Piper .onnx of your own; its students go to models/<voice>/student")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="of PyTorch; its own choice if not given")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="threads for PyTorch; its own choice if not given")] = None,
     dask: Annotated[
         str | None,
         typer.Option(help="scheduler of a Dask cluster, tcp://host:8786, that speaks the corpus; training stays here"),

@@ -27,7 +27,9 @@ def speak(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="a WAV file; - for raw 16-bit samples; else it is played")
     ] = None,
-    speaker: Annotated[int | None, typer.Option(min=0, help="number of the speaker, of a voice with several")] = None,
+    speaker: Annotated[
+        int | None, typer.Option(min=0, help="number of the speaker, where the voice has several")
+    ] = None,
     piece: Annotated[
         float | None, typer.Option(help="seconds of every piece, in place of pieces that begin short and grow")
     ] = None,
@@ -58,7 +60,9 @@ def speak(
             write(audio)
     whole, spoken = time.monotonic() - began, samples / rate
     if late > 0:
-        err.print(f"too slow to be heard meanwhile: a piece came {1000 * late:.0f} ms after the one before had ended")
+        err.print(
+            f"too slow to be played while it computes: a piece came {1000 * late:.0f} ms after the one before had ended"
+        )
     err.print(f"first sound after {1000 * first:.0f} ms; {spoken:.1f} s of audio in {pieces} pieces, {whole:.2f} s")
 
 

@@ -57,47 +57,51 @@ class TextSettings(RegressionSettings):
 
     text_encoder: TextEncoderStudentConfig = TextEncoderStudentConfig()
     durations: DurationStudentConfig = DurationStudentConfig()
-    contour_weight: float = Field(default=0.3, ge=0, description="of the prior's error over half a second")
-    duration_weight: float = Field(default=1.0, ge=0, description="of durations against the prior")
+    contour_weight: float = Field(default=0.3, ge=0, description="weight of the prior's error over half a second")
+    duration_weight: float = Field(default=1.0, ge=0, description="weight of the durations' error beside the prior's")
     lines: int = Field(default=8_000, ge=2, description="lines of the corpus that the teacher's encoder reads")
-    short_texts: float = Field(default=0.25, ge=0, description="texts of one to four words cut from them, per line")
-    batch: int = Field(default=16, ge=1, description="sentences")
+    short_texts: float = Field(default=0.25, ge=0, description="texts of one to four words cut from each line")
+    batch: int = Field(default=16, ge=1, description="sentences of a step")
 
 
 class FlowSettings(RegressionSettings):
     """The flow, from prior samples to the latents that the teacher's flow made of them."""
 
     flow: FlowStudentConfig = FlowStudentConfig()
-    batch: int = Field(default=16, ge=1, description="segments")
+    batch: int = Field(default=16, ge=1, description="segments of a step")
     segment_frames: int = Field(default=144, ge=1)
-    margin_frames: int = Field(default=32, ge=1, description="frames at a cut edge that no loss counts")
+    margin_frames: int = Field(default=32, ge=1, description="frames at a cut edge, which no loss counts")
 
 
 class DecoderSettings(TrainingSettings):
     """The decoder, by spectra, hints and discriminators; with `flow`, the student of the flow trains with it."""
 
     decoder: IstftDecoderConfig = IstftDecoderConfig()
-    flow: FlowStudentConfig | None = Field(default=None, description="trained together with the decoder, if set")
-    latent_weight: float = Field(default=4.0, ge=0, description="of the teacher's latents as the flow's target")
+    flow: FlowStudentConfig | None = Field(
+        default=None, description="the flow's student, trained together with the decoder; None: the decoder alone"
+    )
+    latent_weight: float = Field(default=4.0, ge=0, description="weight of the teacher's latents, the flow's target")
 
     segment_frames: int = Field(default=80, ge=1)
     margin_frames: int = Field(
         default=8, ge=1, description="frames at a cut edge, where the student lacks the teacher's context"
     )
     regression_steps: int = Field(default=2_000, ge=0, description="steps before the discriminators come in")
-    complex_weight: float = Field(default=0.5, ge=0, description="of the difference of complex spectra")
-    power_weight: float = Field(default=0.0, ge=0, description="of the power of bands over a tenth of a second")
-    hint_weight: float = Field(default=1.0, ge=0, description="of the teacher's inner activations as a target")
-    hint_steps: int = Field(default=5_000, ge=0, description="steps for which they are one")
+    complex_weight: float = Field(default=0.5, ge=0, description="weight of the difference of complex spectra")
+    power_weight: float = Field(default=0.0, ge=0, description="weight of the power of bands over a tenth of a second")
+    hint_weight: float = Field(default=1.0, ge=0, description="weight of the teacher's inner activations as targets")
+    hint_steps: int = Field(default=5_000, ge=0, description="steps in which the teacher's activations are targets")
 
     adversarial_steps: int = Field(default=10_000, ge=0)
     adversarial_learning_rate: float = Field(default=6e-4, gt=0)
-    adversarial_batch: int = Field(default=4, ge=1, description="segments of a batch that the discriminators hear")
-    adversarial_frames: int = Field(default=32, ge=5, description="frames of each that they hear")
+    adversarial_batch: int = Field(default=4, ge=1, description="segments of each step that the discriminators hear")
+    adversarial_frames: int = Field(default=32, ge=5, description="frames of each segment that they hear")
     adversarial_weight: float = Field(
         default=1.0, ge=0, description="size of the adversarial gradient against the spectral one"
     )
-    feature_weight: float = Field(default=1.0, ge=0, description="the same of feature matching")
+    feature_weight: float = Field(
+        default=1.0, ge=0, description="size of the gradient of feature matching against the spectral one"
+    )
     discriminator_channels: int = Field(default=16, ge=1)
 
     @property
@@ -141,15 +145,15 @@ class SpeechSettings(DecoderSettings):
 
     regression_steps: int = Field(default=300, ge=0, description="steps before the discriminators come in")
     adversarial_steps: int = Field(default=4_000, ge=0)
-    hint_steps: int = Field(default=0, ge=0, description="steps for which the teacher's activations are a target")
+    hint_steps: int = Field(default=0, ge=0, description="steps in which the teacher's activations are targets")
     segment_frames: int = Field(default=112, ge=1)
     margin_frames: int = Field(default=24, ge=1, description="frames at a cut edge")
     learning_rate: float = Field(default=5e-4, gt=0)
     adversarial_learning_rate: float = Field(default=5e-4, gt=0)
     warmup_steps: int = Field(default=200, ge=1)
     # What the decoder alone could not predict cannot be predicted here either, so only its level is matched.
-    complex_weight: float = Field(default=0.15, ge=0, description="of the difference of complex spectra")
-    power_weight: float = Field(default=1.0, ge=0, description="of the power of bands over a tenth of a second")
+    complex_weight: float = Field(default=0.15, ge=0, description="weight of the difference of complex spectra")
+    power_weight: float = Field(default=1.0, ge=0, description="weight of the power of bands over a tenth of a second")
 
 
 class DistillSettings(BaseModel):

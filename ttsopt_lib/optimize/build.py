@@ -278,13 +278,14 @@ def _build_checked(context: BuildContext, name: str, key: str, folder: StudyFold
         if _streams(context.study, name):
             from ttsopt_lib.voices.stream import StreamError, write_streaming
 
+            called = f"variant {name!r}: streaming"
             try:
-                write_streaming(open_piper(path), new / "streaming", f"variant {name!r}: streaming")
+                write_streaming(open_piper(path), new / "streaming", called)
                 files += [str(file.relative_to(new)) for file in sorted((new / "streaming").iterdir())]
             except StreamError as error:
                 if _must_stream(context.study, name):
                     raise
-                not_streamed = str(error)
+                not_streamed = str(error).removeprefix(f"{called}: ")
         content = path.read_bytes()
         record = VariantRecord(
             key=key,
