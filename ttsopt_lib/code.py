@@ -11,8 +11,9 @@ import ast
 import hashlib
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ttsopt_lib.paths import is_from_wheel, project_root
@@ -33,6 +34,17 @@ def code_digest(*modules: str) -> str:
     for name in sorted(imported(*modules)):
         digest.update(name.encode() + b"\0" + _source(name).read_bytes())
     return digest.hexdigest()
+
+
+def versions(packages: Sequence[str]) -> dict[str, str | None]:
+    """The installed version of each package; None for one that is not installed."""
+    found: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    return found
 
 
 def imported(*modules: str) -> set[str]:

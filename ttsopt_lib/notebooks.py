@@ -10,7 +10,6 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
-from functools import partial
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from pydoc import ErrorDuringImport, locate
@@ -50,9 +49,12 @@ class Kernel:
     def __init__(self) -> None:
         self._manager: AsyncKernelManager | None = None
         self._files: TemporaryDirectory[str] | None = None  # the connection's, and IPython's profile
+        self._killed = False
 
     def start(self, module: str = "") -> AsyncKernelManager:
         """Start the process if it does not run yet; it imports `module` before the first cell."""
+        if self._killed:
+            raise NotebookError("interrupted before it began")
         if self._manager is None:
             from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
             from jupyter_client.manager import AsyncKernelManager
@@ -91,6 +93,12 @@ class Kernel:
             run_sync(manager.shutdown_kernel)(now=now)
         if self._files is not None:
             self._files.cleanup()
+
+    def kill(self) -> None:
+        """End the process at once, from another thread than the one that uses it; it is never started again."""
+        self._killed = True
+        if self._manager is not None and self._manager.has_kernel:
+            self._manager.provisioner.process.kill()  # type: ignore[union-attr]
 
     def __enter__(self) -> Self:
         return self
@@ -138,8 +146,17 @@ def run_notebooks(asked: Sequence[tuple[str, Path, dict[str, Any]]]) -> None:
     if not asked:
         return
     import_papermill()
+    kernels = [Kernel() for _ in asked]
     with work_bar("notebooks", sum(notebook_seconds(name) for name, _, _ in asked)) as bar, ThreadPool(2) as pool:
-        pool.starmap(partial(run_notebook, bar=bar), asked, chunksize=1)
+        work = [(*one, bar, kernel) for one, kernel in zip(asked, kernels, strict=True)]
+        try:
+            pool.starmap(run_notebook, work, chunksize=1)
+        except BaseException:  # the others see that their process is gone, tidy up and end
+            for kernel in kernels:
+                kernel.kill()
+            pool.close()
+            pool.join()
+            raise
 
 
 def run_notebook(

@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from tiny_training import tiny_settings
 
 from ttsopt_lib import workers
+from ttsopt_lib.cli import main
 from ttsopt_lib.distill.distillation import STAGES
+from ttsopt_lib.distill.estimate import GB_PER_HOUR, estimate_training
 from ttsopt_lib.distill.settings import DecoderSettings, SpeechSettings
 from ttsopt_lib.distill.study import missing_students, train_students, training_settings
 from ttsopt_lib.errors import StudyError
@@ -49,6 +52,32 @@ def study_with(voice: Path, student: Path, training: dict | None) -> Study:
             "training": training,
         }
     )
+
+
+@pytest.mark.slow
+def test_what_a_training_would_take_is_said_and_nothing_is_trained(
+    medium_voice: Path,
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    training = {"student": "models/random/student", "corpus": corpus, "minutes": 100.0}
+    study = study_with(medium_voice, Path("models/random/student"), training)
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump({"study": study.model_dump(mode="json")}), encoding="utf-8")
+    found = estimate_training(study, StudyFolder(study, tmp_path / "reports"))
+    assert sum(found.minutes.values()) == pytest.approx(100) and list(found.minutes) == list(STAGES)
+    assert 0 < found.speaking_minutes < 20 and 0 < found.hours <= 8 and found.free_gb > 0
+    assert found.memory_gb > 1.5 and found.disk_gb > GB_PER_HOUR * found.hours
+    one = estimate_training(study, StudyFolder(study, tmp_path / "reports"), 10.0, ["text_encoder"])
+    assert one.minutes == {"text_encoder": 10.0} and one.hours == one.speaking_minutes == 0
+    monkeypatch.setattr(sys, "argv", ["ttsopt", "distill", "study.yaml", "--estimate", "--minutes", "50"])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    said = capsys.readouterr().out
+    assert "50 min in all" in said and "GB of memory" in said
+    assert {path.name for path in tmp_path.iterdir()} == {"study.yaml"}, "nothing is written"
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ import torch
 from distributed import LocalCluster
 from tiny_training import SENTENCES, tiny_config, tiny_settings, train_decoder
 
-from ttsopt_lib.distill.distillation import STAGES, Distillation
+from ttsopt_lib.distill.distillation import STAGES, Distillation, start_from_similar
 from ttsopt_lib.distill.model_card import model_card
 from ttsopt_lib.distill.published import DistillError, load_student, new_student, publish_student
 from ttsopt_lib.distill.settings import DecoderSettings
@@ -380,6 +380,31 @@ def test_a_published_student_can_be_trained_further(
     before, after = (load_student(tmp_path / name)[0]["decoder"].state_dict() for name in ("published", "again"))
     for name, value in before.items():
         torch.testing.assert_close(after[name], value, atol=1e-6, rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_new_student_begins_with_what_fits_of_another_voices_students(
+    medium_voice: Path, shards: list[Path], run: Path, tmp_path: Path
+) -> None:
+    published = publish_student(medium_voice, run, tmp_path / "published", measure_speed=False)
+    theirs = load_student(tmp_path / "published")[0]["decoder"].state_dict()
+    trainer = trainer_in(tmp_path / "same", medium_voice, shards, tiny_config())
+    (began,) = start_from_similar(trainer, tmp_path / "published").values()
+    assert began["weights_sha256"] == published["weights_sha256"] and began["share"] == 1.0
+    assert began["minutes"] == published["total_minutes"]
+    for name, value in theirs.items():
+        torch.testing.assert_close(trainer.shipping.state_dict()[f"decoder.{name}"], value)
+
+    assert start_from_similar(trainer, tmp_path / "nowhere") == {}
+    trainer.origin["voice_sha256"] = published["voice_sha256"]
+    assert start_from_similar(trainer, tmp_path / "published") == {}, "they may have heard what is held out here"
+
+    other = IstftDecoderConfig(latent_channels=24, channels=8, inner_channels=8, blocks=2)
+    trainer = trainer_in(tmp_path / "other", medium_voice, shards, tiny_config(decoder=other))
+    before = {name: value.clone() for name, value in trainer.shipping.state_dict().items()}
+    assert start_from_similar(trainer, tmp_path / "published") == {}, "too little of it fits"
+    for name, value in before.items():
+        torch.testing.assert_close(trainer.shipping.state_dict()[name], value)
 
 
 @pytest.mark.slow

@@ -200,6 +200,26 @@ def test_pieces_begin_short_and_grow(medium_voice):
         list(voice.speak_ids([1, 2, 3], seconds=0.0001))
 
 
+@pytest.mark.parametrize(("arguments", "spoken"), [([], 1), (["--phrases"], 2)])
+def test_the_command_speaks_phrase_by_phrase_where_it_is_told_to(
+    medium_voice, tmp_path, monkeypatch, arguments, spoken
+):
+    said = []
+    speak_ids = StreamingVoice.speak_ids
+
+    def noted(self, ids, **options):
+        said.append(options["first"])
+        return speak_ids(self, ids, **options)
+
+    monkeypatch.setattr(StreamingVoice, "speak_ids", noted)
+    text = "aba aba aba aba aba aba, aba aba aba aba aba aba."
+    output = str(tmp_path / "speech.wav")
+    monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), text, "-o", output, *arguments])
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert said == [True, False][:spoken], "somebody waits for the first one alone"
+
+
 def test_the_command_writes_what_it_says_while_it_computes(medium_voice, tmp_path, monkeypatch, capsys):
     output = tmp_path / "speech.wav"
     monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), "aba. aba aba.", "-o", str(output)])

@@ -22,6 +22,30 @@ def test_ids_are_the_ones_piper_makes(joe, config):
     assert np.isin(np.concatenate(expected), range(config.num_symbols)).all()
 
 
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("He came into the room with a lamp, and asked us all to wait; then we went home together.", 3),
+        ("He came into the room with a lamp and asked us all to wait.", 1),
+        (
+            "Yes, sir, he came into the room with a lamp in his hand.",
+            1,
+        ),  # a phrase that is too short goes with the next
+        ("He came into the room with a lamp in his hand, sir.", 1),  # or with the one before
+    ],
+)
+def test_a_sentence_is_split_behind_its_pauses_into_phrases_that_are_long_enough(config, text, parts):
+    (whole,) = phoneme_ids(config, text)
+    phrases = phoneme_ids(config, text, phrases=True)
+    assert len(phrases) == parts and (parts > 1 or phrases == [whole])
+    space, marks = set(config.phoneme_id_map[" "]), {id for one in "_^$" for id in config.phoneme_id_map[one]}
+
+    def spoken(ids):
+        return [one for one in ids if one not in space | marks]
+
+    assert [one for phrase in phrases for one in spoken(phrase)] == spoken(whole), "nothing is lost or said twice"
+
+
 def test_utterance_is_all_sentences_in_one(config):
     assert utterance_ids(config, "Good morning.") == phoneme_ids(config, "Good morning.")[0]
     joined = utterance_ids(config, "Good morning. Good night.")

@@ -41,7 +41,7 @@ def ratings(
     study: Annotated[Path, typer.Option(help="the study's YAML file")] = DEFAULT_STUDY,
     key: Annotated[Path | None, typer.Option(help="key of an earlier listening test")] = None,
 ) -> None:
-    """Read listeners' ratings: check, screen, means with intervals; the report is filled with them."""
+    """Check and screen listeners' ratings and print their means; `ttsopt report` then shows them."""
     from ttsopt_lib.evaluate.quality import current_evaluation
     from ttsopt_lib.evaluate.ratings.monitor import standings
     from ttsopt_lib.evaluate.ratings.screening import screen

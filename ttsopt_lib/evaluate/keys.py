@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ttsopt_lib.code import code_digest
+from ttsopt_lib.code import code_digest, versions
 from ttsopt_lib.evaluate.speak import evaluation_texts, spoken_texts
 from ttsopt_lib.files import content_key, file_sha256
 from ttsopt_lib.paths import resolve
@@ -38,7 +36,7 @@ def scorer_key(study: Study) -> str:
     asked = study.evaluate
     return content_key(
         [asked.predictors, asked.weights, asked.asr_model, asked.seed],
-        _versions(SCORING_PACKAGES),
+        versions(SCORING_PACKAGES),
         code_digest("ttsopt_lib.evaluate.scores", "ttsopt_lib.measure.runtimes.peer_runtimes"),
     )
 
@@ -55,7 +53,7 @@ def listening_key(study: Study, voice: str) -> str:
         voice,
         study.sentences.listening,
         study.evaluate.seed,
-        _versions(SPEAKING_PACKAGES),
+        versions(SPEAKING_PACKAGES),
         code_digest("ttsopt_lib.evaluate.speak", "ttsopt_lib.evaluate.examples"),
     )
 
@@ -78,13 +76,3 @@ def ratings_path(study: Study, folder: StudyFolder) -> Path | None:
     if study.evaluate.ratings is not None:
         return resolve(study.evaluate.ratings)
     return folder.ratings if folder.ratings.is_file() else None
-
-
-def _versions(packages: Sequence[str]) -> dict[str, str | None]:
-    found: dict[str, str | None] = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found

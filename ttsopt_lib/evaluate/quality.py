@@ -1,7 +1,7 @@
 """The step 'evaluate': variants speak the study's sentences and are scored; `records/quality.json`.
 
 What an utterance scored is kept in the study's `ScoreStore`, by the hash of what it was made from: what is unchanged
-is not scored again, and an interrupt costs four utterances of each process at most. The record is written when
+is not scored again, and an interrupt costs some four utterances of each process. The record is written when
 everything is scored. It holds raw scores, sentence by sentence; the report derives means, changes and intervals.
 """
 

@@ -1,6 +1,6 @@
 """What utterances scored: one line of JSON each, by the hash of everything that the scores depend on.
 
-An interrupt costs what each process is at work on (`quality.BATCH` utterances at most), and a study that asks for more
+An interrupt costs what each process is at work on (some `quality.BATCH` utterances), and a study that asks for more
 sentences than before scores only those that are new: this is how a first look becomes a complete report. A line that
 was cut short (power, a full disk) is dropped when the store is opened again.
 """

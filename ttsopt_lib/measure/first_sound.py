@@ -31,12 +31,15 @@ class _Job(NamedTuple):
     whole: bool = False
 
 
-def measure_first_sound(plan: TimingPlan, step: Callable[[int, int], None]) -> FirstSoundRecord | None:
-    """Time the plan's streams; None where it has none.
+def measure_first_sound(
+    plan: TimingPlan, step: Callable[[int, int], None], until: float = float("inf")
+) -> FirstSoundRecord | None:
+    """Time the plan's streams; None where it has none, or no time.
 
     Args:
         plan: its `settings.budget_seconds` are those of the blocks of all rows; this takes `SHARE` of the whole.
         step: is told how much is done, and of how much.
+        until: when it has to end, by `time.monotonic`; where that leaves no time for the fewest blocks, none is timed.
 
     Raises:
         MeasureError: a voice cannot be spoken.
@@ -55,6 +58,10 @@ def measure_first_sound(plan: TimingPlan, step: Callable[[int, int], None]) -> F
         began, block, order = time.monotonic(), 0, jobs
         generator = np.random.default_rng(plan.settings.seed)
         while block < FEWEST or (block < MOST and time.monotonic() - began < budget):
+            if time.monotonic() > until:
+                if block >= 2:
+                    break
+                return None
             order = order[::-1] if block % 2 else [jobs[number] for number in generator.permutation(len(jobs))]
             for job in order:
                 samples.setdefault(job, []).append(worker.time_stream(job._asdict()))
@@ -84,19 +91,19 @@ def measure_first_sound(plan: TimingPlan, step: Callable[[int, int], None]) -> F
 def _jobs(plan: TimingPlan, phonemizes: bool) -> list[_Job]:
     """What a block times."""
     texts, longest = range(len(plan.texts)), _longest(plan.texts)
-    single = [text for text in texts if len(plan.texts[text].sentences) == 1]
+    alone = [text for text in texts if plan.texts[text].whole]
     jobs = [_Job(text) for text in texts] if phonemizes else []
     for voice in range(len(plan.streams)):
-        jobs += [_Job(text, voice, whole=True) for text in single]
+        jobs += [_Job(text, voice, whole=True) for text in alone]
         jobs += [_Job(text, voice) for text in texts]
         jobs += [_Job(longest, voice, seconds) for seconds in FIXED_SECONDS]
     return jobs
 
 
 def _longest(texts: Sequence[PlannedText]) -> int:
-    """Number of the longest text of one sentence."""
-    single = [number for number, text in enumerate(texts) if len(text.sentences) == 1]
-    return max(single, key=lambda number: len(texts[number].sentences[0]))
+    """Number of the longest text that is spoken whole as well."""
+    alone = [number for number, text in enumerate(texts) if text.whole]
+    return max(alone, key=lambda number: sum(map(len, texts[number].sentences)))
 
 
 def _row(

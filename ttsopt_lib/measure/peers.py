@@ -1,4 +1,4 @@
-"""Peers: what somebody would pick instead of our variants. This is the list; `peer_rows.py` speaks with them.
+"""Peers: what people use instead of our variants. This is the list; `runtimes/peer_runtimes.py` speaks with them.
 
 | peer | what it is |
 |---|---|

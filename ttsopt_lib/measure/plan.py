@@ -70,6 +70,7 @@ class PlannedText(Strict):
     length_class: str
     text: str
     sentences: tuple[tuple[int, ...], ...]
+    whole: bool = True  # also spoken by the whole voice, sentence after sentence
 
 
 class PlannedStream(Strict):
@@ -220,7 +221,7 @@ def plan_streams(
     accelerator: Accelerator | None = None,
 ) -> tuple[PlannedStream, ...]:
     """The voices of `measure.first_sound` that can be streamed, on a device's processor with its first threads."""
-    if accelerator:
+    if accelerator or device.kind == "gpu":
         return ()
     streams = []
     for name in study.measure.first_sound:

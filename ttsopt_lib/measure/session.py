@@ -120,7 +120,7 @@ def time_plan(
     first_sound = None
     if not plan.only_timing:
         try:
-            first_sound = measure_first_sound(plan, partial(step, "first sound"))
+            first_sound = measure_first_sound(plan, partial(step, "first sound"), end)
         except MeasureError as error:
             found.append(f"first sound was not measured: {error}")
         try:

@@ -320,13 +320,15 @@ def planned_texts(study: Study, config: VoiceConfig) -> tuple[PlannedText, ...]:
     """What is spoken piece by piece: the first timing sentence of each length class, and all of these together."""
     from ttsopt_lib.voices.text import phoneme_ids
 
-    texts = {name: texts[0] for name, texts in study.sentences.timing.items()}
+    texts = [
+        PlannedText(length_class=name, text=texts[0], sentences=tuple(map(tuple, phoneme_ids(config, texts[0]))))
+        for name, texts in study.sentences.timing.items()
+    ]
     if len(texts) > 1:
-        texts["paragraph"] = " ".join(texts.values())
-    return tuple(
-        PlannedText(length_class=name, text=text, sentences=tuple(map(tuple, phoneme_ids(config, text))))
-        for name, text in texts.items()
-    )
+        sentences = tuple(sentence for text in texts for sentence in text.sentences)
+        together = " ".join(text.text for text in texts)
+        texts.append(PlannedText(length_class="paragraph", text=together, sentences=sentences, whole=False))
+    return tuple(texts)
 
 
 def planned_sentences(study: Study, config: VoiceConfig) -> tuple[PlannedSentence, ...]:

@@ -89,7 +89,7 @@ def _key(study: Study, name: str, source: dict[str, str]) -> str:
         [work_of(step).files(step) for step in recipe],
         code_digest(__name__, *(source_of(step) for step in recipe)),
         {library: version(library) for library in LIBRARIES},
-        [code_digest("ttsopt_lib.voices.stream")] if _streams(study, name) else [],
+        [code_digest("ttsopt_lib.voices.stream"), _must_stream(study, name)] if _streams(study, name) else [],
     )
 
 

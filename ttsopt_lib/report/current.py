@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from ctypes.util import find_library
-from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
-from ttsopt_lib.code import git_state
+from ttsopt_lib.code import git_state, versions
 from ttsopt_lib.files import atomic_path, content_key, file_sha256
 from ttsopt_lib.notebooks import notebook_path
 from ttsopt_lib.paths import resolve
@@ -39,8 +38,8 @@ def report_key(study: Study, devices: Sequence[Device], folder: StudyFolder) -> 
     ]
     return content_key(
         [study, list(devices), students(study)],
-        [(str(path), file_sha256(path)) for path in files],
-        [version(package) for package in PACKAGES],
+        [(str(path), file_sha256(path) if path.is_file() else None) for path in files],
+        versions(PACKAGES),
         [git_state(), find_library("pango-1.0")],  # without which there is no PDF
     )
 

@@ -151,13 +151,17 @@ class StreamingVoice:
         self.config, self.layout = voice.config, parts.layout
         self._encoder, self._decoder = (open_session(part, threads) for part in (parts.encoder, parts.decoder))
 
-    def speak(self, text: str, speaker: int | None = None, seconds: float | None = None) -> Iterator[Audio]:
+    def speak(
+        self, text: str, speaker: int | None = None, seconds: float | None = None, phrases: bool = False
+    ) -> Iterator[Audio]:
         """Speak a text, sentence after sentence, each in pieces: the first short, the next longer.
 
         Args:
             text: what to say.
             speaker: number of the speaker; None: as the voice's config says.
             seconds: of every piece, in place of pieces that grow.
+            phrases: speak each phrase of a sentence by itself, as if it were a sentence: the first half of the voice
+                reads less before the first sound, and does not hear how the sentence goes on.
 
         Yields:
             float32 [samples] at the voice's sample rate, -1 to 1.
@@ -166,7 +170,7 @@ class StreamingVoice:
             TextError: the text gives no phonemes.
             StreamError: the pieces are shorter than a frame.
         """
-        for number, ids in enumerate(phoneme_ids(self.config, text, MOST_PHONEMES)):
+        for number, ids in enumerate(phoneme_ids(self.config, text, MOST_PHONEMES, phrases)):
             yield from self.speak_ids(ids, speaker=speaker, seconds=seconds, first=number == 0)
 
     def speak_ids(

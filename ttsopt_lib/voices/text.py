@@ -18,22 +18,41 @@ class TextError(TtsoptError, ValueError):
     """Text that cannot be spoken, or a sentence file that cannot be used; the message says what would be right."""
 
 
-def phoneme_ids(config: VoiceConfig, text: str, most: int | None = None) -> list[list[int]]:
+PAUSES = ",;:\N{EM DASH}"  # symbols behind which a phrase may end
+LEAST_PHONEMES = 20  # of a phrase
+
+
+def phoneme_ids(config: VoiceConfig, text: str, most: int | None = None, phrases: bool = False) -> list[list[int]]:
     """Phoneme ids of each sentence in a text, as `piper` splits it.
 
     Args:
         config: the voice's config.
         text: what to say.
         most: phonemes of a sentence; a longer one is split between words. None: as long as it is.
+        phrases: split sentences into phrases as well, behind commas, semicolons, colons and dashes.
 
     Raises:
         TextError: if the text gives no phonemes.
         VoiceError: if the voice's config names a phonemizer or language that does not exist.
     """
     sentences = _phonemes(config, text)
+    if phrases:
+        sentences = [part for sentence in sentences for part in _phrases(sentence)]
     if most is not None:
         sentences = [part for sentence in sentences for part in _split(sentence, most)]
     return [_ids(config, symbols_of(config, sentence)) for sentence in sentences]
+
+
+def _phrases(phonemes: Sequence[str]) -> list[list[str]]:
+    """Parts that end behind a pause; one of fewer than `LEAST_PHONEMES` goes with its neighbour."""
+    parts: list[list[str]] = [[]]
+    for number, phoneme in enumerate(phonemes):
+        begins = number and phonemes[number - 1] in PAUSES and phoneme == " "
+        if begins and len(parts[-1]) >= LEAST_PHONEMES <= len(phonemes) - number:
+            parts.append([])
+        else:
+            parts[-1].append(phoneme)
+    return parts
 
 
 def _split(phonemes: Sequence[str], most: int) -> list[list[str]]:

@@ -111,7 +111,7 @@ def load_predictor(name: str, weights: Path | None = None) -> Predictor:
             return Utmos(weights) if name == "utmos" else NisqaTts(weights)
         except WeightsError as error:
             raise PredictorError(str(error)) from error
-    return DistillMos(weights) if name == "distillmos" else P808(weights)
+    return {"distillmos": DistillMos, "dnsmos_p808": P808}[name](weights)
 
 
 class DistillMos:

@@ -71,7 +71,10 @@ def section(summary: Summary) -> list[str]:
         table = first_sound([device])
         if table.rows:
             caption = f"{table.caption} on {device.label}, {counted(device.first_sound.threads, 'thread')}"
-            found += [replace(table, caption=caption, part=device.device).html, ids([device]).html]
+            found.append(replace(table, caption=caption, part=device.device).html)
+        spelled = ids([device])
+        if spelled.rows:
+            found.append(replace(spelled, caption=f"{spelled.caption} on {device.label}", part=device.device).html)
         found.append(bullets(notes(summary, device)))
     return found
 
@@ -136,7 +139,7 @@ def lead(summary: Summary) -> str:
         if slowest:
             where = f" on {device.label}" if len(summary.measured_devices) > 1 else ""
             said.append(f"after {MS.figure(slowest)} at most{where}")
-    return f"Spoken piece by piece, a text is heard {listed(said)}, however long it is." if said else ""
+    return f"Spoken piece by piece, each of the timed texts is heard {listed(said)}." if said else ""
 
 
 def _pieces(row: Any) -> str:

@@ -79,9 +79,9 @@ def _ratio(above: NDArray, below: NDArray, plus: float) -> Estimate:
 
 
 def slowest(summary: FirstSoundSummary | None, variant: str) -> Estimate | None:
-    """The first sound of the text that a variant takes longest for; None where it was not timed."""
+    """The first sound with the highest upper end over the texts; None where it was not timed."""
     rows = growing(summary, [variant])
-    return max((row.first_ms for row in rows), key=lambda one: one.value, default=None)
+    return max((row.first_ms for row in rows), key=lambda one: one.ci[1] if one.ci else one.value, default=None)
 
 
 def growing(summary: FirstSoundSummary | None, variants: Sequence[str] | None = None) -> list[FirstSoundRow]:

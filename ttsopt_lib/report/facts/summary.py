@@ -211,7 +211,7 @@ def _devices(
         record = _device_record(device, folder, study)
         row = summarize_device(device, record)
         row.imported = import_summary(record, study, by_name)
-        if record and record.status == "measured" and record.stage == "complete":
+        if record and record.status == "measured" and record.stage == "complete" and record.kind != "gpu":
             not_streamed = {one.name: one.not_streamed for one in variants if one.not_streamed}
             row.first_sound = first_sound(record.first_sound, not_streamed)
         rows.append(row)

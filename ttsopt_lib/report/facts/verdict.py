@@ -164,7 +164,7 @@ def verdict(summary: Summary) -> list[VerdictRow]:
             rows.append(_row(summary, "latency_reduction", device.device, None, None, reason))
     if not summary.measured_devices:
         reason = "no device was measured, so no variant could be chosen"
-        for claim in ("size_reduction", "predicted_mos_change", "mos_change"):
+        for claim in (one for one in _asked(summary) if one != "latency_reduction"):
             rows.append(_row(summary, claim, None, None, None, reason))
     return sorted(rows, key=lambda row: _ORDER.index(row.claim))
 
@@ -172,9 +172,10 @@ def verdict(summary: Summary) -> list[VerdictRow]:
 _ORDER: list[Claim] = ["size_reduction", "latency_reduction", "first_sound_ms", "predicted_mos_change", "mos_change"]
 
 
-def _asked(summary: Summary) -> list[Claim]:
-    """The claims about a measured device: those whose target the study sets."""
-    return [claim for claim in _ORDER if getattr(summary.targets, claim) is not None]
+def _asked(summary: Summary, device: DeviceSummary | None = None) -> list[Claim]:
+    """The claims about a device: those whose target the study sets, and that can be measured there."""
+    impossible = {"first_sound_ms"} if device and device.kind == "gpu" else set()
+    return [claim for claim in _ORDER if claim not in impossible and getattr(summary.targets, claim) is not None]
 
 
 def _measured_claims(summary: Summary, device: DeviceSummary, choice: Choice) -> list[VerdictRow]:
@@ -182,7 +183,7 @@ def _measured_claims(summary: Summary, device: DeviceSummary, choice: Choice) ->
     if choice.variant is None:
         return [
             _row(summary, claim, name, None, None, _why_none(summary, choice, claim), decided=choice.decided)
-            for claim in _asked(summary)
+            for claim in _asked(summary, device)
         ]
     variant, timing = summary.variant(choice.variant), summary.timing_of(device, choice.variant)
     quality = summary.quality_of(choice.variant)
@@ -193,11 +194,20 @@ def _measured_claims(summary: Summary, device: DeviceSummary, choice: Choice) ->
     figures: dict[Claim, tuple[Estimate | None, str]] = {
         "size_reduction": (size, "exact: sizes of the files"),
         "latency_reduction": (timing and timing.latency_reduction, ""),
-        "first_sound_ms": (first, "" if first else "measure.first_sound does not name it, or it cannot be streamed"),
+        "first_sound_ms": (first, "" if first else _no_first_sound(summary, device, variant.name)),
         "predicted_mos_change": (held_out, f"{HELD_OUT} ({held_out_words(summary, quality)})"),
         "mos_change": (human, "" if human else _no_ratings(summary)),
     }
-    return [_row(summary, claim, name, variant.name, *figures[claim]) for claim in _asked(summary)]
+    return [_row(summary, claim, name, variant.name, *figures[claim]) for claim in _asked(summary, device)]
+
+
+def _no_first_sound(summary: Summary, device: DeviceSummary, name: str) -> str:
+    if summary.stage == "first_look":
+        return "a first look times no first sound"
+    streamed = device.first_sound
+    if streamed and name in streamed.not_streamed:
+        return streamed.not_streamed[name]
+    return f"its first sound was not timed (measure.first_sound: {name})"
 
 
 def _row(

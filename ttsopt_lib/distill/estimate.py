@@ -1,0 +1,91 @@
+"""What a training will take, said before its first minute: time, speech, memory, disk, and the quality to expect."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ttsopt_lib.distill.distillation import STAGES, Stage, accelerator_name
+from ttsopt_lib.distill.study import SHARES, SPEAKING, training_plan, training_settings
+from ttsopt_lib.distill.teacher_speech import speak
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.study import Study
+from ttsopt_lib.voices.piper import load_piper
+from ttsopt_lib.voices.source import source_voice
+from ttsopt_lib.voices.text import phoneme_ids, read_sentences
+
+GB_PER_HOUR = 0.4  # of the teacher's speech: latents and samples, in memory while a training hears it, and on disk
+GB_PER_LINE = 2 / 8000  # of what the teacher's text encoder reads
+GB_OF_TRAINING = 1.5  # the process itself: PyTorch, teacher, student, discriminators
+LINES_TIMED = 3  # spoken to find out how fast the teacher is here
+
+
+@dataclass(frozen=True)
+class TrainingEstimate:
+    """What a training will take.
+
+    Attributes:
+        minutes: by stage.
+        speaking_minutes: in which the teacher speaks, at most.
+        hours: of speech that it makes in that time here, or that the settings ask for.
+        memory_gb: at the highest, 10^9 bytes.
+        disk_gb: of the run folder.
+        free_gb: on the disk of the run folder.
+        accelerator: what trains where that is no processor.
+    """
+
+    minutes: dict[Stage, float]
+    speaking_minutes: float
+    hours: float
+    memory_gb: float
+    disk_gb: float
+    free_gb: float
+    accelerator: str | None
+
+
+def estimate_training(
+    study: Study, folder: StudyFolder, minutes: float | None = None, stages: Sequence[Stage] = STAGES
+) -> TrainingEstimate:
+    """What `train_students` will take. The teacher speaks some lines for it; nothing is written.
+
+    Args:
+        study: its `training` says with what text.
+        folder: of the study.
+        minutes: for all stages together; None for what the study says.
+        stages: which would be trained.
+
+    Raises:
+        StudyError: the study says nothing of training, or its settings are not sound.
+        VoiceError: the study's voice cannot be opened.
+    """
+    plan = training_plan(study)
+    settings, total = training_settings(plan), plan.minutes if minutes is None else minutes
+    whole = sum(SHARES[stage] for stage in stages)
+    speaks = any(stage != "text_encoder" for stage in stages)
+    speaking = SPEAKING * total if speaks else 0.0
+    voice = source_voice(study, folder)
+    network, lines = load_piper(voice), read_sentences(resolve(plan.corpus))
+    said = phoneme_ids(voice.config, " ".join(lines[:LINES_TIMED]))
+    began, samples = time.perf_counter(), 0
+    for ids in said:
+        samples += len(speak(voice, network, ids, np.random.default_rng(0))["audio"])
+    spoken = samples / voice.config.sample_rate
+    pace = settings.workers * spoken / (time.perf_counter() - began)  # seconds of speech a second
+    hours = min(settings.hours, pace * speaking / 60)
+    read = min(len(lines), settings.text_encoder.lines) * (1 + settings.text_encoder.short_texts)
+    text = GB_PER_LINE * read if "text_encoder" in stages else 0.0
+    there = next(path for path in (folder.training, *folder.training.parents) if path.exists())
+    return TrainingEstimate(
+        minutes={stage: total * SHARES[stage] / whole for stage in stages},
+        speaking_minutes=speaking,
+        hours=hours,
+        memory_gb=GB_OF_TRAINING + max(text, GB_PER_HOUR * hours),  # one training after another
+        disk_gb=text + GB_PER_HOUR * hours,
+        free_gb=shutil.disk_usage(there).free / 1e9,
+        accelerator=accelerator_name(),
+    )
