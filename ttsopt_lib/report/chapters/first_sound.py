@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ttsopt_lib.report.facts import first_sound as facts
 from ttsopt_lib.report.facts.findings import listed
-from ttsopt_lib.report.numbers import MS, SHARE, counted
+from ttsopt_lib.report.numbers import MS, SHARE, Unit, counted
 from ttsopt_lib.report.printing.html import bullets
-from ttsopt_lib.report.printing.table import Column, Table, name_of, row_of
+from ttsopt_lib.report.printing.table import Column, Table, name_of, printed, row_of
 from ttsopt_lib.report.schema import DeviceSummary, FirstSoundSummary, Summary
 
+NOT_WHOLE, ONE_PIECE = '<span class="none">not spoken whole</span>', '<span class="none">one piece</span>'
 WORTH_SAYING = 0.2  # of the time to the first sound: what the phonemizer takes, or what pieces cost
 
 
@@ -30,10 +31,16 @@ def first_sound(devices: Sequence[DeviceSummary]) -> Table:
             Column("first_ms", "First sound, ms", MS.bare, interval=True),
             Column("from_text_ms", "From the text on, ms", MS.bare, interval=True),
             Column("streamed_ms", "All pieces, ms", MS.bare, interval=True),
-            Column("whole_ms", "Whole voice, ms", MS.bare, interval=True),
-            Column("cost", "Pieces take longer by", SHARE, interval=True),
-            Column("share_of_original", "First sound, of the original's whole time", SHARE, interval=True),
-            Column("lead_ms", "Least lead, ms", MS.bare),
+            Column("whole_ms", "Whole voice, ms", MS.bare, cell=_beside_whole("whole_ms", MS.bare), interval=True),
+            Column("cost", "Pieces take longer by", SHARE, cell=_beside_whole("cost", SHARE), interval=True),
+            Column(
+                "share_of_original",
+                "First sound, of the original's whole time",
+                SHARE,
+                cell=_beside_whole("share_of_original", SHARE),
+                interval=True,
+            ),
+            Column("lead_ms", "Least lead, ms", MS.bare, cell=_lead),
         ],
         [
             row_of(row, device=device)
@@ -140,6 +147,20 @@ def lead(summary: Summary) -> str:
             where = f" on {device.label}" if len(summary.measured_devices) > 1 else ""
             said.append(f"after {MS.figure(slowest)} at most{where}")
     return f"Spoken piece by piece, each of the timed texts is heard {listed(said)}." if said else ""
+
+
+def _beside_whole(field: str, unit: Unit) -> Callable[[Any], str]:
+    """The cell of a figure that a text has only where the whole voice spoke it, too."""
+
+    def cell(row: Any) -> str:
+        value = getattr(row, field)
+        return NOT_WHOLE if value is None and row.sentences > 1 else printed(value, unit)
+
+    return cell
+
+
+def _lead(row: Any) -> str:
+    return ONE_PIECE if row.lead_ms is None else printed(row.lead_ms, MS.bare)
 
 
 def _pieces(row: Any) -> str:
