@@ -82,7 +82,7 @@ def test_an_imported_record_stands_under_its_device_with_where_it_came_from(brou
 def test_a_device_file_gives_a_record_its_own_name_and_label(brought, folder, monkeypatch):
     monkeypatch.setattr(timing, "probe", lambda device: Probe("no GPU here"))
     device = GPU.model_copy(update={"name": "far-gpu", "record": brought()})
-    steps = Pipeline(STUDY, folder, notebooks=False)
+    steps = Pipeline(STUDY, folder)
     for again in (False, True):  # it is elsewhere, whatever is asked
         assert steps.measure([device], again) == []
         kept = read_record(folder.device_record("far-gpu"), DeviceRecord, "measure")
@@ -95,7 +95,7 @@ def test_neither_a_run_nor_a_failure_takes_the_place_of_an_import(brought, folde
     made = import_record(STUDY, folder, brought())
     before = folder.device_record("gpu").read_bytes()
     assert current_measurement(STUDY, GPU, folder) == made
-    steps = Pipeline(STUDY, folder, notebooks=False)
+    steps = Pipeline(STUDY, folder)
     assert steps.measure([GPU]) == [] and steps.measure([GPU], again=True) == []
     assert record_failure(STUDY, GPU, folder, "it fell over") == made
     assert folder.device_record("gpu").read_bytes() == before
