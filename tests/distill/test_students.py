@@ -164,6 +164,17 @@ def test_short_texts_are_cut_from_the_lines_of_their_own_shard(
         assert np.median(short) < np.median(alone)
 
 
+def test_a_short_time_reads_less_and_a_run_goes_on_with_the_same(
+    medium_voice: Path, corpus: Path, tmp_path: Path
+) -> None:
+    voice = open_piper(medium_voice)
+    teacher = load_piper(voice)
+    few = read_corpus(voice, teacher, corpus, tmp_path, 40, 0, minutes=0.0)
+    assert len(few) == 2, "one to learn from, and one that is held out"
+    assert read_corpus(voice, teacher, corpus, tmp_path, 40, 0) == few
+    assert len(read_corpus(voice, teacher, corpus, tmp_path, 60, 0)) == 4, "more lines are another question"
+
+
 def test_a_short_text_is_one_to_four_words_that_stand_side_by_side() -> None:
     line = "the quick, brown fox 'jumps' over it"
     texts = cut_short_texts([line, "Yes."], 200, np.random.default_rng(0))

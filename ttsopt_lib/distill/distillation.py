@@ -101,7 +101,11 @@ class Distillation:
         if not resume:
             for name in ("state.pt", "best.safetensors", "best.json", "record.json"):
                 (folder / name).unlink(missing_ok=True)
-        trainer = self.text_trainer(folder) if stage == "text_encoder" else self.speech_trainer(stage, folder, minutes)
+        trainer = (
+            self.text_trainer(folder, minutes)
+            if stage == "text_encoder"
+            else self.speech_trainer(stage, folder, minutes)
+        )
         if (folder / "state.pt").exists():
             check_same_run(folder, trainer)
             trainer.load()
@@ -126,7 +130,8 @@ class Distillation:
             "torch_threads": torch.get_num_threads(),
         }
 
-    def text_trainer(self, folder: Path) -> TextTrainer:
+    def text_trainer(self, folder: Path, minutes: float | None = None) -> TextTrainer:
+        """The trainer of the text encoder; the teacher reads for a quarter of the `minutes` at most."""
         config = self.settings.text_encoder
         with one_process_first():
             shards = read_corpus(
@@ -137,6 +142,7 @@ class Distillation:
                 config.lines,
                 config.seed,
                 config.short_texts,
+                None if minutes is None else minutes / 4,
             )
         if len(shards) < 2:
             raise DistillError(f"{self.corpus}: {config.lines} lines are too few: one part of the text is held out")

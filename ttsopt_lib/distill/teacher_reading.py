@@ -7,7 +7,9 @@ statistics of the prior. Written in shards that appear whole or not at all.
 from __future__ import annotations
 
 import hashlib
+import json
 import string
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,12 +97,23 @@ def side_by_side(rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> T
 
 
 def read_corpus(
-    voice: PiperVoice, teacher: StagedVits, corpus: Path, out: Path, lines: int, seed: int, short_texts: float = 0.0
+    voice: PiperVoice,
+    teacher: StagedVits,
+    corpus: Path,
+    out: Path,
+    lines: int,
+    seed: int,
+    short_texts: float = 0.0,
+    minutes: float | None = None,
 ) -> list[Path]:
     """Have the teacher's text encoder read `lines` lines of a corpus, in an order shuffled by the seed.
 
     Each shard holds some of the lines and `short_texts` times as many short texts cut from the same lines, so that
-    nothing of a shard that is held out is in another. Returns the shards in order; those that exist are kept.
+    nothing of a shard that is held out is in another. Shards that exist are kept. After so many `minutes` no further
+    one is begun; how many there are is noted, so that a run goes on with the same.
+
+    Returns:
+        The shards in order, two at least where there are so many lines.
 
     Raises:
         TeacherDataError: if the folder was made with another voice, corpus or seed, or nothing gives phonemes.
@@ -109,10 +122,16 @@ def read_corpus(
     claim_folder(out, voice, corpus, seed)
     text = read_sentences(corpus)
     order = np.random.default_rng([seed, 1]).permutation(len(text))[:lines]
-    shards = []
+    note, asked = out / "data.json", {"lines": lines, "short_texts": short_texts}
+    before = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
+    most = before["shards"] if asked.items() <= before.items() else None
+    began, shards = time.monotonic(), []
     with tqdm(total=len(order), unit="line", desc=f"{voice.name} reads") as bar:
         size = max(1, min(SHARD_LINES, len(order) // LEAST_SHARDS))
         for first in range(0, len(order), size):
+            late = minutes is not None and time.monotonic() - began > 60 * minutes and len(shards) >= 2
+            if len(shards) == most or (most is None and late):
+                break
             numbers = order[first : first + size]
             # What is in it is in the name: a shard that is cut otherwise when more lines are wanted is another.
             short = round(short_texts * len(numbers))
@@ -123,6 +142,8 @@ def read_corpus(
                 write_text_shard(voice, teacher, chosen + cut, path)
             shards.append(path)
             bar.update(len(numbers))
+    with atomic_path(note) as partial:
+        partial.write_text(json.dumps(asked | {"shards": len(shards)}) + "\n", encoding="utf-8")
     return shards
 
 
