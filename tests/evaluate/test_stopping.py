@@ -1,5 +1,7 @@
 """An early look spares sentences that could change nothing, and leaves the intervals honest."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -61,7 +63,7 @@ def longer(study, folder, sentences, monkeypatch):
     scored: list[str] = []
 
     def score(task):
-        kept = object() if task.kept else None
+        kept: Any = object() if task.kept else None
         if not task.scored:
             return Scored(None, kept)
         name = task.anchor or task.utterance.model.parent.name

@@ -32,7 +32,7 @@ class Streamed:
             _runner(onnxruntime_session({**row, "model": stream[half]})) for half in ("encoder", "decoder")
         )
         self._layout = Layout.model_validate(stream["layout"])
-        self._fixed = {"scales": np.array(scales, dtype=np.float32)}
+        self._fixed: dict[str, np.ndarray] = {"scales": np.array(scales, dtype=np.float32)}
         if speaker is not None:
             self._fixed["sid"] = np.array([speaker], dtype=np.int64)
 

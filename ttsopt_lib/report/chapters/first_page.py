@@ -12,7 +12,7 @@ from ttsopt_lib.report.facts.findings import code, listed
 from ttsopt_lib.report.facts.verdict import HELD_OUT, candidates, meets
 from ttsopt_lib.report.printing.html import escape, mark
 from ttsopt_lib.report.printing.table import Column, Table, name_of, printed, reason
-from ttsopt_lib.report.schema import Choice, DeviceSummary, Summary, estimate
+from ttsopt_lib.report.schema import Choice, DeviceSummary, Estimate, Summary, estimate
 from ttsopt_lib.study import ORIGINAL
 
 CLAIMS = {
@@ -89,7 +89,7 @@ def _target(row: Any) -> str:
 def _measured(row: Any) -> str:
     if row.measured is None:  # the lead says why
         return reason(f"no variant qualifies; `{row.closest}` came closest" if row.closest else row.reason)
-    near = row.status == "fail" and meets(row.claim, estimate(row.measured.value, None), row.target)
+    near = row.status == "fail" and meets(row.claim, Estimate(value=row.measured.value, ci=None), row.target)
     why = "<br>" + reason("the interval's worse end misses the target") if near else ""
     return f"{printed(row.measured, _unit(row.claim), row.variant)} {name_of(row)}{why}"
 
