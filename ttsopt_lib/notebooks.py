@@ -150,7 +150,8 @@ def run_notebooks(asked: Sequence[tuple[str, Path, dict[str, Any]]]) -> None:
     with work_bar("notebooks", sum(notebook_seconds(name) for name, _, _ in asked)) as bar, ThreadPool(2) as pool:
         work = [(*one, bar, kernel) for one, kernel in zip(asked, kernels, strict=True)]
         try:
-            pool.starmap(run_notebook, work, chunksize=1)
+            for _ in pool.imap_unordered(lambda one: run_notebook(*one), work):  # the first error comes at once
+                pass
         except BaseException:  # the others see that their process is gone, tidy up and end
             for kernel in kernels:
                 kernel.kill()
