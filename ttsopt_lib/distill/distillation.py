@@ -243,6 +243,12 @@ def fit_to_voice(settings: DistillSettings, teacher: StagedVits) -> DistillSetti
     )
 
 
+def trained_minutes(record: dict[str, Any]) -> float:
+    """How long published students were trained, with those that they began with."""
+    whole = record.get("total_minutes", record["wall_minutes"])
+    return round(whole + record.get("started_from_minutes", 0.0), 1)
+
+
 def start_from_student(trainer: TrainingRun, folder: Path) -> dict[str, Any]:
     """Put a published student's weights into a fresh trainer; returns their hash and how long they were trained."""
     students, record = load_student(folder)
@@ -252,8 +258,7 @@ def start_from_student(trainer: TrainingRun, folder: Path) -> dict[str, Any]:
             raise DistillError(f"{folder}: holds no student of the {name.replace('_', ' ')}")
         weights |= {f"{name}.{key}": value for key, value in students[name].state_dict().items()}
     put_weights(trainer, weights, folder)
-    minutes = record.get("total_minutes", record["wall_minutes"]) + record.get("started_from_minutes", 0.0)
-    return {"started_from": record["weights_sha256"], "started_from_minutes": round(minutes, 1)}
+    return {"started_from": record["weights_sha256"], "started_from_minutes": trained_minutes(record)}
 
 
 def began_with(folder: Path) -> dict[str, Any]:
@@ -282,13 +287,12 @@ def start_from_similar(trainer: TrainingRun, folder: Path) -> dict[str, Any]:
     if share < LEAST_SHARE:
         return {}
     put_weights(trainer, own | taken, folder)
-    minutes = record.get("total_minutes", record["wall_minutes"]) + record.get("started_from_minutes", 0.0)
     return {
         "began_with": {
             "students": folder.as_posix(),
             "voice": record["voice"],
             "weights_sha256": record["weights_sha256"],
-            "minutes": round(minutes, 1),
+            "minutes": trained_minutes(record),
             "share": round(share, 4),
         }
     }

@@ -1,4 +1,4 @@
-"""What a training will take, said before its first minute: time, speech, memory, disk, and the quality to expect."""
+"""What a training will take, said before its first minute: time, speech, memory and disk."""
 
 from __future__ import annotations
 

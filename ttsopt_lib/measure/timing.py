@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 PLANNING = Lock()  # the phonemizer serves one caller at a time; devices are measured by several threads
 
 
-# What decides how many blocks are timed: a first look and the complete run differ in these alone.
+# What decides how many blocks are timed, and what is timed after them: a first look and the complete run differ in
+# these alone.
 HOW_MANY = (
     "budget_seconds",
     "limit_seconds",

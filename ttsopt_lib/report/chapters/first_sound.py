@@ -114,7 +114,7 @@ def _of_voice(streamed: FirstSoundSummary, name: str) -> list[str]:
             f"`{name}` would have run dry on this device ({where}): a player has to wait longer before it begins, "
             "or pieces have to be longer."
         )
-    fixed = [row for row in rows if row.piece_seconds is not None and row.cost is not None]
+    fixed = [row for row in rows if row.piece_seconds and row.cost and row.cost.ci and row.cost.ci[0] > 0]
     if fixed:
         costs = listed([f"{SHARE.figure(row.cost)} with pieces of {row.piece_seconds:g} s" for row in fixed])
         said.append(f"In pieces of one length `{name}` takes longer than whole on the longest sentence: {costs}.")
@@ -122,7 +122,7 @@ def _of_voice(streamed: FirstSoundSummary, name: str) -> list[str]:
 
 
 def _phonemizer(summary: Summary, device: DeviceSummary, streamed: FirstSoundSummary) -> list[str]:
-    """What the text's way to ids takes beside the fastest voice's first sound."""
+    """What turning a text into ids takes beside the optimized voice's first sound, or the first timed voice's."""
     if not streamed.ids:
         return ["The phonemizer is not on this device, so the time from text to ids was not measured there."]
     chosen = summary.optimized.get(device.device)
