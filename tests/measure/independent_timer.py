@@ -20,6 +20,7 @@ from ttsopt_lib.measure.timing import planned_sentences
 from ttsopt_lib.params import read_study
 from ttsopt_lib.statistics.intervals import log_ratio_interval
 from ttsopt_lib.study import ORIGINAL, MeasureSettings
+from ttsopt_lib.voices.adapters.piper import PiperModel
 from ttsopt_lib.voices.piper import open_piper
 
 BLOCKS = 24
@@ -30,7 +31,7 @@ def main() -> None:
         voice = open_piper(Path(name))
         study, scales = read_study(Path("params/joe.yaml")), (voice.config.noise_scale, voice.config.length_scale, 0.0)
         row = PlannedRow(variant=ORIGINAL, runtime="onnxruntime", threads=1, model=voice.path)
-        sentences = [one for one in planned_sentences(study, voice.config) if one.length_class != "long"]
+        sentences = [one for one in planned_sentences(study, PiperModel(voice)) if one.length_class != "long"]
         plan = TimingPlan(
             rows=(row,),
             sentences=tuple(sentences),

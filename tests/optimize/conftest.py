@@ -10,10 +10,10 @@ import numpy as np
 import onnx
 import pytest
 
-from ttsopt_lib.optimize.calibration import voice_feed
 from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
 from ttsopt_lib.steps import QuantizeDynamic, QuantizeWeights
+from ttsopt_lib.voices.adapters.piper import voice_feed
 from ttsopt_lib.voices.piper import open_piper
 
 

@@ -29,7 +29,7 @@ from ttsopt_lib.steps import PruneMagnitude, QuantizeDynamic, QuantizeWeights
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.session import RuntimeFailure, open_session
-from ttsopt_lib.voices.source import source_voice
+from ttsopt_lib.voices.source import source_model
 
 SENTENCES = ["The birch canoe slid.", "Rice is often served.", "Glue the sheet.", "These days are rare."]
 DYNAMIC = {"step": "quantize_dynamic", "operators": ["MatMul"]}
@@ -113,7 +113,7 @@ def test_the_original_is_the_users_file_byte_for_byte(built, medium_voice):
     ).read_bytes()
     assert records[0].parent is None and not records[0].steps
     assert records[0].source_sha256 == file_sha256(medium_voice)
-    assert source_voice(study).path == medium_voice
+    assert source_model(study).path == medium_voice
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import pytest
 from onnx import helper, numpy_helper
 
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
-from ttsopt_lib.optimize.calibration import voice_feed
 from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.optimize.inventory import take_inventory
 from ttsopt_lib.optimize.steps.prune_magnitude import prune_magnitude
@@ -15,6 +14,7 @@ from ttsopt_lib.optimize.steps.quantize_static import quantize_static
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
 from ttsopt_lib.optimize.steps.step import record_of, total_coverage
 from ttsopt_lib.steps import Distill, PruneMagnitude, QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from ttsopt_lib.voices.adapters.piper import voice_feed
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 

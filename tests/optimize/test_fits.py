@@ -88,13 +88,14 @@ def test_a_damaged_record_is_named(with_recipe, tmp_path, content):
 
 def test_widths_are_counted_as_they_are_when_channels_are_gone(plain_voice):
     from ttsopt_lib.optimize.calibration import sentence_feeds
+    from ttsopt_lib.voices.adapters.piper import PiperModel
     from ttsopt_lib.voices.piper import load_piper, open_piper
 
     voice = open_piper(plain_voice)
     model = load_piper(voice)
     assert isinstance(model.decoder, HifiGanDecoder)
     config, step = model.decoder.config, {"step": "prune_structured", "decoder_widths": [32, 8, 8, 3]}
-    prune_structured(model, PruneStructured.model_validate(step), sentence_feeds(voice.config, ["Yes."]))
+    prune_structured(model, PruneStructured.model_validate(step), sentence_feeds(PiperModel(voice), ["Yes."]))
     with torch.device("meta"):
         counted = macs_per_frame(of_widths(config, (32, 8, 8, 3)), config.latent_channels)
     assert counted == macs_per_frame(model.decoder, config.latent_channels)

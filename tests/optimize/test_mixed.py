@@ -8,7 +8,6 @@ import pytest
 from onnx import numpy_helper
 
 from ttsopt_lib.optimize.build import build_study, speak
-from ttsopt_lib.optimize.calibration import voice_feed
 from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.graph.int8 import seed_noise
 from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions, quantize_convolutions, quantized_tensors
@@ -21,6 +20,7 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord
 from ttsopt_lib.steps import QuantizeMixed
 from ttsopt_lib.study import Study
+from ttsopt_lib.voices.adapters.piper import voice_feed
 from ttsopt_lib.voices.piper import open_piper
 
 MIXED = {"step": "quantize_mixed", "budget_db": 50.0, "calibration_sentences": 1, "judged_sentences": 1}

@@ -9,7 +9,6 @@ import pytest
 from onnx import helper, numpy_helper
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.optimize.calibration import voice_feed
 from ttsopt_lib.optimize.graph.int8 import quantize_tensor
 from ttsopt_lib.optimize.graph.ranges import histograms
 from ttsopt_lib.optimize.inventory import take_inventory
@@ -19,6 +18,7 @@ from ttsopt_lib.optimize.steps.quantize_static import quantize_static
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
 from ttsopt_lib.optimize.steps.step import record_of
 from ttsopt_lib.steps import Fp16, QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from ttsopt_lib.voices.adapters.piper import voice_feed
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import load_piper, open_piper
 from ttsopt_lib.voices.session import RuntimeFailure

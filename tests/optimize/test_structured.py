@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from ttsopt_lib.distill.decoder_speed import macs_per_frame
-from ttsopt_lib.optimize.calibration import voice_feed
 from ttsopt_lib.optimize.channels import PruningError, channel_sets, latents, prune_structured
 from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.optimize.finetune import FinetuneError, load_pruned, prune_and_train, share_gone, with_weights
 from ttsopt_lib.optimize.refit import refit_decoder
 from ttsopt_lib.steps import PruneStructured
+from ttsopt_lib.voices.adapters.piper import voice_feed
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 

@@ -18,7 +18,7 @@ from ttsopt_lib.study import VoiceSource
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import VoiceError, load_piper, open_piper
-from ttsopt_lib.voices.source import source_config, source_voice
+from ttsopt_lib.voices.source import source_before_export, source_model
 from ttsopt_lib.voices.text import missing_symbols, missing_words, utterance_ids
 
 KINDS = {
@@ -101,12 +101,12 @@ def test_exported_folder_is_a_piper_voice(folder, tmp_path):
 def test_a_study_opens_what_was_exported_and_exports_nothing_itself(folder, tmp_path):
     study = read_study(resolve(Path("params/joe.yaml"))).model_copy(update={"voice": VoiceSource(huggingface=folder)})
     files = StudyFolder(study, tmp_path)
-    assert source_config(study).phoneme_id_map == piper_config_for(folder).phoneme_id_map
+    assert source_before_export(study).vits("it").config.phoneme_id_map == piper_config_for(folder).phoneme_id_map
     with pytest.raises(VoiceError, match="has to be exported first: ttsopt optimize"):
-        source_voice(study, files)
+        source_model(study, files)
     assert not files.variant("original").exists()
     build_original(study, files)
-    assert source_voice(study, files).path == files.model("original")
+    assert source_model(study, files).path == files.model("original")
 
 
 def test_piper_config_gives_the_tokenizers_ids(folder):

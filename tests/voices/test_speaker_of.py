@@ -10,8 +10,9 @@ from ttsopt_lib.optimize.calibration import sentence_feeds
 from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import Study, VoiceSource
-from ttsopt_lib.voices.piper import VoiceError, open_piper, speaker_of
-from ttsopt_lib.voices.source import source_voice
+from ttsopt_lib.voices.adapters.piper import PiperModel
+from ttsopt_lib.voices.piper import PiperVoice, VoiceError, open_piper, speaker_of
+from ttsopt_lib.voices.source import source_model
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_the_default_speaks_where_nobody_is_asked_for(defaulting, multi_speaker_
     assert [speaker_of(three, asked) for asked in (None, 0, 1, 2)] == [2, 0, 1, 2]
     assert [speaker_of(plain, asked) for asked in (None, 0, 2)] == [0, 0, 2]
     assert [speaker_of(alone, asked) for asked in (None, 0)] == [None, None]
-    (feed,) = sentence_feeds(three, ["Yes."], speaker_of(three, None))
+    (feed,) = sentence_feeds(PiperModel(PiperVoice(Path("three.onnx"), three, "")), ["Yes."])
     assert feed["sid"].tolist() == [2]
 
 
@@ -45,7 +46,7 @@ def test_a_speaker_whom_the_voice_does_not_have_is_refused_before_any_work(
 ):
     path = defaulting if several else medium_voice
     with pytest.raises(VoiceError, match=rf"voice\.speaker: {speaker}, but the voice has .*{right}"):
-        source_voice(study_of(path, speaker))
+        source_model(study_of(path, speaker))
 
 
 def test_a_default_that_the_voice_does_not_have_is_named(defaulting):

@@ -80,14 +80,13 @@ def optimize(
     again: AgainOption = False,
 ) -> None:
     """Make the variants: deployable voices under reports/<study>/variants/."""
-    from ttsopt_lib.voices.language import language_doubt
-    from ttsopt_lib.voices.source import source_config
+    from ttsopt_lib.voices.source import source_before_export
 
     asked = read_study(study)
     for name in variant or ():
         asked.variant(name)
-    config = source_config(asked)  # a voice that cannot be read is found before a folder is made for it
-    for doubt in language_doubt(config, asked.language):
+    voice = source_before_export(asked)  # a voice that cannot be read is found before a folder is made for it
+    for doubt in voice.language_doubt(asked.language):
         say("warning", doubt)
     folder = StudyFolder(asked)
     steps = Pipeline(asked, folder)
@@ -227,12 +226,12 @@ def selfcheck(
 
     from ttsopt_lib.measure.selfcheck import selfcheck_study
     from ttsopt_lib.optimize.build import build_original
-    from ttsopt_lib.voices.source import source_voice
+    from ttsopt_lib.voices.source import source_model
 
     asked = read_study(study)
     folder = StudyFolder(asked)
     build_original(asked, folder)
-    voice = source_voice(asked, folder)
+    voice = source_model(asked, folder)
     with tqdm(total=runs, desc="selfcheck", unit="run") as bar:
         found = selfcheck_study(asked, voice, runs=runs, blocks=blocks, done=bar.update)
     for line in found.lines():

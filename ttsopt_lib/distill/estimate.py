@@ -16,7 +16,7 @@ from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.piper import load_piper
-from ttsopt_lib.voices.source import source_voice
+from ttsopt_lib.voices.source import source_model
 from ttsopt_lib.voices.text import phoneme_ids, read_sentences
 
 GB_PER_HOUR = 0.4  # of the teacher's speech: latents and samples, in memory while a training hears it, and on disk
@@ -68,7 +68,7 @@ def estimate_training(
     whole = sum(SHARES[stage] for stage in stages)
     speaks = any(stage != "text_encoder" for stage in stages)
     speaking = SPEAKING * total if speaks else 0.0
-    voice = source_voice(study, folder)
+    voice = source_model(study, folder).vits("training")
     network, lines = load_piper(voice), read_sentences(resolve(plan.corpus))
     said = phoneme_ids(voice.config, " ".join(lines[:LINES_TIMED]))
     began, samples = time.perf_counter(), 0

@@ -21,7 +21,7 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.steps import Distill
 from ttsopt_lib.study import Study, Training
 from ttsopt_lib.voices.language import refuse_other_language
-from ttsopt_lib.voices.source import source_voice
+from ttsopt_lib.voices.source import source_model
 from ttsopt_lib.workers import cluster_workers
 
 SHARES: dict[Stage, float] = {"text_encoder": 0.25, "flow": 0.15, "decoder": 0.35, "speech": 0.25}
@@ -98,7 +98,7 @@ def train_students(
     if dask:
         with cluster_workers(dask):  # before hours of work that needs none
             pass
-    voice = source_voice(study, folder)
+    voice = source_model(study, folder).vits("training")
     refuse_other_language(voice.config, study.language, plan.corpus)
     settings = training_settings(plan)
     corpus = resolve(plan.corpus)

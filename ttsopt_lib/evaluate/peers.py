@@ -88,7 +88,7 @@ def speak_peer(utterance: PeerUtterance) -> NDArray[np.int16]:
 
 
 @lru_cache(maxsize=1)
-def _open(name: PeerName, model: Path, made: str, scales: tuple[float, float, float]) -> Voice:
+def _open(name: PeerName, model: Path, made: str, scales: tuple[float, ...]) -> Voice:
     """A peer ready to speak on one thread; `made` is the key of its record, so that a changed one is opened anew."""
     runtime = CATALOGUE[name].runtime
     if runtime == "openvino":
@@ -158,7 +158,7 @@ def _piper_tts(model: Path) -> Voice:
     return speak
 
 
-def _sherpa_onnx(model: Path, scales: tuple[float, float, float]) -> Voice:
+def _sherpa_onnx(model: Path, scales: tuple[float, ...]) -> Voice:
     from ttsopt_lib.measure.runtimes.peer_runtimes import open_sherpa_onnx, sherpa_request, sherpa_symbols
 
     voice, symbols = open_sherpa_onnx(model, list(scales), 1), sherpa_symbols(model)

@@ -39,9 +39,8 @@ from ttsopt_lib.records.quality import MissingSymbol, PredictorRecord, QualityRe
 from ttsopt_lib.records.variant import PeerRecord
 from ttsopt_lib.statistics.stopping import LOOK, is_decided
 from ttsopt_lib.study import ORIGINAL, PEERS, Study
-from ttsopt_lib.voices.language import language_doubt
-from ttsopt_lib.voices.piper import PiperVoice, open_piper
-from ttsopt_lib.voices.text import missing_symbols
+from ttsopt_lib.voices.adapters.model import TtsModel
+from ttsopt_lib.voices.adapters.opening import open_model
 
 OTHER_NOISE_ROW = "original, other noise"  # what "the same" means: the original's sentences with other draws
 BESIDES = (*ANCHORS, OTHER_NOISE_ROW)  # rows that every evaluation has besides variants and peers
@@ -148,7 +147,7 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
     rated = _ratings(study, folder)
     keys = {name: voice_key(study, folder, name) for name in study.variant_names}
     predictors, unavailable = _predictors(study)
-    voices = {name: open_piper(folder.model(name)) for name in study.variant_names}
+    voices = {name: open_model(folder.model(name)) for name in study.variant_names}
     recognizer = _recognizer(study, voices[ORIGINAL])
     asr = recognizer if isinstance(recognizer, Recognizer) else None
     heard = study.evaluate.wer_sentences if asr else 0
@@ -218,9 +217,9 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
         encoder,
         pitch_reason,
         rated,
-        missing_symbols(voices[ORIGINAL].config, texts),
+        voices[ORIGINAL].missing_symbols(texts),
         len(texts),
-        language_doubt(voices[ORIGINAL].config, study.language),
+        voices[ORIGINAL].language_doubt(study.language),
     )
 
 
@@ -256,14 +255,14 @@ def examples_current(study: Study, folder: StudyFolder, name: str) -> bool:
     return examples_are_current(folder.audio(name), key)
 
 
-def _utterances(study: Study, voice: PiperVoice, texts: Sequence[str], origin: str, stream: int) -> list[Utterance]:
+def _utterances(study: Study, voice: TtsModel, texts: Sequence[str], origin: str, stream: int) -> list[Utterance]:
     return utterances(voice, study.voice.speaker, texts, origin, study.evaluate.seed, stream)
 
 
-def _recognizer(study: Study, original: PiperVoice) -> Recognizer | str:
+def _recognizer(study: Study, original: TtsModel) -> Recognizer | str:
     if not study.evaluate.wer_sentences:
         return "evaluate.wer_sentences is 0"
-    return find_recognizer(study.evaluate.asr_model, original.config.language_code)
+    return find_recognizer(study.evaluate.asr_model, original.language_code)
 
 
 def peers_current(study: Study, folder: StudyFolder, record: QualityRecord) -> bool:

@@ -18,9 +18,10 @@ from ttsopt_lib.errors import StudyError, TtsoptError
 from ttsopt_lib.evaluate.signal.waveform import as_written
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import SentenceRange, Study
-from ttsopt_lib.voices.paired import PairedSession
-from ttsopt_lib.voices.piper import PiperVoice, speaker_of
-from ttsopt_lib.voices.text import TextError, read_sentences, utterance_ids
+from ttsopt_lib.voices.adapters.model import Speaker, TtsModel
+from ttsopt_lib.voices.adapters.opening import open_model
+from ttsopt_lib.voices.onnx_file import read_model
+from ttsopt_lib.voices.text import TextError, read_sentences
 
 EVALUATION, LISTENING, OTHER_NOISE, CONFIRMATION = 0, 1, 2, 3  # streams of noise
 SHORTEST_SECONDS = 0.02  # of audio that can be a sound of speech
@@ -34,23 +35,24 @@ class SpeechError(TtsoptError, RuntimeError):
 class Utterance:
     """One sentence as a variant is to speak it."""
 
+    voice: Path  # whose config says how the model is fed: the same file, or of a peer the original
     model: Path
     model_sha256: str  # so that a changed file is opened anew
     ids: tuple[int, ...]
-    scales: tuple[float, float, float]  # noise_scale, length_scale, noise_w
+    scales: tuple[float, ...]  # of a Piper voice: noise_scale, length_scale, noise_w
     speaker: int | None
     seed: int
     sample_rate: int  # Hz
 
 
 def utterances(
-    voice: PiperVoice, speaker: int | None, texts: Sequence[str], origin: str, seed: int, stream: int
+    voice: TtsModel, speaker: int | None, texts: Sequence[str], origin: str, seed: int, stream: int
 ) -> list[Utterance]:
     """The sentences as `voice` is to speak them; sentence i has the same noise whichever the variant.
 
     Args:
         voice: the variant.
-        speaker: of a multi-speaker voice; None means its default (`speaker_of`).
+        speaker: of a multi-speaker voice; None means its default (`TtsModel.speaker`).
         texts: the sentences.
         origin: file and key of the texts, for messages.
         seed: of the study.
@@ -62,13 +64,14 @@ def utterances(
     """
     return [
         Utterance(
+            voice=voice.path,
             model=voice.path,
             model_sha256=voice.onnx_sha256,
             ids=_phoneme_ids(voice, text, f"{origin}: sentence {index + 1}"),
-            scales=voice.config.inference.scales,
-            speaker=speaker_of(voice.config, speaker),
+            scales=voice.scales,
+            speaker=voice.speaker(speaker),
             seed=int(np.random.SeedSequence([seed, stream, index]).generate_state(1)[0]),
-            sample_rate=voice.config.sample_rate,
+            sample_rate=voice.sample_rate,
         )
         for index, text in enumerate(texts)
     ]
@@ -143,7 +146,7 @@ def speak_with(
 
     `durations` are frames to speak with in place of the variant's own. Raises `SpeechError`.
     """
-    session = _open_session(utterance.model, utterance.model_sha256)
+    session = _open_session(utterance.voice, utterance.model, utterance.model_sha256)
     waveform, lasted = session.speak(
         utterance.ids, seed=utterance.seed, durations=durations, scales=utterance.scales, sid=utterance.speaker
     )
@@ -165,12 +168,12 @@ def why_no_speech(waveform: NDArray[np.floating], sample_rate: int) -> str | Non
 
 
 @lru_cache(maxsize=1)
-def _open_session(model: Path, sha256: str) -> PairedSession:
-    return PairedSession(model, threads=1)
+def _open_session(voice: Path, model: Path, sha256: str) -> Speaker:
+    return open_model(voice).open(None if model == voice else read_model(model))
 
 
-def _phoneme_ids(voice: PiperVoice, text: str, origin: str) -> tuple[int, ...]:
+def _phoneme_ids(voice: TtsModel, text: str, origin: str) -> tuple[int, ...]:
     try:
-        return tuple(utterance_ids(voice.config, text))
+        return tuple(voice.utterance_ids(text))
     except TextError as error:
         raise StudyError(f"{origin}: {error}") from None

@@ -21,7 +21,7 @@ from ttsopt_lib.listening.key import Clip
 from ttsopt_lib.listening.loudness import loudness
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Study
-from ttsopt_lib.voices.piper import open_piper
+from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.session import RuntimeFailure
 
 LISTENING_TEST = 2  # stream of noise; evaluate.speak has 0 and 1
@@ -55,9 +55,9 @@ def speak_all(study: Study, folder: StudyFolder, trap_answers: dict[str, list[tu
     asked = study.listening_test
     texts = evaluation_texts(study)[: asked.sentences]
     names = [ORIGINAL, *(asked.variants or study.variant_names[1:])]
-    voices = {name: open_piper(folder.model(name)) for name in names}
+    voices = {name: open_model(folder.model(name)) for name in names}
 
-    rate = voices[ORIGINAL].config.sample_rate
+    rate = voices[ORIGINAL].sample_rate
     total = len(names) * len(texts) + 1 + sum(map(len, trap_answers.values()))
     with tqdm(total=total, desc="listen", unit="sentence", dynamic_ncols=True) as bar:
 

@@ -21,12 +21,21 @@ from ttsopt_lib.voices.pieces import DECODER, ENCODER, LAYOUT, Layout
 Accelerator = Literal["cuda"]
 
 
+class PlannedInput(Strict):
+    """One input of a graph, as plain data."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    values: tuple[float, ...] | tuple[int, ...]
+
+
 class PlannedSentence(Strict):
     """A timing sentence: its text for the record, its phoneme ids for the models."""
 
     length_class: str
     text: str
     ids: tuple[int, ...]
+    inputs: dict[str, PlannedInput] = {}  # of a graph that is fed something else than a Piper voice
 
 
 class PlannedRow(Strict):
@@ -39,6 +48,7 @@ class PlannedRow(Strict):
     runtime: Runtime
     threads: int
     model: Path  # the ONNX file; for a PyTorch row the original voice, which the recipe is applied to
+    audio: str | None = None  # the graph's output with the samples; None: the first
     recipe: tuple[dict[str, Any], ...] = ()
     accelerator: Accelerator | None = None
     mode: TorchMode = "fp32"  # of a PyTorch row on an accelerator
@@ -89,7 +99,7 @@ class TimingPlan(Strict):
 
     rows: tuple[PlannedRow, ...]
     sentences: tuple[PlannedSentence, ...]
-    scales: tuple[float, float, float]  # noise_scale, length_scale, noise_w
+    scales: tuple[float, ...]  # of a Piper voice: noise_scale, length_scale, noise_w
     speaker: int | None  # of a multi-speaker voice, else None
     sample_rate: int  # Hz
     settings: MeasureSettings
@@ -162,7 +172,7 @@ def plan_rows(
             )
         if accelerator and not position and device.runner == "local" and "pytorch" in runtimes:
             rows += _accelerated_rows(study, device, torch_original, accelerator, threads)
-        if position or accelerator or device.runner == "ssh" or not study.measure.pytorch:
+        if position or accelerator or device.runner == "ssh" or "pytorch" not in runtimes or not study.measure.pytorch:
             continue
         for name in dict.fromkeys((ORIGINAL, *study.measure.pytorch)):
             rows.append(

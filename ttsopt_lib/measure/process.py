@@ -152,6 +152,7 @@ class Worker:
         return {
             "row": self.row.model_dump(mode="json"),
             "sentences": [sentence.ids for sentence in plan.sentences],
+            "inputs": [sentence.model_dump(mode="json")["inputs"] for sentence in plan.sentences],
             "texts": [sentence.text for sentence in plan.sentences] if self.row.runtime in TEXT_RUNTIMES else None,
             "scales": plan.scales,
             "speaker": plan.speaker,

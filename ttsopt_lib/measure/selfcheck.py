@@ -26,7 +26,7 @@ from ttsopt_lib.statistics.intervals import WithInterval, reduction
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, MeasureSettings, Study
 
 if TYPE_CHECKING:
-    from ttsopt_lib.voices.piper import PiperVoice
+    from ttsopt_lib.voices.adapters.model import TtsModel
 
 EXTRA, ALONE = "extra-work", "work-alone"
 MULTIPLICATIONS = 10  # about a third of what a one-word sentence of a medium voice takes
@@ -93,19 +93,17 @@ class Selfcheck:
 
 
 def selfcheck_study(
-    study: Study, voice: PiperVoice, *, runs: int = 20, blocks: int = 12, done: Callable[[], object] = lambda: None
+    study: Study, model: TtsModel, *, runs: int = 20, blocks: int = 12, done: Callable[[], object] = lambda: None
 ) -> Selfcheck:
     """`selfcheck` of a study's original voice on the two shortest of its timing sentences, with one thread."""
-    from ttsopt_lib.voices.piper import speaker_of
-
-    config = voice.config
-    sentences = sorted(planned_sentences(study, config), key=lambda one: len(one.ids))[:2]
+    voice = model.vits("the self-check")
+    sentences = sorted(planned_sentences(study, model), key=lambda one: len(one.ids))[:2]
     return selfcheck(
         voice.path,
         sentences,
-        (config.noise_scale, config.length_scale, 0.0),
-        config.sample_rate,
-        speaker=speaker_of(config, study.voice.speaker),
+        model.timing_scales,
+        model.sample_rate,
+        speaker=model.speaker(study.voice.speaker),
         runs=runs,
         blocks=blocks,
         done=done,
@@ -115,7 +113,7 @@ def selfcheck_study(
 def selfcheck(
     voice: Path,
     sentences: Sequence[PlannedSentence],
-    scales: tuple[float, float, float],
+    scales: tuple[float, ...],
     sample_rate: int,
     *,
     speaker: int | None = None,

@@ -15,7 +15,15 @@ from ttsopt_lib.measure.devices import Probe, probe
 from ttsopt_lib.measure.first_sound import SHARE as FIRST_SOUND_SHARE
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.machine.system import describe_system
-from ttsopt_lib.measure.plan import PlannedSentence, PlannedText, TimingPlan, plan_peers, plan_rows, plan_streams
+from ttsopt_lib.measure.plan import (
+    PlannedInput,
+    PlannedSentence,
+    PlannedText,
+    TimingPlan,
+    plan_peers,
+    plan_rows,
+    plan_streams,
+)
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.progress import Bars
 from ttsopt_lib.measure.remote.measurement import time_over_ssh
@@ -28,6 +36,7 @@ from ttsopt_lib.records.variant import PeerRecord, VariantRecord
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, MeasureSettings, Study
 
 if TYPE_CHECKING:
+    from ttsopt_lib.voices.adapters.model import TtsModel
     from ttsopt_lib.voices.piper import VoiceConfig
 
 PLANNING = Lock()  # the phonemizer serves one caller at a time; devices are measured by several threads
@@ -291,27 +300,28 @@ def _plan(
     found: Probe,
 ) -> tuple[TimingPlan, dict[str, str]]:
     """Rows, and the sentences as phoneme ids with the scales of the original voice; the peers that have no row."""
-    from ttsopt_lib.voices.piper import open_piper, speaker_of
+    from ttsopt_lib.voices.adapters.opening import open_model
+    from ttsopt_lib.voices.adapters.piper import PiperModel
 
     original = folder.model(ORIGINAL)
-    config = open_piper(original).config
-    rows = plan_rows(study, device, folder, variants, torch_original or original, found.accelerator, found.runtimes)
-    peer_rows, reasons = plan_peers(device, folder, peers, found.accelerator, found.runtimes)
+    voice = open_model(original)
+    runtimes = found.runtimes if isinstance(voice, PiperModel) else tuple({*found.runtimes} - {"pytorch"})
+    rows = plan_rows(study, device, folder, variants, torch_original or original, found.accelerator, runtimes)
+    peer_rows, reasons = plan_peers(device, folder, peers, found.accelerator, runtimes)
     settings, only_timing = settings_for(study, device), study.stage == "first_look"
     streams = () if only_timing else plan_streams(study, device, folder, variants, found.accelerator)
     if streams:  # they take their share of the time
         settings = settings.model_copy(update={"budget_seconds": (1 - FIRST_SOUND_SHARE) * settings.budget_seconds})
     plan = TimingPlan(
-        rows=(*rows, *peer_rows),
-        sentences=planned_sentences(study, config),
-        # noise_w 0: every run of a variant speaks the same durations, so that runs can be compared
-        scales=(config.noise_scale, config.length_scale, 0.0),
-        speaker=speaker_of(config, study.voice.speaker),
-        sample_rate=config.sample_rate,
+        rows=tuple(row.model_copy(update={"audio": voice.audio_output}) for row in (*rows, *peer_rows)),
+        sentences=planned_sentences(study, voice),
+        scales=voice.timing_scales,
+        speaker=voice.speaker(study.voice.speaker),
+        sample_rate=voice.sample_rate,
         settings=settings,
         only_timing=only_timing,
         streams=streams,
-        texts=planned_texts(study, config) if streams else (),
+        texts=planned_texts(study, voice.vits("streaming").config) if streams else (),
         phonemizer=original if streams else None,
     )
     return plan, reasons
@@ -332,12 +342,18 @@ def planned_texts(study: Study, config: VoiceConfig) -> tuple[PlannedText, ...]:
     return tuple(texts)
 
 
-def planned_sentences(study: Study, config: VoiceConfig) -> tuple[PlannedSentence, ...]:
-    """The study's timing sentences as phoneme ids of the voice; needs the phonemizer, which timing itself does not."""
-    from ttsopt_lib.voices.text import utterance_ids
+def planned_sentences(study: Study, voice: TtsModel) -> tuple[PlannedSentence, ...]:
+    """The study's timing sentences as what the voice is fed; needs the phonemizer, which timing itself does not."""
+    from ttsopt_lib.voices.adapters.piper import PiperModel
+
+    def planned(length_class: str, text: str) -> PlannedSentence:
+        ids, inputs = voice.utterance_ids(text), {}
+        if not isinstance(voice, PiperModel):
+            for name, array in voice.feed(ids, study.voice.speaker).items():
+                values = tuple(array.reshape(-1).tolist())
+                inputs[name] = PlannedInput(dtype=array.dtype.name, shape=array.shape, values=values)
+        return PlannedSentence(length_class=length_class, text=text, ids=tuple(ids), inputs=inputs)
 
     return tuple(
-        PlannedSentence(length_class=length_class, text=text, ids=tuple(utterance_ids(config, text)))
-        for length_class, texts in study.sentences.timing.items()
-        for text in texts
+        planned(length_class, text) for length_class, texts in study.sentences.timing.items() for text in texts
     )

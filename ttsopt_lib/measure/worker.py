@@ -131,6 +131,22 @@ def repeat_sentences(speak: Speak, sentences: list[Any], seconds: float, sample_
             return {"seconds": spent, "audio_seconds": samples / sample_rate}
 
 
+def sentences_of(request: dict[str, Any]) -> list[Any]:
+    """What the model is fed for each sentence: phoneme ids [T], or all its inputs where it has inputs of its own."""
+    fed = []
+    for ids, inputs in zip(request["sentences"], request["inputs"], strict=True):
+        arrays = {
+            name: np.array(one["values"], dtype=one["dtype"]).reshape(one["shape"]) for name, one in inputs.items()
+        }
+        fed.append(arrays or np.array(ids, dtype=np.int64))
+    return fed
+
+
+def size_of(sentence: Any) -> int:
+    """How long a sentence is, in what the model is fed."""
+    return sum(array.size for array in sentence.values()) if isinstance(sentence, dict) else len(sentence)
+
+
 def time_sentence(
     speak: Speak,
     sentences: list[Any],
@@ -146,7 +162,7 @@ def time_sentence(
     just evicted. The audio is looked at when the clock has stopped. `first` keeps the seconds of each sentence's very
     first run, which may be one as lead-in. Raises `NoSpeechError`.
     """
-    lead_in = min(range(len(sentences)), key=lambda one: len(sentences[one]))
+    lead_in = min(range(len(sentences)), key=lambda one: size_of(sentences[one]))
     gc.collect()  # quick: what loading made is frozen (0.2 s less a sentence where PyTorch is imported)
     gc.disable()
     try:
@@ -200,8 +216,7 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
                     prepare(request["row"])
                 row = request["row"]
                 idle = resident_memory_mb()
-                ids = [np.array(ids, dtype=np.int64) for ids in request["sentences"]]
-                sentences = request["texts"] or ids
+                sentences = request["texts"] or sentences_of(request)
                 speak, own_rate, loads = open_model(row, request["scales"], request["speaker"], request["once"])
                 sample_rate = own_rate or request["sample_rate"]
                 stopwatch, first = open_stopwatch(row), {}
@@ -209,8 +224,8 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
             elif request["do"] == "profile":
                 from ttsopt_lib.measure.runtimes.profile import profile_onnxruntime
 
-                ids = [np.array(ids, dtype=np.int64) for ids in request["sentences"]]
-                reply = profile_onnxruntime(request["row"], ids, request["scales"], request["speaker"])
+                row, fed = request["row"], sentences_of(request)
+                reply = profile_onnxruntime(row, fed, request["scales"], request["speaker"])
             elif request["do"] == "open streams":
                 from ttsopt_lib.measure.runtimes.first_sound import FirstSound
 

@@ -27,7 +27,7 @@ from tqdm.auto import tqdm
 from ttsopt_lib.code import code_digest
 from ttsopt_lib.errors import StudyError, TtsoptError
 from ttsopt_lib.files import atomic_folder, content_key, file_sha256
-from ttsopt_lib.optimize.calibration import Feed, calibration_texts
+from ttsopt_lib.optimize.calibration import calibration_texts
 from ttsopt_lib.optimize.context import LIBRARIES, BuildContext, VariantError, speak
 from ttsopt_lib.optimize.inventory import Inventory, take_inventory
 from ttsopt_lib.optimize.steps.step import record_of, source_of, total_coverage, work_of
@@ -40,12 +40,14 @@ from ttsopt_lib.steps import (
     AnyStep,
     GraphStep,
     NetworkStep,
+    any_model_steps,
 )
 from ttsopt_lib.study import ORIGINAL, Study
-from ttsopt_lib.voices.onnx_file import read_model, weight_files
+from ttsopt_lib.voices.adapters.opening import open_model
+from ttsopt_lib.voices.onnx_file import VoiceError, model_sha256, read_model, weight_files
 from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.session import RuntimeFailure
-from ttsopt_lib.voices.source import source_path
+from ttsopt_lib.voices.source import source_declaration, source_path
 from ttsopt_lib.workers import local_workers
 
 MAX_BUILDERS = 4  # processes that make variants side by side: each holds PyTorch and the voice, about 1 GB
@@ -56,7 +58,7 @@ NOTHING = Coverage(parameters=0.0, macs=0.0)
 
 
 def build_original(study: Study, folder: StudyFolder) -> None:
-    """Export a Hugging Face voice where that is missing, so that `source_voice` can open it.
+    """Export a Hugging Face voice where that is missing, so that `source_model` can open it.
 
     A voice that is a Piper file needs nothing.
 
@@ -183,8 +185,14 @@ def check_recipes(study: Study, names: Collection[str]) -> None:
         StudyError: one line with the variant, the file and the key.
     """
     voice = None if study.voice.huggingface else source_path(study)
+    declaration = source_declaration(study)
     for variant in (variant for variant in study.variants if variant.name in names):
         for step in variant.recipe:
+            if declaration and not step.any_model:
+                raise StudyError(
+                    f"variant {variant.name!r}: step {step.step} needs a VITS voice, and this is {declaration.name}: "
+                    f"take it out of the recipe; steps for any model are {', '.join(any_model_steps())}"
+                )
             try:
                 work_of(step).check(step, voice)
             except TtsoptError as error:
@@ -238,6 +246,13 @@ def _source_hashes(study: Study) -> dict[str, str]:
         root = resolve(source.huggingface)
         files = [path for path in sorted(root.iterdir()) if path.is_file()] if root.is_dir() else []
     else:
+        declaration = source_declaration(study)
+        if declaration is not None:
+            assert declaration.model is not None
+            return {
+                declaration.model.name: model_sha256(declaration.model),
+                "declaration": content_key(declaration.model_dump(mode="json", exclude={"model"})),
+            }
         path = source_path(study)
         files = [path, Path(f"{path}.json")]
         if not all(file.is_file() for file in files):
@@ -273,16 +288,16 @@ def _build_checked(context: BuildContext, name: str, key: str, folder: StudyFold
                 graph = onnx.load(path)
                 add_alignment_output(graph)
                 path.write_bytes(graph.SerializeToString(deterministic=True))
-        _check_speaks(name, path, context.reference, context.reference_samples)
+        _check_speaks(name, path, context)
         files, not_streamed = ["model.onnx", "model.onnx.json"], ""
         if _streams(context.study, name):
-            from ttsopt_lib.voices.stream import StreamError, write_streaming
+            from ttsopt_lib.voices.stream import write_streaming
 
             called = f"variant {name!r}: streaming"
             try:
-                write_streaming(open_piper(path), new / "streaming", called)
+                write_streaming(open_model(path).vits(called), new / "streaming", called)
                 files += [str(file.relative_to(new)) for file in sorted((new / "streaming").iterdir())]
-            except StreamError as error:
+            except VoiceError as error:  # among them those that are no VITS
                 if _must_stream(context.study, name):
                     raise
                 not_streamed = str(error).removeprefix(f"{called}: ")
@@ -313,7 +328,7 @@ def _copy_original(context: BuildContext, path: Path) -> tuple[list[StepRecord],
         path.write_bytes(read_model(context.voice.path).SerializeToString(deterministic=True))
     else:
         shutil.copyfile(context.voice.path, path)
-    shutil.copyfile(context.voice.config_path, f"{path}.json")
+    context.voice.write_config(path)
     steps = []
     if context.study.voice.huggingface is not None:
         note = "the voice came as a Hugging Face folder: this file is our plain export of it"
@@ -329,7 +344,7 @@ def _copy_original(context: BuildContext, path: Path) -> tuple[list[StepRecord],
             changes_arithmetic=False,
         )
         steps.append(made)
-    return steps, take_inventory(path, context.reference)
+    return steps, take_inventory(path, context.reference, context.voice.audio_output)
 
 
 def _run_recipe(
@@ -349,7 +364,7 @@ def _run_recipe(
         if isinstance(step, GraphStep):
             graph = work_of(step).apply(onnx.load(path), step, context)
             path.write_bytes(graph.SerializeToString(deterministic=True))
-            inventory = take_inventory(path, context.reference)
+            inventory = take_inventory(path, context.reference, context.voice.audio_output)
         record = record_of(step, inventory, before, context.note)
         if record.layers == 0 and step.reaches_nothing != "expected":
             raise StudyError(
@@ -363,15 +378,16 @@ def _run_recipe(
 # --- proof that it speaks ---------------------------------------------------------------------------------------
 
 
-def _check_speaks(name: str, path: Path, feed: Feed, expected_samples: int) -> None:
+def _check_speaks(name: str, path: Path, context: BuildContext) -> None:
     """Raises `VariantError` where a finished voice does not load or makes no plausible audio."""
     try:
-        audio = speak(path, feed)
+        audio = speak(path, context.reference, context.voice.audio_output)
     except Exception as error:  # ONNX Runtime's errors have no common base
         reason = str(error).splitlines()[0]
         raise VariantError(f"variant {name!r}: ONNX Runtime cannot speak with it: {reason}") from None
     if not np.isfinite(audio).all():
         raise VariantError(f"variant {name!r}: its audio holds values that are not numbers; drop or change a step")
+    expected_samples = context.reference_samples
     low, high = (math.floor(share * expected_samples) for share in PLAUSIBLE_LENGTH)
     if not low <= audio.size <= high:
         raise VariantError(

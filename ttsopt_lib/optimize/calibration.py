@@ -5,45 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 from onnxruntime.quantization import CalibrationDataReader
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import SentenceRange
-from ttsopt_lib.voices.piper import VoiceConfig, speaker_of
+from ttsopt_lib.voices.adapters.model import Feed, TtsModel
 from ttsopt_lib.voices.session import RuntimeFailure, runtime_words
-from ttsopt_lib.voices.text import read_sentences, utterance_ids
-
-Feed = dict[str, np.ndarray]
-
-
-def voice_feed(config: VoiceConfig, ids: Sequence[int], speaker: int | None = None, noise: bool = True) -> Feed:
-    """One utterance as the inputs of a Piper voice.
-
-    Args:
-        config: what the voice's .onnx.json says.
-        ids: phoneme ids of the utterance.
-        speaker: of a multi-speaker voice; None means its default (`speaker_of`).
-        noise: the voice's own noise scales; False for none, which makes durations and length repeatable.
-    """
-    scales = config.inference.scales if noise else (0.0, config.length_scale, 0.0)
-    feed = {
-        "input": np.asarray([ids], np.int64),
-        "input_lengths": np.asarray([len(ids)], np.int64),
-        "scales": np.asarray(scales, np.float32),
-    }
-    speaker = speaker_of(config, speaker)
-    if speaker is not None:
-        feed["sid"] = np.asarray([speaker], np.int64)
-    return feed
+from ttsopt_lib.voices.text import read_sentences
 
 
 def sentence_feeds(
-    config: VoiceConfig, sentences: Sequence[str], speaker: int | None = None, noise: bool = True
+    voice: TtsModel, sentences: Sequence[str], speaker: int | None = None, noise: bool = True
 ) -> list[Feed]:
     """Each sentence as inputs of the voice. Raises `TextError` for one that gives no phonemes."""
-    return [voice_feed(config, utterance_ids(config, sentence), speaker, noise) for sentence in sentences]
+    return [voice.feed(voice.utterance_ids(sentence), speaker, noise) for sentence in sentences]
 
 
 class SentenceReader(CalibrationDataReader):

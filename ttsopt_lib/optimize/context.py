@@ -21,11 +21,13 @@ from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.steps import NetworkStep
 from ttsopt_lib.study import Study
+from ttsopt_lib.voices.adapters.model import TtsModel
+from ttsopt_lib.voices.adapters.piper import PiperModel
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.onnx_file import read_model
-from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
+from ttsopt_lib.voices.piper import load_piper, open_piper
 from ttsopt_lib.voices.session import RuntimeFailure, open_session
-from ttsopt_lib.voices.source import source_voice
+from ttsopt_lib.voices.source import source_model
 
 LIBRARIES = ("torch", "onnx", "onnxruntime", "transformers")  # a change of these may change the bytes of a variant
 
@@ -57,31 +59,33 @@ class BuildContext:
         self._exports: dict[str, tuple[Path, Inventory]] = {}
 
     @cached_property
-    def voice(self) -> PiperVoice:
+    def voice(self) -> TtsModel:
         """The original, as a Piper file."""
         source = self.study.voice.huggingface
         if source is None:
-            return source_voice(self.study)
+            return source_model(self.study)
         folder = resolve(source)
         model, config = load_huggingface(folder), piper_config_for(folder)
-        return open_piper(export_piper(model, config, self.scratch / "original.onnx"))
+        return PiperModel(open_piper(export_piper(model, config, self.scratch / "original.onnx")))
 
     def network(self) -> StagedVits:
         """A fresh copy of the original in PyTorch, free to be changed."""
         source = self.study.voice.huggingface
-        return load_piper(self.voice) if source is None else load_huggingface(resolve(source))
+        if source is not None:
+            return load_huggingface(resolve(source))
+        return load_piper(self.voice.vits("a step that changes the network"))
 
     @cached_property
     def calibration(self) -> list[Feed]:
         """The calibration sentences as model inputs, with the voice's own noise."""
         texts = calibration_texts(self.study.sentences.calibration)
-        return sentence_feeds(self.voice.config, texts, self.study.voice.speaker)
+        return sentence_feeds(self.voice, texts, self.study.voice.speaker)
 
     @cached_property
     def reference(self) -> Feed:
         """One sentence without noise: what every variant speaks to be counted and checked."""
         first = calibration_texts(self.study.sentences.calibration)[:1]
-        return sentence_feeds(self.voice.config, first, self.study.voice.speaker, noise=False)[0]
+        return sentence_feeds(self.voice, first, self.study.voice.speaker, noise=False)[0]
 
     @cached_property
     def tells_durations(self) -> bool:
@@ -94,7 +98,7 @@ class BuildContext:
     def reference_samples(self) -> int:
         """How long the original speaks it."""
         try:
-            return speak(self.voice.path, self.reference).size
+            return speak(self.voice.path, self.reference, self.voice.audio_output).size
         except RuntimeFailure as error:
             words = sentence_words(1)
             raise VariantError(f"{self.voice.path}: {words}: the voice itself cannot speak it: {error}") from None
@@ -113,15 +117,26 @@ class BuildContext:
         """The voice after these steps on its network, as an ONNX file. Variants with the same steps share it."""
         name = content_key(list(steps))
         if name not in self._exports:
-            model = self.network()
-            for step in steps:
-                work_of(step).apply(model, step, self)
-            path = export_piper(model, self.voice.config, self.scratch / f"{name}.onnx")
-            self._exports[name] = path, take_inventory(path, self.reference)
+            path = self.scratch / f"{name}.onnx"
+            if steps or isinstance(self.voice, PiperModel):
+                model = self.network()
+                for step in steps:
+                    work_of(step).apply(model, step, self)
+                export_piper(model, self.voice.vits("the export").config, path)
+            else:  # there is no network to export: its graph is what it is
+                path.write_bytes(read_model(self.voice.path).SerializeToString(deterministic=True))
+                self.voice.write_config(path)
+            self._exports[name] = path, take_inventory(path, self.reference, self.voice.audio_output)
         return self._exports[name]
 
 
-def speak(path: Path, feed: Feed) -> np.ndarray:
-    """Audio of one utterance, float32 [samples], as any ONNX Runtime would make it from the file."""
-    output: Any = open_session(path).run(None, dict(feed))[0]
+def speak(path: Path, feed: Feed, audio: str | None = None) -> np.ndarray:
+    """Audio of one utterance, float32 [samples], as any ONNX Runtime would make it from the file.
+
+    Args:
+        path: the `.onnx` file.
+        feed: its inputs.
+        audio: the output with the samples; None: the first.
+    """
+    output: Any = open_session(path).run(audio and [audio], dict(feed))[0]
     return output.reshape(-1)

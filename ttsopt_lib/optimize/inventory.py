@@ -97,16 +97,17 @@ class Inventory:
         )
 
 
-def take_inventory(path: Path, feed: dict[str, np.ndarray]) -> Inventory:
+def take_inventory(path: Path, feed: dict[str, np.ndarray], audio: str | None = None) -> Inventory:
     """Count a voice's layers, parameters and multiply-accumulates.
 
     Args:
         path: an ONNX voice: original, our export, or quantized in any of our ways.
         feed: the reference utterance, as the model's inputs.
+        audio: the output with the samples; None: the first.
     """
     model, packed = unpacked(onnx.load(path))
     index = GraphIndex(model.graph)
-    shapes, samples = _product_shapes(model, feed)
+    shapes, samples = _product_shapes(model, feed, audio or model.graph.output[0].name)
     layers = []
     for node in model.graph.node:
         if node.op_type not in WEIGHT_INPUT:
@@ -182,11 +183,10 @@ def _count_parameters(index: GraphIndex) -> tuple[int, int]:
 Shapes = tuple[tuple[int, ...], ...]  # of both factors and of the result
 
 
-def _product_shapes(model: ModelProto, feed: dict[str, np.ndarray]) -> tuple[dict[str, tuple], int]:
+def _product_shapes(model: ModelProto, feed: dict[str, np.ndarray], audio: str) -> tuple[dict[str, tuple], int]:
     """Shapes of one real run, by the name of each product's output, and the number of audio samples."""
     probe = ModelProto()
     probe.CopyFrom(model)
-    audio = model.graph.output[0].name
     asked: dict[str, list[str]] = {}
     made: set[str] = set()
     for node in model.graph.node:

@@ -18,10 +18,15 @@ def language_doubt(config: VoiceConfig, language: str | None) -> list[str]:
     phonemized = config.phoneme_type == "espeak" and config.espeak.voice
     key = "espeak.voice" if phonemized else "language.code"
     speaks = config.espeak.voice if phonemized else config.language_code
+    return other_language(language, speaks, f"its config, key {key}")
+
+
+def other_language(language: str | None, speaks: str, where: str) -> list[str]:
+    """The same of a voice that `speaks` a language; `where` says where that is written."""
     if not language or not speaks or base_language(language) == base_language(speaks):
         return []
     return [
-        f"language: the study's texts are in {language!r}, but the voice speaks {speaks!r} (its config, key {key}): "
+        f"language: the study's texts are in {language!r}, but the voice speaks {speaks!r} ({where}): "
         "give the study texts in the voice's language, and their language"
     ]
 

@@ -5,33 +5,58 @@ Nothing is built here: `optimize.build.build_original` exports a Hugging Face vo
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Study
+from ttsopt_lib.voices.adapters.declaration import Declaration, read_declaration
+from ttsopt_lib.voices.adapters.declared import open_declared
+from ttsopt_lib.voices.adapters.kokoro import declare_kokoro
+from ttsopt_lib.voices.adapters.model import TtsModel
+from ttsopt_lib.voices.adapters.piper import PiperModel
 from ttsopt_lib.voices.huggingface import piper_config_for
-from ttsopt_lib.voices.piper import PiperVoice, VoiceConfig, VoiceError, open_piper, packaged_voice, speaker_of
+from ttsopt_lib.voices.piper import PiperVoice, VoiceError, open_piper, packaged_voice
 
 
 def source_path(study: Study, folder: StudyFolder | None = None) -> Path:
     """Say where the `.onnx` of the voice that a study names lies.
 
-    A Hugging Face voice is no Piper file: what stands for it is its export, the variant `original`.
+    A Hugging Face voice is no ONNX file: what stands for it is its export, the variant `original`.
 
     Args:
         study: names the voice.
         folder: where the study's files lie, by default below the project folder.
+
+    Raises:
+        VoiceError: the package, or what declares the model, is not there or not sound.
     """
     source = study.voice
     if source.package is not None:
         return packaged_voice(source.package)
     if source.path is not None:
         return resolve(source.path)
+    declaration = source_declaration(study)
+    if declaration is not None:
+        assert declaration.model is not None
+        return declaration.model
     return (folder or StudyFolder(study)).model(ORIGINAL)
 
 
-def source_voice(study: Study, folder: StudyFolder | None = None) -> PiperVoice:
+def source_declaration(study: Study) -> Declaration | None:
+    """What declares the study's model; None for a Piper or a Hugging Face voice.
+
+    Raises:
+        VoiceError: as `source_path`.
+    """
+    source = study.voice
+    if source.kokoro is not None:
+        return declare_kokoro(source.kokoro, _cache())
+    return read_declaration(resolve(source.declared)) if source.declared is not None else None
+
+
+def source_model(study: Study, folder: StudyFolder | None = None) -> TtsModel:
     """Open and check the voice that a study names.
 
     Args:
@@ -41,25 +66,37 @@ def source_voice(study: Study, folder: StudyFolder | None = None) -> PiperVoice:
     Raises:
         VoiceError: the voice is not there, not sound, or has no such speaker as the study asks for.
     """
-    path = source_path(study, folder)
-    if study.voice.huggingface is not None and not path.is_file():
-        raise VoiceError(
-            f"{path}: no such file; the Hugging Face voice {study.voice.huggingface} has to be exported first: "
-            f"ttsopt optimize STUDY --variant {ORIGINAL}"
-        )
-    voice = open_piper(path)
-    speaker_of(voice.config, study.voice.speaker)
-    return voice
+    declaration = source_declaration(study)
+    if declaration is not None:
+        assert declaration.model is not None
+        origin = resolve(study.voice.declared) if study.voice.declared else "voice.kokoro"
+        model: TtsModel = open_declared(declaration.model, declaration, origin)
+    else:
+        path = source_path(study, folder)
+        if study.voice.huggingface is not None and not path.is_file():
+            raise VoiceError(
+                f"{path}: no such file; the Hugging Face voice {study.voice.huggingface} has to be exported first: "
+                f"ttsopt optimize STUDY --variant {ORIGINAL}"
+            )
+        model = PiperModel(open_piper(path))
+    model.speaker(study.voice.speaker)
+    return model
 
 
-def source_config(study: Study) -> VoiceConfig:
-    """Read what the config of the voice that a study names says; that of a Hugging Face folder before its export.
+def source_before_export(study: Study) -> TtsModel:
+    """The same; of a Hugging Face folder that may have no export yet, what reads texts and cannot speak them.
 
     Raises:
-        VoiceError: as `source_voice`.
+        VoiceError: as `source_model`.
     """
     if study.voice.huggingface is None:
-        return source_voice(study).config
+        return source_model(study)
     config = piper_config_for(resolve(study.voice.huggingface))
-    speaker_of(config, study.voice.speaker)
-    return config
+    model = PiperModel(PiperVoice(source_path(study), config, onnx_sha256=""))
+    model.speaker(study.voice.speaker)
+    return model
+
+
+def _cache() -> Path:
+    """Where models are put together that packages ship in parts."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ttsopt"

@@ -218,6 +218,24 @@ def _phonemes(config: VoiceConfig, text: str) -> list[list[str]]:
     return [sentence for sentence in sentences if sentence]
 
 
+def espeak_phonemes(voice: str, text: str) -> list[list[str]]:
+    """Phonemes of each sentence in a text, as espeak-ng makes them, in Unicode's decomposed form.
+
+    Args:
+        voice: of espeak-ng, as in `en-us`.
+        text: what to say.
+
+    Raises:
+        VoiceError: espeak-ng has no such voice.
+    """
+    from piper.phonemize_espeak import EspeakPhonemizer
+
+    try:
+        return EspeakPhonemizer().phonemize(voice, text)
+    except Exception as error:  # the bridge raises what it likes
+        raise VoiceError(f"espeak-ng cannot make phonemes with its voice {voice!r}: {error}") from None
+
+
 def _is_speech(config: VoiceConfig, phoneme: str) -> bool:
     return phoneme in config.phoneme_id_map and any(unicodedata.category(c)[0] in "LN" for c in phoneme)
 

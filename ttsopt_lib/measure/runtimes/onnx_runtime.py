@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-Speak = Callable[[Any], Any]  # phoneme ids [T] (a text, where a peer takes texts) -> audio samples, of any shape
+# Phoneme ids [T] (a text, where a peer takes texts; a graph's inputs, where it takes others) -> samples, of any shape.
+Speak = Callable[[Any], Any]
 
 ORT_LOADS = 3  # session creation is short and noisy: a few samples are cheap
 
@@ -42,25 +43,29 @@ def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
     return session
 
 
-def speaker_of(session: Any, scales: list[float], speaker: int | None) -> Speak:
-    """A session as a function from phoneme ids [T] to the audio, float32 [1, 1, samples].
+def speaker_of(session: Any, scales: list[float], speaker: int | None, audio: str | None = None) -> Speak:
+    """A session as a function from phoneme ids [T], or from a graph's inputs, to the audio, float32 [1, 1, samples].
 
     Args:
         session: of ONNX Runtime, on a Piper voice.
         scales: noise scale, length scale, duration noise scale.
         speaker: number of the speaker; None for a voice with one.
+        audio: the output with the samples; None: the first.
     """
+    outputs = audio and [audio]
     fixed: dict[str, np.ndarray] = {"scales": np.array(scales, dtype=np.float32)}
     if speaker is not None:
         fixed["sid"] = np.array([speaker], dtype=np.int64)
 
-    def speak(ids: np.ndarray) -> Any:
+    def speak(ids: np.ndarray | dict[str, np.ndarray]) -> Any:
+        if isinstance(ids, dict):
+            return session.run(outputs, ids)[0]
         lengths = np.array([ids.size], dtype=np.int64)
-        return session.run(None, {"input": ids[None], "input_lengths": lengths, **fixed})[0]
+        return session.run(outputs, {"input": ids[None], "input_lengths": lengths, **fixed})[0]
 
     return speak
 
 
 def open_onnxruntime(row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
     """The row's ONNX file, ready to speak. Raises RuntimeError as `onnxruntime_session` does."""
-    return speaker_of(onnxruntime_session(row), scales, speaker)
+    return speaker_of(onnxruntime_session(row), scales, speaker, row["audio"])

@@ -18,8 +18,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-
 from ttsopt_lib.measure.runtimes.onnx_runtime import onnxruntime_session, speaker_of
 
 SCOPES = {"enc_p": "text encoder", "emb_g": "text encoder", "dp": "durations", "flow": "flow", "dec": "decoder"}
@@ -35,12 +33,12 @@ def stage_of(node: str) -> str:
 
 
 def profile_onnxruntime(
-    row: dict[str, Any], sentences: Sequence[np.ndarray], scales: list[float], speaker: int | None
+    row: dict[str, Any], sentences: Sequence[Any], scales: list[float], speaker: int | None
 ) -> dict[str, dict[str, float]]:
     """Seconds per pass over the sentences: `{"stages": {...}, "operators": {...}}`. Runs in a worker process."""
     with TemporaryDirectory(prefix="ttsopt-") as folder:
         session = onnxruntime_session(row, profile=str(Path(folder) / "profile"))
-        speak = speaker_of(session, scales, speaker)
+        speak = speaker_of(session, scales, speaker, row["audio"])
         for _ in range(WARMUP_PASSES + PASSES):
             for ids in sentences:
                 speak(ids)

@@ -34,10 +34,9 @@ from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.printing.plot_style import NARROW, WIDTH, Chart, new_figure, set_title
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.study import ORIGINAL, Study
-from ttsopt_lib.voices.paired import PairedSession
-from ttsopt_lib.voices.piper import open_piper, speaker_of
+from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.session import RuntimeFailure
-from ttsopt_lib.voices.text import TextError, utterance_ids
+from ttsopt_lib.voices.text import TextError
 
 WINDOW = 1024  # samples of a spectrum: 46 ms at 22 050 Hz, fine enough to see single harmonics
 HOP = 256
@@ -74,25 +73,23 @@ def speak_together(study: Study, folder: StudyFolder, text: str, names: Sequence
     models = [folder.model(name) for name in names]
     try:
         with ThreadPoolExecutor() as pool:  # a runtime prepares a model without holding up Python
-            opened = list(pool.map(lambda model: (open_piper(model), PairedSession(model)), models))
+            opened = list(pool.map(lambda model: (opened := open_model(model), opened.open()), models))
     except RuntimeFailure as error:
         raise SpeechError(str(error)) from None
     spoken, durations = [], None
     for name, model, (voice, session) in zip(names, models, opened, strict=True):
         try:
-            ids = utterance_ids(voice.config, text)
+            ids = voice.utterance_ids(text)
         except TextError as error:
             raise StudyError(f"text: {error}") from None
-        speaker = speaker_of(voice.config, study.voice.speaker)
+        speaker = voice.speaker(study.voice.speaker)
         try:
-            waveform, durations = session.speak(
-                ids, seed=seed, durations=durations, scales=voice.config.inference.scales, sid=speaker
-            )
+            waveform, durations = session.speak(ids, seed=seed, durations=durations, scales=voice.scales, sid=speaker)
         except RuntimeFailure as error:
             raise SpeechError(f"{name} cannot speak {text[:60]!r}: {error}") from None
         if not np.isfinite(waveform).all():
             raise SpeechError(f"{model}: the voice gives NaN or infinite samples; make this variant anew")
-        spoken.append(Spoken(name, as_written(waveform), voice.config.sample_rate))
+        spoken.append(Spoken(name, as_written(waveform), voice.sample_rate))
     return spoken
 
 

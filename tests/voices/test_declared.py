@@ -1,0 +1,220 @@
+"""Declared models: what they are fed, that a seed decides their noise, and one line for everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper
+
+from tests.voices.declared_graphs import RATE, STYLES, SYMBOLS, declaration, declare, tiny_tts
+from ttsopt_lib.params import check
+from ttsopt_lib.study import VoiceSource
+from ttsopt_lib.voices.adapters.declaration import read_declaration
+from ttsopt_lib.voices.adapters.declared import DeclaredModel, open_declared
+from ttsopt_lib.voices.adapters.opening import open_model
+from ttsopt_lib.voices.adapters.seeded import SeededSession
+from ttsopt_lib.voices.onnx_file import VoiceError
+from ttsopt_lib.voices.text import TextError
+
+TEXT = "The door is open."
+
+
+def opened(path: Path) -> DeclaredModel:
+    declared = read_declaration(path)
+    assert declared.model is not None
+    return open_declared(declared.model, declared, path)
+
+
+def test_it_is_fed_what_the_declaration_says(tmp_path: Path) -> None:
+    model = opened(declare(tmp_path))
+    ids = model.utterance_ids(TEXT)
+    assert ids[0] == ids[-1] == 0
+    known = {number: symbol for symbol, number in SYMBOLS.items()}
+    assert "".join(known[number] for number in ids[1:-1]).startswith("ðə dˈ")
+
+    feed = model.feed(ids)
+    styles = np.fromfile(tmp_path / "styles.bin", dtype="<f4").reshape(STYLES, 1, 8)
+    assert feed["tokens"].tolist() == [ids] and feed["tokens"].dtype == np.int64
+    np.testing.assert_array_equal(feed["style"], styles[len(ids) - 2])
+    np.testing.assert_array_equal(feed["speed"], np.float32([0.5]))
+    expected = onnxruntime.InferenceSession(tmp_path / "tiny.onnx").run(["sound"], feed)[0]
+    assert expected.dtype == np.float32 and model.sample_rate == RATE
+
+
+def test_without_noise_it_speaks_as_plain_onnxruntime_does(tmp_path: Path) -> None:
+    model = opened(declare(tmp_path, tiny_tts(noise=False)))
+    ids = model.utterance_ids(TEXT)
+    audio, durations = model.open().speak(ids, seed=3)
+    plain = onnxruntime.InferenceSession(tmp_path / "tiny.onnx").run(["sound"], model.feed(ids))[0]
+    np.testing.assert_array_equal(audio, plain.reshape(-1))
+    assert not len(durations)
+
+
+def test_a_seed_decides_noise_and_length_in_the_model_and_in_its_variants(tmp_path: Path) -> None:
+    model = opened(declare(tmp_path))
+    ids = model.utterance_ids(TEXT)
+    variant = onnx.load(model.path)  # with a node and a draw more than the model
+    variant.graph.node.insert(0, helper.make_node("RandomNormal", [], ["unused"], shape=[3]))
+    variant.graph.node.append(helper.make_node("Identity", ["sound"], ["copy"]))
+    first, second = model.open(), model.open(variant)
+    lengths = set()
+    for seed in range(6):
+        audio, _ = first.speak(ids, seed)
+        np.testing.assert_array_equal(audio, first.speak(ids, seed)[0])
+        np.testing.assert_array_equal(audio, second.speak(ids, seed)[0])
+        lengths.add(len(audio))
+    assert len(lengths) > 1
+
+
+def test_noise_has_the_distribution_that_the_node_says() -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("RandomNormalLike", ["x"], ["n"], mean=3.0, scale=0.5),
+            helper.make_node("RandomUniformLike", ["x"], ["u"], low=-2.0, high=-1.0),
+            helper.make_node("Concat", ["n", "u"], ["both"], axis=0),
+        ],
+        "draws",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["a", "b"])],
+        [helper.make_tensor_value_info("both", TensorProto.FLOAT, None)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    normal, uniform = SeededSession(model, "both").run({"x": np.zeros((200, 100), np.float32)}, seed=1).reshape(2, -1)
+    assert normal.mean() == pytest.approx(3.0, abs=0.02) and normal.std() == pytest.approx(0.5, abs=0.02)
+    assert -2.0 <= uniform.min() < -1.99 and -1.01 < uniform.max() <= -1.0
+
+
+def test_ids_come_from_a_function_or_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_ids.py").write_text("def ids(text):\n    return [len(word) for word in text.split()]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    model = opened(declare(tmp_path / "function", ids={"function": "my_ids:ids"}))
+    assert model.utterance_ids(TEXT) == [3, 4, 2, 5] and model.missing_symbols([TEXT]) == []
+    model = opened(declare(tmp_path / "table", ids={"table": {TEXT: [1, 2, 3]}}))
+    assert model.utterance_ids(TEXT) == [1, 2, 3]
+    with pytest.raises(TextError, match=r"ids\.table: add it"):
+        model.utterance_ids("Another text.")
+
+
+def test_symbols_that_the_model_does_not_know_are_counted_and_others_stand_in(tmp_path: Path) -> None:
+    path = declare(tmp_path)
+    symbols = {symbol: number for symbol, number in SYMBOLS.items() if symbol not in "ðʃ"}
+    (tmp_path / "symbols.json").write_text(json.dumps(symbols | {"tʃ": 9}), encoding="utf-8")
+    model = opened(path)
+    missing = model.missing_symbols([TEXT, "The ship."])
+    assert [(one.symbol, one.times, one.sentences) for one in missing] == [("ð", 2, 2), ("ʃ", 1, 1)]
+    assert 9 in model.utterance_ids("A chair.")
+
+    ids = {**declaration()["ids"], "replace": {"ð": "d"}}
+    replaced = opened(declare(tmp_path / "replaced", ids=ids))
+    assert not [one for one in replaced.missing_symbols([TEXT]) if one.symbol == "ð"]
+
+
+def test_a_variant_folder_is_all_that_it_takes(tmp_path: Path) -> None:
+    model = opened(declare(tmp_path / "source"))
+    alone = tmp_path / "alone" / "model.onnx"
+    alone.parent.mkdir()
+    alone.write_bytes(model.path.read_bytes())
+    model.write_config(alone)
+    for file in (tmp_path / "source").iterdir():
+        file.unlink()
+    again = open_model(alone)
+    ids = again.utterance_ids(TEXT)
+    assert again.sample_rate == RATE and again.audio_output == "sound" and again.language_code == "en"
+    audio, _ = again.open().speak(ids, 5)
+    assert len(audio) and np.isfinite(audio).all()
+    with pytest.raises(VoiceError, match="training needs a VITS voice, and this is Tiny"):
+        again.vits("training")
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"sample_rate": None}, "key sample_rate"),
+    ({"sample_rat": 16000}, "key sample_rat: unknown key"),
+    ({"model": None}, "key model: missing"),
+    ({"model": "other.onnx"}, "other.onnx: no such file"),
+    ({"audio": "wave"}, r"no output 'wave' \(it has: size, sound\)"),
+    ({"audio": None}, r"the output size of tiny.onnx is no sound \(int64 \[3\]\)"),
+    ({"ids": {}}, "key ids: give exactly one of espeak, function, table"),
+    ({"ids": {"espeak": "en-us"}}, "key ids: espeak needs symbols"),
+    ({"ids": {"espeak": "en-us", "symbols": "none.json"}}, "key ids.symbols: .*none.json: no such file"),
+    ({"ids": {"function": "ids"}}, "module:function"),
+    ({"inputs": {"tokens": "length"}}, "none of them is 'ids'"),
+    ({"inputs": {"tokens": "ids", "style": "id", "speed": {"value": 1}}}, "should be ids, length"),
+    ({"inputs": {"tokens": "ids", "speed": {"value": 1}}}, r"says nothing of style, which .* \(float32 \[1, 8\]\)"),
+    ({"inputs": {**declaration()["inputs"], "sid": {"value": 0}}}, "no such input .*tokens, style, speed"),
+    ({"inputs": {**declaration()["inputs"], "speed": {"value": [1, 2]}}}, r"shape \[2\], where the input is float32"),
+    ({"inputs": {**declaration()["inputs"], "speed": {"value": "fast"}}}, "key inputs.speed"),
+    ({"inputs": {**declaration()["inputs"], "speed": {}}}, "key inputs.speed: give exactly one of value, file"),
+    ({"inputs": {**declaration()["inputs"], "style": {"file": "x.npy"}}}, "key inputs.style: .*x.npy: no such file"),
+    (
+        {"inputs": {**declaration()["inputs"], "style": {"file": "styles.bin", "shape": [3, 8]}}},
+        r"no float32 of shape \[3, 8\]; correct 'shape'",
+    ),
+    (
+        {"inputs": {**declaration()["inputs"], "style": {"file": "styles.bin", "shape": [STYLES, 1, 8], "row": 999}}},
+        f"row: 999, but the file has the rows 0 to {STYLES - 1}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG)
+def test_what_is_wrong_in_a_declaration_is_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(VoiceError, match=message) as error:
+        opened(declare(tmp_path, **changes))
+    assert "\n" not in str(error.value) and "tiny" in str(error.value) or "other" in str(error.value)
+
+
+def test_what_is_wrong_in_a_model_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(VoiceError, match="needs the operator Vocode of 'my.own'"):
+        opened(declare(tmp_path / "domain", tiny_tts(domain="my.own")))
+
+    path = declare(tmp_path / "external")
+    model = onnx.load(path.with_name("tiny.onnx"))
+    onnx.save(model, path.with_name("tiny.onnx"), save_as_external_data=True, location="tiny.data", size_threshold=0)
+    assert len(opened(path).open().speak([1, 2, 3])[0])
+    path.with_name("tiny.data").unlink()
+    with pytest.raises(VoiceError, match=r"tiny.data: no such file"):
+        opened(path)
+
+    path = declare(tmp_path / "cut")
+    path.with_name("tiny.onnx").write_bytes(path.with_name("tiny.onnx").read_bytes()[:-500])
+    with pytest.raises(VoiceError, match="not a whole ONNX file"):
+        opened(path)
+    path.write_text("a: [", encoding="utf-8")
+    with pytest.raises(VoiceError, match="not readable as YAML"):
+        read_declaration(path)
+    with pytest.raises(VoiceError, match=r"none\.yaml: no such file"):
+        read_declaration(tmp_path / "none.yaml")
+
+    (tmp_path / "broken_ids.py").write_text("def ids(text):\n    raise KeyError('boom')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    broken = opened(declare(tmp_path / "broken", ids={"function": "broken_ids:ids"}))
+    with pytest.raises(TextError, match="broken_ids:ids cannot make ids of 'The door is open.': 'boom'"):
+        broken.utterance_ids(TEXT)
+    absent = opened(declare(tmp_path / "absent", ids={"function": "no_such_module:ids"}))
+    with pytest.raises(VoiceError, match="cannot be imported"):
+        absent.utterance_ids(TEXT)
+
+
+def test_a_draw_that_cannot_be_handed_in_is_refused(tmp_path: Path) -> None:
+    model = tiny_tts(noise=False)
+    model.graph.node.append(helper.make_node("Bernoulli", ["sound"], ["coin"]))
+    with pytest.raises(VoiceError, match="draws noise with Bernoulli"):
+        opened(declare(tmp_path, model)).open()
+
+
+def test_a_text_that_is_too_long_for_the_table_of_styles_is_refused(tmp_path: Path) -> None:
+    model = opened(declare(tmp_path))
+    with pytest.raises(TextError, match="style is made for fewer than 200"):
+        model.utterance_ids("One and another. " * 40)
+
+
+def test_a_study_names_one_source(tmp_path: Path) -> None:
+    from ttsopt_lib.errors import StudyError
+
+    with pytest.raises(StudyError, match="exactly one of package, path, huggingface, kokoro, declared"):
+        check(VoiceSource, {"declared": "a.yaml", "package": "b"}, "study.yaml")

@@ -1,0 +1,203 @@
+"""A declared model: a YAML file that says what any single-graph ONNX text-to-speech model is fed.
+
+    model: my-tts.onnx          # beside this file
+    sample_rate: 24000
+    language: en
+    audio: waveform             # the output with the samples; the first if left out
+    ids: {espeak: en-us, symbols: symbols.json, begin: [0], end: [0]}
+    inputs:
+      tokens: ids
+      token_lengths: length
+      style: {file: styles.npy, row: length}
+      speed: {value: 1.0}
+
+What files hold is taken into the declaration when it is read, so that it can lie beside every variant as
+`model.onnx.json`, and a variant's folder is all that it takes to speak.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from ttsopt_lib.steps import Strict
+from ttsopt_lib.voices.onnx_file import VoiceError
+
+Scalar = bool | int | float
+
+
+class Array(Strict):
+    """Numbers of an input that is not computed from the text.
+
+    Attributes:
+        shape: of all of them.
+        data: float32 or int64, little-endian, as base64.
+    """
+
+    dtype: Literal["float32", "int64"] = "float32"
+    shape: tuple[int, ...]
+    data: str = Field(repr=False)
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Array:
+        """The numbers of an array; what is no integer becomes float32."""
+        whole = np.issubdtype(values.dtype, np.integer) or values.dtype == np.bool_
+        values = np.ascontiguousarray(values, dtype="<i8" if whole else "<f4")
+        data = base64.b64encode(values.tobytes()).decode("ascii")
+        return cls(dtype="int64" if whole else "float32", shape=values.shape, data=data)
+
+    def values(self) -> np.ndarray:
+        """The array."""
+        kind = "<i8" if self.dtype == "int64" else "<f4"
+        return np.frombuffer(base64.b64decode(self.data), dtype=kind).reshape(self.shape)
+
+
+class Given(Strict):
+    """An input with numbers of its own: the same for every text, or a row that the length of the text chooses."""
+
+    value: Scalar | list[Any] | None = Field(default=None, description="a number, or nested lists of numbers")
+    file: Path | None = Field(default=None, description="a .npy file, or a .bin file of float32")
+    shape: tuple[int, ...] | None = Field(default=None, description="of a .bin file")
+    row: Literal["length"] | int | None = Field(
+        default=None, description="which row of the file: a number, or as many as the text has ids without marks"
+    )
+    array: Array | None = Field(default=None, description="what the file holds, in a declaration that was read")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Given:
+        if sum(one is not None for one in (self.value, self.file, self.array)) != 1:
+            raise ValueError("give exactly one of value, file")
+        return self
+
+
+class Ids(Strict):
+    """How text becomes ids: by espeak's phonemes and a table of symbols, by a Python function, or looked up."""
+
+    espeak: str | None = Field(default=None, description="voice of espeak-ng, as in en-us")
+    symbols: Path | dict[str, int] | None = Field(default=None, description="phoneme -> id, or a JSON file with that")
+    replace: dict[str, str] = Field(default={}, description="phonemes that the model has under another name")
+    begin: tuple[int, ...] = ()
+    end: tuple[int, ...] = ()
+    between: tuple[int, ...] = Field(default=(), description="ids that stand between any two phonemes")
+    function: str | None = Field(default=None, description="module:function, from a text to a list of ids")
+    table: Path | dict[str, list[int]] | None = Field(default=None, description="text -> ids, or a JSON file with that")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Ids:
+        ways = [name for name in ("espeak", "function", "table") if getattr(self, name) is not None]
+        if len(ways) != 1:
+            raise ValueError(f"give exactly one of espeak, function, table (given: {', '.join(ways) or 'none'})")
+        if self.espeak and self.symbols is None:
+            raise ValueError("espeak needs symbols: a JSON file with the id of each phoneme")
+        if self.function and ":" not in self.function:
+            raise ValueError(f"function: {self.function!r} is not of the form module:function")
+        return self
+
+
+class Declaration(Strict):
+    """What a model is fed and what its audio is."""
+
+    model: Path | None = Field(default=None, description="the .onnx file; relative to the declaration's")
+    name: str = "a declared model"
+    sample_rate: int = Field(ge=8000, le=192000, description="of the audio, Hz")
+    language: str = Field(default="", description="what it speaks, as in en")
+    audio: str | None = Field(default=None, description="the output with the samples")
+    ids: Ids
+    inputs: dict[str, Literal["ids", "length"] | Given] = Field(min_length=1)
+    licence_chain: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _fed_with_ids(self) -> Declaration:
+        if "ids" not in self.inputs.values():
+            raise ValueError("inputs: none of them is 'ids': say which input takes them")
+        return self
+
+
+def read_declaration(path: Path) -> Declaration:
+    """Read a declaration and what it names, so that it is whole by itself; `model` becomes an absolute path.
+
+    Raises:
+        VoiceError: one line with the file and the key.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise VoiceError(f"{path}: no such file; it should declare a model (docs/models.md)") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise VoiceError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    declaration = checked(values, path)
+    if declaration.model is None:
+        raise VoiceError(f"{path}: key model: missing; name the .onnx file")
+    return whole(declaration, path.parent, path)
+
+
+def checked(values: Any, origin: Path | str) -> Declaration:
+    """Values as a declaration. Raises `VoiceError` with one line that names the first wrong key."""
+    try:
+        return Declaration.model_validate(values)
+    except ValidationError as error:
+        # of an input that is no word, what is wrong with its numbers
+        first = min(error.errors(), key=lambda one: one["type"] == "literal_error" and isinstance(one["input"], dict))
+        parts = [str(part) for part in first["loc"]]
+        key = ".".join(part for part in parts if not part.endswith(("Given", "Given]", "']")))  # pydantic's own names
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "literal_error" and first["loc"][:1] == ("inputs",):
+            message = "should be ids, length, {value: ...} or {file: ...}"
+        if first["type"] == "extra_forbidden":
+            message = "unknown key"
+        raise VoiceError(f"{origin}: key {key or '(top level)'}: {message}") from None
+
+
+def whole(declaration: Declaration, folder: Path, origin: Path) -> Declaration:
+    """The declaration with what its files hold in their place; relative paths start from `folder`."""
+    ids, inputs = declaration.ids, dict(declaration.inputs)
+    changes: dict[str, Any] = {}
+    for key in ("symbols", "table"):
+        file = getattr(ids, key)
+        if isinstance(file, Path):
+            changes[key] = _read_json(folder / file, f"{origin}: key ids.{key}")
+    for name, given in inputs.items():
+        if isinstance(given, Given) and given.file is not None:
+            array = _read_array(folder / given.file, given.shape, f"{origin}: key inputs.{name}")
+            inputs[name] = Given(row=given.row, array=Array.of(array))
+    values = declaration.model_dump()
+    values["ids"] |= changes
+    values["inputs"] = {name: one if isinstance(one, str) else one.model_dump() for name, one in inputs.items()}
+    if declaration.model is not None:
+        values["model"] = folder / declaration.model.expanduser()
+    return checked(values, origin)
+
+
+def _read_json(path: Path, key: str) -> Any:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise VoiceError(f"{key}: {path}: no such file") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise VoiceError(f"{key}: {path}: not valid JSON ({error})") from None
+    if not isinstance(found, Mapping):
+        raise VoiceError(f"{key}: {path}: should hold one JSON object, not a {type(found).__name__}")
+    return dict(found)
+
+
+def _read_array(path: Path, shape: tuple[int, ...] | None, key: str) -> np.ndarray:
+    try:
+        if path.suffix == ".npy":
+            return np.load(path, allow_pickle=False)
+        values = np.fromfile(path, dtype="<f4")
+    except FileNotFoundError:
+        raise VoiceError(f"{key}: {path}: no such file") from None
+    except (OSError, ValueError, EOFError) as error:
+        raise VoiceError(f"{key}: {path}: cannot be read as numbers ({error}); give a .npy or a .bin") from None
+    wanted = shape or (values.size,)
+    if int(np.prod(wanted)) != values.size or path.stat().st_size % 4:
+        size = path.stat().st_size
+        raise VoiceError(f"{key}: {path}: {size} bytes are no float32 of shape {list(wanted)}; correct 'shape'")
+    return values.reshape(wanted)

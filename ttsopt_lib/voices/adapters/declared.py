@@ -1,0 +1,297 @@
+"""Declared models: any ONNX graph from ids to audio, by what its declaration says of it."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+
+from ttsopt_lib.records.quality import MissingSymbol
+from ttsopt_lib.voices.adapters.declaration import Declaration, Given, checked
+from ttsopt_lib.voices.adapters.model import Feed, TtsModel
+from ttsopt_lib.voices.adapters.seeded import SeededSession
+from ttsopt_lib.voices.language import other_language
+from ttsopt_lib.voices.onnx_file import VoiceError, model_sha256, read_model
+from ttsopt_lib.voices.text import TextError, espeak_phonemes
+
+FORMAT = "ttsopt_model"  # the key by which `model.onnx.json` is known as a declaration
+DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")  # of operators that ONNX Runtime has
+
+
+@dataclass(frozen=True)
+class DeclaredModel(TtsModel):
+    """A declared model that was opened.
+
+    Attributes:
+        path: the `.onnx` file.
+        onnx_sha256: its hash.
+        declaration: what it is fed and what its audio is.
+        inputs: of the graph, by name.
+    """
+
+    path: Path
+    onnx_sha256: str
+    declaration: Declaration
+    inputs: dict[str, ValueInfoProto] = field(repr=False, compare=False)
+
+    @property
+    def kind(self) -> str:
+        return self.declaration.name
+
+    @property
+    def sample_rate(self) -> int:
+        return self.declaration.sample_rate
+
+    @property
+    def language_code(self) -> str:
+        return self.declaration.language
+
+    @property
+    def audio_output(self) -> str | None:
+        return self.declaration.audio
+
+    def utterance_ids(self, text: str) -> list[int]:
+        asked = self.declaration.ids
+        if asked.espeak:
+            found = [number for _, number in self._symbols(text) if number is not None]
+            if not found:
+                raise TextError(f"text {text[:60]!r} gives no phonemes that {self.kind} knows: write words")
+            between = [[*asked.between, number] for number in found[1:]]
+            ids = [*asked.begin, found[0], *(number for some in between for number in some), *asked.end]
+        elif asked.table is not None:
+            if text not in asked.table:
+                raise TextError(f"text {text[:60]!r} has no ids in the declaration's ids.table: add it")
+            ids = list(asked.table[text])
+        else:
+            ids = self._called(text)
+        self._check_rows(ids, text)
+        return ids
+
+    def missing_symbols(self, texts: Sequence[str]) -> list[MissingSymbol]:
+        times: Counter[str] = Counter()
+        sentences: Counter[str] = Counter()
+        for text in texts if self.declaration.ids.espeak else ():
+            lost = [symbol for symbol, number in self._symbols(text) if number is None]
+            times.update(lost)
+            sentences.update(set(lost))
+        return [
+            MissingSymbol(symbol=symbol, left_out_by="voice", times=count, sentences=sentences[symbol])
+            for symbol, count in times.most_common()
+        ]
+
+    def language_doubt(self, language: str | None) -> list[str]:
+        return other_language(language, self.language_code, "its declaration, key language")
+
+    def feed(self, ids: Sequence[int], speaker: int | None = None, noise: bool = True) -> Feed:
+        self.speaker(speaker)
+        feed = {}
+        for name, given in self.declaration.inputs.items():
+            if given == "ids":
+                values: Any = [ids]
+            elif given == "length":
+                values = len(ids)
+            else:
+                values = self._numbers(given, ids)
+            feed[name] = shaped(values, self.inputs[name])
+        return feed
+
+    def open(self, graph: ModelProto | None = None) -> DeclaredSpeaker:
+        return DeclaredSpeaker(self, graph if graph is not None else read_model(self.path))
+
+    def write_config(self, model: Path) -> None:
+        said = self.declaration.model_copy(update={"model": None}).model_dump(mode="json", exclude_defaults=True)
+        Path(f"{model}.json").write_text(
+            json.dumps({FORMAT: 1, **said}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+        )
+
+    def _symbols(self, text: str) -> list[tuple[str, int | None]]:
+        """The text's phonemes, each with its id; None where the model has none."""
+        asked = self.declaration.ids
+        assert asked.espeak is not None and isinstance(asked.symbols, dict)
+        phonemes = " ".join("".join(sentence) for sentence in espeak_phonemes(asked.espeak, text))
+        for name, own in asked.replace.items():
+            phonemes = phonemes.replace(_decomposed(name), _decomposed(own))
+        known = {_decomposed(symbol): number for symbol, number in asked.symbols.items()}
+        longest = max(map(len, known), default=1)
+        found: list[tuple[str, int | None]] = []
+        at = 0
+        while at < len(phonemes):
+            lengths = range(min(longest, len(phonemes) - at), 0, -1)
+            length = next((one for one in lengths if phonemes[at : at + one] in known), 1)
+            symbol = phonemes[at : at + length]
+            found.append((symbol, known.get(symbol)))
+            at += length
+        return found
+
+    def _called(self, text: str) -> list[int]:
+        """What the declaration's function makes of a text."""
+        name = self.declaration.ids.function or ""
+        module, _, function = name.partition(":")
+        try:
+            made = getattr(import_module(module), function)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise VoiceError(f"{self.kind}: ids.function: {name}: cannot be imported ({error})") from None
+        try:
+            ids = [int(one) for one in made(text)]
+        except Exception as error:  # somebody else's code
+            words = " ".join(str(error).split())[:200] or type(error).__name__
+            raise TextError(f"ids.function {name} cannot make ids of {text[:60]!r}: {words}") from None
+        if not ids:
+            raise TextError(f"ids.function {name} makes no ids of {text[:60]!r}")
+        return ids
+
+    def _spoken(self, ids: Sequence[int]) -> int:
+        """How many ids there are without the marks at both ends."""
+        asked = self.declaration.ids
+        return len(ids) - (len(asked.begin) + len(asked.end) if asked.espeak else 0)
+
+    def _check_rows(self, ids: Sequence[int], text: str) -> None:
+        for name, given in self.declaration.inputs.items():
+            if isinstance(given, Given) and given.row == "length" and given.array:
+                rows = given.array.shape[0]
+                if self._spoken(ids) >= rows:
+                    raise TextError(
+                        f"text {text[:60]!r} has {self._spoken(ids)} ids, and the input {name} is made for fewer than "
+                        f"{rows}: put each sentence on a line of its own"
+                    )
+
+    def _numbers(self, given: Given, ids: Sequence[int]) -> Any:
+        if given.array is None:
+            return given.value
+        values = given.array.values()
+        return values if given.row is None else values[self._spoken(ids) if given.row == "length" else given.row]
+
+
+class DeclaredSpeaker:
+    """A declared model, or a variant of it, ready to speak. It keeps its own durations, and does not tell them."""
+
+    def __init__(self, model: DeclaredModel, graph: ModelProto):
+        self._model = model
+        self._session = SeededSession(graph, model.audio_output or graph.graph.output[0].name)
+
+    def speak(
+        self,
+        ids: Sequence[int],
+        seed: int = 0,
+        *,
+        durations: Sequence[int] | np.ndarray | None = None,
+        scales: Sequence[float] = (),
+        sid: int | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `Speaker.speak`."""
+        audio = self._session.run(self._model.feed(ids), seed)
+        return np.asarray(audio, dtype=np.float32).reshape(-1), np.zeros(0, dtype=np.int64)
+
+
+def open_declared(path: Path, declaration: Declaration, origin: Path | str) -> DeclaredModel:
+    """Open a declared model's file and check that the two belong together.
+
+    Args:
+        path: the `.onnx` file.
+        declaration: of `read_declaration`, or what lies beside a variant.
+        origin: where the declaration stands, for messages.
+
+    Raises:
+        VoiceError: one line that names the file and the key, and says what to write.
+    """
+    model = read_model(path)
+    _check(model, path, declaration, origin)
+    return DeclaredModel(path, model_sha256(path), declaration, _real_inputs(model))
+
+
+def declaration_beside(path: Path) -> Declaration | None:
+    """The declaration that lies beside a variant; None where what lies there is something else."""
+    config = Path(f"{path}.json")
+    try:
+        said = json.loads(config.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return None  # whoever opens it says so
+    if not isinstance(said, dict) or FORMAT not in said:
+        return None
+    return checked({key: value for key, value in said.items() if key != FORMAT}, config)
+
+
+def shaped(values: Any, wanted: ValueInfoProto) -> np.ndarray:
+    """Numbers in the type and rank of a graph's input: a single number fills it, missing first axes are added."""
+    kind = wanted.type.tensor_type
+    array = np.asarray(values, dtype=helper.tensor_dtype_to_np_dtype(kind.elem_type))
+    rank = len(kind.shape.dim) if kind.HasField("shape") else array.ndim
+    return array.reshape((1,) * (rank - array.ndim) + array.shape)
+
+
+def _real_inputs(model: ModelProto) -> dict[str, ValueInfoProto]:
+    """The inputs that have to be fed; older exporters list weights among them."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    return {value.name: value for value in model.graph.input if value.name not in weights}
+
+
+def _check(model: ModelProto, path: Path, declaration: Declaration, origin: Path | str) -> None:
+    inputs = _real_inputs(model)
+    known = {one.domain for one in model.functions}
+    for node in model.graph.node:
+        if node.domain not in DOMAINS and node.domain not in known:
+            raise VoiceError(
+                f"{path}: needs the operator {node.op_type} of {node.domain!r}, which ONNX Runtime does not have: "
+                "export the model without operators of its own"
+            )
+    for name in declaration.inputs:
+        if name not in inputs:
+            raise VoiceError(
+                f"{origin}: key inputs.{name}: {path.name} has no such input (it has: {', '.join(inputs)})"
+            )
+    for name, value in inputs.items():
+        if name not in declaration.inputs:
+            raise VoiceError(
+                f"{origin}: key inputs: says nothing of {name}, which {path.name} asks for ({_said(value)}): add "
+                f"'{name}: ids', '{name}: length', or '{name}: {{value: ...}}'"
+            )
+    for name, given in declaration.inputs.items():
+        if isinstance(given, Given):
+            _check_numbers(given, inputs[name], f"{origin}: key inputs.{name}")
+    outputs = {value.name: value for value in model.graph.output}
+    audio = declaration.audio or next(iter(outputs), "")
+    if audio not in outputs:
+        raise VoiceError(f"{origin}: key audio: {path.name} has no output {audio!r} (it has: {', '.join(outputs)})")
+    if outputs[audio].type.tensor_type.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        raise VoiceError(
+            f"{origin}: key audio: the output {audio} of {path.name} is no sound ({_said(outputs[audio])}): name the "
+            "output that holds the samples as float numbers"
+        )
+
+
+def _check_numbers(given: Given, value: ValueInfoProto, key: str) -> None:
+    numbers = given.value
+    if given.array:
+        numbers = given.array.values()
+        if given.row is not None:
+            row = 0 if given.row == "length" else given.row
+            if not -len(numbers) <= row < len(numbers):
+                raise VoiceError(f"{key}: row: {row}, but the file has the rows 0 to {len(numbers) - 1}")
+            numbers = numbers[row]
+    try:
+        array = shaped(numbers, value)
+    except (ValueError, TypeError) as error:
+        raise VoiceError(f"{key}: does not fit the input ({_said(value)}): {error}") from None
+    wanted = [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
+    fits = len(wanted) == array.ndim and all(one in (None, size) for one, size in zip(wanted, array.shape, strict=True))
+    if value.type.tensor_type.HasField("shape") and not fits:
+        raise VoiceError(f"{key}: numbers of shape {list(array.shape)}, where the input is {_said(value)}")
+
+
+def _said(value: ValueInfoProto) -> str:
+    """A tensor's type and shape as messages name it: `float32 [1, 256]`."""
+    kind = value.type.tensor_type
+    dims = [str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in kind.shape.dim]
+    return f"{helper.tensor_dtype_to_np_dtype(kind.elem_type).name} [{', '.join(dims)}]"
+
+
+def _decomposed(text: str) -> str:
+    return unicodedata.normalize("NFD", text)

@@ -1,0 +1,104 @@
+"""Piper voices: a VITS in one ONNX graph, with a config beside it that says how text becomes ids."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto
+
+from ttsopt_lib.records.quality import MissingSymbol
+from ttsopt_lib.voices.adapters.model import Feed, TtsModel
+from ttsopt_lib.voices.language import language_doubt
+from ttsopt_lib.voices.paired import PairedSession
+from ttsopt_lib.voices.piper import PiperVoice, VoiceConfig, speaker_of
+from ttsopt_lib.voices.text import missing_symbols, utterance_ids
+
+
+@dataclass(frozen=True)
+class PiperModel(TtsModel):
+    """A Piper voice that was opened. Its noise and its durations can be handed in."""
+
+    voice: PiperVoice
+
+    @property
+    def path(self) -> Path:  # type: ignore[override]
+        return self.voice.path
+
+    @property
+    def onnx_sha256(self) -> str:  # type: ignore[override]
+        return self.voice.onnx_sha256
+
+    @property
+    def config(self) -> VoiceConfig:
+        """What its `.onnx.json` says."""
+        return self.voice.config
+
+    @property
+    def kind(self) -> str:
+        return "a Piper voice"
+
+    @property
+    def sample_rate(self) -> int:
+        return self.config.sample_rate
+
+    @property
+    def language_code(self) -> str:
+        return self.config.language_code
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        return self.config.inference.scales
+
+    @property
+    def timing_scales(self) -> tuple[float, ...]:
+        # noise_w 0: every run speaks the same durations, so that runs can be compared
+        return (self.config.noise_scale, self.config.length_scale, 0.0)
+
+    def speaker(self, asked: int | None) -> int | None:
+        return speaker_of(self.config, asked)
+
+    def utterance_ids(self, text: str) -> list[int]:
+        return utterance_ids(self.config, text)
+
+    def missing_symbols(self, texts: Sequence[str]) -> list[MissingSymbol]:
+        return missing_symbols(self.config, texts)
+
+    def language_doubt(self, language: str | None) -> list[str]:
+        return language_doubt(self.config, language)
+
+    def feed(self, ids: Sequence[int], speaker: int | None = None, noise: bool = True) -> Feed:
+        return voice_feed(self.config, ids, speaker, noise)
+
+    def open(self, graph: ModelProto | None = None) -> PairedSession:
+        return PairedSession(self.path if graph is None else graph)
+
+    def write_config(self, model: Path) -> None:
+        shutil.copyfile(self.voice.config_path, f"{model}.json")
+
+    def vits(self, what: str) -> PiperVoice:
+        return self.voice
+
+
+def voice_feed(config: VoiceConfig, ids: Sequence[int], speaker: int | None = None, noise: bool = True) -> Feed:
+    """One utterance as the inputs of a Piper voice.
+
+    Args:
+        config: what the voice's .onnx.json says.
+        ids: phoneme ids of the utterance.
+        speaker: of a multi-speaker voice; None means its default (`speaker_of`).
+        noise: the voice's own noise scales; False for none, which makes durations and length repeatable.
+    """
+    scales = config.inference.scales if noise else (0.0, config.length_scale, 0.0)
+    feed = {
+        "input": np.asarray([ids], np.int64),
+        "input_lengths": np.asarray([len(ids)], np.int64),
+        "scales": np.asarray(scales, np.float32),
+    }
+    number = speaker_of(config, speaker)
+    if number is not None:
+        feed["sid"] = np.asarray([number], np.int64)
+    return feed

@@ -1,0 +1,109 @@
+"""A graph whose noise is decided by a seed, wherever in it the noise is drawn.
+
+Seeding the runtime does not make two variants comparable, because one inserted node changes every later draw. So
+every node that draws becomes an input, in the order in which the graph computes, and what it is fed has the shape that
+the node would have drawn: a part of the graph in front of it tells that.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, helper
+
+from ttsopt_lib.voices.adapters.model import Feed
+from ttsopt_lib.voices.graph import VitsGraph, attribute
+from ttsopt_lib.voices.onnx_file import VoiceError
+from ttsopt_lib.voices.paired import part_of
+from ttsopt_lib.voices.session import Session, open_session
+
+NORMAL, UNIFORM = ("RandomNormalLike", "RandomNormal"), ("RandomUniformLike", "RandomUniform")
+OTHERS = ("Multinomial", "Bernoulli")  # that draw, and whose draws cannot be handed in
+
+
+class SeededSession:
+    """A graph in ONNX Runtime on one thread; its noise is an input."""
+
+    def __init__(self, model: ModelProto, output: str):
+        """
+        Args:
+            model: the graph; it is not changed.
+            output: the one to compute.
+
+        Raises:
+            VoiceError: it draws noise in a way that cannot be handed in.
+            RuntimeFailure: ONNX Runtime cannot load it.
+        """
+        graph = VitsGraph(model)
+        needed = graph.ancestors(graph.producers[output]) if output in graph.producers else set()
+        self._draws = [
+            node for node in model.graph.node if node.op_type in NORMAL + UNIFORM and node.output[0] in needed
+        ]
+        _refuse_other_draws(model)
+        noises = [node.output[0] for node in self._draws]
+        self._shapes: list[tuple[int, ...] | Session] = []
+        for number, node in enumerate(self._draws):
+            if not node.input:
+                self._shapes.append(tuple(attribute(node, "shape", [])))
+                continue
+            name = f"{node.output[0]} shape"
+            extra = [helper.make_node("Shape", [node.input[0]], [name])]
+            part = part_of(model, [name], noises[:number], extra)
+            self._shapes.append(open_session(_typed(part, model, name)))
+        if not noises:
+            self._session, self._output = open_session(model), output
+        else:
+            self._session, self._output = open_session(_typed(part_of(model, [output], noises), model)), output
+
+    def run(self, feed: Feed, seed: int) -> np.ndarray:
+        """The output for the inputs and a seed. Raises `RuntimeFailure`."""
+        given = dict(feed)
+        for number, (node, shape) in enumerate(zip(self._draws, self._shapes, strict=True)):
+            if not isinstance(shape, tuple):
+                (found,) = _run(shape, given)
+                shape = tuple(int(size) for size in found)
+            given[node.output[0]] = _draw(node, shape, np.random.default_rng((seed, number)))
+        (made,) = _run(self._session, given, [self._output])
+        return made
+
+
+def _draw(node: NodeProto, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    if node.op_type in NORMAL:
+        draws = rng.standard_normal(shape, dtype=np.float32)
+        return draws * np.float32(attribute(node, "scale", 1.0)) + np.float32(attribute(node, "mean", 0.0))
+    low, high = attribute(node, "low", 0.0), attribute(node, "high", 1.0)
+    return rng.random(shape, dtype=np.float32) * np.float32(high - low) + np.float32(low)
+
+
+def _typed(part: ModelProto, model: ModelProto, shape: str | None = None) -> ModelProto:
+    """A part whose inputs have no rank of ours, and whose output is a shape where it is one."""
+    own = {value.name for value in model.graph.input}
+    for value in part.graph.input:
+        if value.name not in own:
+            value.type.tensor_type.ClearField("shape")
+    for value in part.graph.output:
+        if value.name == shape:
+            value.type.tensor_type.elem_type = onnx.TensorProto.INT64
+    return part
+
+
+def _run(session: Session, feed: Feed, outputs: list[str] | None = None) -> list[np.ndarray]:
+    wanted = {value.name for value in session.get_inputs()}
+    return session.run(outputs, {name: array for name, array in feed.items() if name in wanted})
+
+
+def _refuse_other_draws(model: ModelProto) -> None:
+    def look(graph: onnx.GraphProto, inside: bool) -> None:
+        for node in graph.node:
+            draws = node.op_type in OTHERS or (inside and node.op_type in NORMAL + UNIFORM)
+            if draws:
+                where = " inside a loop or a branch" if inside else ""
+                raise VoiceError(
+                    f"the model draws noise with {node.op_type}{where}, which cannot be made the same for two "
+                    "variants: export it with noise of RandomNormalLike, or with none"
+                )
+            for item in node.attribute:
+                for sub in (item.g, *item.graphs) if item.HasField("g") or item.graphs else ():
+                    look(sub, True)
+
+    look(model.graph, False)
