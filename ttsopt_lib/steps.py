@@ -131,6 +131,12 @@ class Distill(NetworkStep):
         return self.model_copy(update={"student": student})
 
 
+class Dequantize(GraphStep):
+    """Turn the integer arithmetic of a file that was quantized before back into float, on the same weights."""
+
+    step: Literal["dequantize"]
+
+
 # Levels that a weight may take are 2 ** bits; fewer than 8 bits are chosen on the calibration sentences.
 Bits = Annotated[
     int,
