@@ -9,6 +9,9 @@ Which layers a step reached is in the step's own file.
 
 Shapes are those of a real run, because the number of frames depends on the text. Embeddings look up and do not
 multiply. What is not counted: sums, activation functions and normalizations, which no step here changes.
+
+A recurrent layer (LSTM, GRU) is counted as the two products that it is: what comes in by one weight, at all moments at
+once, and its own last state by another, moment by moment.
 """
 
 from __future__ import annotations
@@ -23,20 +26,38 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from ttsopt_lib.optimize.graph.index import DECODER, FLOATS, WEIGHT_INPUT, GraphIndex, StoredWeight
+from ttsopt_lib.optimize.graph.index import (
+    DECODER,
+    DOMAINS,
+    FLOATS,
+    RECURRENT,
+    WEIGHT_INPUTS,
+    GraphIndex,
+    StoredWeight,
+    copy_named,
+)
 from ttsopt_lib.optimize.steps.pack import unpacked
 from ttsopt_lib.records.variant import Coverage
+from ttsopt_lib.voices.graph import attribute
 from ttsopt_lib.voices.session import open_session
 from ttsopt_lib.voices.weights import STAGES
 
 STAGE = re.compile(r"^/?(\w+)[/.]")  # node names begin with the stage, ours or Piper's name of it
-INT8_OPERATORS = ("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul")
-PRODUCTS = tuple(operator for operator in WEIGHT_INPUT if operator != "Gather")
+INT8_OPERATORS = (
+    "ConvInteger",
+    "MatMulInteger",
+    "MatMulIntegerToFloat",
+    "DynamicQuantizeMatMul",
+    "DynamicQuantizeLSTM",
+    "QLinearConv",
+    "QLinearMatMul",
+)
+PRODUCTS = tuple(operator for operator in WEIGHT_INPUTS if operator != "Gather")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A node of the graph that has a weight or multiplies matrices."""
+    """A node of the graph that has a weight or multiplies matrices; of a recurrent layer, one of its two products."""
 
     node: str
     operator: str
@@ -106,32 +127,32 @@ def take_inventory(path: Path, feed: dict[str, np.ndarray], audio: str | None = 
         audio: the output with the samples; None: the first.
     """
     model, packed = unpacked(onnx.load(path))
+    model = copy_named(model)
     index = GraphIndex(model.graph)
-    shapes, samples = _product_shapes(model, feed, audio or model.graph.output[0].name)
+    shapes, samples = _product_shapes(model, index, feed, audio or model.graph.output[0].name)
     layers = []
     for node in model.graph.node:
-        if node.op_type not in WEIGHT_INPUT:
+        weights = index.weights_of(node)
+        if node.op_type == "Gather" and weights == [None]:
             continue
-        weight = index.weight_of(node)
-        if node.op_type == "Gather" and weight is None:
-            continue
-        layers.append(
-            Layer(
-                node=node.name,
-                operator=node.op_type,
-                weight=weight.name if weight else None,
-                parameters=weight.size if weight else 0,
-                zeros=weight.size - weight.count_nonzero() if weight else 0,
-                macs=_macs(node, shapes[node.output[0]]) if node.op_type in PRODUCTS else 0,
-                stored_int8=bool(weight and weight.is_int8),
-                computes_int8=_computes_int8(node, index),
-                is_packed=bool(weight and weight.name in packed),
-                levels=weight.count_levels() if weight and weight.is_int8 else 0,
-                stored_half=bool(weight and weight.tensor.data_type == TensorProto.FLOAT16),
-                computes_half=_computes_half(node, index),
-                two_dimensional=node.op_type == "Conv" and len(shapes[node.output[0]][2]) == 4,
+        for position, weight in zip(index.weight_inputs(node), weights, strict=True):
+            layers.append(
+                Layer(
+                    node=node.name,
+                    operator=node.op_type,
+                    weight=weight.name if weight else None,
+                    parameters=weight.size if weight else 0,
+                    zeros=weight.size - weight.count_nonzero() if weight else 0,
+                    macs=_macs(node, position, shapes) if node.op_type in PRODUCTS else 0,
+                    stored_int8=bool(weight and weight.is_int8),
+                    computes_int8=_computes_int8(node, index),
+                    is_packed=bool(weight and weight.name in packed),
+                    levels=weight.count_levels() if weight and weight.is_int8 else 0,
+                    stored_half=bool(weight and weight.tensor.data_type == TensorProto.FLOAT16),
+                    computes_half=_computes_half(node, position, index),
+                    two_dimensional=node.op_type == "Conv" and len(shapes[node.output[0]]) == 4,
+                )
             )
-        )
     stored, nonzero = _count_parameters(index)
     return Inventory(tuple(layers), stored, nonzero, samples)
 
@@ -155,10 +176,9 @@ def _computes_int8(node: NodeProto, index: GraphIndex) -> bool:
     return bool(readers) and all(reader.op_type == "QuantizeLinear" for reader in readers)
 
 
-def _computes_half(node: NodeProto, index: GraphIndex) -> bool:
+def _computes_half(node: NodeProto, position: int, index: GraphIndex) -> bool:
     """Whether a layer multiplies float16: its weight is, and no Cast makes it float32 before it gets there."""
-    position = WEIGHT_INPUT[node.op_type]
-    if node.op_type == "Gather" or len(node.input) <= position:
+    if node.op_type == "Gather":
         return False
     tensor = index.constants.get(node.input[position])
     return tensor is not None and tensor.data_type == TensorProto.FLOAT16
@@ -172,51 +192,50 @@ def _count_parameters(index: GraphIndex) -> tuple[int, int]:
         if tensor.data_type in FLOATS and name not in scales and math.prod(tensor.dims) > 1:
             found[name] = StoredWeight(tensor)
     for node in index.graph.node:
-        stored = index.weight_of(node)
+        several = index.weights_of(node)
         if node.op_type == "DequantizeLinear" and node.input[0] in index.constants:  # also int32 biases
-            stored = index.stored(node.output[0])
-        if stored is not None and stored.tensor.data_type not in FLOATS:
-            found[stored.name] = stored
+            several = [index.stored(node.output[0])]
+        elif node.op_type == "QLinearConv" and len(node.input) > 8:
+            several.append(index.stored(node.input[8]))
+        for stored in several:
+            if stored is not None and stored.tensor.data_type not in FLOATS:
+                found[stored.name] = stored
     return sum(w.size for w in found.values()), sum(w.count_nonzero() for w in found.values())
 
 
-Shapes = tuple[tuple[int, ...], ...]  # of both factors and of the result
+Shapes = dict[str, tuple[int, ...]]  # of tensors, by name
 
 
-def _product_shapes(model: ModelProto, feed: dict[str, np.ndarray], audio: str) -> tuple[dict[str, tuple], int]:
-    """Shapes of one real run, by the name of each product's output, and the number of audio samples."""
+def _product_shapes(
+    model: ModelProto, index: GraphIndex, feed: dict[str, np.ndarray], audio: str
+) -> tuple[Shapes, int]:
+    """Shapes of all that products read and make in one real run, and the number of audio samples."""
     probe = ModelProto()
     probe.CopyFrom(model)
-    asked: dict[str, list[str]] = {}
-    made: set[str] = set()
+    asked: set[str] = set()
     for node in model.graph.node:
-        if node.op_type not in PRODUCTS:
-            continue
-        weight = WEIGHT_INPUT[node.op_type]
-        asked[node.output[0]] = [node.input[0], node.input[weight], node.output[0]]
-        for name in asked[node.output[0]]:
-            if name not in made:
-                made.add(name)
-                probe.graph.node.append(helper.make_node("Shape", [name], [f"shape of {name}"]))
-                probe.graph.output.append(helper.make_tensor_value_info(f"shape of {name}", TensorProto.INT64, None))
+        if node.op_type in PRODUCTS and node.domain in DOMAINS:
+            asked.update(name for name in (node.input[0], node.output[0]) if name)
+            asked.update(node.input[position] for position in index.weight_inputs(node))
+    for name in sorted(asked):
+        probe.graph.node.append(helper.make_node("Shape", [name], [f"shape of {name}"]))
+        probe.graph.output.append(helper.make_tensor_value_info(f"shape of {name}", TensorProto.INT64, None))
     session = open_session(probe)
     names = [output.name for output in session.get_outputs()]
     values = {name: np.asarray(value) for name, value in zip(names, session.run(names, feed), strict=True)}
-    shapes = {
-        output: tuple(tuple(int(size) for size in values[f"shape of {name}"]) for name in asked_names)
-        for output, asked_names in asked.items()
-    }
-    return shapes, int(values[audio].size)
+    return {name: tuple(map(int, values[f"shape of {name}"])) for name in asked}, int(values[audio].size)
 
 
-def _macs(node: NodeProto, shapes: Shapes) -> int:
-    """Multiply-accumulates of one node, from the shapes of its data, its weight and its result."""
-    data, weight, result = shapes
+def _macs(node: NodeProto, position: int, shapes: Shapes) -> int:
+    """Multiply-accumulates of one node with its weight at `position`, from the shapes of what it reads and makes."""
+    data, weight = shapes[node.input[0]], shapes[node.input[position]]
+    if (
+        node.op_type.removeprefix("DynamicQuantize") in RECURRENT
+    ):  # data [steps, utterances, in], or the first two turned
+        return math.prod(data[:2]) * math.prod(weight)
+    result = shapes[node.output[0]]
     if node.op_type == "ConvTranspose":  # weight [in, out / groups, kernel]: each input meets all of its channel's
         return math.prod(data) * math.prod(weight[1:])
     if "Conv" in node.op_type:  # weight [out, in / groups, kernel]
         return math.prod(result) * math.prod(weight[1:])
-    if node.op_type == "Gemm":
-        transposed = any(a.name == "transA" and a.i for a in node.attribute)
-        return math.prod(result) * data[0 if transposed else 1]
-    return math.prod(result) * data[-1]
+    return math.prod(result) * data[-2 if attribute(node, "transA", 0) else -1]

@@ -2,6 +2,7 @@
 
 Initializer names are not to be trusted (exporters rename them), so a weight is found through the node that consumes it.
 Between the two may stand an Identity, a Transpose, or what unpacks an int8 weight: DequantizeLinear, or Cast and Mul.
+`copy_named` writes a graph so that as little as possible stands there.
 """
 
 from __future__ import annotations
@@ -12,25 +13,61 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, inliner, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from ttsopt_lib.voices.graph import reads
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 BYTES = (TensorProto.INT8, TensorProto.UINT8)
 
 DECODER = re.compile(r"^/?(dec|decoder)[/.]")  # node names that exporters give the decoder's layers
-# Operator -> position of the weight among its inputs.
-WEIGHT_INPUT = {
-    "Conv": 1,
-    "ConvTranspose": 1,
-    "MatMul": 1,
-    "Gemm": 1,
-    "Gather": 0,
-    "ConvInteger": 1,
-    "MatMulInteger": 1,
-    "QLinearConv": 3,
-    "QLinearMatMul": 3,
+RECURRENT = ("LSTM", "GRU", "RNN")  # weights [directions, gates * hidden, inputs]
+# Operator -> positions of its weights among its inputs. A recurrent layer has two: for what comes in, for its state.
+WEIGHT_INPUTS: dict[str, tuple[int, ...]] = {
+    "Conv": (1,),
+    "FusedConv": (1,),
+    "ConvTranspose": (1,),
+    "MatMul": (1,),
+    "FusedMatMul": (1,),
+    "Gemm": (1,),
+    "Gather": (0,),
+    "LSTM": (1, 2),
+    "GRU": (1, 2),
+    "RNN": (1, 2),
+    "ConvInteger": (1,),
+    "MatMulInteger": (1,),
+    "MatMulIntegerToFloat": (1,),
+    "DynamicQuantizeMatMul": (1,),
+    "DynamicQuantizeLSTM": (1, 2),
+    "QLinearConv": (3,),
+    "QLinearMatMul": (3,),
 }
-UNPACKING = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Cast", "DequantizeLinear")
+EITHER_FACTOR = ("MatMul", "FusedMatMul", "Gemm")  # their weight may also be the first input, where that is stored
+DOMAINS = ("", "ai.onnx", "com.microsoft")  # whose operators are those above
+REARRANGING = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze")
+UNPACKING = (*REARRANGING, "Cast", "DequantizeLinear")
+# Operator -> positions of the zero points of its weights, and of all its scales and zero points.
+ZERO_POINTS = {
+    "ConvInteger": (3,),
+    "MatMulInteger": (3,),
+    "MatMulIntegerToFloat": (5,),
+    "DynamicQuantizeMatMul": (3,),
+    "DynamicQuantizeLSTM": (9, 11),
+    "QLinearConv": (5,),
+    "QLinearMatMul": (5,),
+}
+SCALES = {
+    "QuantizeLinear": (1, 2),
+    "DequantizeLinear": (1, 2),
+    "ConvInteger": (2, 3),
+    "MatMulInteger": (2, 3),
+    "MatMulIntegerToFloat": (2, 3, 4, 5),
+    "DynamicQuantizeMatMul": (2, 3),
+    "DynamicQuantizeLSTM": (8, 9, 10, 11),
+    "QLinearConv": (1, 2, 4, 5, 6, 7),
+    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
+}
 
 
 @dataclass(frozen=True)
@@ -64,8 +101,8 @@ class StoredWeight:
 class GraphIndex:
     """Who makes and who reads each tensor of a graph, and which constants it stores.
 
-    Constant nodes are not counted among the latter: exporters put numbers of the code there (a Fourier basis, an axis),
-    and everything learned among the initializers.
+    Constant nodes are not counted among the latter: PyTorch's exporters put numbers of the code there (a Fourier basis,
+    an axis), and everything learned among the initializers. `copy_named` moves those of other exporters there too.
     """
 
     def __init__(self, graph: GraphProto):
@@ -79,21 +116,37 @@ class GraphIndex:
             for name in node.input:
                 self.readers[name].append(node)
 
+    def weight_inputs(self, node: NodeProto) -> tuple[int, ...]:
+        """Positions of the weights among a layer's inputs; () for what is no layer.
+
+        Of a matrix product the first factor, where that is stored and the second is not.
+        """
+        if node.domain not in DOMAINS:
+            return ()
+        positions = WEIGHT_INPUTS.get(node.op_type, ())
+        if node.op_type in EITHER_FACTOR and not self.stored(node.input[1]) and self.stored(node.input[0]):
+            return (0,)
+        return tuple(position for position in positions if position < len(node.input))
+
+    def weights_of(self, node: NodeProto) -> list[StoredWeight | None]:
+        """What is stored at each of `weight_inputs`; None where nothing is (attention scores, a computed basis)."""
+        return [self._weight(node, place, position) for place, position in enumerate(self.weight_inputs(node))]
+
     def weight_of(self, node: NodeProto) -> StoredWeight | None:
-        """The stored weight of a layer; None where the node has none (attention scores, a computed basis)."""
-        position = WEIGHT_INPUT.get(node.op_type)
-        if position is None or len(node.input) <= position:
-            return None
+        """The first stored weight of a layer; None where it has none."""
+        return next(filter(None, self.weights_of(node)), None)
+
+    def _weight(self, node: NodeProto, place: int, position: int) -> StoredWeight | None:
         stored = self.stored(node.input[position])
         if stored is None or math.prod(stored.tensor.dims) < 2:
             return None
         if not stored.is_int8:
             # Gather also picks from shapes, which are int64: those are no weights.
             return stored if stored.tensor.data_type in FLOATS else None
-        points = {"MatMulInteger": 3, "ConvInteger": 3, "QLinearConv": 5, "QLinearMatMul": 5}
-        if node.op_type in points:
-            axis = 0 if "Conv" in node.op_type else -1
-            return StoredWeight(stored.tensor, self._zero_point(node, points[node.op_type], stored, axis))
+        if node.op_type in ZERO_POINTS:
+            axis = 0 if node.op_type in ("ConvInteger", "QLinearConv", "DynamicQuantizeLSTM") else -1
+            point = self._zero_point(node, ZERO_POINTS[node.op_type][place], stored, axis)
+            return StoredWeight(stored.tensor, point)
         return stored
 
     def stored(self, name: str) -> StoredWeight | None:
@@ -103,8 +156,8 @@ class GraphIndex:
             node = self.producers.get(name)
             if node is None:
                 return None
-            if node.op_type == "Mul" and self._unpacks(node):
-                name = node.input[0]
+            if node.op_type == "Mul" and (cast := self._unpacks(node)) is not None:
+                name = node.input[cast]
             elif node.op_type in UNPACKING:
                 if node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
                     axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
@@ -119,25 +172,27 @@ class GraphIndex:
         """Names of constants that are scales and zero points: part of how weights are stored, not parameters."""
         names: set[str] = set()
         for node in self.graph.node:
-            if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-                names.update(node.input[1:])
+            if node.op_type in SCALES:
+                names.update(node.input[at] for at in SCALES[node.op_type] if at < len(node.input))
             elif node.op_type == "Mul":
-                if self._unpacks(node):
-                    names.add(node.input[1])
+                if (cast := self._unpacks(node)) is not None:
+                    names.add(node.input[1 - cast])
                 for first, second in (node.input, reversed(node.input)):
                     maker = self.producers.get(first)
                     # The scale that DynamicQuantizeLinear found for the activations, times the weight's own.
                     if maker is not None and maker.op_type == "DynamicQuantizeLinear" and first == maker.output[1]:
                         names.add(second)
-        return names
+        return names - {""}
 
-    def _unpacks(self, node: NodeProto) -> bool:
-        """Whether a Mul is the second half of an int8 weight's unpacking: Cast(int8) * scale."""
-        cast = self.producers.get(node.input[0])
-        if cast is None or cast.op_type != "Cast" or node.input[1] not in self.constants:
-            return False
-        source = self.constants.get(cast.input[0])
-        return source is not None and source.data_type in BYTES
+    def _unpacks(self, node: NodeProto) -> int | None:
+        """Where a Mul reads the Cast, if it is the second half of an int8 weight's unpacking: Cast(int8) * scale."""
+        for position in (0, 1):
+            cast = self.producers.get(node.input[position])
+            if cast is not None and cast.op_type == "Cast" and node.input[1 - position] in self.constants:
+                source = self.constants.get(cast.input[0])
+                if source is not None and source.data_type in BYTES:
+                    return position
+        return None
 
     def _zero_point(self, node: NodeProto, position: int, weight: StoredWeight, axis: int) -> int | np.ndarray:
         if len(node.input) <= position or node.input[position] not in self.constants:
@@ -145,6 +200,8 @@ class GraphIndex:
         values = numpy_helper.to_array(self.constants[node.input[position]])
         if values.size == 1:
             return int(values.reshape(()))
+        if values.ndim > 1:  # of a recurrent layer, per direction and row: [directions, gates * hidden]
+            return values[:, None, :]
         shape = [1] * len(weight.tensor.dims)
         shape[axis] = -1
         return values.reshape(shape)
@@ -156,23 +213,173 @@ def inline_identities(graph: GraphProto) -> None:
     Exporters put one wherever two layers share equal weights; quantizers look for the tensor itself.
     """
     stored = {tensor.name for tensor in graph.initializer}
-    outputs = {output.name for output in graph.output}
+    kept = {output.name for output in graph.output} | _read_in_branches(graph)
     renamed: dict[str, str] = {}
     for node in list(graph.node):
         for position, name in enumerate(node.input):
             if name in renamed:
                 node.input[position] = renamed[name]
-        if node.op_type == "Identity" and node.input[0] in stored and node.output[0] not in outputs:
+        if node.op_type == "Identity" and node.input[0] in stored and node.output[0] not in kept:
             renamed[node.output[0]] = node.input[0]
             graph.node.remove(node)
 
 
 def copy_named(model: ModelProto) -> ModelProto:
-    """A copy whose nodes all have a name and read their weights directly."""
+    """A copy whose nodes all have a name of their own and read their weights directly, whatever exporter wrote it.
+
+    Functions of the file's own are written out, weights that are Constant nodes or inputs with a default become
+    initializers, and what only rearranges a weight is done. A graph of PyTorch's, as a rule, stays as it is.
+    """
     copy = ModelProto()
-    copy.CopyFrom(model)
-    inline_identities(copy.graph)
-    for number, node in enumerate(copy.graph.node):
-        if not node.name:
-            node.name = f"{node.op_type}_{number}"
+    copy.CopyFrom(inliner.inline_local_functions(model) if model.functions else model)
+    graph = copy.graph
+    _store_constants(copy)
+    _fix_defaults(copy)
+    inline_identities(graph)
+    _rearrange_weights(copy)
+    taken = {node.name for node in graph.node}
+    seen: set[str] = set()
+    for number, node in enumerate(graph.node):
+        if not node.name or node.name in seen:
+            node.name = free_name(f"{node.name or node.op_type}_{number}", taken)
+        seen.add(node.name)
     return copy
+
+
+def free_name(wanted: str, taken: set[str]) -> str:
+    """The wanted name, with a stroke for each time that it is taken; it is taken from then on."""
+    while wanted in taken:
+        wanted += "_"
+    taken.add(wanted)
+    return wanted
+
+
+def tensor_names(graph: GraphProto) -> set[str]:
+    """Every name of a tensor that a graph knows, those of its branches included."""
+    names = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
+    for node in graph.node:
+        names.update(reads(node), node.output)
+        for attribute in node.attribute:
+            for branch in (attribute.g, *attribute.graphs):
+                names |= tensor_names(branch)
+    return names
+
+
+def _read_in_branches(graph: GraphProto) -> set[str]:
+    """Names that graphs within nodes (of If, Loop) may read: they refer to this one by name."""
+    names: set[str] = set()
+    for node in graph.node:
+        for attribute in node.attribute:
+            for branch in (attribute.g, *attribute.graphs):
+                names |= tensor_names(branch)
+    return names
+
+
+def _store_constants(model: ModelProto) -> None:
+    """Make initializers of the Constant nodes that hold numbers, where weights lie in those, in place.
+
+    That is so where another exporter than PyTorch's wrote the file, or no layer reads an initializer (a frozen
+    TorchScript).
+    """
+    graph = model.graph
+    index = GraphIndex(graph)
+    if model.producer_name == "pytorch" and any(index.weight_of(node) for node in graph.node):
+        return
+    outputs = {output.name for output in graph.output}
+    moved: set[str] = set()
+    for name, node in index.producers.items():
+        tensor = _fixed(index, name) if node.op_type == "Constant" and name not in outputs else None
+        if tensor is not None and tensor.data_type in (*FLOATS, *BYTES):
+            graph.initializer.append(tensor)
+            graph.initializer[-1].name = name
+            moved.add(name)
+    _remove_makers(graph, moved)
+
+
+def _remove_makers(graph: GraphProto, names: set[str]) -> None:
+    """Remove the nodes whose first output is one of these, in place."""
+    if names:
+        kept = [node for node in graph.node if not node.output or node.output[0] not in names]
+        del graph.node[:]
+        graph.node.extend(kept)
+
+
+def _fix_defaults(model: ModelProto) -> None:
+    """Take weights off the list of inputs, in place: up to IR version 3 every initializer stands there as well."""
+    graph = model.graph
+    index = GraphIndex(graph)
+    fixed = set(index.constants)
+    if model.ir_version >= 4:  # an initializer among the inputs is a default, which a caller may replace
+        fixed = {weight.name for node in graph.node for weight in index.weights_of(node) if weight}
+    for value in [value for value in graph.input if value.name in fixed]:
+        graph.input.remove(value)
+        model.ir_version = max(model.ir_version, 4)
+
+
+def _rearrange_weights(model: ModelProto) -> None:
+    """Do once what a graph does to a layer's weight for every utterance (Transpose, Reshape), in place.
+
+    Only where nothing else reads the tensor, or it would be stored twice, and only to floats that are stored as such.
+    """
+    graph = model.graph
+    index = GraphIndex(graph)
+    kept = {output.name for output in graph.output} | _read_in_branches(graph)
+    gone: set[str] = set()
+    for node in graph.node:
+        for position in index.weight_inputs(node):
+            name = node.input[position]
+            chain = _chain(index, name, kept)
+            if not chain:
+                continue
+            source = index.constants[chain[0].input[0]]
+            value = _evaluate(model, chain, source, index)
+            graph.initializer.remove(source)
+            del index.constants[source.name]
+            graph.initializer.append(numpy_helper.from_array(value, name))
+            index.constants[name] = graph.initializer[-1]
+            gone.update(done.output[0] for done in chain)
+    _remove_makers(graph, gone)
+
+
+def _chain(index: GraphIndex, name: str, kept: set[str]) -> list[NodeProto]:
+    """The nodes that rearrange a stored float tensor, which only they read, to this one; [] where others are there."""
+    chain: list[NodeProto] = []
+    while name not in index.constants:
+        node = index.producers.get(name)
+        if node is None or node.op_type not in (*REARRANGING, "Cast") or node.domain or name in kept:
+            return []
+        if chain and len(index.readers[name]) > 1:
+            return []
+        if any(_fixed(index, given) is None for given in node.input[1:]):
+            return []
+        chain.insert(0, node)
+        name = node.input[0]
+    tensor = index.constants[name]
+    # A cast from float16 is how a weight is stored in half of its bytes: that is to stay.
+    wide = tensor.data_type in (TensorProto.FLOAT, TensorProto.DOUBLE)
+    half = tensor.data_type == TensorProto.FLOAT16 and not any(node.op_type == "Cast" for node in chain)
+    alone = len(index.readers[name]) == 1 and name not in kept
+    return chain if alone and (wide or half) else []
+
+
+def _fixed(index: GraphIndex, name: str) -> TensorProto | None:
+    """A stored tensor, or one that a Constant node holds."""
+    node = index.producers.get(name)
+    if node is not None and node.op_type == "Constant":
+        return next((a.t for a in node.attribute if a.name == "value"), None)
+    return index.constants.get(name)
+
+
+def _evaluate(model: ModelProto, chain: list[NodeProto], source: TensorProto, index: GraphIndex) -> np.ndarray:
+    """What a chain of nodes makes of a stored tensor."""
+    given = {name: _fixed(index, name) for node in chain for name in node.input[1:] if name}
+    values = {name: numpy_helper.to_array(tensor) for name, tensor in given.items() if tensor is not None}
+    values[source.name] = numpy_helper.to_array(source)
+    graph = helper.make_graph(
+        chain,
+        "rearranging",
+        [helper.make_empty_tensor_value_info(name) for name in values],
+        [helper.make_empty_tensor_value_info(chain[-1].output[0])],
+    )
+    made = ReferenceEvaluator(helper.make_model(graph, opset_imports=model.opset_import)).run(None, values)
+    return np.ascontiguousarray(made[0])  # type: ignore[index]

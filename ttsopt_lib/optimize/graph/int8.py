@@ -66,9 +66,13 @@ def moments_of(model: ModelProto, feeds: Sequence[Feed], weights: Collection[str
     return input_moments(seeded, feeds, weights)
 
 
-def quantize_tensor(weight: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """A weight as (int8, scale): `int8 * scale` is within half a step of it. The scale broadcasts along `axis`."""
-    others = tuple(dim for dim in range(weight.ndim) if dim != axis)
+def quantize_tensor(weight: np.ndarray, axis: int | tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """A weight as (int8, scale): `int8 * scale` is within half a step of it.
+
+    There is a scale for each place along `axis` (for each pair of places along two), and it broadcasts along that.
+    """
+    kept = (axis,) if isinstance(axis, int) else axis
+    others = tuple(dim for dim in range(weight.ndim) if dim not in kept)
     scale = (np.abs(weight).max(axis=others, keepdims=True) / INT8_MAX).astype(np.float32)
     scale[scale == 0] = 1.0  # a channel of zeros
     return np.clip(np.rint(weight / scale), -INT8_MAX, INT8_MAX).astype(np.int8), scale
@@ -79,7 +83,7 @@ def quantizable_nodes(model: ModelProto, operators: Sequence[str]) -> list[NodeP
     constants = GraphIndex(model.graph).constants
     found = []
     for node in model.graph.node:
-        if node.op_type in operators and node.input[1] in constants:
+        if node.op_type in operators and not node.domain and node.input[1] in constants:
             weight = constants[node.input[1]]
             if weight.data_type == TensorProto.FLOAT and (node.op_type != "MatMul" or len(weight.dims) == 2):
                 found.append(node)

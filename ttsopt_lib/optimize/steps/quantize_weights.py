@@ -9,10 +9,18 @@ from typing import TYPE_CHECKING
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ttsopt_lib.optimize.calibration import Feed
-from ttsopt_lib.optimize.graph.index import WEIGHT_INPUT, GraphIndex, copy_named
+from ttsopt_lib.optimize.graph.index import (
+    EITHER_FACTOR,
+    RECURRENT,
+    GraphIndex,
+    copy_named,
+    free_name,
+    tensor_names,
+)
 from ttsopt_lib.optimize.graph.int8 import Int8Work, layers_in_few_bits, moments_of, quantize_tensor
 from ttsopt_lib.optimize.graph.low_bits import quantize_low
 from ttsopt_lib.steps import QuantizeWeights
+from ttsopt_lib.voices.graph import attribute
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext
@@ -38,21 +46,22 @@ class QuantizeWeightsWork(Int8Work[QuantizeWeights]):
 def quantize_weights(model: ModelProto, step: QuantizeWeights, feeds: Sequence[Feed] = ()) -> ModelProto:
     """Store large weights as int8 with one scale per output channel (embeddings: per row), symmetric around 0.
 
+    Both weights of a recurrent layer (LSTM, GRU) have a scale per direction and row, which is one number of one gate.
     With fewer than 8 bits those that `low_bits.py` knows how to round are int8 of `2 ** bits` values, and `feeds` are
-    needed: calibration utterances.
+    needed: calibration utterances. Recurrent layers, embeddings and what several layers share keep 8 bits.
     Unpacked by Cast and Mul rather than DequantizeLinear: ONNX Runtime folds the former into a float32 constant while
     it loads the voice, but keeps the latter and pays for it in every utterance.
     """
     result = copy_named(model)
     graph = result.graph
     index = GraphIndex(graph)
-    axes: dict[str, int] = {}
+    axes: dict[str, tuple[int, ...]] = {}
     for node in graph.node:
-        if node.op_type in WEIGHT_INPUT and len(node.input) > WEIGHT_INPUT[node.op_type]:
-            name = node.input[WEIGHT_INPUT[node.op_type]]
-            tensor = index.constants.get(name)
-            if tensor is not None and name not in axes and _is_large_float(tensor, step.minimum_size):
-                axes[name] = _channel_axis(node, len(tensor.dims))
+        for position in index.weight_inputs(node):
+            found = _stored_axes(index, node, position)
+            if found and found[0] not in axes and _is_large_float(index.constants[found[0]], step.minimum_size):
+                axes[found[0]] = found[1]
+    taken = tensor_names(graph)
     unpacking: list[NodeProto] = []
     moments = moments_of(result, feeds, axes) if step.bits < 8 else {}
     for tensor in list(graph.initializer):
@@ -60,33 +69,61 @@ def quantize_weights(model: ModelProto, step: QuantizeWeights, feeds: Sequence[F
             continue
         name, values = tensor.name, numpy_helper.to_array(tensor)
         if name in moments:
-            integers, scale = quantize_low(values, axes[name], step.bits, moments[name])
+            integers, scale = quantize_low(values, axes[name][0], step.bits, moments[name])
         else:
             integers, scale = quantize_tensor(values, axes[name])
+        eight, steps, cast = (free_name(f"{name}_{what}", taken) for what in ("int8", "scale", "cast"))
         graph.initializer.remove(tensor)
-        graph.initializer.append(numpy_helper.from_array(integers, f"{name}_int8"))
-        graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+        graph.initializer.append(numpy_helper.from_array(integers, eight))
+        graph.initializer.append(numpy_helper.from_array(scale, steps))
         # The product takes over the weight's name: whatever read the weight goes on reading it.
+        is_float = tensor.data_type == TensorProto.FLOAT
+        product = name if is_float else free_name(f"{name}_float", taken)
         unpacking += [
-            helper.make_node("Cast", [f"{name}_int8"], [f"{name}_cast"], name=f"{name}/Cast", to=TensorProto.FLOAT),
-            helper.make_node("Mul", [f"{name}_cast", f"{name}_scale"], [name], name=f"{name}/Mul"),
+            helper.make_node("Cast", [eight], [cast], name=f"{name}/Cast", to=TensorProto.FLOAT),
+            helper.make_node("Mul", [cast, steps], [product], name=f"{name}/Mul"),
         ]
+        if not is_float:
+            unpacking.append(helper.make_node("Cast", [product], [name], name=f"{name}/Type", to=tensor.data_type))
     nodes = [*unpacking, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
     return result
 
 
-def _channel_axis(node: NodeProto, dims: int) -> int:
-    """The axis of a weight that counts output channels (of an embedding: rows)."""
-    if node.op_type in ("Conv", "Gather"):
-        return 0
-    if node.op_type == "Gemm":
-        return 0 if any(a.name == "transB" and a.i for a in node.attribute) else 1
-    if node.op_type == "ConvTranspose":
-        return 1  # [in, out / groups, kernel]: with groups, the channels of equal number share a scale
-    return dims - 1
+def _stored_axes(index: GraphIndex, node: NodeProto, position: int) -> tuple[str, tuple[int, ...]] | None:
+    """The stored tensor behind a layer's input, and its axes that have a scale for each place.
+
+    A Transpose between the two (of a weight that other layers read as well) moves the axes. None where nothing is
+    stored, or where something else stands between.
+    """
+    name, permutations = node.input[position], []
+    while name not in index.constants:
+        maker = index.producers.get(name)
+        if maker is None or maker.op_type not in ("Identity", "Transpose", "Cast"):
+            return None
+        if maker.op_type == "Transpose":
+            permutations.append(attribute(maker, "perm", None))
+        name = maker.input[0]
+    axes = _channel_axes(node, position, len(index.constants[name].dims))
+    for permutation in permutations:
+        axes = tuple(
+            len(index.constants[name].dims) - 1 - axis if permutation is None else permutation[axis] for axis in axes
+        )
+    return name, axes
+
+
+def _channel_axes(node: NodeProto, position: int, dims: int) -> tuple[int, ...]:
+    """The axis of a weight that counts output channels (of an embedding: rows; of a recurrent layer: two axes)."""
+    if node.op_type in RECURRENT:
+        return 0, 1  # [directions, gates * hidden, inputs]
+    if node.op_type in EITHER_FACTOR:  # [..., inputs, outputs]; the first factor the other way around
+        turned = attribute(node, "transA" if position == 0 else "transB", 0)
+        return (max(dims - 2 if bool(turned) != (position == 0) else dims - 1, 0),)
+    # A transposed convolution's is [in, out / groups, kernel]: with groups, channels of equal number share a scale.
+    return (1,) if node.op_type == "ConvTranspose" else (0,)
 
 
 def _is_large_float(tensor: TensorProto, minimum_size: int) -> bool:
-    return tensor.data_type == TensorProto.FLOAT and len(tensor.dims) >= 2 and math.prod(tensor.dims) >= minimum_size
+    large = len(tensor.dims) >= 2 and math.prod(tensor.dims) >= minimum_size
+    return large and tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
