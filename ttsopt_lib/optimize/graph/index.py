@@ -213,7 +213,7 @@ def inline_identities(graph: GraphProto) -> None:
     Exporters put one wherever two layers share equal weights; quantizers look for the tensor itself.
     """
     stored = {tensor.name for tensor in graph.initializer}
-    kept = {output.name for output in graph.output} | _read_in_branches(graph)
+    kept = {output.name for output in graph.output} | read_in_branches(graph)
     renamed: dict[str, str] = {}
     for node in list(graph.node):
         for position, name in enumerate(node.input):
@@ -237,13 +237,22 @@ def copy_named(model: ModelProto) -> ModelProto:
     _fix_defaults(copy)
     inline_identities(graph)
     _rearrange_weights(copy)
+    name_nodes(graph)
+    return copy
+
+
+def name_nodes(graph: GraphProto, unnamed: bool = True) -> None:
+    """Give every node a name that no other has, in place: ONNX Runtime loads no file with two nodes of one name.
+
+    `unnamed=False` leaves those without any, which it does load.
+    """
     taken = {node.name for node in graph.node}
     seen: set[str] = set()
     for number, node in enumerate(graph.node):
-        if not node.name or node.name in seen:
+        if node.name in seen or (unnamed and not node.name):
             node.name = free_name(f"{node.name or node.op_type}_{number}", taken)
-        seen.add(node.name)
-    return copy
+        if node.name:
+            seen.add(node.name)
 
 
 def free_name(wanted: str, taken: set[str]) -> str:
@@ -265,7 +274,7 @@ def tensor_names(graph: GraphProto) -> set[str]:
     return names
 
 
-def _read_in_branches(graph: GraphProto) -> set[str]:
+def read_in_branches(graph: GraphProto) -> set[str]:
     """Names that graphs within nodes (of If, Loop) may read: they refer to this one by name."""
     names: set[str] = set()
     for node in graph.node:
@@ -323,7 +332,7 @@ def _rearrange_weights(model: ModelProto) -> None:
     """
     graph = model.graph
     index = GraphIndex(graph)
-    kept = {output.name for output in graph.output} | _read_in_branches(graph)
+    kept = {output.name for output in graph.output} | read_in_branches(graph)
     gone: set[str] = set()
     for node in graph.node:
         for position in index.weight_inputs(node):

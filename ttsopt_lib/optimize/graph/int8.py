@@ -23,7 +23,14 @@ from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.calibration import Feed
-from ttsopt_lib.optimize.graph.index import GraphIndex, copy_named
+from ttsopt_lib.optimize.graph.index import (
+    GraphIndex,
+    copy_named,
+    free_name,
+    name_nodes,
+    read_in_branches,
+    tensor_names,
+)
 from ttsopt_lib.optimize.graph.low_bits import input_moments
 from ttsopt_lib.optimize.steps.step import GraphSettings, GraphWork, Reached
 from ttsopt_lib.records.variant import Coverage
@@ -31,6 +38,7 @@ from ttsopt_lib.records.variant import Coverage
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.inventory import Inventory, Layer
 
+ENDINGS = ("_scale", "_zero_point", "_quantized", "_QuantizeLinear_Output", "_DequantizeLinear_Output")
 INT8_MAX = 127  # -128 stays unused, so that the range is symmetric and 0 is exact
 
 
@@ -79,15 +87,44 @@ def quantize_tensor(weight: np.ndarray, axis: int | tuple[int, ...]) -> tuple[np
 
 
 def quantizable_nodes(model: ModelProto, operators: Sequence[str]) -> list[NodeProto]:
-    """Nodes of these operators that read a stored float weight. A MatMul's must be a matrix, as `nn.Linear` has it."""
-    constants = GraphIndex(model.graph).constants
-    found = []
+    """Nodes of these operators that read a stored float weight. A MatMul's must be a matrix, as `nn.Linear` has it.
+
+    Not among them are those whose weight something else reads too (an embedding of the same numbers, a branch): it
+    would be stored in int8 and in float.
+    """
+    index = GraphIndex(model.graph)
+    kept = read_in_branches(model.graph) | {output.name for output in model.graph.output}
+    found: dict[str, list[NodeProto]] = {}
     for node in model.graph.node:
-        if node.op_type in operators and not node.domain and node.input[1] in constants:
-            weight = constants[node.input[1]]
+        if node.op_type in operators and not node.domain and node.input[1] in index.constants:
+            weight = index.constants[node.input[1]]
             if weight.data_type == TensorProto.FLOAT and (node.op_type != "MatMul" or len(weight.dims) == 2):
-                found.append(node)
-    return found
+                found.setdefault(weight.name, []).append(node)
+    alone = {name for name, nodes in found.items() if len(nodes) == len(index.readers[name]) and name not in kept}
+    return [node for nodes in found.values() for node in nodes if node.input[1] in alone]
+
+
+def avoid_clashes(model: ModelProto, operators: Sequence[str]) -> None:
+    """Rename tensors, in place, of which ONNX Runtime's quantizers would make others whose names are taken.
+
+    What they make of `a` is called `a_scale`, `a_quantized` and so on, whether or not a voice has such a tensor.
+    """
+    graph = model.graph
+    taken = tensor_names(graph)
+    quantized = {name for node in quantizable_nodes(model, operators) for name in (*node.input, *node.output)}
+    clashing = {name for name in quantized for ending in ENDINGS if f"{name}{ending}" in taken}
+    if not clashing:
+        return
+    fixed = {value.name for value in (*graph.input, *graph.output)} | read_in_branches(graph)
+    others = {f"{name}{ending}" for name in clashing & fixed for ending in ENDINGS} & taken
+    renamed = {name: free_name(f"{name}_own", taken) for name in sorted((clashing | others) - fixed)}
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                names[place] = renamed.get(name, name)
+    for tensor in graph.initializer:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+    del graph.value_info[:]
 
 
 @contextlib.contextmanager
@@ -110,6 +147,7 @@ def cleaned(quantized: ModelProto, original: ModelProto) -> ModelProto:
     del quantized.graph.output[:]
     quantized.graph.output.extend(original.graph.output)
     del quantized.graph.value_info[:]
+    name_nodes(quantized.graph, unnamed=False)
     return quantized
 
 

@@ -3,7 +3,8 @@
 Storing is safe anywhere: the file is half as large, and the weights are float32 again once the voice is loaded.
 Computing in float16 pays only where the device has kernels for it (a GPU, some ARM processors). An x86 processor has
 none: ONNX Runtime converts back and forth around every layer, and the voice gets slower. The text encoder and what
-decides durations stay float32: a cumulative sum of frames does not fit into 11 bits.
+decides durations stay float32: a cumulative sum of frames does not fit into 11 bits. A graph whose names tell no flow
+and no decoder as VITS has them is stored in float16 and computes in float32.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from ttsopt_lib.optimize.graph.index import copy_named
+from ttsopt_lib.optimize.graph.index import copy_named, free_name, tensor_names
 from ttsopt_lib.optimize.steps.step import GraphWork
 from ttsopt_lib.steps import Fp16
 
@@ -50,7 +51,7 @@ class Fp16Work(GraphWork[Fp16]):
 def half_precision(model: ModelProto, step: Fp16) -> ModelProto:
     """Store weights as float16; with `arithmetic: float16`, let flow and decoder compute in it."""
     result = copy_named(model)
-    if step.arithmetic == "float16":
+    if step.arithmetic == "float16" and any(COMPUTING.match(node.name) for node in result.graph.node):
         others = [node.name for node in result.graph.node if not COMPUTING.match(node.name)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # weights below the smallest float16: rounded to it, as documented there
@@ -64,18 +65,21 @@ def _stored(model: ModelProto, minimum_size: int) -> ModelProto:
     """Large float32 tensors as float16, each unpacked by one Cast that ONNX Runtime does once, while it loads."""
     graph = model.graph
     unpacking = []
+    taken, named = tensor_names(graph), {node.name for node in graph.node}
+    defaults = {value.name for value in graph.input}  # inputs that a caller may leave out
     for tensor in list(graph.initializer):
-        if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < minimum_size:
+        if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < max(minimum_size, 1):
+            continue
+        if tensor.name in defaults:
             continue
         values = numpy_helper.to_array(tensor)
         if np.abs(values).max() > LARGEST:
             continue
-        name = tensor.name
+        name, half = tensor.name, free_name(f"{tensor.name}_half", taken)
         graph.initializer.remove(tensor)
-        graph.initializer.append(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
-        unpacking.append(
-            helper.make_node("Cast", [f"{name}_half"], [name], name=f"{name}/Unpack", to=TensorProto.FLOAT)
-        )
+        graph.initializer.append(numpy_helper.from_array(values.astype(np.float16), half))
+        node = free_name(f"{name}/Unpack", named)
+        unpacking.append(helper.make_node("Cast", [half], [name], name=node, to=TensorProto.FLOAT))
     nodes = [*unpacking, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)

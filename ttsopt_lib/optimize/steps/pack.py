@@ -61,8 +61,9 @@ def pack(model: ModelProto) -> ModelProto:
     result = copy_named(model)
     graph = result.graph
     packer = _Packer()
+    defaults = {value.name for value in graph.input}  # inputs that a caller may leave out
     for tensor in list(graph.initializer):
-        if math.prod(tensor.dims) < SMALLEST:
+        if math.prod(tensor.dims) < SMALLEST or tensor.name in defaults:
             continue
         integers, floats = tensor.data_type in BYTES, tensor.data_type == TensorProto.FLOAT
         if (integers and packer.integers(tensor)) or (floats and packer.half(tensor)):
@@ -183,8 +184,10 @@ def _shorten_names(graph: GraphProto) -> None:
     """Rename every tensor that is neither input nor output; none where a node has graphs of its own."""
     if any(a.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS) for node in graph.node for a in node.attribute):
         return
+    read = {name for node in graph.node for name in node.input}
+    unread = {tensor.name for tensor in graph.initializer} - read
     kept = {value.name for value in (*graph.input, *graph.output)} | {""}
-    names = _names(kept)
+    names = _names(kept | unread)
     short: dict[str, str] = {name: name for name in kept}
     for node in graph.node:
         for sequence in (node.input, node.output):
@@ -195,3 +198,4 @@ def _shorten_names(graph: GraphProto) -> None:
     for tensor in graph.initializer:
         tensor.name = short.get(tensor.name, tensor.name)
     del graph.value_info[:]
+    del graph.quantization_annotation[:]

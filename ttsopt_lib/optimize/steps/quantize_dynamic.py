@@ -15,6 +15,7 @@ from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.graph.int8 import (
     Int8Work,
+    avoid_clashes,
     cleaned,
     layers_in_few_bits,
     moments_of,
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from ttsopt_lib.networks.vits import StagedVits
     from ttsopt_lib.optimize.context import BuildContext
     from ttsopt_lib.optimize.inventory import Inventory
+
+# What the quantizer takes a tensor for where it cannot tell, because ONNX knows no types of the operator that made it.
+FLOATS_BY_DEFAULT = {"DefaultTensorType": onnx.TensorProto.FLOAT}
 
 
 class QuantizeDynamicWork(Int8Work[QuantizeDynamic]):
@@ -81,6 +85,8 @@ def quantize_dynamic(
     # ONNX Runtime's ConvInteger takes unsigned weights only; MatMulInteger is signed as in PyTorch.
     types = {"MatMul": quantization.QuantType.QInt8, "Conv": quantization.QuantType.QUInt8}
     result = copy_named(model)
+    avoid_clashes(result, step.operators)
+    floats = copy_named(result)
     for operator in step.operators:
         nodes = [node.name for node in quantizable_nodes(result, (operator,)) if only is None or node.name in only]
         if nodes:
@@ -92,10 +98,11 @@ def quantize_dynamic(
                     nodes_to_quantize=nodes,
                     weight_type=types[operator],
                     reduce_range=operator == "MatMul",  # 7 bits: see LEVEL_MAX of low_bits.py
+                    extra_options=FLOATS_BY_DEFAULT,
                 )
                 result = cleaned(onnx.load(target), model)
     if step.bits < 8:
-        _fewer_levels(result, copy_named(model), step.bits, feeds)
+        _fewer_levels(result, floats, step.bits, feeds)
     return result
 
 
@@ -104,6 +111,7 @@ def _fewer_levels(quantized: ModelProto, floats: ModelProto, bits: int, feeds: S
     weights = {tensor.name: tensor for tensor in floats.graph.initializer}
     stored = {tensor.name: tensor for tensor in quantized.graph.initializer}
     matrices = [node.input[1] for node in quantized.graph.node if node.op_type == "MatMulInteger"]
+    matrices = [name for name in matrices if name.removesuffix("_quantized") in weights]  # others were int8 before
     moments = moments_of(floats, feeds, [name.removesuffix("_quantized") for name in matrices])
     for name, inputs in moments.items():
         integers, scale = quantize_low(numpy_helper.to_array(weights[name]), 1, bits, inputs)

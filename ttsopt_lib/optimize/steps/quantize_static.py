@@ -18,6 +18,7 @@ from ttsopt_lib.optimize.calibration import Feed, SentenceReader
 from ttsopt_lib.optimize.graph.index import GraphIndex, copy_named
 from ttsopt_lib.optimize.graph.int8 import (
     Int8Work,
+    avoid_clashes,
     cleaned,
     layers_in_few_bits,
     quantizable_nodes,
@@ -26,7 +27,7 @@ from ttsopt_lib.optimize.graph.int8 import (
 )
 from ttsopt_lib.optimize.graph.qdq import affine
 from ttsopt_lib.optimize.graph.ranges import histograms
-from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
+from ttsopt_lib.optimize.steps.quantize_dynamic import FLOATS_BY_DEFAULT, quantize_dynamic
 from ttsopt_lib.steps import QuantizeDynamic, QuantizeStatic
 
 if TYPE_CHECKING:
@@ -64,12 +65,13 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
         StudyError: an `exclude` pattern is no regular expression, or matches no node.
     """
     result = copy_named(model)
+    avoid_clashes(result, step.operators)
     excluded = _excluded(result, step)
     nodes = [node.name for node in quantizable_nodes(result, step.operators) if node.name not in excluded]
     if not nodes:
         return result
     if step.bits < 8:
-        return _few_levels(model, step, nodes, feeds)
+        return _few_levels(result, step, nodes, feeds)
     seeded = seed_noise(result)
     method = {
         "minmax": quantization.CalibrationMethod.MinMax,
@@ -87,12 +89,12 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(step.operators),
             nodes_to_quantize=nodes,
-            per_channel=True,
+            per_channel=_opset(result) >= 13,  # before, DequantizeLinear knows one scale for a tensor only
             activation_type=signed if step.activations == "signed" else quantization.QuantType.QUInt8,
             weight_type=signed,
             calibrate_method=method,
             # One utterance at a time: the histogram methods otherwise hold every tensor of every sentence in memory.
-            extra_options={"CalibStridedMinMax": 1},
+            extra_options={"CalibStridedMinMax": 1, **FLOATS_BY_DEFAULT},
         )
         result = cleaned(onnx.load(target), model)
     _unseed_noise(result, seeded)
@@ -108,7 +110,12 @@ def _few_levels(model: ModelProto, step: QuantizeStatic, nodes: list[str], feeds
     result = quantize_dynamic(model, products, feeds, nodes)
     floats = copy_named(model)
     seed_noise(floats)
-    ranged = {node.output[0]: node for node in result.graph.node if node.op_type == "DynamicQuantizeLinear"}
+    before = {name for node in floats.graph.node for name in node.output}  # products that were int8 already stay so
+    ranged = {
+        node.output[0]: node
+        for node in result.graph.node
+        if node.op_type == "DynamicQuantizeLinear" and node.output[0] not in before
+    }
     rule = "percentile" if step.calibration == "percentile" else "minmax"
     seen = histograms(floats, [node.input[0] for node in ranged.values()], feeds)
     rounded: dict[str, list[NodeProto]] = {}
@@ -131,13 +138,14 @@ def _as_products(model: ModelProto, rounded: Mapping[str, list[NodeProto]]) -> N
     index = GraphIndex(model.graph)
     replaced: dict[str, list[NodeProto]] = {nodes[0].output[0]: nodes for nodes in rounded.values()}
     gone: set[str] = set()
-    for node in [node for node in model.graph.node if node.op_type == "MatMulInteger"]:
+    for node in [node for node in model.graph.node if node.op_type == "MatMulInteger" and node.input[0] in rounded]:
         integers, weight = node.input[:2]
         (cast,) = index.readers[node.output[0]]
         (scaled,) = index.readers[cast.output[0]]
         both = index.producers[next(name for name in scaled.input if name != cast.output[0])]
         (spacing,) = [name for name in both.input if name in index.constants]
-        floated, name = f"{weight}_floats", node.name
+        name = node.name
+        floated = f"{name}_floats"
         replaced[node.output[0]] = [
             helper.make_node("DequantizeLinear", [weight, spacing], [floated], name=f"{name}_weights", axis=1),
             helper.make_node("MatMul", [rounded[integers][1].output[0], floated], [scaled.output[0]], name=name),
@@ -147,6 +155,10 @@ def _as_products(model: ModelProto, rounded: Mapping[str, list[NodeProto]]) -> N
     kept = [node for node in nodes if node.output[0] not in gone or node.op_type == "MatMul"]
     del model.graph.node[:]
     model.graph.node.extend(kept)
+
+
+def _opset(model: ModelProto) -> int:
+    return next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 1)
 
 
 def _excluded(model: ModelProto, step: QuantizeStatic) -> set[str]:

@@ -61,7 +61,7 @@ def quantize_weights(model: ModelProto, step: QuantizeWeights, feeds: Sequence[F
             found = _stored_axes(index, node, position)
             if found and found[0] not in axes and _is_large_float(index.constants[found[0]], step.minimum_size):
                 axes[found[0]] = found[1]
-    taken = tensor_names(graph)
+    taken, named = tensor_names(graph), {node.name for node in graph.node}
     unpacking: list[NodeProto] = []
     moments = moments_of(result, feeds, axes) if step.bits < 8 else {}
     for tensor in list(graph.initializer):
@@ -80,11 +80,12 @@ def quantize_weights(model: ModelProto, step: QuantizeWeights, feeds: Sequence[F
         is_float = tensor.data_type == TensorProto.FLOAT
         product = name if is_float else free_name(f"{name}_float", taken)
         unpacking += [
-            helper.make_node("Cast", [eight], [cast], name=f"{name}/Cast", to=TensorProto.FLOAT),
-            helper.make_node("Mul", [cast, steps], [product], name=f"{name}/Mul"),
+            helper.make_node("Cast", [eight], [cast], name=free_name(f"{name}/Cast", named), to=TensorProto.FLOAT),
+            helper.make_node("Mul", [cast, steps], [product], name=free_name(f"{name}/Mul", named)),
         ]
         if not is_float:
-            unpacking.append(helper.make_node("Cast", [product], [name], name=f"{name}/Type", to=tensor.data_type))
+            node = free_name(f"{name}/Type", named)
+            unpacking.append(helper.make_node("Cast", [product], [name], name=node, to=tensor.data_type))
     nodes = [*unpacking, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
