@@ -18,7 +18,7 @@ import json
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -28,8 +28,9 @@ from onnx import ModelProto
 
 from ttsopt_lib.evaluate.signal.spectrum import has_band_above_8khz, level_above_8khz_db
 from ttsopt_lib.optimize.calibration import Feed
-from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions, quantize_convolutions
+from ttsopt_lib.optimize.graph.qdq import quantize_convolutions
 from ttsopt_lib.optimize.graph.ranges import Range
+from ttsopt_lib.optimize.graph.scopes import group_at, quantizable_layers, scope_groups
 from ttsopt_lib.records.base import now
 from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord
 from ttsopt_lib.voices.paired import PairedSession
@@ -41,23 +42,49 @@ FLOOR = 1e-9  # of the utterance's strongest band: 90 dB below it is silence
 PROFILED_RUNS = 5
 STAGES = re.compile(r"^/?(enc_p|flow|dec)/")  # not /dp: durations
 NAMES = {"enc_p": "text encoder", "flow": "flow", "dec": "decoder"}
+OPERATORS = ("Conv",)  # of the layers that groups have, unless others are asked for
 
 
-def layer_groups(model: ModelProto) -> dict[str, list[str]]:
-    """Group of layers -> names of its convolutions, in the graph's order.
+def layer_groups(
+    model: ModelProto, operators: Collection[str] = OPERATORS, macs: Mapping[str, int] | None = None
+) -> dict[str, list[str]]:
+    """Group of layers -> names of its layers, in the graph's order.
 
-    The text encoder is one group, each coupling of the flow and each module of the decoder another.
+    Of VITS the text encoder is one group, each coupling of the flow and each module of the decoder another; what
+    decides durations is in none. Of any other voice the names say what a group is (`scopes.py`), and not what decides
+    durations: a group that changes how long the audio is must compute in float32, which whoever tries it finds out by
+    listening, since the lengths differ.
+
+    Args:
+        model: a voice whose nodes all have names (`copy_named`).
+        operators: of the layers: `Conv`, and `MatMul` and `Gemm`, of which those with a stored matrix are meant.
+        macs: multiply-accumulates of each node of an utterance, by which groups of other voices than VITS become
+            about equally large; None: parameters stand for them.
     """
+    if not is_vits(model):
+        return scope_groups(model, operators, macs)
     groups: dict[str, list[str]] = {}
-    for node in quantizable_convolutions(model):
+    for node in quantizable_layers(model, operators):
         group = group_of(node.name)
         if group:
             groups.setdefault(group, []).append(node.name)
     return groups
 
 
-def group_of(node: str) -> str | None:
-    """The group that a node belongs to, by its name; None for one that is not judged."""
+def is_vits(model: ModelProto) -> bool:
+    """Whether nodes have the names that VITS gives its stages."""
+    return any(node.name.startswith(("/enc_p/", "enc_p/")) for node in model.graph.node)
+
+
+def group_of(node: str, groups: Mapping[str, Collection[str]] | None = None) -> str | None:
+    """The group that a node belongs to, by its name; None for one that is not judged.
+
+    Args:
+        node: its name.
+        groups: those of a voice that is no VITS; None: it is one.
+    """
+    if groups is not None:
+        return group_at(node, groups)
     if not STAGES.match(node):
         return None
     path = node.strip("/").split("/")
@@ -65,9 +92,9 @@ def group_of(node: str) -> str | None:
 
 
 def group_label(group: str) -> str:
-    """A group's name in a report: `decoder resblocks.8`."""
-    stage, _, module = group.partition("/")
-    return f"{NAMES.get(stage, stage)} {module}".strip()
+    """A group's name in a report: `decoder resblocks.8`. What a name repeats is said once."""
+    stage, *modules = dict.fromkeys(group.split("/"))
+    return " ".join([NAMES.get(stage, stage), *modules]).strip()
 
 
 class SpectralJudge:
@@ -126,7 +153,12 @@ def compare(reference: NDArray[np.float32], audio: NDArray[np.float32], sample_r
 
 
 def sensitivities(
-    model: ModelProto, judge: SpectralJudge, ranges: Mapping[str, Range], key: str, variant: str
+    model: ModelProto,
+    judge: SpectralJudge,
+    ranges: Mapping[str, Range],
+    key: str,
+    variant: str,
+    groups: Mapping[str, Collection[str]] | None = None,
 ) -> SensitivityRecord:
     """Judge every group of layers alone.
 
@@ -136,13 +168,14 @@ def sensitivities(
         ranges: of every tensor of `layer_groups`.
         key: hash of everything the record is made from.
         variant: whose recipe asked.
+        groups: of convolutions; None: those of `layer_groups`.
     """
     from tqdm.auto import tqdm
 
-    groups = layer_groups(model)
-    layers = {node.name: node for node in quantizable_convolutions(model)}
+    groups = layer_groups(model) if groups is None else groups
+    layers = {node.name: node for node in model.graph.node}
     sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer if len(tensor.dims) > 1}
-    times = _profile(model, judge.feeds[0])
+    times = _profile(model, judge.feeds[0], None if is_vits(model) else groups)
     found = []
     for group, names in tqdm(groups.items(), desc="sensitivity", leave=False):
         errors = judge.judge(quantize_convolutions(model, names, ranges))
@@ -151,7 +184,8 @@ def sensitivities(
                 group=group,
                 label=group_label(group),
                 layers=len(names),
-                parameters=sum(sizes[layers[name].input[1]] for name in names) / max(sum(sizes.values()), 1),
+                parameters=sum(sizes[weight] for weight in {layers[name].input[1] for name in names})
+                / max(sum(sizes.values()), 1),
                 time=times.get(group, 0.0) / max(sum(times.values()), 1e-9),
                 **errors,
             )
@@ -161,7 +195,7 @@ def sensitivities(
     )
 
 
-def _profile(model: ModelProto, feed: Feed) -> dict[str, float]:
+def _profile(model: ModelProto, feed: Feed, groups: Mapping[str, Collection[str]] | None) -> dict[str, float]:
     """Group -> its share of an utterance's time, by ONNX Runtime's profiler; what is in no group under its stage."""
     producers = {output: node for node in model.graph.node for output in node.output}
     with tempfile.TemporaryDirectory(prefix="ttsopt-") as folder:
@@ -177,7 +211,7 @@ def _profile(model: ModelProto, feed: Feed) -> dict[str, float]:
             made = producers.get(re.sub(r"_nchwc$", "", name))
             if made is not None and made.op_type in ("Tanh", "LeakyRelu", "Relu"):
                 name = producers[made.input[0]].name if made.input[0] in producers else made.name
-            times[group_of(name) or "other"] += event["dur"]
+            times[group_of(name, groups) or "other"] += event["dur"]
     return times
 
 
