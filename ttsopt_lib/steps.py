@@ -228,6 +228,10 @@ class QuantizeMixed(GraphStep):
     )
     calibration_sentences: int = Field(default=8, ge=1, description="how many of the calibration sentences give ranges")
     judged_sentences: int = Field(default=3, ge=1, description="how many of them spectra are compared on")
+    clock: bool = Field(
+        default=False, description="int8 arithmetic only where this machine measures that it is surely faster"
+    )
+    clock_threads: int = Field(default=1, ge=1, description="with `clock`: threads that the voice is timed with")
     activations: Literal["unsigned", "signed"] = Field(
         default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
     )

@@ -148,6 +148,7 @@ def build_study(
     records = {name: record for name, record in current.items() if record is not None}
     check_recipes(study, stale)
     trained_first = [name for name in stale if _trains(study, name)]  # they take hours, and both cores
+    timed = [name for name in stale if name not in trained_first and _times(study, name)]  # nothing else at work
     with (
         tempfile.TemporaryDirectory(prefix="ttsopt-") as scratch,
         tqdm(total=len(stale), desc="variants", unit="variant", disable=not stale) as bar,
@@ -160,7 +161,11 @@ def build_study(
                 records[name] = records[name].model_copy(update={"key": new})
                 write_record(folder.variant(name) / "variant.json", records[name])
             bar.update()
-        rest = [name for name in stale if name not in trained_first]
+        for name in timed:
+            bar.set_postfix_str(name)
+            records[name] = _build(context, name, keys[name], folder)
+            bar.update()
+        rest = [name for name in stale if name not in (*trained_first, *timed)]
         rest.sort(key=lambda name: not _calibrated(study, name))  # what takes longest comes first
         try:
             with local_workers(max(1, min(processes or cpu_count(), MAX_BUILDERS, len(rest)))) as parallel:
@@ -214,6 +219,11 @@ def _build_shared(study: Study, folder: StudyFolder, scratch: str, name: str, ke
 def _trains(study: Study, name: str) -> bool:
     """Whether the recipe trains a decoder on the way, because none is there."""
     return any(work_of(step).trains(step) for step in _recipe(study, name))
+
+
+def _times(study: Study, name: str) -> bool:
+    """Whether the recipe times graphs on this machine."""
+    return any(work_of(step).times(step) for step in _recipe(study, name))
 
 
 def _calibrated(study: Study, name: str) -> bool:

@@ -76,6 +76,16 @@ class GroupSensitivity(Record):
     level_error_db: float
     spectral_distance_db: float
     level_above_8khz_db: float
+    speedup: float | None = None  # of the whole voice, times; null: the search used no clock
+    speedup_ci: tuple[float, float] | None = None
+
+
+class TimedSet(Record):
+    """How many times as fast as in float32 a voice is whose groups compute in int8, on the machine of the record."""
+
+    groups: list[str]
+    speedup: float
+    speedup_ci: tuple[float, float]
 
 
 class SensitivityRecord(Record):
@@ -89,6 +99,8 @@ class SensitivityRecord(Record):
     chosen: list[str]  # groups that compute in int8
     error_db: float = 0.0  # level error of all the chosen together
     budget_db: float = 0.0
+    machine: str = ""  # whose clock it was; empty: the search used none
+    timed_sets: list[TimedSet] = []  # groups that were timed together
     created: str
 
 

@@ -9,6 +9,11 @@
    float32.
 5. Every weight that is still float32 is stored as int8 and unpacked while the voice loads (`quantize_weights`).
 
+With `clock: true` this machine has the last word (`clock`). Each group is timed alone, and only one that is surely
+faster in int8 is bought; time saved stands in place of multiply-accumulates. The chosen set is timed as a whole, and
+while it is not surely faster than float32, the group that saves least goes back. The timings are kept with the
+sensitivities, so that the same record gives the same file.
+
 The last convolution, which makes the waveform itself, and the layers that decide durations compute in float32 always.
 """
 
@@ -17,6 +22,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx import ModelProto
@@ -24,6 +30,7 @@ from onnx import ModelProto
 from ttsopt_lib.code import code_digest
 from ttsopt_lib.files import content_key
 from ttsopt_lib.optimize.calibration import Feed
+from ttsopt_lib.optimize.graph.clock import Patience, Timer, time_graphs
 from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.graph.int8 import Int8Work, seed_noise
 from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions, quantize_convolutions, quantized_tensors
@@ -31,7 +38,7 @@ from ttsopt_lib.optimize.graph.ranges import histograms
 from ttsopt_lib.optimize.graph.sensitivity import SpectralJudge, group_label, layer_groups, sensitivities
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
 from ttsopt_lib.records.base import read_if_current, write_record
-from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord
+from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord, TimedSet
 from ttsopt_lib.steps import QuantizeMixed, QuantizeWeights
 
 if TYPE_CHECKING:
@@ -39,6 +46,7 @@ if TYPE_CHECKING:
 
 LAST_LAYERS = ("dec/conv_post",)
 RANGE_RULE = "squared_error"  # docs/optimizing.md says what the others gave
+PATIENCE = Patience(width=0.02, min_blocks=8, max_blocks=24, seconds=60)  # of the clock, for four groups, or a set
 
 
 class QuantizeMixedWork(Int8Work[QuantizeMixed]):
@@ -51,6 +59,9 @@ class QuantizeMixedWork(Int8Work[QuantizeMixed]):
     def needs_sentences(self, step: QuantizeMixed) -> bool:
         return True
 
+    def times(self, step: QuantizeMixed) -> bool:
+        return step.clock
+
     def apply(self, model: ModelProto, step: QuantizeMixed, context: BuildContext) -> ModelProto:
         """Search and quantize. The sensitivities that it needs are kept: another budget reuses them."""
         path = context.sensitivity_record
@@ -60,6 +71,7 @@ class QuantizeMixedWork(Int8Work[QuantizeMixed]):
             [step.calibration_sentences, step.judged_sentences],
             code_digest("ttsopt_lib.optimize.graph.sensitivity", __name__),
             context.libraries,
+            *([_machine(), step.clock_threads, step.activations] if step.clock else ()),
         )
         mixed = quantize_mixed(
             model,
@@ -67,7 +79,7 @@ class QuantizeMixedWork(Int8Work[QuantizeMixed]):
             context.calibration,
             {layer.node: layer.macs for layer in context.inventory.layers},
             context.voice.config.sample_rate,
-            known=lambda: read_if_current(path, SensitivityRecord, key),
+            known=lambda: _known(path, key, context.variant),
             key=key,
             variant=context.variant,
         )
@@ -100,6 +112,7 @@ def quantize_mixed(
     known: Callable[[], SensitivityRecord | None] = lambda: None,
     key: str = "",
     variant: str = "",
+    timer: Timer | None = None,
 ) -> Mixed:
     """Search and quantize.
 
@@ -112,6 +125,7 @@ def quantize_mixed(
         known: the record of an earlier search over the same, if there is one.
         key: of the new record.
         variant: whose recipe asked.
+        timer: of the step's clock, where it has one; None: the seconds that pass.
     """
     result = copy_named(model)
     convolutions = quantizable_convolutions(result)
@@ -123,29 +137,121 @@ def quantize_mixed(
     judge = SpectralJudge(result, feeds[: step.judged_sentences], sample_rate)
     record = known() or sensitivities(result, judge, ranges, key, variant)
 
-    saved = {group: sum(macs.get(name, 0) for name in names) for group, names in groups.items()}
+    def in_int8(chosen: Sequence[str]) -> ModelProto:
+        names = [name for group in chosen for name in groups[group]]
+        return quantize_convolutions(result, names, ranges, step.activations == "signed")
+
+    clock = None
+    saved: Mapping[str, float] = {group: sum(macs.get(name, 0) for name in names) for group, names in groups.items()}
+    if step.clock:
+        clock = _GroupClock(result, in_int8, feeds[: step.judged_sentences], step.clock_threads, timer)
+        record = clock.time_groups(record)
+        saved = time_saved(record.groups)
     chosen = spend(record.groups, saved, step.budget_db)
     error = 0.0
     quantized = result
+    whole = None
     while chosen:
-        names = [name for group in chosen for name in groups[group]]
-        quantized = quantize_convolutions(result, names, ranges, step.activations == "signed")
+        quantized = in_int8(chosen)
         error = judge.judge(quantized)["level_error_db"]
         if error <= step.budget_db:
-            break
-        chosen, quantized, error = chosen[:-1], result, 0.0
+            if clock is None:
+                break
+            record, whole = clock.time_set(record, [group for group in groups if group in chosen], quantized)
+            if whole.speedup_ci[0] > 1:
+                break
+            least = min(chosen, key=lambda group: (saved[group], group))
+            chosen = [group for group in chosen if group != least]
+        else:
+            chosen = chosen[:-1]
+        quantized, error, whole = result, 0.0, None
     # In the graph's order, whatever the order in which they were bought.
     kept = [group for group in groups if group in chosen]
     record = record.model_copy(update={"chosen": kept, "error_db": error, "budget_db": step.budget_db})
+    note = _note(kept, [group for group in groups if group not in chosen], error, step.budget_db)
     return Mixed(
         model=quantize_weights(quantized, QuantizeWeights(step="quantize_weights")),
         record=record,
-        note=_note(kept, [group for group in groups if group not in chosen], error, step.budget_db),
+        note=f"{note}; {_clock_note(record, whole)}" if step.clock else note,
     )
 
 
-def spend(groups: Sequence[GroupSensitivity], saved: Mapping[str, int], budget: float) -> list[str]:
-    """The groups that a budget (dB) buys, the cheapest per multiply-accumulate saved first.
+class _GroupClock:
+    """Times groups of layers in int8 beside the voice in float32."""
+
+    def __init__(
+        self,
+        model: ModelProto,
+        in_int8: Callable[[Sequence[str]], ModelProto],
+        feeds: Sequence[Feed],
+        threads: int,
+        timer: Timer | None,
+    ):
+        """
+        Args:
+            model: the voice in float32.
+            in_int8: makes the voice with these groups in int8.
+            feeds: utterances; groups are timed on the first, sets on all.
+            threads: within an operator.
+            timer: None for the seconds that pass.
+        """
+        self._model, self._in_int8, self._feeds = model, in_int8, feeds
+        self._threads, self._timer = threads, timer
+
+    def time_groups(self, record: SensitivityRecord) -> SensitivityRecord:
+        """The record with how fast the voice is with each group alone in int8; those timed before stay."""
+        left = [one.group for one in record.groups if one.speedup is None and one.group not in LAST_LAYERS]
+        speeds = {}
+        for start in range(0, len(left), PATIENCE.together):  # so many graphs in memory, and no more
+            part = {group: self._in_int8([group]) for group in left[start : start + PATIENCE.together]}
+            speeds |= time_graphs(part, self._model, self._feeds[:1], self._threads, PATIENCE, self._timer)
+        groups = [
+            one.model_copy(update={"speedup": found.speedup, "speedup_ci": found.ci})
+            if (found := speeds.get(one.group))
+            else one
+            for one in record.groups
+        ]
+        return record.model_copy(update={"groups": groups, "machine": record.machine or _machine()})
+
+    def time_set(
+        self, record: SensitivityRecord, chosen: list[str], quantized: ModelProto
+    ) -> tuple[SensitivityRecord, TimedSet]:
+        """How fast the voice is with these groups in int8, and the record with that in it."""
+        for known in record.timed_sets:
+            if known.groups == chosen:
+                return record, known
+        name = "+".join(chosen)
+        found = time_graphs({name: quantized}, self._model, self._feeds, self._threads, PATIENCE, self._timer)[name]
+        made = TimedSet(groups=chosen, speedup=found.speedup, speedup_ci=found.ci)
+        return record.model_copy(update={"timed_sets": [*record.timed_sets, made]}), made
+
+
+def time_saved(groups: Sequence[GroupSensitivity]) -> dict[str, float]:
+    """Group -> fraction of the voice's time that int8 in it saves; only those that are surely faster so."""
+    return {
+        one.group: 1 - 1 / one.speedup for one in groups if one.speedup and one.speedup_ci and one.speedup_ci[0] > 1
+    }
+
+
+def _machine() -> str:
+    """What a timing is true of, in words: the processor."""
+    from ttsopt_lib.measure.machine.system import cpu_name
+
+    return cpu_name()
+
+
+def _known(path: Path, key: str, variant: str) -> SensitivityRecord | None:
+    """The record of an earlier search over the same: this variant's own, else that of another one with another budget.
+
+    Every variant has a record of its own; one from another variant is taken over in this one's name."""
+    for file in (path, *sorted(path.parent.glob("*.json"))):
+        if record := read_if_current(file, SensitivityRecord, key):
+            return record.model_copy(update={"variant": variant})
+    return None
+
+
+def spend(groups: Sequence[GroupSensitivity], saved: Mapping[str, float], budget: float) -> list[str]:
+    """The groups that a budget (dB) buys, the cheapest for what each saves first: products, or time.
 
     A group that is too dear for what is left is passed over: a cheaper one may follow. Nothing is bought without a
     budget."""
@@ -173,3 +279,14 @@ def _note(chosen: Sequence[str], rest: Sequence[str], error: float, budget: floa
         f"int8 arithmetic in {', '.join(map(group_label, chosen))}; float32 in {', '.join(map(group_label, rest))} "
         f"and the duration predictor; level error {error:.2f} dB of {budget:g} dB allowed; all weights stored as int8"
     )
+
+
+def _clock_note(record: SensitivityRecord, whole: TimedSet | None) -> str:
+    """What the clock found, in half a sentence."""
+    timed = [one for one in record.groups if one.speedup is not None]
+    faster = len(time_saved(record.groups))
+    found = f"timed on {record.machine}: {faster} of {len(timed)} groups are surely faster in int8 alone"
+    if whole is None:
+        return found
+    low, high = whole.speedup_ci
+    return f"{found}, the chosen ones together {whole.speedup:.2f} [{low:.2f}, {high:.2f}] times as fast as in float32"

@@ -88,6 +88,10 @@ class StepWork(ABC, Generic[Settings]):
         """Whether the step trains a network first, which takes hours."""
         return False
 
+    def times(self, step: Settings) -> bool:
+        """Whether the step times graphs on this machine, so that no other variant may be made beside it."""
+        return False
+
     def corpus(self, step: Settings) -> Path | None:
         """The text that the step would train on, where it trains something that is to be kept."""
         return None

@@ -172,7 +172,7 @@ def variant_summary(record: VariantRecord, original: VariantRecord, note: str = 
 
 def _settings(recipe_step: dict[str, Any]) -> dict[str, Any]:
     """What a step was told: without its name, and without settings that say nothing."""
-    silent = {"step": ..., "reaches_nothing": "error"}
+    silent = {"step": ..., "reaches_nothing": "error", "clock": False, "clock_threads": 1}
     return {key: value for key, value in recipe_step.items() if silent.get(key) not in (..., value) and value != []}
 
 
@@ -184,9 +184,8 @@ def _sensitivity(study: Study, folder: StudyFolder) -> list[SensitivitySummary]:
         if path.is_file() and any(step.searches for step in variant.recipe):
             record = read_record(path, SensitivityRecord, "optimize")
             for one in record.groups:
-                rows.append(
-                    SensitivitySummary(variant=variant.name, int8=one.group in record.chosen, **one.model_dump())
-                )
+                found = one.model_dump(exclude={"speedup", "speedup_ci"})  # the step's note has the whole voice's
+                rows.append(SensitivitySummary(variant=variant.name, int8=one.group in record.chosen, **found))
     return rows
 
 

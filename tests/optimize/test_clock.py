@@ -1,0 +1,226 @@
+"""The clock of a search: its order, its intervals, when it stops, and what `quantize_mixed` makes of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from ttsopt_lib.optimize.calibration import voice_feed
+from ttsopt_lib.optimize.graph.clock import REFERENCE, Patience, time_graphs
+from ttsopt_lib.optimize.graph.index import copy_named
+from ttsopt_lib.optimize.graph.sensitivity import layer_groups
+from ttsopt_lib.optimize.steps import quantize_mixed as module
+from ttsopt_lib.optimize.steps.quantize_mixed import quantize_mixed, time_saved
+from ttsopt_lib.optimize.steps.rearrange_decoder import rearrange_decoder
+from ttsopt_lib.records.base import write_record
+from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord
+from ttsopt_lib.steps import QuantizeMixed
+from ttsopt_lib.voices.piper import open_piper
+
+
+class InventedClock:
+    """A timer that runs the graph and says what a test has invented. `pace` is of a name, or of its number of runs."""
+
+    def __init__(self, pace):
+        self.pace, self.names = pace, []
+
+    def __call__(self, name, run):
+        run()
+        self.names.append(name)
+        return self.pace(name, len(self.names))
+
+
+def repeating(times: int) -> onnx.ModelProto:
+    """A graph whose output is so many copies of its input."""
+    ones = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in ("input", "output")]
+    node = helper.make_node("Concat", ["input"] * times, ["output"], axis=0, name="repeat")
+    graph = helper.make_graph([node], "repeating", ones[:1], ones[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+
+
+FEEDS = [{"input": np.zeros(size, np.float32), "unknown": np.zeros(1)} for size in (2, 5)]
+
+
+def test_a_graph_that_is_twice_as_fast_is_found_so_whatever_drifts():
+    # every run takes longer than the one before it; of the two graphs one takes half the time of the other
+    clock = InventedClock(lambda name, number: (1 + 0.004 * number) * (1 if name == REFERENCE else 0.5))
+    found = time_graphs({"half": repeating(1)}, repeating(1), FEEDS, timer=clock, patience=Patience(max_blocks=12))
+    assert found["half"].ci[0] < 2 < found["half"].ci[1]
+    assert found["half"].speedup == pytest.approx(2, rel=0.01) and found["half"].is_surely_faster
+
+
+def test_blocks_are_each_others_mirror_and_visit_every_graph_once_for_each_utterance():
+    clock = InventedClock(lambda name, number: 1.0)
+    time_graphs({"a": repeating(1), "b": repeating(1)}, repeating(1), FEEDS, timer=clock, patience=Patience())
+    size = 3 * len(FEEDS)
+    blocks = [clock.names[start : start + size] for start in range(0, len(clock.names), size)]
+    assert len(blocks) == 8, "equal graphs are decided with the fewest blocks"
+    for forward, backward in zip(blocks[::2], blocks[1::2], strict=True):
+        assert backward == forward[::-1]
+        assert Counter(forward[:3]) == Counter(forward[3:]) == Counter([REFERENCE, "a", "b"])
+
+
+def test_what_speaks_longer_in_more_time_is_not_slower():
+    clock = InventedClock(lambda name, number: 1.0 if name == REFERENCE else 3.0)
+    found = time_graphs({"longer": repeating(3)}, repeating(1), FEEDS, timer=clock)
+    assert found["longer"].speedup == pytest.approx(1.0)
+
+
+def test_only_what_is_still_unsure_is_timed_further():
+    noise = np.random.default_rng(0).lognormal(0, 0.2, 10_000)
+    clock = InventedClock(lambda name, number: float(noise[number]) if name == "unsure" else 1.0)
+    graphs = {"sure": repeating(1), "unsure": repeating(1)}
+    found = time_graphs(graphs, repeating(1), FEEDS, timer=clock, patience=Patience(max_blocks=20, seconds=1e3))
+    assert (found["sure"].blocks, found["unsure"].blocks) == (8, 20)
+    assert not found["unsure"].is_surely_faster
+
+
+def test_the_clock_stops_when_its_seconds_are_used_up_and_not_before_its_fewest_blocks():
+    noise = np.random.default_rng(0).lognormal(0, 0.3, 10_000)
+    for seconds, blocks in ((1.0, 8), (40.0, 10)):  # a block takes about four
+        clock = InventedClock(lambda name, number: float(noise[number]))
+        patience = Patience(seconds=seconds)
+        found = time_graphs({"one": repeating(1)}, repeating(1), FEEDS, timer=clock, patience=patience)
+        assert found["one"].blocks == pytest.approx(blocks, abs=2 * (blocks > 8))
+
+
+def test_graphs_are_opened_a_few_at_a_time():
+    clock = InventedClock(lambda name, number: 1.0)
+    graphs = {str(number): repeating(1) for number in range(3)}
+    found = time_graphs(graphs, repeating(1), FEEDS, timer=clock, patience=Patience(together=2))
+    assert list(found) == list(graphs)
+    assert clock.names.index("2") > max(clock.names.index("0"), clock.names.index("1"))
+    assert Counter(clock.names)[REFERENCE] == 2 * Counter(clock.names)["0"]  # once beside each part
+
+
+def test_a_file_is_timed_as_the_model_in_it_and_its_noise_is_the_same_each_time(tmp_path):
+    value = helper.make_tensor_value_info("input", TensorProto.FLOAT, [None])
+    node = helper.make_node("RandomNormalLike", ["input"], ["output"], name="noise")
+    output = helper.make_tensor_value_info("output", TensorProto.FLOAT, [None])
+    model = helper.make_model(helper.make_graph([node], "g", [value], [output]), ir_version=8)
+    model.opset_import[0].version = 15
+    onnx.save(model, tmp_path / "noise.onnx")
+    clock = InventedClock(lambda name, number: 1.0)
+    found = time_graphs({"file": tmp_path / "noise.onnx"}, model, FEEDS, timer=clock)
+    assert found["file"].speedup == pytest.approx(1.0)
+    assert not node.attribute and not model.graph.node[0].attribute, "the model handed in is left alone"
+
+
+def test_there_has_to_be_something_to_time():
+    with pytest.raises(ValueError, match="no utterance"):
+        time_graphs({"one": repeating(1)}, repeating(1), [])
+    with pytest.raises(ValueError, match="min_blocks: 1"):
+        time_graphs({"one": repeating(1)}, repeating(1), FEEDS, patience=Patience(min_blocks=1))
+
+
+# --- the clock in the search --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny(plain_voice, exported):
+    """A small random voice as a graph, and an utterance; every group is harmless."""
+    voice = open_piper(plain_voice)
+    model = copy_named(rearrange_decoder(onnx.load(exported("plain"))))
+    return model, [voice_feed(voice.config, list(range(3, 20)))], voice.config.sample_rate
+
+
+def searched(model) -> SensitivityRecord:
+    """A record in which every group costs the same."""
+    groups = [
+        GroupSensitivity(
+            group=name, label=name, layers=1, parameters=0.1, time=0.1,
+            level_error_db=0.1, spectral_distance_db=0.1, level_above_8khz_db=0.0,
+        )
+        for name in layer_groups(model)
+    ]  # fmt: skip
+    return SensitivityRecord(key="k", variant="v", sentences=1, groups=groups, chosen=[], created="")
+
+
+def mixed_with(tiny, pace, budget=50.0, known=None):
+    """The search with an invented clock: seconds of a voice by the names of its groups in int8."""
+    model, feeds, rate = tiny
+    step = QuantizeMixed(
+        step="quantize_mixed", budget_db=budget, calibration_sentences=1, judged_sentences=1, clock=True
+    )
+    clock = InventedClock(lambda name, number: pace(name))
+    macs = {node.name: 1 for node in model.graph.node}
+    record = known or searched(model)
+    return quantize_mixed(model, step, feeds, macs, rate, known=lambda: record, timer=clock), clock
+
+
+FAST, SLOW, UP = "dec/resblocks.0", "dec/resblocks.1", "dec/ups.0"
+ENCODER = {"enc_p": 2.0}  # a random one in int8 speaks longer: for each sample it must not seem to be faster
+
+
+@pytest.mark.slow
+def test_only_what_is_surely_faster_here_computes_in_int8(tiny):
+    def pace(name):
+        return (ENCODER | {FAST: 0.8, UP: 0.9, f"{UP}+{FAST}": 0.7}).get(name, 1.0)  # all others as fast as before
+
+    mixed, _ = mixed_with(tiny, pace)
+    assert mixed.record.chosen == [UP, FAST]
+    found = {one.group: one for one in mixed.record.groups}
+    assert found[FAST].speedup == pytest.approx(1.25) and found[SLOW].speedup_ci == pytest.approx((1.0, 1.0))
+    assert found["dec/conv_post"].speedup is None  # it is never quantized
+    assert "1.43 [1.43, 1.43] times as fast" in mixed.note and "2 of" in mixed.note and mixed.record.machine
+    names = {node.name for node in mixed.model.graph.node if node.op_type == "QuantizeLinear"}
+    assert any("resblocks.0" in name for name in names) and not any("resblocks.1" in name for name in names)
+
+
+@pytest.mark.slow
+def test_a_set_that_is_slower_together_gives_back_what_saves_least(tiny):
+    def pace(name):
+        return (ENCODER | {FAST: 0.8, SLOW: 0.95, f"{FAST}+{SLOW}": 1.1}).get(name, 1.0)
+
+    mixed, _ = mixed_with(tiny, pace)
+    assert mixed.record.chosen == [FAST]
+    assert [one.groups for one in mixed.record.timed_sets] == [[FAST, SLOW], [FAST]]
+    # the same record gives the same file, and nothing is timed again
+    again, clock = mixed_with(tiny, lambda name: 1 / 0, known=mixed.record)
+    assert clock.names == []
+    assert again.model.SerializeToString(deterministic=True) == mixed.model.SerializeToString(deterministic=True)
+
+
+@pytest.mark.slow
+def test_where_nothing_is_faster_all_arithmetic_stays_float(tiny):
+    mixed, _ = mixed_with(tiny, lambda name: 1.0 if name == REFERENCE else 1.3)
+    assert mixed.record.chosen == [] and mixed.record.error_db == 0.0
+    assert not any(node.op_type == "QuantizeLinear" for node in mixed.model.graph.node)
+    assert any(tensor.data_type == TensorProto.INT8 for tensor in mixed.model.graph.initializer)
+    assert "0 of" in mixed.note
+
+
+def test_a_group_counts_by_the_time_it_saves_and_not_at_all_where_that_is_unsure():
+    def group(name, speedup, ci):
+        base = {"label": name, "layers": 1, "parameters": 0.1, "time": 0.1, "level_error_db": 0.1}
+        rest = {"spectral_distance_db": 0.1, "level_above_8khz_db": 0.0, "speedup": speedup, "speedup_ci": ci}
+        return GroupSensitivity(group=name, **base, **rest)
+
+    groups = [group("sure", 1.25, (1.2, 1.3)), group("unsure", 1.25, (0.99, 1.5)), group("untimed", None, None)]
+    assert time_saved(groups) == {"sure": pytest.approx(0.2)}
+
+
+def test_a_search_with_another_budget_takes_over_the_timings_of_a_sibling(tmp_path, tiny):
+    record = searched(tiny[0]).model_copy(update={"key": "same", "variant": "other", "machine": "this"})
+    write_record(tmp_path / "other.json", record)
+    found = module._known(tmp_path / "mine.json", "same", "mine")
+    assert found is not None and (found.variant, found.machine) == ("mine", "this")
+    assert module._known(tmp_path / "mine.json", "another key", "mine") is None
+
+
+def test_a_step_without_the_clock_is_searched_as_before(tiny):
+    model, feeds, rate = tiny
+    step = QuantizeMixed(step="quantize_mixed", budget_db=0.0, calibration_sentences=1, judged_sentences=1)
+
+    def no_clock(name, run):
+        raise AssertionError("nothing is timed")
+
+    record = searched(model)
+    mixed = quantize_mixed(model, step, feeds, {}, rate, known=lambda: record, timer=no_clock)
+    assert mixed.record.timed_sets == [] and "timed" not in mixed.note
+    assert not module.QuantizeMixedWork().times(step)
+    assert module.QuantizeMixedWork().times(step.model_copy(update={"clock": True}))
