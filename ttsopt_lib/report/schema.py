@@ -76,6 +76,8 @@ class SensitivitySummary(Part):
     level_error_db: float
     spectral_distance_db: float
     level_above_8khz_db: float
+    speedup: float | None = None  # of the whole voice, times; null: the search used no clock
+    speedup_ci: tuple[float, float] | None = None
     int8: bool
 
 

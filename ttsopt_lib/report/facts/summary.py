@@ -184,8 +184,9 @@ def _sensitivity(study: Study, folder: StudyFolder) -> list[SensitivitySummary]:
         if path.is_file() and any(step.searches for step in variant.recipe):
             record = read_record(path, SensitivityRecord, "optimize")
             for one in record.groups:
-                found = one.model_dump(exclude={"speedup", "speedup_ci"})  # the step's note has the whole voice's
-                rows.append(SensitivitySummary(variant=variant.name, int8=one.group in record.chosen, **found))
+                rows.append(
+                    SensitivitySummary(variant=variant.name, int8=one.group in record.chosen, **one.model_dump())
+                )
     return rows
 
 
