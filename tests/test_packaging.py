@@ -103,6 +103,7 @@ LAYERS = [
     {"report"},
     {"doctor", "preflight", "own_voice", "terminal"},
     {"pipeline"},
+    {"tune"},
     {"cli"},
     {"__main__"},
 ]

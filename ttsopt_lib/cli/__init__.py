@@ -4,7 +4,8 @@ Every step says before it begins what it will do and about how long that takes, 
 remaining time, and repeats nothing that is done and unchanged. Errors are one line; the exit code is
 
 * 0: done,
-* 1: `check` found a target that was missed, or not measured where `--strict` asks for all,
+* 1: `check` found a target that was missed, or not measured where `--strict` asks for all; `tune` found no voice that
+  holds what was asked,
 * 2: something was wrong with what was asked or found,
 * 3: a defect of ttsopt itself; the line names the file with the traceback,
 * 130: interrupted; what was complete is kept.
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import traceback
 
-from ttsopt_lib.cli import listening, steps, tools
+from ttsopt_lib.cli import listening, steps, tools, tune
 from ttsopt_lib.cli.app import app
 from ttsopt_lib.errors import TtsoptError, system_words
 from ttsopt_lib.terminal import err
@@ -26,7 +27,7 @@ from ttsopt_lib.terminal import err
 INTERRUPTED, DEFECT = 130, 3  # exit codes
 
 # as the help lists them
-_ORDER = [module.__name__ for module in (steps, listening, tools)]
+_ORDER = [module.__name__ for module in (steps, tune, listening, tools)]
 app.registered_commands.sort(key=lambda command: _ORDER.index(getattr(command.callback, "__module__", "")))
 
 

@@ -1,0 +1,137 @@
+"""The recipes that a tuning tries, in rising order of risk, and the study that they are variants of.
+
+Nothing is assumed of the voice: a recipe that it refuses is left out with its reason, and the recipes after it do
+without the step that was refused.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ttsopt_lib.errors import StudyError
+from ttsopt_lib.params import check
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.records.tune import Asks
+from ttsopt_lib.study import PredictorName, Study
+from ttsopt_lib.voices.text import TextError, read_sentences
+
+NAME = "tune"  # of the study, and of its folder below the one that is written to
+SENTENCES = Path("params/sentences/harvard.txt")  # in English
+CALIBRATION, EVALUATION, FURTHER = 32, 24, 96  # sentences at most
+FEWEST = 8  # sentences of a file
+BUDGETS_DB = (0.4, 0.75, 1.2)  # of `quantize_mixed`; docs/optimizing.md says what 0.75 stands for
+FEW_BITS = (6, 4)  # of a weight, where a file has to be smaller than 8 make it
+
+WEIGHTS: dict[str, Any] = {"step": "quantize_weights"}
+REARRANGE: dict[str, Any] = {"step": "rearrange_decoder"}
+
+Recipes = dict[str, list[dict[str, Any]]]
+
+
+class Parts(NamedTuple):
+    """How many sentences of a file are for what: for evaluating the first, then further ones, the last to calibrate."""
+
+    evaluation: int
+    further: int
+    calibration: int
+
+
+def parts_of(total: int) -> Parts:
+    """The parts of a file with so many sentences; no sentence is in two of them."""
+    calibration = min(CALIBRATION, total // 4)
+    evaluation = min(EVALUATION, total - calibration)
+    return Parts(evaluation, min(FURTHER, total - calibration - evaluation), calibration)
+
+
+def stored_in_int8() -> Recipes:
+    """The first candidates: int8 in the file, float32 in the arithmetic."""
+    return {"int8-weights": [WEIGHTS], "rearranged-int8-weights": [REARRANGE, WEIGHTS]}
+
+
+def computed_in_int8(asks: Asks, rearranged: bool) -> Recipes:
+    """Int8 arithmetic where it is harmless and this machine is faster with it, for a rising budget.
+
+    Args:
+        asks: whose number of threads the clock takes.
+        rearranged: whether this voice's decoder can be rearranged.
+    """
+    clock = {"clock": True, "clock_threads": asks.threads}
+    before = [REARRANGE] if rearranged else []
+    return {
+        f"int8-mixed-{budget:g}": [*before, {"step": "quantize_mixed", "budget_db": budget, **clock}]
+        for budget in BUDGETS_DB
+    }
+
+
+def in_few_bits(rearranged: bool) -> Recipes:
+    """Weights of fewer than 8 bits, packed."""
+    before = [REARRANGE] if rearranged else []
+    return {f"int{bits}-weights": [*before, {**WEIGHTS, "bits": bits}, {"step": "pack"}] for bits in FEW_BITS}
+
+
+def tuning_study(
+    voice: Path, recipes: Recipes, asks: Asks, sentences: Path | None, predictor: PredictorName = "distillmos"
+) -> Study:
+    """A study with these recipes as its variants.
+
+    Args:
+        voice: the `.onnx` file.
+        recipes: name -> steps.
+        asks: whose loss is the study's target.
+        sentences: a file with one a line; None for English ones that ship.
+        predictor: of MOS.
+
+    Raises:
+        StudyError: the file cannot be read or holds too few sentences.
+    """
+    file = sentences.absolute() if sentences else SENTENCES
+    try:
+        texts = read_sentences(resolve(file))
+    except TextError as error:
+        raise StudyError(f"--sentences {error}") from None
+    if len(texts) < FEWEST:
+        raise StudyError(
+            f"--sentences {file}: holds {len(texts)} sentences; give {FEWEST} or more, better "
+            f"{CALIBRATION + EVALUATION + FURTHER}"
+        )
+    parts = parts_of(len(texts))
+    values = {
+        "name": NAME,
+        "title": f"Tuning of {voice.name}",
+        "voice": {"path": os.path.abspath(voice)},
+        "language": None if sentences else "en",
+        "variants": [{"name": name, "recipe": recipe} for name, recipe in recipes.items()],
+        "sentences": {
+            "evaluation": {"file": file, "count": parts.evaluation},
+            "calibration": {"file": file, "start": len(texts) - parts.calibration, "count": parts.calibration},
+            "timing": {"short": texts[:1]},
+            "listening": texts[:1],
+        },
+        "targets": {"predicted_mos_change": -asks.max_loss},
+        "evaluate": {
+            "predictors": [predictor],
+            "primary": predictor,
+            "wer_sentences": 0,
+            "paired_sentences": 2,
+            "stop_decided": False,
+        },
+        "stage": "first_look",  # so that no score of an earlier run is forgotten
+    }
+    return check(Study, values, "tune")
+
+
+def confirming(study: Study, names: list[str]) -> Study | None:
+    """The study whose variants of these names speak further sentences; None where the file holds none."""
+    asked = study.sentences.evaluation
+    further = parts_of(len(read_sentences(resolve(asked.file)))).further
+    if further < FEWEST:
+        return None
+    confirmation = asked.model_copy(update={"start": asked.start + asked.count, "count": further})
+    return study.model_copy(
+        update={
+            "sentences": study.sentences.model_copy(update={"confirmation": confirmation}),
+            "evaluate": study.evaluate.model_copy(update={"confirmed": tuple(names)}),
+        }
+    )
