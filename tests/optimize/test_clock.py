@@ -9,7 +9,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from ttsopt_lib.optimize.calibration import voice_feed
 from ttsopt_lib.optimize.graph.clock import REFERENCE, Patience, time_graphs
 from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.graph.sensitivity import layer_groups
@@ -19,6 +18,7 @@ from ttsopt_lib.optimize.steps.rearrange_decoder import rearrange_decoder
 from ttsopt_lib.records.base import write_record
 from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord
 from ttsopt_lib.steps import QuantizeMixed
+from ttsopt_lib.voices.adapters.piper import voice_feed
 from ttsopt_lib.voices.piper import open_piper
 
 

@@ -7,6 +7,7 @@ without the step that was refused.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from ttsopt_lib.params import check
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.tune import Asks
 from ttsopt_lib.study import PredictorName, Study
+from ttsopt_lib.voices.adapters.declaration import is_declaration
 from ttsopt_lib.voices.text import TextError, read_sentences
 
 NAME = "tune"  # of the study, and of its folder below the one that is written to
@@ -25,6 +27,7 @@ BUDGETS_DB = (0.4, 0.75, 1.2)  # of `quantize_mixed`; docs/optimizing.md says wh
 FEW_BITS = (6, 4)  # of a weight, where a file has to be smaller than 8 make it
 
 WEIGHTS: dict[str, Any] = {"step": "quantize_weights"}
+DEQUANTIZE: dict[str, Any] = {"step": "dequantize"}
 REARRANGE: dict[str, Any] = {"step": "rearrange_decoder"}
 
 Recipes = dict[str, list[dict[str, Any]]]
@@ -46,28 +49,37 @@ def parts_of(total: int) -> Parts:
 
 
 def stored_in_int8() -> Recipes:
-    """The first candidates: int8 in the file, float32 in the arithmetic."""
-    return {"int8-weights": [WEIGHTS], "rearranged-int8-weights": [REARRANGE, WEIGHTS]}
+    """The first candidates: int8 in the file, and the arithmetic of the voice itself, or float32 in its place."""
+    return {
+        "int8-weights": [WEIGHTS],
+        "rearranged-int8-weights": [REARRANGE, WEIGHTS],
+        "float-int8-weights": [DEQUANTIZE, WEIGHTS],
+    }
 
 
-def computed_in_int8(asks: Asks, rearranged: bool) -> Recipes:
+def first_steps(made: Collection[str]) -> list[dict[str, Any]]:
+    """What other recipes begin with, by which of the first candidates the voice took."""
+    if "float-int8-weights" in made:
+        return [DEQUANTIZE]
+    return [REARRANGE] if "rearranged-int8-weights" in made else []
+
+
+def computed_in_int8(asks: Asks, before: list[dict[str, Any]]) -> Recipes:
     """Int8 arithmetic where it is harmless and this machine is faster with it, for a rising budget.
 
     Args:
         asks: whose number of threads the clock takes.
-        rearranged: whether this voice's decoder can be rearranged.
+        before: steps that each of them begins with.
     """
     clock = {"clock": True, "clock_threads": asks.threads}
-    before = [REARRANGE] if rearranged else []
     return {
         f"int8-mixed-{budget:g}": [*before, {"step": "quantize_mixed", "budget_db": budget, **clock}]
         for budget in BUDGETS_DB
     }
 
 
-def in_few_bits(rearranged: bool) -> Recipes:
+def in_few_bits(before: list[dict[str, Any]]) -> Recipes:
     """Weights of fewer than 8 bits, packed."""
-    before = [REARRANGE] if rearranged else []
     return {f"int{bits}-weights": [*before, {**WEIGHTS, "bits": bits}, {"step": "pack"}] for bits in FEW_BITS}
 
 
@@ -77,7 +89,7 @@ def tuning_study(
     """A study with these recipes as its variants.
 
     Args:
-        voice: the `.onnx` file.
+        voice: the `.onnx` file, or the YAML file that declares one.
         recipes: name -> steps.
         asks: whose loss is the study's target.
         sentences: a file with one a line; None for English ones that ship.
@@ -100,7 +112,7 @@ def tuning_study(
     values = {
         "name": NAME,
         "title": f"Tuning of {voice.name}",
-        "voice": {"path": os.path.abspath(voice)},
+        "voice": {"declared" if is_declaration(voice) else "path": os.path.abspath(voice)},
         "language": None if sentences else "en",
         "variants": [{"name": name, "recipe": recipe} for name, recipe in recipes.items()],
         "sentences": {

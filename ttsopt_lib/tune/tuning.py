@@ -35,6 +35,7 @@ from ttsopt_lib.tune.candidates import (
     Recipes,
     computed_in_int8,
     confirming,
+    first_steps,
     in_few_bits,
     stored_in_int8,
     tuning_study,
@@ -61,7 +62,7 @@ def tune(
     """Find the smallest file of a voice that holds what was asked, and write it to `out`.
 
     Args:
-        voice: the `.onnx` file, with what belongs to it beside it.
+        voice: the `.onnx` file, with what belongs to it beside it, or the YAML file that declares one.
         out: folder for the result (`model.onnx`, `tune.json`, `table.csv`) and the work on the way (`tune/`).
         asks: what has to hold.
         sentences: a file with one sentence a line, in the voice's language; None for English ones.
@@ -77,7 +78,7 @@ def tune(
     """
     began = time.monotonic()
     if not voice.is_file():
-        raise StudyError(f"{voice}: no such file; give a voice's .onnx")
+        raise StudyError(f"{voice}: no such file; give a voice's .onnx, or a .yaml that declares a model")
     _refuse_foreign(voice, out)
     work = _Tuning(voice, out, asks, sentences, predictor, timer)
     for doubt in check_inputs(work.checked()):
@@ -128,11 +129,11 @@ class _Tuning:
         (self._records[ORIGINAL],) = build_study(self._study(self._recipes), self.folder, only=[ORIGINAL])
         for name in list(self._recipes):
             self._make(name)
-        rearranged = "rearranged-int8-weights" in self._records
-        later = computed_in_int8(self._asks, rearranged)
+        before = first_steps(self._records)
+        later = computed_in_int8(self._asks, before)
         most = self._asks.max_mb
         if most is not None and all(one.size_bytes > 1e6 * most for one in self._made().values()):
-            later |= in_few_bits(rearranged)
+            later |= in_few_bits(before)
         self._recipes |= later
         for name in later:
             self._make(name)

@@ -193,6 +193,14 @@ class PairedSession:
         (waveform,) = _run(self._speech, feeds)
         return waveform.reshape(-1), lasting.reshape(-1).astype(np.int64)
 
+    def speak_feed(
+        self, feed: dict[str, np.ndarray], seed: int = 0, durations: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same of a graph's inputs: `input`, `scales`, and `sid` of a voice with several speakers."""
+        sid = int(feed["sid"][0]) if "sid" in feed else None
+        ids = [int(one) for one in feed["input"].reshape(-1)]
+        return self.speak(ids, seed=seed, durations=durations, scales=feed["scales"].tolist(), sid=sid)
+
 
 def _load(voice: str | Path | bytes | onnx.ModelProto) -> tuple[str, onnx.ModelProto]:
     if isinstance(voice, onnx.ModelProto):

@@ -18,7 +18,7 @@ import json
 import re
 import tempfile
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from ttsopt_lib.optimize.graph.ranges import Range
 from ttsopt_lib.optimize.graph.scopes import group_at, quantizable_layers, scope_groups
 from ttsopt_lib.records.base import now
 from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord
+from ttsopt_lib.voices.adapters.model import Speaker
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.session import open_session
 
@@ -100,44 +101,45 @@ def group_label(group: str) -> str:
 class SpectralJudge:
     """Compares variants of a voice with the voice itself, on fixed noise and durations."""
 
-    def __init__(self, model: ModelProto, feeds: Sequence[Feed], sample_rate: int):
+    def __init__(
+        self,
+        model: ModelProto,
+        feeds: Sequence[Feed],
+        sample_rate: int,
+        opened: Callable[[ModelProto], Speaker] = PairedSession,
+    ):
         """
         Args:
             model: the voice in float32.
             feeds: utterances to compare on.
             sample_rate: of the voice, Hz.
+            opened: makes a graph of the voice ready to speak (`TtsModel.open`).
         """
         self.sample_rate = sample_rate
         self.feeds = feeds
-        session = PairedSession(model)
-        self._references = [self._speak(session, number, None) for number in range(len(feeds))]
-        self._latent_channels = session.latent_channels
+        self._opened = opened
+        speaker = opened(model)
+        self._references = [speaker.speak_feed(feed, number) for number, feed in enumerate(feeds)]
+        self._latent_channels = speaker.latent_channels if isinstance(speaker, PairedSession) else None
 
     def judge(self, variant: ModelProto) -> dict[str, float]:
         """Means over the utterances of `level_error_db`, `spectral_distance_db` and `level_above_8khz_db`."""
-        session = PairedSession(variant)
-        session.latent_channels = self._latent_channels
+        speaker = self._opened(variant)
+        if isinstance(speaker, PairedSession):
+            speaker.latent_channels = self._latent_channels
         found: dict[str, list[float]] = defaultdict(list)
         for number, (reference, durations) in enumerate(self._references):
-            audio, _ = self._speak(session, number, durations)
+            audio, _ = speaker.speak_feed(self.feeds[number], number, durations if len(durations) else None)
             for name, value in compare(reference, audio, self.sample_rate).items():
                 found[name].append(value)
         return {name: float(np.mean(values)) for name, values in found.items()}
-
-    def _speak(
-        self, session: PairedSession, number: int, durations: np.ndarray | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        feed = self.feeds[number]
-        speaker = int(feed["sid"][0]) if "sid" in feed else None
-        ids = [int(one) for one in feed["input"].reshape(-1)]
-        return session.speak(ids, seed=number, durations=durations, scales=feed["scales"].tolist(), sid=speaker)
 
 
 def compare(reference: NDArray[np.float32], audio: NDArray[np.float32], sample_rate: int) -> dict[str, float]:
     """How far the spectrum of `audio` [samples] is from that of `reference` [samples], in dB.
 
-    A change that leaves no finite sound is infinitely far."""
-    if not np.isfinite(audio).all():
+    A change that leaves no finite sound is infinitely far, and so is one that moves how long the voice speaks."""
+    if not np.isfinite(audio).all() or len(audio) != len(reference):
         return {"level_error_db": np.inf, "spectral_distance_db": np.inf, "level_above_8khz_db": np.inf}
     powers = [_power(waveform) for waveform in (reference, audio)]
     bins = _decibels(powers)

@@ -23,7 +23,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 
 from ttsopt_lib.optimize.graph.index import GraphIndex, copy_named
-from ttsopt_lib.optimize.steps.step import GraphWork
+from ttsopt_lib.optimize.steps.step import GraphWork, Reached
 from ttsopt_lib.steps import Dequantize
 
 if TYPE_CHECKING:
@@ -50,6 +50,13 @@ class DequantizeWork(GraphWork[Dequantize]):
 
     def reaches(self, step: Dequantize, layer: Layer) -> tuple[int, bool]:
         return (0, False) if layer.computes_int8 else (layer.parameters, True)
+
+    def reached(self, step: Dequantize, after: Inventory, before: Inventory) -> Reached:
+        """Layers that computed in integers before, and do no more."""
+        layers = sum(layer.computes_int8 for layer in before.layers) - sum(
+            layer.computes_int8 for layer in after.layers
+        )
+        return Reached(self.coverage(step, after), layers)
 
     def note(self, step: Dequantize, after: Inventory, layers: int) -> str:
         return ""

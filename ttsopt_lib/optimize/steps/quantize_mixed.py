@@ -20,7 +20,7 @@ The last convolution, which makes the waveform itself, and the layers that decid
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,16 +35,18 @@ from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.graph.int8 import Int8Work, seed_noise
 from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions, quantize_convolutions, quantized_tensors
 from ttsopt_lib.optimize.graph.ranges import histograms
-from ttsopt_lib.optimize.graph.sensitivity import SpectralJudge, group_label, layer_groups, sensitivities
+from ttsopt_lib.optimize.graph.sensitivity import SpectralJudge, group_label, is_vits, layer_groups, sensitivities
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
 from ttsopt_lib.records.base import read_if_current, write_record
 from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord, TimedSet
 from ttsopt_lib.steps import QuantizeMixed, QuantizeWeights
+from ttsopt_lib.voices.adapters.model import Speaker
+from ttsopt_lib.voices.paired import PairedSession
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext
 
-LAST_LAYERS = ("dec/conv_post",)
+LAST_LAYERS = ("dec/conv_post",)  # of a VITS; of another voice the last group is the last layer
 RANGE_RULE = "squared_error"  # docs/optimizing.md says what the others gave
 PATIENCE = Patience(width=0.02, min_blocks=8, max_blocks=24, seconds=60)  # of the clock, for four groups, or a set
 
@@ -78,10 +80,11 @@ class QuantizeMixedWork(Int8Work[QuantizeMixed]):
             step,
             context.calibration,
             {layer.node: layer.macs for layer in context.inventory.layers},
-            context.voice.config.sample_rate,
+            context.voice.sample_rate,
             known=lambda: _known(path, key, context.variant),
             key=key,
             variant=context.variant,
+            opened=context.voice.open,
         )
         write_record(path, mixed.record)
         context.note = mixed.note
@@ -113,6 +116,7 @@ def quantize_mixed(
     key: str = "",
     variant: str = "",
     timer: Timer | None = None,
+    opened: Callable[[ModelProto], Speaker] = PairedSession,
 ) -> Mixed:
     """Search and quantize.
 
@@ -126,6 +130,7 @@ def quantize_mixed(
         key: of the new record.
         variant: whose recipe asked.
         timer: of the step's clock, where it has one; None: the seconds that pass.
+        opened: makes a graph of the voice ready to speak (`TtsModel.open`).
     """
     result = copy_named(model)
     convolutions = quantizable_convolutions(result)
@@ -134,7 +139,8 @@ def quantize_mixed(
     seed_noise(seeded)
     seen = histograms(seeded, quantized_tensors(convolutions), feeds[: step.calibration_sentences])
     ranges = {name: histogram.range(RANGE_RULE) for name, histogram in seen.items()}
-    judge = SpectralJudge(result, feeds[: step.judged_sentences], sample_rate)
+    judge = SpectralJudge(result, feeds[: step.judged_sentences], sample_rate, opened)
+    never = LAST_LAYERS if is_vits(result) else tuple(groups)[-1:]
     record = known() or sensitivities(result, judge, ranges, key, variant)
 
     def in_int8(chosen: Sequence[str]) -> ModelProto:
@@ -145,9 +151,9 @@ def quantize_mixed(
     saved: Mapping[str, float] = {group: sum(macs.get(name, 0) for name in names) for group, names in groups.items()}
     if step.clock:
         clock = _GroupClock(result, in_int8, feeds[: step.judged_sentences], step.clock_threads, timer)
-        record = clock.time_groups(record)
+        record = clock.time_groups(record, never)
         saved = time_saved(record.groups)
-    chosen = spend(record.groups, saved, step.budget_db)
+    chosen = spend([one for one in record.groups if one.group not in never], saved, step.budget_db)
     error = 0.0
     quantized = result
     whole = None
@@ -198,9 +204,9 @@ class _GroupClock:
         self._model, self._in_int8, self._feeds = model, in_int8, feeds
         self._threads, self._timer = threads, timer
 
-    def time_groups(self, record: SensitivityRecord) -> SensitivityRecord:
+    def time_groups(self, record: SensitivityRecord, never: Collection[str] = ()) -> SensitivityRecord:
         """The record with how fast the voice is with each group alone in int8; those timed before stay."""
-        left = [one.group for one in record.groups if one.speedup is None and one.group not in LAST_LAYERS]
+        left = [one.group for one in record.groups if one.speedup is None and one.group not in never]
         speeds = {}
         for start in range(0, len(left), PATIENCE.together):  # so many graphs in memory, and no more
             part = {group: self._in_int8([group]) for group in left[start : start + PATIENCE.together]}
@@ -258,9 +264,7 @@ def spend(groups: Sequence[GroupSensitivity], saved: Mapping[str, float], budget
     if budget <= 0:
         return []
     prices = {
-        one.group: (one.level_error_db / saved[one.group], one.level_error_db)
-        for one in groups
-        if saved.get(one.group) and one.group not in LAST_LAYERS
+        one.group: (one.level_error_db / saved[one.group], one.level_error_db) for one in groups if saved.get(one.group)
     }
     chosen: list[str] = []
     left = budget

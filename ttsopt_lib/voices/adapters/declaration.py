@@ -120,6 +120,11 @@ class Declaration(Strict):
         return self
 
 
+def is_declaration(path: Path) -> bool:
+    """Whether a file that a person names declares a model, and is none itself."""
+    return path.suffix.lower() in (".yaml", ".yml")
+
+
 def read_declaration(path: Path) -> Declaration:
     """Read a declaration and what it names, so that it is whole by itself; `model` becomes an absolute path.
 

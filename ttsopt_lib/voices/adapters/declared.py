@@ -187,7 +187,13 @@ class DeclaredSpeaker:
         sid: int | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `Speaker.speak`."""
-        audio = self._session.run(self._model.feed(ids), seed)
+        return self.speak_feed(self._model.feed(ids), seed)
+
+    def speak_feed(
+        self, feed: Feed, seed: int = 0, durations: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `Speaker.speak_feed`."""
+        audio = self._session.run(feed, seed)
         return np.asarray(audio, dtype=np.float32).reshape(-1), np.zeros(0, dtype=np.int64)
 
 

@@ -47,6 +47,12 @@ class Speaker(Protocol):
         """
         ...
 
+    def speak_feed(
+        self, feed: Feed, seed: int = 0, durations: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same of a graph's inputs, as `TtsModel.feed` gives them."""
+        ...
+
 
 class TtsModel(ABC):
     """A model that was opened and found sound.
