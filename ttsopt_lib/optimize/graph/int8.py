@@ -11,6 +11,7 @@ exactly; older ones (AVX2) cut off the sum of two large products. Matrix product
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from ttsopt_lib.optimize.inventory import Inventory, Layer
 
 ENDINGS = ("_scale", "_zero_point", "_quantized", "_QuantizeLinear_Output", "_DequantizeLinear_Output")
+FEW_WEIGHTS, SAMPLE = 16, 512  # of a channel: too few to tell a step by; as many as it is looked for in
 INT8_MAX = 127  # -128 stays unused, so that the range is symmetric and 0 is exact
 
 
@@ -83,7 +85,31 @@ def quantize_tensor(weight: np.ndarray, axis: int | tuple[int, ...]) -> tuple[np
     others = tuple(dim for dim in range(weight.ndim) if dim not in kept)
     scale = (np.abs(weight).max(axis=others, keepdims=True) / INT8_MAX).astype(np.float32)
     scale[scale == 0] = 1.0  # a channel of zeros
+    channels = np.moveaxis(weight, kept, range(len(kept)))
+    known = _known_steps(channels.reshape(math.prod(channels.shape[: len(kept)]), -1)).reshape(scale.shape)
+    scale = np.where(known > 0, known, scale)
     return np.clip(np.rint(weight / scale), -INT8_MAX, INT8_MAX).astype(np.int8), scale
+
+
+def _known_steps(channels: np.ndarray) -> np.ndarray:
+    """The step of each channel that was int8 before, and 0 where none was: [channels, weights] -> float32 [channels].
+
+    Weights that another program quantized, and that were unpacked since, are multiples of a step. With any other step
+    they would be rounded a second time.
+    """
+    found = np.zeros(len(channels), np.float32)
+    if channels.shape[1] < FEW_WEIGHTS:
+        return found
+    largest = np.abs(channels).max(axis=1)
+    gaps = np.diff(np.sort(channels[:, :SAMPLE].astype(np.float64), axis=1), axis=1)
+    gaps = np.where(gaps > largest[:, None] * 1e-4, gaps, np.inf).min(axis=1)
+    counts = np.rint(largest / gaps)
+    for channel in np.flatnonzero((counts > 0) & (counts <= INT8_MAX)):
+        step = largest[channel] / counts[channel]
+        places = channels[channel] / step
+        if np.abs(places - np.rint(places)).max() < 1e-3:
+            found[channel] = step
+    return found
 
 
 def quantizable_nodes(model: ModelProto, operators: Sequence[str]) -> list[NodeProto]:

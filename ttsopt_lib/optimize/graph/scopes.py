@@ -20,7 +20,7 @@ from ttsopt_lib.optimize.graph.index import GraphIndex
 from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions
 
 FEWEST, MOST = 8, 40  # groups, where there are so many layers
-LARGE = 1 / 12  # of the whole: what is larger is divided
+LARGE = 1 / 10  # of the whole: what is larger is divided
 SMALL = 1 / 250  # of the whole: what is smaller is in one group with the other small parts beside it
 RUNS = 16  # groups of a voice whose names tell nothing
 PART = re.compile(r"[^/.]+")
@@ -52,7 +52,9 @@ def scope_groups(
     Args:
         model: a voice whose nodes all have names of their own (`copy_named`).
         operators: of the layers: `Conv`, `MatMul`, `Gemm`.
-        macs: multiply-accumulates of each node of an utterance, by which sizes are compared; None: by parameters.
+        macs: multiply-accumulates of each node of an utterance; None: parameters stand for them. A group's size is
+            the mean of its shares of these, of the parameters and of the weights, so that neither what takes time nor
+            what takes space nor a whole half of a voice is one group.
     """
     units = _units(model, quantizable_layers(model, operators), macs)
     if not units:
@@ -64,7 +66,7 @@ def scope_groups(
     named: dict[str, list[str]] = {}
     order = {node.name: place for place, node in enumerate(model.graph.node)}
     for group in groups:
-        key = wanted = "/".join(group.scope) or "layers"
+        key = wanted = joined(group.scope) or "layers"
         number = 1
         while key in named:
             number += 1
@@ -78,20 +80,19 @@ def group_at(node: str, groups: Mapping[str, Collection[str]]) -> str | None:
     for group, names in groups.items():
         if node in names:
             return group
-    scope = "/".join(scope_of(node))
-    around = [group for group in groups if f"{scope}/".startswith(f"{group.partition('#')[0]}/")]
+    scope = f"{joined(scope_of(node))}/"
+    around = [group for group in groups if scope.startswith(tuple(f"{group.partition('#')[0]}{end}" for end in "/."))]
     return max(around, key=len, default=None)
 
 
 def scope_of(node: str) -> tuple[str, ...]:
-    """The parts of a node's name but for the last, which is its own; a number stays with what it counts."""
-    parts: list[str] = []
-    for part in PART.findall(node)[:-1]:
-        if part.isdigit() and parts:
-            parts[-1] += f".{part}"
-        else:
-            parts.append(part)
-    return tuple(parts)
+    """The parts of a node's name but for the last, which is its own."""
+    return tuple(PART.findall(node)[:-1])
+
+
+def joined(scope: tuple[str, ...]) -> str:
+    """A scope as a name: `generator/resblocks.3`."""
+    return "".join(f".{part}" if part.isdigit() else f"/{part}" for part in scope).strip("/.")
 
 
 @dataclass(frozen=True)
@@ -101,13 +102,15 @@ class _Unit:
     Attributes:
         names: of the nodes.
         scope: what their names have in common.
-        size: share of the whole.
+        size: share of the whole, by which groups are divided.
+        work: share of the multiply-accumulates.
         place: of the first in the graph.
     """
 
     names: tuple[str, ...]
     scope: tuple[str, ...]
     size: float
+    work: float
     place: int
 
 
@@ -128,20 +131,25 @@ def _units(model: ModelProto, layers: Sequence[NodeProto], macs: Mapping[str, in
     sharing: dict[str, list[NodeProto]] = {}
     for node in layers:
         sharing.setdefault(node.input[1], []).append(node)
-    weights = {
-        weight: float(sizes[weight] if macs is None else sum(macs.get(node.name, 0) for node in nodes))
-        for weight, nodes in sharing.items()
-    }
-    total = sum(weights.values()) or 1.0
+    stored = _shares([sizes[weight] for weight in sharing])
+    work = stored
+    if macs is not None:
+        work = _shares([sum(macs.get(node.name, 0) for node in nodes) for nodes in sharing.values()])
     return [
         _Unit(
-            tuple(node.name for node in nodes),
-            _common([scope_of(node.name) for node in nodes]),
-            weights[weight] / total,
-            place,
+            names=tuple(node.name for node in nodes),
+            scope=_common([scope_of(node.name) for node in nodes]),
+            size=(stored[place] + work[place] + 1 / len(sharing)) / 3,
+            work=work[place],
+            place=place,
         )
-        for place, (weight, nodes) in enumerate(sharing.items())
+        for place, nodes in enumerate(sharing.values())
     ]
+
+
+def _shares(sizes: Sequence[int]) -> list[float]:
+    whole = max(sum(sizes), 1)
+    return [size / whole for size in sizes]
 
 
 def _common(scopes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
@@ -194,13 +202,13 @@ def _parts(group: _Group) -> list[_Group]:
 
 
 def _runs(blocks: Sequence[list[_Unit]], count: int) -> list[_Group]:
-    """At most `count` groups of blocks that follow one another, each of about the same size."""
+    """At most `count` groups of blocks that follow one another, each with about as much work."""
     blocks = sorted(blocks, key=lambda units: min(unit.place for unit in units))
-    whole = sum(unit.size for units in blocks for unit in units) or 1.0
+    whole = sum(unit.work for units in blocks for unit in units) or 1.0
     runs: dict[int, list[_Unit]] = {}
     before = 0.0
     for units in blocks:
-        size = sum(unit.size for unit in units)
+        size = sum(unit.work for unit in units)
         runs.setdefault(min(int((before + size / 2) / whole * count), count - 1), []).extend(units)
         before += size
     return [_Group(units, _common([unit.scope for unit in units])) for units in runs.values()]
