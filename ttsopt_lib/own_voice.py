@@ -21,6 +21,7 @@ from ttsopt_lib.records.base import write_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VoiceRecord
 from ttsopt_lib.study import ORIGINAL, Study, VoiceSource
+from ttsopt_lib.voices.adapters.declaration import is_declaration, read_declaration
 from ttsopt_lib.voices.onnx_file import model_sha256
 
 LONGEST_NAME = 61  # of a study, in characters
@@ -39,7 +40,7 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
     """The same study on another voice, with students of that voice where some were trained.
 
     Args:
-        voice: a Piper voice's `.onnx`.
+        voice: a Piper voice's `.onnx`, or a YAML file that declares another model.
         study: what was asked of another voice.
         origin: the file that the study was read from, for messages.
 
@@ -48,13 +49,16 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
         VoiceError: the voice's file cannot be read.
     """
     if not voice.is_file():
-        raise StudyError(f"--voice {voice}: no such file; give a Piper voice's .onnx")
+        raise StudyError(f"--voice {voice}: no such file; give a Piper voice's .onnx, or a .yaml that declares a model")
+    declared = is_declaration(voice)
     name = study_name(voice)
-    student, sha256 = students_of(name), model_sha256(voice)
+    student, sha256 = students_of(name), _sha256(voice)
     variants, left_out = [], []
     for variant in study.variants:
         trained = {step.needs_trained for step in variant.recipe} - {None}
-        if not trained:
+        if declared and not all(step.any_model for step in variant.recipe):
+            left_out.append(variant.name)
+        elif not trained:
             variants.append(variant)
         elif study.training and trained == {study.training.student} and teacher_of(student) == sha256:
             recipe = tuple(step.with_student(student) for step in variant.recipe)
@@ -62,15 +66,16 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
         else:
             left_out.append(variant.name)
     there = {ORIGINAL, *(variant.name for variant in variants)}
+    of_vits = set() if declared else there  # no other model is timed in PyTorch, or spoken piece by piece
     measure = {
-        key: tuple(name for name in getattr(study.measure, key) or () if name in there)
-        for key in ("pytorch", "first_sound", "more_threads")
+        key: tuple(name for name in getattr(study.measure, key) or () if name in names)
+        for key, names in {"pytorch": of_vits, "first_sound": of_vits, "more_threads": there}.items()
     }
     confirmed = tuple(variant for variant in study.evaluate.confirmed if variant in there)
     further = study.sentences.confirmation if confirmed else None
     changes = {
         "name": name,
-        "voice": VoiceSource(path=Path(os.path.abspath(voice))),
+        "voice": VoiceSource.model_validate({"declared" if declared else "path": os.path.abspath(voice)}),
         "variants": tuple(variants),
         "training": study.training and study.training.model_copy(update={"student": student}),
         "measure": study.measure.model_copy(update=measure | {"more_threads": measure["more_threads"] or None}),
@@ -107,7 +112,7 @@ def teacher_of(student: Path) -> str | None:
 
 def claim(folder: StudyFolder, voice: Path) -> None:
     """Write down whose folder it is."""
-    write_record(folder.voice_record, VoiceRecord(path=os.path.abspath(voice), sha256=model_sha256(voice)))
+    write_record(folder.voice_record, VoiceRecord(path=os.path.abspath(voice), sha256=_sha256(voice)))
 
 
 def plain_name(voice: Path) -> str:
@@ -115,6 +120,13 @@ def plain_name(voice: Path) -> str:
     stem = voice.stem.lower()
     plain = re.sub(r"[^a-z0-9+._-]+", "-", stem).strip("-._+")
     return plain if plain == stem and len(plain) <= LONGEST_NAME else _with_hash(plain or "voice", voice.stem)
+
+
+def _sha256(voice: Path) -> str:
+    """Hash of a model, by its own file or by the one that declares it. Raises `VoiceError`."""
+    model = read_declaration(voice).model if is_declaration(voice) else voice
+    assert model is not None
+    return model_sha256(model)
 
 
 def _with_hash(name: str, what: str) -> str:
@@ -132,4 +144,4 @@ def _is_of_another(name: str, voice: Path) -> bool:
             hashes.add(said.get(key))
             path = said.get("path", path)
     known = hashes - {None}
-    return bool(known) and path != os.path.abspath(voice) and model_sha256(voice) not in known
+    return bool(known) and path != os.path.abspath(voice) and _sha256(voice) not in known

@@ -24,7 +24,7 @@ from ttsopt_lib.notebooks import Kernel
 from ttsopt_lib.params import read_devices, read_study
 from ttsopt_lib.pipeline import Pipeline, refuse_failed
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.study import Study
+from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.terminal import duration, out, say
 
 
@@ -34,7 +34,9 @@ def run(
     device: DeviceOption = None,
     voice: Annotated[
         Path | None,
-        typer.Option(help="a Piper .onnx of your own: the study's recipes on your voice"),
+        typer.Option(
+            help="a Piper .onnx of your own, or a .yaml that declares another model: the study's recipes on it"
+        ),
     ] = None,
     peers: PeersOption = False,
     quick: Annotated[bool, typer.Option("--quick", help="only the first look: fewer blocks and sentences")] = False,
@@ -84,7 +86,8 @@ def optimize(
 
     asked = read_study(study)
     for name in variant or ():
-        asked.variant(name)
+        if name != ORIGINAL:
+            asked.variant(name)
     voice = source_before_export(asked)  # a voice that cannot be read is found before a folder is made for it
     for doubt in voice.language_doubt(asked.language):
         say("warning", doubt)

@@ -41,6 +41,7 @@ from ttsopt_lib.tune.candidates import (
     tuning_study,
 )
 from ttsopt_lib.tune.choose import missed, nearest, on_front, preference, size_and_speed_missed
+from ttsopt_lib.voices.adapters.declaration import is_declaration
 
 TIMED_SENTENCES = 2
 PATIENCE = Patience(width=0.02, min_blocks=8, max_blocks=40, seconds=120)
@@ -111,7 +112,7 @@ class _Tuning:
     ):
         self._voice, self._out, self._asks = voice, out, asks
         self._sentences, self._predictor, self._timer = sentences, predictor, timer
-        self._recipes: Recipes = stored_in_int8()
+        self._recipes: Recipes = stored_in_int8(vits=not is_declaration(voice))
         self._rows: dict[str, Candidate] = {}
         self._records: dict[str, VariantRecord] = {}
         self.folder = StudyFolder(self._study(self._recipes), out.absolute())
