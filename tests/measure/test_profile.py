@@ -109,3 +109,22 @@ def test_the_bound_is_amdahls():
     record = record.model_copy(update={"profiles": [before, faster]})
     table = profiles.amdahl([summarize_device(Device(name="cpu", label="CPU", kind="cpu", threads=(1,)), record)])
     assert "none: every stage became faster<" in table.html and "nan" not in table.html
+
+
+def kernel(name: str, operator: str, start: int, seconds: float) -> dict:
+    return {
+        "cat": "Node",
+        "name": f"{name}_kernel_time",
+        "ts": start,
+        "dur": int(1e6 * seconds),
+        "args": {"op_name": operator, "node_index": str(start)},
+    }
+
+
+def test_a_model_that_is_no_vits_is_told_by_kinds_of_work():
+    events = [{"name": "model_run", "ts": 0, "cat": "Session"}]
+    work = {"ConvInteger": 4.0, "FusedConv": 1.0, "MatMulInteger": 2.0, "DynamicQuantizeLSTM": 0.5, "Tanh": 0.25}
+    events += [kernel(f"/a/{name}", name, n, took) for n, (name, took) in enumerate(work.items(), 1)]
+    found = shares(events, sentences=1, uncounted_passes=0)
+    assert found["stages"] == {"convolutions": 5.0, "matrix products": 2.0, "recurrent layers": 0.5, "other": 0.25}
+    assert found["operators"] == work

@@ -5,6 +5,8 @@ which our own exports and the quantizers keep. Where the runtime puts an array i
 and back, its nodes have no scope, and belong to the stage of the convolution that they serve. What else has no scope (a
 shared random generator, nodes that the runtime made by fusing others) is "other". Profiling slows a run down a little,
 so only shares and ratios are taken from it.
+
+Of a model that is no VITS the parts are kinds of work: convolutions, matrix products, recurrent layers.
 """
 
 from __future__ import annotations
@@ -22,6 +24,12 @@ from ttsopt_lib.measure.runtimes.onnx_runtime import onnxruntime_session, speake
 
 SCOPES = {"enc_p": "text encoder", "emb_g": "text encoder", "dp": "durations", "flow": "flow", "dec": "decoder"}
 STAGES = ("text encoder", "durations", "flow", "decoder", "other")
+KINDS = {  # by what an operator's name holds
+    "convolutions": ("Conv",),
+    "matrix products": ("MatMul", "Gemm"),
+    "recurrent layers": ("LSTM", "GRU", "RNN"),
+    "other": ("",),
+}
 CONTAINERS = {"If", "Loop", "Scan"}  # their time is that of the nodes inside, which are listed as well
 WARMUP_PASSES, PASSES = 1, 2
 
@@ -30,6 +38,11 @@ def stage_of(node: str) -> str:
     """The stage of a node by its name: `/dec/ups.0/ConvTranspose` is "decoder"."""
     scope = node.lstrip("/").partition("/")[0] if "/" in node else ""
     return SCOPES.get(scope, "other")
+
+
+def kind_of(operator: str) -> str:
+    """The kind of work that an operator does: `MatMulInteger` is "matrix products"."""
+    return next(kind for kind, parts in KINDS.items() if any(part in operator for part in parts))
 
 
 def profile_onnxruntime(
@@ -47,7 +60,7 @@ def profile_onnxruntime(
 
 
 def shares(events: list[dict[str, Any]], sentences: int, uncounted_passes: int) -> dict[str, dict[str, float]]:
-    """The node times of a profile by stage and by operator type, in seconds for one pass over the sentences.
+    """The node times of a profile by stage (or kind of work) and by operator type, in seconds for one pass over the sentences.
 
     Each node counts with its shortest time over the passes: what interrupts one run does not look like a slow stage.
     """
@@ -55,14 +68,17 @@ def shares(events: list[dict[str, Any]], sentences: int, uncounted_passes: int) 
     kernels = sorted(filter(_is_kernel, events), key=lambda event: event["ts"])
     times: dict[tuple[int, str, str], Counter[int]] = {}
     stage: dict[str, str] = {}
-    for event, its_stage in zip(kernels, _stages(kernels), strict=True):
+    named = _stages(kernels)
+    if set(named) == {"other"}:
+        named = [kind_of(event["args"]["op_name"]) for event in kernels]
+    for event, its_stage in zip(kernels, named, strict=True):
         number, sentence = divmod(bisect_right(runs, event["ts"]) - 1, sentences)
         if number >= uncounted_passes:
             name = f"{event['name']} {event['args'].get('node_index')}"
             stage[name] = its_stage
             node = (sentence, name, event["args"]["op_name"])
             times.setdefault(node, Counter())[number] += event["dur"]
-    stages: dict[str, float] = dict.fromkeys(STAGES, 0.0)
+    stages: dict[str, float] = dict.fromkeys(STAGES if set(named) <= set(STAGES) else KINDS, 0.0)
     operators: Counter[str] = Counter()
     for (_, name, operator), passes in times.items():
         seconds = min(passes.values()) / 1e6

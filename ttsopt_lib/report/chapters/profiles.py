@@ -33,9 +33,12 @@ STAGES = {
     "durations": ("#F0E442", "|||"),
     "flow": (SKY, ""),
     "decoder": (ORANGE, "////"),
+    "convolutions": (ORANGE, "////"),  # of a model that is no VITS
+    "matrix products": ("#0072B2", ""),
+    "recurrent layers": (SKY, ""),
     "other": ("#DDDDDD", ""),
 }
-WHITE_TEXT = {"text encoder"}
+WHITE_TEXT = {"text encoder", "matrix products"}
 WIDE_ENOUGH = 0.07  # of the axis: a narrower part of a bar has no room for its figure
 KEPT_OPERATORS = 0.01  # of the original's or the variant's time: less is left out of the table
 TOP_OPERATORS = 6  # in the page; tables/operators.csv has the others
@@ -371,5 +374,10 @@ def _stage_title(device: DeviceSummary, rows: list[ProfileRecord]) -> str:
     ]
     (stage, before, _), (after_stage, after, name) = shares
     if stage == after_stage:
-        return f"The {stage} takes {before} of the time on {device.label} before, {after} after ({name})"
-    return f"On {device.label} the {stage} takes {before} of the time before, the {after_stage} {after} after ({name})"
+        return f"{_named(stage)} {before} of the time on {device.label} before, {after} after ({name})"
+    return f"On {device.label} {_named(stage, 'the')} {before} of the time before, the {after_stage} {after} after ({name})"
+
+
+def _named(stage: str, article: str = "The") -> str:
+    """A stage as the subject of a sentence, with its verb."""
+    return f"{article} {stage} {'take' if stage.endswith('s') else 'takes'}"
