@@ -15,7 +15,7 @@ from ttsopt_lib.distill.study import missing_students, training_plan
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.ratings.file import read_ratings
 from ttsopt_lib.evaluate.speak import confirmation_origin, evaluation_origin, spoken_texts
-from ttsopt_lib.optimize.build import check_recipes, stale_variants
+from ttsopt_lib.optimize.build import check_recipes, refuse_other_models, stale_variants
 from ttsopt_lib.optimize.calibration import calibration_texts
 from ttsopt_lib.optimize.steps.step import work_of
 from ttsopt_lib.paths import resolve
@@ -47,9 +47,12 @@ def check_inputs(study: Study) -> list[str]:
     files[calibration] = asked.calibration.file
     for origin, texts in {**spoken, calibration: calibration_texts(asked.calibration)}.items():
         _check_phonemes(study, voice, texts, origin, files.get(origin))
+    refuse_other_models(study)
     for step in (step for variant in study.variants for step in variant.recipe):
         if corpus := work_of(step).corpus(step):
             refuse_other_language(voice.vits("a student").config, study.language, corpus)
+    if study.measure.pytorch:
+        voice.vits("measure.pytorch")
     if missing_students(study):  # they are trained first
         refuse_other_language(voice.vits("training").config, study.language, training_plan(study).corpus)
         stale: Collection[str] = study.variant_names

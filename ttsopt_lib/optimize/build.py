@@ -190,18 +190,25 @@ def check_recipes(study: Study, names: Collection[str]) -> None:
         StudyError: one line with the variant, the file and the key.
     """
     voice = None if study.voice.huggingface else source_path(study)
-    declaration = source_declaration(study)
+    refuse_other_models(study, names)
     for variant in (variant for variant in study.variants if variant.name in names):
         for step in variant.recipe:
+            try:
+                work_of(step).check(step, voice)
+            except TtsoptError as error:
+                raise StudyError(f"variant {variant.name!r}: {error}") from None
+
+
+def refuse_other_models(study: Study, names: Collection[str] | None = None) -> None:
+    """Where the voice is no VITS, refuse recipes of these variants (None: all) that need one. Raises `StudyError`."""
+    declaration = source_declaration(study)
+    for variant in study.variants if declaration else ():
+        for step in variant.recipe if names is None or variant.name in names else ():
             if declaration and not step.any_model:
                 raise StudyError(
                     f"variant {variant.name!r}: step {step.step} needs a VITS voice, and this is {declaration.name}: "
                     f"take it out of the recipe; steps for any model are {', '.join(any_model_steps())}"
                 )
-            try:
-                work_of(step).check(step, voice)
-            except TtsoptError as error:
-                raise StudyError(f"variant {variant.name!r}: {error}") from None
 
 
 _CONTEXTS: dict[str, BuildContext] = {}  # of this process, by scratch folder

@@ -28,9 +28,13 @@ from ttsopt_lib.records.base import now, read_if_current, write_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord
 from ttsopt_lib.study import ORIGINAL, PeerName, Study
-from ttsopt_lib.voices.piper import VoiceConfig, open_piper
+from ttsopt_lib.voices.adapters.model import TtsModel
+from ttsopt_lib.voices.adapters.opening import open_model
+from ttsopt_lib.voices.adapters.piper import PiperModel
+from ttsopt_lib.voices.piper import VoiceConfig
 from ttsopt_lib.voices.text import read_sentences
 
+ANY_MODEL: tuple[PeerName, ...] = ("ort-int8-dynamic", "ort-fp16", "hibari-tts")  # the others take Piper voices alone
 CALIBRATION_SENTENCES = 8  # for NNCF, as many as our own search takes
 
 
@@ -42,10 +46,10 @@ def build_peers(study: Study, folder: StudyFolder) -> list[PeerRecord]:
     original = folder.model(ORIGINAL)
     stale: list[PeerName] = [name for name in study.measure.peers if _current(study, folder, name) is None]
     if stale:
-        voice = open_piper(original)
+        voice = open_model(original)
         with tqdm(total=len(stale), desc="peers", unit="peer") as bar:
             for name in stale:
-                _make(study, folder, name, voice.config)
+                _make(study, folder, name, voice)
                 bar.update()
     return [record for name in study.measure.peers if (record := _current(study, folder, name))]
 
@@ -70,20 +74,22 @@ def _current(study: Study, folder: StudyFolder, name: PeerName) -> PeerRecord | 
     return record
 
 
-def _make(study: Study, folder: StudyFolder, name: PeerName, config: VoiceConfig) -> None:
+def _make(study: Study, folder: StudyFolder, name: PeerName, voice: TtsModel) -> None:
     original, start = folder.model(ORIGINAL), time.monotonic()
     reason, size, model = missing_packages(name), None, None
-    if name == "hibari-tts" and not config.language_code.startswith("en"):
-        reason = f"it speaks English alone, and the voice's language is {config.language_code}"
+    if name == "hibari-tts" and not voice.language_code.startswith("en"):
+        reason = f"it speaks English alone, and the voice's language is {voice.language_code}"
+    if name not in ANY_MODEL and not isinstance(voice, PiperModel):
+        reason = f"it takes Piper voices alone, and this is {voice.kind}"
     with atomic_folder(folder.peer(name)) as target:
         if reason is None:
-            feeds = _calibration(study, config) if name == "openvino-int8" else []
+            feeds = _calibration(study, voice) if name == "openvino-int8" else []
             try:
                 with _quiet():
                     if name in MAKERS:
                         model = MAKERS[name](original, target)
                     elif name == "sherpa-onnx":
-                        model = _sherpa_onnx(original, target, config)
+                        model = _sherpa_onnx(original, target, voice.vits("sherpa-onnx").config)
                     elif name == "openvino-int8":
                         model = _openvino_int8(original, target, feeds)
                     elif name == "hibari-tts":
@@ -110,11 +116,11 @@ def _make(study: Study, folder: StudyFolder, name: PeerName, config: VoiceConfig
         write_record(target / "peer.json", record)
 
 
-def _calibration(study: Study, config: VoiceConfig) -> list[Feed]:
+def _calibration(study: Study, voice: TtsModel) -> list[Feed]:
     """The first calibration sentences as the voice's inputs, noise and all: what it will be fed in use."""
     asked = study.sentences.calibration
     sentences = read_sentences(resolve(asked.file))[asked.start :][: min(asked.count, CALIBRATION_SENTENCES)]
-    return sentence_feeds(config, sentences, study.voice.speaker)
+    return sentence_feeds(voice, sentences, study.voice.speaker)
 
 
 # --- what each tool makes -----------------------------------------------------------------------------------------

@@ -60,7 +60,9 @@ def profile_onnxruntime(
 
 
 def shares(events: list[dict[str, Any]], sentences: int, uncounted_passes: int) -> dict[str, dict[str, float]]:
-    """The node times of a profile by stage (or kind of work) and by operator type, in seconds for one pass over the sentences.
+    """The node times of a profile by stage and by operator type, in seconds for one pass over the sentences.
+
+    Stages are kinds of work where no node is of a stage.
 
     Each node counts with its shortest time over the passes: what interrupts one run does not look like a slow stage.
     """

@@ -375,7 +375,8 @@ def _stage_title(device: DeviceSummary, rows: list[ProfileRecord]) -> str:
     (stage, before, _), (after_stage, after, name) = shares
     if stage == after_stage:
         return f"{_named(stage)} {before} of the time on {device.label} before, {after} after ({name})"
-    return f"On {device.label} {_named(stage, 'the')} {before} of the time before, the {after_stage} {after} after ({name})"
+    first = f"On {device.label} {_named(stage, 'the')} {before} of the time before"
+    return f"{first}, the {after_stage} {after} after ({name})"
 
 
 def _named(stage: str, article: str = "The") -> str:

@@ -1,0 +1,132 @@
+"""A model that is no Piper voice, on the whole way: made smaller, timed, scored, and in the report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.voices.declared_graphs import declare
+from ttsopt_lib.errors import StudyError
+from ttsopt_lib.optimize.build import build_study, stale_variants
+from ttsopt_lib.own_voice import study_on
+from ttsopt_lib.params import check, read_study
+from ttsopt_lib.paths import resolve
+from ttsopt_lib.pipeline import Pipeline
+from ttsopt_lib.preflight import check_inputs
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.study import Device, Study
+from ttsopt_lib.voices.adapters.opening import open_model
+from ttsopt_lib.voices.piper import VoiceError
+
+RECIPES: dict[str, list[dict[str, Any]]] = {
+    "same": [],
+    "int8-weights": [{"step": "quantize_weights", "minimum_size": 16}],
+    "int8-static": [{"step": "quantize_static", "operators": ["Conv"]}],
+    "int8-dynamic": [{"step": "quantize_dynamic", "operators": ["MatMul", "Conv"]}],
+    "half": [{"step": "fp16"}],
+    "int8-mixed": [{"step": "quantize_mixed", "budget_db": 30.0, "calibration_sentences": 2, "judged_sentences": 1}],
+    "few-bits": [{"step": "quantize_weights", "bits": 4, "minimum_size": 16}, {"step": "pack"}],
+}
+
+
+def study_of(declaration: Path, recipes: dict[str, list[dict[str, Any]]] = RECIPES, **changes: Any) -> Study:
+    values = {
+        "name": "mine",
+        "voice": {"declared": str(declaration), "licence_chain": ["for tests"]},
+        "language": "en",
+        "sentences": {
+            "evaluation": {"file": "params/sentences/harvard.txt", "count": 3},
+            "calibration": {"file": "params/sentences/harvard.txt", "start": 300, "count": 2},
+            "timing": {"one_word": ["Yes."], "short": ["The door is open."]},
+            "listening": ["A rod is used."],
+        },
+        "variants": [{"name": name, "recipe": recipe} for name, recipe in recipes.items()],
+        "measure": {"budget_seconds": 2, "min_blocks": 4, "max_blocks": 4, "warmup_passes": 1},
+        "evaluate": {"predictors": ["dnsmos_p808"], "primary": "dnsmos_p808", "wer_sentences": 0},
+        **changes,
+    }
+    return check(Study, values, "study")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, StudyFolder]:
+    """The study's folder after all steps."""
+    place = tmp_path_factory.mktemp("declared")
+    study = study_of(declare(place / "mine"))
+    folder = StudyFolder(study, place)
+    assert [line for line in check_inputs(study) if "phoneme" not in line] == []
+    pipeline, cpu = Pipeline(study, folder), Device(name="cpu", label="CPU", kind="cpu", threads=(1,))
+    pipeline.optimize()
+    assert pipeline.measure([cpu]) == []
+    pipeline.evaluate()
+    pipeline.report([cpu], pdf=False)
+    return study, folder
+
+
+@pytest.mark.slow
+def test_every_graph_step_makes_a_variant_that_speaks_by_itself(run: tuple[Study, StudyFolder]) -> None:
+    study, folder = run
+    assert stale_variants(study, folder) == []
+    sizes = {}
+    for name in study.variant_names:
+        record = json.loads(folder.variant_record(name).read_text(encoding="utf-8"))
+        sizes[name] = record["size_bytes"]
+        model = open_model(folder.model(name))
+        audio, _ = model.open().speak(model.utterance_ids("The door is open."), seed=1)
+        assert len(audio) > 1000 and abs(audio).max() > 0.01, name
+    assert sizes["same"] == sizes["original"]
+    assert sizes["half"] < 0.75 * sizes["original"] and sizes["int8-weights"] < 0.5 * sizes["original"]
+
+
+@pytest.mark.slow
+def test_all_are_timed_scored_and_told_by_kinds_of_work(run: tuple[Study, StudyFolder]) -> None:
+    study, folder = run
+    summary = json.loads(folder.summary.read_text(encoding="utf-8"))
+    (device,) = summary["devices"]
+    timed = {row["variant"] for row in device["rows"]}
+    assert timed >= set(study.variant_names) and all(row["latency_ms"] for row in device["rows"])
+    assert {row["variant"] for row in summary["quality"]} == set(study.variant_names)
+    (profile,) = [one for one in device["profiles"] if one["variant"] == "original"]
+    assert profile["stages"]["convolutions"] > 0
+    page = folder.html.read_text(encoding="utf-8")
+    assert "few-bits" in page and "text encoder" not in page
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"recipes": {"pruned": [{"step": "prune_structured"}]}}, "variant 'pruned': step prune_structured needs a VITS"),
+    ({"recipes": {"d": [{"step": "distill", "student": "models/x"}]}}, "step distill needs a VITS voice"),
+    ({"recipes": {"r": [{"step": "rearrange_decoder"}]}}, "rearrange_decoder needs a VITS voice, and this is Tiny"),
+    (
+        {"measure": {"pytorch": ["same"]}, "recipes": {"same": []}},
+        "measure.pytorch needs a VITS voice, and this is Tiny",
+    ),
+    ({"voice_changes": {"speaker": 2}}, "voice.speaker: 2, but tiny.onnx has one voice: leave the key out"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), WRONG)
+def test_what_needs_a_vits_voice_says_so_in_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = declare(tmp_path)
+    voice = {"declared": str(path), **changes.pop("voice_changes", {})}
+    with pytest.raises((StudyError, VoiceError)) as error:
+        check_inputs(study_of(path, **changes, voice=voice))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_streaming_that_is_asked_for_is_refused(tmp_path: Path) -> None:
+    study = study_of(declare(tmp_path), {})
+    variants = [{"name": "pieces", "streaming": True}]
+    study = check(Study, {**study.model_dump(), "variants": variants}, "study")
+    with pytest.raises(VoiceError, match="variant 'pieces': streaming needs a VITS voice"):
+        build_study(study, StudyFolder(study, tmp_path / "out"))
+
+
+def test_the_default_study_runs_on_it_without_what_needs_a_vits(tmp_path: Path) -> None:
+    on = study_on(declare(tmp_path), read_study(resolve(Path("params/joe.yaml"))), Path("params/joe.yaml"))
+    names = {variant.name for variant in on.study.variants}
+    assert {"int8-weights", "int8-static"} <= names and "distilled" in on.left_out and "fp32-rearranged" in on.left_out
+    assert on.study.measure.pytorch == () and on.study.measure.first_sound == ()
+    check_inputs(on.study)
