@@ -14,9 +14,11 @@ from onnx import numpy_helper
 
 from tests.optimize.foreign_graphs import KINDS, already_int8
 from tests.optimize.test_quantize import runtime_graph
+from ttsopt_lib.optimize.graph.int8 import quantize_tensor
 from ttsopt_lib.optimize.inventory import take_inventory
 from ttsopt_lib.optimize.steps.fp16 import half_precision
 from ttsopt_lib.optimize.steps.pack import pack
+from ttsopt_lib.optimize.steps.prune_magnitude import prune_graph, prune_magnitude
 from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
 from ttsopt_lib.optimize.steps.quantize_static import quantize_static
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
@@ -196,3 +198,47 @@ def test_a_default_that_a_caller_may_replace_can_be_replaced_after_every_step():
     heard = say(model, feed)
     for name, (apply, error) in STEPS.items():
         assert np.abs(say(apply(model, [feed]), feed) - heard).max() <= error * np.abs(heard).max(), name
+
+
+@pytest.mark.parametrize("steps", [127, 63, 90])
+def test_weights_that_were_int8_before_come_back_as_they_were(steps):
+    """Another quantizer had one step for all rows, or used fewer than 127 of them."""
+    integers = np.random.default_rng(steps).integers(-steps, steps + 1, (16, 8, 5))
+    weight = (integers * 0.0123).astype(np.float32)
+    stored, scale = quantize_tensor(weight, 0)
+    np.testing.assert_array_equal(stored, integers)
+    np.testing.assert_allclose(stored * scale, weight, rtol=1e-5)
+    random = np.random.default_rng(0).standard_normal((4, 40)).astype(np.float32)
+    assert (np.abs(quantize_tensor(random, 0)[0]).max(axis=1) == 127).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pruning_a_graph_sets_the_smallest_weights_to_zero_and_no_others(kind, tmp_path):
+    model, feed, _, macs = KINDS[kind]()
+    before = inventory_of(model, feed, tmp_path)
+    products = [layer for layer in before.weighted if layer.operator != "Gather"]
+    floats = sum({layer.weight: layer.parameters for layer in products if not layer.stored_half}.values())
+    if not floats:
+        with pytest.raises(ValueError, match="no convolution, linear or recurrent layer"):
+            prune_graph(model, 0.25)
+        return
+    pruned, count = prune_graph(model, 0.25)
+    after = inventory_of(pruned, feed, tmp_path)
+    assert count == round(0.25 * floats)
+    assert (after.parameters_stored, after.macs) == (before.parameters_stored, macs)
+    assert (
+        after.parameters_stored - after.parameters_nonzero
+        == count + before.parameters_stored - before.parameters_nonzero
+    )
+    heard, was = say(pruned, feed), say(model, feed)
+    assert 0 < np.abs(heard - was).max() < 0.5 * np.abs(was).max()
+
+
+def test_pruning_a_network_reaches_recurrent_layers():
+    import torch
+
+    torch.manual_seed(0)
+    network = torch.nn.LSTM(8, 8, bidirectional=True)
+    assert prune_magnitude(network, 0.5) == 512
+    zeros = {name: int((parameter == 0).sum()) for name, parameter in network.named_parameters()}
+    assert all((count > 0) == name.startswith("weight") for name, count in zeros.items())

@@ -55,5 +55,5 @@ def test_an_amount_that_is_no_share_is_refused(amount):
 
 
 def test_a_model_without_weights_to_prune_is_refused():
-    with pytest.raises(ValueError, match="no convolution or linear layer"):
+    with pytest.raises(ValueError, match="no convolution, linear or recurrent layer"):
         prune_magnitude(nn.Sequential(nn.ReLU()), 0.3)
