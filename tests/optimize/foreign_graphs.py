@@ -242,6 +242,13 @@ def nodes_without_names() -> Foreign:
 
 
 @kind
+def products_of_opset_11() -> Foreign:
+    nodes = [helper.make_node("MatMul", [a, w], [b], name=f"/linear/{b}") for a, w, b in ("xwa", "avb", "bwy")]
+    stored = [tensor("w", numbers(SIZE, SIZE)), tensor("v", numbers(SIZE, SIZE, seed=1))]
+    return Foreign(*graph(nodes, stored, opset=11), 2 * SIZE * SIZE, 3 * PRODUCT)
+
+
+@kind
 def names_that_steps_would_give() -> Foreign:
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["w_cast"], name="w/Mul"),

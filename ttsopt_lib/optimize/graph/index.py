@@ -182,6 +182,10 @@ class GraphIndex:
                     # The scale that DynamicQuantizeLinear found for the activations, times the weight's own.
                     if maker is not None and maker.op_type == "DynamicQuantizeLinear" and first == maker.output[1]:
                         names.add(second)
+                    # Both in one, of activations with a fixed range.
+                    made = self.producers.get(maker.input[0]) if maker is not None and maker.op_type == "Cast" else None
+                    if made is not None and made.op_type in ("MatMulInteger", "ConvInteger"):
+                        names.add(second)
         return names - {""}
 
     def _unpacks(self, node: NodeProto) -> int | None:

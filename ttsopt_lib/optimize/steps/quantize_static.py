@@ -29,10 +29,13 @@ from ttsopt_lib.optimize.graph.qdq import affine
 from ttsopt_lib.optimize.graph.ranges import histograms
 from ttsopt_lib.optimize.steps.quantize_dynamic import FLOATS_BY_DEFAULT, quantize_dynamic
 from ttsopt_lib.steps import QuantizeDynamic, QuantizeStatic
+from ttsopt_lib.voices.graph import reads
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext
     from ttsopt_lib.optimize.inventory import Inventory
+
+FIRST_WITH_AXES = 13  # operator set: before, DequantizeLinear knows one scale for a tensor only
 
 
 class QuantizeStaticWork(Int8Work[QuantizeStatic]):
@@ -89,7 +92,7 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(step.operators),
             nodes_to_quantize=nodes,
-            per_channel=_opset(result) >= 13,  # before, DequantizeLinear knows one scale for a tensor only
+            per_channel=_opset(result) >= FIRST_WITH_AXES,
             activation_type=signed if step.activations == "signed" else quantization.QuantType.QUInt8,
             weight_type=signed,
             calibrate_method=method,
@@ -118,9 +121,14 @@ def _few_levels(model: ModelProto, step: QuantizeStatic, nodes: list[str], feeds
     }
     rule = "percentile" if step.calibration == "percentile" else "minmax"
     seen = histograms(floats, [node.input[0] for node in ranged.values()], feeds)
+    spans = {name: seen[node.input[0]].range(rule) for name, node in ranged.items()}
+    steps = {name: affine(span, signed=step.activations == "signed") for name, span in spans.items()}
+    if _opset(result) < FIRST_WITH_AXES:
+        _as_integers(result, ranged, steps)
+        return result
     rounded: dict[str, list[NodeProto]] = {}
     for integers, node in ranged.items():
-        spacing, middle = affine(seen[node.input[0]].range(rule), signed=step.activations == "signed")
+        spacing, middle = steps[integers]
         scale, zero, floated = (f"{integers}_{what}" for what in ("spacing", "middle", "floats"))
         result.graph.initializer.extend(
             [numpy_helper.from_array(np.asarray(spacing), scale), numpy_helper.from_array(np.asarray(middle), zero)]
@@ -131,6 +139,38 @@ def _few_levels(model: ModelProto, step: QuantizeStatic, nodes: list[str], feeds
         ]
     _as_products(result, rounded)
     return result
+
+
+def _as_integers(
+    model: ModelProto, ranged: Mapping[str, NodeProto], steps: Mapping[str, tuple[np.float32, np.uint8 | np.int8]]
+) -> None:
+    """Give the integer products of a voice inputs with fixed ranges, in place.
+
+    The QDQ form needs a scale for each channel, which DequantizeLinear does not know in old operator sets.
+    """
+    index = GraphIndex(model.graph)
+    for node in [node for node in model.graph.node if node.op_type == "MatMulInteger" and node.input[0] in ranged]:
+        (cast,) = index.readers[node.output[0]]
+        (scaled,) = index.readers[cast.output[0]]
+        place = next(place for place, name in enumerate(scaled.input) if name != cast.output[0])
+        (own,) = [name for name in index.producers[scaled.input[place]].input if name in index.constants]
+        both = numpy_helper.to_array(index.constants[own]) * steps[node.input[0]][0]
+        scaled.input[place] = f"{node.name}_steps"
+        model.graph.initializer.append(numpy_helper.from_array(both.astype(np.float32), f"{node.name}_steps"))
+    for integers, node in ranged.items():
+        for name, value in zip(node.output[1:], steps[integers], strict=True):
+            model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        fixed = helper.make_node("QuantizeLinear", [node.input[0], *node.output[1:]], [integers], name=node.name)
+        node.CopyFrom(fixed)
+    read = {name for node in model.graph.node for name in node.input}
+    unread = [node for node in model.graph.node if node.op_type == "Mul" and node.output[0] not in read]
+    outputs = {output.name for output in model.graph.output}
+    for node in unread:
+        if node.output[0] not in outputs:
+            model.graph.node.remove(node)
+    read = {name for node in model.graph.node for name in reads(node)} | outputs
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in read]:
+        model.graph.initializer.remove(tensor)
 
 
 def _as_products(model: ModelProto, rounded: Mapping[str, list[NodeProto]]) -> None:
