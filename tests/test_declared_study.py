@@ -27,6 +27,7 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
     "int8-static": [{"step": "quantize_static", "operators": ["Conv"]}],
     "int8-dynamic": [{"step": "quantize_dynamic", "operators": ["MatMul", "Conv"]}],
     "half": [{"step": "fp16"}],
+    "zeros": [{"step": "prune_magnitude", "amount": 0.2}],
     "int8-mixed": [{"step": "quantize_mixed", "budget_db": 30.0, "calibration_sentences": 2, "judged_sentences": 1}],
     "few-bits": [{"step": "quantize_weights", "bits": 4, "minimum_size": 16}, {"step": "pack"}],
 }

@@ -77,6 +77,7 @@ def any_model_steps() -> list[str]:
 class PruneMagnitude(NetworkStep):
     """Set the smallest weights to zero, over all weighted layers together. Stored densely: zeros shrink nothing."""
 
+    any_model: ClassVar = True
     step: Literal["prune_magnitude"]
     amount: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
 

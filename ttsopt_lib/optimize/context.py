@@ -118,13 +118,16 @@ class BuildContext:
         name = content_key(list(steps))
         if name not in self._exports:
             path = self.scratch / f"{name}.onnx"
-            if steps or isinstance(self.voice, PiperModel):
+            if isinstance(self.voice, PiperModel):
                 model = self.network()
                 for step in steps:
                     work_of(step).apply(model, step, self)
                 export_piper(model, self.voice.vits("the export").config, path)
             else:  # there is no network to export: its graph is what it is
-                path.write_bytes(read_model(self.voice.path).SerializeToString(deterministic=True))
+                graph = read_model(self.voice.path)
+                for step in steps:
+                    graph = work_of(step).in_graph(graph, step)
+                path.write_bytes(graph.SerializeToString(deterministic=True))
                 self.voice.write_config(path)
             self._exports[name] = path, take_inventory(path, self.reference, self.voice.audio_output)
         return self._exports[name]

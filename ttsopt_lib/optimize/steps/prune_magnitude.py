@@ -42,6 +42,9 @@ class PruneMagnitudeWork(NetworkWork[PruneMagnitude]):
     def apply(self, model: StagedVits, step: PruneMagnitude, context: BuildContext | None) -> None:
         prune_magnitude(model, step.amount)
 
+    def in_graph(self, model: ModelProto, step: PruneMagnitude) -> ModelProto:
+        return prune_graph(model, step.amount)[0]
+
     def reaches(self, step: PruneMagnitude, layer: Layer) -> tuple[int, bool]:
         return layer.zeros, False
 

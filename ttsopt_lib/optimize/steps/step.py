@@ -148,6 +148,14 @@ class NetworkWork(StepWork[NetworkSettings]):
             context: what the variants of a study share; None where there are no sentences, as for timing in PyTorch.
         """
 
+    def in_graph(self, model: ModelProto, step: NetworkSettings) -> ModelProto:
+        """The same in the graph of a model that is no VITS, where the step's settings say `any_model`.
+
+        Raises:
+            StudyError: the step needs a network.
+        """
+        raise StudyError(f"step {step.step} needs a VITS voice; take it out of the recipe")
+
     def in_torch(self, model: StagedVits, step: NetworkSettings) -> None:
         """As `apply`."""
         self.apply(model, step, None)
