@@ -10,6 +10,8 @@ import pytest
 
 from tests.voices.declared_graphs import declare
 from ttsopt_lib.errors import StudyError
+from ttsopt_lib.evaluate.paired import compare, make_reference
+from ttsopt_lib.evaluate.signal.waveform import as_float
 from ttsopt_lib.optimize.build import build_study, stale_variants
 from ttsopt_lib.own_voice import study_on
 from ttsopt_lib.params import check, read_study
@@ -131,3 +133,13 @@ def test_the_default_study_runs_on_it_without_what_needs_a_vits(tmp_path: Path) 
     assert {"int8-weights", "int8-static"} <= names and "distilled" in on.left_out and "fp32-rearranged" in on.left_out
     assert on.study.measure.pytorch == () and on.study.measure.first_sound == ()
     check_inputs(on.study)
+
+
+def test_a_variant_of_another_length_is_not_compared_frame_by_frame() -> None:
+    rng = np.random.default_rng(0)
+    original = rng.integers(-9000, 9000, 22_050).astype(np.int16)
+    reference = make_reference(original, (), 22_050)
+    same = compare(as_float(original), reference, 22_050)
+    assert same.log_spectral_distance_db == pytest.approx(0.0, abs=1e-6)
+    longer = compare(as_float(np.append(original, original[:300])), reference, 22_050)
+    assert longer.log_spectral_distance_db is None and longer.f0_error_cents is None

@@ -2,7 +2,8 @@
 
 With durations of its own a variant's frames would not lie where the original's do, and every figure would measure
 the shift. So the variant speaks with the original's durations here; what its own do to the length is told by the
-change of duration.
+change of duration. A model that cannot be given durations is compared frame by frame only where it speaks as long as
+the original.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Compared:
     """How far one utterance is from the original's."""
 
     speaker_similarity: float | None  # cosine; None: no encoder, or no speech found
-    log_spectral_distance_db: float
+    log_spectral_distance_db: float | None  # None, as all below: it does not last as long as the original
     log_spectral_distance_above_8khz_db: float | None  # None: the voice's sampling rate leaves no such band
     f0_error_cents: float | None  # None: no tracker, or no frame voiced in both
     voicing_disagreement: float | None  # fraction of frames; None: no tracker
@@ -57,15 +58,18 @@ def make_reference(
 def compare(waveform: NDArray[np.float32], reference: Reference, sample_rate: int) -> Compared:
     """A waveform [samples] with the reference's durations, beside the reference."""
     original = as_float(reference.samples)
+    speaker = embed(to_16khz(waveform, sample_rate)) if reference.encoder else None
+    alike = similarity(speaker, reference.speaker)
+    if len(waveform) != len(original):
+        return Compared(alike, None, None, None, None)
     above = None
     if has_band_above_8khz(sample_rate):
         above = float(np.mean(log_spectral_distance_db(waveform, original, sample_rate, EDGE_HZ)))
     error = None
     if reference.pitch is not None:
         error = pitch_error(pitch(waveform, sample_rate), reference.pitch)
-    speaker = embed(to_16khz(waveform, sample_rate)) if reference.encoder else None
     return Compared(
-        speaker_similarity=similarity(speaker, reference.speaker),
+        speaker_similarity=alike,
         log_spectral_distance_db=float(np.mean(log_spectral_distance_db(waveform, original, sample_rate))),
         log_spectral_distance_above_8khz_db=above,
         f0_error_cents=error.cents if error else None,

@@ -232,7 +232,7 @@ def _paired(plan: Plan, compared: list[Compared]) -> PairedScores | None:
     with_speaker, with_pitch = isinstance(plan.encoder, PredictorRecord), plan.pitch_reason is None
     return PairedScores(
         speaker_similarity=[one.speaker_similarity for one in compared] if with_speaker else [],
-        log_spectral_distance_db=[one.log_spectral_distance_db for one in compared],
+        log_spectral_distance_db=_known([one.log_spectral_distance_db for one in compared]),
         log_spectral_distance_above_8khz_db=_known([one.log_spectral_distance_above_8khz_db for one in compared]),
         f0_error_cents=[one.f0_error_cents for one in compared] if with_pitch else [],
         voicing_disagreement=_known([one.voicing_disagreement for one in compared]),
