@@ -65,7 +65,7 @@ class TuneRecord(Record):
     predictor: str
     sentences: str  # the file
     machine: SystemRecord
-    libraries: dict[str, str]
+    libraries: dict[str, str | None]
     commit: str | None
     uncommitted_changes: bool | None
     candidates: list[Candidate]

@@ -76,8 +76,9 @@ class GroupSensitivity(Record):
     level_error_db: float
     spectral_distance_db: float
     level_above_8khz_db: float
-    speedup: float | None = None  # of the whole voice, times; null: the search used no clock
+    speedup: float | None = None  # of the group itself, times; null: the search used no clock
     speedup_ci: tuple[float, float] | None = None
+    seconds_saved: float | None = None  # in one utterance
 
 
 class TimedSet(Record):

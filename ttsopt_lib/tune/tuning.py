@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ttsopt_lib.code import code_digest, git_state
+from ttsopt_lib.code import code_digest, git_state, versions
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.quality import evaluate_study
 from ttsopt_lib.files import atomic_path, content_key, file_sha256
@@ -252,7 +252,6 @@ class _Tuning:
                 files[name] = file_sha256(self._out / name)
         near = None if chosen else nearest(rows, self._asks)
         commit, dirty = git_state()
-        system = describe_system()
         original = self._records[ORIGINAL]
         record = TuneRecord(
             created=now(),
@@ -262,8 +261,8 @@ class _Tuning:
             asks=self._asks,
             predictor=self._predictor,
             sentences=str(self._study(self._recipes).sentences.evaluation.file),
-            machine=system,
-            libraries=system.packages | {name: _version(name) for name in LIBRARIES},
+            machine=describe_system(),
+            libraries=versions(LIBRARIES),
             commit=commit,
             uncommitted_changes=dirty,
             candidates=rows,
@@ -279,12 +278,6 @@ class _Tuning:
 
 def _further_count(study: Study) -> int:
     return study.sentences.confirmation.count if study.sentences.confirmation else 0
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
 
 
 def _remove_earlier(out: Path) -> None:

@@ -18,16 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, helper
 
 from ttsopt_lib.optimize.calibration import Feed
-from ttsopt_lib.optimize.graph.int8 import seed_noise
 from ttsopt_lib.statistics.intervals import log_ratio_interval
 from ttsopt_lib.voices.onnx_file import read_model
 from ttsopt_lib.voices.session import Session, open_session
 
 Graph = ModelProto | Path
-Timer = Callable[[str, Callable[[], Any]], float]  # runs a graph of that name once; returns the seconds it took
+Timer = Callable[[str, Callable[[], Any]], float]  # runs a graph of that name once (samples); returns seconds
 REFERENCE = "reference"  # the name under which a timer gets the graph that all others are compared with
 WARMUP_PASSES = 1
 LEAST_SECONDS = 1e-9  # of a run: a clock that stood still gives no ratio
@@ -41,11 +40,13 @@ class Speed:
         speedup: how many times as fast: 1.25 does the same in 80 % of the time.
         ci: its 95 % interval.
         blocks: how many blocks it rests on.
+        reference_seconds: median over the blocks of what the reference took for all utterances.
     """
 
     speedup: float
     ci: tuple[float, float]
     blocks: int
+    reference_seconds: float
 
     @property
     def is_surely_faster(self) -> bool:
@@ -133,6 +134,7 @@ def _time_together(
                 run.speak(feed)
     left, found = list(candidates), {}
     logs: dict[str, list[float]] = {name: [] for name in candidates}
+    references: list[float] = []
     spent = 0.0
     for pair in range(max(patience.max_blocks, patience.min_blocks) // 2):
         order = np.random.default_rng([0, pair])
@@ -143,22 +145,23 @@ def _time_together(
             for name, feed in visits:
                 took, made = runs[name].timed(feed)
                 seconds[name], samples[name], spent = seconds[name] + took, samples[name] + made, spent + took
+            references.append(seconds[""])
             pace = {name: seconds[name] / samples[name] for name in timed}
             for name in left:
                 logs[name].append(float(np.log(pace[""] / pace[name])))
         blocks = 2 * pair + 2
         if blocks >= patience.min_blocks:
             for name in left:
-                found[name] = _speed(logs[name])
+                found[name] = _speed(logs[name], references)
             left = [name for name in left if found[name].ci[1] / found[name].ci[0] - 1 >= patience.width]
             if not left or spent >= patience.seconds:
                 break
     return found
 
 
-def _speed(logs: Sequence[float]) -> Speed:
+def _speed(logs: Sequence[float], references: Sequence[float]) -> Speed:
     value, low, high = (float(np.exp(end[0])) for end in log_ratio_interval(np.asarray([logs])))
-    return Speed(value, (low, high), len(logs))
+    return Speed(value, (low, high), len(logs), float(np.median(references)))
 
 
 class _Run:
@@ -170,10 +173,11 @@ class _Run:
         self._inputs = {value.name for value in self._session.get_inputs()}
         self._samples = 0
 
-    def speak(self, feed: Feed) -> None:
-        """One utterance; only its length is kept."""
+    def speak(self, feed: Feed) -> int:
+        """Samples of one utterance: only its length is kept."""
         outputs: Any = self._session.run(None, {name: feed[name] for name in feed if name in self._inputs})
         self._samples = int(np.size(outputs[0]))
+        return self._samples
 
     def timed(self, feed: Feed) -> tuple[float, int]:
         """Seconds of one utterance, and the samples of its first output."""
@@ -182,9 +186,12 @@ class _Run:
 
 
 def _open(graph: Graph, threads: int) -> Session:
-    """A session whose noise has seeds."""
+    """A session whose noise has seeds: those of its first random node, its second ..., whatever nodes lie between."""
     model = read_model(graph) if isinstance(graph, Path) else graph
     seeded = ModelProto()
     seeded.CopyFrom(model)
-    seed_noise(seeded)
+    random = [node for node in seeded.graph.node if node.op_type.startswith("Random")]
+    for number, node in enumerate(random, 1):
+        if not any(one.name == "seed" for one in node.attribute):
+            node.attribute.append(helper.make_attribute("seed", float(number)))
     return open_session(seeded, threads)

@@ -9,10 +9,10 @@
    float32.
 5. Every weight that is still float32 is stored as int8 and unpacked while the voice loads (`quantize_weights`).
 
-With `clock: true` this machine has the last word (`clock`). Each group is timed alone, and only one that is surely
-faster in int8 is bought; time saved stands in place of multiply-accumulates. The chosen set is timed as a whole, and
-while it is not surely faster than float32, the group that saves least goes back. The timings are kept with the
-sensitivities, so that the same record gives the same file.
+With `clock: true` this machine has the last word (`clock`). Each group is cut out of the voice and timed in float32 and
+in int8, and only one that is surely faster in int8 is bought; seconds stand in place of multiply-accumulates. The
+chosen set is timed as a whole voice, and while it is not surely faster than float32, the group that saves least goes
+back. The timings are kept with the sensitivities, so that the same record gives the same file.
 
 The last convolution, which makes the waveform itself, and the layers that decide durations compute in float32 always.
 """
@@ -20,7 +20,7 @@ The last convolution, which makes the waveform itself, and the layers that decid
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.graph.clock import Patience, Timer, time_graphs
 from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.graph.int8 import Int8Work, seed_noise
+from ttsopt_lib.optimize.graph.part import part_around
 from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions, quantize_convolutions, quantized_tensors
 from ttsopt_lib.optimize.graph.ranges import histograms
 from ttsopt_lib.optimize.graph.sensitivity import SpectralJudge, group_label, is_vits, layer_groups, sensitivities
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
 LAST_LAYERS = ("dec/conv_post",)  # of a VITS; of another voice the last group is the last layer
 RANGE_RULE = "squared_error"  # docs/optimizing.md says what the others gave
-PATIENCE = Patience(width=0.02, min_blocks=8, max_blocks=24, seconds=60)  # of the clock, for four groups, or a set
+PATIENCE = Patience(width=0.02, min_blocks=8, max_blocks=40, seconds=60)  # of the clock, for a group or a set
 
 
 class QuantizeMixedWork(Int8Work[QuantizeMixed]):
@@ -143,15 +144,15 @@ def quantize_mixed(
     never = LAST_LAYERS if is_vits(result) else tuple(groups)[-1:]
     record = known() or sensitivities(result, judge, ranges, key, variant)
 
-    def in_int8(chosen: Sequence[str]) -> ModelProto:
+    def in_int8(chosen: Sequence[str], whole: ModelProto = result) -> ModelProto:
         names = [name for group in chosen for name in groups[group]]
-        return quantize_convolutions(result, names, ranges, step.activations == "signed")
+        return quantize_convolutions(whole, names, ranges, step.activations == "signed")
 
     clock = None
     saved: Mapping[str, float] = {group: sum(macs.get(name, 0) for name in names) for group, names in groups.items()}
     if step.clock:
         clock = _GroupClock(result, in_int8, feeds[: step.judged_sentences], step.clock_threads, timer)
-        record = clock.time_groups(record, never)
+        record = clock.time_groups(record, {group: names for group, names in groups.items() if group not in never})
         saved = time_saved(record.groups)
     chosen = spend([one for one in record.groups if one.group not in never], saved, step.budget_db)
     error = 0.0
@@ -183,12 +184,12 @@ def quantize_mixed(
 
 
 class _GroupClock:
-    """Times groups of layers in int8 beside the voice in float32."""
+    """Times groups of layers in int8 beside the same in float32."""
 
     def __init__(
         self,
         model: ModelProto,
-        in_int8: Callable[[Sequence[str]], ModelProto],
+        in_int8: Callable[[Sequence[str], ModelProto], ModelProto],
         feeds: Sequence[Feed],
         threads: int,
         timer: Timer | None,
@@ -196,7 +197,7 @@ class _GroupClock:
         """
         Args:
             model: the voice in float32.
-            in_int8: makes the voice with these groups in int8.
+            in_int8: makes these groups int8 in the voice, or in a part of it.
             feeds: utterances; groups are timed on the first, sets on all.
             threads: within an operator.
             timer: None for the seconds that pass.
@@ -204,19 +205,25 @@ class _GroupClock:
         self._model, self._in_int8, self._feeds = model, in_int8, feeds
         self._threads, self._timer = threads, timer
 
-    def time_groups(self, record: SensitivityRecord, never: Collection[str] = ()) -> SensitivityRecord:
-        """The record with how fast the voice is with each group alone in int8; those timed before stay."""
-        left = [one.group for one in record.groups if one.speedup is None and one.group not in never]
-        speeds = {}
-        for start in range(0, len(left), PATIENCE.together):  # so many graphs in memory, and no more
-            part = {group: self._in_int8([group]) for group in left[start : start + PATIENCE.together]}
-            speeds |= time_graphs(part, self._model, self._feeds[:1], self._threads, PATIENCE, self._timer)
-        groups = [
-            one.model_copy(update={"speedup": found.speedup, "speedup_ci": found.ci})
-            if (found := speeds.get(one.group))
-            else one
-            for one in record.groups
-        ]
+    def time_groups(self, record: SensitivityRecord, layers: Mapping[str, Sequence[str]]) -> SensitivityRecord:
+        """The record with how fast each group is in int8; those timed before stay.
+
+        Args:
+            record: of the search.
+            layers: group -> names of its nodes; others are not timed.
+        """
+        from tqdm.auto import tqdm
+
+        groups = list(record.groups)
+        for number, one in enumerate(tqdm(groups, desc="clock", leave=False)):
+            if one.speedup is not None or one.group not in layers:
+                continue
+            part = part_around(self._model, layers[one.group], self._feeds[:1])
+            changed = {one.group: self._in_int8([one.group], part.model)}
+            found = time_graphs(changed, part.model, part.feeds, self._threads, PATIENCE, self._timer)[one.group]
+            saved = found.reference_seconds * (1 - 1 / found.speedup)
+            update = {"speedup": found.speedup, "speedup_ci": found.ci, "seconds_saved": saved}
+            groups[number] = one.model_copy(update=update)
         return record.model_copy(update={"groups": groups, "machine": record.machine or _machine()})
 
     def time_set(
@@ -233,9 +240,11 @@ class _GroupClock:
 
 
 def time_saved(groups: Sequence[GroupSensitivity]) -> dict[str, float]:
-    """Group -> fraction of the voice's time that int8 in it saves; only those that are surely faster so."""
+    """Group -> seconds that int8 in it saves in an utterance; only those that are surely faster so."""
     return {
-        one.group: 1 - 1 / one.speedup for one in groups if one.speedup and one.speedup_ci and one.speedup_ci[0] > 1
+        one.group: one.seconds_saved
+        for one in groups
+        if one.seconds_saved is not None and one.speedup_ci is not None and one.speedup_ci[0] > 1
     }
 
 
@@ -289,7 +298,7 @@ def _clock_note(record: SensitivityRecord, whole: TimedSet | None) -> str:
     """What the clock found, in half a sentence."""
     timed = [one for one in record.groups if one.speedup is not None]
     faster = len(time_saved(record.groups))
-    found = f"timed on {record.machine}: {faster} of {len(timed)} groups are surely faster in int8 alone"
+    found = f"timed on {record.machine}: {faster} of {len(timed)} groups are surely faster in int8"
     if whole is None:
         return found
     low, high = whole.speedup_ci
