@@ -65,6 +65,9 @@ class VariantRecord(Record):
     created: str
 
 
+UNLIKE_DB = 99.0  # of a group: no sound is left, or it speaks longer or shorter; more than any budget
+
+
 class GroupSensitivity(Record):
     """What int8 arithmetic in one group of layers alone does, and what the group's share of the voice is."""
 

@@ -32,7 +32,7 @@ from ttsopt_lib.optimize.graph.qdq import quantize_convolutions
 from ttsopt_lib.optimize.graph.ranges import Range
 from ttsopt_lib.optimize.graph.scopes import group_at, quantizable_layers, scope_groups
 from ttsopt_lib.records.base import now
-from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord
+from ttsopt_lib.records.variant import UNLIKE_DB, GroupSensitivity, SensitivityRecord
 from ttsopt_lib.voices.adapters.model import Speaker
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.session import open_session
@@ -138,9 +138,10 @@ class SpectralJudge:
 def compare(reference: NDArray[np.float32], audio: NDArray[np.float32], sample_rate: int) -> dict[str, float]:
     """How far the spectrum of `audio` [samples] is from that of `reference` [samples], in dB.
 
-    A change that leaves no finite sound is infinitely far, and so is one that moves how long the voice speaks."""
+    A change that leaves no finite sound is as far as anything can be, and so is one that moves how long the voice
+    speaks."""
     if not np.isfinite(audio).all() or len(audio) != len(reference):
-        return {"level_error_db": np.inf, "spectral_distance_db": np.inf, "level_above_8khz_db": np.inf}
+        return {"level_error_db": UNLIKE_DB, "spectral_distance_db": UNLIKE_DB, "level_above_8khz_db": UNLIKE_DB}
     powers = [_power(waveform) for waveform in (reference, audio)]
     bins = _decibels(powers)
     bands = _decibels([power @ _mel_filters(sample_rate).T for power in powers])

@@ -154,7 +154,7 @@ def quantize_mixed(
         clock = _GroupClock(result, in_int8, feeds[: step.judged_sentences], step.clock_threads, timer)
         record = clock.time_groups(record, {group: names for group, names in groups.items() if group not in never})
         saved = time_saved(record.groups)
-    chosen = spend([one for one in record.groups if one.group not in never], saved, step.budget_db)
+    chosen = spend(record.groups, saved, step.budget_db, never)
     error = 0.0
     quantized = result
     whole = None
@@ -175,7 +175,8 @@ def quantize_mixed(
     # In the graph's order, whatever the order in which they were bought.
     kept = [group for group in groups if group in chosen]
     record = record.model_copy(update={"chosen": kept, "error_db": error, "budget_db": step.budget_db})
-    note = _note(kept, [group for group in groups if group not in chosen], error, step.budget_db)
+    rest = [*(group_label(group) for group in groups if group not in chosen)]
+    note = _note(kept, [*rest, "the duration predictor"] if is_vits(result) else rest, error, step.budget_db)
     return Mixed(
         model=quantize_weights(quantized, QuantizeWeights(step="quantize_weights")),
         record=record,
@@ -265,7 +266,9 @@ def _known(path: Path, key: str, variant: str) -> SensitivityRecord | None:
     return None
 
 
-def spend(groups: Sequence[GroupSensitivity], saved: Mapping[str, float], budget: float) -> list[str]:
+def spend(
+    groups: Sequence[GroupSensitivity], saved: Mapping[str, float], budget: float, never: Sequence[str] = LAST_LAYERS
+) -> list[str]:
     """The groups that a budget (dB) buys, the cheapest for what each saves first: products, or time.
 
     A group that is too dear for what is left is passed over: a cheaper one may follow. Nothing is bought without a
@@ -273,7 +276,9 @@ def spend(groups: Sequence[GroupSensitivity], saved: Mapping[str, float], budget
     if budget <= 0:
         return []
     prices = {
-        one.group: (one.level_error_db / saved[one.group], one.level_error_db) for one in groups if saved.get(one.group)
+        one.group: (one.level_error_db / saved[one.group], one.level_error_db)
+        for one in groups
+        if saved.get(one.group) and one.group not in never
     }
     chosen: list[str] = []
     left = budget
@@ -289,8 +294,8 @@ def _note(chosen: Sequence[str], rest: Sequence[str], error: float, budget: floa
     if not chosen:
         return f"int8 arithmetic in no layer (a level error of {budget:g} dB allows none); all weights stored as int8"
     return (
-        f"int8 arithmetic in {', '.join(map(group_label, chosen))}; float32 in {', '.join(map(group_label, rest))} "
-        f"and the duration predictor; level error {error:.2f} dB of {budget:g} dB allowed; all weights stored as int8"
+        f"int8 arithmetic in {', '.join(map(group_label, chosen))}; float32 in {', '.join(rest)}; "
+        f"level error {error:.2f} dB of {budget:g} dB allowed; all weights stored as int8"
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ttsopt_lib.records.variant import UNLIKE_DB
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import bits_of, listed
@@ -279,4 +280,6 @@ def sensitivity_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
         f"What int8 arithmetic in one group of layers does to the spectrum, same noise and durations; the words beside "
         f"the dots say what the search chose for {variants[0]}."
     )
+    if any(row.level_error_db >= UNLIKE_DB for row in rows):
+        caption += f" {UNLIKE_DB:g} dB stands for what leaves no sound, or moves how long the voice speaks."
     return Chart("sensitivity", figure, alt + ".", caption)
