@@ -248,10 +248,7 @@ def test_a_voice_that_a_runtime_cannot_speak_leaves_out_the_spectra_alone(case, 
     monkeypatch.setattr(StudyFolder, "model", lambda *_: Path(__file__))
     monkeypatch.setattr(spectrograms, "listening_key", lambda *_: "key")
     monkeypatch.setattr(spectrograms, "voice_key", lambda *_: "key")
-    monkeypatch.setattr(spectrograms, "open_piper", lambda _: MagicMock())
-    monkeypatch.setattr(spectrograms, "utterance_ids", lambda *_: [1])
-    monkeypatch.setattr(spectrograms, "speaker_of", lambda *_: None)
-    monkeypatch.setattr(spectrograms, "PairedSession", Broken)
+    monkeypatch.setattr(spectrograms, "open_model", lambda _: MagicMock(open=Broken))
     chart, why = study_spectrograms(summary("good"), study, folder)
     assert chart is None and why.endswith("no such kernel") and "\n" not in why
     assert call == "open" or why.startswith(f"original cannot speak {study.sentences.listening[-1][:60]!r}: ")
