@@ -96,7 +96,9 @@ def test_all_are_timed_scored_and_told_by_kinds_of_work(run: tuple[Study, StudyF
     (profile,) = [one for one in device["profiles"] if one["variant"] == "original"]
     assert profile["stages"]["convolutions"] > 0
     page = folder.html.read_text(encoding="utf-8")
-    assert "few-bits" in page and "text encoder" not in page
+    assert summary["model"] == "Tiny" and "few-bits" in page
+    for foreign in ("text encoder", "drop-in", "same noise and durations", "phoneme_id_map"):
+        assert foreign not in page, foreign
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

@@ -325,6 +325,7 @@ class Summary(Part):
     predictors: list[PredictorSummary]
     source_sha256: str
     licence_chain: list[str]
+    model: str | None = None  # what a declared model calls itself; null: a Piper voice, or one that became one
     asr: str | None
     asr_reason: str | None
     ratings_reason: str | None
@@ -357,6 +358,11 @@ class Summary(Part):
     peers: list[PeerSummary] = []
 
     # --- look-ups that prose, tables and figures share
+
+    @property
+    def same(self) -> str:
+        """What voices have in common that are compared: a declared model cannot be given durations."""
+        return "noise" if self.model else "noise and durations"
 
     @property
     def measured_devices(self) -> list[DeviceSummary]:

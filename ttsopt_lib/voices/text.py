@@ -109,7 +109,7 @@ def missing_words(missing: Sequence[MissingSymbol], texts: int) -> list[str]:
     """Sentences that say what of so many texts is not spoken; none where all is."""
     said = []
     for who, what in (
-        ("voice", "the voice's phoneme_id_map does not have {}: it leaves them out"),
+        ("voice", "the voice has no symbol for {}: it leaves them out"),
         ("piper", "piper's own command takes {} apart, and does not speak them as the figures and the audio here do"),
     ):
         each = [

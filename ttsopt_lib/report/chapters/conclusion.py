@@ -51,8 +51,8 @@ def conclusion(summary: Summary) -> list[str]:
         sentences.append(f"The optimization reached every target that was measured, with {code(chosen)}.")
     for name in chosen:
         sentences.append(
-            f"To use it, deploy `variants/{name}/model.onnx` with the `model.onnx.json` beside it: it is a drop-in "
-            "Piper voice."
+            f"To use it, deploy `variants/{name}/model.onnx` with the `model.onnx.json` beside it: "
+            + ("it is fed as the original is." if summary.model else "it is a drop-in Piper voice.")
         )
         sentences += [claim] if (claim := quality_words.unheard(summary, name)) else []
     sentences += _open_questions(summary)

@@ -134,7 +134,7 @@ def paired(summary: Summary) -> Table:
     decibels = DECIBELS._replace(name="", digits=1)
     return Table(
         "compared",
-        f"Beside the original: {summary.paired_sentences or 'no'} sentences with the same noise and durations",
+        f"Beside the original: {summary.paired_sentences or 'no'} sentences with the same {summary.same}",
         [
             Column("group"),
             Column("variant", "Voice", cell=name_of),

@@ -277,7 +277,7 @@ def sensitivity_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     set_title(figure, f"Int8 arithmetic suits {rows[-1].label} best and {rows[0].label} least")
     alt = "Dot plot of level errors. " + "; ".join(f"{row.label} {row.level_error_db:.2f} dB" for row in rows)
     caption = (
-        f"What int8 arithmetic in one group of layers does to the spectrum, same noise and durations; the words beside "
+        f"What int8 arithmetic in one group of layers does to the spectrum, same {summary.same}; the words beside "
         f"the dots say what the search chose for {variants[0]}."
     )
     if any(row.level_error_db >= UNLIKE_DB for row in rows):

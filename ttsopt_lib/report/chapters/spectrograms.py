@@ -118,7 +118,8 @@ def study_spectrograms(summary: Summary, study: Study, folder: StudyFolder) -> t
         spoken = _spoken(study, folder, text, names)
     except SpeechError as error:
         return None, str(error)
-    return spectrograms(spoken, text)._replace(narrow=spectrograms(spoken, text, NARROW).figure), ""
+    chart = spectrograms(spoken, text, same=summary.same)
+    return chart._replace(narrow=spectrograms(spoken, text, NARROW).figure), ""
 
 
 def _spoken(study: Study, folder: StudyFolder, text: str, names: Sequence[str]) -> list[Spoken]:
@@ -170,7 +171,9 @@ def spectral_distance_db(one: NDArray[np.float32], other: NDArray[np.float32]) -
     return float(np.sqrt(((other - one) ** 2).mean(axis=0)).mean())
 
 
-def spectrograms(spoken: Sequence[Spoken], text: str = "", width: float = WIDTH) -> Chart:
+def spectrograms(
+    spoken: Sequence[Spoken], text: str = "", width: float = WIDTH, same: str = "noise and durations"
+) -> Chart:
     """A row for each rendering: its spectrogram, and its difference from the first one, over the same time.
 
     In a narrow figure all stand in one column, each difference below its spectrogram.
@@ -206,7 +209,7 @@ def spectrograms(spoken: Sequence[Spoken], text: str = "", width: float = WIDTH)
     )
     sentence = f"\N{LEFT DOUBLE QUOTATION MARK}{text}\N{RIGHT DOUBLE QUOTATION MARK} " if text else ""
     caption = (
-        f"{sentence}Same noise and durations for all. Spectrograms: brighter is louder. Differences: brighter is "
+        f"{sentence}Same {same} for all. Spectrograms: brighter is louder. Differences: brighter is "
         f"louder than {spoken[0].variant}, darker is quieter, mid-grey is none. Hann window of {WINDOW} samples, hop "
         f"{HOP}; levels below {numbers.number(FLOOR)} dB are cut; dB figures in the title are log-spectral distances."
     )

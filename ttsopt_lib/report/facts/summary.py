@@ -42,6 +42,7 @@ from ttsopt_lib.statistics.crossed import CrossedMean, holm
 from ttsopt_lib.statistics.intervals import mean_interval, paired_change
 from ttsopt_lib.statistics.stopping import LEVEL
 from ttsopt_lib.study import ORIGINAL, Device, SentenceRange, Stage, Study
+from ttsopt_lib.voices.adapters.declared import declaration_beside
 from ttsopt_lib.voices.piper import packaged_voice
 from ttsopt_lib.voices.text import TextError, read_sentences
 
@@ -60,6 +61,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
     measured = [device for device in device_rows if device.judged]
     commit, dirty = git_state()
     notes = {variant.name: variant.note for variant in study.variants}
+    declaration = declaration_beside(folder.model(ORIGINAL))
     summary = Summary(
         stage=_stage(quality, list(judged.values())),
         study=study.name,
@@ -80,7 +82,8 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         choices=[],
         predictors=_predictors(study, quality) if quality else [],
         source_sha256=variants[0].source_sha256,
-        licence_chain=list(study.voice.licence_chain),
+        licence_chain=list(study.voice.licence_chain or (declaration.licence_chain if declaration else ())),
+        model=declaration.name if declaration else None,
         asr=quality.asr if quality else None,
         asr_reason=quality.asr_reason if quality else quality_reason,
         ratings_reason=ratings_reason(quality) if quality else quality_reason,
@@ -195,7 +198,9 @@ def _voice_name(study: Study) -> str:
     source = study.voice
     if source.package:
         return packaged_voice(source.package).stem
-    return Path(source.path or source.huggingface or study.name).stem
+    if source.kokoro:
+        return f"Kokoro, {source.kokoro.style.stem}"
+    return Path(source.path or source.huggingface or source.declared or study.name).stem
 
 
 # --- devices ----------------------------------------------------------------------------------------------------
