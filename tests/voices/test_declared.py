@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from tests.voices.declared_graphs import RATE, STYLES, SYMBOLS, declaration, declare, tiny_tts
+from ttsopt_lib.measure.runtimes.onnx_runtime import speaker_of
 from ttsopt_lib.params import check
 from ttsopt_lib.study import VoiceSource
 from ttsopt_lib.voices.adapters.declaration import read_declaration
@@ -84,7 +85,9 @@ def test_noise_has_the_distribution_that_the_node_says() -> None:
         [helper.make_tensor_value_info("both", TensorProto.FLOAT, None)],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    normal, uniform = SeededSession(model, "both").run({"x": np.zeros((200, 100), np.float32)}, seed=1).reshape(2, -1)
+    normal, uniform = (
+        SeededSession(model, ["both"]).run({"x": np.zeros((200, 100), np.float32)}, seed=1)[0].reshape(2, -1)
+    )
     assert normal.mean() == pytest.approx(3.0, abs=0.02) and normal.std() == pytest.approx(0.5, abs=0.02)
     assert -2.0 <= uniform.min() < -1.99 and -1.01 < uniform.max() <= -1.0
 
@@ -124,7 +127,7 @@ def test_a_variant_folder_is_all_that_it_takes(tmp_path: Path) -> None:
         file.unlink()
     again = open_model(alone)
     ids = again.utterance_ids(TEXT)
-    assert again.sample_rate == RATE and again.audio_output == "sound" and again.language_code == "en"
+    assert again.sample_rate == RATE and again.outputs == ("sound",) and again.language_code == "en"
     audio, _ = again.open().speak(ids, 5)
     assert len(audio) and np.isfinite(audio).all()
     with pytest.raises(VoiceError, match="training needs a VITS voice, and this is Tiny"):
@@ -218,3 +221,40 @@ def test_a_study_names_one_source(tmp_path: Path) -> None:
 
     with pytest.raises(StudyError, match="exactly one of package, path, huggingface, kokoro, declared"):
         check(VoiceSource, {"declared": "a.yaml", "package": "b"}, "study.yaml")
+
+
+def test_a_vocoder_of_ones_own_makes_the_samples(tmp_path: Path) -> None:
+    (tmp_path / "my_vocoder.py").write_text(
+        "import numpy as np\n\n\ndef samples(sound, size):\n"
+        "    return np.repeat(sound.reshape(-1), 2) * float(size[-1] > 0)\n"
+    )
+    path = declare(tmp_path, tiny_tts(noise=False), audio=["sound", "size"], vocoder="my_vocoder:samples")
+    model = opened(path)
+    ids = model.utterance_ids(TEXT)
+    plain = onnxruntime.InferenceSession(tmp_path / "tiny.onnx").run(["sound"], model.feed(ids))[0].reshape(-1)
+    np.testing.assert_array_equal(model.open().speak(ids)[0], np.repeat(plain, 2))
+
+    (tmp_path / "elsewhere").mkdir()
+    variant = tmp_path / "elsewhere" / "model.onnx"
+    variant.write_bytes(model.path.read_bytes())
+    model.write_config(variant)
+    again = open_model(variant)
+    assert len(again.open().speak(ids)[0]) == 2 * len(plain)
+    row = {"outputs": list(again.outputs), "vocoder": again.vocoder, "code": str(again.code)}
+    timed = speaker_of(onnxruntime.InferenceSession(variant), [], None, row)
+    assert len(timed(again.feed(ids))) == 2 * len(plain)
+
+    with pytest.raises(VoiceError, match="audio: several outputs need a vocoder"):
+        opened(declare(tmp_path / "none", audio=["sound", "size"]))
+    with pytest.raises(VoiceError, match="key vocoder: my_vocoder:no_such: cannot be imported"):
+        opened(declare(tmp_path, audio=["sound"], vocoder="my_vocoder:no_such"))
+
+
+def test_a_model_may_lie_in_a_package(tmp_path: Path) -> None:
+    from ttsopt_lib.paths import shipped_root
+
+    model = opened(shipped_root() / "params" / "models" / "hibari.yaml")
+    audio, _ = model.open().speak(model.utterance_ids("The door is open."))
+    assert 0.6 < len(audio) / model.sample_rate < 2.5 and 0.05 < abs(audio).max() <= 1.5
+    with pytest.raises(VoiceError, match="key package: no_such_package: no such Python package"):
+        opened(declare(tmp_path, package="no_such_package"))

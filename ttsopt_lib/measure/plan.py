@@ -48,7 +48,9 @@ class PlannedRow(Strict):
     runtime: Runtime
     threads: int
     model: Path  # the ONNX file; for a PyTorch row the original voice, which the recipe is applied to
-    audio: str | None = None  # the graph's output with the samples; None: the first
+    outputs: tuple[str, ...] = ()  # of the graph: the one with the samples, or the vocoder's; none: the first
+    vocoder: str | None = None  # module:function that makes samples of the outputs
+    code: Path | None = None  # folder where that module is looked for first
     recipe: tuple[dict[str, Any], ...] = ()
     accelerator: Accelerator | None = None
     mode: TorchMode = "fp32"  # of a PyTorch row on an accelerator

@@ -312,8 +312,9 @@ def _plan(
     streams = () if only_timing else plan_streams(study, device, folder, variants, found.accelerator)
     if streams:  # they take their share of the time
         settings = settings.model_copy(update={"budget_seconds": (1 - FIRST_SOUND_SHARE) * settings.budget_seconds})
+    finish = {"outputs": voice.outputs, "vocoder": voice.vocoder, "code": voice.code}
     plan = TimingPlan(
-        rows=tuple(row.model_copy(update={"audio": voice.audio_output}) for row in (*rows, *peer_rows)),
+        rows=tuple(row.model_copy(update=finish) for row in (*rows, *peer_rows)),
         sentences=planned_sentences(study, voice),
         scales=voice.timing_scales,
         speaker=voice.speaker(study.voice.speaker),

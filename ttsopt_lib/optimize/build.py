@@ -361,7 +361,7 @@ def _copy_original(context: BuildContext, path: Path) -> tuple[list[StepRecord],
             changes_arithmetic=False,
         )
         steps.append(made)
-    return steps, take_inventory(path, context.reference, context.voice.audio_output)
+    return steps, take_inventory(path, context.reference, context.voice.outputs)
 
 
 def _run_recipe(
@@ -381,7 +381,7 @@ def _run_recipe(
         if isinstance(step, GraphStep):
             graph = work_of(step).apply(onnx.load(path), step, context)
             path.write_bytes(graph.SerializeToString(deterministic=True))
-            inventory = take_inventory(path, context.reference, context.voice.audio_output)
+            inventory = take_inventory(path, context.reference, context.voice.outputs)
         record = record_of(step, inventory, before, context.note)
         if record.layers == 0 and step.reaches_nothing != "expected":
             raise StudyError(
@@ -398,7 +398,7 @@ def _run_recipe(
 def _check_speaks(name: str, path: Path, context: BuildContext) -> None:
     """Raises `VariantError` where a finished voice does not load or makes no plausible audio."""
     try:
-        audio = speak(path, context.reference, context.voice.audio_output)
+        audio = speak(path, context.reference, context.voice.outputs)
     except Exception as error:  # ONNX Runtime's errors have no common base
         reason = str(error).splitlines()[0]
         raise VariantError(f"variant {name!r}: ONNX Runtime cannot speak with it: {reason}") from None

@@ -98,7 +98,7 @@ class BuildContext:
     def reference_samples(self) -> int:
         """How long the original speaks it."""
         try:
-            return speak(self.voice.path, self.reference, self.voice.audio_output).size
+            return speak(self.voice.path, self.reference, self.voice.outputs).size
         except RuntimeFailure as error:
             words = sentence_words(1)
             raise VariantError(f"{self.voice.path}: {words}: the voice itself cannot speak it: {error}") from None
@@ -129,17 +129,19 @@ class BuildContext:
                     graph = work_of(step).in_graph(graph, step)
                 path.write_bytes(graph.SerializeToString(deterministic=True))
                 self.voice.write_config(path)
-            self._exports[name] = path, take_inventory(path, self.reference, self.voice.audio_output)
+            self._exports[name] = path, take_inventory(path, self.reference, self.voice.outputs)
         return self._exports[name]
 
 
-def speak(path: Path, feed: Feed, audio: str | None = None) -> np.ndarray:
+def speak(path: Path, feed: Feed, outputs: Sequence[str] = ()) -> np.ndarray:
     """Audio of one utterance, float32 [samples], as any ONNX Runtime would make it from the file.
+
+    Of a model with a vocoder, what the vocoder is given first.
 
     Args:
         path: the `.onnx` file.
         feed: its inputs.
-        audio: the output with the samples; None: the first.
+        outputs: those with the samples; none: the first of the graph.
     """
-    output: Any = open_session(path).run(audio and [audio], dict(feed))[0]
+    output: Any = open_session(path).run(list(outputs) or None, dict(feed))[0]
     return output.reshape(-1)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -118,18 +118,18 @@ class Inventory:
         )
 
 
-def take_inventory(path: Path, feed: dict[str, np.ndarray], audio: str | None = None) -> Inventory:
+def take_inventory(path: Path, feed: dict[str, np.ndarray], outputs: Sequence[str] = ()) -> Inventory:
     """Count a voice's layers, parameters and multiply-accumulates.
 
     Args:
         path: an ONNX voice: original, our export, or quantized in any of our ways.
         feed: the reference utterance, as the model's inputs.
-        audio: the output with the samples; None: the first.
+        outputs: those with the samples; none: the first of the graph.
     """
     model, packed = unpacked(onnx.load(path))
     model = copy_named(model)
     index = GraphIndex(model.graph)
-    shapes, samples = _product_shapes(model, index, feed, audio or model.graph.output[0].name)
+    shapes, samples = _product_shapes(model, index, feed, (*outputs, model.graph.output[0].name)[0])
     layers = []
     for node in model.graph.node:
         weights = index.weights_of(node)

@@ -28,7 +28,7 @@ REQUIREMENTS = (
 CODE = (
     *(f"{name}.py" for name in ("__init__", "code", "errors", "files", "paths", "steps", "study")),
     *(f"{room}/**/*.py" for room in ("records", "statistics", "measure")),
-    *(f"voices/{name}.py" for name in ("__init__", "pieces")),
+    *(f"voices/{name}.py" for name in ("__init__", "pieces", "adapters/__init__", "adapters/functions")),
 )
 ENVIRONMENT_BYTES = 500_000_000  # what the packages take while they are installed, roughly
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ttsopt_lib.voices.adapters.functions import function_of
 
 # Phoneme ids [T] (a text, where a peer takes texts; a graph's inputs, where it takes others) -> samples, of any shape.
 Speak = Callable[[Any], Any]
@@ -43,29 +46,37 @@ def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
     return session
 
 
-def speaker_of(session: Any, scales: list[float], speaker: int | None, audio: str | None = None) -> Speak:
+def speaker_of(session: Any, scales: list[float], speaker: int | None, row: dict[str, Any] | None = None) -> Speak:
     """A session as a function from phoneme ids [T], or from a graph's inputs, to the audio, float32 [1, 1, samples].
 
     Args:
         session: of ONNX Runtime, on a Piper voice.
         scales: noise scale, length scale, duration noise scale.
         speaker: number of the speaker; None for a voice with one.
-        audio: the output with the samples; None: the first.
+        row: says which outputs hold the samples, or what makes samples of them; None: the first one does.
     """
-    outputs = audio and [audio]
+    wanted, finish = None, _first
+    if row:
+        wanted = list(row["outputs"]) or None
+        if row["vocoder"]:
+            finish = function_of(row["vocoder"], row["code"] and Path(row["code"]))
     fixed: dict[str, np.ndarray] = {"scales": np.array(scales, dtype=np.float32)}
     if speaker is not None:
         fixed["sid"] = np.array([speaker], dtype=np.int64)
 
     def speak(ids: np.ndarray | dict[str, np.ndarray]) -> Any:
         if isinstance(ids, dict):
-            return session.run(outputs, ids)[0]
+            return finish(*session.run(wanted, ids))
         lengths = np.array([ids.size], dtype=np.int64)
-        return session.run(outputs, {"input": ids[None], "input_lengths": lengths, **fixed})[0]
+        return session.run(wanted, {"input": ids[None], "input_lengths": lengths, **fixed})[0]
 
     return speak
 
 
 def open_onnxruntime(row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
     """The row's ONNX file, ready to speak. Raises RuntimeError as `onnxruntime_session` does."""
-    return speaker_of(onnxruntime_session(row), scales, speaker, row["audio"])
+    return speaker_of(onnxruntime_session(row), scales, speaker, row)
+
+
+def _first(first: Any, *_: Any) -> Any:
+    return first

@@ -51,7 +51,7 @@ def profile_onnxruntime(
     """Seconds per pass over the sentences: `{"stages": {...}, "operators": {...}}`. Runs in a worker process."""
     with TemporaryDirectory(prefix="ttsopt-") as folder:
         session = onnxruntime_session(row, profile=str(Path(folder) / "profile"))
-        speak = speaker_of(session, scales, speaker, row["audio"])
+        speak = speaker_of(session, scales, speaker, row)
         for _ in range(WARMUP_PASSES + PASSES):
             for ids in sentences:
                 speak(ids)

@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ttsopt_lib.steps import Strict
+from ttsopt_lib.voices.adapters.functions import function_of
 from ttsopt_lib.voices.onnx_file import VoiceError
 
 Scalar = bool | int | float
@@ -105,10 +107,15 @@ class Declaration(Strict):
     """What a model is fed and what its audio is."""
 
     model: Path | None = Field(default=None, description="the .onnx file; relative to the declaration's")
+    package: str | None = Field(default=None, description="Python package that the model's path is relative to")
     name: str = "a declared model"
     sample_rate: int = Field(ge=8000, le=192000, description="of the audio, Hz")
     language: str = Field(default="", description="what it speaks, as in en")
-    audio: str | None = Field(default=None, description="the output with the samples")
+    audio: str | tuple[str, ...] | None = Field(
+        default=None, description="the output with the samples, or those that the vocoder makes samples of"
+    )
+    vocoder: str | None = Field(default=None, description="module:function, from these outputs to samples")
+    code: Path | None = Field(default=None, description="folder of Python modules that it names; else beside it")
     ids: Ids
     inputs: dict[str, Literal["ids", "length"] | Given] = Field(min_length=1)
     licence_chain: tuple[str, ...] = ()
@@ -117,7 +124,16 @@ class Declaration(Strict):
     def _fed_with_ids(self) -> Declaration:
         if "ids" not in self.inputs.values():
             raise ValueError("inputs: none of them is 'ids': say which input takes them")
+        if self.vocoder and ":" not in self.vocoder:
+            raise ValueError(f"vocoder: {self.vocoder!r} is not of the form module:function")
+        if isinstance(self.audio, tuple) and not self.vocoder:
+            raise ValueError("audio: several outputs need a vocoder, a Python function that makes samples of them")
         return self
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs to compute; none: the first of the graph."""
+        return (self.audio,) if isinstance(self.audio, str) else self.audio or ()
 
 
 def is_declaration(path: Path) -> bool:
@@ -174,10 +190,33 @@ def whole(declaration: Declaration, folder: Path, origin: Path) -> Declaration:
             inputs[name] = Given(row=given.row, array=Array.of(array))
     values = declaration.model_dump()
     values["ids"] |= changes
+    if declaration.vocoder or ids.function:
+        values["code"] = (folder / (declaration.code or "")).absolute()
     values["inputs"] = {name: one if isinstance(one, str) else one.model_dump() for name, one in inputs.items()}
+    if declaration.package is not None:
+        folder = _package_folder(declaration.package, f"{origin}: key package")
     if declaration.model is not None:
         values["model"] = folder / declaration.model.expanduser()
     return checked(values, origin)
+
+
+def imported(name: str, code: Path | None, key: str) -> Callable[..., Any]:
+    """The function that a declaration names as `module:function`, from its folder or from what is installed.
+
+    Raises:
+        VoiceError: it cannot be imported; the message begins with `key`.
+    """
+    try:
+        return function_of(name, code)
+    except Exception as error:  # somebody else's module
+        raise VoiceError(f"{key}: {name}: cannot be imported ({' '.join(str(error).split())})") from None
+
+
+def _package_folder(package: str, key: str) -> Path:
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise VoiceError(f"{key}: {package}: no such Python package is installed")
+    return Path(spec.submodule_search_locations[0])
 
 
 def _read_json(path: Path, key: str) -> Any:

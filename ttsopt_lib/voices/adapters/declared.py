@@ -7,7 +7,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,12 @@ import numpy as np
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from ttsopt_lib.records.quality import MissingSymbol
-from ttsopt_lib.voices.adapters.declaration import Declaration, Given, checked
+from ttsopt_lib.voices.adapters.declaration import Declaration, Given, checked, imported
 from ttsopt_lib.voices.adapters.model import Feed, TtsModel
 from ttsopt_lib.voices.adapters.seeded import SeededSession
 from ttsopt_lib.voices.language import other_language
 from ttsopt_lib.voices.onnx_file import VoiceError, model_sha256, read_model
+from ttsopt_lib.voices.session import in_words
 from ttsopt_lib.voices.text import TextError, espeak_phonemes
 
 FORMAT = "ttsopt_model"  # the key by which `model.onnx.json` is known as a declaration
@@ -55,8 +55,16 @@ class DeclaredModel(TtsModel):
         return self.declaration.language
 
     @property
-    def audio_output(self) -> str | None:
-        return self.declaration.audio
+    def outputs(self) -> tuple[str, ...]:
+        return self.declaration.outputs
+
+    @property
+    def vocoder(self) -> str | None:
+        return self.declaration.vocoder
+
+    @property
+    def code(self) -> Path | None:
+        return self.declaration.code
 
     def utterance_ids(self, text: str) -> list[int]:
         asked = self.declaration.ids
@@ -134,13 +142,9 @@ class DeclaredModel(TtsModel):
     def _called(self, text: str) -> list[int]:
         """What the declaration's function makes of a text."""
         name = self.declaration.ids.function or ""
-        module, _, function = name.partition(":")
+        called = imported(name, self.code, f"{self.kind}: ids.function")
         try:
-            made = getattr(import_module(module), function)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise VoiceError(f"{self.kind}: ids.function: {name}: cannot be imported ({error})") from None
-        try:
-            ids = [int(one) for one in made(text)]
+            ids = [int(one) for one in called(text)]
         except Exception as error:  # somebody else's code
             words = " ".join(str(error).split())[:200] or type(error).__name__
             raise TextError(f"ids.function {name} cannot make ids of {text[:60]!r}: {words}") from None
@@ -175,7 +179,8 @@ class DeclaredSpeaker:
 
     def __init__(self, model: DeclaredModel, graph: ModelProto):
         self._model = model
-        self._session = SeededSession(graph, model.audio_output or graph.graph.output[0].name)
+        self._session = SeededSession(graph, model.outputs or (graph.graph.output[0].name,))
+        self._vocoder = imported(model.vocoder, model.code, f"{model.kind}: vocoder") if model.vocoder else None
 
     def speak(
         self,
@@ -193,7 +198,12 @@ class DeclaredSpeaker:
         self, feed: Feed, seed: int = 0, durations: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `Speaker.speak_feed`."""
-        audio = self._session.run(feed, seed)
+        found = self._session.run(feed, seed)
+        if self._vocoder is None:
+            audio = found[0]
+        else:
+            with in_words(f"the vocoder {self._model.vocoder} cannot speak it"):
+                audio = self._vocoder(*found)
         return np.asarray(audio, dtype=np.float32).reshape(-1), np.zeros(0, dtype=np.int64)
 
 
@@ -263,10 +273,17 @@ def _check(model: ModelProto, path: Path, declaration: Declaration, origin: Path
         if isinstance(given, Given):
             _check_numbers(given, inputs[name], f"{origin}: key inputs.{name}")
     outputs = {value.name: value for value in model.graph.output}
-    audio = declaration.audio or next(iter(outputs), "")
-    if audio not in outputs:
-        raise VoiceError(f"{origin}: key audio: {path.name} has no output {audio!r} (it has: {', '.join(outputs)})")
-    if outputs[audio].type.tensor_type.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+    if declaration.vocoder:
+        imported(declaration.vocoder, declaration.code, f"{origin}: key vocoder")
+    audio = (declaration.outputs or tuple(outputs))[0]
+    for name in (*declaration.outputs, audio):
+        if name not in outputs:
+            there = ", ".join(outputs)
+            raise VoiceError(f"{origin}: key audio: {path.name} has no output {name!r} (it has: {there})")
+    if not declaration.vocoder and outputs[audio].type.tensor_type.elem_type not in (
+        TensorProto.FLOAT,
+        TensorProto.FLOAT16,
+    ):
         raise VoiceError(
             f"{origin}: key audio: the output {audio} of {path.name} is no sound ({_said(outputs[audio])}): name the "
             "output that holds the samples as float numbers"

@@ -86,8 +86,18 @@ class TtsModel(ABC):
         return self.scales
 
     @property
-    def audio_output(self) -> str | None:
-        """The graph's output with the samples; None: the first."""
+    def outputs(self) -> tuple[str, ...]:
+        """The graph's output with the samples, or those that the vocoder makes samples of; none: the first."""
+        return ()
+
+    @property
+    def vocoder(self) -> str | None:
+        """`module:function` of what makes samples of the outputs; None: they are samples."""
+        return None
+
+    @property
+    def code(self) -> Path | None:
+        """Folder where the vocoder's module is looked for first."""
         return None
 
     def speaker(self, asked: int | None) -> int | None:

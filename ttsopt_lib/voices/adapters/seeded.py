@@ -7,6 +7,8 @@ the node would have drawn: a part of the graph in front of it tells that.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, helper
@@ -24,18 +26,19 @@ OTHERS = ("Multinomial", "Bernoulli")  # that draw, and whose draws cannot be ha
 class SeededSession:
     """A graph in ONNX Runtime on one thread; its noise is an input."""
 
-    def __init__(self, model: ModelProto, output: str):
+    def __init__(self, model: ModelProto, outputs: Sequence[str]):
         """
         Args:
             model: the graph; it is not changed.
-            output: the one to compute.
+            outputs: those to compute.
 
         Raises:
             VoiceError: it draws noise in a way that cannot be handed in.
             RuntimeFailure: ONNX Runtime cannot load it.
         """
         graph = VitsGraph(model)
-        needed = graph.ancestors(graph.producers[output]) if output in graph.producers else set()
+        makers = [graph.producers[name] for name in outputs if name in graph.producers]
+        needed: set[str] = set().union(*(graph.ancestors(node) for node in makers))
         self._draws = [
             node for node in model.graph.node if node.op_type in NORMAL + UNIFORM and node.output[0] in needed
         ]
@@ -51,20 +54,20 @@ class SeededSession:
             part = part_of(model, [name], noises[:number], extra)
             self._shapes.append(open_session(_typed(part, model, name)))
         if not noises:
-            self._session, self._output = open_session(model), output
+            self._session, self._outputs = open_session(model), list(outputs)
         else:
-            self._session, self._output = open_session(_typed(part_of(model, [output], noises), model)), output
+            self._session = open_session(_typed(part_of(model, list(outputs), noises), model))
+            self._outputs = list(outputs)
 
-    def run(self, feed: Feed, seed: int) -> np.ndarray:
-        """The output for the inputs and a seed. Raises `RuntimeFailure`."""
+    def run(self, feed: Feed, seed: int) -> list[np.ndarray]:
+        """The outputs for the inputs and a seed. Raises `RuntimeFailure`."""
         given = dict(feed)
         for number, (node, shape) in enumerate(zip(self._draws, self._shapes, strict=True)):
             if not isinstance(shape, tuple):
                 (found,) = _run(shape, given)
                 shape = tuple(int(size) for size in found)
             given[node.output[0]] = _draw(node, shape, np.random.default_rng((seed, number)))
-        (made,) = _run(self._session, given, [self._output])
-        return made
+        return _run(self._session, given, self._outputs)
 
 
 def _draw(node: NodeProto, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
