@@ -84,9 +84,13 @@ def test_no_sentence_is_in_two_parts(total):
 
 def test_the_recipes_follow_from_what_the_voice_allows():
     asks = Asks(threads=2)
-    for rearranged in (True, False):
-        recipes = computed_in_int8(asks, rearranged) | in_few_bits(rearranged)
-        assert all((recipe[0]["step"] == "rearrange_decoder") == rearranged for recipe in recipes.values())
+    assert "rearranged-int8-weights" in stored_in_int8(vits=True) and len(stored_in_int8(vits=False)) == 2
+    begun = {"rearranged-int8-weights": "rearrange_decoder", "float-int8-weights": "dequantize"}
+    assert first_steps(["int8-weights"]) == []
+    for made, first in begun.items():
+        before = first_steps(["int8-weights", made])
+        recipes = computed_in_int8(asks, before) | in_few_bits(before)
+        assert all(recipe[0]["step"] == first for recipe in recipes.values())
         mixed = [step for recipe in recipes.values() for step in recipe if step["step"] == "quantize_mixed"]
         assert mixed and all(step["clock"] and step["clock_threads"] == 2 for step in mixed)
         budgets = [step["budget_db"] for step in mixed]
@@ -94,7 +98,7 @@ def test_the_recipes_follow_from_what_the_voice_allows():
 
 
 def test_the_default_sentences_are_looked_at_with_the_further_ones(plain_voice):
-    study = tuning_study(plain_voice, stored_in_int8(), Asks(), None)
+    study = tuning_study(plain_voice, stored_in_int8(vits=True), Asks(), None)
     further = confirming(study, ["int8-weights"])
     assert further is not None and further.sentences.confirmation is not None
     assert further.sentences.confirmation.count == candidates.FURTHER

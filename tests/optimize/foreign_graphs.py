@@ -81,8 +81,9 @@ def recurrent(operator: str, gates: int, outputs: list[str], **more: Any) -> For
         name="/rnn",
         hidden_size=hidden,
         direction="bidirectional",
-        **({"linear_before_reset": 1} if operator == "GRU" else {}),
     )
+    if operator == "GRU":
+        node.attribute.append(helper.make_attribute("linear_before_reset", 1))
     model, feed = graph(
         rank=4 if len(outputs) == 1 else 3,
         nodes=[

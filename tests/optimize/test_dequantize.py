@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 
 from ttsopt_lib.optimize.steps.dequantize import INTEGER, dequantize, words
+from ttsopt_lib.voices.session import open_session
 
 CHANNELS = 8
 
@@ -102,7 +102,7 @@ def quantized(model: ModelProto, way: str, inputs: list[np.ndarray], folder: Pat
 
 
 def run(model: ModelProto, x: np.ndarray) -> np.ndarray:
-    return onnxruntime.InferenceSession(model.SerializeToString()).run(["y"], {"x": x})[0]
+    return open_session(model).run(["y"], {"x": x})[0]
 
 
 def with_rounded_weights(model: ModelProto, rounded: ModelProto) -> ModelProto:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -123,7 +124,7 @@ def test_a_voice_of_many_equal_blocks_has_no_more_groups_than_a_search_can_try()
     model, _ = voice([(f"/blocks.{n}/part.{m}/Conv", "Conv", f"w{n}.{m}") for n in range(60) for m in range(3)])
     groups = layer_groups(model)
     assert FEWEST <= len(groups) <= MOST
-    blocks = [{int(re.search(r"\d+", name)[0]) for name in names} for names in list(groups.values())[:-1]]
+    blocks = [{int(re.findall(r"\d+", name)[0]) for name in names} for names in list(groups.values())[:-1]]
     assert all(max(one) - min(one) < 4 for one in blocks)
 
 
@@ -147,7 +148,7 @@ def test_every_group_of_another_voice_is_judged():
     model, feed = voice([(name, "Conv", weight) for name, operator, weight in kokoro() if operator == "Conv"])
     names = [name for node in model.graph.node for name in (node.input[0], node.output[0])]
     ranges = {name: seen.range("minmax") for name, seen in histograms(model, names, [feed]).items()}
-    judge = SimpleNamespace(
+    judge: Any = SimpleNamespace(
         feeds=[feed],
         judge=lambda quantized: {
             "level_error_db": float(sum(node.op_type == "QuantizeLinear" for node in quantized.graph.node)),

@@ -305,7 +305,7 @@ def _plan(
 
     original = folder.model(ORIGINAL)
     voice = open_model(original)
-    runtimes = found.runtimes if isinstance(voice, PiperModel) else tuple({*found.runtimes} - {"pytorch"})
+    runtimes = tuple(one for one in found.runtimes if one != "pytorch" or isinstance(voice, PiperModel))
     rows = plan_rows(study, device, folder, variants, torch_original or original, found.accelerator, runtimes)
     peer_rows, reasons = plan_peers(device, folder, peers, found.accelerator, runtimes)
     settings, only_timing = settings_for(study, device), study.stage == "first_look"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 from onnx import ModelProto
@@ -19,7 +20,7 @@ class RuntimeFailure(TtsoptError, RuntimeError):
 class Session(onnxruntime.InferenceSession):
     """ONNX Runtime's session; what it raises is of one kind, where the runtime's own errors have no common base."""
 
-    def run(self, output_names, input_feed, run_options=None):  # type: ignore[override]
+    def run(self, output_names, input_feed, run_options=None) -> Any:  # type: ignore[override]
         """As `onnxruntime.InferenceSession.run`. Raises `RuntimeFailure`."""
         with in_words("ONNX Runtime cannot run it"):
             return super().run(output_names, input_feed, run_options)

@@ -190,7 +190,7 @@ def sensitivities(
                 parameters=sum(sizes[weight] for weight in {layers[name].input[1] for name in names})
                 / max(sum(sizes.values()), 1),
                 time=times.get(group, 0.0) / max(sum(times.values()), 1e-9),
-                **errors,
+                **errors,  # pyright: ignore[reportArgumentType]
             )
         )
     return SensitivityRecord(

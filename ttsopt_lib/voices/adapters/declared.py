@@ -75,6 +75,7 @@ class DeclaredModel(TtsModel):
             between = [[*asked.between, number] for number in found[1:]]
             ids = [*asked.begin, found[0], *(number for some in between for number in some), *asked.end]
         elif asked.table is not None:
+            assert not isinstance(asked.table, Path)  # it was read with the declaration
             if text not in asked.table:
                 raise TextError(f"text {text[:60]!r} has no ids in the declaration's ids.table: add it")
             ids = list(asked.table[text])
