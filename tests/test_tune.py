@@ -18,7 +18,15 @@ from ttsopt_lib.preflight import check_inputs
 from ttsopt_lib.records.base import read_record
 from ttsopt_lib.records.tune import Asks, Candidate, TuneRecord
 from ttsopt_lib.tune import candidates, tuning
-from ttsopt_lib.tune.candidates import computed_in_int8, confirming, in_few_bits, parts_of, stored_in_int8, tuning_study
+from ttsopt_lib.tune.candidates import (
+    computed_in_int8,
+    confirming,
+    first_steps,
+    in_few_bits,
+    parts_of,
+    stored_in_int8,
+    tuning_study,
+)
 from ttsopt_lib.tune.choose import missed, nearest, on_front, preference
 from ttsopt_lib.tune.tuning import tune
 from ttsopt_lib.voices.piper import open_piper
