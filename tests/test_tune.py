@@ -100,7 +100,9 @@ def test_the_recipes_follow_from_what_the_voice_allows():
         recipes = computed_in_int8(asks, before) | in_few_bits(before)
         assert all(recipe[0]["step"] == first for recipe in recipes.values())
         mixed = [step for recipe in recipes.values() for step in recipe if step["step"] == "quantize_mixed"]
-        assert mixed and all(step["clock"] and step["clock_threads"] == 2 for step in mixed)
+        assert mixed and all(
+            step["clock"] and step["clock_threads"] == 2 and step["weight_bits"] == 7 for step in mixed
+        )
         budgets = [step["budget_db"] for step in mixed]
         assert budgets == sorted(budgets), "in rising order of risk"
 

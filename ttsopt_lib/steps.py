@@ -229,6 +229,9 @@ class QuantizeMixed(GraphStep):
     )
     calibration_sentences: int = Field(default=8, ge=1, description="how many of the calibration sentences give ranges")
     judged_sentences: int = Field(default=3, ge=1, description="how many of them spectra are compared on")
+    weight_bits: Literal[7, 8] = Field(
+        default=8, description="of weights in int8 arithmetic: 7 where processors without VNNI shall sound the same"
+    )
     clock: bool = Field(
         default=False, description="int8 arithmetic only where this machine measures that it is surely faster"
     )

@@ -123,6 +123,18 @@ def test_int8_convolution_is_within_the_steps_of_its_ranges(tiny):
         assert int(points[0]) - 128 == int(points[1])
 
 
+def test_seven_bits_of_weight_leave_no_product_to_be_cut_off(tiny):
+    model, _, ranges, _ = tiny
+    name = "/dec/conv_pre/Conv"
+    weights = {}
+    for bits in (8, 7):
+        quantized = quantize_convolutions(model, [name], ranges, weight_bits=bits)
+        weights[bits] = next(t for t in quantized.graph.initializer if t.name.endswith("_int8"))
+    tops = {bits: int(np.abs(numpy_helper.to_array(weight)).max()) for bits, weight in weights.items()}
+    assert tops == {8: 127, 7: 63}
+    assert 2 * 255 * tops[7] < 2**15 <= 2 * 255 * tops[8]  # two products in 16 bits
+
+
 def test_squared_error_clips_an_outlier_and_minmax_does_not():
     counts = np.zeros(2048)
     counts[900:1148] = 1e6

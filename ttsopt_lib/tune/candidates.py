@@ -72,7 +72,8 @@ def computed_in_int8(asks: Asks, before: list[dict[str, Any]]) -> Recipes:
         asks: whose number of threads the clock takes.
         before: steps that each of them begins with.
     """
-    clock = {"clock": True, "clock_threads": asks.threads}
+    # a file goes to many processors, and 7 bits sound the same on all
+    clock = {"clock": True, "clock_threads": asks.threads, "weight_bits": 7}
     return {
         f"int8-mixed-{budget:g}": [*before, {"step": "quantize_mixed", "budget_db": budget, **clock}]
         for budget in BUDGETS_DB

@@ -5,7 +5,7 @@ has no kernel. Inputs, outputs and metadata of the voice stay as they are.
 
 Activations are unsigned (signed if asked) and weights signed 8 bits wide, which x86 processors with VNNI multiply
 exactly; older ones (AVX2) cut off the sum of two large products. Matrix products keep 7 bits in their weights for that
-(`LEVEL_MAX` of `low_bits.py`); convolutions do not yet.
+(`LEVEL_MAX` of `low_bits.py`); convolutions do where `quantize_mixed` is asked for it.
 """
 
 from __future__ import annotations
@@ -76,19 +76,22 @@ def moments_of(model: ModelProto, feeds: Sequence[Feed], weights: Collection[str
     return input_moments(seeded, feeds, weights)
 
 
-def quantize_tensor(weight: np.ndarray, axis: int | tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+def quantize_tensor(
+    weight: np.ndarray, axis: int | tuple[int, ...], top: int = INT8_MAX
+) -> tuple[np.ndarray, np.ndarray]:
     """A weight as (int8, scale): `int8 * scale` is within half a step of it.
 
     There is a scale for each place along `axis` (for each pair of places along two), and it broadcasts along that.
+    No integer is further from 0 than `top`.
     """
     kept = (axis,) if isinstance(axis, int) else axis
     others = tuple(dim for dim in range(weight.ndim) if dim not in kept)
-    scale = (np.abs(weight).max(axis=others, keepdims=True) / INT8_MAX).astype(np.float32)
+    scale = (np.abs(weight).max(axis=others, keepdims=True) / top).astype(np.float32)
     scale[scale == 0] = 1.0  # a channel of zeros
     channels = np.moveaxis(weight, kept, range(len(kept)))
     known = _known_steps(channels.reshape(math.prod(channels.shape[: len(kept)]), -1)).reshape(scale.shape)
-    scale = np.where(known > 0, known, scale)
-    return np.clip(np.rint(weight / scale), -INT8_MAX, INT8_MAX).astype(np.int8), scale
+    scale = np.where((known > 0) & (top == INT8_MAX), known, scale)
+    return np.clip(np.rint(weight / scale), -top, top).astype(np.int8), scale
 
 
 def _known_steps(channels: np.ndarray) -> np.ndarray:

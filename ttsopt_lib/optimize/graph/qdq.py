@@ -35,7 +35,7 @@ def quantized_tensors(nodes: Collection[NodeProto]) -> list[str]:
 
 
 def quantize_convolutions(
-    model: ModelProto, names: Collection[str], ranges: Mapping[str, Range], signed: bool = False
+    model: ModelProto, names: Collection[str], ranges: Mapping[str, Range], signed: bool = False, weight_bits: int = 8
 ) -> ModelProto:
     """A copy of the voice in which the named convolutions compute in int8.
 
@@ -44,6 +44,7 @@ def quantize_convolutions(
         names: names of nodes among `quantizable_convolutions`.
         ranges: tensor -> what 8 bits span, for each of `quantized_tensors`.
         signed: activations as signed bytes, which ARM processors multiply faster; the same steps, moved by 128.
+        weight_bits: 8, or 7 so that the products of two bytes add up in 16 bits, as processors without VNNI do it.
     """
     result = ModelProto()
     result.CopyFrom(model)
@@ -80,7 +81,7 @@ def quantize_convolutions(
             rounded[data] = f"{data}_rounded"
             round_trip(data, rounded[data], data)
         weight = node.input[1]
-        integers, scales = quantize_tensor(numpy_helper.to_array(constants[weight]), 0)
+        integers, scales = quantize_tensor(numpy_helper.to_array(constants[weight]), 0, 2 ** (weight_bits - 1) - 1)
         scales = scales.reshape(-1)
         inputs = [
             rounded[data],

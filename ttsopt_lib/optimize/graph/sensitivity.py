@@ -162,6 +162,7 @@ def sensitivities(
     key: str,
     variant: str,
     groups: Mapping[str, Collection[str]] | None = None,
+    weight_bits: int = 8,
 ) -> SensitivityRecord:
     """Judge every group of layers alone.
 
@@ -172,6 +173,7 @@ def sensitivities(
         key: hash of everything the record is made from.
         variant: whose recipe asked.
         groups: of convolutions; None: those of `layer_groups`.
+        weight_bits: of the int8 weights.
     """
     from tqdm.auto import tqdm
 
@@ -181,7 +183,7 @@ def sensitivities(
     times = _profile(model, judge.feeds[0], None if is_vits(model) else groups)
     found = []
     for group, names in tqdm(groups.items(), desc="sensitivity", leave=False):
-        errors = judge.judge(quantize_convolutions(model, names, ranges))
+        errors = judge.judge(quantize_convolutions(model, names, ranges, weight_bits=weight_bits))
         found.append(
             GroupSensitivity(
                 group=group,

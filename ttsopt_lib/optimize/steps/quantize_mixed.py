@@ -74,6 +74,7 @@ class QuantizeMixedWork(Int8Work[QuantizeMixed]):
             [step.calibration_sentences, step.judged_sentences],
             code_digest("ttsopt_lib.optimize.graph.sensitivity", __name__),
             context.libraries,
+            *([step.weight_bits] if step.weight_bits != 8 else ()),
             *([_machine(), step.clock_threads, step.activations] if step.clock else ()),
         )
         mixed = quantize_mixed(
@@ -142,11 +143,11 @@ def quantize_mixed(
     ranges = {name: histogram.range(RANGE_RULE) for name, histogram in seen.items()}
     judge = SpectralJudge(result, feeds[: step.judged_sentences], sample_rate, opened)
     never = LAST_LAYERS if is_vits(result) else tuple(groups)[-1:]
-    record = known() or sensitivities(result, judge, ranges, key, variant)
+    record = known() or sensitivities(result, judge, ranges, key, variant, groups, step.weight_bits)
 
     def in_int8(chosen: Sequence[str], whole: ModelProto = result) -> ModelProto:
         names = [name for group in chosen for name in groups[group]]
-        return quantize_convolutions(whole, names, ranges, step.activations == "signed")
+        return quantize_convolutions(whole, names, ranges, step.activations == "signed", step.weight_bits)
 
     clock = None
     saved: Mapping[str, float] = {group: sum(macs.get(name, 0) for name in names) for group, names in groups.items()}

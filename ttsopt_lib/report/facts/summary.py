@@ -175,7 +175,7 @@ def variant_summary(record: VariantRecord, original: VariantRecord, note: str = 
 
 def _settings(recipe_step: dict[str, Any]) -> dict[str, Any]:
     """What a step was told: without its name, and without settings that say nothing."""
-    silent = {"step": ..., "reaches_nothing": "error", "clock": False, "clock_threads": 1}
+    silent = {"step": ..., "reaches_nothing": "error", "clock": False, "clock_threads": 1, "weight_bits": 8}
     return {key: value for key, value in recipe_step.items() if silent.get(key) not in (..., value) and value != []}
 
 
