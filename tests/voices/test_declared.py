@@ -20,6 +20,7 @@ from ttsopt_lib.voices.adapters.declared import DeclaredModel, open_declared
 from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.adapters.seeded import SeededSession
 from ttsopt_lib.voices.onnx_file import VoiceError
+from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.session import open_session
 from ttsopt_lib.voices.text import TextError
 
@@ -131,6 +132,8 @@ def test_a_variant_folder_is_all_that_it_takes(tmp_path: Path) -> None:
     assert len(audio) and np.isfinite(audio).all()
     with pytest.raises(VoiceError, match="training needs a VITS voice, and this is Tiny"):
         again.vits("training")
+    with pytest.raises(VoiceError, match="this is Tiny, and what was asked for needs a Piper voice"):
+        open_piper(alone)
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [

@@ -19,6 +19,9 @@ from ttsopt_lib.files import file_sha256
 _NO_VOICE = "a voice is an .onnx file with its config beside it as .onnx.json"
 
 
+DECLARED = "ttsopt_model"  # the key by which `model.onnx.json` is known as a declaration
+
+
 class VoiceError(TtsoptError, ValueError):
     """A voice that cannot be used; the message names the file and the key, and says what would be right."""
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import PydanticCustomError
 
 from ttsopt_lib.voices.graph import VitsGraph, attribute
-from ttsopt_lib.voices.onnx_file import VoiceError, model_sha256, read_model
+from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, model_sha256, read_model
 
 if TYPE_CHECKING:
     from ttsopt_lib.networks.vits import StagedVits
@@ -248,6 +248,9 @@ def _read_config(path: Path) -> VoiceConfig:
         raise VoiceError(f"{config_path}: not valid JSON ({error}); it should be the voice's config") from error
     if not isinstance(raw, dict):
         raise VoiceError(f"{config_path}: should hold one JSON object, not a {type(raw).__name__}")
+    if DECLARED in raw:
+        name = raw.get("name", "a declared model")
+        raise VoiceError(f"{path}: this is {name}, and what was asked for needs a Piper voice (docs/models.md)")
     return parse_config(raw, config_path)
 
 

@@ -18,11 +18,10 @@ from ttsopt_lib.voices.adapters.declaration import Declaration, Given, checked, 
 from ttsopt_lib.voices.adapters.model import Feed, TtsModel
 from ttsopt_lib.voices.adapters.seeded import SeededSession
 from ttsopt_lib.voices.language import other_language
-from ttsopt_lib.voices.onnx_file import VoiceError, model_sha256, read_model
+from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, model_sha256, read_model
 from ttsopt_lib.voices.session import in_words
 from ttsopt_lib.voices.text import TextError, espeak_phonemes
 
-FORMAT = "ttsopt_model"  # the key by which `model.onnx.json` is known as a declaration
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")  # of operators that ONNX Runtime has
 
 
@@ -118,7 +117,7 @@ class DeclaredModel(TtsModel):
     def write_config(self, model: Path) -> None:
         said = self.declaration.model_copy(update={"model": None}).model_dump(mode="json", exclude_defaults=True)
         Path(f"{model}.json").write_text(
-            json.dumps({FORMAT: 1, **said}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+            json.dumps({DECLARED: 1, **said}, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
         )
 
     def _symbols(self, text: str) -> list[tuple[str, int | None]]:
@@ -231,9 +230,9 @@ def declaration_beside(path: Path) -> Declaration | None:
         said = json.loads(config.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return None  # whoever opens it says so
-    if not isinstance(said, dict) or FORMAT not in said:
+    if not isinstance(said, dict) or DECLARED not in said:
         return None
-    return checked({key: value for key, value in said.items() if key != FORMAT}, config)
+    return checked({key: value for key, value in said.items() if key != DECLARED}, config)
 
 
 def shaped(values: Any, wanted: ValueInfoProto) -> np.ndarray:
