@@ -20,7 +20,7 @@ from ttsopt_lib.paths import project_root, resolve
 from ttsopt_lib.records.base import write_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VoiceRecord
-from ttsopt_lib.study import ORIGINAL, Study, VoiceSource
+from ttsopt_lib.study import ORIGINAL, Study, Variant, VoiceSource
 from ttsopt_lib.voices.adapters.declaration import is_declaration, read_declaration
 from ttsopt_lib.voices.onnx_file import model_sha256
 
@@ -59,7 +59,7 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
         if declared and not all(step.any_model for step in variant.recipe):
             left_out.append(variant.name)
         elif not trained:
-            variants.append(variant)
+            variants.append(_as_far_as_it_fits(variant) if declared else variant)
         elif study.training and trained == {study.training.student} and teacher_of(student) == sha256:
             recipe = tuple(step.with_student(student) for step in variant.recipe)
             variants.append(variant.model_copy(update={"recipe": recipe}))
@@ -120,6 +120,12 @@ def plain_name(voice: Path) -> str:
     stem = voice.stem.lower()
     plain = re.sub(r"[^a-z0-9+._-]+", "-", stem).strip("-._+")
     return plain if plain == stem and len(plain) <= LONGEST_NAME else _with_hash(plain or "voice", voice.stem)
+
+
+def _as_far_as_it_fits(variant: Variant) -> Variant:
+    """A variant whose steps may find nothing to do in a model of another kind."""
+    recipe = tuple(step.model_copy(update={"reaches_nothing": "expected"}) for step in variant.recipe)
+    return variant.model_copy(update={"recipe": recipe})
 
 
 def _sha256(voice: Path) -> str:

@@ -30,7 +30,7 @@ from ttsopt_lib.measure.remote.measurement import time_over_ssh
 from ttsopt_lib.measure.remote.ssh import Connection
 from ttsopt_lib.measure.session import Findings, time_plan
 from ttsopt_lib.records.base import RecordError, now, read_if_current, read_record, write_record
-from ttsopt_lib.records.device import DeviceRecord, Doubt, PeerTiming, TimedSentence
+from ttsopt_lib.records.device import DeviceRecord, Doubt, PeerTiming, Runtime, TimedSentence
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord, VariantRecord
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, MeasureSettings, Study
@@ -305,7 +305,9 @@ def _plan(
 
     original = folder.model(ORIGINAL)
     voice = open_model(original)
-    runtimes = tuple(one for one in found.runtimes if one != "pytorch" or isinstance(voice, PiperModel))
+    runtimes: tuple[Runtime, ...] = found.runtimes
+    if not isinstance(voice, PiperModel):
+        runtimes = tuple(one for one in runtimes if one == "onnxruntime")
     rows = plan_rows(study, device, folder, variants, torch_original or original, found.accelerator, runtimes)
     peer_rows, reasons = plan_peers(device, folder, peers, found.accelerator, runtimes)
     settings, only_timing = settings_for(study, device), study.stage == "first_look"

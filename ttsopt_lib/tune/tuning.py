@@ -111,7 +111,8 @@ class _Tuning:
         timer: Timer | None,
     ):
         self._voice, self._out, self._asks = voice, out, asks
-        self._sentences, self._predictor, self._timer = sentences, predictor, timer
+        self._sentences, self._timer = sentences, timer
+        self._predictor: PredictorName = predictor
         self._recipes: Recipes = stored_in_int8(vits=not is_declaration(voice))
         self._rows: dict[str, Candidate] = {}
         self._records: dict[str, VariantRecord] = {}

@@ -27,4 +27,5 @@ def sound(*spectra: np.ndarray) -> np.ndarray:
     """Samples, float32 [samples], of the graph's six outputs for one utterance."""
     from hibari import dsp
 
-    return dsp.synth(*(one[0] for one in spectra), np.random.default_rng(SEED))
+    vocoder: Any = dsp.synth
+    return vocoder(*(one[0] for one in spectra), np.random.default_rng(SEED))
