@@ -40,7 +40,9 @@ class QuantizeWeightsWork(Int8Work[QuantizeWeights]):
         return quantize_weights(model, step, context.calibration if self.needs_sentences(step) else ())
 
     def note(self, step: QuantizeWeights, after: Inventory, layers: int) -> str:
-        return f"{layers_in_few_bits(after, layers, step.bits)} are stored as int8; all arithmetic stays float32"
+        integers = any(layer.computes_int8 for layer in after.layers)
+        arithmetic = "the arithmetic stays as it was" if integers else "all arithmetic stays float32"
+        return f"{layers_in_few_bits(after, layers, step.bits)} are stored as int8; {arithmetic}"
 
 
 def quantize_weights(model: ModelProto, step: QuantizeWeights, feeds: Sequence[Feed] = ()) -> ModelProto:
