@@ -130,12 +130,12 @@ def quantization_notes(summary: Summary) -> list[str]:
             both = _products_and_weights(products, stored.coverage)
             notes.append(f"`{variant.name}`: {both}{packed}; {size}.")
         else:
-            texts = [_quantization_note(variant, step) for step in variant.steps]
+            texts = [_quantization_note(summary, variant, step) for step in variant.steps]
             notes += [f"{text}; {size}." for text in texts if text]
     return notes
 
 
-def _quantization_note(variant: VariantSummary, step: StepSummary) -> str:
+def _quantization_note(summary: Summary, variant: VariantSummary, step: StepSummary) -> str:
     """What one step explains; nothing where it does not quantize."""
     reached = f"{numbers.percent(step.coverage.parameters, 1)} of the parameters"
     work = f"{numbers.percent(step.coverage.macs, 1)} of the multiply-accumulates"
@@ -145,9 +145,11 @@ def _quantization_note(variant: VariantSummary, step: StepSummary) -> str:
             return f"Why {step.label} does little here: in `{variant.name}` it reaches {reached} and {work}{why}"
         return f"`{variant.name}`: {step.label} reaches {reached} and {work}"
     if step.kind == "stored weights":
+        # a declared model may have come with integer arithmetic
+        then = "leaves the arithmetic as it was" if summary.model else "computes in 32-bit floating point"
         return (
             f"`{variant.name}` stores {reached} as integers of {bits_of(variant)} bits, one scale per output channel, "
-            "and computes in 32-bit floating point: that is meant to shrink the file, not to save time"
+            f"and {then}: that is meant to shrink the file, not to save time"
         )
     return f"`{variant.name}`: {_packed(variant, step.coverage)}" if step.kind == "packing" else ""
 

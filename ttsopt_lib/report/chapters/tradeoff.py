@@ -262,7 +262,7 @@ def _small_but_not_fast(summary: Summary) -> list[str]:
         if not where or variant.size_reduction < MUCH_SMALLER:
             continue
         why = ""
-        if {step.kind for step in variant.steps} - {"packing"} == {"stored weights"}:
+        if not summary.model and {step.kind for step in variant.steps} - {"packing"} == {"stored weights"}:
             bits = bits_of(variant)
             why = (
                 f": its weights are stored in {bits} bits but every product is still computed in 32-bit floating point"
