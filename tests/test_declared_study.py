@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnxruntime import quantization
 
 from tests.voices.declared_graphs import declare
 from ttsopt_lib.errors import StudyError
@@ -146,3 +148,22 @@ def test_a_variant_of_another_length_is_not_compared_frame_by_frame() -> None:
     assert same.log_spectral_distance_db == pytest.approx(0.0, abs=1e-6)
     longer = compare(as_float(np.append(original, original[:300])), reference, 22_050)
     assert longer.log_spectral_distance_db is None and longer.f0_error_cents is None
+
+
+def test_the_float_form_may_be_the_original(tmp_path: Path) -> None:
+    path = declare(tmp_path, model="small.onnx")
+    whole, small = path.with_name("tiny.onnx"), path.with_name("small.onnx")
+    quantization.quantize_dynamic(whole, small, weight_type=quantization.QuantType.QUInt8)
+    made = {}
+    for turned_back in (False, True):
+        study = study_of(path, {}, voice={"declared": str(path), "as_float": turned_back})
+        folder = StudyFolder(study, tmp_path / str(turned_back))
+        (record,) = build_study(study, folder, only=["original"])
+        made[turned_back] = record, {node.op_type for node in onnx.load(folder.model("original")).graph.node}
+    (came, before), (turned, after) = made[False], made[True]
+    assert "ConvInteger" in before and "Conv" in after and "ConvInteger" not in after
+    assert turned.size_bytes > 1.5 * came.size_bytes and "its float form" in turned.steps[0].note
+    path = declare(tmp_path / "float")
+    study = study_of(path, {}, voice={"declared": str(path), "as_float": True})
+    with pytest.raises(VoiceError, match="tiny.onnx has no integer arithmetic: leave the key out"):
+        build_study(study, StudyFolder(study, tmp_path), only=["original"])

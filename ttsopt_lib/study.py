@@ -59,6 +59,7 @@ class VoiceSource(Strict):
     huggingface: Path | None = Field(default=None, description="a local folder with a transformers VITS model")
     kokoro: KokoroSource | None = Field(default=None, description="Kokoro, with a style of its own")
     declared: Path | None = Field(default=None, description="a YAML file that declares any other ONNX model")
+    as_float: bool = Field(default=False, description="its integer arithmetic turned back into float is the original")
     speaker: int | None = Field(default=None, ge=0, description="speaker of a multi-speaker voice")
     licence_chain: tuple[str, ...] = Field(
         default=(), description="who made the voice from what, and under which terms"

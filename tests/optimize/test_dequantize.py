@@ -13,7 +13,8 @@ import pytest
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 
-from ttsopt_lib.optimize.steps.dequantize import INTEGER, dequantize, words
+from ttsopt_lib.optimize.graph.float_form import INTEGER, float_form
+from ttsopt_lib.optimize.steps.dequantize import words
 from ttsopt_lib.voices.session import open_session
 
 CHANNELS = 8
@@ -135,7 +136,7 @@ def test_it_computes_in_float_on_the_same_weights(kind: str, way: str, tmp_path:
         model = make(rng)
         inputs = [rng.standard_normal(shape(length)).astype(np.float32) for length in (5, 17, 40)]
         shrunk = quantized(model, way, inputs, tmp_path)
-        result, found = dequantize(shrunk)
+        result, found = float_form(shrunk)
         onnx.checker.check_model(result)
         operators = Counter(node.op_type for node in result.graph.node)
         assert not {*INTEGER, "DynamicQuantizeLinear", "QuantizeLinear"} & operators.keys(), operators
@@ -153,7 +154,7 @@ def test_it_computes_in_float_on_the_same_weights(kind: str, way: str, tmp_path:
 
 def test_a_float_graph_is_left_as_it_is() -> None:
     model = convolutions(np.random.default_rng(0))
-    result, found = dequantize(model)
+    result, found = float_form(model)
     assert result.SerializeToString(deterministic=True) == model.SerializeToString(deterministic=True)
     assert not found and "no integer arithmetic" in words(found, Counter())
 
@@ -166,6 +167,6 @@ def test_an_activation_that_comes_as_an_integer_stays_one(tmp_path: Path) -> Non
     weight = np.random.default_rng(0).integers(0, 255, (4, 3)).astype(np.uint8)
     model = graph_of(nodes, {"w": weight}, {})
     model.graph.input.append(helper.make_tensor_value_info("x", TensorProto.UINT8, [2, 4]))
-    result, found = dequantize(model)
+    result, found = float_form(model)
     assert not found and [node.op_type for node in result.graph.node] == ["MatMulInteger", "Cast"]
     assert words(found, Counter(MatMulInteger=1)).endswith("still in integers: 1 MatMulInteger")

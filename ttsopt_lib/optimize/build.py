@@ -92,6 +92,7 @@ def _key(study: Study, name: str, source: dict[str, str]) -> str:
         code_digest(__name__, *(source_of(step) for step in recipe)),
         {library: version(library) for library in LIBRARIES},
         [code_digest("ttsopt_lib.voices.stream"), _must_stream(study, name)] if _streams(study, name) else [],
+        *(["as_float"] if study.voice.as_float else []),
     )
 
 
@@ -346,9 +347,12 @@ def _copy_original(context: BuildContext, path: Path) -> tuple[list[StepRecord],
     else:
         shutil.copyfile(context.voice.path, path)
     context.voice.write_config(path)
-    steps = []
+    steps, note = [], ""
     if context.study.voice.huggingface is not None:
         note = "the voice came as a Hugging Face folder: this file is our plain export of it"
+    if context.study.voice.as_float:
+        note = "the voice came with integer arithmetic: this file is its float form, on the same weights"
+    if note:
         made = StepRecord(
             step="export",
             coverage=NOTHING,

@@ -15,6 +15,7 @@ from ttsopt_lib.files import content_key
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed, calibration_texts, sentence_feeds, sentence_words
 from ttsopt_lib.optimize.export import export_piper
+from ttsopt_lib.optimize.graph.float_form import float_form
 from ttsopt_lib.optimize.inventory import Inventory, take_inventory
 from ttsopt_lib.optimize.steps.step import work_of
 from ttsopt_lib.paths import resolve
@@ -22,9 +23,10 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.steps import NetworkStep
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.adapters.model import TtsModel
+from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.adapters.piper import PiperModel
 from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
-from ttsopt_lib.voices.onnx_file import read_model
+from ttsopt_lib.voices.onnx_file import VoiceError, read_model
 from ttsopt_lib.voices.piper import load_piper, open_piper
 from ttsopt_lib.voices.session import RuntimeFailure, open_session
 from ttsopt_lib.voices.source import source_model
@@ -60,13 +62,24 @@ class BuildContext:
 
     @cached_property
     def voice(self) -> TtsModel:
-        """The original, as a Piper file."""
+        """The original, as a file."""
         source = self.study.voice.huggingface
         if source is None:
-            return source_model(self.study)
+            return self._float_form() if self.study.voice.as_float else source_model(self.study)
         folder = resolve(source)
         model, config = load_huggingface(folder), piper_config_for(folder)
         return PiperModel(open_piper(export_piper(model, config, self.scratch / "original.onnx")))
+
+    def _float_form(self) -> TtsModel:
+        """The voice that the study names with its integer arithmetic turned back into float."""
+        source = source_model(self.study)
+        graph, found = float_form(read_model(source.path))
+        if not found:
+            raise VoiceError(f"voice.as_float: {source.path.name} has no integer arithmetic: leave the key out")
+        path = self.scratch / "original-float.onnx"
+        path.write_bytes(graph.SerializeToString(deterministic=True))
+        source.write_config(path)
+        return open_model(path)
 
     def network(self) -> StagedVits:
         """A fresh copy of the original in PyTorch, free to be changed."""
