@@ -15,7 +15,7 @@ from ttsopt_lib.files import content_key
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed, calibration_texts, sentence_feeds, sentence_words
 from ttsopt_lib.optimize.export import export_piper
-from ttsopt_lib.optimize.graph.float_form import float_form
+from ttsopt_lib.optimize.graph.to_float import to_float
 from ttsopt_lib.optimize.inventory import Inventory, take_inventory
 from ttsopt_lib.optimize.steps.step import work_of
 from ttsopt_lib.paths import resolve
@@ -73,11 +73,11 @@ class BuildContext:
     def _float_form(self) -> TtsModel:
         """The voice that the study names with its integer arithmetic turned back into float."""
         source = source_model(self.study)
-        graph, found = float_form(read_model(source.path))
-        if not found:
+        found = to_float(read_model(source.path))
+        if not found.replaced:
             raise VoiceError(f"voice.as_float: {source.path.name} has no integer arithmetic: leave the key out")
         path = self.scratch / "original-float.onnx"
-        path.write_bytes(graph.SerializeToString(deterministic=True))
+        path.write_bytes(found.model.SerializeToString(deterministic=True))
         source.write_config(path)
         return open_model(path)
 

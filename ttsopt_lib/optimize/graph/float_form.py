@@ -1,308 +1,297 @@
-"""The float form of a graph that somebody quantized: its integer arithmetic turned back into float32.
+"""A quantized graph on its way to float arithmetic: which float tensor integers are the rounding of.
 
-What is given to people as int8 is often slower than float, and its float form is often not given at all. The weights
-are taken as they are, `(integer - zero point) * scale`: what rounding them lost is not undone; what goes is the
-rounding of activations, in every utterance. Nodes are found by what they do, never by their names:
-
-* `ConvInteger` and `MatMulInteger` between DynamicQuantizeLinear and the product with both scales, with a bias that was
-  rounded to integers where there is one (its float values are still in the file),
-* ONNX Runtime's `DynamicQuantizeMatMul`, `MatMulIntegerToFloat` and `DynamicQuantizeLSTM`,
-* `QLinearConv`, `QLinearMatMul`, `QLinearAdd` and `QLinearMul`,
-* pairs of QuantizeLinear and DequantizeLinear around activations, and DequantizeLinear of a stored weight.
-
-What is none of these stays as it is.
+The answer is what a quantizer reads, or a stored weight as `(integers - zero point) * scale`, or the same through
+operators that only move values. Tensors are told apart by what makes and reads them, never by names.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from ttsopt_lib.optimize.graph.index import GraphIndex, copy_named
+from ttsopt_lib.optimize.graph.index import GraphIndex
+from ttsopt_lib.voices.graph import attribute, reads
 
-INTEGER = (
-    *("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"),
-    *("DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DynamicQuantizeLSTM", "QLinearAdd", "QLinearMul", "QAttention"),
+INTEGERS = tuple(
+    getattr(TensorProto, name)
+    for name in ("INT8", "UINT8", "INT16", "UINT16", "INT32", "INT4", "UINT4")
+    if hasattr(TensorProto, name)
 )
+# Operators of one data input that move or choose values and compute nothing: rounding before or after them is the same.
+MOVING = ("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Gather", "Slice", "Expand", "MaxPool")
+NONNEGATIVE = ("Relu", "Sigmoid", "Softmax", "Exp", "Abs", "Sqrt", "Softplus", "HardSigmoid")
+
+Placing = Callable[[np.ndarray, int], np.ndarray | None]  # a scale and a rank -> the shape in which it meets a tensor
 
 
-def float_form(model: ModelProto) -> tuple[ModelProto, Counter[str]]:
-    """Turn integer arithmetic back into float.
+class FloatGraph:
+    """A graph while its integers are replaced, node by node from its inputs on: a step's rules add to `nodes`.
 
-    Args:
-        model: a graph; it is not changed.
-
-    Returns:
-        the graph in float32, and how many nodes of each operator were turned back.
+    Attributes:
+        graph: the graph, as it was until `finish`.
+        index: who makes and reads what, as it was.
+        makers: tensor -> the node that makes it, as it was or as it is now.
+        constants: what is stored, in initializers and in Constant nodes.
+        kept: tensors that must be there under their names: outputs, and what branches and loops read.
+        nodes: the new graph so far.
+        done: outputs of nodes that a rule has replaced before their turn.
+        instead: tensor -> the name that it has in the end, which is often another tensor's.
     """
-    result = copy_named(model)
-    work = _Dequantizer(result)
-    work.run()
-    return result, work.found
-
-
-class _Dequantizer:
-    """One pass over a graph, in place."""
 
     def __init__(self, model: ModelProto):
-        self._graph = model.graph
-        self._index = GraphIndex(model.graph)
-        self._new: dict[str, NodeProto] = {}  # output of a node that goes -> what comes in its place
-        self._beside: dict[str, NodeProto] = {}  # output of a node -> what is computed in front of it
-        self._weights: dict[tuple[str, ...], str] = {}  # integer weight, scale, zero point, way -> float weight
-        self.found: Counter[str] = Counter()
+        self.graph = model.graph
+        self.index = GraphIndex(model.graph)
+        self.makers = dict(self.index.producers)
+        self.constants = dict(self.index.constants)
+        self.kept = {value.name for value in self.graph.output}
+        self.nodes: list[NodeProto] = []
+        self.done: set[str] = set()
+        self.instead: dict[str, str] = {}
+        for node in self.graph.node:
+            if node.op_type == "Constant" and (tensor := attribute(node, "value", None)) is not None:
+                self.constants[node.output[0]] = tensor
+            for item in node.attribute:
+                self.kept.update(name for inner in item.g.node for name in reads(inner))
+        self._names = {name for node in self.graph.node for name in (*node.input, *node.output)} | set(self.constants)
+        self._made: dict[tuple, str] = {}  # what was stored or computed once, by what it is made from
 
-    def run(self) -> None:
-        ways: dict[str, Callable[[NodeProto], bool]] = {
-            "ConvInteger": self._integer_product,
-            "MatMulInteger": self._integer_product,
-            "DynamicQuantizeMatMul": self._dynamic_product,
-            "MatMulIntegerToFloat": self._product_to_float,
-            "DynamicQuantizeLSTM": self._recurrent,
-            "QLinearConv": self._qlinear,
-            "QLinearMatMul": self._qlinear,
-            "QLinearAdd": self._qlinear_pair,
-            "QLinearMul": self._qlinear_pair,
-            "DequantizeLinear": self._unpacked,
-        }
-        for node in self._graph.node:
-            if node.op_type in ways and ways[node.op_type](node):
-                self.found[node.op_type] += 1
-        nodes = []
-        for node in self._graph.node:
-            beside = [self._beside[name] for name in node.output if name in self._beside]
-            nodes += [*beside, next((self._new[name] for name in node.output if name in self._new), node)]
-        del self._graph.node[:]
-        self._graph.node.extend(nodes)
-        remove_unread(self._graph)
+    def finish(self) -> None:
+        """Make `nodes` the graph's own, without what nothing reads any more."""
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                for position, name in enumerate(names):
+                    names[position] = self.resolved(name)
+        live = {value.name for value in self.graph.output}
+        nodes: list[NodeProto] = []
+        for node in reversed(self.nodes):
+            if any(name in live for name in node.output):
+                nodes.append(node)
+                live.update(reads(node))
+        nodes.reverse()
+        unread = {tensor.name for tensor in self.graph.initializer} - live
+        for name, values in (("initializer", self.graph.initializer), ("input", self.graph.input)):
+            # Old graphs list every stored tensor among their inputs as well.
+            left = [value for value in values if value.name not in unread]
+            self.graph.ClearField(name)
+            getattr(self.graph, name).extend(left)
+        there = {name for node in nodes for name in node.output}
+        known = [value for value in self.graph.value_info if value.name in there]
+        self.graph.ClearField("value_info")
+        self.graph.value_info.extend(known)
+        self.graph.ClearField("node")
+        self.graph.node.extend(nodes)
 
-    # --- what is read off the graph ---------------------------------------------------------------------------
-
-    def _maker(self, name: str, *operators: str) -> NodeProto | None:
-        node = self._index.producers.get(name)
-        return node if node is not None and node.op_type in operators else None
-
-    def _only_reader(self, name: str, operator: str) -> NodeProto | None:
-        readers = self._index.readers.get(name, [])
-        return readers[0] if len(readers) == 1 and readers[0].op_type == operator else None
-
-    def _constant(self, name: str) -> np.ndarray | None:
-        tensor = self._index.constants.get(name)
-        if tensor is None:
-            node = self._maker(name, "Constant")
-            tensor = next((a.t for a in node.attribute if a.name == "value"), None) if node else None
+    def value(self, name: str) -> np.ndarray | None:
+        """The array that a tensor always is; None for one that is computed."""
+        tensor = self.constants.get(name)
         return None if tensor is None else numpy_helper.to_array(tensor)
 
-    def _float_source(self, name: str) -> str | None:
-        """The float tensor that an integer activation was rounded from."""
-        node = self._maker(name, "DynamicQuantizeLinear", "QuantizeLinear")
-        return node.input[0] if node else None
+    def resolved(self, name: str) -> str:
+        """The name that a tensor has in the end."""
+        while name in self.instead:
+            name = self.instead[name]
+        return name
 
-    def _float_weight(self, weight: str, scale: str, point: str, axis: int, transpose: bool = False) -> str | None:
-        """Name of the stored float weight of an integer one; None where its numbers are not stored."""
-        way = (weight, scale, point, str(axis), str(transpose))
-        if way not in self._weights:
-            values, by = self._constant(weight), self._constant(scale)
-            offset = self._constant(point) if point else np.zeros(1)
-            if values is None or by is None or offset is None:
+    def stand_in(self, name: str, source: str, node: str) -> None:
+        """Let everything that reads `name` read `source`; where `name` has to stay, `source` gets that name."""
+        source = self.resolved(source)
+        if name not in self.kept:
+            self.instead[name] = source
+        elif source in self.kept or source not in self.makers or source in self.constants:
+            self.add("Identity", [source], name, node)
+        else:
+            self.instead[source] = name
+            self.makers[name] = self.makers[source]
+
+    def fresh(self, name: str) -> str:
+        """A name that no tensor has yet."""
+        number, free = 1, name
+        while free in self._names:
+            number += 1
+            free = f"{name}_{number}"
+        self._names.add(free)
+        return free
+
+    def store(self, key: tuple, name: str, value: np.ndarray) -> str:
+        """Put a tensor into the graph; what is made from the same is there once."""
+        if key not in self._made:
+            self._made[key] = self.fresh(name)
+            tensor = numpy_helper.from_array(np.ascontiguousarray(value), self._made[key])
+            self.graph.initializer.append(tensor)
+            self.constants[tensor.name] = tensor
+        return self._made[key]
+
+    def add(self, operator: str, inputs: list[str], output: str, name: str, attributes: NodeProto | None = None) -> str:
+        """Append a node of one output, with another node's attributes where given; returns the output."""
+        node = helper.make_node(operator, inputs, [output], name=name)
+        if attributes is not None:
+            node.attribute.extend(attributes.attribute)
+        self.nodes.append(node)
+        self.makers[output] = node
+        return output
+
+    def _same(self, first: str, second: str) -> bool:
+        """Whether two tensors always hold the same numbers; an absent zero point is 0."""
+        if first == second:
+            return True
+        values = [self.value(name) if name else np.zeros(1, np.uint8) for name in (first, second)]
+        if values[0] is None or values[1] is None:
+            return False
+        return bool(np.array_equal(values[0].reshape(-1), values[1].reshape(-1)))
+
+    def floats(self, name: str, scale: str, zero: str, axis: int = 1) -> str | None:
+        """The float tensor whose rounding at this scale and zero point `name` is; None where that is not known."""
+        if name in self.constants:
+            return self.weight(name, scale, zero, lambda value, rank: along(value, rank, axis))
+        maker = self.makers.get(name)
+        if maker is None:
+            return None
+        if maker.op_type == "DynamicQuantizeLinear":
+            return maker.input[0] if [scale, zero] == list(maker.output[1:3]) else None
+        if maker.op_type == "QuantizeLinear":
+            same = self._same(scale, maker.input[1]) and self._same(zero, input_of(maker, 2))
+            values = self.value(maker.input[1])
+            if not same or values is None or attribute(maker, "block_size", 0):
                 return None
+            if values.size > 1 and attribute(maker, "axis", 1) != axis:
+                return None
+            stored = self.value(self.resolved(maker.input[0]))
+            return self._unclipped(maker) if stored is None else self._rounded(maker, stored, values)
+        if maker.op_type in MOVING and len(maker.output) == 1 and self._is_one_number(scale):
+            key = ("moved", name, scale, zero)
+            if key not in self._made:
+                source = self.floats(maker.input[0], scale, zero)
+                if source is None:
+                    return None
+                output = self.fresh(f"{name}_float")
+                self.add(maker.op_type, [source, *maker.input[1:]], output, maker.name, maker)
+                self._made[key] = output
+            return self._made[key]
+        return None
 
-            def along(one: np.ndarray) -> np.ndarray:
-                one = one.astype(np.float32)
-                if one.size == 1:
-                    return one.reshape(())
-                if one.ndim > 1:  # of a recurrent layer: [directions, rows]
-                    return one.reshape(one.shape[0], *(1,) * (values.ndim - 2), one.shape[1])
-                if transpose and one.size == values.shape[0]:  # of a recurrent layer: one for each direction
-                    return one.reshape(-1, *(1,) * (values.ndim - 1))
-                shape = [1] * values.ndim
-                shape[axis] = -1
-                return one.reshape(shape)
+    def _is_one_number(self, scale: str) -> bool:
+        value, maker = self.value(scale), self.makers.get(scale)
+        return value.size == 1 if value is not None else maker is not None and maker.op_type == "DynamicQuantizeLinear"
 
-            floats = (values.astype(np.float32) - along(offset)) * along(by)
-            if transpose:
-                floats = np.ascontiguousarray(floats.transpose(0, 2, 1))
-            name = f"{weight}_float" if len({one[0] for one in self._weights} & {weight}) == 0 else f"{weight}_{scale}"
-            self._graph.initializer.append(numpy_helper.from_array(floats.astype(np.float32), name))
-            self._weights[way] = name
-        return self._weights[way]
-
-    # --- one way for each operator ------------------------------------------------------------------------------
-
-    def _integer_product(self, node: NodeProto) -> bool:
-        """x -> DynamicQuantizeLinear -> product [-> Add of an integer bias] -> Cast -> Mul by both scales."""
-        source = self._float_source(node.input[0])
-        made, bias = node, ""
-        summed = self._only_reader(node.output[0], "Add")
-        if summed is not None:
-            other = summed.input[1] if summed.input[0] == node.output[0] else summed.input[0]
-            found = self._rounded_bias(other)
-            if found is None:
-                return False
-            made, bias = summed, found
-        cast = self._only_reader(made.output[0], "Cast")
-        scaled = self._only_reader(cast.output[0], "Mul") if cast else None
-        if source is None or cast is None or scaled is None:
-            return False
-        scale = self._weight_scale(scaled.input[1] if scaled.input[0] == cast.output[0] else scaled.input[0])
-        if scale is None:
-            return False
-        conv = node.op_type == "ConvInteger"
-        if bias and not conv:
-            return False
-        point = node.input[3] if len(node.input) > 3 else ""
-        weight = self._float_weight(node.input[1], scale, point, 0 if conv else -1)
-        if weight is None:
-            return False
-        inputs = [source, weight, *filter(None, [bias])]
-        self._new[scaled.output[0]] = _like(node, "Conv" if conv else "MatMul", inputs, scaled.output[0])
-        return True
-
-    def _rounded_bias(self, name: str) -> str | None:
-        """The stored float bias, one number for each channel, behind Div by the scales, Floor (or Round) and Cast."""
-        shaped = self._maker(name, "Reshape")
-        cast = self._maker(shaped.input[0] if shaped else name, "Cast")
-        whole = self._maker(cast.input[0], "Floor", "Round") if cast else None
-        divided = self._maker(whole.input[0], "Div") if whole else None
-        if divided is None:
+    def _rounded(self, quantizer: NodeProto, value: np.ndarray, scale: np.ndarray) -> str | None:
+        """A float weight that a quantizer rounds anew in every run, rounded."""
+        name, zero = input_of(quantizer, 2), self.value(input_of(quantizer, 2))
+        if name and zero is None or attribute(quantizer, "output_dtype", 0):
             return None
-        values = self._constant(divided.input[0])
-        return divided.input[0] if values is not None and values.ndim == 1 else None
-
-    def _weight_scale(self, name: str) -> str | None:
-        """The stored one of two scales that are multiplied: the other is the activation's."""
-        product = self._maker(name, "Mul")
-        if product is None:
+        zero = np.zeros((), np.uint8) if zero is None else zero
+        axis = attribute(quantizer, "axis", 1)
+        factor, offset = along(scale, value.ndim, axis), along(zero.astype(np.int32), value.ndim, axis)
+        if factor is None or offset is None or zero.dtype.kind not in "iu":
             return None
-        stored = [one for one in product.input if self._constant(one) is not None]
-        return stored[0] if len(stored) == 1 else None
+        limits = np.iinfo(zero.dtype)
+        integers = np.clip(np.rint(value / factor) + offset, limits.min, limits.max).astype(np.int32)
+        rounded = (integers - offset).astype(scale.dtype) * factor
+        return self.store(("rounded", quantizer.output[0]), f"{quantizer.input[0]}_rounded", rounded)
 
-    def _dynamic_product(self, node: NodeProto) -> bool:
-        """com.microsoft: A, B, scale of B, [zero point of B], [bias]."""
-        names = [*node.input, "", "", ""]
-        weight = self._float_weight(names[1], names[2], names[3], -1)
-        return weight is not None and self._product(node, names[0], weight, names[4])
+    def _unclipped(self, quantizer: NodeProto) -> str:
+        """What a quantizer reads, through a Relu where its bytes begin at 0: so a quantizer leaves a Relu out."""
+        source, zero = self.resolved(quantizer.input[0]), self.value(input_of(quantizer, 2))
+        if zero is None and (input_of(quantizer, 2) or attribute(quantizer, "output_dtype", 0)):
+            return source
+        lowest = 0 if zero is None else np.iinfo(zero.dtype).min if zero.dtype.kind in "iu" else None
+        maker = self.makers.get(source)
+        if lowest is None or (zero is not None and (zero != lowest).any()):
+            return source
+        if maker is not None and maker.op_type in NONNEGATIVE:
+            return source
+        key = ("relu", source)
+        if key not in self._made:
+            self._made[key] = self.add("Relu", [source], self.fresh(f"{source}_relu"), f"{quantizer.name}/Relu")
+        return self._made[key]
 
-    def _product_to_float(self, node: NodeProto) -> bool:
-        """com.microsoft: A, B, scale of A, scale of B, [zero point of A], [zero point of B], [bias]."""
-        names = [*node.input, "", "", ""]
-        source = self._float_source(names[0])
-        weight = self._float_weight(names[1], names[3], names[5], -1)
-        return source is not None and weight is not None and self._product(node, source, weight, names[6])
+    def floats_or_dequantized(self, name: str, scale: str, zero: str) -> str | None:
+        """As `floats`; integers of unknown origin are dequantized by a node of their own."""
+        found = self.floats(name, scale, zero)
+        if found is None and name not in self.constants and self._is_one_number(scale):
+            key = ("dequantized", name, scale, zero)
+            if key not in self._made:
+                inputs = [name, scale, *([zero] if zero else [])]
+                self._made[key] = self.add(
+                    "DequantizeLinear", inputs, self.fresh(f"{name}_float"), f"{name}/Dequantize"
+                )
+            found = self._made[key]
+        return found
 
-    def _product(self, node: NodeProto, source: str, weight: str, bias: str) -> bool:
-        output = node.output[0]
-        if not bias:
-            self._new[output] = _like(node, "MatMul", [source, weight], output)
-            return True
-        inner = f"{output}_before_bias"
-        self._new[output] = helper.make_node("Add", [inner, bias], [output], name=f"{node.name}/bias")
-        self._beside[output] = _like(node, "MatMul", [source, weight], inner)
-        return True
+    def weight(
+        self,
+        name: str,
+        scale: str | np.ndarray,
+        zero: str,
+        placed: Placing,
+        perm: tuple[int, ...] | None = None,
+    ) -> str | None:
+        """Store `(integers - zero) * scale`; None where one of them is computed or does not fit.
 
-    def _recurrent(self, node: NodeProto) -> bool:
-        """com.microsoft: X, W, R, B, lengths, h, c, P, scale and zero point of W, scale and zero point of R."""
-        names = [*node.input, "", "", "", ""]
-        first = self._float_weight(names[1], names[8], names[9], -1, transpose=True)
-        second = self._float_weight(names[2], names[10], names[11], -1, transpose=True)
-        if first is None or second is None:
-            return False
-        inputs = [names[0], first, second, *names[3:8]]
-        while inputs and not inputs[-1]:
-            inputs.pop()
-        made = _like(node, "LSTM", inputs, *node.output)
-        self._new[next(filter(None, node.output))] = made
-        return True
+        Args:
+            name: the stored integers.
+            scale: the name of a tensor, or its value.
+            zero: the name of a tensor; empty for 0.
+            placed: gives scale and zero point, with the integers' rank, the shape in which they meet the integers.
+            perm: how the result's axes are turned; None: not at all.
+        """
+        tensor = self.constants.get(name)
+        factor = self.value(scale) if isinstance(scale, str) else scale
+        offset = self.value(zero) if zero else np.zeros((), np.int32)
+        if tensor is None or tensor.data_type not in INTEGERS or factor is None or offset is None:
+            return None
+        integers = numpy_helper.to_array(tensor).astype(np.int32)
+        placed_factor, placed_offset = placed(factor, integers.ndim), placed(offset.astype(np.int32), integers.ndim)
+        if placed_factor is None or placed_offset is None:
+            return None
+        try:
+            value = (integers - placed_offset).astype(factor.dtype) * placed_factor
+        except ValueError:  # a scale of another shape than the weight's
+            return None
+        if value.shape != integers.shape:
+            return None
+        key = (name, placed_factor.shape, placed_factor.tobytes(), placed_offset.shape, placed_offset.tobytes(), perm)
+        return self.store(key, f"{name}_float", value if perm is None else value.transpose(perm))
 
-    def _qlinear(self, node: NodeProto) -> bool:
-        """x, its scale and zero point, w, its scale and zero point, those of y, [an int32 bias]."""
-        source = self._unrounded(node.input[0])
-        conv = node.op_type == "QLinearConv"
-        weight = self._float_weight(node.input[3], node.input[4], node.input[5], 0 if conv else -1)
-        if source is None or weight is None:
-            return False
-        inputs = [source, weight]
-        if conv and len(node.input) > 8:
-            integers, x, w = (self._constant(node.input[place]) for place in (8, 1, 4))
-            if integers is None or x is None or w is None:
-                return False
-            name = f"{node.input[8]}_float_{node.name}"
-            bias = integers.astype(np.float32) * np.float32(x.reshape(-1)[0]) * w.reshape(-1).astype(np.float32)
-            self._graph.initializer.append(numpy_helper.from_array(bias.astype(np.float32), name))
-            inputs.append(name)
-        output = f"{node.output[0]}_float"
-        self._give_float(node, _like(node, "Conv" if conv else "MatMul", inputs, output))
-        return True
-
-    def _qlinear_pair(self, node: NodeProto) -> bool:
-        """com.microsoft: a with its scale and zero point, b with its own, those of the result."""
-        sources = [
-            self._unrounded(node.input[at]) or self._float_weight(*node.input[at : at + 3], axis=-1) for at in (0, 3)
-        ]
-        if None in sources:
-            return False
-        self._give_float(node, _like(node, node.op_type.removeprefix("QLinear"), sources, f"{node.output[0]}_float"))
-        return True
-
-    def _give_float(self, node: NodeProto, made: NodeProto) -> None:
-        """Have the float result computed beside the integer one, for those who read it as float in the end."""
-        self._beside[node.output[0]] = made
-        for reader in self._index.readers[node.output[0]]:
-            if reader.op_type == "DequantizeLinear":
-                self._new[reader.output[0]] = _identity(reader, made.output[0])
-
-    def _unrounded(self, name: str) -> str | None:
-        """The float tensor that an integer activation stands for: rounded from it, or made by a layer in integers."""
-        return f"{name}_float" if name in self._beside else self._float_source(name)
-
-    def _unpacked(self, node: NodeProto) -> bool:
-        """A weight that is stored in integers and unpacked in the graph, or the second half of a pair."""
-        if node.output[0] in self._new:
-            return False
-        source = self._maker(node.input[0], "QuantizeLinear")
-        if source is not None:
-            self._new[node.output[0]] = _identity(node, source.input[0])
-            return True
-        axis = next((item.i for item in node.attribute if item.name == "axis"), 1)
-        point = node.input[2] if len(node.input) > 2 else ""
-        values = self._constant(node.input[0])
-        if values is None:
-            return False
-        weight = self._float_weight(node.input[0], node.input[1], point, axis % max(values.ndim, 1))
-        if weight is None:
-            return False
-        self._new[node.output[0]] = _identity(node, weight)
-        return True
+    def only_reader(self, name: str) -> NodeProto | None:
+        """The one node that reads a tensor; None where others do too, or where the tensor has to stay."""
+        readers = self.index.readers[name]
+        return readers[0] if len(readers) == 1 and name not in self.kept else None
 
 
-def _like(node: NodeProto, operator: str, inputs: Iterable[Any], *outputs: str) -> NodeProto:
-    """A node of ONNX's own operators with the attributes of another."""
-    made = helper.make_node(operator, list(inputs), list(outputs), name=node.name)
-    made.attribute.extend(node.attribute)
-    return made
+def input_of(node: NodeProto, position: int) -> str:
+    """An input that may be absent; empty then."""
+    return node.input[position] if len(node.input) > position else ""
 
 
-def _identity(node: NodeProto, source: str) -> NodeProto:
-    return helper.make_node("Identity", [source], [node.output[0]], name=node.name)
+def along(value: np.ndarray, rank: int, axis: int) -> np.ndarray | None:
+    """One number, or one for each place of an axis, in the shape in which it meets a tensor of this rank."""
+    if value.size == 1:
+        return value.reshape(())
+    if value.ndim != 1 or not -rank <= axis < rank:
+        return None
+    return value.reshape([-1 if dim == axis % rank else 1 for dim in range(rank)])
 
 
-def remove_unread(graph: GraphProto) -> None:
-    """Remove nodes whose results nobody reads, and stored tensors that no node reads, in place."""
-    needed = {output.name for output in graph.output}
-    kept = []
-    for node in reversed(graph.node):
-        if needed & set(node.output):
-            kept.append(node)
-            needed.update(filter(None, node.input))
-            for item in node.attribute:
-                for inner in (item.g, *item.graphs) if item.HasField("g") or item.graphs else ():
-                    needed.update(name for one in inner.node for name in one.input)
-    del graph.node[:]
-    graph.node.extend(reversed(kept))
-    stored = [tensor for tensor in graph.initializer if tensor.name in needed]
-    del graph.initializer[:]
-    graph.initializer.extend(stored)
+def by_channel(value: np.ndarray, rank: int) -> np.ndarray | None:
+    """As `along` the first axis, which counts a convolution's output channels."""
+    return along(value, rank, 0)
+
+
+def by_column(value: np.ndarray, rank: int) -> np.ndarray | None:
+    """As `along` the last axis; also with a scale for each matrix of a stack. Rows may not differ."""
+    if value.size == 1:
+        return value.reshape(())
+    fits = value.ndim == 1 or (value.ndim <= rank and value.shape[-2] == 1)
+    return value if fits and rank > 1 else None
+
+
+def by_gate(value: np.ndarray, rank: int) -> np.ndarray | None:
+    """One number for each direction, or for each direction and row of an LSTM's gates."""
+    return value.reshape(value.shape[0], 1, -1) if value.ndim in (1, 2) else one_number(value, rank)
+
+
+def one_number(value: np.ndarray, rank: int) -> np.ndarray | None:
+    """One number for the whole tensor, or nothing."""
+    return value.reshape(()) if value.size == 1 else None

@@ -1,14 +1,14 @@
-"""The step `dequantize`: the integer arithmetic of a file that was quantized before, turned back into float32."""
+"""The step `dequantize`: the integer arithmetic of a graph that somebody else quantized, in float32 again."""
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import TYPE_CHECKING
 
 from onnx import ModelProto
 
-from ttsopt_lib.optimize.graph.float_form import INTEGER, float_form
+from ttsopt_lib.optimize.graph.to_float import to_float
 from ttsopt_lib.optimize.steps.step import GraphWork, Reached
+from ttsopt_lib.records.variant import Coverage
 from ttsopt_lib.steps import Dequantize
 
 if TYPE_CHECKING:
@@ -18,34 +18,26 @@ if TYPE_CHECKING:
 
 class DequantizeWork(GraphWork[Dequantize]):
     settings = Dequantize
-    label = "the return to float arithmetic"
-    family = "float arithmetic"
+    label = "dequantization"
+    family = "float32 again"
     optimizes = False
 
     def apply(self, model: ModelProto, step: Dequantize, context: BuildContext) -> ModelProto:
-        result, found = float_form(model)
-        left = Counter(node.op_type for node in result.graph.node if node.op_type in INTEGER)
-        context.note = words(found, left)
-        return result
-
-    def reaches(self, step: Dequantize, layer: Layer) -> tuple[int, bool]:
-        return (0, False) if layer.computes_int8 else (layer.parameters, True)
+        found = to_float(model)
+        context.note = found.note
+        return found.model
 
     def reached(self, step: Dequantize, after: Inventory, before: Inventory) -> Reached:
-        """Layers that computed in integers before, and do no more."""
-        layers = sum(layer.computes_int8 for layer in before.layers) - sum(
-            layer.computes_int8 for layer in after.layers
-        )
-        return Reached(self.coverage(step, after), layers)
+        """What was int8 before and is not any more."""
+        now, was = (voice.coverage(_int8_parameters, lambda layer: layer.computes_int8) for voice in (after, before))
+        coverage = Coverage(parameters=max(was.parameters - now.parameters, 0.0), macs=max(was.macs - now.macs, 0.0))
+        left, had = (sum(_int8_parameters(layer) > 0 for layer in voice.weighted) for voice in (after, before))
+        layers = max(had - left, 0)
+        return Reached(coverage, layers, self.note(step, after, layers))
 
     def note(self, step: Dequantize, after: Inventory, layers: int) -> str:
-        return ""
+        return f"{layers} of {len(after.weighted)} layers with weights compute in float32 on the weights they had"
 
 
-def words(found: Counter[str], left: Counter[str]) -> str:
-    """What was turned back, and what was not, in one sentence."""
-    if not found and not left:
-        return "no integer arithmetic was there to turn back"
-    done = ", ".join(f"{count} {operator}" for operator, count in found.most_common()) or "nothing"
-    rest = ", ".join(f"{count} {operator}" for operator, count in left.most_common())
-    return f"computed in float32 again: {done}" + (f"; still in integers: {rest}" if left else "")
+def _int8_parameters(layer: Layer) -> int:
+    return layer.parameters if layer.stored_int8 or layer.computes_int8 else 0
