@@ -118,7 +118,9 @@ def with_stored_weights(model, int8):
         own = tensor.name
         if f"{own}_quantized" not in stored:
             continue
-        integers = stored[f"{own}_quantized"]
+        integers: Any = stored[f"{own}_quantized"]
+        scale: Any
+        zero: Any
         layer = next(node for node in int8.graph.node if f"{own}_quantized" in node.input)
         if layer.op_type == "QLinearConv" and own.startswith("b"):  # its scale is that of the products
             scale, zero = stored[layer.input[1]] * stored[layer.input[4]], np.int32(0)
@@ -335,20 +337,25 @@ def test_a_graph_may_have_names_that_the_float_form_would_give(tmp_path):
 
 
 @pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("way", ["dynamic", QuantFormat.QDQ, QuantFormat.QOperator])
-def test_a_gemm_comes_back(way, transposed, tmp_path):
+def test_a_gemm_comes_back(way, transposed, per_channel, tmp_path):
     rng = np.random.default_rng(4)
     node = helper.make_node("Gemm", ["x", "m1", "b1"], ["y"], name="gemm", transB=transposed)
-    shape = (9, 6) if transposed else (6, 9)
-    model = made([node], {"m1": normal(rng, *shape), "b1": normal(rng, 9)}, {"x": [None, 6]}, rank=2)
+    shape = (6, 6)  # as many rows as columns: a scale along the wrong axis would fit
+    sizes = np.geomspace(0.1, 10, 6, dtype=np.float32).reshape((6, 1) if transposed else (1, 6))  # of the columns
+    model = made([node], {"m1": normal(rng, *shape) * sizes, "b1": normal(rng, 6)}, {"x": [None, 6]}, rank=2)
     if way == "dynamic":
-        int8 = quantized(model, tmp_path, op_types_to_quantize=["Gemm", "MatMul"])
+        int8 = quantized(model, tmp_path, op_types_to_quantize=["Gemm", "MatMul"], per_channel=per_channel)
     else:
         feeds = iter([{"x": 3 * normal(rng, 50, 6)} for _ in range(2)])
         reader = type("Reader", (quantization.CalibrationDataReader,), {"get_next": lambda self: next(feeds, None)})
         onnx.save(model, tmp_path / "float.onnx")
         quantization.quantize_static(
-            tmp_path / "float.onnx", tmp_path / "int8.onnx", reader(), **static_options(quant_format=way)
+            tmp_path / "float.onnx",
+            tmp_path / "int8.onnx",
+            reader(),
+            **static_options(quant_format=way, per_channel=per_channel),
         )
         int8 = onnx.load(tmp_path / "int8.onnx")
     assert left_of_the_quantizer(int8)

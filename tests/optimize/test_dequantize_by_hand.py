@@ -89,6 +89,9 @@ def test_a_bias_that_is_added_in_integers_is_a_float_bias_again(divided, operato
         helper.make_node("Mul", ["f", "both"], ["y"]),
     ]
     inputs = {"x": [1, 6, None] if convolution else [1, None, 6]}
+    if divided:  # by another scale, it is another bias
+        other = [helper.make_node("Div", ["b", "xs"], ["steps"]) if node.op_type == "Div" else node for node in nodes]
+        assert to_float(made(other, tensors, inputs)).stayed == {operator: 1, "DynamicQuantizeLinear": 1}
     found = to_float(made(nodes, tensors, inputs)).model
     assert left_of_the_quantizer(found) == []
     weight = (integers.astype(np.int32) - 120).astype(np.float32) * np.float32(0.01)
@@ -212,13 +215,14 @@ def test_tensors_that_a_branch_or_an_output_reads_keep_their_names():
         helper.make_node("If", ["yes"], ["y"], then_branch=inner, else_branch=other),
     ]
     tensors = {"s": np.float32(0.1), "z": np.int8(0), "yes": np.array(True)}
-    model = made(nodes, tensors, outputs=("y", "back"))
-    found = to_float(model).model
-    assert left_of_the_quantizer(found) == []
     x = normal(np.random.default_rng(0), 1, 6, 9)
-    y, back = open_session(found).run(None, {"x": x})
-    np.testing.assert_array_equal(y, x)
-    np.testing.assert_array_equal(back, -x)
+    for outputs in (("y",), ("y", "back"), ("y", "back", "u")):
+        found = to_float(made(nodes, tensors, outputs=outputs)).model
+        assert left_of_the_quantizer(found) == []
+        y, *others = open_session(found).run(None, {"x": x})
+        np.testing.assert_array_equal(y, x)
+        for other in others:
+            np.testing.assert_array_equal(other, -x)
 
 
 @pytest.mark.parametrize("shape", [(1, 12, 1), (12, 1)])
@@ -271,3 +275,31 @@ def test_integers_that_are_only_moved_are_those_of_what_was_moved():
     expected = made([turning, helper.make_node("MatMul", ["turned", "w"], ["y"])], {"w": weight})
     assert [node.op_type for node in found.graph.node] == ["Transpose", "MatMul"]
     assert_same(found, expected, feeds_of(2))
+
+
+@pytest.mark.parametrize(("scale", "zero"), [(0.1, 127), (0.2, 128), (0.2, 127)])
+def test_bytes_that_are_read_at_another_scale_than_they_were_made_stay(scale, zero):
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s2", "z2"], ["y"]),
+    ]
+    tensors = {"s": np.float32(0.1), "z": np.uint8(128), "s2": np.float32(scale), "z2": np.uint8(zero)}
+    found = to_float(made(nodes, tensors))
+    assert found.stayed == {"QuantizeLinear": 1, "DequantizeLinear": 1}
+    assert to_float(made(nodes, tensors | {"s2": np.float32(0.1), "z2": np.uint8(128)})).stayed == {}
+
+
+def test_a_product_of_two_activations_with_a_scale_of_neither_stays():
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "xs", "xz"]),
+        helper.make_node("DynamicQuantizeLinear", ["t"], ["p", "ts", "tz"]),
+        helper.make_node("MatMulInteger", ["q", "p", "xz", "tz"], ["sums"], name="scores"),
+        helper.make_node("Cast", ["sums"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["xs", "half"], ["a"]),
+        helper.make_node("Mul", ["a", "ts"], ["both"]),
+        helper.make_node("Mul", ["f", "both"], ["y"]),
+    ]
+    found = to_float(made(nodes, {"half": np.float32(0.5)}))
+    assert found.stayed == {"DynamicQuantizeLinear": 2, "MatMulInteger": 1}
+    assert to_float(made(nodes, {"half": np.float32(1.0)})).stayed == {}

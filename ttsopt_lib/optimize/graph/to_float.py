@@ -285,7 +285,8 @@ class _Rules(FloatGraph):
         if attribute(node, "alpha", 1.0) != 1.0:
             return False
         axis = 0 if attribute(node, "transB", 0) else 1
-        weight = self.weight(*node.input[3:6], lambda value, rank: along(value, rank, axis))
+        integers, scale, zero = node.input[3:6]
+        weight = self.weight(integers, scale, zero, lambda value, rank: along(value, rank, axis))
         data = None if weight is None else self.floats_or_dequantized(*node.input[:3])
         if data is None or weight is None:
             return False
