@@ -63,7 +63,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, StudyFolder]:
     place = tmp_path_factory.mktemp("declared")
     study = study_of(declare(place / "mine"))
     folder = StudyFolder(study, place)
-    assert [line for line in check_inputs(study) if "phoneme" not in line] == []
+    assert [line for line in check_inputs(study) if "no symbol" not in line] == []
     pipeline, cpu = Pipeline(study, folder), Device(name="cpu", label="CPU", kind="cpu", threads=(1,))
     pipeline.optimize()
     assert pipeline.measure([cpu]) == []

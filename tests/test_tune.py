@@ -92,7 +92,8 @@ def test_no_sentence_is_in_two_parts(total):
 
 def test_the_recipes_follow_from_what_the_voice_allows():
     asks = Asks(threads=2)
-    assert "rearranged-int8-weights" in stored_in_int8(vits=True) and len(stored_in_int8(vits=False)) == 2
+    assert list(stored_in_int8(vits=True, integers=False)) == ["int8-weights", "rearranged-int8-weights"]
+    assert list(stored_in_int8(vits=False, integers=True)) == ["int8-weights", "float-int8-weights"]
     begun = {"rearranged-int8-weights": "rearrange_decoder", "float-int8-weights": "dequantize"}
     assert first_steps(["int8-weights"]) == []
     for made, first in begun.items():
@@ -108,7 +109,7 @@ def test_the_recipes_follow_from_what_the_voice_allows():
 
 
 def test_the_default_sentences_are_looked_at_with_the_further_ones(plain_voice):
-    study = tuning_study(plain_voice, stored_in_int8(vits=True), Asks(), None)
+    study = tuning_study(plain_voice, stored_in_int8(vits=True, integers=False), Asks(), None)
     further = confirming(study, ["int8-weights"])
     assert further is not None and further.sentences.confirmation is not None
     assert further.sentences.confirmation.count == candidates.FURTHER
@@ -247,6 +248,7 @@ def test_the_command_prints_the_table_and_says_by_its_exit_code_whether_one_hold
         return recorded(chosen)
 
     monkeypatch.setattr("ttsopt_lib.tune.tuning.tune", tuned)
+    monkeypatch.setattr("ttsopt_lib.terminal.out._width", 200)
     arguments = ["tune", "v.onnx", "--out", str(tmp_path), "--max-loss", "0.1", "--max-mb", "9.5", "--threads", "2"]
     done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
     assert done.exit_code == code

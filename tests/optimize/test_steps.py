@@ -134,6 +134,7 @@ ITS_OWN = {  # the algorithms of one step, and the trainer of students
     "distill/study.py": {"Distill"},
     "report/facts/students.py": {"Distill"},
     "study.py": {"Pack", "QuantizeStatic"},  # the rules of a recipe
+    "tune/candidates.py": {"quantize_weights", "quantize_mixed", "rearrange_decoder"},  # recipes, as a study has them
 }
 
 

@@ -48,14 +48,16 @@ def parts_of(total: int) -> Parts:
     return Parts(evaluation, min(FURTHER, total - calibration - evaluation), calibration)
 
 
-def stored_in_int8(vits: bool) -> Recipes:
+def stored_in_int8(vits: bool, integers: bool) -> Recipes:
     """The first candidates: int8 in the file, and the arithmetic of the voice itself, or float32 in its place.
 
     Args:
         vits: whether the voice is one; else there is no decoder to rearrange.
+        integers: whether it computes in integers; else its arithmetic is float32 already.
     """
     rearranged = {"rearranged-int8-weights": [REARRANGE, WEIGHTS]} if vits else {}
-    return {"int8-weights": [WEIGHTS], **rearranged, "float-int8-weights": [DEQUANTIZE, WEIGHTS]}
+    turned = {"float-int8-weights": [DEQUANTIZE, WEIGHTS]} if integers else {}
+    return {"int8-weights": [WEIGHTS], **rearranged, **turned}
 
 
 def first_steps(made: Collection[str]) -> list[dict[str, Any]]:

@@ -21,6 +21,7 @@ from ttsopt_lib.measure.machine.system import cpu_name, describe_system
 from ttsopt_lib.optimize.build import build_study
 from ttsopt_lib.optimize.context import LIBRARIES, BuildContext, VariantError
 from ttsopt_lib.optimize.graph.clock import Patience, Timer, time_graphs
+from ttsopt_lib.optimize.graph.to_float import has_integers
 from ttsopt_lib.pipeline import locked
 from ttsopt_lib.preflight import check_inputs
 from ttsopt_lib.records.base import RecordError, now, read_record, write_record
@@ -41,7 +42,8 @@ from ttsopt_lib.tune.candidates import (
     tuning_study,
 )
 from ttsopt_lib.tune.choose import missed, nearest, on_front, preference, size_and_speed_missed
-from ttsopt_lib.voices.adapters.declaration import is_declaration
+from ttsopt_lib.voices.adapters.declaration import is_declaration, read_declaration
+from ttsopt_lib.voices.onnx_file import read_model
 
 TIMED_SENTENCES = 2
 PATIENCE = Patience(width=0.02, min_blocks=8, max_blocks=40, seconds=120)
@@ -113,7 +115,10 @@ class _Tuning:
         self._voice, self._out, self._asks = voice, out, asks
         self._sentences, self._timer = sentences, timer
         self._predictor: PredictorName = predictor
-        self._recipes: Recipes = stored_in_int8(vits=not is_declaration(voice))
+        declared = is_declaration(voice)
+        model = read_declaration(voice).model if declared else voice
+        assert model is not None
+        self._recipes: Recipes = stored_in_int8(vits=not declared, integers=has_integers(read_model(model)))
         self._rows: dict[str, Candidate] = {}
         self._records: dict[str, VariantRecord] = {}
         self.folder = StudyFolder(self._study(self._recipes), out.absolute())

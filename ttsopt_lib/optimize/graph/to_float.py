@@ -60,6 +60,11 @@ class Dequantized(NamedTuple):
         return f"float32 arithmetic on the same weights takes the place of {_listed(self.replaced)}; {stayed}"
 
 
+def has_integers(model: ModelProto) -> bool:
+    """Whether a quantizer has been at a graph: whether any node of it computes on integers, or rounds to them."""
+    return bool(_quantized_nodes(model.graph))
+
+
 def to_float(model: ModelProto) -> Dequantized:
     """The float form of a quantized graph; equal to `model` where no pattern of it is known.
 
