@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from ttsopt_lib.evaluate.ratings.monitor import Standing
     from ttsopt_lib.report.facts.summary import Summary
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, emoji=False)  # `my_module:x:` is no picture
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(step: str, message: str) -> None:

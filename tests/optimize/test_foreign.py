@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.optimize.foreign_graphs import KINDS, already_int8
 from tests.optimize.test_quantize import runtime_graph
@@ -18,12 +18,12 @@ from ttsopt_lib.optimize.graph.int8 import quantize_tensor
 from ttsopt_lib.optimize.inventory import take_inventory
 from ttsopt_lib.optimize.steps.fp16 import half_precision
 from ttsopt_lib.optimize.steps.pack import pack
-from ttsopt_lib.optimize.steps.prune_magnitude import prune_graph, prune_magnitude
+from ttsopt_lib.optimize.steps.prune_magnitude import PruneMagnitudeWork, prune_graph, prune_magnitude
 from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
 from ttsopt_lib.optimize.steps.quantize_static import quantize_static
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
 from ttsopt_lib.optimize.steps.step import record_of
-from ttsopt_lib.steps import Fp16, QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from ttsopt_lib.steps import Fp16, PruneMagnitude, QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from ttsopt_lib.voices.session import open_session
 
 WEIGHTS = QuantizeWeights(step="quantize_weights")
@@ -242,3 +242,10 @@ def test_pruning_a_network_reaches_recurrent_layers():
     assert prune_magnitude(network, 0.5) == 512
     zeros = {name: int((parameter == 0).sum()) for name, parameter in network.named_parameters()}
     assert all((count > 0) == name.startswith("weight") for name, count in zeros.items())
+
+
+def test_a_graph_without_a_weight_is_pruned_of_nothing():
+    value, output = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in ("x", "y"))
+    model = helper.make_model(helper.make_graph([helper.make_node("Tanh", ["x"], ["y"])], "g", [value], [output]))
+    work = PruneMagnitudeWork()
+    assert work.in_graph(model, PruneMagnitude(step="prune_magnitude", amount=0.2)) is model

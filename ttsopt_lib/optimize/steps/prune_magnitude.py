@@ -18,7 +18,7 @@ import torch
 from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
-from ttsopt_lib.optimize.graph.index import WEIGHT_INPUTS, GraphIndex, copy_named
+from ttsopt_lib.optimize.graph.index import FLOATS, WEIGHT_INPUTS, GraphIndex, copy_named
 from ttsopt_lib.optimize.steps.step import NetworkWork
 from ttsopt_lib.steps import PruneMagnitude
 
@@ -32,6 +32,10 @@ RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
 NO_LAYER = "prune_magnitude: the model has no convolution, linear or recurrent layer whose weights could be pruned"
 
 
+class NoLayer(ValueError):
+    """A model without a weight to prune."""
+
+
 class PruneMagnitudeWork(NetworkWork[PruneMagnitude]):
     settings = PruneMagnitude
     label = "magnitude pruning"
@@ -43,7 +47,10 @@ class PruneMagnitudeWork(NetworkWork[PruneMagnitude]):
         prune_magnitude(model, step.amount)
 
     def in_graph(self, model: ModelProto, step: PruneMagnitude) -> ModelProto:
-        return prune_graph(model, step.amount)[0]
+        try:
+            return prune_graph(model, step.amount)[0]
+        except NoLayer:
+            return model  # the step reached nothing, which its record says
 
     def reaches(self, step: PruneMagnitude, layer: Layer) -> tuple[int, bool]:
         return layer.zeros, False
@@ -74,7 +81,7 @@ def prune_magnitude(model: nn.Module, amount: float) -> int:
         if isinstance(module, RECURRENT):
             weights += [weight for name, weight in module.named_parameters() if name.startswith("weight")]
     if not weights:
-        raise ValueError(NO_LAYER)
+        raise NoLayer(NO_LAYER)
     with torch.no_grad():
         flat = torch.cat([weight.reshape(-1) for weight in weights])
         smallest = _smallest(flat.abs().cpu().numpy(), amount)
@@ -86,7 +93,7 @@ def prune_magnitude(model: nn.Module, amount: float) -> int:
 
 
 def prune_graph(model: ModelProto, amount: float) -> tuple[ModelProto, int]:
-    """The same in a graph whose weights are float32; what is stored in other types is left alone.
+    """The same in a graph; weights that are stored as integers are left alone.
 
     A weight that several layers share is counted once.
 
@@ -103,17 +110,18 @@ def prune_graph(model: ModelProto, amount: float) -> tuple[ModelProto, int]:
     for node in result.graph.node:
         if node.op_type in WEIGHT_INPUTS and node.op_type != "Gather":
             for weight in index.weights_of(node):
-                if weight is not None and weight.tensor.data_type == TensorProto.FLOAT:
+                if weight is not None and weight.tensor.data_type in FLOATS:
                     found[weight.name] = weight.tensor
     if not found:
-        raise ValueError(NO_LAYER)
+        raise NoLayer(NO_LAYER)
     values = [numpy_helper.to_array(tensor) for tensor in found.values()]
-    flat = np.concatenate([value.reshape(-1) for value in values])
+    flat = np.concatenate([value.reshape(-1).astype(np.result_type(value, np.float32)) for value in values])
     smallest = _smallest(np.abs(flat), amount)
     flat[smallest] = 0.0
     parts = np.split(flat, np.cumsum([value.size for value in values])[:-1])
     for tensor, value, part in zip(found.values(), values, parts, strict=True):
-        tensor.CopyFrom(numpy_helper.from_array(part.reshape(value.shape), tensor.name))
+        pruned = part.reshape(value.shape).astype(value.dtype)
+        tensor.CopyFrom(numpy_helper.from_array(pruned, tensor.name))
     return result, len(smallest)
 
 
