@@ -16,7 +16,7 @@ from ttsopt_lib.measure.runtimes.onnx_runtime import speaker_of
 from ttsopt_lib.params import check
 from ttsopt_lib.study import VoiceSource
 from ttsopt_lib.voices.adapters.declaration import read_declaration
-from ttsopt_lib.voices.adapters.declared import DeclaredModel, open_declared
+from ttsopt_lib.voices.adapters.declared import DeclaredModel, open_declared, shaped
 from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.adapters.seeded import SeededSession
 from ttsopt_lib.voices.onnx_file import VoiceError
@@ -200,9 +200,8 @@ def test_what_is_wrong_in_a_model_is_one_line(tmp_path: Path, monkeypatch: pytes
     broken = opened(declare(tmp_path / "broken", ids={"function": "broken_ids:ids"}))
     with pytest.raises(TextError, match="broken_ids:ids cannot make ids of 'The door is open.': 'boom'"):
         broken.utterance_ids(TEXT)
-    absent = opened(declare(tmp_path / "absent", ids={"function": "no_such_module:ids"}))
-    with pytest.raises(VoiceError, match="cannot be imported"):
-        absent.utterance_ids(TEXT)
+    with pytest.raises(VoiceError, match="key ids.function: no_such_module:ids: cannot be imported"):
+        opened(declare(tmp_path / "absent", ids={"function": "no_such_module:ids"}))
 
 
 def test_a_draw_that_cannot_be_handed_in_is_refused(tmp_path: Path) -> None:
@@ -260,3 +259,17 @@ def test_a_model_may_lie_in_a_package(tmp_path: Path) -> None:
     assert 0.6 < len(audio) / model.sample_rate < 2.5 and 0.05 < abs(audio).max() <= 1.5
     with pytest.raises(VoiceError, match="key package: no_such_package: no such Python package"):
         opened(declare(tmp_path, package="no_such_package"))
+
+
+def test_numbers_take_the_rank_of_the_input() -> None:
+    row = helper.make_tensor_value_info("ids", TensorProto.INT32, ["ids"])
+    assert shaped([[1, 2, 3]], row).tolist() == [1, 2, 3] and shaped([[1]], row).dtype == np.int32
+    assert shaped([0.5], helper.make_tensor_value_info("speed", TensorProto.FLOAT, [])).shape == ()
+    assert shaped(2, helper.make_tensor_value_info("sid", TensorProto.INT64, [1, 1])).shape == (1, 1)
+
+
+def test_a_mask_is_a_one_for_each_id(tmp_path: Path) -> None:
+    model = tiny_tts(noise=False)
+    model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1, "ids"]))
+    feed = opened(declare(tmp_path, model, inputs={**declaration()["inputs"], "mask": "mask"})).feed([4, 5, 6])
+    assert feed["mask"].tolist() == [[1.0, 1.0, 1.0]]

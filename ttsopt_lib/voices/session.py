@@ -41,7 +41,7 @@ def runtime_words(error: Exception) -> str:
 
 
 def open_session(model: ModelProto | bytes | Path, threads: int = 1, profile: Path | None = None) -> Session:
-    """A session that computes with `threads` threads and prints no warnings.
+    """A session that computes with `threads` threads and prints nothing.
 
     One thread is the default because processes share such work, one for each core: with ONNX Runtime's own default,
     a thread for each core, they would wait for one another.
@@ -57,7 +57,7 @@ def open_session(model: ModelProto | bytes | Path, threads: int = 1, profile: Pa
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # its errors are exceptions, and are told once
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)

@@ -7,7 +7,7 @@
     ids: {espeak: en-us, symbols: symbols.json, begin: [0], end: [0]}
     inputs:
       tokens: ids
-      token_lengths: length
+      token_lengths: length   # or mask: a 1 for each id
       style: {file: styles.npy, row: length}
       speed: {value: 1.0}
 
@@ -76,6 +76,8 @@ class Given(Strict):
     def _one_source(self) -> Given:
         if sum(one is not None for one in (self.value, self.file, self.array)) != 1:
             raise ValueError("give exactly one of value, file")
+        if self.value is not None and (self.row is not None or self.shape is not None):
+            raise ValueError("row and shape belong to a file, not to a value")
         return self
 
 
@@ -117,7 +119,7 @@ class Declaration(Strict):
     vocoder: str | None = Field(default=None, description="module:function, from these outputs to samples")
     code: Path | None = Field(default=None, description="folder of Python modules that it names; else beside it")
     ids: Ids
-    inputs: dict[str, Literal["ids", "length"] | Given] = Field(min_length=1)
+    inputs: dict[str, Literal["ids", "length", "mask"] | Given] = Field(min_length=1)
     licence_chain: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -164,16 +166,35 @@ def checked(values: Any, origin: Path | str) -> Declaration:
     try:
         return Declaration.model_validate(values)
     except ValidationError as error:
-        # of an input that is no word, what is wrong with its numbers
-        first = min(error.errors(), key=lambda one: one["type"] == "literal_error" and isinstance(one["input"], dict))
-        parts = [str(part) for part in first["loc"]]
-        key = ".".join(part for part in parts if not part.endswith(("Given", "Given]", "']")))  # pydantic's own names
+        # Of several ways to read a key, the one that came furthest; of an input that is no word, what is wrong with
+        # its numbers.
+        first = max(
+            error.errors(),
+            key=lambda one: (
+                len(_written(one, values)),
+                not (one["type"] == "literal_error" and isinstance(one["input"], dict)),
+            ),
+        )
+        parts = _written(first, values)
+        key = ".".join(parts)
         message = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "literal_error" and first["loc"][:1] == ("inputs",):
-            message = "should be ids, length, {value: ...} or {file: ...}"
+        if first["type"] == "literal_error" and parts[:1] == ["inputs"]:
+            message = "should be ids, length, mask, {value: ...} or {file: ...}"
+        if parts[:1] == ["inputs"] and parts[2:3] == ["value"]:
+            message = "should be a number, or nested lists of numbers"
         if first["type"] == "extra_forbidden":
             message = "unknown key"
         raise VoiceError(f"{origin}: key {key or '(top level)'}: {message}") from None
+
+
+def _written(error: Any, values: Any) -> list[str]:
+    """The keys that lead to what is wrong, as the file has them: without pydantic's names for ways to read them."""
+    parts = []
+    for part in error["loc"]:
+        if isinstance(values, Mapping) and part in values or isinstance(values, list) and isinstance(part, int):
+            parts.append(str(part))
+            values = values[part]
+    return [*parts, str(error["loc"][-1])] if error["type"] == "missing" else parts
 
 
 def whole(declaration: Declaration, folder: Path, origin: Path) -> Declaration:
@@ -196,7 +217,9 @@ def whole(declaration: Declaration, folder: Path, origin: Path) -> Declaration:
     if declaration.package is not None:
         folder = _package_folder(declaration.package, f"{origin}: key package")
     if declaration.model is not None:
-        values["model"] = folder / declaration.model.expanduser()
+        values["model"] = model = folder / declaration.model.expanduser()
+        if not model.is_file():
+            raise VoiceError(f"{origin}: key model: {model}: no such file")
     return checked(values, origin)
 
 
@@ -208,7 +231,7 @@ def imported(name: str, code: Path | None, key: str) -> Callable[..., Any]:
     """
     try:
         return function_of(name, code)
-    except Exception as error:  # somebody else's module
+    except (Exception, SystemExit) as error:  # somebody else's module
         raise VoiceError(f"{key}: {name}: cannot be imported ({' '.join(str(error).split())})") from None
 
 
@@ -234,7 +257,10 @@ def _read_json(path: Path, key: str) -> Any:
 def _read_array(path: Path, shape: tuple[int, ...] | None, key: str) -> np.ndarray:
     try:
         if path.suffix == ".npy":
-            return np.load(path, allow_pickle=False)
+            found = np.load(path, allow_pickle=False)
+            if shape not in (None, found.shape):
+                raise VoiceError(f"{key}: {path}: numbers of shape {list(found.shape)}; leave 'shape' out")
+            return found
         values = np.fromfile(path, dtype="<f4")
     except FileNotFoundError:
         raise VoiceError(f"{key}: {path}: no such file") from None

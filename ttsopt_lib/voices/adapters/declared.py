@@ -19,7 +19,7 @@ from ttsopt_lib.voices.adapters.model import Feed, TtsModel
 from ttsopt_lib.voices.adapters.seeded import SeededSession
 from ttsopt_lib.voices.language import other_language
 from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, model_sha256, read_model
-from ttsopt_lib.voices.session import in_words
+from ttsopt_lib.voices.session import RuntimeFailure, in_words
 from ttsopt_lib.voices.text import TextError, espeak_phonemes
 
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")  # of operators that ONNX Runtime has
@@ -70,7 +70,11 @@ class DeclaredModel(TtsModel):
         if asked.espeak:
             found = [number for _, number in self._symbols(text) if number is not None]
             if not found:
-                raise TextError(f"text {text[:60]!r} gives no phonemes that {self.kind} knows: write words")
+                phonemes = "".join(symbol for symbol, _ in self._symbols(text))[:30]
+                raise TextError(
+                    f"text {text[:60]!r} gives no phonemes that {self.kind} knows: write words, or correct "
+                    f"ids.symbols, which has none of {phonemes!r}"
+                )
             between = [[*asked.between, number] for number in found[1:]]
             ids = [*asked.begin, found[0], *(number for some in between for number in some), *asked.end]
         elif asked.table is not None:
@@ -104,6 +108,8 @@ class DeclaredModel(TtsModel):
         for name, given in self.declaration.inputs.items():
             if given == "ids":
                 values: Any = [ids]
+            elif given == "mask":
+                values = [[1] * len(ids)]
             elif given == "length":
                 values = len(ids)
             else:
@@ -145,7 +151,7 @@ class DeclaredModel(TtsModel):
         called = imported(name, self.code, f"{self.kind}: ids.function")
         try:
             ids = [int(one) for one in called(text)]
-        except Exception as error:  # somebody else's code
+        except (Exception, SystemExit) as error:  # somebody else's code
             words = " ".join(str(error).split())[:200] or type(error).__name__
             raise TextError(f"ids.function {name} cannot make ids of {text[:60]!r}: {words}") from None
         if not ids:
@@ -200,11 +206,13 @@ class DeclaredSpeaker:
         """As `Speaker.speak_feed`."""
         found = self._session.run(feed, seed)
         if self._vocoder is None:
-            audio = found[0]
+            audio = samples_of(found[0], "the model's audio")
         else:
             with in_words(f"the vocoder {self._model.vocoder} cannot speak it"):
-                audio = self._vocoder(*found)
-        return np.asarray(audio, dtype=np.float32).reshape(-1), np.zeros(0, dtype=np.int64)
+                made = self._vocoder(*found)
+                made = made if made is None else np.asarray(made)
+            audio = samples_of(made, f"what the vocoder {self._model.vocoder} returns")
+        return audio, np.zeros(0, dtype=np.int64)
 
 
 def open_declared(path: Path, declaration: Declaration, origin: Path | str) -> DeclaredModel:
@@ -235,11 +243,26 @@ def declaration_beside(path: Path) -> Declaration | None:
     return checked({key: value for key, value in said.items() if key != DECLARED}, config)
 
 
+def samples_of(audio: np.ndarray | None, called: str) -> np.ndarray:
+    """Audio as float32 [samples]. Raises `RuntimeFailure` for what is no row of samples; `called` is its name."""
+    if audio is None or audio.dtype.kind != "f":
+        kind = "nothing" if audio is None else audio.dtype.name
+        raise RuntimeFailure(f"{called} is {kind}, where samples are an array of float numbers from -1 to 1")
+    if sum(size > 1 for size in audio.shape) > 1:
+        raise RuntimeFailure(
+            f"{called} is of shape {list(audio.shape)}, where samples lie along one axis: of a spectrum, of frames or "
+            "of several channels a vocoder makes them"
+        )
+    return audio.astype(np.float32, copy=False).reshape(-1)
+
+
 def shaped(values: Any, wanted: ValueInfoProto) -> np.ndarray:
-    """Numbers in the type and rank of a graph's input: a single number fills it, missing first axes are added."""
+    """Numbers in the type and rank of a graph's input: missing first axes are added, first axes of one are dropped."""
     kind = wanted.type.tensor_type
     array = np.asarray(values, dtype=helper.tensor_dtype_to_np_dtype(kind.elem_type))
     rank = len(kind.shape.dim) if kind.HasField("shape") else array.ndim
+    while array.ndim > rank and array.shape[0] == 1:
+        array = array[0]
     return array.reshape((1,) * (rank - array.ndim) + array.shape)
 
 
@@ -267,14 +290,20 @@ def _check(model: ModelProto, path: Path, declaration: Declaration, origin: Path
         if name not in declaration.inputs:
             raise VoiceError(
                 f"{origin}: key inputs: says nothing of {name}, which {path.name} asks for ({_said(value)}): add "
-                f"'{name}: ids', '{name}: length', or '{name}: {{value: ...}}'"
+                f"'{name}: ids', '{name}: length', '{name}: mask', or '{name}: {{value: ...}}'"
             )
     for name, given in declaration.inputs.items():
+        key = f"{origin}: key inputs.{name}"
+        if not _is_numbers(inputs[name]):
+            raise VoiceError(f"{key}: it takes {_said(inputs[name])}: export the model so that it takes numbers")
         if isinstance(given, Given):
-            _check_numbers(given, inputs[name], f"{origin}: key inputs.{name}")
+            _check_numbers(given, inputs[name], key)
+        elif given in ("ids", "mask"):
+            _check_any_length(inputs[name], key)
     outputs = {value.name: value for value in model.graph.output}
-    if declaration.vocoder:
-        imported(declaration.vocoder, declaration.code, f"{origin}: key vocoder")
+    for key, function in (("vocoder", declaration.vocoder), ("ids.function", declaration.ids.function)):
+        if function:
+            imported(function, declaration.code, f"{origin}: key {key}")
     audio = (declaration.outputs or tuple(outputs))[0]
     for name in (*declaration.outputs, audio):
         if name not in outputs:
@@ -286,7 +315,7 @@ def _check(model: ModelProto, path: Path, declaration: Declaration, origin: Path
     ):
         raise VoiceError(
             f"{origin}: key audio: the output {audio} of {path.name} is no sound ({_said(outputs[audio])}): name the "
-            "output that holds the samples as float numbers"
+            "output that holds the samples as float numbers, or a vocoder that makes such numbers of it"
         )
 
 
@@ -301,17 +330,34 @@ def _check_numbers(given: Given, value: ValueInfoProto, key: str) -> None:
             numbers = numbers[row]
     try:
         array = shaped(numbers, value)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise VoiceError(f"{key}: does not fit the input ({_said(value)}): {error}") from None
+    if array.dtype.kind in "iub" and (array.reshape(-1) != np.asarray(numbers).reshape(-1)).any():
+        raise VoiceError(f"{key}: does not fit the input ({_said(value)}): give whole numbers")
     wanted = [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
     fits = len(wanted) == array.ndim and all(one in (None, size) for one, size in zip(wanted, array.shape, strict=True))
     if value.type.tensor_type.HasField("shape") and not fits:
         raise VoiceError(f"{key}: numbers of shape {list(array.shape)}, where the input is {_said(value)}")
 
 
+def _check_any_length(value: ValueInfoProto, key: str) -> None:
+    dims = value.type.tensor_type.shape.dim
+    if dims and all(dim.HasField("dim_value") for dim in dims):
+        raise VoiceError(
+            f"{key}: the input is always {_said(value)}, and texts have different lengths: export the model with a "
+            "dynamic axis for the ids"
+        )
+
+
+def _is_numbers(value: ValueInfoProto) -> bool:
+    return value.type.tensor_type.elem_type not in (TensorProto.UNDEFINED, TensorProto.STRING)
+
+
 def _said(value: ValueInfoProto) -> str:
-    """A tensor's type and shape as messages name it: `float32 [1, 256]`."""
+    """A tensor's type and shape as messages name it: `float32 [1, 256]`; of what is none, what it is."""
     kind = value.type.tensor_type
+    if not _is_numbers(value):
+        return "text" if kind.elem_type else f"no tensor ({value.type.WhichOneof('value') or 'of no type'})"
     dims = [str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in kind.shape.dim]
     return f"{helper.tensor_dtype_to_np_dtype(kind.elem_type).name} [{', '.join(dims)}]"
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from ttsopt_lib.voices.adapters.model import Feed
 from ttsopt_lib.voices.graph import VitsGraph, attribute
@@ -20,6 +20,11 @@ from ttsopt_lib.voices.paired import part_of
 from ttsopt_lib.voices.session import Session, open_session
 
 NORMAL, UNIFORM = ("RandomNormalLike", "RandomNormal"), ("RandomUniformLike", "RandomUniform")
+TYPES = {
+    "tensor(float)": TensorProto.FLOAT,
+    "tensor(float16)": TensorProto.FLOAT16,
+    "tensor(double)": TensorProto.DOUBLE,
+}
 OTHERS = ("Multinomial", "Bernoulli")  # that draw, and whose draws cannot be handed in
 
 
@@ -44,19 +49,29 @@ class SeededSession:
         ]
         _refuse_other_draws(model)
         noises = [node.output[0] for node in self._draws]
+        types: dict[str, int] = {
+            node.output[0]: int(attribute(node, "dtype", 0) or TensorProto.FLOAT) for node in self._draws
+        }
+        self._types = types
         self._shapes: list[tuple[int, ...] | Session] = []
         for number, node in enumerate(self._draws):
             if not node.input:
                 self._shapes.append(tuple(attribute(node, "shape", [])))
                 continue
-            name = f"{node.output[0]} shape"
-            extra = [helper.make_node("Shape", [node.input[0]], [name])]
-            part = part_of(model, [name], noises[:number], extra)
-            self._shapes.append(open_session(_typed(part, model, name)))
+            name, like = f"{node.output[0]} shape", f"{node.output[0]} like"
+            extra = [
+                helper.make_node("Shape", [node.input[0]], [name]),
+                helper.make_node("Identity", [node.input[0]], [like]),
+            ]
+            part = part_of(model, [name, like], noises[:number], extra)
+            session = open_session(_typed(part, model, types, (name, like)))
+            self._shapes.append(session)
+            if not attribute(node, "dtype", 0):
+                types[node.output[0]] = TYPES[session.get_outputs()[1].type]
         if not noises:
             self._session, self._outputs = open_session(model), list(outputs)
         else:
-            self._session = open_session(_typed(part_of(model, list(outputs), noises), model))
+            self._session = open_session(_typed(part_of(model, list(outputs), noises), model, types))
             self._outputs = list(outputs)
 
     def run(self, feed: Feed, seed: int) -> list[np.ndarray]:
@@ -64,9 +79,11 @@ class SeededSession:
         given = dict(feed)
         for number, (node, shape) in enumerate(zip(self._draws, self._shapes, strict=True)):
             if not isinstance(shape, tuple):
-                (found,) = _run(shape, given)
+                (found, _) = _run(shape, given)
                 shape = tuple(int(size) for size in found)
-            given[node.output[0]] = _draw(node, shape, np.random.default_rng((seed, number)))
+            draws = _draw(node, shape, np.random.default_rng((seed, number)))
+            kind = helper.tensor_dtype_to_np_dtype(self._types[node.output[0]])
+            given[node.output[0]] = draws.astype(kind, copy=False)
         return _run(self._session, given, self._outputs)
 
 
@@ -78,15 +95,16 @@ def _draw(node: NodeProto, shape: tuple[int, ...], rng: np.random.Generator) -> 
     return rng.random(shape, dtype=np.float32) * np.float32(high - low) + np.float32(low)
 
 
-def _typed(part: ModelProto, model: ModelProto, shape: str | None = None) -> ModelProto:
-    """A part whose inputs have no rank of ours, and whose output is a shape where it is one."""
+def _typed(part: ModelProto, model: ModelProto, types: dict[str, int], untyped: Sequence[str] = ()) -> ModelProto:
+    """A part whose inputs of ours have these types and no rank; some outputs have what type ONNX Runtime finds."""
     own = {value.name for value in model.graph.input}
     for value in part.graph.input:
         if value.name not in own:
             value.type.tensor_type.ClearField("shape")
+            value.type.tensor_type.elem_type = types[value.name]
     for value in part.graph.output:
-        if value.name == shape:
-            value.type.tensor_type.elem_type = onnx.TensorProto.INT64
+        if value.name in untyped:
+            value.ClearField("type")
     return part
 
 
