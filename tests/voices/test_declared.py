@@ -11,10 +11,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.voices.declared_graphs import RATE, STYLES, SYMBOLS, declaration, declare, tiny_tts
+from tests.voices.declared_graphs import RATE, STYLES, SYMBOLS, constant, declaration, declare, tiny_tts
 from ttsopt_lib.measure.runtimes.onnx_runtime import speaker_of
 from ttsopt_lib.params import check
 from ttsopt_lib.study import VoiceSource
+from ttsopt_lib.terminal import say
 from ttsopt_lib.voices.adapters.declaration import read_declaration
 from ttsopt_lib.voices.adapters.declared import DeclaredModel, open_declared, shaped
 from ttsopt_lib.voices.adapters.opening import open_model
@@ -140,7 +141,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"sample_rate": None}, "key sample_rate"),
     ({"sample_rat": 16000}, "key sample_rat: unknown key"),
     ({"model": None}, "key model: missing"),
-    ({"model": "other.onnx"}, "other.onnx: no such file"),
+    ({"model": "other.onnx"}, "key model: .*other.onnx: no such file"),
     ({"audio": "wave"}, r"no output 'wave' \(it has: size, sound\)"),
     ({"audio": None}, r"the output size of tiny.onnx is no sound \(int64 \[3\]\)"),
     ({"ids": {}}, "key ids: give exactly one of espeak, function, table"),
@@ -152,7 +153,12 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"inputs": {"tokens": "ids", "speed": {"value": 1}}}, r"says nothing of style, which .* \(float32 \[1, 8\]\)"),
     ({"inputs": {**declaration()["inputs"], "sid": {"value": 0}}}, "no such input .*tokens, style, speed"),
     ({"inputs": {**declaration()["inputs"], "speed": {"value": [1, 2]}}}, r"shape \[2\], where the input is float32"),
-    ({"inputs": {**declaration()["inputs"], "speed": {"value": "fast"}}}, "key inputs.speed"),
+    ({"inputs": {**declaration()["inputs"], "speed": {"value": "fast"}}}, "key inputs.speed.value: should be a number"),
+    ({"inputs": {**declaration()["inputs"], "speed": {"value": 1, "row": 2}}}, "speed: row and shape belong to a file"),
+    ({"inputs": {**declaration()["inputs"], "speed": {"vale": 1}}}, "key inputs.speed.vale: unknown key"),
+    ({"ids": {"espeak": "en-us", "symbols": {"a": "b"}}}, "key ids.symbols.a: Input should be a valid integer"),
+    ({"ids": {"table": {"a": "b"}}}, "key ids.table.a: Input should be a valid list"),
+    ({"ids": {"function": "no_such_module:x"}}, "key ids.function: no_such_module:x: cannot be imported"),
     ({"inputs": {**declaration()["inputs"], "speed": {}}}, "key inputs.speed: give exactly one of value, file"),
     ({"inputs": {**declaration()["inputs"], "style": {"file": "x.npy"}}}, "key inputs.style: .*x.npy: no such file"),
     (
@@ -200,8 +206,88 @@ def test_what_is_wrong_in_a_model_is_one_line(tmp_path: Path, monkeypatch: pytes
     broken = opened(declare(tmp_path / "broken", ids={"function": "broken_ids:ids"}))
     with pytest.raises(TextError, match="broken_ids:ids cannot make ids of 'The door is open.': 'boom'"):
         broken.utterance_ids(TEXT)
-    with pytest.raises(VoiceError, match="key ids.function: no_such_module:ids: cannot be imported"):
-        opened(declare(tmp_path / "absent", ids={"function": "no_such_module:ids"}))
+    (tmp_path / "leaving_ids.py").write_text("raise SystemExit(2)\n")
+    with pytest.raises(VoiceError, match=r"key ids.function: leaving_ids:ids: cannot be imported"):
+        opened(declare(tmp_path / "leaving", ids={"function": "leaving_ids:ids"}))
+
+
+def fed_by(kinds: dict[str, tuple[int, list[Any]]]) -> onnx.ModelProto:
+    """The tiny graph whose inputs have these types and shapes; inputs that are new feed nothing."""
+    model = tiny_tts(noise=False)
+    for name, (kind, shape) in kinds.items():
+        for old in [one for one in model.graph.input if one.name == name]:
+            model.graph.input.remove(old)
+            model.graph.initializer.append(constant(f"{name} shape", [1, -1] if name == "tokens" else [1], np.int64))
+            for reader in model.graph.node:
+                reader.input[:] = [f"{name} ranked" if one == name else one for one in reader.input]
+            node = helper.make_node("Reshape", [name, f"{name} shape"], [f"{name} ranked"])
+            model.graph.node.insert(0, node)
+        model.graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+    return model
+
+
+@pytest.mark.parametrize("shape", [["ids"], [1, "ids"], [1, 1, "ids"], [None, None]])
+def test_ids_masks_and_numbers_have_the_rank_and_type_of_their_input(tmp_path: Path, shape: list[Any]) -> None:
+    graph = fed_by(
+        {
+            "tokens": (TensorProto.INT32, shape),
+            "mask": (TensorProto.FLOAT, shape),
+            "length": (TensorProto.INT32, []),
+            "speed": (TensorProto.FLOAT, []),
+        }
+    )
+    inputs = {**declaration()["inputs"], "mask": "mask", "length": "length", "speed": {"value": [0.5]}}
+    model = opened(declare(tmp_path, graph, inputs=inputs))
+    feed = model.feed([1, 2, 3])
+    assert feed["tokens"].ndim == feed["mask"].ndim == len(shape) and feed["tokens"].dtype == np.int32
+    assert feed["tokens"].reshape(-1).tolist() == [1, 2, 3] and feed["mask"].reshape(-1).tolist() == [1.0] * 3
+    assert feed["length"].shape == feed["speed"].shape == () and feed["length"] == 3 and feed["speed"] == 0.5
+    plain = opened(declare(tmp_path / "plain", tiny_tts(noise=False)))
+    np.testing.assert_array_equal(model.open().speak([1, 2, 3])[0], plain.open().speak([1, 2, 3])[0])
+
+
+def test_an_input_or_output_that_no_text_or_sound_fits_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VoiceError, match=r"inputs.tokens: the input is always int64 \[1, 50\].* a dynamic axis"):
+        opened(declare(tmp_path, fed_by({"tokens": (TensorProto.INT64, [1, 50])})))
+    inputs = {**declaration()["inputs"], "words": {"value": 1}}
+    with pytest.raises(VoiceError, match=r"inputs.words: it takes text: export the model"):
+        opened(declare(tmp_path, fed_by({"words": (TensorProto.STRING, [1])}), inputs=inputs))
+    for number in (1.5, 2**70):
+        inputs = {**declaration()["inputs"], "sid": {"value": number}}
+        with pytest.raises(VoiceError, match=r"key inputs.sid: does not fit the input \(int64 \[1\]\): "):
+            opened(declare(tmp_path, fed_by({"sid": (TensorProto.INT64, [1])}), inputs=inputs))
+    sequence = tiny_tts(noise=False)
+    sequence.graph.node.append(helper.make_node("SequenceConstruct", ["sound"], ["sounds"]))
+    sequence.graph.output.append(helper.make_tensor_sequence_value_info("sounds", TensorProto.FLOAT, None))
+    with pytest.raises(VoiceError, match=r"key audio: the output sounds .*no tensor \(sequence_type\)"):
+        opened(declare(tmp_path, sequence, audio="sounds"))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE])
+def test_noise_has_the_type_of_the_graph(kind: int) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["x"], ["y"], to=kind),
+            helper.make_node("RandomNormalLike", ["y"], ["first"]),
+            helper.make_node("RandomUniform", [], ["second"], shape=[1], dtype=kind),
+            helper.make_node("Add", ["first", "second"], ["sum"]),
+            helper.make_node("RandomUniformLike", ["sum"], ["third"]),
+            helper.make_node("Add", ["sum", "third"], ["all"]),
+        ],
+        "draws",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["a", "b"])],
+        [helper.make_tensor_value_info("all", kind, None)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    session, feed = SeededSession(model, ["all"]), {"x": np.zeros((20, 10), np.float32)}
+    (drawn,) = session.run(feed, seed=1)
+    assert drawn.dtype == helper.tensor_dtype_to_np_dtype(kind) and drawn.std() > 0.5
+    np.testing.assert_array_equal(drawn, session.run(feed, seed=1)[0])
+
+
+def test_the_name_of_a_function_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    say("warning", "my_module:x: cannot be imported, nor boom.py:boom:")
+    assert "my_module:x: cannot be imported, nor boom.py:boom:" in capsys.readouterr().out
 
 
 def test_a_draw_that_cannot_be_handed_in_is_refused(tmp_path: Path) -> None:

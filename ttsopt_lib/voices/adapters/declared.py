@@ -261,8 +261,8 @@ def shaped(values: Any, wanted: ValueInfoProto) -> np.ndarray:
     kind = wanted.type.tensor_type
     array = np.asarray(values, dtype=helper.tensor_dtype_to_np_dtype(kind.elem_type))
     rank = len(kind.shape.dim) if kind.HasField("shape") else array.ndim
-    while array.ndim > rank and array.shape[0] == 1:
-        array = array[0]
+    while array.ndim > rank and len(array) == 1:
+        array = array.reshape(array.shape[1:])
     return array.reshape((1,) * (rank - array.ndim) + array.shape)
 
 

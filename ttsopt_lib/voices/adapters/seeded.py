@@ -20,11 +20,8 @@ from ttsopt_lib.voices.paired import part_of
 from ttsopt_lib.voices.session import Session, open_session
 
 NORMAL, UNIFORM = ("RandomNormalLike", "RandomNormal"), ("RandomUniformLike", "RandomUniform")
-TYPES = {
-    "tensor(float)": TensorProto.FLOAT,
-    "tensor(float16)": TensorProto.FLOAT16,
-    "tensor(double)": TensorProto.DOUBLE,
-}
+FLOAT = int(TensorProto.FLOAT)
+TYPES = {"tensor(float16)": int(TensorProto.FLOAT16), "tensor(double)": int(TensorProto.DOUBLE)}  # that noise may have
 OTHERS = ("Multinomial", "Bernoulli")  # that draw, and whose draws cannot be handed in
 
 
@@ -49,10 +46,7 @@ class SeededSession:
         ]
         _refuse_other_draws(model)
         noises = [node.output[0] for node in self._draws]
-        types: dict[str, int] = {
-            node.output[0]: int(attribute(node, "dtype", 0) or TensorProto.FLOAT) for node in self._draws
-        }
-        self._types = types
+        self._types = types = {node.output[0]: int(attribute(node, "dtype", 0)) or FLOAT for node in self._draws}
         self._shapes: list[tuple[int, ...] | Session] = []
         for number, node in enumerate(self._draws):
             if not node.input:
@@ -67,7 +61,7 @@ class SeededSession:
             session = open_session(_typed(part, model, types, (name, like)))
             self._shapes.append(session)
             if not attribute(node, "dtype", 0):
-                types[node.output[0]] = TYPES[session.get_outputs()[1].type]
+                types[node.output[0]] = TYPES.get(session.get_outputs()[1].type, FLOAT)
         if not noises:
             self._session, self._outputs = open_session(model), list(outputs)
         else:
