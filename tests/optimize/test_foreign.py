@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tests.optimize.foreign_graphs import KINDS, already_int8
 from tests.optimize.test_quantize import runtime_graph
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.graph.int8 import quantize_tensor
 from ttsopt_lib.optimize.inventory import take_inventory
 from ttsopt_lib.optimize.steps.fp16 import half_precision
@@ -217,7 +218,7 @@ def test_pruning_a_graph_sets_the_smallest_weights_to_zero_and_no_others(kind, t
     model, feed, _, macs = KINDS[kind]()
     before = inventory_of(model, feed, tmp_path)
     products = [layer for layer in before.weighted if layer.operator != "Gather"]
-    floats = sum({layer.weight: layer.parameters for layer in products if not layer.stored_half}.values())
+    floats = sum({layer.weight: layer.parameters for layer in products}.values())
     if not floats:
         with pytest.raises(ValueError, match="no convolution, linear or recurrent layer"):
             prune_graph(model, 0.25)
@@ -244,8 +245,10 @@ def test_pruning_a_network_reaches_recurrent_layers():
     assert all((count > 0) == name.startswith("weight") for name, count in zeros.items())
 
 
-def test_a_graph_without_a_weight_is_pruned_of_nothing():
+def test_a_graph_without_a_weight_is_pruned_only_where_nothing_is_expected():
     value, output = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in ("x", "y"))
     model = helper.make_model(helper.make_graph([helper.make_node("Tanh", ["x"], ["y"])], "g", [value], [output]))
-    work = PruneMagnitudeWork()
-    assert work.in_graph(model, PruneMagnitude(step="prune_magnitude", amount=0.2)) is model
+    work, step = PruneMagnitudeWork(), PruneMagnitude(step="prune_magnitude", amount=0.2)
+    with pytest.raises(StudyError, match="whose weights could be pruned; take the step out"):
+        work.in_graph(model, step)
+    assert work.in_graph(model, step.model_copy(update={"reaches_nothing": "expected"})) is model

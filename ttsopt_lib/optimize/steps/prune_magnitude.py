@@ -18,6 +18,7 @@ import torch
 from onnx import ModelProto, TensorProto, numpy_helper
 from torch import nn
 
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.graph.index import FLOATS, WEIGHT_INPUTS, GraphIndex, copy_named
 from ttsopt_lib.optimize.steps.step import NetworkWork
 from ttsopt_lib.steps import PruneMagnitude
@@ -49,8 +50,13 @@ class PruneMagnitudeWork(NetworkWork[PruneMagnitude]):
     def in_graph(self, model: ModelProto, step: PruneMagnitude) -> ModelProto:
         try:
             return prune_graph(model, step.amount)[0]
-        except NoLayer:
-            return model  # the step reached nothing, which its record says
+        except NoLayer as error:
+            if step.reaches_nothing == "expected":
+                return model
+            raise StudyError(
+                f"{error}; take the step out of the recipe, or, where the weights are integers, write 'as_float: true' "
+                "beside the voice"
+            ) from None
 
     def reaches(self, step: PruneMagnitude, layer: Layer) -> tuple[int, bool]:
         return layer.zeros, False
