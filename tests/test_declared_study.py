@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 from onnxruntime import quantization
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from tests.voices.declared_graphs import declare
+from tests.voices.declared_graphs import HOP, declaration, declare, tiny_tts
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.paired import compare, make_reference
 from ttsopt_lib.evaluate.signal.waveform import as_float
@@ -130,6 +132,62 @@ def test_streaming_that_is_asked_for_is_refused(tmp_path: Path) -> None:
     study = check(Study, {**study.model_dump(), "variants": variants}, "study")
     with pytest.raises(VoiceError, match="variant 'pieces': streaming needs a VITS voice"):
         build_study(study, StudyFolder(study, tmp_path / "out"))
+
+
+SILENT: list[tuple[str, str]] = [  # what a vocoder returns, and what the message says
+    ("None", "what the vocoder .* returns is nothing, where samples are"),
+    ("sound * np.nan", "makes NaN or infinite samples; correct the vocoder"),
+    ("sound[..., :0]", "makes no samples"),
+    ("sound * 0", "samples of silence"),
+    ("sound.reshape(2, -1)", r"returns is of shape \[2, .* samples lie along one axis"),
+    ("(sound * 3000).astype(np.int16)", "returns is int16, where samples are"),
+    ("sound * 32768", "where 1 is full scale; divide them"),
+    ("(sound + np.random.standard_normal(sound.shape)).astype(np.float32)", "other samples each time; let the vocoder"),
+    ("(sound, sound[0, 0, :3])", "cannot speak it"),
+    ("1 / 0", "cannot speak it: division by zero"),
+]
+
+
+@pytest.mark.parametrize("number", range(len(SILENT)))
+def test_a_model_that_does_not_speak_is_refused_before_a_variant_is_made(tmp_path: Path, number: int) -> None:
+    answer, message = SILENT[number]
+    source = f"import numpy as np\n\n\ndef samples(sound):\n    return {answer}\n"
+    (tmp_path / f"vocoder_{number}.py").write_text(source, encoding="utf-8")
+    path = declare(tmp_path, audio="sound", vocoder=f"vocoder_{number}:samples")
+    study = study_of(path, {"zeros": RECIPES["zeros"]})
+    folder = StudyFolder(study, tmp_path / "out")
+    with pytest.raises(VoiceError, match=message) as error:
+        build_study(study, folder)
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+    assert not folder.variant("original").exists()
+
+
+def test_a_spectrum_and_ids_that_the_graph_does_not_have_are_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    graph = tiny_tts()
+    graph.graph.output.append(helper.make_tensor_value_info("/decoder/out", TensorProto.FLOAT, [1, HOP, "frames"]))
+    study = study_of(declare(tmp_path / "spectrum", graph, audio="/decoder/out"), {})
+    with pytest.raises(VoiceError, match=r"the model's audio is of shape \[1, 64, .* a vocoder makes them"):
+        build_study(study, StudyFolder(study, tmp_path))
+    study = study_of(declare(tmp_path / "ids", ids={**declaration()["ids"], "begin": [999]}), {})
+    with pytest.raises(VoiceError, match=r"tiny.yaml: the model cannot speak 'Slide .* idx=999"):
+        build_study(study, StudyFolder(study, tmp_path))
+    assert "idx=999" not in capfd.readouterr().err  # ONNX Runtime's own line, beside the exception
+
+
+def test_weights_in_float16_are_pruned_and_where_there_are_none_the_step_says_so(tmp_path: Path) -> None:
+    half = convert_float_to_float16(tiny_tts(noise=False), keep_io_types=True)
+    path, recipes = declare(tmp_path / "half", half), {"zeros": RECIPES["zeros"]}
+    study = study_of(path, recipes)
+    _, record = build_study(study, StudyFolder(study, tmp_path / "out"))
+    assert record.parameters_nonzero < 0.9 * record.parameters_stored
+
+    path = declare(tmp_path / "int8", model="small.onnx")
+    quantization.quantize_dynamic(path.with_name("tiny.onnx"), path.with_name("small.onnx"))
+    study = study_of(path, recipes)
+    with pytest.raises(StudyError, match="prune_magnitude: the model has no .* integers, write 'as_float: true'"):
+        build_study(study, StudyFolder(study, tmp_path / "none"))
 
 
 def test_the_default_study_runs_on_it_without_what_needs_a_vits(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def build_study(
     Raises:
         StudyError: the study has no such variant, or a step of a recipe cannot be done or reached nothing.
         VariantError: a finished variant does not speak.
-        VoiceError: the study's voice is not there or not sound.
+        VoiceError: the study's voice is not there or not sound, or a declared model does not speak.
         TextError: the sentence file cannot be used, or a sentence gives no phonemes.
     """
     keys = _keys(study, only)
@@ -148,6 +148,10 @@ def build_study(
     stale = [name for name, record in current.items() if record is None]
     records = {name: record for name, record in current.items() if record is not None}
     check_recipes(study, stale)
+    if stale:
+        from ttsopt_lib.optimize.trial import try_declared  # no variant depends on it
+
+        try_declared(study)
     trained_first = [name for name in stale if _trains(study, name)]  # they take hours, and both cores
     timed = [name for name in stale if name not in trained_first and _times(study, name)]  # nothing else at work
     with (
