@@ -24,7 +24,7 @@ from ttsopt_lib.study import Study
 from ttsopt_lib.voices.adapters.model import TtsModel
 from ttsopt_lib.voices.language import refuse_other_language
 from ttsopt_lib.voices.piper import VoiceError
-from ttsopt_lib.voices.source import source_before_export
+from ttsopt_lib.voices.source import source_before_export, source_name
 from ttsopt_lib.voices.text import TextError, missing_words
 
 ATTENTION_BYTES = 64  # for each pair of phonemes: eight matrices of float32 for each of two heads (measured: nine)
@@ -74,9 +74,7 @@ def _check_phonemes(study: Study, voice: TtsModel, texts: Iterable[str], origin:
             where = f" (line {_line_of(file, text)})" if file else ""
             raise StudyError(f"{origin}: sentence {number}{where}: {error}") from None
         except VoiceError as error:
-            path, source = study.voice.path, study.voice
-            named = source.package or source.huggingface or source.declared or "voice.kokoro"
-            raise VoiceError(f"{f'{path}.json' if path else named}: {error}") from None
+            raise VoiceError(f"{source_name(study)}: {error}") from None
 
 
 def _check_length(phonemes: int) -> None:

@@ -304,3 +304,19 @@ def test_a_step_without_the_clock_is_searched_as_before(tiny):
     assert mixed.record.timed_sets == [] and "timed" not in mixed.note
     assert not module.QuantizeMixedWork().times(step)
     assert module.QuantizeMixedWork().times(step.model_copy(update={"clock": True}))
+
+
+def test_the_audio_is_the_output_that_is_asked_for():
+    def with_a_size(times: int) -> onnx.ModelProto:
+        model = repeating(times)
+        model.graph.node.append(helper.make_node("Shape", ["output"], ["size"], name="size"))
+        model.graph.output.insert(0, helper.make_tensor_value_info("size", TensorProto.INT64, [1]))
+        return model
+
+    def speedup(outputs):
+        clock = InventedClock(lambda name, number: 1.0)
+        long, short = with_a_size(2), with_a_size(1)
+        return time_graphs({"long": long}, short, FEEDS, timer=clock, outputs=outputs)["long"].speedup
+
+    assert speedup(("output",)) == pytest.approx(2)  # twice the audio in the same time
+    assert speedup(()) == pytest.approx(1)  # of the first output, its size, there is always one

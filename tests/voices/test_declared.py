@@ -359,3 +359,27 @@ def test_a_mask_is_a_one_for_each_id(tmp_path: Path) -> None:
     model.graph.input.append(helper.make_tensor_value_info("mask", TensorProto.FLOAT, [1, "ids"]))
     feed = opened(declare(tmp_path, model, inputs={**declaration()["inputs"], "mask": "mask"})).feed([4, 5, 6])
     assert feed["mask"].tolist() == [[1.0, 1.0, 1.0]]
+
+
+def test_a_changed_module_changes_what_lies_beside_a_variant(tmp_path: Path) -> None:
+    module = tmp_path / "my_sound.py"
+    module.write_text("def samples(sound):\n    return sound\n")
+    path = declare(tmp_path, vocoder="my_sound:samples")
+    before, again = read_declaration(path), read_declaration(path)
+    module.write_text("def samples(sound):\n    return 0.5 * sound\n")
+    after = read_declaration(path)
+    assert before == again and before != after
+    opened(path).write_config(tmp_path / "model.onnx")
+    assert after.modules["my_sound:samples"] in (tmp_path / "model.onnx.json").read_text(encoding="utf-8")
+
+
+def test_modules_of_one_name_are_those_of_their_folders_and_may_import_neighbours_later(tmp_path: Path) -> None:
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        (folder / f"neighbour_{number}.py").write_text(f"NUMBER = {number}\n")
+        (folder / "same_name.py").write_text(
+            f"def ids(text):\n    from neighbour_{number} import NUMBER\n\n    return [NUMBER]\n"
+        )
+    models = [opened(declare(tmp_path / str(number), ids={"function": "same_name:ids"})) for number in (1, 2)]
+    assert [model.utterance_ids("Yes.") for model in (*models, *models)] == [[1], [2], [1], [2]]

@@ -301,12 +301,11 @@ def _plan(
 ) -> tuple[TimingPlan, dict[str, str]]:
     """Rows, and the sentences as phoneme ids with the scales of the original voice; the peers that have no row."""
     from ttsopt_lib.voices.adapters.opening import open_model
-    from ttsopt_lib.voices.adapters.piper import PiperModel
 
     original = folder.model(ORIGINAL)
     voice = open_model(original)
     runtimes: tuple[Runtime, ...] = found.runtimes
-    if not isinstance(voice, PiperModel):
+    if not voice.is_vits:
         runtimes = tuple(one for one in runtimes if one == "onnxruntime")
     rows = plan_rows(study, device, folder, variants, torch_original or original, found.accelerator, runtimes)
     peer_rows, reasons = plan_peers(device, folder, peers, found.accelerator, runtimes)
@@ -347,11 +346,10 @@ def planned_texts(study: Study, config: VoiceConfig) -> tuple[PlannedText, ...]:
 
 def planned_sentences(study: Study, voice: TtsModel) -> tuple[PlannedSentence, ...]:
     """The study's timing sentences as what the voice is fed; needs the phonemizer, which timing itself does not."""
-    from ttsopt_lib.voices.adapters.piper import PiperModel
 
     def planned(length_class: str, text: str) -> PlannedSentence:
         ids, inputs = voice.utterance_ids(text), {}
-        if not isinstance(voice, PiperModel):
+        if not voice.is_vits:
             for name, array in voice.feed(ids, study.voice.speaker).items():
                 values = tuple(array.reshape(-1).tolist())
                 inputs[name] = PlannedInput(dtype=array.dtype.name, shape=array.shape, values=values)

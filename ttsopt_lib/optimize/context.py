@@ -131,7 +131,7 @@ class BuildContext:
         name = content_key(list(steps))
         if name not in self._exports:
             path = self.scratch / f"{name}.onnx"
-            if isinstance(self.voice, PiperModel):
+            if self.voice.is_vits:
                 model = self.network()
                 for step in steps:
                     work_of(step).apply(model, step, self)

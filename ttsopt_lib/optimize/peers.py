@@ -30,7 +30,6 @@ from ttsopt_lib.records.variant import PeerRecord
 from ttsopt_lib.study import ORIGINAL, PeerName, Study
 from ttsopt_lib.voices.adapters.model import TtsModel
 from ttsopt_lib.voices.adapters.opening import open_model
-from ttsopt_lib.voices.adapters.piper import PiperModel
 from ttsopt_lib.voices.piper import VoiceConfig
 from ttsopt_lib.voices.text import read_sentences
 
@@ -79,7 +78,7 @@ def _make(study: Study, folder: StudyFolder, name: PeerName, voice: TtsModel) ->
     reason, size, model = missing_packages(name), None, None
     if name == "hibari-tts" and not voice.language_code.startswith("en"):
         reason = f"it speaks English alone, and the voice's language is {voice.language_code}"
-    if name not in ANY_MODEL and not isinstance(voice, PiperModel):
+    if name not in ANY_MODEL and not voice.is_vits:
         reason = f"it takes Piper voices alone, and this is {voice.kind}"
     with atomic_folder(folder.peer(name)) as target:
         if reason is None:

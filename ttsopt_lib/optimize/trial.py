@@ -10,12 +10,11 @@ import numpy as np
 
 from ttsopt_lib.evaluate.speak import why_no_speech
 from ttsopt_lib.optimize.calibration import calibration_texts
-from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.adapters.declared import DeclaredModel
 from ttsopt_lib.voices.onnx_file import VoiceError
 from ttsopt_lib.voices.session import RuntimeFailure
-from ttsopt_lib.voices.source import source_declaration, source_model
+from ttsopt_lib.voices.source import source_declaration, source_model, source_name
 
 LOUDEST = 100.0  # where full scale is 1, nothing is: such samples are steps of 16 bits
 SAME = 1e-3  # of full scale: a vocoder that computes with several threads may round differently
@@ -33,7 +32,6 @@ def try_declared(study: Study) -> None:
     model = source_model(study)
     assert isinstance(model, DeclaredModel)
     text = calibration_texts(study.sentences.calibration)[0]
-    origin = resolve(study.voice.declared) if study.voice.declared else "voice.kokoro"
     ids = model.utterance_ids(text)
     try:
         speaker = model.open()
@@ -42,9 +40,9 @@ def try_declared(study: Study) -> None:
         if not wrong and model.vocoder and not _same(audio, speaker.speak(ids)[0]):
             wrong = f"other samples each time; let the vocoder {model.vocoder} draw its noise from a fixed seed"
     except (RuntimeFailure, VoiceError) as error:
-        raise VoiceError(f"{origin}: the model cannot speak {text[:60]!r}: {error}") from None
+        raise VoiceError(f"{source_name(study)}: the model cannot speak {text[:60]!r}: {error}") from None
     if wrong:
-        raise VoiceError(f"{origin}: of {text[:60]!r} the model makes {wrong}")
+        raise VoiceError(f"{source_name(study)}: of {text[:60]!r} the model makes {wrong}")
 
 
 def _why_not(audio: np.ndarray, model: DeclaredModel) -> str | None:

@@ -194,7 +194,8 @@ class _Tuning:
             if left:
                 threads = "1 thread" if self._asks.threads == 1 else f"{self._asks.threads} threads"
                 say("tune", f"timing {', '.join(left)} beside the voice itself, {threads}; leave the machine alone")
-                found = time_graphs(left, self.folder.model(ORIGINAL), feeds, self._asks.threads, PATIENCE, self._timer)
+                original, asked = self.folder.model(ORIGINAL), self._asks.threads
+                found = time_graphs(left, original, feeds, asked, PATIENCE, self._timer, context.voice.outputs)
                 for name, speed in found.items():
                     known[keys[name]] = TimedVoice(
                         key=keys[name], speedup=speed.speedup, speedup_ci=speed.ci, blocks=speed.blocks

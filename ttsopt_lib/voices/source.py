@@ -56,6 +56,13 @@ def source_declaration(study: Study) -> Declaration | None:
     return read_declaration(resolve(source.declared)) if source.declared is not None else None
 
 
+def source_name(study: Study) -> str:
+    """What messages call the voice that a study names: a file, a package, or a key."""
+    source = study.voice
+    path = source.huggingface or source.declared
+    return source.package or (f"{source.path}.json" if source.path else str(resolve(path)) if path else "voice.kokoro")
+
+
 def source_model(study: Study, folder: StudyFolder | None = None) -> TtsModel:
     """Open and check the voice that a study names.
 
@@ -69,8 +76,7 @@ def source_model(study: Study, folder: StudyFolder | None = None) -> TtsModel:
     declaration = source_declaration(study)
     if declaration is not None:
         assert declaration.model is not None
-        origin = resolve(study.voice.declared) if study.voice.declared else "voice.kokoro"
-        model: TtsModel = open_declared(declaration.model, declaration, origin)
+        model: TtsModel = open_declared(declaration.model, declaration, source_name(study))
     else:
         path = source_path(study, folder)
         if study.voice.huggingface is not None and not path.is_file():

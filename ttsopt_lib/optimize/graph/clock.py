@@ -2,7 +2,7 @@
 
 A block is one pass over all utterances by every graph: all graphs speak the first in random order, then the second,
 and so on. The next block runs the same visits backwards (A B, B A), so that a machine that drifts touches all alike.
-What is compared is the time for each sample of the first output, because two voices need not speak equally long. The
+What is compared is the time for each sample of audio, because two voices need not speak equally long. The
 interval of a ratio comes from `statistics/intervals.py`, as that of a report's reductions.
 
 A report's timings are made elsewhere (`measure/`): with a process for every row, on any device. This clock is for a
@@ -87,6 +87,7 @@ def time_graphs(
     threads: int = 1,
     patience: Patience | None = None,
     timer: Timer | None = None,
+    outputs: Sequence[str] = (),
 ) -> dict[str, Speed]:
     """How fast each candidate is beside the reference on this machine.
 
@@ -100,6 +101,7 @@ def time_graphs(
         threads: within an operator.
         patience: when to stop; default: `Patience()`.
         timer: runs a graph and returns the seconds; default: `wall_seconds`.
+        outputs: to compute, the audio first; none: all of them. What a vocoder makes of them is not timed.
 
     Raises:
         ValueError: there is no utterance, or `patience` asks for fewer than two blocks.
@@ -113,7 +115,7 @@ def time_graphs(
     names, found = list(candidates), {}
     for start in range(0, len(names), patience.together):
         part = {name: candidates[name] for name in names[start : start + patience.together]}
-        found |= _time_together(part, reference, feeds, threads, patience, timer)
+        found |= _time_together(part, reference, feeds, threads, patience, timer, outputs)
     return found
 
 
@@ -124,10 +126,11 @@ def _time_together(
     threads: int,
     patience: Patience,
     timer: Timer,
+    outputs: Sequence[str],
 ) -> dict[str, Speed]:
     """The same of graphs that are open at the same time."""
-    runs = {"": _Run(REFERENCE, reference, threads, timer)}
-    runs |= {name: _Run(name, graph, threads, timer) for name, graph in candidates.items()}
+    runs = {"": _Run(REFERENCE, reference, threads, timer, outputs)}
+    runs |= {name: _Run(name, graph, threads, timer, outputs) for name, graph in candidates.items()}
     for _ in range(WARMUP_PASSES):
         for feed in feeds:
             for run in runs.values():
@@ -167,15 +170,15 @@ def _speed(logs: Sequence[float], references: Sequence[float]) -> Speed:
 class _Run:
     """An open graph."""
 
-    def __init__(self, name: str, graph: Graph, threads: int, timer: Timer):
-        self._name, self._timer = name, timer
+    def __init__(self, name: str, graph: Graph, threads: int, timer: Timer, outputs: Sequence[str]):
+        self._name, self._timer, self._outputs = name, timer, list(outputs) or None
         self._session = _open(graph, threads)
         self._inputs = {value.name for value in self._session.get_inputs()}
         self._samples = 0
 
     def speak(self, feed: Feed) -> int:
         """Samples of one utterance: only its length is kept."""
-        outputs: Any = self._session.run(None, {name: feed[name] for name in feed if name in self._inputs})
+        outputs: Any = self._session.run(self._outputs, {name: feed[name] for name in feed if name in self._inputs})
         self._samples = int(np.size(outputs[0]))
         return self._samples
 

@@ -87,6 +87,7 @@ class QuantizeMixedWork(Int8Work[QuantizeMixed]):
             key=key,
             variant=context.variant,
             opened=context.voice.open,
+            outputs=context.voice.outputs,
         )
         write_record(path, mixed.record)
         context.note = mixed.note
@@ -119,6 +120,7 @@ def quantize_mixed(
     variant: str = "",
     timer: Timer | None = None,
     opened: Callable[[ModelProto], Speaker] = PairedSession,
+    outputs: Sequence[str] = (),
 ) -> Mixed:
     """Search and quantize.
 
@@ -133,6 +135,7 @@ def quantize_mixed(
         variant: whose recipe asked.
         timer: of the step's clock, where it has one; None: the seconds that pass.
         opened: makes a graph of the voice ready to speak (`TtsModel.open`).
+        outputs: of the voice, as the clock computes them (`time_graphs`).
     """
     result = copy_named(model)
     convolutions = quantizable_convolutions(result)
@@ -152,7 +155,7 @@ def quantize_mixed(
     clock = None
     saved: Mapping[str, float] = {group: sum(macs.get(name, 0) for name in names) for group, names in groups.items()}
     if step.clock:
-        clock = _GroupClock(result, in_int8, feeds[: step.judged_sentences], step.clock_threads, timer)
+        clock = _GroupClock(result, in_int8, feeds[: step.judged_sentences], step.clock_threads, timer, outputs)
         record = clock.time_groups(record, {group: names for group, names in groups.items() if group not in never})
         saved = time_saved(record.groups)
     chosen = spend(record.groups, saved, step.budget_db, never)
@@ -195,6 +198,7 @@ class _GroupClock:
         feeds: Sequence[Feed],
         threads: int,
         timer: Timer | None,
+        outputs: Sequence[str],
     ):
         """
         Args:
@@ -203,9 +207,10 @@ class _GroupClock:
             feeds: utterances; groups are timed on the first, sets on all.
             threads: within an operator.
             timer: None for the seconds that pass.
+            outputs: of the whole voice.
         """
         self._model, self._in_int8, self._feeds = model, in_int8, feeds
-        self._threads, self._timer = threads, timer
+        self._threads, self._timer, self._outputs = threads, timer, outputs
 
     def time_groups(self, record: SensitivityRecord, layers: Mapping[str, Sequence[str]]) -> SensitivityRecord:
         """The record with how fast each group is in int8; those timed before stay.
@@ -236,7 +241,9 @@ class _GroupClock:
             if known.groups == chosen:
                 return record, known
         name = "+".join(chosen)
-        found = time_graphs({name: quantized}, self._model, self._feeds, self._threads, PATIENCE, self._timer)[name]
+        found = time_graphs(
+            {name: quantized}, self._model, self._feeds, self._threads, PATIENCE, self._timer, self._outputs
+        )[name]
         made = TimedSet(groups=chosen, speedup=found.speedup, speedup_ci=found.ci)
         return record.model_copy(update={"timed_sets": [*record.timed_sets, made]}), made
 

@@ -28,8 +28,9 @@ import numpy as np
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
+from ttsopt_lib.files import file_sha256
 from ttsopt_lib.steps import Strict
-from ttsopt_lib.voices.adapters.functions import function_of
+from ttsopt_lib.voices.adapters.functions import file_of, function_of
 from ttsopt_lib.voices.onnx_file import VoiceError
 
 Scalar = bool | int | float
@@ -118,6 +119,7 @@ class Declaration(Strict):
     )
     vocoder: str | None = Field(default=None, description="module:function, from these outputs to samples")
     code: Path | None = Field(default=None, description="folder of Python modules that it names; else beside it")
+    modules: dict[str, str] = Field(default={}, description="hashes of these modules, in a declaration that was read")
     ids: Ids
     inputs: dict[str, Literal["ids", "length", "mask"] | Given] = Field(min_length=1)
     licence_chain: tuple[str, ...] = ()
@@ -204,18 +206,21 @@ def whole(declaration: Declaration, folder: Path, origin: Path) -> Declaration:
     for key in ("symbols", "table"):
         file = getattr(ids, key)
         if isinstance(file, Path):
-            changes[key] = _read_json(folder / file, f"{origin}: key ids.{key}")
+            changes[key] = read_json(folder / file, f"{origin}: key ids.{key}")
     for name, given in inputs.items():
         if isinstance(given, Given) and given.file is not None:
-            array = _read_array(folder / given.file, given.shape, f"{origin}: key inputs.{name}")
+            array = read_array(folder / given.file, given.shape, f"{origin}: key inputs.{name}")
             inputs[name] = Given(row=given.row, array=Array.of(array))
     values = declaration.model_dump()
     values["ids"] |= changes
     if declaration.vocoder or ids.function:
-        values["code"] = (folder / (declaration.code or "")).absolute()
+        values["code"] = code = (folder / (declaration.code or "")).absolute()
+        # so that what was made, timed and scored with them is made again when they change
+        files = {name: file_of(name, code) for name in (declaration.vocoder, ids.function) if name}
+        values["modules"] = {name: file_sha256(file) for name, file in files.items() if file}
     values["inputs"] = {name: one if isinstance(one, str) else one.model_dump() for name, one in inputs.items()}
     if declaration.package is not None:
-        folder = _package_folder(declaration.package, f"{origin}: key package")
+        folder = package_folder(declaration.package, f"{origin}: key package")
     if declaration.model is not None:
         values["model"] = model = folder / declaration.model.expanduser()
         if not model.is_file():
@@ -235,14 +240,16 @@ def imported(name: str, code: Path | None, key: str) -> Callable[..., Any]:
         raise VoiceError(f"{key}: {name}: cannot be imported ({' '.join(str(error).split())})") from None
 
 
-def _package_folder(package: str, key: str) -> Path:
+def package_folder(package: str, key: str) -> Path:
+    """Where an installed Python package lies. Raises `VoiceError`, which begins with `key`."""
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise VoiceError(f"{key}: {package}: no such Python package is installed")
     return Path(spec.submodule_search_locations[0])
 
 
-def _read_json(path: Path, key: str) -> Any:
+def read_json(path: Path, key: str) -> dict[str, Any]:
+    """The JSON object in a file. Raises `VoiceError`, which begins with `key`."""
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
@@ -254,7 +261,8 @@ def _read_json(path: Path, key: str) -> Any:
     return dict(found)
 
 
-def _read_array(path: Path, shape: tuple[int, ...] | None, key: str) -> np.ndarray:
+def read_array(path: Path, shape: tuple[int, ...] | None, key: str) -> np.ndarray:
+    """The numbers in a .npy file, or in one of float32 of this shape. Raises `VoiceError`, which begins with `key`."""
     try:
         if path.suffix == ".npy":
             found = np.load(path, allow_pickle=False)

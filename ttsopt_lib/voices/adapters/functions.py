@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,37 @@ def function_of(name: str, folder: Path | None) -> Callable[..., Any]:
 
     Args:
         name: of a module and a function in it.
-        folder: where to look for the module before everything that is installed; None: nowhere else.
+        folder: where to look for the module before everything that is installed, and for what it imports later after
+            that; None: nowhere else.
 
     Raises:
         ImportError, AttributeError: there is none; or whatever the module raises.
     """
     module, _, function = name.partition(":")
-    before = list(sys.path)
-    if folder is not None:
-        sys.path.insert(0, str(folder))
+    if folder is None:
+        return getattr(import_module(module), function)
+    own, known = _own_file(module, folder), sys.modules.get(module)
+    if own.is_file() and known is not None and getattr(known, "__file__", None) != str(own):
+        del sys.modules[module]  # another folder's module of that name
+    before = [path for path in sys.path if path != str(folder)]
+    sys.path[:] = [str(folder), *before]
     try:
         return getattr(import_module(module), function)
     finally:
-        sys.path[:] = before
+        sys.path[:] = [*before, str(folder)]
+
+
+def file_of(name: str, folder: Path | None) -> Path | None:
+    """The file that holds the module of `module:function`, which is not imported; None where there is none."""
+    module = name.partition(":")[0]
+    if folder is not None and _own_file(module, folder).is_file():
+        return _own_file(module, folder)
+    try:
+        spec = find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
+
+
+def _own_file(module: str, folder: Path) -> Path:
+    return folder.joinpath(*module.split(".")).with_suffix(".py")

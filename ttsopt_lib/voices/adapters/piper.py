@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from onnx import ModelProto
@@ -23,6 +24,7 @@ class PiperModel(TtsModel):
     """A Piper voice that was opened. Its noise and its durations can be handed in."""
 
     voice: PiperVoice
+    is_vits: ClassVar[bool] = True
 
     @property
     def path(self) -> Path:  # type: ignore[override]
