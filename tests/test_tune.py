@@ -106,6 +106,8 @@ def test_the_recipes_follow_from_what_the_voice_allows():
         )
         budgets = [step["budget_db"] for step in mixed]
         assert budgets == sorted(budgets), "in rising order of risk"
+        far = computed_in_int8(asks, before, "raspberry_pi")
+        assert all(recipe[-1]["clock_device"] == "raspberry_pi" for recipe in far.values())
 
 
 def test_the_default_sentences_are_looked_at_with_the_further_ones(plain_voice):
@@ -136,6 +138,14 @@ def test_a_voice_of_somebody_elses_is_not_written_over(plain_voice, tmp_path):
         tune(model, tmp_path, Asks())
     with pytest.raises(StudyError, match=r"none\.onnx: no such file"):
         tune(tmp_path / "none.onnx", tmp_path / "out", Asks())
+
+
+def test_a_device_that_cannot_time_it_is_one_line_before_any_work(plain_voice, tmp_path):
+    refused = {"gpu": "this is a GPU", "raspberry_pi": "write runner: ssh", "phone": "params/phone.yaml is not there"}
+    for device, said in refused.items():
+        with pytest.raises(StudyError, match=said):
+            tune(plain_voice, tmp_path / "out", Asks(), device=device)
+    assert not (tmp_path / "out").exists()
 
 
 # --- the whole way ------------------------------------------------------------------------------------------------
@@ -188,7 +198,7 @@ def test_a_voice_is_tuned_and_what_is_done_is_not_done_again(plain_voice, tmp_pa
 @pytest.mark.slow
 def test_what_the_first_sentences_leave_open_further_ones_decide(plain_voice, tmp_path, monkeypatch):
     """A candidate that is open on few sentences stands or falls on the further ones alone."""
-    work = tuning._Tuning(plain_voice, tmp_path, Asks(max_loss=0.05), None, "distillmos", None)
+    work = tuning._Tuning(plain_voice, tmp_path, Asks(max_loss=0.05), None, "distillmos", None, None)
     work._records = {name: None for name in work._recipes}  # type: ignore[assignment]
     work._rows = {
         "int8-weights": row("int8-weights", 16, 1.2, 0.0).model_copy(update={"change": None}),
@@ -235,7 +245,8 @@ def recorded(chosen: str | None) -> TuneRecord:
     return TuneRecord(
         created="", voice="v", voice_sha256="0", size_bytes=36_000_000, asks=Asks(), predictor="distillmos",
         sentences="s", machine=describe_system(), libraries={}, commit=None, uncommitted_changes=None,
-        candidates=rows, chosen=chosen, nearest=None if chosen else "small", files={}, seconds=1.0,
+        timed_on="Cortex-A72", device="Raspberry Pi", candidates=rows, chosen=chosen,
+        nearest=None if chosen else "small", files={}, seconds=1.0,
     )  # fmt: skip
 
 
@@ -243,18 +254,19 @@ def recorded(chosen: str | None) -> TuneRecord:
 def test_the_command_prints_the_table_and_says_by_its_exit_code_whether_one_holds(tmp_path, monkeypatch, chosen, code):
     given = {}
 
-    def tuned(model, folder, asks, sentences):
-        given.update(model=model, asks=asks)
+    def tuned(model, folder, asks, sentences, device):
+        given.update(model=model, asks=asks, device=device)
         return recorded(chosen)
 
     monkeypatch.setattr("ttsopt_lib.tune.tuning.tune", tuned)
     monkeypatch.setattr("ttsopt_lib.terminal.out._width", 200)
     arguments = ["tune", "v.onnx", "--out", str(tmp_path), "--max-loss", "0.1", "--max-mb", "9.5", "--threads", "2"]
-    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    done = CliRunner().invoke(app, [*arguments, "--device", "raspberry_pi"], env={"COLUMNS": "200"})
     assert done.exit_code == code
-    assert given == {"model": Path("v.onnx"), "asks": Asks(max_loss=0.1, max_mb=9.5, min_speedup=1.0, threads=2)}
+    asks = Asks(max_loss=0.1, max_mb=9.5, min_speedup=1.0, threads=2)
+    assert given == {"model": Path("v.onnx"), "asks": asks, "device": "raspberry_pi"}
     words = " ".join(done.output.split())
-    assert "no: no decoder" in words
+    assert "no: no decoder" in words and "timed on Cortex-A72 (Raspberry Pi)" in words
     if chosen:
         assert "75.0% smaller" in words
     else:

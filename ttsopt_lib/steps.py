@@ -236,6 +236,16 @@ class QuantizeMixed(GraphStep):
         default=False, description="int8 arithmetic only where this machine measures that it is surely faster"
     )
     clock_threads: int = Field(default=1, ge=1, description="with `clock`: threads that the voice is timed with")
+    clock_device: str | None = Field(
+        default=None,
+        description="with `clock`: a device of params/, or its file, that measures in this machine's place",
+    )
     activations: Literal["unsigned", "signed"] = Field(
         default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
     )
+
+    @model_validator(mode="after")
+    def _device_with_clock(self) -> QuantizeMixed:
+        if self.clock_device and not self.clock:
+            raise ValueError("clock_device: only with clock: true")
+        return self

@@ -9,7 +9,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from ttsopt_lib.optimize.graph.clock import REFERENCE, Patience, time_graphs
+from ttsopt_lib.errors import StudyError
+from ttsopt_lib.measure.side_by_side import REFERENCE, Patience, Speed
+from ttsopt_lib.optimize.graph.clock import Clock, Graphs
 from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.graph.part import part_around
 from ttsopt_lib.optimize.graph.sensitivity import layer_groups
@@ -34,6 +36,12 @@ class InventedClock:
         run()
         self.names.append(name)
         return self.pace(name, len(self.names))
+
+
+def time_graphs(candidates, reference, feeds, timer=None, patience=None, outputs=()) -> dict[str, Speed]:
+    """One comparison on this machine."""
+    (found,) = Clock(timer=timer).compare([Graphs(candidates, reference, feeds, outputs)], patience=patience).speeds
+    return found
 
 
 def repeating(times: int) -> onnx.ModelProto:
@@ -223,7 +231,7 @@ def mixed_with(tiny, pace, budget=50.0, known=None):
     clock = InventedClock(lambda name, number: pace(name))
     macs = {node.name: 1 for node in model.graph.node}
     record = known or searched(model)
-    return quantize_mixed(model, step, feeds, macs, rate, known=lambda: record, timer=clock), clock
+    return quantize_mixed(model, step, feeds, macs, rate, known=lambda: record, clock=Clock(timer=clock)), clock
 
 
 FAST, SLOW, UP = "dec/resblocks.0", "dec/resblocks.1", "dec/ups.0"
@@ -295,15 +303,34 @@ def test_a_search_with_another_budget_takes_over_the_timings_of_a_sibling(tmp_pa
 def test_a_step_without_the_clock_is_searched_as_before(tiny):
     model, feeds, rate = tiny
     step = QuantizeMixed(step="quantize_mixed", budget_db=0.0, calibration_sentences=1, judged_sentences=1)
-
-    def no_clock(name, run):
-        raise AssertionError("nothing is timed")
-
     record = searched(model)
-    mixed = quantize_mixed(model, step, feeds, {}, rate, known=lambda: record, timer=no_clock)
+    mixed = quantize_mixed(model, step, feeds, {}, rate, known=lambda: record)
     assert mixed.record.timed_sets == [] and "timed" not in mixed.note
     assert not module.QuantizeMixedWork().times(step)
     assert module.QuantizeMixedWork().times(step.model_copy(update={"clock": True}))
+
+
+def test_a_clock_on_a_device_is_looked_at_before_anything_is_made(tmp_path):
+    gpu = tmp_path / "gpu.yaml"
+    gpu.write_text("device: {name: gpu, label: GPU, kind: gpu}\n", encoding="utf-8")
+    work = module.QuantizeMixedWork()
+    for device, said in ((str(gpu), "this is a GPU"), (str(tmp_path / "none.yaml"), "is not there")):
+        step = QuantizeMixed(step="quantize_mixed", clock=True, clock_device=device)
+        with pytest.raises(StudyError, match=said):
+            work.check(step, None)
+    with pytest.raises(ValueError, match="clock: true"):
+        QuantizeMixed(step="quantize_mixed", clock_device=str(gpu))
+
+
+def test_a_variant_is_timed_anew_where_its_device_is_another(tmp_path):
+    file = tmp_path / "far.yaml"
+    work = module.QuantizeMixedWork()
+    step = QuantizeMixed(step="quantize_mixed", clock=True, clock_device=str(file))
+    keys = []
+    for host in ("one", "other"):
+        file.write_text(f"device: {{name: far, label: Far, kind: cpu, runner: ssh, host: {host}}}\n", encoding="utf-8")
+        keys.append(work.files(step))
+    assert keys[0] != keys[1] and not work.times(step), "it is timed elsewhere: others may be made beside it"
 
 
 def test_the_audio_is_the_output_that_is_asked_for():

@@ -24,16 +24,20 @@ def tune(
     max_mb: Annotated[float | None, typer.Option(min=0.01, help="most MB of the file; not given: no limit")] = None,
     min_speedup: Annotated[float, typer.Option(min=0.01, help="how many times as fast it has to be")] = 1.0,
     threads: Annotated[int, typer.Option(min=1, help="threads that it is timed with")] = 1,
+    device: Annotated[
+        str | None, typer.Option(help="device that it is timed on: a name in params/, or a file; else this machine")
+    ] = None,
     sentences: Annotated[
         Path | None, typer.Option(help="sentences in the voice's language, one a line; else English ones that ship")
     ] = None,
 ) -> None:
-    """The smallest file of a voice that is not slower here, and not worse than asked; exit code 1 where none is."""
+    """The smallest file of a voice that is not slower than it came nor worse than asked; exit code 1 where none is."""
     from ttsopt_lib.tune.tuning import tune as tuned
 
     asks = Asks(max_loss=max_loss, max_mb=max_mb, min_speedup=min_speedup, threads=threads)
-    record = tuned(model, folder, asks, sentences)
+    record = tuned(model, folder, asks, sentences, device=device)
     out.print(_table(record))
+    out.print(f"timed on {escape(record.timed_on)}" + (f" ({escape(record.device)})" if record.device else ""))
     for name in ("table.csv", "tune.json"):
         out.print(f"  {shown(folder.absolute() / name)}")
     rows = {row.name: row for row in record.candidates}

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 UNITS = {
     "sending": "B",
+    "comparing": "graph",
     "opening": "row",
     "warming up": "row",
     "energy": "round",

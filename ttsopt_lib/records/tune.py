@@ -22,7 +22,8 @@ class Asks(Record):
 class TimedVoice(Record):
     """How fast one file is beside the original, on one machine."""
 
-    key: str  # hash of both files, the sentences, the threads, the processor and the code
+    key: str  # hash of both files, the sentences, the threads, the processor or device, and the code
+    machine: str = ""  # the processor's name
     speedup: float  # times
     speedup_ci: Interval
     blocks: int
@@ -64,7 +65,9 @@ class TuneRecord(Record):
     asks: Asks
     predictor: str
     sentences: str  # the file
-    machine: SystemRecord
+    machine: SystemRecord  # that made and scored the candidates
+    device: str | None = None  # the label of the one that timed them; null: the same machine
+    timed_on: str = ""  # the name of the processor that timed them
     libraries: dict[str, str | None]
     commit: str | None
     uncommitted_changes: bool | None

@@ -28,6 +28,7 @@ class ClassSummary(Part):
 
     length_class: str
     median_ms: float
+    p95_ms: float | None = None  # of the blocks 95 % take no longer; null: an older summary
     latency_reduction: Estimate | None
     first_ms: float | None = None  # the very first run of each of its sentences after opening, their mean
 

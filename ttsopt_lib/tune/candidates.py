@@ -67,15 +67,17 @@ def first_steps(made: Collection[str]) -> list[dict[str, Any]]:
     return [REARRANGE] if "rearranged-int8-weights" in made else []
 
 
-def computed_in_int8(asks: Asks, before: list[dict[str, Any]]) -> Recipes:
-    """Int8 arithmetic where it is harmless and this machine is faster with it, for a rising budget.
+def computed_in_int8(asks: Asks, before: list[dict[str, Any]], device: str | None = None) -> Recipes:
+    """Int8 arithmetic where it is harmless and the machine is faster with it, for a rising budget.
 
     Args:
         asks: whose number of threads the clock takes.
         before: steps that each of them begins with.
+        device: that measures, by its name in params/ or its file; None: this machine.
     """
     # a file goes to many processors, and 7 bits sound the same on all
     clock = {"clock": True, "clock_threads": asks.threads, "weight_bits": 7}
+    clock |= {"clock_device": device} if device else {}
     return {
         f"int8-mixed-{budget:g}": [*before, {"step": "quantize_mixed", "budget_db": budget, **clock}]
         for budget in BUDGETS_DB

@@ -17,11 +17,13 @@ from ttsopt_lib.code import code_digest, git_state, versions
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.quality import evaluate_study
 from ttsopt_lib.files import atomic_path, content_key, file_sha256
-from ttsopt_lib.measure.machine.system import cpu_name, describe_system
+from ttsopt_lib.measure.machine.system import describe_system
+from ttsopt_lib.measure.side_by_side import Patience
 from ttsopt_lib.optimize.build import build_study
 from ttsopt_lib.optimize.context import LIBRARIES, BuildContext, VariantError
-from ttsopt_lib.optimize.graph.clock import Patience, Timer, time_graphs
+from ttsopt_lib.optimize.graph.clock import Clock, Graphs
 from ttsopt_lib.optimize.graph.to_float import has_integers
+from ttsopt_lib.params import read_devices
 from ttsopt_lib.pipeline import locked
 from ttsopt_lib.preflight import check_inputs
 from ttsopt_lib.records.base import RecordError, now, read_record, write_record
@@ -60,7 +62,8 @@ def tune(
     asks: Asks,
     sentences: Path | None = None,
     predictor: PredictorName = "distillmos",
-    timer: Timer | None = None,
+    device: str | None = None,
+    clock: Clock | None = None,
 ) -> TuneRecord:
     """Find the smallest file of a voice that holds what was asked, and write it to `out`.
 
@@ -70,20 +73,23 @@ def tune(
         asks: what has to hold.
         sentences: a file with one sentence a line, in the voice's language; None for English ones.
         predictor: of MOS.
-        timer: of the clock that compares the candidates; None: the seconds that pass.
+        device: that the candidates are timed on, by its name in params/ or its file; None: this machine.
+        clock: that compares the candidates; None: that of the device, or of this machine.
 
     Returns:
         the record that stands in `tune.json`; its `chosen` is None where no candidate holds.
 
     Raises:
-        StudyError: there is no such voice, `out` holds a voice of somebody else's, or the sentences cannot be used.
+        StudyError: there is no such voice or device, `out` holds a voice of somebody else's, or the sentences cannot be
+            used.
+        MeasureError: the device cannot be reached, or cannot do it; what was done by then is kept.
         VoiceError, TextError, SpeechError: the voice itself cannot be opened, or cannot speak.
     """
     began = time.monotonic()
     if not voice.is_file():
         raise StudyError(f"{voice}: no such file; give a voice's .onnx, or a .yaml that declares a model")
     _refuse_foreign(voice, out)
-    work = _Tuning(voice, out, asks, sentences, predictor, timer)
+    work = _Tuning(voice, out, asks, sentences, predictor, device, clock)
     for doubt in check_inputs(work.checked()):
         say("warning", doubt)
     with locked(work.folder):
@@ -110,10 +116,13 @@ class _Tuning:
         asks: Asks,
         sentences: Path | None,
         predictor: PredictorName,
-        timer: Timer | None,
+        device: str | None,
+        clock: Clock | None,
     ):
         self._voice, self._out, self._asks = voice, out, asks
-        self._sentences, self._timer = sentences, timer
+        self._sentences, self._device = sentences, read_devices([device])[0] if device else None
+        self._clock, self._clock_device = clock or Clock(self._device), device
+        self._timed_on = ""
         self._predictor: PredictorName = predictor
         declared = is_declaration(voice)
         model = read_declaration(voice).model if declared else voice
@@ -132,12 +141,13 @@ class _Tuning:
 
     def make_all(self) -> None:
         """Make the original and every candidate; one that the voice refuses is a row with the reason."""
-        say("tune", f"candidates: weights in int8, then int8 arithmetic where it is faster here: {shown(self._out)}")
+        where = self._clock.place
+        say("tune", f"candidates: weights in int8, then int8 arithmetic where {where} is faster: {shown(self._out)}")
         (self._records[ORIGINAL],) = build_study(self._study(self._recipes), self.folder, only=[ORIGINAL])
         for name in list(self._recipes):
             self._make(name)
         before = first_steps(self._records)
-        later = computed_in_int8(self._asks, before)
+        later = computed_in_int8(self._asks, before, self._clock_device)
         most = self._asks.max_mb
         if most is not None and all(one.size_bytes > 1e6 * most for one in self._made().values()):
             later |= in_few_bits(before)
@@ -186,23 +196,29 @@ class _Tuning:
             shared = [
                 self._records[ORIGINAL].files[MODEL],
                 [{name: value.tolist() for name, value in feed.items()} for feed in feeds],
-                [self._asks.threads, cpu_name(), context.libraries],
+                [self._asks.threads, self._clock.where, context.libraries],
                 code_digest("ttsopt_lib.optimize.graph.clock", __name__),
             ]
             keys = {name: content_key(shared, record.files[MODEL]) for name, record in self._made().items()}
             left = {name: self.folder.model(name) for name, key in keys.items() if key not in known}
             if left:
                 threads = "1 thread" if self._asks.threads == 1 else f"{self._asks.threads} threads"
-                say("tune", f"timing {', '.join(left)} beside the voice itself, {threads}; leave the machine alone")
-                original, asked = self.folder.model(ORIGINAL), self._asks.threads
-                found = time_graphs(left, original, feeds, asked, PATIENCE, self._timer, context.voice.outputs)
-                for name, speed in found.items():
+                beside = f"timing {', '.join(left)} beside the voice itself, {threads}"
+                say("tune", f"{beside}; leave {self._clock.place} alone")
+                graphs = Graphs(left, self.folder.model(ORIGINAL), feeds, context.voice.outputs)
+                compared = self._clock.compare([graphs], self._asks.threads, PATIENCE)
+                for name, speed in compared.speeds[0].items():
                     known[keys[name]] = TimedVoice(
-                        key=keys[name], speedup=speed.speedup, speedup_ci=speed.ci, blocks=speed.blocks
+                        key=keys[name],
+                        machine=compared.machine,
+                        speedup=speed.speedup,
+                        speedup_ci=speed.ci,
+                        blocks=speed.blocks,
                     )
                 write_record(path, TimedVoices(voices=list(known.values())))
         for name, key in keys.items():
             self._rows[name].speedup, self._rows[name].speedup_ci = known[key].speedup, known[key].speedup_ci
+            self._timed_on = known[key].machine
 
     # --- scoring and choosing -------------------------------------------------------------------------------------
 
@@ -269,6 +285,8 @@ class _Tuning:
             predictor=self._predictor,
             sentences=str(self._study(self._recipes).sentences.evaluation.file),
             machine=describe_system(),
+            device=self._device.label if self._device else None,
+            timed_on=self._timed_on,
             libraries=versions(LIBRARIES),
             commit=commit,
             uncommitted_changes=dirty,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnxruntime
-from onnx import ModelProto
 
 from ttsopt_lib.errors import TtsoptError
+
+if TYPE_CHECKING:  # a board that times files does without it
+    from onnx import ModelProto
 
 
 class RuntimeFailure(TtsoptError, RuntimeError):
@@ -61,7 +63,7 @@ def open_session(model: ModelProto | bytes | Path, threads: int = 1, profile: Pa
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)
-    source = model.SerializeToString() if isinstance(model, ModelProto) else model
+    source = model if isinstance(model, bytes | Path) else model.SerializeToString()
     name = f"{source}: " if isinstance(source, Path) else ""
     with in_words(f"{name}ONNX Runtime cannot load it"):
         return Session(source, options, providers=["CPUExecutionProvider"])

@@ -69,6 +69,7 @@ def test_modes_are_rows_of_their_own_against_the_plain_original():
     assert device.runtime == "pytorch", "nothing else reached this device"
     classes = timings.length_classes([device]).frame
     assert list(classes["variant"]) == [ORIGINAL, "fast"], "a mode is no second variant"
+    assert min(classes["p95_ms"] - classes["median_ms"]) > 0
 
 
 def test_a_gpu_is_described_by_what_it_tells():

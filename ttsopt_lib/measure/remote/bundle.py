@@ -1,4 +1,7 @@
-"""What a device needs that has nothing but a Python: voices, the plan, the measuring code, the list of packages."""
+"""What a device needs that has nothing but a Python: voices, the plan, the measuring code, the list of packages.
+
+A plan times a study (`TimingPlan`), or graphs beside each other (`ComparisonPlan`).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import ttsopt_lib
 from ttsopt_lib.files import content_key, file_sha256
 from ttsopt_lib.measure.plan import TimingPlan
 from ttsopt_lib.measure.process import MeasureError
+from ttsopt_lib.measure.side_by_side import ComparisonPlan
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.steps import Strict
 from ttsopt_lib.study import Device
@@ -28,16 +32,16 @@ REQUIREMENTS = (
 CODE = (
     *(f"{name}.py" for name in ("__init__", "code", "errors", "files", "paths", "steps", "study")),
     *(f"{room}/**/*.py" for room in ("records", "statistics", "measure")),
-    *(f"voices/{name}.py" for name in ("__init__", "pieces", "adapters/__init__", "adapters/functions")),
+    *(f"voices/{name}.py" for name in ("__init__", "pieces", "session", "adapters/__init__", "adapters/functions")),
 )
 ENVIRONMENT_BYTES = 500_000_000  # what the packages take while they are installed, roughly
 
 
 class Job(Strict):
-    """What a device is asked to do. The plan's models are names in its folder of voices."""
+    """What a device is asked to do. The plan's files are names in its folder of voices."""
 
     device: Device
-    plan: TimingPlan
+    plan: TimingPlan | ComparisonPlan
 
 
 @dataclass(frozen=True)
@@ -63,13 +67,15 @@ class Bundle:
         return {name: path for name, path in self.voices.items() if present.get(name) != path.stat().st_size}
 
 
-def collect(plan: TimingPlan, device: Device) -> Bundle:
-    """Name each voice by its content and collect what goes with it. Raises `MeasureError`."""
-    names = {path: f"{file_sha256(path)}.onnx" for path in plan.files}
+def collect(plan: TimingPlan | ComparisonPlan, device: Device) -> Bundle:
+    """Name each file by its content and collect what goes with it. Raises `MeasureError`."""
+    names = {path: f"{file_sha256(path)}{path.suffix}" for path in plan.files}
     code = content_key({str(name): file_sha256(file) for name, file in _code().items()})
     here = Device(name=device.name, label=device.label, kind=device.kind, threads=device.threads)
     there = plan.with_files({path: Path(name) for path, name in names.items()})
-    job = Job(device=here, plan=there.model_copy(update={"phonemizer": None}))
+    if isinstance(there, TimingPlan):
+        there = there.model_copy(update={"phonemizer": None})
+    job = Job(device=here, plan=there)
     return Bundle(job, {name: path for path, name in names.items()}, _wheels(device), code[:24])
 
 

@@ -2,10 +2,10 @@
 
 Carries out `ROOT/runs/RUN/job.json` and says how it goes in JSON lines on standard output: `waiting` for another
 run on this device, seconds `elapsed` of the timing, the `work` after it with what is `done` of the `total`, and
-at last `findings` or an `error`. Finished pairs of blocks are kept beside the job. When the connection is gone, the
-next line cannot be written: the timing stops there, and the same job goes on after its last pair; the work after it
-goes on to its end, and the same job gets the findings. The lock is the system's own, which ends with the process: none
-can be left behind.
+at last `findings` or an `error`. Finished pairs of blocks, or comparisons, are kept beside the job. When the
+connection is gone, the next line cannot be written: the timing stops there, and the same job goes on after its last
+pair or comparison; the work after a timing goes on to its end, and the same job gets the findings. The lock is the
+system's own, which ends with the process: none can be left behind.
 """
 
 from __future__ import annotations
@@ -19,21 +19,25 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ttsopt_lib
+from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import atomic_path, file_sha256
-from ttsopt_lib.measure.devices import probe
+from ttsopt_lib.measure.devices import Probe, probe
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.plan import TimingPlan
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.remote.bundle import Job
 from ttsopt_lib.measure.session import Findings, time_plan
+from ttsopt_lib.measure.side_by_side import Compared, ComparisonPlan, Speed, compare_all
 from ttsopt_lib.study import ORIGINAL
 
 TICK_SECONDS = 0.5
 KEEP_SECONDS = 30 * 86400.0  # what nobody has used for so long is removed
 KINDS = ("voices", "runs", "code", "environments")
+
+Plan = TypeVar("Plan", bound=TimingPlan | ComparisonPlan)
 
 
 def say(**message: Any) -> None:
@@ -56,16 +60,58 @@ def only_run(root: Path) -> Iterator[None]:
         yield
 
 
-def carry_out(root: Path, run: Path) -> Findings:
-    """The findings of the run: those on file, or timed now. Raises MeasureError, OSError, BrokenPipeError."""
+def carry_out(root: Path, run: Path) -> Findings | Compared:
+    """The findings of the run: those on file, or timed now. Raises TtsoptError, OSError, BrokenPipeError."""
+    job = read_job(run)
     finished = run / "findings.json"
     if finished.exists():
-        return Findings.model_validate_json(finished.read_text(encoding="utf-8"))
-    job = Job.model_validate_json((run / "job.json").read_text(encoding="utf-8"))
+        kind = Compared if isinstance(job.plan, ComparisonPlan) else Findings
+        return kind.model_validate_json(finished.read_text(encoding="utf-8"))
     found = probe(job.device)
     if found.reason:
         raise MeasureError(found.reason)
     plan = with_voices(job.plan, root / "voices")
+    if isinstance(plan, ComparisonPlan):
+        findings = compared(plan, run / "speeds.jsonl")
+    else:
+        findings = timed(plan, found, run / "blocks.jsonl")
+    with atomic_path(finished) as temporary:
+        temporary.write_text(findings.model_dump_json(), encoding="utf-8")
+    return findings
+
+
+def read_job(run: Path) -> Job:
+    """What the run is."""
+    return Job.model_validate_json((run / "job.json").read_text(encoding="utf-8"))
+
+
+def compared(plan: ComparisonPlan, journal: Path) -> Compared:
+    """Compare graphs; what `journal` has is not compared again. Raises TtsoptError, OSError, BrokenPipeError."""
+    known: list[dict[str, Speed]] = []
+    for line in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else ():
+        with suppress(ValueError):  # a line that was cut off is the last one
+            known.append({name: Speed.model_validate(one) for name, one in json.loads(line).items()})
+    done = len(known)
+    journal.write_text("".join(line_of(one) for one in known), encoding="utf-8")
+
+    def found(speeds: dict[str, Speed]) -> None:
+        nonlocal done
+        with open(journal, "a", encoding="utf-8") as file:
+            file.write(line_of(speeds))
+        done += 1
+        say(work="comparing", done=done, total=len(plan.comparisons))
+
+    say(work="comparing", done=done, total=len(plan.comparisons))
+    return compare_all(plan, known=known, found=found)
+
+
+def line_of(speeds: dict[str, Speed]) -> str:
+    """A comparison as a line of the journal."""
+    return json.dumps({name: one.model_dump() for name, one in speeds.items()}) + "\n"
+
+
+def timed(plan: TimingPlan, found: Probe, journal: Path) -> Findings:
+    """Time a study. Raises MeasureError, OSError, BrokenPipeError."""
     if found.accelerator:
         rows = tuple(
             row.model_copy(update={"accelerator": found.accelerator, "optional": row.variant != ORIGINAL})
@@ -84,13 +130,10 @@ def carry_out(root: Path, run: Path) -> Findings:
         with suppress(BrokenPipeError):  # what remains is short: findings for the next call instead of none
             say(work=work, done=done, total=total)
 
-    findings = time_plan(plan, tick, Journal(run / "blocks.jsonl"), found.accelerator_name, step)
-    with atomic_path(finished) as temporary:
-        temporary.write_text(findings.model_dump_json(), encoding="utf-8")
-    return findings
+    return time_plan(plan, tick, Journal(journal), found.accelerator_name, step)
 
 
-def with_voices(plan: TimingPlan, voices: Path) -> TimingPlan:
+def with_voices(plan: Plan, voices: Path) -> Plan:
     """The plan with the files that its names stand for. Raises MeasureError for one that arrived damaged."""
     places = {name: voices / name.name for name in plan.files}
     for path in places.values():
@@ -115,19 +158,23 @@ def main() -> None:
     try:
         with only_run(root):
             if "--again" in sys.argv[3:]:
-                (run / "blocks.jsonl").unlink(missing_ok=True)
-                (run / "findings.json").unlink(missing_ok=True)
+                for kept in ("blocks.jsonl", "speeds.jsonl", "findings.json"):
+                    (run / kept).unlink(missing_ok=True)
             for used in (Path(ttsopt_lib.__file__).parents[1], Path(sys.prefix)):
                 if used.is_relative_to(root):
                     os.utime(used)
             say(findings=carry_out(root, run).model_dump(mode="json"))
             if sys.stdin.readline() == "kept\n":
+                plan = read_job(run).plan
+                if isinstance(plan, ComparisonPlan):  # nobody asks for these graphs again
+                    for path in plan.files:
+                        (root / "voices" / path.name).unlink(missing_ok=True)
                 shutil.rmtree(run)
                 tidy(root)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         sys.exit(1)
-    except MeasureError as error:
+    except TtsoptError as error:
         say(error=str(error))
     except OSError as error:
         say(error=f"{error.filename or root}: {error.strerror or error}")

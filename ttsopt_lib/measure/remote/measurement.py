@@ -18,6 +18,7 @@ from ttsopt_lib.measure.remote import probe
 from ttsopt_lib.measure.remote.bundle import ENVIRONMENT_BYTES, Bundle, collect, laid_out
 from ttsopt_lib.measure.remote.ssh import RESUME, Connection
 from ttsopt_lib.measure.session import Findings
+from ttsopt_lib.measure.side_by_side import Compared, ComparisonPlan
 from ttsopt_lib.study import Device
 
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 14)
@@ -36,6 +37,18 @@ def time_over_ssh(
     `again` forgets what an interrupted run has left there. Raises `MeasureError`, one line that begins with
     the host; what was sent, installed and timed by then is kept there for the next call.
     """
+    return Findings.model_validate(_carry_out(plan, device, connection, bars, again))
+
+
+def compare_over_ssh(plan: ComparisonPlan, device: Device, connection: Connection, bars: Bars) -> Compared:
+    """Compare graphs on `device`, as `time_over_ssh` times voices. Raises `MeasureError`."""
+    return Compared.model_validate(_carry_out(plan, device, connection, bars))
+
+
+def _carry_out(
+    plan: TimingPlan | ComparisonPlan, device: Device, connection: Connection, bars: Bars, again: bool = False
+) -> dict[str, Any]:
+    """The findings of a plan on a device, as plain data."""
     bars.doing("looking")
     bundle = collect(plan, device)
     there = describe_device(connection, device, lambda _: bars.doing("looking"))
@@ -115,9 +128,9 @@ def _check_room(host: str, free: int, voices: dict[str, Path], to_install: Bundl
         )
 
 
-def _talk(connection: Connection, words: list[str], bars: Bars) -> Findings:
+def _talk(connection: Connection, words: list[str], bars: Bars) -> dict[str, Any]:
     """Start the device's end, listen until it has its findings, and tell it that they have arrived."""
-    findings: Findings | None = None
+    findings: dict[str, Any] | None = None
     try:
         with connection.talk(words) as process:
             assert process.stdout is not None and process.stdin is not None
@@ -132,7 +145,7 @@ def _talk(connection: Connection, words: list[str], bars: Bars) -> Findings:
                 elif "error" in message:
                     raise MeasureError(f"{connection.host}: {_advice(message['error'])}")
                 elif "findings" in message:
-                    findings = Findings.model_validate(message["findings"])
+                    findings = message["findings"]
                     process.stdin.write(b"kept\n")
                     process.stdin.close()
     except (MeasureError, BrokenPipeError):

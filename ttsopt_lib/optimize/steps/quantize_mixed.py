@@ -9,10 +9,10 @@
    float32.
 5. Every weight that is still float32 is stored as int8 and unpacked while the voice loads (`quantize_weights`).
 
-With `clock: true` this machine has the last word (`clock`). Each group is cut out of the voice and timed in float32 and
-in int8, and only one that is surely faster in int8 is bought; seconds stand in place of multiply-accumulates. The
-chosen set is timed as a whole voice, and while it is not surely faster than float32, the group that saves least goes
-back. The timings are kept with the sensitivities, so that the same record gives the same file.
+With `clock: true` this machine, or the `clock_device`, has the last word (`clock`). Each group is cut out of the voice
+and timed in float32 and in int8, and only one that is surely faster in int8 is bought; seconds stand in place of
+multiply-accumulates. The chosen set is timed as a whole voice, and while it is not surely faster than float32, the group
+that saves least goes back. The timings are kept with the sensitivities, so that the same record gives the same file.
 
 The last convolution, which makes the waveform itself, and the layers that decide durations compute in float32 always.
 """
@@ -29,8 +29,9 @@ from onnx import ModelProto
 
 from ttsopt_lib.code import code_digest
 from ttsopt_lib.files import content_key
+from ttsopt_lib.measure.side_by_side import Patience
 from ttsopt_lib.optimize.calibration import Feed
-from ttsopt_lib.optimize.graph.clock import Patience, Timer, time_graphs
+from ttsopt_lib.optimize.graph.clock import Clock, Graphs
 from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.graph.int8 import Int8Work, seed_noise
 from ttsopt_lib.optimize.graph.part import part_around
@@ -38,6 +39,7 @@ from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions, quantize_con
 from ttsopt_lib.optimize.graph.ranges import histograms
 from ttsopt_lib.optimize.graph.sensitivity import SpectralJudge, group_label, is_vits, layer_groups, sensitivities
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
+from ttsopt_lib.params import read_devices
 from ttsopt_lib.records.base import read_if_current, write_record
 from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord, TimedSet
 from ttsopt_lib.steps import QuantizeMixed, QuantizeWeights
@@ -62,12 +64,21 @@ class QuantizeMixedWork(Int8Work[QuantizeMixed]):
     def needs_sentences(self, step: QuantizeMixed) -> bool:
         return True
 
+    def files(self, step: QuantizeMixed) -> dict[str, str]:
+        if step.clock_device is None:
+            return {}
+        return {step.clock_device: content_key(read_devices([step.clock_device]))}
+
+    def check(self, step: QuantizeMixed, voice: Path | None) -> None:
+        _clock_of(step)
+
     def times(self, step: QuantizeMixed) -> bool:
-        return step.clock
+        clock = _clock_of(step)
+        return clock is not None and clock.is_here
 
     def apply(self, model: ModelProto, step: QuantizeMixed, context: BuildContext) -> ModelProto:
         """Search and quantize. The sensitivities that it needs are kept: another budget reuses them."""
-        path = context.sensitivity_record
+        path, clock = context.sensitivity_record, _clock_of(step)
         key = content_key(
             hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
             [{name: value.tolist() for name, value in feed.items()} for feed in context.calibration],
@@ -75,7 +86,7 @@ class QuantizeMixedWork(Int8Work[QuantizeMixed]):
             code_digest("ttsopt_lib.optimize.graph.sensitivity", __name__),
             context.libraries,
             *([step.weight_bits] if step.weight_bits != 8 else ()),
-            *([_machine(), step.clock_threads, step.activations] if step.clock else ()),
+            *([clock.where, step.clock_threads, step.activations] if clock else ()),
         )
         mixed = quantize_mixed(
             model,
@@ -86,6 +97,7 @@ class QuantizeMixedWork(Int8Work[QuantizeMixed]):
             known=lambda: _known(path, key, context.variant),
             key=key,
             variant=context.variant,
+            clock=clock,
             opened=context.voice.open,
             outputs=context.voice.outputs,
         )
@@ -118,7 +130,7 @@ def quantize_mixed(
     known: Callable[[], SensitivityRecord | None] = lambda: None,
     key: str = "",
     variant: str = "",
-    timer: Timer | None = None,
+    clock: Clock | None = None,
     opened: Callable[[ModelProto], Speaker] = PairedSession,
     outputs: Sequence[str] = (),
 ) -> Mixed:
@@ -133,9 +145,9 @@ def quantize_mixed(
         known: the record of an earlier search over the same, if there is one.
         key: of the new record.
         variant: whose recipe asked.
-        timer: of the step's clock, where it has one; None: the seconds that pass.
+        clock: that has the last word; None: the search goes without one.
         opened: makes a graph of the voice ready to speak (`TtsModel.open`).
-        outputs: of the voice, as the clock computes them (`time_graphs`).
+        outputs: of the voice, as the clock computes them.
     """
     result = copy_named(model)
     convolutions = quantizable_convolutions(result)
@@ -152,11 +164,14 @@ def quantize_mixed(
         names = [name for group in chosen for name in groups[group]]
         return quantize_convolutions(whole, names, ranges, step.activations == "signed", step.weight_bits)
 
-    clock = None
+    group_clock = None
     saved: Mapping[str, float] = {group: sum(macs.get(name, 0) for name in names) for group, names in groups.items()}
-    if step.clock:
-        clock = _GroupClock(result, in_int8, feeds[: step.judged_sentences], step.clock_threads, timer, outputs)
-        record = clock.time_groups(record, {group: names for group, names in groups.items() if group not in never})
+    if clock:
+        judged = feeds[: step.judged_sentences]
+        group_clock = _GroupClock(result, in_int8, judged, step.clock_threads, clock, outputs)
+        record = group_clock.time_groups(
+            record, {group: names for group, names in groups.items() if group not in never}
+        )
         saved = time_saved(record.groups)
     chosen = spend(record.groups, saved, step.budget_db, never)
     error = 0.0
@@ -166,9 +181,9 @@ def quantize_mixed(
         quantized = in_int8(chosen)
         error = judge.judge(quantized)["level_error_db"]
         if error <= step.budget_db:
-            if clock is None:
+            if group_clock is None:
                 break
-            record, whole = clock.time_set(record, [group for group in groups if group in chosen], quantized)
+            record, whole = group_clock.time_set(record, [group for group in groups if group in chosen], quantized)
             if whole.speedup_ci[0] > 1:
                 break
             least = min(chosen, key=lambda group: (saved[group], group))
@@ -184,8 +199,15 @@ def quantize_mixed(
     return Mixed(
         model=quantize_weights(quantized, QuantizeWeights(step="quantize_weights")),
         record=record,
-        note=f"{note}; {_clock_note(record, whole)}" if step.clock else note,
+        note=f"{note}; {_clock_note(record, whole)}" if clock else note,
     )
+
+
+def _clock_of(step: QuantizeMixed) -> Clock | None:
+    """The step's clock, where it has one. Raises StudyError for a device that is not there, or a GPU."""
+    if not step.clock:
+        return None
+    return Clock(read_devices([step.clock_device])[0] if step.clock_device else None)
 
 
 class _GroupClock:
@@ -197,7 +219,7 @@ class _GroupClock:
         in_int8: Callable[[Sequence[str], ModelProto], ModelProto],
         feeds: Sequence[Feed],
         threads: int,
-        timer: Timer | None,
+        clock: Clock,
         outputs: Sequence[str],
     ):
         """
@@ -206,11 +228,11 @@ class _GroupClock:
             in_int8: makes these groups int8 in the voice, or in a part of it.
             feeds: utterances; groups are timed on the first, sets on all.
             threads: within an operator.
-            timer: None for the seconds that pass.
+            clock: where.
             outputs: of the whole voice.
         """
         self._model, self._in_int8, self._feeds = model, in_int8, feeds
-        self._threads, self._timer, self._outputs = threads, timer, outputs
+        self._threads, self._clock, self._outputs = threads, clock, outputs
 
     def time_groups(self, record: SensitivityRecord, layers: Mapping[str, Sequence[str]]) -> SensitivityRecord:
         """The record with how fast each group is in int8; those timed before stay.
@@ -221,17 +243,24 @@ class _GroupClock:
         """
         from tqdm.auto import tqdm
 
+        left = [one.group for one in record.groups if one.speedup is None and one.group in layers]
+        if not left:
+            return record
+        parts = (self._part(group, layers[group]) for group in tqdm(left, desc="clock", leave=False))
+        compared = self._clock.compare(parts, self._threads, PATIENCE)
+        found = {group: speeds[group] for group, speeds in zip(left, compared.speeds, strict=True)}
         groups = list(record.groups)
-        for number, one in enumerate(tqdm(groups, desc="clock", leave=False)):
-            if one.speedup is not None or one.group not in layers:
-                continue
-            part = part_around(self._model, layers[one.group], self._feeds[:1])
-            changed = {one.group: self._in_int8([one.group], part.model)}
-            found = time_graphs(changed, part.model, part.feeds, self._threads, PATIENCE, self._timer)[one.group]
-            saved = found.reference_seconds * (1 - 1 / found.speedup)
-            update = {"speedup": found.speedup, "speedup_ci": found.ci, "seconds_saved": saved}
-            groups[number] = one.model_copy(update=update)
-        return record.model_copy(update={"groups": groups, "machine": record.machine or _machine()})
+        for number, one in enumerate(groups):
+            if one.group in found:
+                speed = found[one.group]
+                saved = speed.reference_seconds * (1 - 1 / speed.speedup)
+                update = {"speedup": speed.speedup, "speedup_ci": speed.ci, "seconds_saved": saved}
+                groups[number] = one.model_copy(update=update)
+        return record.model_copy(update={"groups": groups, "machine": record.machine or compared.machine})
+
+    def _part(self, group: str, names: Sequence[str]) -> Graphs:
+        part = part_around(self._model, names, self._feeds[:1])
+        return Graphs({group: self._in_int8([group], part.model)}, part.model, part.feeds)
 
     def time_set(
         self, record: SensitivityRecord, chosen: list[str], quantized: ModelProto
@@ -241,10 +270,9 @@ class _GroupClock:
             if known.groups == chosen:
                 return record, known
         name = "+".join(chosen)
-        found = time_graphs(
-            {name: quantized}, self._model, self._feeds, self._threads, PATIENCE, self._timer, self._outputs
-        )[name]
-        made = TimedSet(groups=chosen, speedup=found.speedup, speedup_ci=found.ci)
+        graphs = Graphs({name: quantized}, self._model, self._feeds, self._outputs)
+        (found,) = self._clock.compare([graphs], self._threads, PATIENCE).speeds
+        made = TimedSet(groups=chosen, speedup=found[name].speedup, speedup_ci=found[name].ci)
         return record.model_copy(update={"timed_sets": [*record.timed_sets, made]}), made
 
 
@@ -255,13 +283,6 @@ def time_saved(groups: Sequence[GroupSensitivity]) -> dict[str, float]:
         for one in groups
         if one.seconds_saved is not None and one.speedup_ci is not None and one.speedup_ci[0] > 1
     }
-
-
-def _machine() -> str:
-    """What a timing is true of, in words: the processor."""
-    from ttsopt_lib.measure.machine.system import cpu_name
-
-    return cpu_name()
 
 
 def _known(path: Path, key: str, variant: str) -> SensitivityRecord | None:

@@ -217,6 +217,7 @@ def length_classes(measured: Sequence[DeviceSummary]) -> Table:
             Column("variant"),
             Column("length_class"),
             Column("median_ms"),
+            Column("p95_ms"),
             Column("latency_reduction", interval=True),
         ],
         [

@@ -82,15 +82,21 @@ def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> Timi
         **_energy(row, record),
         load_ms=1000 * median(row.load_seconds) if row.load_seconds else None,
         length_classes=[
-            ClassSummary(
-                length_class=name,
-                median_ms=intervals.latency_summary(row, numbers).median,
-                latency_reduction=_reduction(row, baseline, numbers),
-                first_ms=1000 * mean(row.first_seconds[number] for number in numbers) if row.first_seconds else None,
-            )
-            for name, numbers in intervals.length_classes(record.sentences).items()
+            _class(name, row, baseline, numbers) for name, numbers in intervals.length_classes(record.sentences).items()
         ],
         first_audio_ms=_first_audio(row, record),
+    )
+
+
+def _class(name: str, row: TimingRow, baseline: TimingRow | None, numbers: list[int]) -> ClassSummary:
+    """The row on the sentences of one length class, given by their numbers."""
+    latency = intervals.latency_summary(row, numbers)
+    return ClassSummary(
+        length_class=name,
+        median_ms=latency.median,
+        p95_ms=latency.p95,
+        latency_reduction=_reduction(row, baseline, numbers),
+        first_ms=1000 * mean(row.first_seconds[number] for number in numbers) if row.first_seconds else None,
     )
 
 
