@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import ttsopt_lib
 from ttsopt_lib.errors import TtsoptError
@@ -36,8 +36,6 @@ from ttsopt_lib.study import ORIGINAL
 TICK_SECONDS = 0.5
 KEEP_SECONDS = 30 * 86400.0  # what nobody has used for so long is removed
 KINDS = ("voices", "runs", "code", "environments")
-
-Plan = TypeVar("Plan", bound=TimingPlan | ComparisonPlan)
 
 
 def say(**message: Any) -> None:
@@ -133,7 +131,7 @@ def timed(plan: TimingPlan, found: Probe, journal: Path) -> Findings:
     return time_plan(plan, tick, Journal(journal), found.accelerator_name, step)
 
 
-def with_voices(plan: Plan, voices: Path) -> Plan:
+def with_voices(plan: TimingPlan | ComparisonPlan, voices: Path) -> TimingPlan | ComparisonPlan:
     """The plan with the files that its names stand for. Raises MeasureError for one that arrived damaged."""
     places = {name: voices / name.name for name in plan.files}
     for path in places.values():
