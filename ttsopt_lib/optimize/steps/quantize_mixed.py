@@ -12,7 +12,8 @@
 With `clock: true` this machine, or the `clock_device`, has the last word (`clock`). Each group is cut out of the voice
 and timed in float32 and in int8, and only one that is surely faster in int8 is bought; seconds stand in place of
 multiply-accumulates. The chosen set is timed as a whole voice, and while it is not surely faster than float32, the
-group that saves least goes back. The timings are kept with the sensitivities, so that the same record gives the same file.
+group that saves least goes back. The timings are kept with the sensitivities, so that the same record gives the same
+file.
 
 The last convolution, which makes the waveform itself, and the layers that decide durations compute in float32 always.
 """
