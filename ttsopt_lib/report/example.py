@@ -22,7 +22,7 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.render import notebook_page
 from ttsopt_lib.study import Study
 
-LIMIT = 7_000_000  # bytes of the whole folder
+LIMIT = 8_000_000  # bytes of the whole folder
 TEXTS = {".html", ".json", ".csv", ".svg"}
 
 
