@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ttsopt_lib.study import VoiceSource
 from ttsopt_lib.terminal import say
 from ttsopt_lib.voices.adapters.declaration import read_declaration
 from ttsopt_lib.voices.adapters.declared import DeclaredModel, open_declared, shaped
+from ttsopt_lib.voices.adapters.model import Ids
 from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.adapters.seeded import SeededSession
 from ttsopt_lib.voices.onnx_file import VoiceError
@@ -383,3 +385,99 @@ def test_modules_of_one_name_are_those_of_their_folders_and_may_import_neighbour
         )
     models = [opened(declare(tmp_path / str(number), ids={"function": "same_name:ids"})) for number in (1, 2)]
     assert [model.utterance_ids("Yes.") for model in (*models, *models)] == [[1], [2], [1], [2]]
+
+
+# --- what is given beside the ids ---------------------------------------------------------------------------------
+
+
+def toned() -> onnx.ModelProto:
+    """The tiny model with a tone and a language for each id, and a colour of the whole text."""
+    model = tiny_tts(noise=False)
+    graph = model.graph
+    for name, kind, shape in (
+        ("tones", TensorProto.INT64, [1, "ids"]),
+        ("languages", TensorProto.INT64, [1, "ids"]),
+        ("colour", TensorProto.FLOAT, [1, 16]),
+    ):
+        graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+    graph.initializer.append(constant("tone_table", np.random.default_rng(5).standard_normal((9, 16))))
+    summed = next(node for node in graph.node if node.output[0] == "/encoder/sum")
+    more = [
+        helper.make_node("Gather", ["tone_table", "tones"], ["tone"]),
+        helper.make_node("Gather", ["tone_table", "languages"], ["language"]),
+        helper.make_node("Unsqueeze", ["colour", "one"], ["colours"]),
+        helper.make_node("Sum", ["/encoder/emb", "tone", "language", "colours"], ["emb"]),
+    ]
+    summed.input[0] = "emb"
+    for number, node in enumerate(more, 1):
+        graph.node.insert(number, node)
+    return model
+
+
+TONED = {
+    "tokens": "ids",
+    "style": {"file": "styles.bin", "shape": [STYLES, 1, 8], "row": "length"},
+    "speed": {"value": 0.5},
+    "tones": {"given": "tones"},
+    "languages": {"each": 2},
+    "colour": {"given": "colour"},
+}
+READ = """
+def read(text):
+    ids = [1 + ord(one) % 40 for one in text]
+    return {"ids": ids, "tones": [one % 9 for one in ids], "colour": [len(text) / 100] * 16, "unused": None}
+"""
+
+
+def test_a_function_gives_tones_and_features_beside_the_ids(tmp_path: Path) -> None:
+    path = declare(tmp_path, toned(), ids={"function": "toned_reading:read"}, inputs=TONED)
+    (tmp_path / "toned_reading.py").write_text(READ, encoding="utf-8")
+    model = opened(path)
+    ids = model.utterance_ids(TEXT)
+    feed = model.feed(ids)
+    assert feed["tones"].tolist() == [[one % 9 for one in ids]] and feed["tones"].dtype == np.int64
+    assert feed["languages"].tolist() == [[2] * len(ids)]
+    np.testing.assert_array_equal(feed["colour"], np.full((1, 16), len(TEXT) / 100, np.float32))
+    audio, _ = model.open().speak(ids)
+    plain = open_session(model.path).run(["sound"], feed)[0]
+    np.testing.assert_array_equal(audio, plain.reshape(-1))
+
+
+def test_utterances_with_other_tones_are_others_and_travel_with_them() -> None:
+    ids, other = Ids([1, 2], {"tones": [0, 1]}), Ids([1, 2], {"tones": [1, 1]})
+    assert ids != other and ids == Ids([1, 2], {"tones": [0, 1]}) and ids != (1, 2) and Ids([1, 2]) == (1, 2)
+    copy = pickle.loads(pickle.dumps(ids))
+    assert copy == ids and copy.beside == {"tones": [0, 1]}
+
+
+def test_a_table_gives_them_too_and_a_folder_keeps_them(tmp_path: Path) -> None:
+    table = {TEXT: {"ids": [1, 2, 3], "tones": [0, 1, 2], "colour": [0.5] * 16}}
+    model = opened(declare(tmp_path, toned(), ids={"table": table}, inputs=TONED))
+    model.write_config(model.path)
+    again = open_model(model.path)
+    assert again.feed(again.utterance_ids(TEXT))["tones"].tolist() == [[0, 1, 2]]
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ([1, 2], r"gives no '(tones|colour)', which the input (tones|colour) takes \(it gives: ids\)"),
+        ({"tones": [1]}, r"gives no 'ids' \(it gives: tones\)"),
+        ({"ids": [1, 2], "tones": [1], "colour": [0.0] * 16}, "1 along the axis ids, where there are 2 ids"),
+        ({"ids": [1, 2], "tones": [1, 0.5], "colour": [0.0] * 16}, "give whole numbers"),
+        ({"ids": [1, 2], "tones": [1, 2], "colour": [0.0] * 15}, r"numbers of shape \[1, 15\]"),
+        ({"ids": [1, 2], "tones": "high", "colour": [0.0] * 16}, "does not fit the input"),
+        ({"ids": [1, 2], "tones": [[1], [1, 2]], "colour": [0.0] * 16}, "does not fit the input"),
+        ({"ids": [1, 2], "tones": None, "colour": [0.0] * 16}, "does not fit the input"),
+    ],
+)
+def test_what_does_not_fit_beside_the_ids_is_one_line(tmp_path: Path, said: Any, message: str) -> None:
+    model = opened(declare(tmp_path, toned(), ids={"table": {TEXT: said}}, inputs=TONED))
+    with pytest.raises(TextError, match=message) as raised:
+        model.utterance_ids(TEXT)
+    assert "\n" not in str(raised.value) and "ids.table" in str(raised.value)
+
+
+def test_espeak_gives_nothing_beside_the_ids(tmp_path: Path) -> None:
+    with pytest.raises(VoiceError, match=r"inputs\.(tones|colour): espeak gives ids alone"):
+        opened(declare(tmp_path, toned(), inputs=TONED))

@@ -174,6 +174,7 @@ def _open_session(voice: Path, model: Path, sha256: str) -> Speaker:
 
 def _phoneme_ids(voice: TtsModel, text: str, origin: str) -> tuple[int, ...]:
     try:
-        return tuple(voice.utterance_ids(text))
+        ids = voice.utterance_ids(text)
+        return ids if isinstance(ids, tuple) else tuple(ids)
     except TextError as error:
         raise StudyError(f"{origin}: {error}") from None

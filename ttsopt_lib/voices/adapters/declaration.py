@@ -10,6 +10,7 @@
       token_lengths: length   # or mask: a 1 for each id
       style: {file: styles.npy, row: length}
       speed: {value: 1.0}
+      tones: {given: tones}   # what a function or a table gives beside the ids
 
 What files hold is taken into the declaration when it is read, so that it can lie beside every variant as
 `model.onnx.json`, and a variant's folder is all that it takes to speak.
@@ -63,7 +64,7 @@ class Array(Strict):
 
 
 class Given(Strict):
-    """An input with numbers of its own: the same for every text, or a row that the length of the text chooses."""
+    """An input with numbers of its own: the same for every text, as many as ids, or what is given beside the ids."""
 
     value: Scalar | list[Any] | None = Field(default=None, description="a number, or nested lists of numbers")
     file: Path | None = Field(default=None, description="a .npy file, or a .bin file of float32")
@@ -71,14 +72,16 @@ class Given(Strict):
     row: Literal["length"] | int | None = Field(
         default=None, description="which row of the file: a number, or as many as the text has ids without marks"
     )
+    each: Scalar | None = Field(default=None, description="a number that stands there for each id")
+    given: str | None = Field(default=None, description="the name under which the function or table of ids gives it")
     array: Array | None = Field(default=None, description="what the file holds, in a declaration that was read")
 
     @model_validator(mode="after")
     def _one_source(self) -> Given:
-        if sum(one is not None for one in (self.value, self.file, self.array)) != 1:
-            raise ValueError("give exactly one of value, file")
-        if self.value is not None and (self.row is not None or self.shape is not None):
-            raise ValueError("row and shape belong to a file, not to a value")
+        if sum(one is not None for one in (self.value, self.file, self.each, self.given, self.array)) != 1:
+            raise ValueError("give exactly one of value, file, each, given")
+        if self.file is None and self.array is None and (self.row is not None or self.shape is not None):
+            raise ValueError("row and shape belong to a file")
         return self
 
 
@@ -91,8 +94,12 @@ class Ids(Strict):
     begin: tuple[int, ...] = ()
     end: tuple[int, ...] = ()
     between: tuple[int, ...] = Field(default=(), description="ids that stand between any two phonemes")
-    function: str | None = Field(default=None, description="module:function, from a text to a list of ids")
-    table: Path | dict[str, list[int]] | None = Field(default=None, description="text -> ids, or a JSON file with that")
+    function: str | None = Field(
+        default=None, description="module:function, from a text to a list of ids, or to a mapping with it and others"
+    )
+    table: Path | dict[str, list[int] | dict[str, Any]] | None = Field(
+        default=None, description="text -> ids, or a mapping with them and others, or a JSON file with that"
+    )
 
     @model_validator(mode="after")
     def _one_way(self) -> Ids:
@@ -128,6 +135,11 @@ class Declaration(Strict):
     def _fed_with_ids(self) -> Declaration:
         if "ids" not in self.inputs.values():
             raise ValueError("inputs: none of them is 'ids': say which input takes them")
+        given = [name for name, one in self.inputs.items() if isinstance(one, Given) and one.given]
+        if given and self.ids.espeak:
+            raise ValueError(
+                f"inputs.{given[0]}: espeak gives ids alone: take ids.function or ids.table, or {{each: ...}}"
+            )
         if self.vocoder and ":" not in self.vocoder:
             raise ValueError(f"vocoder: {self.vocoder!r} is not of the form module:function")
         if isinstance(self.audio, tuple) and not self.vocoder:
@@ -181,7 +193,7 @@ def checked(values: Any, origin: Path | str) -> Declaration:
         key = ".".join(parts)
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] == "literal_error" and parts[:1] == ["inputs"]:
-            message = "should be ids, length, mask, {value: ...} or {file: ...}"
+            message = "should be ids, length, mask, {value: ...}, {file: ...}, {each: ...} or {given: ...}"
         if parts[:1] == ["inputs"] and parts[2:3] == ["value"]:
             message = "should be a number, or nested lists of numbers"
         if first["type"] == "extra_forbidden":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from ttsopt_lib.records.quality import MissingSymbol
 from ttsopt_lib.voices.adapters.declaration import Declaration, Given, checked, imported
-from ttsopt_lib.voices.adapters.model import Feed, TtsModel
+from ttsopt_lib.voices.adapters.model import Feed, Ids, TtsModel
 from ttsopt_lib.voices.adapters.seeded import SeededSession
 from ttsopt_lib.voices.language import other_language
 from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, model_sha256, read_model
@@ -65,7 +65,7 @@ class DeclaredModel(TtsModel):
     def code(self) -> Path | None:
         return self.declaration.code
 
-    def utterance_ids(self, text: str) -> list[int]:
+    def utterance_ids(self, text: str) -> Sequence[int]:
         asked = self.declaration.ids
         if asked.espeak:
             found = [number for _, number in self._symbols(text) if number is not None]
@@ -81,7 +81,7 @@ class DeclaredModel(TtsModel):
             assert not isinstance(asked.table, Path)  # it was read with the declaration
             if text not in asked.table:
                 raise TextError(f"text {text[:60]!r} has no ids in the declaration's ids.table: add it")
-            ids = list(asked.table[text])
+            ids = self._ids_in(asked.table[text], f"the declaration's ids.table, for {text[:60]!r},")
         else:
             ids = self._called(text)
         self._check_rows(ids, text)
@@ -112,6 +112,11 @@ class DeclaredModel(TtsModel):
                 values = [[1] * len(ids)]
             elif given == "length":
                 values = len(ids)
+            elif given.each is not None:
+                values = [[given.each] * len(ids)]
+            elif given.given is not None:
+                assert isinstance(ids, Ids)
+                values = ids.beside[given.given]
             else:
                 values = self._numbers(given, ids)
             feed[name] = shaped(values, self.inputs[name])
@@ -145,18 +150,60 @@ class DeclaredModel(TtsModel):
             at += length
         return found
 
-    def _called(self, text: str) -> list[int]:
+    def _called(self, text: str) -> Sequence[int]:
         """What the declaration's function makes of a text."""
         name = self.declaration.ids.function or ""
         called = imported(name, self.code, f"{self.kind}: ids.function")
         try:
-            ids = [int(one) for one in called(text)]
+            found = called(text)
+            ids = self._ids_in(found, f"ids.function {name}, of {text[:60]!r},")
+        except TextError:
+            raise
         except (Exception, SystemExit) as error:  # somebody else's code
             words = " ".join(str(error).split())[:200] or type(error).__name__
             raise TextError(f"ids.function {name} cannot make ids of {text[:60]!r}: {words}") from None
         if not ids:
             raise TextError(f"ids.function {name} makes no ids of {text[:60]!r}")
         return ids
+
+    def _ids_in(self, found: Any, source: str) -> Sequence[int]:
+        """The ids that a function or a table gives, with what the inputs take beside them.
+
+        Args:
+            found: a list of ids, or a mapping with `ids` and others.
+            source: who gave it for which text, as messages begin with it.
+
+        Raises:
+            TextError: something that an input takes is not there, or does not fit it.
+        """
+        given = dict(found) if isinstance(found, Mapping) else {"ids": found}
+        if "ids" not in given:
+            raise TextError(f"{source} gives no 'ids' (it gives: {', '.join(map(str, given))})")
+        ids = [int(one) for one in given.pop("ids")]
+        beside = {}
+        for name, wanted in self.declaration.inputs.items():
+            if isinstance(wanted, Given) and wanted.given is not None:
+                if wanted.given not in given:
+                    there = ", ".join(["ids", *map(str, given)])
+                    raise TextError(
+                        f"{source} gives no {wanted.given!r}, which the input {name} takes (it gives: {there})"
+                    )
+                beside[wanted.given] = numbers = given[wanted.given]
+                wrong = _misfit(numbers, self.inputs[name]) or self._other_length(numbers, name, len(ids))
+                if wrong:
+                    raise TextError(f"{source} gives as {wanted.given!r} what the input {name} does not take: {wrong}")
+        return Ids(ids, beside) if beside else ids
+
+    def _other_length(self, numbers: Any, name: str, count: int) -> str | None:
+        """Says that an input which is as long as the ids is given another number of numbers; None where it is not."""
+        takes_ids = next(one for one, given in self.declaration.inputs.items() if given == "ids")
+        axes = [dim.dim_param for dim in self.inputs[takes_ids].type.tensor_type.shape.dim]
+        longest = next((axis for axis in reversed(axes) if axis), None)
+        sizes = shaped(numbers, self.inputs[name]).shape
+        for dim, size in zip(self.inputs[name].type.tensor_type.shape.dim, sizes, strict=False):
+            if longest and dim.dim_param == longest and size != count:
+                return f"{size} along the axis {longest}, where there are {count} ids"
+        return None
 
     def _spoken(self, ids: Sequence[int]) -> int:
         """How many ids there are without the marks at both ends."""
@@ -290,16 +337,17 @@ def _check(model: ModelProto, path: Path, declaration: Declaration, origin: Path
         if name not in declaration.inputs:
             raise VoiceError(
                 f"{origin}: key inputs: says nothing of {name}, which {path.name} asks for ({_said(value)}): add "
-                f"'{name}: ids', '{name}: length', '{name}: mask', or '{name}: {{value: ...}}'"
+                f"'{name}: ids', '{name}: length', '{name}: mask', '{name}: {{value: ...}}', or, from the function "
+                f"that makes the ids, '{name}: {{given: {name}}}'"
             )
     for name, given in declaration.inputs.items():
         key = f"{origin}: key inputs.{name}"
         if not _is_numbers(inputs[name]):
             raise VoiceError(f"{key}: it takes {_said(inputs[name])}: export the model so that it takes numbers")
-        if isinstance(given, Given):
-            _check_numbers(given, inputs[name], key)
-        elif given in ("ids", "mask"):
+        if given in ("ids", "mask") or isinstance(given, Given) and given.each is not None:
             _check_any_length(inputs[name], key)
+        if isinstance(given, Given) and given.given is None:
+            _check_numbers(given, inputs[name], key)
     outputs = {value.name: value for value in model.graph.output}
     for key, function in (("vocoder", declaration.vocoder), ("ids.function", declaration.ids.function)):
         if function:
@@ -320,7 +368,7 @@ def _check(model: ModelProto, path: Path, declaration: Declaration, origin: Path
 
 
 def _check_numbers(given: Given, value: ValueInfoProto, key: str) -> None:
-    numbers = given.value
+    numbers = [[given.each]] if given.each is not None else given.value
     if given.array:
         numbers = given.array.values()
         if given.row is not None:
@@ -328,16 +376,26 @@ def _check_numbers(given: Given, value: ValueInfoProto, key: str) -> None:
             if not -len(numbers) <= row < len(numbers):
                 raise VoiceError(f"{key}: row: {row}, but the file has the rows 0 to {len(numbers) - 1}")
             numbers = numbers[row]
+    wrong = _misfit(numbers, value)
+    if wrong:
+        raise VoiceError(f"{key}: {wrong}")
+
+
+def _misfit(numbers: Any, value: ValueInfoProto) -> str | None:
+    """Why an input cannot be given these numbers; None where it can."""
     try:
         array = shaped(numbers, value)
+        plain = np.asarray(numbers).reshape(-1)
+        whole = array.dtype.kind not in "iub" or not (array.reshape(-1) != plain).any()
     except (ValueError, TypeError, OverflowError) as error:
-        raise VoiceError(f"{key}: does not fit the input ({_said(value)}): {error}") from None
-    if array.dtype.kind in "iub" and (array.reshape(-1) != np.asarray(numbers).reshape(-1)).any():
-        raise VoiceError(f"{key}: does not fit the input ({_said(value)}): give whole numbers")
+        return f"does not fit the input ({_said(value)}): {error}"
+    if not whole:
+        return f"does not fit the input ({_said(value)}): give whole numbers"
     wanted = [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
     fits = len(wanted) == array.ndim and all(one in (None, size) for one, size in zip(wanted, array.shape, strict=True))
     if value.type.tensor_type.HasField("shape") and not fits:
-        raise VoiceError(f"{key}: numbers of shape {list(array.shape)}, where the input is {_said(value)}")
+        return f"numbers of shape {list(array.shape)}, where the input is {_said(value)}"
+    return None
 
 
 def _check_any_length(value: ValueInfoProto, key: str) -> None:

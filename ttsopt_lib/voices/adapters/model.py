@@ -6,9 +6,9 @@ An adapter is one file beside this one. `opening.py` finds the one that fits a m
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from onnx import ModelProto
@@ -18,6 +18,28 @@ from ttsopt_lib.voices.onnx_file import VoiceError
 from ttsopt_lib.voices.piper import PiperVoice
 
 Feed = dict[str, np.ndarray]  # a graph's inputs by name
+
+
+class Ids(tuple[int, ...]):
+    """A text's ids, with what a graph is given beside them: `beside`, name -> numbers."""
+
+    beside: Mapping[str, Any]
+
+    def __new__(cls, ids: Iterable[int], beside: Mapping[str, Any] | None = None) -> Ids:
+        made = super().__new__(cls, ids)
+        made.beside = beside or {}
+        return made
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return tuple(self), self.beside
+
+    def __eq__(self, other: object) -> bool:
+        return tuple.__eq__(self, other) is True and self.beside == getattr(other, "beside", {})
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    __hash__ = tuple.__hash__
 
 
 class Speaker(Protocol):
@@ -35,7 +57,7 @@ class Speaker(Protocol):
         """Speak one utterance.
 
         Args:
-            ids: what the model is fed for the text.
+            ids: what the model is fed for the text, as `TtsModel.utterance_ids` gives it.
             seed: decides the noise; the same for every variant that shall speak the same.
             durations: frames each phoneme lasts, where the model takes them; others speak with their own.
             scales: as `TtsModel.scales`.
@@ -109,7 +131,7 @@ class TtsModel(ABC):
         return None
 
     @abstractmethod
-    def utterance_ids(self, text: str) -> list[int]:
+    def utterance_ids(self, text: str) -> Sequence[int]:
         """What the model is fed for a text spoken in one go. Raises `TextError` where that is nothing."""
 
     @abstractmethod
