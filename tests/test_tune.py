@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from ttsopt_lib.cli import tune as command
 from ttsopt_lib.cli.app import app
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.files import file_sha256
@@ -266,11 +269,32 @@ def test_the_command_prints_the_table_and_says_by_its_exit_code_whether_one_hold
     asks = Asks(max_loss=0.1, max_mb=9.5, min_speedup=1.0, threads=2)
     assert given == {"model": Path("v.onnx"), "asks": asks, "device": "raspberry_pi"}
     words = " ".join(done.output.split())
-    assert "no: no decoder" in words and "timed on Cortex-A72 (Raspberry Pi)" in words
+    assert "other: no decoder" in words and "timed on Cortex-A72 (Raspberry Pi)" in words
     if chosen:
         assert "75.0% smaller" in words
     else:
         assert "no candidate holds what was asked; nearest is small: predicted MOS may fall by 0.220" in words
+
+
+def test_the_table_has_whole_names_and_figures_in_80_columns(monkeypatch):
+    record = recorded("small")
+    long = row("rearranged-int8-weights", 16.34, 1.14, -0.061).model_copy(update={"on_front": True})
+    record.candidates.append(long)
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(command._table(record))
+    lines = console.export_text().splitlines()
+    (line,) = [one for one in lines if one.startswith("rearranged-int8-weights*")]
+    assert line.split() == [
+        "rearranged-int8-weights*",
+        "16.34",
+        "1.14",
+        "[1.12,",
+        "1.16]",
+        "-0.06",
+        "[-0.08,",
+        "-0.04]",
+        "yes",
+    ]
 
 
 def test_the_record_is_plain_json():

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
@@ -37,6 +38,8 @@ def tune(
     asks = Asks(max_loss=max_loss, max_mb=max_mb, min_speedup=min_speedup, threads=threads)
     record = tuned(model, folder, asks, sentences, device=device)
     out.print(_table(record))
+    for line in _reasons(record):
+        out.print(escape(line))
     out.print(f"timed on {escape(record.timed_on)}" + (f" ({escape(record.device)})" if record.device else ""))
     for name in ("table.csv", "tune.json"):
         out.print(f"  {shown(folder.absolute() / name)}")
@@ -54,18 +57,32 @@ def tune(
 
 
 def _table(record: TuneRecord) -> Table:
-    """Every candidate: what it takes, how fast it is, what it loses, and whether that holds what was asked."""
-    table = Table("candidate", "MB", "times as fast, 95 %", "predicted MOS, 95 %", "sentences", "holds")
-    table.add_row("(the voice)", f"{record.size_bytes / 1e6:.2f}", "1", "0", "", "")
+    """Every candidate: what it takes, how fast it is, what it loses, and whether that holds what was asked.
+
+    It fits 80 columns; `_reasons` says the rest.
+    """
+    table = Table(box=SIMPLE_HEAD, padding=0, pad_edge=False, show_edge=False)
+    table.add_column("candidate", no_wrap=True)
+    for heading in ("MB", "times as fast", "predicted MOS", "holds"):
+        table.add_column(heading, no_wrap=True)
+    table.add_row("(the voice)", f"{record.size_bytes / 1e6:.2f}", "1", "0", "")
     for row in record.candidates:
-        mark = " *" if row.on_front else ""
         size = "-" if row.size_bytes is None else f"{row.size_bytes / 1e6:.2f}"
-        count = "-" if row.sentences is None else f"{row.sentences}{' further' if row.confirmed else ''}"
-        why = row.refused or "; ".join(row.missed)
-        holds = f"no: {why}" if why else "yes, chosen" if row.name == record.chosen else "yes"
-        table.add_row(row.name + mark, size, _speed(row), _change(row), count, escape(holds))
-    table.caption = "* no other is smaller, faster and better at once"
+        holds = "chosen" if row.name == record.chosen else "no" if row.refused or row.missed else "yes"
+        table.add_row(row.name + "*" * row.on_front, size, _speed(row), _change(row), holds)
     return table
+
+
+def _reasons(record: TuneRecord) -> list[str]:
+    """What stands below the table: what its signs mean, and why a candidate does not hold what was asked."""
+    counts = sorted({row.sentences for row in record.candidates if row.sentences and not row.confirmed})
+    first = f" on {' or '.join(map(str, counts))} sentences" if counts else ""
+    lines = [f"With 95 % intervals; {record.predictor}{first}. * No other is smaller, faster and better at once."]
+    for row in record.candidates:
+        further = f"scored on {row.sentences} further sentences" if row.confirmed else ""
+        why = "; ".join(filter(None, [further, row.refused, *row.missed]))
+        lines += [f"{row.name}: {why}"] if why else []
+    return lines
 
 
 def _speed(row: Candidate) -> str:
@@ -77,4 +94,4 @@ def _speed(row: Candidate) -> str:
 def _change(row: Candidate) -> str:
     if row.change is None or row.change_ci is None:
         return "-"
-    return escape(f"{row.change:+.3f} [{row.change_ci[0]:+.3f}, {row.change_ci[1]:+.3f}]")
+    return escape(f"{row.change:+.2f} [{row.change_ci[0]:+.2f}, {row.change_ci[1]:+.2f}]")
