@@ -7,10 +7,13 @@ from ttsopt_lib.evaluate.intelligibility import (
     character_error_rate,
     character_errors,
     find_recognizer,
+    normalize,
     normalize_english,
     spoken_characters,
+    spoken_words,
     transcribe,
     word_error_rate,
+    word_errors,
 )
 
 
@@ -51,13 +54,45 @@ def test_words_are_compared_without_case_punctuation_and_apostrophes():
 @pytest.mark.parametrize(
     ("model", "language", "reason"),
     [
-        ("tiny.en", "de_DE", "English voices only; this one speaks de_DE"),
         ("no-such-model", "en-us", "'no-such-model' is neither a folder nor one of tiny.en"),
     ],
 )
 def test_without_a_recognizer_there_is_a_reason(model, language, reason):
     found = find_recognizer(model, language)
     assert isinstance(found, str) and reason in found
+
+
+def test_a_recognizer_that_does_not_know_the_language_hears_the_original_in_place_of_the_text(recognizer):
+    assert (recognizer.language, recognizer.against) == ("en", "text")
+    for language in ("ja", "de_DE", ""):
+        found = find_recognizer("tiny.en", language)
+        assert isinstance(found, Recognizer)
+        assert (found.folder, found.language, found.against) == (recognizer.folder, "en", "original")
+
+
+def test_a_recognizer_that_knows_the_language_is_told_to_hear_it(monkeypatch, recognizer):
+    class Multilingual:
+        supported_languages = ("en", "ja", "de")
+
+    monkeypatch.setattr("ttsopt_lib.evaluate.intelligibility.load_recognizer", lambda folder: Multilingual())
+    for code, language in (("ja", "ja"), ("deu_AT", "de")):
+        found = find_recognizer("tiny.en", code)
+        assert isinstance(found, Recognizer) and (found.language, found.against) == (language, "text")
+    unknown = find_recognizer("tiny.en", "tlh")
+    assert isinstance(unknown, Recognizer) and unknown.against == "original"
+
+
+def test_words_of_other_languages_keep_their_letters_and_are_characters_where_none_are_between():
+    assert normalize("Größe, l’été — naïve?", "de") == "grösse lété naïve"
+    assert normalize("今日は、雨です。", "ja") == "今 日 は 雨 で す"
+    assert (
+        word_errors("今日は雨です。", "今日は雪です", "ja")
+        == character_errors("今日は雨です", "今日は、雪です", "ja")
+        == 1
+    )
+    assert spoken_words("今日は雨です。", "ja") == spoken_characters("今日は 雨です。", "ja") == 6
+    assert word_error_rate(["Der Hund läuft."], ["der hund lauft"], "de") == pytest.approx(1 / 3)
+    assert character_error_rate(["Der Hund läuft."], ["der hund lauft"], "de") == pytest.approx(1 / 14)
 
 
 def test_a_folder_that_holds_no_model_is_named(tmp_path):

@@ -15,10 +15,12 @@ from ttsopt_lib import workers
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate import scores as scores_module
 from ttsopt_lib.evaluate.anchors import ANCHORS
+from ttsopt_lib.evaluate.intelligibility import spoken_words, word_errors
 from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
 from ttsopt_lib.evaluate.ratings.file import COLUMNS, RatingsError
 from ttsopt_lib.evaluate.speak import SpeechError
 from ttsopt_lib.records.base import RecordError
+from ttsopt_lib.report.facts.summary import scored
 
 
 def damage(path, factor: float):
@@ -204,7 +206,13 @@ def test_all_figures_of_the_real_voice(real_folder, make_study):
 
 
 @pytest.mark.slow
-def test_a_voice_of_another_language_has_no_word_error_rate(folder, make_study):
+def test_a_voice_of_a_language_that_the_recognizer_does_not_know_is_held_against_the_original(
+    folder, make_study, monkeypatch
+):
+    def heard(recognizer, waveforms):
+        return [f"loud as {1e9 * float(np.abs(one).mean()):.0f}" for one in waveforms]
+
+    monkeypatch.setattr(scores_module, "transcribe", heard)
     study = make_study(wer_sentences=1)
     for name in study.variant_names:
         path = folder.model(name).with_suffix(".onnx.json")
@@ -212,8 +220,18 @@ def test_a_voice_of_another_language_has_no_word_error_rate(folder, make_study):
         config["language"]["code"] = "nl_NL"
         path.write_text(json.dumps(config), encoding="utf-8")
     record = evaluate_study(study, folder, processes=1)
-    assert record.asr is None and "nl_NL" in (record.asr_reason or "")
-    assert all(row.wer is None and row.hypotheses is None for row in record.rows)
+    assert record.asr and (record.asr_against, record.asr_language) == ("original", "en")
+    original = record.rows[0]
+    assert original.hypotheses and original.wer == 0.0 and original.word_errors == [0]
+    assert record.words == [spoken_words(original.hypotheses[0])]
+    buried = record.anchors[1]
+    assert buried.hypotheses and buried.word_errors == [word_errors(original.hypotheses[0], buried.hypotheses[0])] == [
+        1
+    ]
+
+    found = {row.variant: row for row in scored(record, [*record.rows, *record.anchors])}
+    assert all(row.wer is row.cer is row.wer_figures is None for row in found.values())
+    assert buried.wer == pytest.approx(1 / 3)
 
 
 @pytest.mark.slow

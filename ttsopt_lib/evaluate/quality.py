@@ -15,7 +15,7 @@ from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
 
 from ttsopt_lib.evaluate.examples import write_examples
-from ttsopt_lib.evaluate.intelligibility import Recognizer, spoken_words, word_error_rate, word_errors
+from ttsopt_lib.evaluate.intelligibility import ENGLISH, Recognizer, spoken_words, word_error_rate, word_errors
 from ttsopt_lib.evaluate.keys import listening_key, quality_key, voice_key
 from ttsopt_lib.evaluate.paired import Compared, Reference
 from ttsopt_lib.evaluate.plan import (
@@ -207,10 +207,12 @@ def _speak_examples(examples: Sequence[Utterance]) -> list[Any]:
     return [tried(speak, one) for one in examples]
 
 
-def _quality_row(plan: Plan, row: PlannedRow) -> QualityRow:
+def _quality_row(plan: Plan, row: PlannedRow, original: PlannedRow) -> QualityRow:
+    """A row's scores; `original` spoke the same sentences."""
     scores = [one for one in row.scores[: row.needed] if one is not None]
-    hypotheses = [score.hypothesis for score in scores if score.hypothesis is not None]
-    heard = row.texts[: len(hypotheses)]
+    hypotheses = _hypotheses(row)
+    heard = _references(plan, original)[: len(hypotheses)]
+    language = _language(plan)
     return QualityRow(
         variant=row.name,
         key=row.key,
@@ -218,11 +220,29 @@ def _quality_row(plan: Plan, row: PlannedRow) -> QualityRow:
         audio_seconds=[score.audio_seconds for score in scores],
         level_above_8khz_db=_known([score.level_above_8khz_db for score in scores]),
         hypotheses=hypotheses or None,
-        wer=word_error_rate(heard, hypotheses) if hypotheses else None,
-        word_errors=[word_errors(*pair) for pair in zip(heard, hypotheses, strict=True)] if hypotheses else None,
+        wer=word_error_rate(heard, hypotheses, language) if hypotheses else None,
+        word_errors=[word_errors(*pair, language) for pair in zip(heard, hypotheses, strict=True)]
+        if hypotheses
+        else None,
         paired=_paired(plan, [score.compared for score in scores if score.compared]),
         stopped=row.stopped,
     )
+
+
+def _hypotheses(row: PlannedRow) -> list[str]:
+    scores = [one for one in row.scores[: row.needed] if one is not None]
+    return [score.hypothesis for score in scores if score.hypothesis is not None]
+
+
+def _references(plan: Plan, original: PlannedRow) -> list[str]:
+    """What is heard should have been this: the transcribed sentences, or what is heard of the original."""
+    heard = _hypotheses(original)
+    relative = isinstance(plan.recognizer, Recognizer) and plan.recognizer.against == "original"
+    return heard if relative else original.texts[: len(heard)]
+
+
+def _language(plan: Plan) -> str:
+    return plan.recognizer.language if isinstance(plan.recognizer, Recognizer) else ENGLISH
 
 
 def _paired(plan: Plan, compared: list[Compared]) -> PairedScores | None:
@@ -245,10 +265,14 @@ def _known(values: list[float | None]) -> list[float]:
 
 def _record(plan: Plan, key: str) -> QualityRecord:
     """The record, when every row is scored."""
-    done = [(row, _quality_row(plan, row)) for row in plan.rows if not row.failed]
+    original = plan.rows[0]
+    done = [(row, _quality_row(plan, row, original)) for row in plan.rows if not row.failed]
     failed = {row.name: row for part in plan.parts for row in part if row.failed}
     asr, encoder = plan.recognizer, plan.encoder
-    transcribed = sum(task.recognizer is not None for task in plan.rows[0].tasks)
+    words, confirmation_words = (
+        [spoken_words(text, _language(plan)) for text in _references(plan, part[0])] if part else []
+        for part in (plan.rows, plan.confirmation)
+    )
     return QualityRecord(
         key=key,
         created=now(),
@@ -256,6 +280,8 @@ def _record(plan: Plan, key: str) -> QualityRecord:
         predictors=plan.predictors,
         asr=asr.label if isinstance(asr, Recognizer) else None,
         asr_reason=None if isinstance(asr, Recognizer) else asr,
+        asr_language=_language(plan),
+        asr_against=asr.against if isinstance(asr, Recognizer) else "text",
         rows=[made for row, made in done if not row.is_anchor and not row.is_peer and row.name != OTHER_NOISE_ROW],
         anchors=[made for row, made in done if row.is_anchor],
         peers=[made for row, made in done if row.is_peer],
@@ -265,10 +291,10 @@ def _record(plan: Plan, key: str) -> QualityRecord:
         screened=plan.rated.screened,
         other_noise=next((made for row, made in done if row.name == OTHER_NOISE_ROW), None),
         not_scored=[NotScored(variant=name, key=row.key, reason=row.failed or "") for name, row in failed.items()],
-        confirmation=[_quality_row(plan, row) for row in plan.confirmation if not row.failed],
+        confirmation=[_quality_row(plan, row, plan.confirmation[0]) for row in plan.confirmation if not row.failed],
         confirmation_sentences=plan.confirmation_sentences,
-        confirmation_words=[spoken_words(text) for text in plan.confirmation_sentences if isinstance(asr, Recognizer)],
-        words=[spoken_words(sentence) for sentence in plan.sentences[:transcribed]],
+        confirmation_words=confirmation_words,
+        words=words,
         unavailable=plan.unavailable,
         speaker_encoder=encoder if isinstance(encoder, PredictorRecord) else None,
         speaker_reason=encoder if isinstance(encoder, str) else None,

@@ -47,7 +47,7 @@ class QualityRow(Record):
     audio_seconds: list[float]  # per sentence, as above
     level_above_8khz_db: list[float]  # per sentence, mean power above 8 kHz, dB re full scale
     hypotheses: list[str] | None  # recognizer's words, of the first wer_sentences; null: not measured
-    wer: float | None  # word error rate over those sentences
+    wer: float | None  # word error rate over those sentences; relative where `asr_against` is the original
     word_errors: list[int] | None = None  # per transcribed sentence: words substituted, deleted and inserted
     paired: PairedScores | None = None  # of the first paired_sentences; null: this is the original
     stopped: bool = False  # whether its first sentences decided, and it was scored on no others
@@ -121,6 +121,8 @@ class QualityRecord(Record):
     predictors: list[PredictorRecord]
     asr: str | None  # recognizer and version; null with the reason in asr_reason
     asr_reason: str | None
+    asr_language: str = "en"  # that it was told to hear
+    asr_against: Literal["text", "original"] = "text"  # what was heard is compared with: see `intelligibility.py`
     rows: list[QualityRow]
     anchors: list[QualityRow]
     peers: list[QualityRow] = []

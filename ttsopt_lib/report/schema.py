@@ -186,6 +186,8 @@ class QualitySummary(Part):
     wer_figures: WerSummary | None = None
     cer: float | None = None  # character error rate, spaces counted
     cer_figures: WerSummary | None = None
+    relative_wer: WerSummary | None = None  # in place of them, where what the original gives stands for the text
+    relative_cer: WerSummary | None = None
     paired: PairedSummary | None = None
 
 
@@ -328,6 +330,8 @@ class Summary(Part):
     model: str | None = None  # what a declared model calls itself; null: a Piper voice, or one that became one
     asr: str | None
     asr_reason: str | None
+    asr_language: str | None = "en"  # that the recognizer was told to hear
+    asr_against: Literal["text", "original"] = "text"  # "original": error rates are relative to what that one gives
     ratings_reason: str | None
     comparisons: list[ComparisonSummary] = []
     screened_raters: int = 0

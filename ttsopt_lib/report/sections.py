@@ -49,7 +49,7 @@ RATINGS_PRINTED = 4  # variants of which the PDF says what their ratings could s
 
 def all_tables(summary: Summary) -> list[Table]:
     """Every table of the report that has a CSV file. A table without rows still has its columns."""
-    measured = summary.timed_devices
+    measured, relative = summary.timed_devices, summary.asr_against == "original"
     return [
         first_page.verdict(summary),
         sizes.sizes(summary.variants),
@@ -69,15 +69,15 @@ def all_tables(summary: Summary) -> list[Table]:
         peers.peers(summary),
         peers.other_voices(summary),
         published.raspberry_pi_4(),
-        quality.quality(summary.quality),
-        quality.quality(summary.anchors, "anchors"),
+        quality.quality(summary.quality, relative=relative),
+        quality.quality(summary.anchors, "anchors", relative),
         listeners.mos(summary),
         listeners.comparisons(summary),
         provenance.machines(summary),
         provenance.files(summary),
         quality.paired(summary),
         quality.tests(summary),
-        quality.confirmation(summary.confirmation),
+        quality.confirmation(summary.confirmation, relative=relative),
     ]
 
 

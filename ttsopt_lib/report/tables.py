@@ -55,7 +55,7 @@ def operators(record: DeviceRecord) -> pd.DataFrame:
 
 def quality(record: QualityRecord) -> pd.DataFrame:
     """Predicted MOS, word and character error rate and level above 8 kHz of every variant."""
-    return quality_chapter.quality(scored(record, record.rows)).frame
+    return quality_chapter.quality(scored(record, record.rows), relative=record.asr_against == "original").frame
 
 
 def anchors(study: Study, record: QualityRecord) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def confirmed_voices(record: QualityRecord) -> pd.DataFrame | str:
     """What the further sentences say; why there are none, where no variant spoke any."""
     if not record.confirmation:
         return "no variant is confirmed on further sentences (evaluate.confirmed)"
-    return quality_chapter.confirmation(confirmed(record)).frame
+    return quality_chapter.confirmation(confirmed(record), relative=record.asr_against == "original").frame
 
 
 def mean_opinion_scores(record: QualityRecord) -> pd.DataFrame | str:

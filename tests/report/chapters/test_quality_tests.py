@@ -170,6 +170,32 @@ def test_character_errors_come_from_what_was_heard(case, rewritten):
     assert " CER" in text and numbers.percent(found.cer, 1) in text
 
 
+@pytest.mark.slow
+def test_where_the_original_stands_for_the_text_the_figures_are_called_relative(case, rewritten):
+    study, devices, folder = case("good")
+    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+    record.asr_against, record.words = "original", [3] * 20
+    for row in (*record.rows, *record.anchors, record.other_noise):
+        assert row
+        changed = row.variant == "int8-static"
+        row.hypotheses = ["one two four" if changed else "one two three"] * 20
+        row.word_errors, row.wer = [int(changed)] * 20, changed / 3
+    rewritten(record)
+    made = summarize(study, devices, folder)
+    assert all(row.wer is row.wer_figures is row.cer is row.cer_figures is None for row in made.quality)
+    found = next(row for row in made.quality if row.variant == "int8-static")
+    assert found.relative_wer and found.relative_wer.value == pytest.approx(1 / 3)
+    assert found.relative_wer.finding == "worse"
+    assert found.relative_cer and found.relative_cer.value == pytest.approx(5 / 13)
+    for table in (quality.quality(made.quality, relative=True), quality.tests(made)):
+        headings = [column.heading for column in table.columns if column.heading]
+        assert any("Relative WER" in heading for heading in headings)
+        assert not any(heading.startswith(("WER", "CER")) for heading in headings)
+        assert not {"wer", "cer"} & set(table.frame.columns)
+    text = Report(made, folder).quality().text
+    assert "no word error rate" in text and "WER / CER" not in text
+
+
 def test_figures_beside_the_original_have_intervals_and_the_same_is_among_them(summary):
     frame: Any = quality.paired(summary("good")).frame
     assert frame["variant"].iloc[0].endswith("other noise") and "original" not in set(frame["variant"])

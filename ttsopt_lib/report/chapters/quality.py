@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from ttsopt_lib.evaluate.intelligibility import WITHOUT_SPACES
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.chapters import quality_words
 from ttsopt_lib.report.chapters.quality_words import mos_finding, p_words, wer_finding
@@ -46,8 +47,14 @@ GROUPS = ("What “the same” means", "Variants", "Anchors: known-bad condition
 # --- scores -----------------------------------------------------------------------------------------------------
 
 
-def quality(scored: Sequence[Any], name: str = "quality") -> Table:
-    """Predicted MOS of every variant (or anchor) by every predictor, and what was heard besides."""
+def quality(scored: Sequence[Any], name: str = "quality", relative: bool = False) -> Table:
+    """Predicted MOS of every variant (or anchor) by every predictor, and what was heard besides.
+
+    Args:
+        scored: rows of the summary.
+        name: of the table's file.
+        relative: whether error rates are relative to what the recognizer hears of the original.
+    """
     change = "predicted_mos.change"
     return Table(
         name,
@@ -61,8 +68,7 @@ def quality(scored: Sequence[Any], name: str = "quality") -> Table:
             Column("change_held_out", "Change, held out", CHANGE, f"{change}_held_out", cell=_held_out, interval=True),
             Column("sentences_held_out", of="predicted_mos.sentences_held_out"),
             Column("change_level", of="predicted_mos.level"),
-            Column("wer", "WER / CER", PERCENT, _wer, cell=_error_rates, interval=True),
-            Column("cer", of=lambda row: estimate(row.cer, row.cer_figures and row.cer_figures.ci), interval=True),
+            *(_relative_rates() if relative else _rates()),
             Column("level_above_8khz_db", of="level_above_8khz_db.value"),
             Column("level_above_8khz_change_db", "Level above 8 kHz, dB", LEVEL_CHANGE.bare, interval=True),
         ],
@@ -87,6 +93,27 @@ def _held_out(row: Any) -> str:
 
 def _count(sentences: Any) -> str:
     return f' <span class="interval">n = {sentences}</span>'
+
+
+def _rates() -> list[Column]:
+    return [
+        Column("wer", "WER / CER", PERCENT, _wer, cell=_error_rates, interval=True),
+        Column("cer", of=lambda row: estimate(row.cer, row.cer_figures and row.cer_figures.ci), interval=True),
+    ]
+
+
+def _relative_rates() -> list[Column]:
+    """The same where what is heard of the original stands in place of the text."""
+
+    def cell(row: Any) -> str:
+        return BASELINE if row.variant == ORIGINAL else printed(column.value(row), PERCENT)
+
+    column = Column("relative_wer", "Relative WER", PERCENT, _figure("relative_wer"), cell=cell, interval=True)
+    return [column, Column("relative_cer", of=_figure("relative_cer"), interval=True)]
+
+
+def _figure(field: str) -> Callable[[Any], Any]:
+    return lambda row: (found := getattr(row, field)) and estimate(found.value, found.ci)
 
 
 def _wer(row: Any):
@@ -167,6 +194,10 @@ def tests(summary: Summary) -> Table:
     def finding(of: str) -> Callable[[Any], str]:
         return lambda row: wer_finding(figures) if (figures := getattr(row, of)) else "not measured"
 
+    relative = summary.asr_against == "original"
+    words, characters = ("relative_wer", "relative_cer") if relative else ("wer_figures", "cer_figures")
+    short, fine = ("relative_wer", "relative_cer") if relative else ("wer", "cer")
+
     return Table(
         "quality_tests",
         "Is there a change, and is it shown to be small?",
@@ -178,14 +209,14 @@ def tests(summary: Summary) -> Table:
             p_value("change_p", "p, no change", "predicted_mos.change_p"),
             p_value("equivalence_p", "p, beyond the margin", "predicted_mos.equivalence_p"),
             Column("finding", "Finding", of=lambda row: mos_finding(row.predicted_mos, margin)),
-            Column("wer", of="wer_figures.value"),
-            WER_CHANGE,
-            p_value("wer_change_p", "p, no change", "wer_figures.change_p"),
-            Column("wer_finding", "Finding", of=finding("wer_figures")),
-            Column("cer", of="cer_figures.value"),
-            Column("cer_change", of="cer_figures.change", interval=True),
-            Column("cer_change_p", of="cer_figures.change_p"),
-            Column("cer_finding", of=finding("cer_figures")),
+            Column(short, of=f"{words}.value"),
+            _wer_change(relative),
+            p_value(f"{short}_change_p", "p, no change", f"{words}.change_p"),
+            Column(f"{short}_finding", "Finding", of=finding(words)),
+            Column(fine, of=f"{characters}.value"),
+            Column(f"{fine}_change", of=f"{characters}.change", interval=True),
+            Column(f"{fine}_change_p", of=f"{characters}.change_p"),
+            Column(f"{fine}_finding", of=finding(characters)),
         ],
         [row for row in _rows(summary) if row.variant != ORIGINAL],
         missing="Nothing could be tested.",
@@ -194,10 +225,16 @@ def tests(summary: Summary) -> Table:
     )
 
 
-WER_CHANGE = Column("wer_change", "WER change, points", RATE_CHANGE, "wer_figures.change", interval=True)
+def _wer_change(relative: bool) -> Column:
+    if relative:
+        heading = "Relative WER, points"
+        return Column("relative_wer_change", heading, RATE_CHANGE, "relative_wer.change", interval=True)
+    return Column("wer_change", "WER change, points", RATE_CHANGE, "wer_figures.change", interval=True)
 
 
-def confirmation(scored: Sequence[QualitySummary], predictors: Sequence[PredictorSummary] = ()) -> Table:
+def confirmation(
+    scored: Sequence[QualitySummary], predictors: Sequence[PredictorSummary] = (), relative: bool = False
+) -> Table:
     """One row per voice that spoke the further sentences, with a column of change for each predictor."""
     rows: dict[str, SimpleNamespace] = {}
     for row in scored:
@@ -213,8 +250,8 @@ def confirmation(scored: Sequence[QualitySummary], predictors: Sequence[Predicto
             Column("variant", "Voice", cell=name_of),
             *(Column("", f"Change, {one.label}", CHANGE, change_by(one.name)) for one in predictors),
             Column("sentences"),
-            Column("wer", "WER", PERCENT),
-            WER_CHANGE,
+            *([] if relative else [Column("wer", "WER", PERCENT)]),
+            _wer_change(relative),
             SPEAKER,
             PITCH,
             Column("level_above_8khz_change_db", "Level above 8 kHz, dB", LEVEL_CHANGE.bare, interval=True),
@@ -267,7 +304,7 @@ def _scores(summary: Summary, predictor: PredictorSummary) -> str:
         if row.predictor == predictor.name
     ]
     table = replace(
-        quality(rows),
+        quality(rows, relative=summary.asr_against == "original"),
         caption=f"Predicted MOS by {predictor.label} ({role}), {summary.evaluation_sentences} sentences",
         part=predictor.name,
         group=lambda row: row.group,
@@ -285,7 +322,8 @@ def _confirmed(summary: Summary) -> list[str]:
     if not _is_confirmed(summary):
         return []
     caption = f"Heard on {summary.confirmation_sentences} further sentences, on which nothing was chosen"
-    return [replace(confirmation(summary.confirmation, summary.predictors), caption=caption).html]
+    table = confirmation(summary.confirmation, summary.predictors, summary.asr_against == "original")
+    return [replace(table, caption=caption).html]
 
 
 def _tests(summary: Summary, predictor: PredictorSummary) -> str:
@@ -314,10 +352,17 @@ def _recognizer(summary: Summary) -> str:
         heard = f"the first {summary.wer_sentences} evaluation sentences"
         if _is_confirmed(summary):
             heard += f" and on all {summary.confirmation_sentences} further sentences"
-        return (
-            f"WER: word error rate of {summary.asr} on {heard}; CER: of "
-            "characters, spaces among them (changes and tests: `tables/quality_tests.csv`)."
-        )
+        changes = "changes and tests: `tables/quality_tests.csv`"
+        if summary.asr_against == "original":
+            return (
+                f"Relative WER: words that {summary.asr} hears otherwise than in the original's speech, of {heard}. It "
+                "does not know the voice's language, so this is no word error rate: it counts what sounds different to "
+                f"it ({changes})."
+            )
+        spaces = "spaces among them"
+        if summary.asr_language in WITHOUT_SPACES:
+            spaces = "of which each counts as a word"
+        return f"WER: word error rate of {summary.asr} on {heard}; CER: of characters, {spaces} ({changes})."
     return f"Word error rate was not measured: {summary.asr_reason}."
 
 

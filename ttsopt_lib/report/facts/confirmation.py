@@ -46,6 +46,12 @@ def original_beside(row: QualityRow, record: QualityRecord) -> QualityRow:
     )
 
 
+def references(row: QualityRow, record: QualityRecord) -> list[str]:
+    """What should have been heard in each transcribed sentence: its text, or what is heard of the original."""
+    heard = (original_beside(row, record).hypotheses or []) if record.asr_against == "original" else record.sentences
+    return heard[: len(row.hypotheses or [])]
+
+
 def choosing(record: QualityRecord, row: QualityRow, predictor: str) -> tuple[list[float], list[float]]:
     """Scores of a row and of the original, pair by pair, on the sentences that choose."""
     original = original_beside(row, record)

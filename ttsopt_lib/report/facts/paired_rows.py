@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ttsopt_lib.evaluate.intelligibility import character_errors, spoken_characters
 from ttsopt_lib.records.quality import QualityRecord, QualityRow
-from ttsopt_lib.report.facts.confirmation import held_out, original_beside
+from ttsopt_lib.report.facts.confirmation import held_out, original_beside, references
 from ttsopt_lib.report.schema import Estimate, Finding, PairedSummary, QualitySummary, Summary, WerSummary
 from ttsopt_lib.statistics.crossed import holm
 from ttsopt_lib.statistics.significance import (
@@ -68,8 +68,10 @@ def _character_errors(row: QualityRow, record: QualityRecord) -> Errors | None:
     """None where nothing was transcribed."""
     if not row.hypotheses:
         return None
-    heard = list(zip(record.sentences, row.hypotheses, strict=False))  # the first sentences only
-    return Errors([character_errors(*pair) for pair in heard], [spoken_characters(sentence) for sentence, _ in heard])
+    language, expected = record.asr_language, references(row, record)
+    heard = zip(expected, row.hypotheses, strict=False)
+    counts = [character_errors(*pair, language) for pair in heard]
+    return Errors(counts, [spoken_characters(text, language) for text in expected])
 
 
 def wer_summary(row: QualityRow, original: QualityRow, record: QualityRecord) -> WerSummary | None:
@@ -113,8 +115,10 @@ def judge_changes(summary: Summary, record: QualityRecord) -> None:
     for rows, raw in ((summary.quality, record.rows), (summary.anchors, anchored), (summary.other_noise, other)):
         for predictor in summary.predictors:
             _judge_scores([row for row in rows if row.predictor == predictor.name], raw, record, margin)
-        _judge_errors(_word_errors, [(row.variant, row.wer_figures) for row in rows], raw, record)
-        _judge_errors(_character_errors, [(row.variant, row.cer_figures) for row in rows], raw, record)
+        words = [(row.variant, row.wer_figures or row.relative_wer) for row in rows]
+        _judge_errors(_word_errors, words, raw, record)
+        characters = [(row.variant, row.cer_figures or row.relative_cer) for row in rows]
+        _judge_errors(_character_errors, characters, raw, record)
     for predictor in summary.predictors:
         anchors = [row for row in summary.anchors if row.predictor == predictor.name]
         predictor.missed_anchors = [row.variant for row in anchors if row.predicted_mos.finding != "worse"]

@@ -16,7 +16,7 @@ from ttsopt_lib.records.quality import QualityRecord, QualityRow, RatingsRow
 from ttsopt_lib.records.variant import SensitivityRecord, VariantRecord
 from ttsopt_lib.report.facts import verdict
 from ttsopt_lib.report.facts.advice import advice
-from ttsopt_lib.report.facts.confirmation import choosing, held_out, on_further_sentences, original_beside
+from ttsopt_lib.report.facts.confirmation import choosing, held_out, on_further_sentences, original_beside, references
 from ttsopt_lib.report.facts.first_sound import first_sound
 from ttsopt_lib.report.facts.imports import further_devices, import_summary, of_this_study
 from ttsopt_lib.report.facts.paired_rows import cer_summary, judge_changes, paired_summary, wer_summary
@@ -86,6 +86,8 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         model=declaration.name if declaration else None,
         asr=quality.asr if quality else None,
         asr_reason=quality.asr_reason if quality else quality_reason,
+        asr_language=quality.asr_language if quality else None,
+        asr_against=quality.asr_against if quality else "text",
         ratings_reason=ratings_reason(quality) if quality else quality_reason,
         comparisons=_comparisons(quality) if quality else [],
         screened_raters=len(quality.screened) if quality else 0,
@@ -285,7 +287,7 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
         level = LEVEL if row.stopped else 0.95
         paired = paired_summary(row, original)
         wer, cer = wer_summary(row, original, record), cer_summary(row, original, record)
-        cer_value = _character_error_rate(row, record)
+        relative = record.asr_against == "original"
         for predictor in (p.name for p in record.predictors if p.name in row.scores):
             scores, baseline = row.scores[predictor], original.scores[predictor]
             mean, kept = _mean(scores), held_out(record, row, predictor)
@@ -303,7 +305,7 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
                         sentences_held_out=len(kept[0]),
                         level=level,
                     ),
-                    wer=row.wer,
+                    wer=None if relative else row.wer,
                     speaker_similarity=paired.speaker_similarity.value
                     if paired and paired.speaker_similarity
                     else None,
@@ -313,9 +315,11 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
                     if itself
                     else _change(row.level_above_8khz_db, original.level_above_8khz_db),
                     speech_seconds=sum(row.audio_seconds),
-                    wer_figures=wer,
-                    cer=cer_value,
-                    cer_figures=cer,
+                    wer_figures=None if relative else wer,
+                    cer=None if relative else _character_error_rate(row, record),
+                    cer_figures=None if relative else cer,
+                    relative_wer=wer if relative else None,
+                    relative_cer=cer if relative else None,
                     paired=paired,
                 )
             )
@@ -323,7 +327,9 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
 
 
 def _character_error_rate(row: QualityRow, record: QualityRecord) -> float | None:
-    return character_error_rate(record.sentences[: len(row.hypotheses)], row.hypotheses) if row.hypotheses else None
+    if not row.hypotheses:
+        return None
+    return character_error_rate(references(row, record), row.hypotheses, record.asr_language)
 
 
 def _available(study: Study, asked: SentenceRange | None) -> int | None:
