@@ -8,6 +8,7 @@ report and a minute more. `python tests/bench.py STUDY.yaml` takes another study
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,8 +20,11 @@ from tempfile import TemporaryDirectory
 import yaml
 
 from ttsopt_lib.measure.machine.system import describe_system
+from ttsopt_lib.measure.process import Worker
+from ttsopt_lib.measure.session import time_plan
 
 ROOT = Path(__file__).parents[1]
+SLEEPERS = ROOT / "tests/measure"
 TTSOPT = Path(sys.executable).with_name("ttsopt")
 LOOK_SECONDS = 0.2  # between two looks at the files
 
@@ -34,7 +38,7 @@ def main() -> None:
         for part in ("notebooks", "params", "models"):
             shutil.copytree(ROOT / part, project / part)
         shutil.copyfile(study, project / "params/bench.yaml")
-        rows = [*_cold(project, project / "reports" / name), _again(project)]
+        rows = [*_cold(project, project / "reports" / name), _again(project), _slow_rows(project)]
     system = describe_system()
     print(f"\n{system.cpu}, {system.logical_cores} cores, {system.memory_mb / 1000:.0f} GB, {system.os}\n")
     print("| what | seconds |\n|---|---|")
@@ -76,6 +80,20 @@ def _again(project: Path) -> tuple[str, float]:
     start = time.monotonic()
     subprocess.run([TTSOPT, "report", "params/bench.yaml"], cwd=project, check=True, stdout=subprocess.DEVNULL)
     return "rendering again, PDF included", time.monotonic() - start
+
+
+def _slow_rows(project: Path) -> tuple[str, float]:
+    """A GPU's measurement with its times at a thirtieth: 33 rows that each take half a second to open."""
+    os.environ["PYTHONPATH"] = str(SLEEPERS)
+    sys.path.insert(0, str(SLEEPERS))
+    from sleepers import default_plan  # pyright: ignore[reportMissingImports]
+
+    Worker.module = "sleepy_worker"
+    plan = default_plan(project, 33, 1 / 30)
+    start = time.monotonic()
+    time_plan(plan)
+    took = time.monotonic() - start
+    return f"33 rows that sleep (limit {plan.settings.limit_seconds:.0f} s, beside the starts of processes)", took
 
 
 def _lines(path: Path) -> int:

@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ttsopt_lib.measure.plan import Accelerator, PlannedRow, PlannedSentence, TimingPlan
+from ttsopt_lib.measure.timing import settings_for
+from ttsopt_lib.params import read_device, read_study
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import ORIGINAL, MeasureSettings
 
 
@@ -52,6 +55,18 @@ def sleepy_plan(
         sample_rate=22050,
         settings=MeasureSettings.model_validate(asked),
     )
+
+
+def default_plan(folder: Path, rows: int, scale: float) -> TimingPlan:
+    """So many rows of 15 s, with the times of params/gpu.yaml; all in units of `scale` seconds."""
+    asked = settings_for(read_study(resolve(Path("params/joe.yaml"))), read_device(resolve(Path("params/gpu.yaml"))))
+    sleepers = [
+        Sleeper(ORIGINAL if not n else f"row-{n}", import_seconds=6 * scale, open_seconds=9 * scale)
+        for n in range(rows)
+    ]
+    times = ("budget_seconds", "opening_seconds", "limit_seconds")
+    scaled = {name: scale * getattr(asked, name) for name in times}
+    return sleepy_plan(folder, sleepers, min_blocks=8, max_blocks=60, **scaled)
 
 
 @dataclass

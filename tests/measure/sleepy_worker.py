@@ -21,7 +21,7 @@ def main() -> None:
     def go_through(what: str, seconds: float) -> None:
         began = time.monotonic()
         if how["hangs_at"] == what:
-            time.sleep(600)
+            time.sleep(3600)  # a test that waited for it would not end
         if how["dies_at"] == what:
             sys.exit("it fell over")
         time.sleep(seconds)
