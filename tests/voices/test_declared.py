@@ -152,6 +152,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"ids": {"function": "ids"}}, "module:function"),
     ({"inputs": {"tokens": "length"}}, "none of them is 'ids'"),
     ({"inputs": {"tokens": "ids", "style": "id", "speed": {"value": 1}}}, "should be ids, length"),
+    ({"sampel_rate": 16000, "sample_rate": None}, r"key sampel_rate: unknown key; known here: model, .*sample_rate"),
     ({"inputs": {"tokens": "ids", "speed": {"value": 1}}}, r"says nothing of style, which .* \(float32 \[1, 8\]\)"),
     ({"inputs": {**declaration()["inputs"], "sid": {"value": 0}}}, "no such input .*tokens, style, speed"),
     ({"inputs": {**declaration()["inputs"], "speed": {"value": [1, 2]}}}, r"shape \[2\], where the input is float32"),

@@ -180,11 +180,12 @@ def checked(values: Any, origin: Path | str) -> Declaration:
     try:
         return Declaration.model_validate(values)
     except ValidationError as error:
-        # Of several ways to read a key, the one that came furthest; of an input that is no word, what is wrong with
-        # its numbers.
+        # An unknown key, which may be why another one is missing; of several ways to read a key, the one that came
+        # furthest; of an input that is no word, what is wrong with its numbers.
         first = max(
             error.errors(),
             key=lambda one: (
+                one["type"] == "extra_forbidden" and len(one["loc"]) == 1,
                 len(_written(one, values)),
                 not (one["type"] == "literal_error" and isinstance(one["input"], dict)),
             ),
@@ -197,7 +198,10 @@ def checked(values: Any, origin: Path | str) -> Declaration:
         if parts[:1] == ["inputs"] and parts[2:3] == ["value"]:
             message = "should be a number, or nested lists of numbers"
         if first["type"] == "extra_forbidden":
-            message = "unknown key"
+            known = f"; known here: {', '.join(Declaration.model_fields)}" if len(first["loc"]) == 1 else ""
+            message = f"unknown key{known}"
+        if first["type"] == "missing":
+            message = "missing"
         raise VoiceError(f"{origin}: key {key or '(top level)'}: {message}") from None
 
 

@@ -22,6 +22,7 @@ from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, model_sha256, read
 from ttsopt_lib.voices.session import RuntimeFailure, in_words
 from ttsopt_lib.voices.text import TextError, espeak_phonemes
 
+WHOLE = (TensorProto.INT64, TensorProto.INT32, TensorProto.INT16, TensorProto.INT8, TensorProto.UINT8, TensorProto.BOOL)
 DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")  # of operators that ONNX Runtime has
 
 
@@ -335,10 +336,11 @@ def _check(model: ModelProto, path: Path, declaration: Declaration, origin: Path
             )
     for name, value in inputs.items():
         if name not in declaration.inputs:
+            whole = value.type.tensor_type.elem_type in WHOLE
+            ways = [*(["ids", "length", "mask"] if whole else []), "{value: ...}", f"{{given: {name}}}"]
             raise VoiceError(
                 f"{origin}: key inputs: says nothing of {name}, which {path.name} asks for ({_said(value)}): add "
-                f"'{name}: ids', '{name}: length', '{name}: mask', '{name}: {{value: ...}}', or, from the function "
-                f"that makes the ids, '{name}: {{given: {name}}}'"
+                f"'{name}: ' and one of {', '.join(ways)} (docs/models.md)"
             )
     for name, given in declaration.inputs.items():
         key = f"{origin}: key inputs.{name}"
