@@ -95,6 +95,7 @@ LAYERS = [
     {"study"},
     {"params", "records", "workers", "first_look"},
     {"statistics", "voices", "networks"},
+    {"web"},
     {"measure", "evaluate"},
     {"listening"},
     {"distill"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,11 @@ def shipped_root() -> Path:
     """
     package = Path(__file__).parent
     return package / "shipped" if is_from_wheel() else package.parent
+
+
+def user_cache() -> Path:
+    """Where what is made or fetched once is kept for all projects: below `XDG_CACHE_HOME`, or `~/.cache`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ttsopt"
 
 
 def is_from_wheel() -> bool:

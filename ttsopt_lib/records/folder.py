@@ -82,6 +82,16 @@ class StudyFolder:
         """Which variant each of the listening test's clips is. Never in the folder that is served."""
         return self.path / "records" / "listening_key.json"
 
+    @property
+    def web(self) -> Path:
+        """The web page with the study's voices: what is served."""
+        return self.path / "web"
+
+    @property
+    def received(self) -> Path:
+        """Records of measurements that pages sent back to `ttsopt web --serve`. Never in the folder that is served."""
+        return self.path / "records" / "received"
+
     def audio(self, name: str) -> Path:
         """Folder of the report's listening examples of a variant: 0.wav, 1.wav ... as `sentences.listening`."""
         return self.variant(name) / "audio"

@@ -5,10 +5,9 @@ Nothing is built here: `optimize.build.build_original` exports a Hugging Face vo
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
-from ttsopt_lib.paths import resolve
+from ttsopt_lib.paths import resolve, user_cache
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.adapters.declaration import Declaration, read_declaration
@@ -52,7 +51,7 @@ def source_declaration(study: Study) -> Declaration | None:
     """
     source = study.voice
     if source.kokoro is not None:
-        return declare_kokoro(source.kokoro, _cache())
+        return declare_kokoro(source.kokoro, user_cache())
     return read_declaration(resolve(source.declared)) if source.declared is not None else None
 
 
@@ -101,8 +100,3 @@ def source_before_export(study: Study) -> TtsModel:
     model = PiperModel(PiperVoice(source_path(study), config, onnx_sha256=""))
     model.speaker(study.voice.speaker)
     return model
-
-
-def _cache() -> Path:
-    """Where models are put together that packages ship in parts."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ttsopt"

@@ -1,0 +1,134 @@
+// The worker in which models are opened and run, one at a time, with ONNX Runtime in WebAssembly.
+
+import * as ort from "./onnxruntime.js";
+
+const sessions = new Map(); // variant -> session
+let runtime = null;
+
+const tell = (doing, done = null, of = null) => self.postMessage({ progress: { doing, done, of } });
+
+/** A message for people. */
+class Refusal extends Error {}
+
+/** The bytes of a file beside the page; `what` is what people call it. */
+async function download(file, bytes, what) {
+  const address = new URL(file.split("/").map(encodeURIComponent).join("/"), import.meta.url);
+  const again = `Check the connection and try again.`;
+  let answer;
+  try {
+    answer = await fetch(address);
+  } catch {
+    throw new Refusal(`The connection failed before ${what} was loaded. ${again}`);
+  }
+  if (answer.status === 404) throw new Refusal(`${file} is missing on the server: write the page again with “ttsopt web”.`);
+  if (!answer.ok) throw new Refusal(`The server does not give ${file} (it says ${answer.status}). ${again}`);
+  const content = new Uint8Array(bytes);
+  let got = 0;
+  try {
+    for (const reader = answer.body.getReader(); ;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      if (got + value.length > bytes) throw new Refusal(`${file} is another file than the page knows: load the page again.`);
+      content.set(value, got);
+      got += value.length;
+      tell(`loading ${what}`, got, bytes);
+    }
+  } catch (error) {
+    if (error instanceof Refusal) throw error;
+    throw new Refusal(`The connection was cut while ${what} was loading. ${again}`);
+  }
+  if (got < bytes) throw new Refusal(`The connection was cut while ${what} was loading. ${again}`);
+  return content;
+}
+
+function start({ threads, runtimeBytes }) {
+  runtime ??= (async () => {
+    ort.env.wasm.numThreads = threads;
+    ort.env.wasm.wasmBinary = await download("onnxruntime.wasm", runtimeBytes, "the runtime");
+    ort.env.logLevel = "error";
+  })().catch((error) => {
+    runtime = null;
+    throw error;
+  });
+  return runtime;
+}
+
+/** Open a variant; the seconds that took, without the download. */
+async function open({ variant, threads, runtimeBytes, warmUp, output }) {
+  if (sessions.has(variant.name)) return { seconds: 0 };
+  await start({ threads, runtimeBytes });
+  const weights = [];
+  for (const { path, file, bytes } of variant.weights) {
+    weights.push({ path, data: await download(file, bytes, variant.name) });
+  }
+  const model = await download(variant.file, variant.bytes, variant.name);
+  tell(`opening ${variant.name}`);
+  const began = performance.now();
+  const session = await ort.InferenceSession.create(model, {
+    executionProviders: ["wasm"],
+    graphOptimizationLevel: "all",
+    ...(weights.length ? { externalData: weights } : {}),
+  });
+  const seconds = (performance.now() - began) / 1000;
+  sessions.set(variant.name, session);
+  if (warmUp) await run({ name: variant.name, inputs: warmUp, output });
+  return { seconds };
+}
+
+const ARRAYS = {
+  float32: Float32Array, float64: Float64Array, int8: Int8Array, uint8: Uint8Array, int16: Int16Array,
+  uint16: Uint16Array, int32: Int32Array, uint32: Uint32Array, bool: Uint8Array,
+};
+
+function tensor({ dtype, shape, values }) {
+  if (dtype === "int64") return new ort.Tensor("int64", BigInt64Array.from(values, BigInt), shape);
+  if (dtype === "uint64") return new ort.Tensor("uint64", BigUint64Array.from(values, BigInt), shape);
+  if (!(dtype in ARRAYS)) throw new Refusal(`The voice is fed ${dtype}, which this page cannot do.`);
+  return new ort.Tensor(dtype, ARRAYS[dtype].from(values), shape);
+}
+
+/** Speak once; the samples, and the seconds from the inputs to the samples. */
+async function run({ name, inputs, output }) {
+  const session = sessions.get(name);
+  const fed = Object.entries(inputs).filter(([input]) => session.inputNames.includes(input));
+  const feeds = Object.fromEntries(fed.map(([input, value]) => [input, tensor(value)]));
+  const wanted = output ?? session.outputNames[0];
+  const began = performance.now();
+  const found = (await session.run(feeds, [wanted]))[wanted];
+  const samples = Float32Array.from(found.data);
+  const seconds = (performance.now() - began) / 1000;
+  found.dispose();
+  let loudest = 0;
+  for (const sample of samples) {
+    if (!Number.isFinite(sample)) throw new Refusal(`${name} does not speak on this device: its samples are no numbers.`);
+    loudest = Math.max(loudest, Math.abs(sample));
+  }
+  if (!loudest) throw new Refusal(`${name} does not speak on this device: its audio is silence.`);
+  return { samples, seconds };
+}
+
+async function close({ name }) {
+  await sessions.get(name)?.release();
+  sessions.delete(name);
+}
+
+const TASKS = { open, run, close };
+
+/** One sentence for people, whatever went wrong. */
+function sentence(error, what) {
+  if (error instanceof Refusal) return error.message;
+  const said = String(error?.message ?? error);
+  if (error instanceof RangeError || /memory|alloc|Array buffer|abort/i.test(said)) {
+    return `This device has too little memory for ${what}: close other tabs, or try a smaller voice.`;
+  }
+  return `${what} does not work in this browser: ${said.split("\n")[0].slice(0, 300)}`;
+}
+
+self.onmessage = async ({ data: { id, task, ...question } }) => {
+  try {
+    const result = await TASKS[task](question);
+    self.postMessage({ id, result }, result?.samples ? [result.samples.buffer] : []);
+  } catch (error) {
+    self.postMessage({ id, error: sentence(error, question.variant?.name ?? question.name ?? "the runtime") });
+  }
+};

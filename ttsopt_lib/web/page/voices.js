@@ -1,0 +1,70 @@
+// The voices of the page, opened in a worker when they are first needed.
+
+import { WorkerClient, WorkerError } from "./worker-client.js";
+
+// A module with one function that uses a vector of 128 bits; a browser without SIMD refuses it.
+const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
+
+/** Whether this browser's WebAssembly has SIMD, without which ONNX Runtime does not start. */
+export const hasSimd = () => typeof WebAssembly === "object" && WebAssembly.validate(new Uint8Array(SIMD));
+
+export class Voices {
+  /**
+   * @param {object} about `web.json`
+   * @param {number} threads
+   * @param {(progress: object) => void} onProgress
+   */
+  constructor(about, threads, onProgress) {
+    this.about = about;
+    this.threads = threads;
+    this.onProgress = onProgress;
+    this.client = null;
+    this.opened = new Map(); // name -> promise
+  }
+
+  /**
+   * Open a variant, once.
+   * @param {object} [warmUp] inputs that it speaks first, because a first run takes longer
+   * @returns {Promise<{seconds: number}>}
+   */
+  open(name, warmUp = null) {
+    const variant = this.about.variants.find((one) => one.name === name);
+    if (!variant) return Promise.reject(new WorkerError(`The page has no voice ${name}.`));
+    if (!hasSimd()) {
+      return Promise.reject(new WorkerError("This browser cannot run the voices: its WebAssembly has no SIMD. A newer browser has it."));
+    }
+    if (!this.opened.has(name)) {
+      const opening = this.ask({
+        task: "open", variant, warmUp, output: this.about.voice.output,
+        threads: this.threads, runtimeBytes: this.about.runtime_bytes,
+      });
+      opening.catch(() => this.opened.delete(name)); // the next call tries again
+      this.opened.set(name, opening);
+    }
+    return this.opened.get(name);
+  }
+
+  /** @returns {Promise<{samples: Float32Array, seconds: number}>} */
+  async run(name, inputs) {
+    await this.open(name);
+    return this.ask({ task: "run", name, inputs, output: this.about.voice.output });
+  }
+
+  async ask(question) {
+    this.client ??= new WorkerClient(
+      new Worker(new URL("./voices-worker.js", import.meta.url), { type: "module" }), this.onProgress);
+    const client = this.client;
+    try {
+      return await client.ask(question);
+    } catch (error) {
+      if (!client.worker && this.client === client) this.end(); // it died: the next call begins anew
+      throw error;
+    }
+  }
+
+  end() {
+    this.client?.end();
+    this.client = null;
+    this.opened.clear();
+  }
+}

@@ -1,0 +1,207 @@
+"""A server for a page's folder: on this machine, or for the devices of the local network.
+
+It sends what makes a page isolated, so that WebAssembly may have threads, and takes the records of measurements. What
+comes in is stored as it is, when it looks like a record; `ttsopt measure --import` checks all of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+import threading
+from http import HTTPStatus
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from ttsopt_lib.files import atomic_path
+from ttsopt_lib.records.base import now
+from ttsopt_lib.web.packages import WebError
+
+RECORD_FORMAT = "ttsopt browser record"
+MOST_BYTES = 4_000_000  # of a record
+MOST_RECORDS = 500  # in the folder: whoever reaches the server can fill no disk
+POLICY = (
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Embedder-Policy": "require-corp",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",  # asked for again, and sent again only when it has changed
+}
+
+
+class Server:
+    """Serves a page's folder from entering to leaving.
+
+    Attributes:
+        address: to open in a browser.
+        received: folder of the records that were sent back.
+    """
+
+    def __init__(
+        self, folder: Path, lan: bool = False, port: int = 0, received: Path | None = None, study: str = "STUDY"
+    ):
+        """
+        Args:
+            folder: of the page, as `write_web` made it.
+            lan: for the local network, not for this machine alone.
+            port: 0 for any that is free.
+            received: folder for records; by default `records/received` beside the page's folder.
+            study: what the command is given that takes a record, as in `params/joe.yaml`.
+
+        Raises:
+            WebError: there is no page, no network, or the port is taken.
+        """
+        if not (folder / "index.html").is_file():
+            raise WebError(f"{folder}: no page there; 'ttsopt web STUDY' writes it")
+        self.received = received or folder.parent / "records" / "received"
+        host = lan_host() if lan else "127.0.0.1"
+        try:
+            self._server = _PageServer((host, port), folder, self.received, study)
+        except OSError as error:
+            raise WebError(f"port {port} on {host}: {error.strerror}; --port takes another, 0 any that is free") from None
+        self.address = f"http://{host}:{self._server.server_address[1]}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> Server:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def wait(self) -> None:
+        """Wait until the server ends."""
+        self._thread.join()
+
+
+def lan_host() -> str:
+    """This machine's address on the local network. Nothing is sent to find it. Raises `WebError` without a network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # an address of nobody
+            host = probe.getsockname()[0]
+        except OSError:
+            host = "127.0.0.1"
+    if host.startswith(("127.", "0.")):
+        raise WebError("this machine is in no local network; connect it, or leave --lan out")
+    return host
+
+
+class _PageServer(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, place: tuple[str, int], folder: Path, received: Path, study: str):
+        self.folder, self.received, self.study = folder, received, study
+        self.storing = threading.Lock()
+        super().__init__(place, _PageHandler)
+        port = self.server_address[1]
+        self.hosts = {f"{host}:{port}" for host in (place[0], *(("localhost",) if place[0] == "127.0.0.1" else ()))}
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that closes a connection is no news."""
+
+
+class _PageHandler(SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 60
+    server: _PageServer
+    extensions_map = {
+        "": "application/octet-stream",
+        ".html": "text/html; charset=utf-8",
+        ".css": "text/css; charset=utf-8",
+        ".js": "text/javascript; charset=utf-8",
+        ".json": "application/json; charset=utf-8",
+        ".txt": "text/plain; charset=utf-8",
+        ".wasm": "application/wasm",
+    }
+
+    def __init__(self, request: Any, client_address: Any, server: _PageServer):
+        super().__init__(request, client_address, server, directory=str(server.folder))
+
+    def do_GET(self) -> None:
+        if not self._is_meant():
+            self._say(HTTPStatus.MISDIRECTED_REQUEST, {"error": "this server has another address"})
+        elif self.path.partition("?")[0] == "/web.json":
+            about = json.loads((self.server.folder / "web.json").read_text(encoding="utf-8"))
+            self._say(HTTPStatus.OK, {**about, "served": {"records": "records"}})
+        else:
+            super().do_GET()
+
+    def do_POST(self) -> None:
+        self.close_connection = True  # what is refused need not be read
+        refused = self._why_refused()
+        if refused:
+            self._say(HTTPStatus.BAD_REQUEST, {"error": refused})
+            return
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        try:
+            record = json.loads(content)
+        except (ValueError, RecursionError):
+            record = None
+        about = json.loads((self.server.folder / "web.json").read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
+            self._say(HTTPStatus.BAD_REQUEST, {"error": "this is no record of a measurement"})
+        elif record.get("study") != about["study"]:
+            self._say(HTTPStatus.BAD_REQUEST, {"error": f"this is a record of another study than {about['study']}"})
+        else:
+            self._store(content)
+
+    def end_headers(self) -> None:
+        for name, value in HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def list_directory(self, path: Any) -> None:
+        self.send_error(HTTPStatus.NOT_FOUND)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Requests are no news."""
+
+    def _is_meant(self) -> bool:
+        """Whether the request is for this server, and not for a name that somebody lets point at this machine."""
+        return self.headers.get("Host") in self.server.hosts
+
+    def _why_refused(self) -> str | None:
+        """What is wrong with a record before it is read; None: nothing. A page of another server cannot send one."""
+        origin, length = self.headers.get("Origin"), self.headers.get("Content-Length", "")
+        if self.path != "/records":
+            return "records are sent to /records"
+        if not self._is_meant() or (origin is not None and origin.removeprefix("http://") not in self.server.hosts):
+            return "records are taken from this server's own page alone"
+        if self.headers.get_content_type() != "application/json":
+            return "a record is JSON"
+        if not length.isdecimal() or int(length) > MOST_BYTES:
+            return f"a record has at most {MOST_BYTES // 10**6} MB"
+        return None
+
+    def _store(self, content: bytes) -> None:
+        folder = self.server.received
+        with self.server.storing:
+            if folder.is_dir() and sum(1 for _ in folder.glob("*.json")) >= MOST_RECORDS:
+                error = f"the server holds {MOST_RECORDS} records already: remove some, or save this one as a file"
+                self._say(HTTPStatus.INSUFFICIENT_STORAGE, {"error": error})
+                return
+            name = f"{now().replace(':', '')}-{hashlib.sha256(content).hexdigest()[:8]}.json"
+            with atomic_path(folder / name) as temporary:
+                temporary.write_bytes(content)
+        command = f"ttsopt measure {self.server.study} --import {folder / name}"
+        self._say(HTTPStatus.CREATED, {"stored": name, "command": command})
+
+    def _say(self, status: HTTPStatus, answer: dict[str, Any]) -> None:
+        body = json.dumps(answer, ensure_ascii=False).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json; charset=utf-8")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
