@@ -6,6 +6,7 @@ import shutil
 import signal
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -263,22 +264,35 @@ def pango(can_print: bool) -> None:
 
 
 @pytest.fixture
-def browser(tmp_path) -> Iterator:
-    """Headless Chromium whose downloads go to tmp_path/downloads."""
+def chromium(tmp_path) -> Callable[..., AbstractContextManager]:
+    """Headless Chromium with further arguments; its downloads go to tmp_path/downloads."""
     if not shutil.which("chromium") or not shutil.which("chromedriver"):
         pytest.skip("Debian packages chromium and chromium-driver are needed: apt install chromium chromium-driver")
     from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
-    options = ChromeOptions()
-    options.binary_location = shutil.which("chromium") or ""
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--mute-audio", "--disable-gpu"):
-        options.add_argument(argument)
-    downloads = tmp_path / "downloads"
-    downloads.mkdir()
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
-    driver = Chrome(options=options, service=ChromeService(shutil.which("chromedriver")))
-    driver.set_script_timeout(300)  # a whole report is looked through, perhaps on a busy machine
-    try:
+    always = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--mute-audio", "--disable-gpu")
+
+    @contextmanager
+    def started(*arguments: str) -> Iterator:
+        options = ChromeOptions()
+        options.binary_location = shutil.which("chromium") or ""
+        for argument in (*always, *arguments):
+            options.add_argument(argument)
+        downloads = tmp_path / "downloads"
+        downloads.mkdir(exist_ok=True)
+        options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+        driver = Chrome(options=options, service=ChromeService(shutil.which("chromedriver")))
+        driver.set_script_timeout(300)  # a whole report is looked through, perhaps on a busy machine
+        try:
+            yield driver
+        finally:
+            driver.quit()
+
+    return started
+
+
+@pytest.fixture
+def browser(chromium) -> Iterator:
+    """Headless Chromium."""
+    with chromium() as driver:
         yield driver
-    finally:
-        driver.quit()

@@ -49,7 +49,10 @@ def _serve(folder: StudyFolder, study: Path, lan: bool, port: int) -> None:
 
     with Server(folder.web, lan, port, folder.received, str(study)) as server:
         if lan:
-            say("web", "everybody in this network can now open the page, take its voices and send records of measurements")
+            say(
+                "web",
+                "everybody in this network can now open the page, take its voices and send records of measurements",
+            )
             say("web", "a browser gives such a page one thread: without https only a page of this machine has more")
             _show_code(server.address)
         say("web", f"{server.address} (Ctrl+C ends it)")

@@ -99,7 +99,7 @@ def cache_folder() -> Path:
 
 def registry() -> str:
     """The registry's address, with a slash at its end: of `NPM_CONFIG_REGISTRY`, else of npm's own settings."""
-    named = os.environ.get("NPM_CONFIG_REGISTRY") or os.environ.get("npm_config_registry") or _registry_of_npm()
+    named = os.environ.get("NPM_CONFIG_REGISTRY") or _registry_of_npm()
     if urllib.parse.urlsplit(named).scheme not in ("http", "https"):
         raise WebError(f"NPM_CONFIG_REGISTRY: {named!r} is no address of a registry; one begins with https://")
     return named.rstrip("/") + "/"

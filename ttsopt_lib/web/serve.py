@@ -23,8 +23,8 @@ RECORD_FORMAT = "ttsopt browser record"
 MOST_BYTES = 4_000_000  # of a record
 MOST_RECORDS = 500  # in the folder: whoever reaches the server can fill no disk
 POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' data:; base-uri 'none'; form-action 'none'"
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
@@ -66,7 +66,9 @@ class Server:
         try:
             self._server = _PageServer((host, port), folder, self.received, study)
         except OSError as error:
-            raise WebError(f"port {port} on {host}: {error.strerror}; --port takes another, 0 any that is free") from None
+            raise WebError(
+                f"port {port} on {host}: {error.strerror}; --port takes another, 0 any that is free"
+            ) from None
         self.address = f"http://{host}:{self._server.server_address[1]}/"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 

@@ -95,6 +95,9 @@ async function run({ name, inputs, output }) {
   const wanted = output ?? session.outputNames[0];
   const began = performance.now();
   const found = (await session.run(feeds, [wanted]))[wanted];
+  if (!found.type.startsWith("float") || found.type === "float16") {
+    throw new Refusal(`The samples of ${name} are ${found.type}, which this page cannot play.`);
+  }
   const samples = Float32Array.from(found.data);
   const seconds = (performance.now() - began) / 1000;
   found.dispose();

@@ -1,0 +1,349 @@
+"""The page in a real browser: typed, heard, measured, saved, sent; without a network, with bad names, when cut off."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
+from web_pages import LAPTOP, PHONE, SENTENCE, ask, change, files_of, open_page, study_with, write_page
+
+from ttsopt_lib.voices.onnx_file import model_sha256
+from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.web.serve import Server
+
+pytestmark = pytest.mark.slow
+
+AXE = (Path(__file__).parents[1] / "report" / "axe" / "axe.min.js").read_text(encoding="utf-8")
+HOSTILE = (
+    "<img src=x onerror=\"document.title='taken'\"> \"quoted\" 'text' \u202e\u05e9\u05dc\u05d5\u05dd " + "long" * 80
+)
+
+
+def wait(browser, condition, seconds: float = 60):
+    return WebDriverWait(browser, seconds, poll_frequency=0.05).until(lambda _: condition())
+
+
+def card(browser, name: str):
+    (found,) = [one for one in browser.find_elements(By.CSS_SELECTOR, ".voices li") if one.text.startswith(name)]
+    return found
+
+
+def said(browser, name: str) -> str:
+    return card(browser, name).find_element(By.CLASS_NAME, "said").text
+
+
+def press(browser, label: str) -> None:
+    found = [one for one in browser.find_elements(By.TAG_NAME, "button") if one.accessible_name == label]
+    assert found, f"no button {label!r}"
+    found[0].click()
+
+
+def type_text(browser, text: str) -> None:
+    field = browser.find_element(By.ID, "text")
+    field.clear()
+    field.send_keys(text)
+
+
+def set_width(browser, width: int) -> None:
+    metrics = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width == PHONE}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def faults(browser) -> list[str]:
+    browser.execute_script(AXE)
+    found = browser.execute_async_script(
+        "const done = arguments[arguments.length - 1];"
+        "axe.run(document, {resultTypes: ['violations']}).then(found => done(found.violations));"
+    )
+    return [f"{one['id']}: {one['nodes'][0]['html'][:150]}" for one in found]
+
+
+def spoken(voice: Path, ids: list[int], **feeds: np.ndarray) -> np.ndarray:
+    session = open_session(onnx.load(str(voice)), 1)
+    inputs = {
+        "input": np.array([ids], np.int64),
+        "input_lengths": np.array([len(ids)], np.int64),
+        "scales": np.array([0, 1, 0], np.float32),
+        **feeds,
+    }
+    wanted = {value.name for value in session.get_inputs()}
+    (audio,) = session.run(None, {name: value for name, value in inputs.items() if name in wanted})
+    return np.asarray(audio).reshape(-1)
+
+
+def test_a_typed_sentence_is_what_python_speaks(plain_voice, browser, tmp_path):
+    page = write_page(study_with("small"), plain_voice, tmp_path)
+    text = "A sentence that nobody stored, and one more."
+    with Server(page) as server:
+        open_page(browser, server.address)
+        (ids,) = ask(browser, "await window.ttsopt.ids(arguments[0])", text)
+        made = ask(
+            browser,
+            "await window.ttsopt.speak('small', arguments[0], {scales: [0, 1, 0]})"
+            ".then(({samples, ...rest}) => ({samples: Array.from(samples), ...rest}))",
+            text,
+        )
+        expected = spoken(plain_voice, ids)
+        assert len(made["samples"]) == expected.size and made["sampleRate"] == 22050 and made["seconds"] > 0
+        assert np.abs(np.array(made["samples"]) - expected).max() < 1e-3
+        type_text(browser, text)
+        for name in ("original", "small"):
+            press(browser, f"Play {name}")
+            wait(browser, lambda name=name: "times real time" in said(browser, name))
+            wait(browser, lambda name=name: card(browser, name).find_element(By.TAG_NAME, "button").text == "Play")
+            assert re.fullmatch(r"[\d.]+ s for [\d.]+ s of audio: [\d.]+ times real time", said(browser, name))
+        assert "of the original's time" in browser.find_element(By.ID, "compared").text
+        assert browser.execute_script("return [crossOriginIsolated, window.violations]") == [True, []]
+
+
+def test_the_same_noise_makes_the_same_samples(plain_voice, browser, tmp_path):
+    page = write_page(study_with(), plain_voice, tmp_path)
+    model = onnx.load(str(plain_voice))
+    (node,) = [node for node in model.graph.node if node.op_type == "RandomNormalLike"]
+    model.graph.node.remove(node)
+    model.graph.input.append(helper.make_tensor_value_info(node.output[0], TensorProto.FLOAT, None))
+    file = page / "voices/original.onnx"
+    onnx.save(model, str(file))
+    about = json.loads((page / "web.json").read_text())
+    (original,), stored = about["variants"], about["sentences"][1]
+    ids = stored["inputs"]["input"]["values"]
+    # the noise is as long as the speech, which is known when it was spoken once
+    probe = open_session(onnx.load(str(plain_voice)), 1)
+    samples = np.asarray(
+        probe.run(
+            None, {k: np.array(v["values"], v["dtype"]).reshape(v["shape"]) for k, v in stored["inputs"].items()}
+        )[0]
+    ).size
+    noise = np.random.default_rng(0).standard_normal((1, 24, samples // 256), dtype=np.float32)
+    stored["inputs"][node.output[0]] = {"dtype": "float32", "shape": noise.shape, "values": noise.reshape(-1).tolist()}
+    stored["inputs"]["scales"]["values"] = [0.667, 1, 0]
+    change(page, variants=[{**original, "bytes": file.stat().st_size}], sentences=about["sentences"])
+    with files_of(page) as (address, _):
+        open_page(browser, address)
+        made = ask(browser, "await window.ttsopt.speak('original', 1).then(({samples}) => Array.from(samples))")
+    expected = spoken(file, ids, scales=np.array([0.667, 1, 0], np.float32), **{node.output[0]: noise})
+    assert len(made) == expected.size and np.abs(np.array(made) - expected).max() < 1e-3
+
+
+def test_a_device_is_measured_and_the_record_is_saved_and_sent(plain_voice, browser, tmp_path):
+    page = write_page(study_with("small"), plain_voice, tmp_path)
+    with Server(page, study="params/heard.yaml") as server:
+        about = open_page(browser, server.address)
+        seconds = browser.find_element(By.ID, "seconds")
+        seconds.clear()
+        seconds.send_keys("3")
+        press(browser, "Start")
+        wait(browser, lambda: browser.find_element(By.ID, "record").is_displayed())
+        assert browser.find_element(By.ID, "measure-state").text.startswith("Done: ")
+        assert [row.text.split()[0] for row in browser.find_elements(By.CSS_SELECTOR, "#rows tr")] == [
+            "original",
+            "small",
+        ]
+        press(browser, "Save as a file")
+        downloads = tmp_path / "downloads"
+        wait(browser, lambda: list(downloads.glob("*.json")))
+        (saved,) = downloads.glob("*.json")
+        press(browser, "Send to the server")
+        wait(browser, lambda: browser.find_element(By.ID, "command-box").is_displayed())
+        (sent,) = server.received.glob("*.json")
+        assert str(sent) in browser.find_element(By.ID, "command").text
+        assert faults(browser) == []
+        assert browser.execute_script("return window.violations") == []
+    record = json.loads(saved.read_text(encoding="utf-8"))
+    assert record == json.loads(sent.read_text(encoding="utf-8"))
+    check_record(record, about, plain_voice)
+
+
+def check_record(record: dict, about: dict, voice: Path) -> None:
+    assert record["format"] == "ttsopt browser record" and record["schema_version"] == 1
+    assert record["study"] == "heard" and record["threads"] == [1] and record["provider"] == "wasm"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", record["created"])
+    assert record["onnxruntime_web"] == about["onnxruntime_web"] and record["pauses"] == 0
+    assert [one["text"] for one in record["sentences"]] == ["Yes.", SENTENCE]
+    assert np.allclose(record["scales"], [0.667, 1, 0], atol=1e-6)
+    told = record["browser"]
+    assert (
+        told["simd"] and told["cross_origin_isolated"] and told["logical_cores"] >= 1 and "Chrom" in told["user_agent"]
+    )
+    blocks = sum(one["blocks"] for one in record["sittings"])
+    assert blocks >= 2 and blocks % 2 == 0 and record["stopped_by"] == "budget"
+    for row in record["rows"]:
+        assert row["threads"] == 1 and row["model_sha256"] == model_sha256(voice)
+        assert len(row["load_seconds"]) == 1 and len(row["first_seconds"]) == 2
+        for figures in (row["seconds"], row["audio_seconds"]):
+            assert len(figures) == blocks and all(len(block) == 2 and min(block) > 0 for block in figures)
+
+
+def test_blocks_mirror_each_other_and_a_hidden_tab_pauses(plain_voice, browser, tmp_path):
+    page = write_page(study_with("small"), plain_voice, tmp_path)
+    with files_of(page) as (address, _):
+        open_page(browser, address)
+        hide = (
+            "Object.defineProperty(document, 'hidden', {configurable: true, get: () => arguments[0]});"
+            "document.dispatchEvent(new Event('visibilitychange'));"
+        ).replace("arguments[0]", "window.isHidden")
+        browser.execute_script(
+            "window.visits = []; window.result = null; window.isHidden = false;"
+            "const seen = new Set();"
+            "const timer = setInterval(() => visits.push(ttsopt.progress.doing), 1);"
+            "ttsopt.measure({seconds: 6, threads: [1, 4]}).then(record => { window.result = record; },"
+            " error => { window.result = {error: error.message}; });"
+        )
+        wait(browser, lambda: "block" in browser.execute_script("return ttsopt.progress.doing"))
+        browser.execute_script(f"window.isHidden = true; {hide}")
+        wait(browser, lambda: "Paused" in browser.find_element(By.ID, "measure-state").text)
+        time.sleep(0.5)
+        assert browser.execute_script("return window.result") is None
+        browser.execute_script(f"window.isHidden = false; {hide}")
+        record = wait(browser, lambda: browser.execute_script("return window.result"))
+        assert record.get("error") is None and record["pauses"] == 1
+        assert record["threads"] == [1]  # from a plain server of files a page has one thread
+        assert any("fewer threads" in text for text in record["warnings"])
+        assert any("hidden" in text for text in record["warnings"])
+        assert all(len(block) == 2 for row in record["rows"] for block in row["seconds"])
+        assert record["elapsed_seconds"] < 30
+
+
+def test_a_measurement_can_be_stopped_and_more_threads_are_measured_where_there_are_some(
+    plain_voice, browser, tmp_path
+):
+    page = write_page(study_with(), plain_voice, tmp_path)
+    with Server(page) as server:
+        open_page(browser, server.address)
+        press(browser, "Start")
+        wait(browser, lambda: browser.find_element(By.ID, "stop").is_displayed())
+        press(browser, "Stop")
+        wait(browser, lambda: "was stopped" in browser.find_element(By.ID, "measure-state").text)
+        assert not browser.find_element(By.ID, "record").is_displayed()
+        cores = browser.execute_script("return navigator.hardwareConcurrency")
+        record = ask(browser, "await ttsopt.measure({seconds: 1, threads: [1, 2], maxBlocks: 2})")
+        assert record["threads"] == ([1, 2] if cores > 1 else [1]) and record["stopped_by"] == "max_blocks"
+        assert [row["threads"] for row in record["rows"]] == record["threads"]
+
+
+def test_a_page_works_below_any_path_and_asks_for_nothing_outside_its_folder(plain_voice, tmp_path, chromium):
+    page = write_page(study_with(), plain_voice, tmp_path)
+    log = tmp_path / "network.json"
+    with files_of(page.parent) as (address, _):
+        with chromium(f"--log-net-log={log}", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1") as browser:
+            open_page(browser, f"{address}/web/index.html")
+            assert browser.execute_script("return [crossOriginIsolated, window.violations]") == [False, []]
+            made = ask(browser, "await window.ttsopt.speak('original', 'Typed.').then(({samples}) => samples.length)")
+            assert made > 1000
+            ask(browser, "await ttsopt.measure({seconds: 1, maxBlocks: 2})")
+        asked = set(re.findall(r'"url":"(https?://[^"]+)"', log.read_text(encoding="utf-8")))
+    own = {url for url in asked if url.startswith(f"{address}/web/")}
+    assert len(own) > 8
+    # what the browser itself asks for has no page as its initiator
+    from_page = [
+        event["params"]["url"]
+        for event in json.loads(
+            re.sub(r",\s*$", "", log.read_text(encoding="utf-8").rstrip().rstrip("]}").rstrip()) + "]}"
+        )["events"]
+        if event.get("params", {}).get("initiator", "").startswith(address) and "url" in event["params"]
+    ]
+    assert from_page and all(url.startswith(f"{address}/web/") for url in from_page)
+
+
+@pytest.mark.parametrize("width", [PHONE, LAPTOP])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_hostile_texts_stay_texts_and_everything_fits(plain_voice, browser, tmp_path, width, scheme):
+    texts = {"one_word": ["Yes."], HOSTILE[:60]: [HOSTILE]}
+    page = write_page(study_with(title=HOSTILE, texts=texts), plain_voice, tmp_path)
+    about = json.loads((page / "web.json").read_text(encoding="utf-8"))
+    names = [{**about["variants"][0], "name": name} for name in ("original", "<b>bold</b>" + "x" * 60)]
+    change(page, study='<i>joe</i> & "co"', variants=names)
+    set_width(browser, width)
+    browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    with Server(page) as server:
+        open_page(browser, server.address)
+        record = ask(browser, "await ttsopt.measure({seconds: 1, maxBlocks: 2})")
+        assert record["study"].startswith("<i>")
+        browser.find_element(By.ID, "seconds").clear()
+        browser.find_element(By.ID, "seconds").send_keys("1")
+        press(browser, "Start")
+        wait(browser, lambda: browser.find_element(By.ID, "record").is_displayed())
+        assert browser.find_element(By.ID, "subtitle").text.startswith("<img src=x")
+        assert browser.find_elements(By.CSS_SELECTOR, "main img, main b, header i") == []
+        assert browser.title.startswith("<i>joe</i>")
+        room = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        assert browser.execute_script(room) <= 0
+        assert faults(browser) == []
+
+
+def test_the_keyboard_is_enough(plain_voice, browser, tmp_path):
+    page = write_page(study_with(), plain_voice, tmp_path)
+    with Server(page) as server:
+        open_page(browser, server.address)
+
+        def tab_to(name: str) -> None:
+            for _ in range(20):
+                ActionChains(browser).send_keys(Keys.TAB).perform()
+                focused = browser.switch_to.active_element
+                assert focused.value_of_css_property("outline-style") == "solid"
+                if focused.accessible_name == name:
+                    return
+            raise AssertionError(f"{name!r} cannot be reached with the tab key")
+
+        tab_to("Text to speak")
+        ActionChains(browser).send_keys(" More.").perform()
+        tab_to("Play original")
+        ActionChains(browser).send_keys(Keys.ENTER).perform()
+        wait(browser, lambda: "times real time" in said(browser, "original"))
+        tab_to("Start")
+        ActionChains(browser).send_keys(Keys.ENTER).perform()
+        wait(browser, lambda: browser.find_element(By.ID, "stop").is_displayed())
+        assert browser.switch_to.active_element.accessible_name == "Stop"
+        ActionChains(browser).send_keys(Keys.ENTER).perform()
+        wait(browser, lambda: browser.find_element(By.ID, "start").is_displayed())
+        assert browser.switch_to.active_element.accessible_name == "Start"
+
+
+@pytest.mark.parametrize("ending", ["original.onnx", "onnxruntime.wasm"])
+def test_a_connection_that_is_cut_is_said_and_tried_again(plain_voice, browser, tmp_path, ending):
+    page = write_page(study_with(), plain_voice, tmp_path)
+    with files_of(page) as (address, handler):
+        handler.cut = {ending}
+        open_page(browser, address)
+        press(browser, "Play original")
+        wait(browser, lambda: "connection was cut" in said(browser, "original"))
+        assert said(browser, "original").endswith("Check the connection and try again.")
+        handler.cut = set()
+        press(browser, "Try again original")
+        wait(browser, lambda: "times real time" in said(browser, "original"))
+
+
+def test_missing_files_and_a_lack_of_memory_or_simd_have_a_sentence(plain_voice, browser, tmp_path):
+    page = write_page(study_with("small"), plain_voice, tmp_path)
+    (page / "voices/small.onnx").unlink()
+    about = json.loads((page / "web.json").read_text(encoding="utf-8"))
+    huge = {**about["variants"][0], "name": "huge", "bytes": 2**53}
+    change(page, variants=[*about["variants"], huge])
+    with files_of(page) as (address, _):
+        open_page(browser, address)
+        for name, words in (
+            ("small", "voices/small.onnx is missing on the server"),
+            ("huge", "too little memory for huge"),
+        ):
+            with pytest.raises(AssertionError, match=words):
+                ask(browser, "await ttsopt.speak(arguments[0], 0)", name)
+        browser.execute_cdp_cmd(
+            "Page.addScriptToEvaluateOnNewDocument", {"source": "WebAssembly.validate = () => false;"}
+        )
+        open_page(browser, address)
+        assert "no SIMD" in browser.find_element(By.ID, "failure").text
+        (page / "web.json").unlink()
+        browser.get(address)
+        wait(browser, lambda: "could not read web.json" in browser.find_element(By.ID, "failure").text)
