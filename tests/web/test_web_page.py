@@ -18,7 +18,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 from web_pages import LAPTOP, PHONE, SENTENCE, ask, change, files_of, open_page, study_with, write_page
 
-from ttsopt_lib.voices.onnx_file import model_sha256
+from ttsopt_lib.files import file_sha256
 from ttsopt_lib.voices.session import open_session
 from ttsopt_lib.web.serve import Server
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 
 AXE = (Path(__file__).parents[1] / "report" / "axe" / "axe.min.js").read_text(encoding="utf-8")
 HOSTILE = (
-    "<img src=x onerror=\"document.title='taken'\"> \"quoted\" 'text' \u202e\u05e9\u05dc\u05d5\u05dd " + "long" * 80
+    "<img src=x onerror=\"document.title='taken'\"> \"quoted\" 'text' \u202e\u05e9\u05dc\u05d5\u05dd " + "long" * 15
 )
 
 
@@ -84,7 +84,7 @@ def spoken(voice: Path, ids: list[int], **feeds: np.ndarray) -> np.ndarray:
 
 def test_a_typed_sentence_is_what_python_speaks(plain_voice, browser, tmp_path):
     page = write_page(study_with("small"), plain_voice, tmp_path)
-    text = "A sentence that nobody stored, and one more."
+    text = "Nobody stored this."
     with Server(page) as server:
         open_page(browser, server.address)
         (ids,) = ask(browser, "await window.ttsopt.ids(arguments[0])", text)
@@ -179,7 +179,7 @@ def check_record(record: dict, about: dict, voice: Path) -> None:
     blocks = sum(one["blocks"] for one in record["sittings"])
     assert blocks >= 2 and blocks % 2 == 0 and record["stopped_by"] == "budget"
     for row in record["rows"]:
-        assert row["threads"] == 1 and row["model_sha256"] == model_sha256(voice)
+        assert row["threads"] == 1 and row["model_sha256"] == file_sha256(voice)
         assert len(row["load_seconds"]) == 1 and len(row["first_seconds"]) == 2
         for figures in (row["seconds"], row["audio_seconds"]):
             assert len(figures) == blocks and all(len(block) == 2 and min(block) > 0 for block in figures)
@@ -262,7 +262,7 @@ def events(log: Path) -> list[dict]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_hostile_texts_stay_texts_and_everything_fits(plain_voice, browser, tmp_path, width, scheme):
     texts = {"one_word": ["Yes."], "long": [HOSTILE]}
-    page = write_page(study_with(title=HOSTILE, texts=texts), plain_voice, tmp_path)
+    page = write_page(study_with(title=HOSTILE + "long" * 60, texts=texts), plain_voice, tmp_path)
     about = json.loads((page / "web.json").read_text(encoding="utf-8"))
     names = [{**about["variants"][0], "name": name} for name in ("original", "<b>bold</b>" + "x" * 60)]
     change(page, study='<i>joe</i> & "co"', variants=names)
@@ -272,8 +272,6 @@ def test_hostile_texts_stay_texts_and_everything_fits(plain_voice, browser, tmp_
     )
     with Server(page) as server:
         open_page(browser, server.address)
-        record = ask(browser, "await ttsopt.measure({seconds: 1, maxBlocks: 2})")
-        assert record["study"].startswith("<i>")
         browser.find_element(By.ID, "seconds").clear()
         browser.find_element(By.ID, "seconds").send_keys("1")
         press(browser, "Start")

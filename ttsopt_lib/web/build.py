@@ -7,6 +7,7 @@ somebody wants to hear or to measure it.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
 from importlib import metadata
@@ -17,14 +18,14 @@ from typing import Any
 import numpy as np
 
 from ttsopt_lib.code import git_state
-from ttsopt_lib.files import atomic_folder
+from ttsopt_lib.files import atomic_folder, file_sha256
 from ttsopt_lib.records.base import RecordError
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.adapters.model import Feed, TtsModel
 from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.adapters.piper import PiperModel
-from ttsopt_lib.voices.onnx_file import model_sha256, weight_files
+from ttsopt_lib.voices.onnx_file import weight_files
 from ttsopt_lib.voices.piper import VoiceConfig
 from ttsopt_lib.voices.stream import MOST_PHONEMES
 from ttsopt_lib.web.espeak import has_espeak_data, write_espeak_data
@@ -35,7 +36,11 @@ TASHKEEL = "ar"  # `piper` first writes the vowels of Arabic, with a network tha
 
 
 def write_web(
-    study: Study, folder: StudyFolder, variants: Sequence[str] | None = None, without_original: bool = False
+    study: Study,
+    folder: StudyFolder,
+    variants: Sequence[str] | None = None,
+    without_original: bool = False,
+    target: Path | None = None,
 ) -> Path:
     """Write the page of a study, whole or not at all, in the place of an earlier one.
 
@@ -44,6 +49,7 @@ def write_web(
         folder: where the study's files lie.
         variants: those beside the original; None: all that are made.
         without_original: leave the original out, which is most of the page's size.
+        target: where the page is written; None: `folder.web`.
 
     Returns:
         the page's folder, with `index.html`.
@@ -59,16 +65,17 @@ def write_web(
         raise WebError(
             f"{model.path}: its audio is made by the vocoder {model.vocoder}, which is Python: a page cannot run it"
         )
-    with atomic_folder(folder.web) as target:
+    target = target or folder.web
+    with atomic_folder(target) as page:
         for file in files("ttsopt_lib.web").joinpath("page").iterdir():
-            (target / file.name).write_bytes(file.read_bytes())
-        _copy_package(ONNXRUNTIME_WEB, target)
+            (page / file.name).write_bytes(file.read_bytes())
+        _copy_package(ONNXRUNTIME_WEB, page)
         espeak_voice = _espeak_voice(model)
         if espeak_voice:
-            _copy_package(ESPEAK, target)
-            write_espeak_data(espeak_voice, target / "espeak.data")
-            (target / "espeak-license.txt").write_text(_espeak_license(), encoding="utf-8")
-        (target / "voices").mkdir()
+            _copy_package(ESPEAK, page)
+            write_espeak_data(espeak_voice, page / "espeak.data")
+            (page / "espeak-license.txt").write_text(_espeak_license(), encoding="utf-8")
+        (page / "voices").mkdir()
         about: dict[str, Any] = {
             "format": FORMAT,
             "schema_version": 1,
@@ -76,13 +83,13 @@ def write_web(
             "title": study.title,
             "commit": git_state()[0],
             "onnxruntime_web": ONNXRUNTIME_WEB.version,
-            "runtime_bytes": (target / "onnxruntime.wasm").stat().st_size,
-            "variants": [_copy_voice(folder.model(name), name, target) for name in names],
+            "runtime_bytes": (page / "onnxruntime.wasm").stat().st_size,
+            "variants": [_copy_voice(folder.model(name), name, page) for name in names],
             "voice": _about_voice(model, espeak_voice, model.speaker(study.voice.speaker)),
             "sentences": _sentences(study, model),
         }
-        (target / "web.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
-    return folder.web
+        (page / "web.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+    return target
 
 
 def _names(study: Study, folder: StudyFolder, variants: Sequence[str] | None, without_original: bool) -> list[str]:
@@ -111,20 +118,28 @@ def _copy_package(package: NpmPackage, target: Path) -> None:
 def _copy_voice(model: Path, name: str, target: Path) -> dict[str, Any]:
     """Copy a voice, and the files with its weights where it has them beside it; what `web.json` says of it."""
     file = f"voices/{name}.onnx"
-    shutil.copyfile(model, target / file)
+    _link_or_copy(model, target / file)
     weights = []
     for number, beside in enumerate(weight_files(model)):
         copied = f"voices/{name}.weights{number}"
-        shutil.copyfile(beside, target / copied)
+        _link_or_copy(beside, target / copied)
         size = beside.stat().st_size
         weights.append({"path": beside.relative_to(model.parent).as_posix(), "file": copied, "bytes": size})
     return {
         "name": name,
         "file": file,
-        "sha256": model_sha256(model),
+        "sha256": file_sha256(model),
         "bytes": model.stat().st_size,
         "weights": weights,
     }
+
+
+def _link_or_copy(file: Path, copy: Path) -> None:
+    """The same file under a second name; a copy where the disk cannot do that. Voices are replaced, never changed."""
+    try:
+        os.link(file.resolve(), copy)
+    except OSError:
+        shutil.copyfile(file, copy)
 
 
 def _about_voice(model: TtsModel, espeak_voice: str | None, speaker: int | None) -> dict[str, Any]:

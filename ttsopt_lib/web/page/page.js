@@ -114,10 +114,12 @@ const cards = new Map(); // variant -> its parts on the page
 function showVoices() {
   const { variants, sentences, voice } = state.about;
   byId("typing").hidden = !state.phonemizer.works;
-  byId("text").value = sentences[0]?.text ?? "";
+  const shown = Math.max(0, sentences.findIndex(({ use }) => use === "listening"));
+  byId("text").value = sentences[shown]?.text ?? "";
   sentences.forEach(({ text }, number) => {
     byId("sentence").append(element("option", { value: number, textContent: text.length > 90 ? `${text.slice(0, 90)}…` : text }));
   });
+  byId("sentence").value = shown;
   byId("sentence").addEventListener("change", ({ target }) => {
     byId("text").value = sentences[target.value].text;
   });
@@ -139,6 +141,8 @@ function showVoices() {
   });
   if (!voice.scales.length && !sentences.length) byId("hear").hidden = true;
 }
+
+const shortest = () => state.about.sentences.reduce((best, one) => (one.phonemes < best.phonemes ? one : best));
 
 function setButton(name, text, busy) {
   const card = cards.get(name);
@@ -185,7 +189,7 @@ async function hear(name) {
     if (isOld()) return;
     say(name, "Loading …");
     loading = name;
-    await voices.open(name, parts[0]);
+    await voices.open(name, shortest().inputs);
     cards.get(name).bar.hidden = true;
     if (isOld()) return;
     say(name, "Speaking …");
@@ -304,11 +308,12 @@ function showRecord(record) {
   const baseline = record.rows.filter(({ variant }) => variant === ORIGINAL);
   byId("rows").replaceChildren(...record.rows.map((row) => {
     const rate = rateOf(row), original = baseline.find(({ threads }) => threads === row.threads);
+    const name = row.threads > 1 ? `${row.variant}, ${row.threads} threads` : row.variant;
     const cells = [
-      row.threads, `${(1000 * rate).toFixed(rate < 0.1 ? 1 : 0)} ms`, (1 / rate).toFixed(1),
+      `${(1000 * rate).toFixed(rate < 0.1 ? 1 : 0)} ms`, (1 / rate).toFixed(1),
       original && original !== row ? (rateOf(original) / rate).toFixed(2) : "–", `${row.load_seconds[0].toFixed(2)} s`,
     ];
-    return element("tr", {}, element("th", { scope: "row", textContent: row.variant }),
+    return element("tr", {}, element("th", { scope: "row", textContent: name }),
       ...cells.map((text) => element("td", { className: "number", textContent: text })));
   }));
   byId("results").hidden = false;
