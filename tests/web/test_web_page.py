@@ -6,6 +6,7 @@ import json
 import re
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,9 @@ from selenium.webdriver.support.ui import WebDriverWait
 from web_pages import LAPTOP, PHONE, SENTENCE, ask, change, files_of, open_page, study_with, write_page
 
 from ttsopt_lib.files import file_sha256
+from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.web.build import text_inputs
 from ttsopt_lib.web.serve import Server
 
 pytestmark = pytest.mark.slow
@@ -348,3 +351,27 @@ def test_missing_files_and_a_lack_of_memory_or_simd_have_a_sentence(plain_voice,
         (page / "web.json").unlink()
         browser.get(address)
         wait(browser, lambda: "could not read web.json" in browser.find_element(By.ID, "failure").text)
+
+
+def test_a_voice_whose_phonemes_no_page_can_make_speaks_what_is_stored_and_what_its_server_knows(
+    plain_voice, browser, tmp_path
+):
+    page = write_page(study_with(), plain_voice, tmp_path)
+    about = json.loads((page / "web.json").read_text(encoding="utf-8"))
+    change(page, voice={**about["voice"], "espeak_voice": None})
+    model = open_model(plain_voice)
+    length = "await ttsopt.speak('original', arguments[0], {scales: [0, 1, 0]}).then(({samples}) => samples.length)"
+    with files_of(page) as (address, _):
+        open_page(browser, address)
+        assert not browser.find_element(By.ID, "text").is_displayed()
+        assert ask(browser, length, SENTENCE) > 1000
+        with pytest.raises(AssertionError, match="choose a sentence of the study"):
+            ask(browser, length, "Something else.")
+    with Server(page, inputs=partial(text_inputs, model, None)) as server:
+        open_page(browser, server.address)
+        assert browser.find_element(By.ID, "text").is_displayed()
+        text = "Something else. And more."
+        expected = sum(spoken(plain_voice, one["input"]["values"]).size for one in text_inputs(model, None, text))
+        assert ask(browser, length, text) == expected
+        with pytest.raises(AssertionError, match="gives no phonemes"):
+            ask(browser, length, "...")

@@ -26,6 +26,7 @@ HARD = [
     "One line\nand another one\n\nand a paragraph",
     "Raw [[h\u0259l\u02c8o\u028a]] phonemes, and [[w\u02c8\u025c\u02d0ld]].",
     "<b>bold</b> & <img src=x onerror=alert(1)>",
+    "\u041f\u0440\u0438\u0432\u0435\u0442 \u043c\u0438\u0440 and \u5317\u4eac and \u03b3\u03b5\u03b9\u03ac",
     "a" * 60,
     "word " * 200,
 ]

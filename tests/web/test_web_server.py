@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from ttsopt_lib.voices.text import TextError
 from ttsopt_lib.web.packages import WebError
 from ttsopt_lib.web.serve import MOST_BYTES, MOST_RECORDS, Server
 
@@ -105,3 +106,22 @@ def test_a_folder_without_a_page_and_a_taken_port_are_said(server, tmp_path):
     port = int(server.address.rstrip("/").rpartition(":")[2])
     with pytest.raises(WebError, match="--port takes another"):
         Server(tmp_path / "heard" / "web", port=port)
+
+
+def test_a_text_has_an_end_and_faults_are_the_senders(server, tmp_path):
+    def inputs(text: str) -> list[dict]:
+        if text == "...":
+            raise TextError("no phonemes")
+        return [{"input": text}]
+
+    def sent(body: object) -> tuple[int, dict]:
+        headers = {"Content_Type": "application/json"}
+        answer, said = request(speaking, "POST", "/inputs", json.dumps(body).encode(), **headers)
+        return answer.status, json.loads(said)
+
+    assert request(server, "POST", "/inputs", b"{}", Content_Type="application/json")[0].status == 400
+    with Server(tmp_path / "heard" / "web", inputs=inputs) as speaking:
+        assert json.loads(request(speaking, "GET", "/web.json")[1])["served"]["inputs"] == "inputs"
+        assert sent({"text": "Yes."}) == (200, {"inputs": [{"input": "Yes."}]})
+        assert sent({"text": "..."}) == (400, {"error": "no phonemes"})
+        assert sent({"text": "a" * 5001})[0] == sent({"text": 1})[0] == sent([])[0] == 400

@@ -1,6 +1,7 @@
 """The command that writes a study's web page and serves it."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 from ttsopt_lib.cli.app import DEFAULT_STUDY, StudyArgument, app, working_on
 from ttsopt_lib.params import read_study
 from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.terminal import out, say, shown
 
 PORT = 8021
@@ -41,13 +43,18 @@ def web(
     say("web", f"the page has {size / 1e6:.1f} MB; any server of files can serve this folder, also below another path")
     out.print(f"  {shown(page)}")
     if serve or lan:
-        _serve(folder, study, lan, port)
+        _serve(asked, study, lan, port)
 
 
-def _serve(folder: StudyFolder, study: Path, lan: bool, port: int) -> None:
+def _serve(asked: Study, study: Path, lan: bool, port: int) -> None:
+    from ttsopt_lib.voices.adapters.opening import open_model
+    from ttsopt_lib.web.build import text_inputs
     from ttsopt_lib.web.serve import Server
 
-    with Server(folder.web, lan, port, folder.received, str(study)) as server:
+    folder = StudyFolder(asked)
+    model = open_model(folder.model(ORIGINAL))
+    inputs = partial(text_inputs, model, asked.voice.speaker)
+    with Server(folder.web, lan, port, folder.received, str(study), inputs) as server:
         if lan:
             say(
                 "web",

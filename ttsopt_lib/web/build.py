@@ -28,6 +28,7 @@ from ttsopt_lib.voices.adapters.piper import PiperModel
 from ttsopt_lib.voices.onnx_file import weight_files
 from ttsopt_lib.voices.piper import VoiceConfig
 from ttsopt_lib.voices.stream import MOST_PHONEMES
+from ttsopt_lib.voices.text import phoneme_ids
 from ttsopt_lib.web.espeak import has_espeak_data, write_espeak_data
 from ttsopt_lib.web.packages import ESPEAK, ONNXRUNTIME_WEB, NpmPackage, WebError, package_files
 
@@ -90,6 +91,17 @@ def write_web(
         }
         (page / "web.json").write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
     return target
+
+
+def text_inputs(model: TtsModel, speaker: int | None, text: str) -> list[dict[str, Any]]:
+    """What a model is fed for a text, as `web.json` has it: sentence by sentence, or all at once of other models.
+
+    Raises:
+        TextError: the text gives no phonemes.
+    """
+    config = _config(model)
+    sentences = phoneme_ids(config, text, MOST_PHONEMES) if config else [model.utterance_ids(text)]
+    return [_plain(model.feed(ids, speaker)) for ids in sentences]
 
 
 def _names(study: Study, folder: StudyFolder, variants: Sequence[str] | None, without_original: bool) -> list[str]:

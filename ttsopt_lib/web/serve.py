@@ -1,7 +1,8 @@
 """A server for a page's folder: on this machine, or for the devices of the local network.
 
 It sends what makes a page isolated, so that WebAssembly may have threads, and takes the records of measurements. What
-comes in is stored as it is, when it looks like a record; `ttsopt measure --import` checks all of it.
+comes in is stored as it is, when it looks like a record; `ttsopt measure --import` checks all of it. It also says what
+a voice is fed for a text, for the pages that cannot find that out.
 """
 
 from __future__ import annotations
@@ -10,22 +11,27 @@ import hashlib
 import json
 import socket
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import atomic_path
 from ttsopt_lib.records.base import now
 from ttsopt_lib.web.packages import WebError
 
 RECORD_FORMAT = "ttsopt browser record"
 MOST_BYTES = 4_000_000  # of a record
+MOST_CHARACTERS = 5000  # of a text
 MOST_RECORDS = 500  # in the folder: whoever reaches the server can fill no disk
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'"
 )
+Inputs = Callable[[str], list[dict[str, Any]]]  # what a voice is fed for a text, sentence by sentence
+
 HEADERS = {
     "Content-Security-Policy": f"{POLICY}; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -46,7 +52,13 @@ class Server:
     """
 
     def __init__(
-        self, folder: Path, lan: bool = False, port: int = 0, received: Path | None = None, study: str = "STUDY"
+        self,
+        folder: Path,
+        lan: bool = False,
+        port: int = 0,
+        received: Path | None = None,
+        study: str = "STUDY",
+        inputs: Inputs | None = None,
     ):
         """
         Args:
@@ -55,6 +67,7 @@ class Server:
             port: 0 for any that is free.
             received: folder for records; by default `records/received` beside the page's folder.
             study: what the command is given that takes a record, as in `params/joe.yaml`.
+            inputs: what a voice is fed for a text, for a page that cannot make phonemes; it may raise `TtsoptError`.
 
         Raises:
             WebError: there is no page, no network, or the port is taken.
@@ -64,7 +77,7 @@ class Server:
         self.received = received or folder.parent / "records" / "received"
         host = lan_host() if lan else "127.0.0.1"
         try:
-            self._server = _PageServer((host, port), folder, self.received, study)
+            self._server = _PageServer((host, port), folder, self.received, study, inputs)
         except OSError as error:
             raise WebError(
                 f"port {port} on {host}: {error.strerror}; --port takes another, 0 any that is free"
@@ -102,9 +115,9 @@ def lan_host() -> str:
 class _PageServer(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, place: tuple[str, int], folder: Path, received: Path, study: str):
-        self.folder, self.received, self.study = folder, received, study
-        self.storing = threading.Lock()
+    def __init__(self, place: tuple[str, int], folder: Path, received: Path, study: str, inputs: Inputs | None):
+        self.folder, self.received, self.study, self.inputs = folder, received, study, inputs
+        self.at_work = threading.Lock()  # phonemizers do one thing at a time
         super().__init__(place, _PageHandler)
         port = self.server_address[1]
         self.hosts = {f"{host}:{port}" for host in (place[0], *(("localhost",) if place[0] == "127.0.0.1" else ()))}
@@ -134,8 +147,8 @@ class _PageHandler(SimpleHTTPRequestHandler):
         if not self._is_meant():
             self._say(HTTPStatus.MISDIRECTED_REQUEST, {"error": "this server has another address"})
         elif self.path.partition("?")[0] == "/web.json":
-            about = json.loads((self.server.folder / "web.json").read_text(encoding="utf-8"))
-            self._say(HTTPStatus.OK, {**about, "served": {"records": "records"}})
+            served = {"records": "records"} | ({"inputs": "inputs"} if self.server.inputs else {})
+            self._say(HTTPStatus.OK, {**self._about(), "served": served})
         else:
             super().do_GET()
 
@@ -147,14 +160,15 @@ class _PageHandler(SimpleHTTPRequestHandler):
             return
         content = self.rfile.read(int(self.headers["Content-Length"]))
         try:
-            record = json.loads(content)
+            said = json.loads(content)
         except (ValueError, RecursionError):
-            record = None
-        about = json.loads((self.server.folder / "web.json").read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or record.get("format") != RECORD_FORMAT:
+            said = None
+        if self.path == "/inputs":
+            self._say_inputs(said)
+        elif not isinstance(said, dict) or said.get("format") != RECORD_FORMAT:
             self._say(HTTPStatus.BAD_REQUEST, {"error": "this is no record of a measurement"})
-        elif record.get("study") != about["study"]:
-            self._say(HTTPStatus.BAD_REQUEST, {"error": f"this is a record of another study than {about['study']}"})
+        elif said.get("study") != (study := self._about()["study"]):
+            self._say(HTTPStatus.BAD_REQUEST, {"error": f"this is a record of another study than {study}"})
         else:
             self._store(content)
 
@@ -169,26 +183,43 @@ class _PageHandler(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are no news."""
 
+    def _about(self) -> dict[str, Any]:
+        return json.loads((self.server.folder / "web.json").read_text(encoding="utf-8"))
+
     def _is_meant(self) -> bool:
         """Whether the request is for this server, and not for a name that somebody lets point at this machine."""
         return self.headers.get("Host") in self.server.hosts
 
     def _why_refused(self) -> str | None:
-        """What is wrong with a record before it is read; None: nothing. A page of another server cannot send one."""
+        """What is wrong with a request before it is read; None: nothing. Pages of other servers can send none."""
         origin, length = self.headers.get("Origin"), self.headers.get("Content-Length", "")
-        if self.path != "/records":
+        if self.path != "/records" and not (self.path == "/inputs" and self.server.inputs):
             return "records are sent to /records"
         if not self._is_meant() or (origin is not None and origin.removeprefix("http://") not in self.server.hosts):
-            return "records are taken from this server's own page alone"
+            return "this server takes something from its own page alone"
         if self.headers.get_content_type() != "application/json":
-            return "a record is JSON"
+            return "what is sent is JSON"
         if not length.isdecimal() or int(length) > MOST_BYTES:
-            return f"a record has at most {MOST_BYTES // 10**6} MB"
+            return f"what is sent has at most {MOST_BYTES // 10**6} MB"
         return None
+
+    def _say_inputs(self, said: Any) -> None:
+        text = said.get("text") if isinstance(said, dict) else None
+        if not isinstance(text, str) or len(text) > MOST_CHARACTERS:
+            self._say(HTTPStatus.BAD_REQUEST, {"error": f"a text has at most {MOST_CHARACTERS} characters"})
+            return
+        assert self.server.inputs is not None
+        try:
+            with self.server.at_work:
+                inputs = self.server.inputs(text)
+        except TtsoptError as error:
+            self._say(HTTPStatus.BAD_REQUEST, {"error": str(error)})
+            return
+        self._say(HTTPStatus.OK, {"inputs": inputs})
 
     def _store(self, content: bytes) -> None:
         folder = self.server.received
-        with self.server.storing:
+        with self.server.at_work:
             if folder.is_dir() and sum(1 for _ in folder.glob("*.json")) >= MOST_RECORDS:
                 error = f"the server holds {MOST_RECORDS} records already: remove some, or save this one as a file"
                 self._say(HTTPStatus.INSUFFICIENT_STORAGE, {"error": error})

@@ -91,8 +91,8 @@ async function inputsOf(text, scales = null) {
   const said = text.trim();
   const stored = sentences.find((sentence) => sentence.text === said);
   if (stored) return [storedInputs(stored, scales ?? voice.scales)];
-  if (!state.phonemizer.works) throw new Error("This voice's phonemes cannot be made in a page: choose a sentence of the study.");
   if (!said) throw new NothingToSpeak();
+  if (!state.phonemizer.works) return servedInputs(said, scales);
   return sentenceIds(voice, await state.phonemizer.sentences(said)).map((ids) => ({
     input: { dtype: "int64", shape: [1, ids.length], values: ids },
     input_lengths: { dtype: "int64", shape: [1], values: [ids.length] },
@@ -100,6 +100,32 @@ async function inputsOf(text, scales = null) {
     ...(voice.speaker === null ? {} : { sid: { dtype: "int64", shape: [1], values: [voice.speaker] } }),
   }));
 }
+
+/** The same from the server, where the page cannot make phonemes. */
+async function servedInputs(text, scales) {
+  const { inputs } = state.about.served ?? {};
+  if (!inputs) throw new Error("This voice's phonemes cannot be made in a page: choose a sentence of the study.");
+  const answer = await post(inputs, { text });
+  return answer.inputs.map((one) => storedInputs({ inputs: one }, scales));
+}
+
+/** Send something to the server; what it answers. */
+async function post(place, content) {
+  let said, answer;
+  try {
+    answer = await fetch(place, {
+      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content),
+    });
+    said = await answer.json();
+  } catch {
+    throw new Error("the server does not answer");
+  }
+  if (!answer.ok) throw new Error(said.error);
+  return said;
+}
+
+/** Whether a text may be typed, and not only chosen. */
+const takesTexts = () => state.phonemizer.works || Boolean(state.about.served?.inputs);
 
 // --- type and hear
 
@@ -113,7 +139,7 @@ const cards = new Map(); // variant -> its parts on the page
 
 function showVoices() {
   const { variants, sentences, voice } = state.about;
-  byId("typing").hidden = !state.phonemizer.works;
+  byId("typing").hidden = !takesTexts();
   const shown = Math.max(0, sentences.findIndex(({ use }) => use === "listening"));
   byId("text").value = sentences[shown]?.text ?? "";
   sentences.forEach(({ text }, number) => {
@@ -123,9 +149,14 @@ function showVoices() {
   byId("sentence").addEventListener("change", ({ target }) => {
     byId("text").value = sentences[target.value].text;
   });
-  byId("hear-note").textContent = state.phonemizer.works
-    ? "Phonemes and speech are made in this browser, with one thread. A voice is loaded when you first play it."
-    : "This voice's phonemes cannot be made in a page, so it speaks the sentences of the study. A voice is loaded when you first play it.";
+  byId("hear-note").textContent = [
+    state.phonemizer.works
+      ? "Phonemes and speech are made in this browser, with one thread."
+      : takesTexts()
+        ? "This voice's phonemes are made by the server, and its speech in this browser, with one thread."
+        : "This voice's phonemes cannot be made in a page, so it speaks the sentences of the study.",
+    "A voice is loaded when you first play it.",
+  ].join(" ");
   variants.forEach((variant, number) => {
     const bytes = variant.bytes + variant.weights.reduce((sum, one) => sum + one.bytes, 0);
     const said = element("p", { className: "said", role: "status" });
@@ -181,7 +212,7 @@ async function hear(name) {
   hush();
   const job = ++state.job, isOld = () => job !== state.job;
   const { about, voices } = state, rate = about.voice.sample_rate;
-  const text = state.phonemizer.works ? byId("text").value : about.sentences[byId("sentence").value].text;
+  const text = takesTexts() ? byId("text").value : about.sentences[byId("sentence").value].text;
   const playing = state.player.begin(rate);
   setButton(name, "Stop", true);
   try {
@@ -348,17 +379,12 @@ async function send() {
   byId("send").disabled = true;
   byId("record-state").textContent = "Sending …";
   try {
-    const answer = await fetch(state.about.served.records, {
-      method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(state.record),
-    });
-    const said = await answer.json();
-    if (!answer.ok) throw new Error(said.error);
+    const said = await post(state.about.served.records, state.record);
     byId("record-state").textContent = `The server has it: ${said.stored}.`;
     byId("command").textContent = said.command;
     byId("command-box").hidden = false;
   } catch (error) {
-    const why = error instanceof TypeError || error instanceof SyntaxError ? "the server does not answer" : error.message;
-    byId("record-state").textContent = `It was not sent: ${why}. Try again, or save it as a file.`;
+    byId("record-state").textContent = `It was not sent: ${error.message}. Try again, or save it as a file.`;
   } finally {
     byId("send").disabled = false;
   }
