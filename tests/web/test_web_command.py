@@ -12,17 +12,11 @@ from web_pages import folder_of, study_with
 
 from ttsopt_lib.cli import app
 from ttsopt_lib.web import serve
-from ttsopt_lib.web.packages import ESPEAK, ONNXRUNTIME_WEB, WebError, package_files
 
 
 @pytest.fixture
 def study(plain_voice, tmp_path, monkeypatch) -> Path:
     """The file of a study whose variants are made, in a project folder of its own, which is the working directory."""
-    try:
-        for package in (ONNXRUNTIME_WEB, ESPEAK):
-            package_files(package)
-    except WebError as error:
-        pytest.skip(f"the page's npm packages are needed: {error}")
     asked = study_with("small", "other")
     folder_of(asked, plain_voice, tmp_path / "reports")
     values = json.loads(asked.model_dump_json(exclude_unset=True))

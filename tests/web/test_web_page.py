@@ -17,12 +17,14 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from web_pages import LAPTOP, PHONE, SENTENCE, ask, change, files_of, open_page, study_with, write_page
+from web_pages import LAPTOP, PHONE, SENTENCE, ask, change, files_of, folder_of, open_page, study_with, write_page
 
 from ttsopt_lib.files import file_sha256
 from ttsopt_lib.voices.adapters.opening import open_model
+from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.session import open_session
-from ttsopt_lib.web.build import text_inputs
+from ttsopt_lib.voices.stream import write_streaming
+from ttsopt_lib.web.build import text_inputs, write_web
 from ttsopt_lib.web.serve import Server
 
 pytestmark = pytest.mark.slow
@@ -105,7 +107,8 @@ def test_a_typed_sentence_is_what_python_speaks(plain_voice, browser, tmp_path):
             press(browser, f"Play {name}")
             wait(browser, lambda name=name: "times real time" in said(browser, name))
             wait(browser, lambda name=name: card(browser, name).find_element(By.TAG_NAME, "button").text == "Play")
-            assert re.fullmatch(r"[\d.]+ s for [\d.]+ s of audio: [\d.]+ times real time", said(browser, name))
+            figures = r"[\d.]+ s for [\d.]+ s of audio: [\d.]+ times real time; first sound after [\d.]+ s"
+            assert re.fullmatch(figures, said(browser, name))
         assert "of the original's time" in browser.find_element(By.ID, "compared").text
         assert browser.execute_script("return [crossOriginIsolated, window.violations]") == [True, []]
 
@@ -375,3 +378,32 @@ def test_a_voice_whose_phonemes_no_page_can_make_speaks_what_is_stored_and_what_
         assert ask(browser, length, text) == expected
         with pytest.raises(AssertionError, match="gives no phonemes"):
             ask(browser, length, "...")
+
+
+def test_pieces_put_together_are_the_whole_and_are_heard_at_once(plain_voice, browser, tmp_path):
+    study = study_with("small")
+    folder = folder_of(study, plain_voice, tmp_path)
+    write_streaming(open_piper(plain_voice), folder.variant("small") / "streaming")
+    page = write_web(study, folder)
+    text = "A text of two sentences, of which this is the first. The second one is not much shorter than the first."
+    with Server(page) as server:
+        about = open_page(browser, server.address)
+        assert [bool(one["pieces"]) for one in about["variants"]] == [False, True]
+        whole, pieces = (
+            ask(
+                browser,
+                "await ttsopt.speak('small', arguments[0], {scales: [0, 1, 0], inPieces: arguments[1]})"
+                ".then(({samples, ...rest}) => ({samples: Array.from(samples), ...rest}))",
+                text,
+                in_pieces,
+            )
+            for in_pieces in (False, True)
+        )
+        assert len(whole["samples"]) == len(pieces["samples"])
+        assert np.abs(np.array(whole["samples"]) - np.array(pieces["samples"])).max() < 1e-3
+        assert 0 < pieces["firstSeconds"] < pieces["seconds"]
+        type_text(browser, text)
+        press(browser, "Play small")
+        wait(browser, lambda: "first sound after" in said(browser, "small"))
+        with pytest.raises(AssertionError, match="cannot speak piece by piece"):
+            ask(browser, "await ttsopt.speak('original', 0, {inPieces: true})")

@@ -42,7 +42,12 @@ def study_with(*variants: str, title: str = "A page", texts: dict[str, list[str]
 
 
 def folder_of(study: Study, voice: Path, reports: Path) -> StudyFolder:
-    """A study's folder in which every variant is a copy of a voice."""
+    """A study's folder in which every variant is a copy of a voice; skips where the npm packages cannot be had."""
+    try:
+        for package in (ONNXRUNTIME_WEB, ESPEAK):
+            package_files(package)
+    except WebError as error:
+        pytest.skip(f"the page's npm packages are needed: {error}")
     folder = StudyFolder(study, reports)
     for name in study.variant_names:
         folder.variant(name).mkdir(parents=True)
@@ -52,12 +57,7 @@ def folder_of(study: Study, voice: Path, reports: Path) -> StudyFolder:
 
 
 def write_page(study: Study, voice: Path, reports: Path, **options: Any) -> Path:
-    """The page of a study whose variants are copies of a voice; skips where the npm packages cannot be had."""
-    try:
-        for package in (ONNXRUNTIME_WEB, ESPEAK):
-            package_files(package)
-    except WebError as error:
-        pytest.skip(f"the page's npm packages are needed: {error}")
+    """The page of a study whose variants are copies of a voice."""
     return write_web(study, folder_of(study, voice, reports), **options)
 
 

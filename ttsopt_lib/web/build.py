@@ -26,6 +26,7 @@ from ttsopt_lib.voices.adapters.model import Feed, TtsModel
 from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.adapters.piper import PiperModel
 from ttsopt_lib.voices.onnx_file import weight_files
+from ttsopt_lib.voices.pieces import DECODER, ENCODER, FIRST_SECONDS, GROWTH, LAYOUT, LONGEST_SECONDS, Layout
 from ttsopt_lib.voices.piper import VoiceConfig
 from ttsopt_lib.voices.stream import MOST_PHONEMES
 from ttsopt_lib.voices.text import phoneme_ids
@@ -85,7 +86,10 @@ def write_web(
             "commit": git_state()[0],
             "onnxruntime_web": ONNXRUNTIME_WEB.version,
             "runtime_bytes": (page / "onnxruntime.wasm").stat().st_size,
-            "variants": [_copy_voice(folder.model(name), name, page) for name in names],
+            "variants": [
+                {**_copy_voice(folder.model(name), name, page), "pieces": _copy_halves(folder, name, page)}
+                for name in names
+            ],
             "voice": _about_voice(model, espeak_voice, model.speaker(study.voice.speaker)),
             "sentences": _sentences(study, model),
         }
@@ -144,6 +148,24 @@ def _copy_voice(model: Path, name: str, target: Path) -> dict[str, Any]:
         "bytes": model.stat().st_size,
         "weights": weights,
     }
+
+
+def _copy_halves(folder: StudyFolder, name: str, target: Path) -> dict[str, Any] | None:
+    """Copy the halves by which a voice speaks piece by piece; None where it has none.
+
+    The original's would double a page that is large already, for a voice that is there to be compared with.
+    """
+    halves = folder.variant(name) / "streaming"
+    if name == ORIGINAL or not (halves / LAYOUT).is_file():
+        return None
+    copied = {}
+    for half, inside in (("encoder", ENCODER), ("decoder", DECODER)):
+        file = f"voices/{name}.{half}.onnx"
+        _link_or_copy(halves / inside, target / file)
+        copied[half] = {"file": file, "bytes": (halves / inside).stat().st_size}
+    layout = Layout.model_validate_json((halves / LAYOUT).read_text(encoding="utf-8"))
+    lengths = {"first_seconds": FIRST_SECONDS, "growth": GROWTH, "longest_seconds": LONGEST_SECONDS}
+    return {**copied, "layout": layout.model_dump(mode="json"), **lengths}
 
 
 def _link_or_copy(file: Path, copy: Path) -> None:

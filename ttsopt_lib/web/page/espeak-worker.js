@@ -6,7 +6,7 @@
 importScripts("espeak.js");
 
 const DATA = "/espeak-ng-data";
-let loaded = null;
+let loaded = null, prepared = null;
 
 async function load() {
   const [program, data] = await Promise.all(["espeak.wasm", "espeak.data"].map(async (name) => {
@@ -24,15 +24,9 @@ async function load() {
   return { module: await WebAssembly.compile(program), files };
 }
 
-async function phonemes(voice, texts) {
-  loaded ??= load();
-  let module, files;
-  try {
-    ({ module, files } = await loaded);
-  } catch (error) {
-    loaded = null; // the next request tries again
-    throw error;
-  }
+/** A program that has not run yet, with its data. */
+async function prepare() {
+  const { module, files } = await (loaded ??= load());
   const lines = [];
   const program = await createPiperPhonemize({
     $ww: true, // leaves out the package's own data, which are of an older espeak-ng than the voice's
@@ -52,14 +46,28 @@ async function phonemes(voice, texts) {
     }
     program.FS.writeFile(`${DATA}/${name}`, content);
   }
-  const input = JSON.stringify(texts.map((text) => ({ text })));
-  program.callMain(["-l", voice, "--input", input, "--espeak_data", DATA]);
-  return lines.map((line) => JSON.parse(line).phonemes);
+  return { program, lines };
 }
 
-self.onmessage = async ({ data: { id, voice, texts } }) => {
+async function phonemes(voice, text) {
+  const ready = prepared ?? prepare();
+  prepared = null;
+  let program, lines;
   try {
-    self.postMessage({ id, result: await phonemes(voice, texts) });
+    ({ program, lines } = await ready);
+  } catch (error) {
+    loaded = null; // the next request tries again
+    throw error;
+  }
+  program.callMain(["-l", voice, "--input", JSON.stringify([{ text }]), "--espeak_data", DATA]);
+  return JSON.parse(lines[0]).phonemes;
+}
+
+self.onmessage = async ({ data: { id, voice, text } }) => {
+  try {
+    self.postMessage({ id, result: await phonemes(voice, text) });
+    prepared ??= prepare(); // while nobody waits
+    prepared.catch(() => { prepared = null; });
   } catch (error) {
     self.postMessage({ id, error: String(error?.message ?? error) });
   }

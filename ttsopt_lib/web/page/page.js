@@ -38,25 +38,37 @@ function note(progress) {
   showLoading(progress);
 }
 
-/** Speak a sentence of `web.json` by its number, or a text; all of the audio, and the seconds it took. */
-async function speak(name, what, { scales } = {}) {
+/**
+ * Speak a sentence of `web.json` by its number, or a text; all of the audio, the seconds it took, and those to the first
+ * of it. With `inPieces` each sentence is made piece by piece, which a voice with two halves can.
+ */
+async function speak(name, what, { scales, inPieces = false } = {}) {
   await api.ready;
   const parts = typeof what === "number" ? [storedInputs(state.about.sentences[what], scales)] : await inputsOf(what, scales);
-  await state.voices.open(name);
-  let seconds = 0;
   const pieces = [];
-  for (const inputs of parts) {
-    const spoken = await state.voices.run(name, inputs);
-    seconds += spoken.seconds;
-    pieces.push(spoken.samples);
-  }
+  const { seconds, firstSeconds } = await speakParts(name, parts, inPieces, (samples) => pieces.push(samples));
   const samples = new Float32Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
   let at = 0;
   for (const piece of pieces) {
     samples.set(piece, at);
     at += piece.length;
   }
-  return { samples, seconds, sampleRate: state.about.voice.sample_rate };
+  return { samples, seconds, firstSeconds, sampleRate: state.about.voice.sample_rate };
+}
+
+/** Speak sentence after sentence until `isOver`; the seconds in all, and those to the first samples. */
+async function speakParts(name, parts, inPieces, give, isOver = () => false) {
+  let seconds = 0, firstSeconds = null;
+  for (const inputs of parts) {
+    const spoken = inPieces
+      ? await state.voices.runPieces(name, inputs, give)
+      : await state.voices.run(name, inputs);
+    if (isOver()) break;
+    firstSeconds ??= spoken.firstSeconds ?? spoken.seconds;
+    seconds += spoken.seconds;
+    if (!inPieces) give(spoken.samples);
+  }
+  return { seconds, firstSeconds };
 }
 
 /** Measure this device; resolves to the record. */
@@ -220,20 +232,21 @@ async function hear(name) {
     if (isOld()) return;
     say(name, "Loading …");
     loading = name;
-    await voices.open(name, shortest().inputs);
+    const inPieces = voices.hasPieces(name);
+    await voices.open(name, shortest().inputs, inPieces);
     cards.get(name).bar.hidden = true;
     if (isOld()) return;
     say(name, "Speaking …");
-    let seconds = 0, samples = 0;
-    for (const inputs of parts) {
-      const spoken = await voices.run(name, inputs);
+    let samples = 0;
+    const give = (piece) => {
       if (isOld()) return;
-      seconds += spoken.seconds;
-      samples += spoken.samples.length;
-      playing.add(spoken.samples);
-    }
+      samples += piece.length;
+      playing.add(piece);
+    };
+    const { seconds, firstSeconds } = await speakParts(name, parts, inPieces, give, isOld);
+    if (isOld()) return;
     const audio = samples / rate;
-    say(name, `${seconds.toFixed(seconds < 10 ? 3 : 1)} s for ${audio.toFixed(1)} s of audio: ${(audio / seconds).toFixed(1)} times real time`);
+    say(name, `${inSeconds(seconds)} for ${audio.toFixed(1)} s of audio: ${(audio / seconds).toFixed(1)} times real time; first sound after ${inSeconds(firstSeconds)}`);
     state.spoken.set(name, { text, rate: seconds / audio });
     compare(text, name);
     await playing.done();
@@ -257,6 +270,7 @@ function compare(text, latest) {
     : "";
 }
 
+const inSeconds = (seconds) => `${seconds.toFixed(seconds < 10 ? 3 : 1)} s`;
 const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
 const times = (ratio) => `${ratio.toFixed(ratio < 10 ? 2 : 1)} times`;
 

@@ -47,7 +47,7 @@ export class Phonemizer {
     this.worker ??= new WorkerClient(new Worker(new URL("./espeak-worker.js", import.meta.url)));
     const found = [];
     for (const one of texts) { // one after the other: each run has its own memory
-      const [phonemes = []] = await this.worker.ask({ voice: this.voice.espeak_voice, texts: [one] });
+      const phonemes = await this.worker.ask({ voice: this.voice.espeak_voice, text: one });
       found.push(...bySentence(phonemes.join("").replace(/\([^)]+\)/g, "").normalize("NFD")));
     }
     return found;

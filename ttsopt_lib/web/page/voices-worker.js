@@ -6,6 +6,7 @@ import * as ort from "./onnxruntime.js";
 const WARM_RUNS = 4, WARM_SECONDS = 0.5;
 
 const sessions = new Map(); // variant -> session
+const halves = new Map(); // variant -> {encoder, decoder, pieces}: to speak piece by piece
 let runtime = null;
 
 const tell = (doing, done = null, of = null) => self.postMessage({ progress: { doing, done, of } });
@@ -67,19 +68,31 @@ async function open({ variant, threads, runtimeBytes, warmUp, output }) {
   const model = await download(variant.file, variant.bytes, variant.name);
   tell(`opening ${variant.name}`);
   const began = performance.now();
-  const session = await ort.InferenceSession.create(model, {
-    executionProviders: ["wasm"],
-    graphOptimizationLevel: "all",
-    ...(weights.length ? { externalData: weights } : {}),
-  });
+  sessions.set(variant.name, await session(model, weights.length ? { externalData: weights } : {}));
   const seconds = (performance.now() - began) / 1000;
-  sessions.set(variant.name, session);
-  if (warmUp) {
-    for (let number = 0, spent = 0; number < WARM_RUNS && spent < WARM_SECONDS; number++) {
-      spent += (await run({ name: variant.name, inputs: warmUp, output })).seconds;
-    }
-  }
+  if (warmUp) await repeat(() => run({ name: variant.name, inputs: warmUp, output }));
   return { seconds };
+}
+
+/** Open the two halves of a variant; the seconds that took, without the download. */
+async function openPieces({ variant, threads, runtimeBytes, warmUp }) {
+  const { name, pieces } = variant;
+  if (halves.has(name)) return { seconds: 0 };
+  await start({ threads, runtimeBytes });
+  const [first, second] = [await download(pieces.encoder.file, pieces.encoder.bytes, name), await download(pieces.decoder.file, pieces.decoder.bytes, name)];
+  tell(`opening ${name}`);
+  const began = performance.now();
+  halves.set(name, { encoder: await session(first), decoder: await session(second), pieces });
+  const seconds = (performance.now() - began) / 1000;
+  if (warmUp) await repeat(() => runPieces({ name, inputs: warmUp }));
+  return { seconds };
+}
+
+const session = (model, options = {}) =>
+  ort.InferenceSession.create(model, { executionProviders: ["wasm"], graphOptimizationLevel: "all", ...options });
+
+async function repeat(speak) {
+  for (let number = 0, spent = 0; number < WARM_RUNS && spent < WARM_SECONDS; number++) spent += (await speak()).seconds;
 }
 
 const ARRAYS = {
@@ -94,14 +107,16 @@ function tensor({ dtype, shape, values }) {
   return new ort.Tensor(dtype, ARRAYS[dtype].from(values), shape);
 }
 
+const feedsOf = (inputs, wanted) =>
+  Object.fromEntries(Object.entries(inputs).filter(([name]) => wanted.includes(name)).map(([name, value]) => [name, tensor(value)]));
+
 /** Speak once; the samples, and the seconds from the inputs to the samples. */
 async function run({ name, inputs, output }) {
-  const session = sessions.get(name);
-  const fed = Object.entries(inputs).filter(([input]) => session.inputNames.includes(input));
-  const feeds = Object.fromEntries(fed.map(([input, value]) => [input, tensor(value)]));
-  const wanted = output ?? session.outputNames[0];
+  const voice = sessions.get(name);
+  const feeds = feedsOf(inputs, voice.inputNames);
+  const wanted = output ?? voice.outputNames[0];
   const began = performance.now();
-  const found = (await session.run(feeds, [wanted]))[wanted];
+  const found = (await voice.run(feeds, [wanted]))[wanted];
   if (!found.type.startsWith("float") || found.type === "float16") {
     throw new Refusal(`The samples of ${name} are ${found.type}, which this page cannot play.`);
   }
@@ -117,7 +132,53 @@ async function run({ name, inputs, output }) {
   return { samples, seconds };
 }
 
-const TASKS = { open, run };
+/**
+ * Speak piece by piece, as `ttsopt_lib/voices/pieces.py` does: the first half once, the second for each piece with the
+ * states that the piece before left.
+ */
+async function runPieces({ name, inputs }, give = () => {}) {
+  const { encoder, decoder, pieces } = halves.get(name);
+  const { layout } = pieces, frame = layout.hop / layout.sample_rate;
+  const feeds = feedsOf(inputs, encoder.inputNames);
+  const began = performance.now(), since = () => (performance.now() - began) / 1000;
+  const found = await encoder.run(feeds);
+  const handed = Object.entries(layout.tensors).map(([tensorName, axis], number) => [tensorName, axis, found[encoder.outputNames[number]]]);
+  const [, axis, long] = handed.find(([, along]) => along !== null);
+  const frames = long.dims[axis];
+  let states = Object.fromEntries(Object.entries(layout.states).map(([state, { shape, type, fill }]) =>
+    [state, tensor({ dtype: type, shape, values: Array(shape.reduce((all, one) => all * one, 1)).fill(fill) })]));
+  let firstSeconds = null, length = pieces.first_seconds;
+  for (let done = 0; done < frames;) {
+    const own = Math.max(1, Math.round(length / frame));
+    const end = Math.min(frames, Math.max(layout.shortest, done + own + (done ? 0 : layout.wait)));
+    length = Math.min(Math.max(pieces.growth * length, layout.free * frame), pieces.longest_seconds);
+    const part = Object.fromEntries(handed.map(([tensorName, along, value]) => [tensorName, between(value, along, done, end)]));
+    const flag = (isSet) => tensor({ dtype: "int64", shape: [1], values: [Number(isSet)] });
+    const made = await decoder.run({ ...part, streaming_first: flag(!done), streaming_last: flag(end === frames), ...states });
+    const [audio, ...kept] = decoder.outputNames;
+    states = Object.fromEntries(Object.keys(states).map((state, number) => [state, made[kept[number]]]));
+    done = end;
+    const samples = Float32Array.from(made[audio].data);
+    firstSeconds ??= since();
+    give(samples);
+  }
+  return { seconds: since(), firstSeconds };
+}
+
+/** A part of a tensor along an axis; all of it without an axis. */
+function between(value, axis, start, end) {
+  if (axis === null) return value;
+  const outer = value.dims.slice(0, axis).reduce((all, one) => all * one, 1);
+  const inner = value.dims.slice(axis + 1).reduce((all, one) => all * one, 1);
+  const row = value.dims[axis] * inner, size = (end - start) * inner;
+  const part = new value.data.constructor(outer * size);
+  for (let at = 0; at < outer; at++) {
+    part.set(value.data.subarray(at * row + start * inner, at * row + end * inner), at * size);
+  }
+  return new ort.Tensor(value.type, part, [...value.dims.slice(0, axis), end - start, ...value.dims.slice(axis + 1)]);
+}
+
+const TASKS = { open, run, openPieces, runPieces };
 
 /** One sentence for people, whatever went wrong. */
 function sentence(error, what) {
@@ -131,7 +192,8 @@ function sentence(error, what) {
 
 self.onmessage = async ({ data: { id, task, ...question } }) => {
   try {
-    const result = await TASKS[task](question);
+    const give = (samples) => self.postMessage({ id, piece: samples }, [samples.buffer]);
+    const result = await TASKS[task](question, give);
     self.postMessage({ id, result }, result?.samples ? [result.samples.buffer] : []);
   } catch (error) {
     self.postMessage({ id, error: sentence(error, question.variant?.name ?? question.name ?? "the runtime") });

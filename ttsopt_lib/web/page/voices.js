@@ -25,23 +25,28 @@ export class Voices {
   /**
    * Open a variant, once.
    * @param {object} [warmUp] inputs that it speaks first, because a first run takes longer
+   * @param {boolean} [inPieces] its halves, in place of the whole voice
    * @returns {Promise<{seconds: number}>}
    */
-  open(name, warmUp = null) {
+  open(name, warmUp = null, inPieces = false) {
     const variant = this.about.variants.find((one) => one.name === name);
     if (!variant) return Promise.reject(new WorkerError(`The page has no voice ${name}.`));
     if (!hasSimd()) {
       return Promise.reject(new WorkerError("This browser cannot run the voices: its WebAssembly has no SIMD. A newer browser has it."));
     }
-    if (!this.opened.has(name)) {
+    const key = inPieces ? `${name} in pieces` : name;
+    if (!this.opened.has(key)) {
       const opening = this.ask({
-        task: "open", variant, warmUp, output: this.about.voice.output,
+        task: inPieces ? "openPieces" : "open", variant, warmUp, output: this.about.voice.output,
         threads: this.threads, runtimeBytes: this.about.runtime_bytes,
       });
-      opening.catch(() => this.opened.delete(name)); // the next call tries again
-      this.opened.set(name, opening);
+      opening.catch(() => { // the next call tries again, in a new worker where nothing else is open
+        this.opened.delete(key);
+        if (!this.opened.size) this.end();
+      });
+      this.opened.set(key, opening);
     }
-    return this.opened.get(name);
+    return this.opened.get(key);
   }
 
   /** @returns {Promise<{samples: Float32Array, seconds: number}>} */
@@ -50,12 +55,28 @@ export class Voices {
     return this.ask({ task: "run", name, inputs, output: this.about.voice.output });
   }
 
-  async ask(question) {
+  /** Whether a variant speaks piece by piece. */
+  hasPieces(name) {
+    return Boolean(this.about.variants.find((one) => one.name === name)?.pieces);
+  }
+
+  /**
+   * Speak piece by piece. Its halves are opened beside the whole voice, which other calls run.
+   * @param {(samples: Float32Array) => void} onPiece
+   * @returns {Promise<{seconds: number, firstSeconds: number}>} until the last and until the first samples were there
+   */
+  async runPieces(name, inputs, onPiece, warmUp = null) {
+    if (!this.hasPieces(name)) throw new WorkerError(`${name} cannot speak piece by piece.`);
+    await this.open(name, warmUp, true);
+    return this.ask({ task: "runPieces", name, inputs }, onPiece);
+  }
+
+  async ask(question, onPiece = null) {
     this.client ??= new WorkerClient(
       new Worker(new URL("./voices-worker.js", import.meta.url), { type: "module" }), this.onProgress);
     const client = this.client;
     try {
-      return await client.ask(question);
+      return await client.ask(question, onPiece);
     } catch (error) {
       if (!client.worker && this.client === client) this.end(); // it died: the next call begins anew
       throw error;

@@ -19,7 +19,11 @@ export class WorkerClient {
         onProgress(data.progress);
         return;
       }
-      const { resolve, reject } = this.waiting.get(data.id) ?? {};
+      const { resolve, reject, onPiece } = this.waiting.get(data.id) ?? {};
+      if ("piece" in data) {
+        onPiece?.(data.piece);
+        return;
+      }
       this.waiting.delete(data.id);
       if ("error" in data) reject?.(new WorkerError(data.error));
       else resolve?.(data.result);
@@ -30,12 +34,13 @@ export class WorkerClient {
     };
   }
 
-  ask(question, transfer = []) {
+  /** @param {(piece: any) => void} [onPiece] gets what the worker has so far */
+  ask(question, onPiece = null) {
     if (!this.worker) return Promise.reject(new WorkerError(TOO_LITTLE));
     const id = ++this.asked;
     return new Promise((resolve, reject) => {
-      this.waiting.set(id, { resolve, reject });
-      this.worker.postMessage({ id, ...question }, transfer);
+      this.waiting.set(id, { resolve, reject, onPiece });
+      this.worker.postMessage({ id, ...question });
     });
   }
 
