@@ -128,6 +128,7 @@ class _PageServer(ThreadingHTTPServer):
 
 class _PageHandler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    server_version, sys_version = "ttsopt", ""
     timeout = 60
     server: _PageServer
     extensions_map = {

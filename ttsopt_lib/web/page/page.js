@@ -155,7 +155,8 @@ function showVoices() {
   const shown = Math.max(0, sentences.findIndex(({ use }) => use === "listening"));
   byId("text").value = sentences[shown]?.text ?? "";
   sentences.forEach(({ text }, number) => {
-    byId("sentence").append(element("option", { value: number, textContent: text.length > 90 ? `${text.slice(0, 90)}…` : text }));
+    const shortened = text.length > 90 ? `${text.slice(0, 90)}…` : text;
+    byId("sentence").append(element("option", { value: number, textContent: shortened }));
   });
   byId("sentence").value = shown;
   byId("sentence").addEventListener("change", ({ target }) => {
@@ -246,7 +247,8 @@ async function hear(name) {
     const { seconds, firstSeconds } = await speakParts(name, parts, inPieces, give, isOld);
     if (isOld()) return;
     const audio = samples / rate;
-    say(name, `${inSeconds(seconds)} for ${audio.toFixed(1)} s of audio: ${(audio / seconds).toFixed(1)} times real time; first sound after ${inSeconds(firstSeconds)}`);
+    const speed = `${inSeconds(seconds)} for ${audio.toFixed(1)} s of audio: ${(audio / seconds).toFixed(1)} times real time`;
+    say(name, `${speed}; first sound after ${inSeconds(firstSeconds)}`);
     state.spoken.set(name, { text, rate: seconds / audio });
     compare(text, name);
     await playing.done();
@@ -265,8 +267,9 @@ function compare(text, latest) {
   const original = state.spoken.get(ORIGINAL);
   const others = [...state.spoken].filter(([name, { text: said }]) => name !== ORIGINAL && said === text);
   const [name, other] = others.find(([name]) => name === latest) ?? others.at(-1) ?? [];
+  const share = other && other.rate / original?.rate;
   byId("compared").textContent = original?.text === text && other
-    ? `For one second of this text, ${name} took ${percent(other.rate / original.rate)} of the original's time: ${times(original.rate / other.rate)} as fast. One run each says little; measure this device below.`
+    ? `Here ${name} took ${percent(share)} of the original's time: ${times(1 / share)} as fast. One run each says little; measure this device below.`
     : "";
 }
 
@@ -312,9 +315,8 @@ async function startMeasuring() {
     const threads = byId("threads").value.split(",").map(Number);
     const record = await measure({ seconds: byId("seconds").valueAsNumber || 60, threads, variants });
     const blocks = record.sittings.reduce((sum, sitting) => sum + sitting.blocks, 0);
-    byId("measure-state").textContent = [
-      `Done: ${blocks} blocks in ${record.elapsed_seconds.toFixed(0)} s.`, ...record.warnings.map((text) => `${text}.`.replace(/\.\.$/, ".")),
-    ].join(" ");
+    const done = `Done: ${blocks} blocks in ${record.elapsed_seconds.toFixed(0)} s.`;
+    byId("measure-state").textContent = [done, ...record.warnings.map((text) => `${text.replace(/\.$/, "")}.`)].join(" ");
     showRecord(record);
   } catch (error) {
     byId("measure-state").textContent = error instanceof Stopped ? error.message : `Not measured: ${error.message}`;

@@ -79,7 +79,8 @@ async function openPieces({ variant, threads, runtimeBytes, warmUp }) {
   const { name, pieces } = variant;
   if (halves.has(name)) return { seconds: 0 };
   await start({ threads, runtimeBytes });
-  const [first, second] = [await download(pieces.encoder.file, pieces.encoder.bytes, name), await download(pieces.decoder.file, pieces.decoder.bytes, name)];
+  const first = await download(pieces.encoder.file, pieces.encoder.bytes, name);
+  const second = await download(pieces.decoder.file, pieces.decoder.bytes, name);
   tell(`opening ${name}`);
   const began = performance.now();
   halves.set(name, { encoder: await session(first), decoder: await session(second), pieces });
@@ -88,8 +89,12 @@ async function openPieces({ variant, threads, runtimeBytes, warmUp }) {
   return { seconds };
 }
 
-const session = (model, options = {}) =>
-  ort.InferenceSession.create(model, { executionProviders: ["wasm"], graphOptimizationLevel: "all", ...options });
+const session = (model, options = {}) => ort.InferenceSession.create(model, {
+  executionProviders: ["wasm"],
+  graphOptimizationLevel: "all",
+  logSeverityLevel: 3, // errors alone
+  ...options,
+});
 
 async function repeat(speak) {
   for (let number = 0, spent = 0; number < WARM_RUNS && spent < WARM_SECONDS; number++) spent += (await speak()).seconds;
@@ -107,8 +112,12 @@ function tensor({ dtype, shape, values }) {
   return new ort.Tensor(dtype, ARRAYS[dtype].from(values), shape);
 }
 
-const feedsOf = (inputs, wanted) =>
-  Object.fromEntries(Object.entries(inputs).filter(([name]) => wanted.includes(name)).map(([name, value]) => [name, tensor(value)]));
+/** An object with the same keys and other values; keys whose value is undefined are left out. */
+const mapped = (object, change) => Object.fromEntries(
+  Object.entries(object).map(([key, value], number) => [key, change(value, key, number)]).filter(([, value]) => value !== undefined));
+
+/** What a graph is fed, of inputs that it may not have. */
+const feedsOf = (inputs, wanted) => mapped(inputs, (value, name) => (wanted.includes(name) ? tensor(value) : undefined));
 
 /** Speak once; the samples, and the seconds from the inputs to the samples. */
 async function run({ name, inputs, output }) {
@@ -142,21 +151,24 @@ async function runPieces({ name, inputs }, give = () => {}) {
   const feeds = feedsOf(inputs, encoder.inputNames);
   const began = performance.now(), since = () => (performance.now() - began) / 1000;
   const found = await encoder.run(feeds);
-  const handed = Object.entries(layout.tensors).map(([tensorName, axis], number) => [tensorName, axis, found[encoder.outputNames[number]]]);
-  const [, axis, long] = handed.find(([, along]) => along !== null);
-  const frames = long.dims[axis];
-  let states = Object.fromEntries(Object.entries(layout.states).map(([state, { shape, type, fill }]) =>
-    [state, tensor({ dtype: type, shape, values: Array(shape.reduce((all, one) => all * one, 1)).fill(fill) })]));
+  const handed = mapped(layout.tensors, (axis, _, number) => ({ axis, value: found[encoder.outputNames[number]] }));
+  const { axis, value } = Object.values(handed).find((one) => one.axis !== null);
+  const frames = value.dims[axis];
+  let states = mapped(layout.states, ({ shape, type, fill }) =>
+    tensor({ dtype: type, shape, values: Array(shape.reduce((all, one) => all * one, 1)).fill(fill) }));
   let firstSeconds = null, length = pieces.first_seconds;
   for (let done = 0; done < frames;) {
     const own = Math.max(1, Math.round(length / frame));
     const end = Math.min(frames, Math.max(layout.shortest, done + own + (done ? 0 : layout.wait)));
     length = Math.min(Math.max(pieces.growth * length, layout.free * frame), pieces.longest_seconds);
-    const part = Object.fromEntries(handed.map(([tensorName, along, value]) => [tensorName, between(value, along, done, end)]));
-    const flag = (isSet) => tensor({ dtype: "int64", shape: [1], values: [Number(isSet)] });
-    const made = await decoder.run({ ...part, streaming_first: flag(!done), streaming_last: flag(end === frames), ...states });
+    const made = await decoder.run({
+      ...mapped(handed, (one) => between(one.value, one.axis, done, end)),
+      ...states,
+      streaming_first: flag(done === 0),
+      streaming_last: flag(end === frames),
+    });
     const [audio, ...kept] = decoder.outputNames;
-    states = Object.fromEntries(Object.keys(states).map((state, number) => [state, made[kept[number]]]));
+    states = mapped(states, (_, __, number) => made[kept[number]]);
     done = end;
     const samples = Float32Array.from(made[audio].data);
     firstSeconds ??= since();
@@ -164,6 +176,8 @@ async function runPieces({ name, inputs }, give = () => {}) {
   }
   return { seconds: since(), firstSeconds };
 }
+
+const flag = (isSet) => tensor({ dtype: "int64", shape: [1], values: [Number(isSet)] });
 
 /** A part of a tensor along an axis; all of it without an axis. */
 function between(value, axis, start, end) {
