@@ -318,6 +318,20 @@ def test_the_keyboard_is_enough(plain_voice, browser, tmp_path):
         assert browser.switch_to.active_element.accessible_name == "Start"
 
 
+def test_a_voice_can_be_stopped_while_it_speaks_and_played_again(plain_voice, browser, tmp_path):
+    page = write_page(study_with(), plain_voice, tmp_path)
+    with Server(page) as server:
+        open_page(browser, server.address)
+        type_text(browser, "This is said again and again. " * 40)
+        press(browser, "Play original")
+        wait(browser, lambda: said(browser, "original") == "Speaking \u2026")
+        press(browser, "Stop original")
+        assert said(browser, "original") == "Stopped."
+        type_text(browser, "Short.")
+        press(browser, "Play original")
+        wait(browser, lambda: "times real time" in said(browser, "original"))
+
+
 @pytest.mark.parametrize("ending", ["original.onnx", "onnxruntime.wasm"])
 def test_a_connection_that_is_cut_is_said_and_tried_again(plain_voice, browser, tmp_path, ending):
     page = write_page(study_with(), plain_voice, tmp_path)

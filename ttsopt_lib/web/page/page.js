@@ -204,9 +204,12 @@ function say(name, text, wrong = false) {
 function hush() {
   state.job++;
   state.player.stop();
+  loading = null;
   for (const [name, card] of cards) {
-    if (card.busy) setButton(name, "Play", false);
+    if (!card.busy) continue;
+    setButton(name, "Play", false);
     card.bar.hidden = true;
+    if (card.said.textContent.endsWith("…")) say(name, "Stopped.");
   }
 }
 
