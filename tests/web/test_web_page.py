@@ -126,6 +126,8 @@ def test_a_typed_sentence_is_what_python_speaks(plain_voice, browser, tmp_path):
             figures = r"[\d.]+ s for [\d.]+ s of audio: [\d.]+ times real time; first sound after [\d.]+ s"
             assert re.fullmatch(figures, said(browser, name))
         assert "of the original's time" in browser.find_element(By.ID, "compared").text
+        ask(browser, "await window.ttsopt.speak('original', 0).then(() => 0)")
+        assert not [bar for bar in browser.find_elements(By.TAG_NAME, "progress") if bar.is_displayed()]
         assert browser.execute_script("return [crossOriginIsolated, window.violations]") == [True, []]
 
 

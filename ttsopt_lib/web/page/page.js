@@ -238,6 +238,7 @@ async function hear(name) {
     loading = name;
     const inPieces = voices.hasPieces(name);
     await voices.open(name, shortest().inputs, inPieces);
+    loading = null;
     cards.get(name).bar.hidden = true;
     if (isOld()) return;
     say(name, "Speaking …");
@@ -257,6 +258,7 @@ async function hear(name) {
     await playing.done();
   } catch (error) {
     if (isOld()) return;
+    loading = null;
     cards.get(name).bar.hidden = true;
     say(name, error.message, true);
     setButton(name, error instanceof NothingToSpeak ? "Play" : "Try again", false);
