@@ -25,7 +25,7 @@ PROJECT = PYPROJECT["project"]
 def declared() -> dict[str, Requirement]:
     """Everything that a full installation by pyproject.toml asks for."""
     lines = list(PROJECT["dependencies"])
-    for extra in ("device", "workstation", "peers", "test"):
+    for extra in ("device", "workstation", "browser", "peers", "test"):
         lines += PROJECT["optional-dependencies"][extra]
     requirements = [Requirement(line) for line in lines]
     return {canonicalize_name(r.name): r for r in requirements if r.name != "ttsopt"}

@@ -61,8 +61,8 @@ class Pipeline:
     def first_look(self, devices: Sequence[Device], alone: bool) -> bool:
         """A report on few blocks and sentences, where the complete one has more.
 
-        On this machine's processor only: what ssh has to reach, and what a GPU takes minutes to open, comes with the
-        rest.
+        On this machine's processor only: what ssh has to reach, and what a GPU or a browser takes minutes to open,
+        comes with the rest.
 
         Args:
             alone: whether nothing follows: then there is one in any case, with its PDF.
@@ -78,7 +78,8 @@ class Pipeline:
         if study.sentences.evaluation.count <= SENTENCES and not alone:
             return False  # a small study: the complete report is as near
         self._make_peers()
-        near = [one for one in devices if one.runner == "local" and (one.kind != "gpu" or probe(one).reason)]
+        slow = ("gpu", "browser")
+        near = [one for one in devices if one.runner == "local" and (one.kind not in slow or probe(one).reason)]
         unmeasured = [one for one in near if current_measurement(study, one, folder) is None]
         unscored = current_evaluation(study, folder) is None
         if not (alone or unmeasured or unscored):
@@ -135,8 +136,10 @@ class Pipeline:
         """Take over a device record that another machine measured."""
         from ttsopt_lib.measure.importing import import_record
 
-        record = import_record(self.study, self.folder, file, device)
-        say("measure", f"{record.label}: imported from {shown(file)}, measured on {record.created}")
+        notes: list[str] = []
+        record = import_record(self.study, self.folder, file, device, notes.append)
+        for told in (f"imported from {shown(file)}, measured on {record.created}", *notes):
+            say("measure", f"{record.label}: {told}")
 
     def evaluate(self, again: bool = False, dask: str | None = None) -> None:
         """Speak and score what is not scored yet, here or on a Dask cluster."""

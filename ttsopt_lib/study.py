@@ -396,7 +396,7 @@ class Device(Strict):
 
     name: Name
     label: str = Field(description="what the report calls it")
-    kind: Literal["cpu", "gpu", "raspberry_pi"]
+    kind: Literal["cpu", "gpu", "raspberry_pi", "browser"]
     runner: Literal["local", "ssh"] = "local"
     threads: tuple[Annotated[int, Field(ge=1)], ...] = Field((1,), min_length=1)
     budget_seconds: float | None = Field(
@@ -440,6 +440,12 @@ class Device(Strict):
             raise ValueError("pytorch: only for kind: gpu (elsewhere the study's measure.pytorch names the rows)")
         if self.pytorch and (self.pytorch[0] != "fp32" or len(set(self.pytorch)) != len(self.pytorch)):
             raise ValueError("pytorch: must begin with fp32, the baseline, and have no mode twice")
+        return self
+
+    @model_validator(mode="after")
+    def _here(self) -> Device:
+        if self.kind == "browser" and self.runner != "local":
+            raise ValueError("kind: browser needs runner: local; the page measures other devices, see docs/devices.md")
         return self
 
     @model_validator(mode="after")

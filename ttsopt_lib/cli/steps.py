@@ -24,7 +24,7 @@ from ttsopt_lib.notebooks import Kernel
 from ttsopt_lib.params import read_devices, read_study
 from ttsopt_lib.pipeline import Pipeline, refuse_failed
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.study import ORIGINAL, Study
+from ttsopt_lib.study import ORIGINAL, Device, Study
 from ttsopt_lib.terminal import duration, out, say
 
 
@@ -200,7 +200,9 @@ def measure(
     imported: Annotated[
         list[Path] | None,
         typer.Option(
-            "--import", help="import a device record of another machine; nothing is timed here unless --device is given"
+            "--import",
+            help="import a device record of another machine, or what a study's web page saved; "
+            "nothing is timed here unless --device is given",
         ),
     ] = None,
 ) -> None:
@@ -209,13 +211,31 @@ def measure(
     asked = asked.with_all_peers() if peers else asked
     steps = Pipeline(asked, folder := StudyFolder(asked))
     with working_on(folder):
+        devices = read_devices(device) if device or not imported else []
+        browser = _imported_browser(devices, imported or ())
         for file in imported or ():
-            steps.import_record(file)
-        if device or not imported:
-            devices = read_devices(device)
+            steps.import_record(file, browser)
+        devices = [one for one in devices if one is not browser]
+        if devices:
             failed = steps.measure(devices, again)
             steps.leave_notebooks("measure", devices=[one for one in devices if one.label not in failed])
             refuse_failed(failed)
+
+
+def _imported_browser(devices: Sequence[Device], imported: Sequence[Path]) -> Device | None:
+    """The device of kind browser that a record is imported as, where `--device` names one. It is not measured here."""
+    from ttsopt_lib.measure.importing import is_of_a_page
+
+    browsers = [one for one in devices if one.kind == "browser"]
+    pages = [file for file in imported if browsers and is_of_a_page(file)]
+    if not pages:
+        return None
+    if len(browsers) > 1 or len(imported) > 1:
+        raise StudyError(
+            "--import with --device of kind browser takes one record and one such device: it becomes that device's "
+            "record; import the others one by one"
+        )
+    return browsers[0]
 
 
 @app.command()

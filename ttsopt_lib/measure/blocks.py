@@ -249,7 +249,7 @@ def _time_pair(
                 continue
             row.seconds[-1][sentence] = timed["seconds"]
             row.audio_seconds[-1][sentence] = timed["audio_seconds"]
-            row.peak_memory_mb = max(row.peak_memory_mb, timed["peak_memory_mb"])
+            row.peak_memory_mb = max(row.peak_memory_mb or 0.0, timed["peak_memory_mb"])
             row.device_memory_mb = timed.get("device_memory_mb")
             tick()
     spoke = {number: row for number, row in enumerate(rows) if number not in failed}

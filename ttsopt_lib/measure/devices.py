@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ttsopt_lib.measure.machine import nvidia
+from ttsopt_lib.measure.machine.chromium import why_no_browser
 from ttsopt_lib.measure.plan import Accelerator
 from ttsopt_lib.records.device import Runtime
 from ttsopt_lib.study import Device
@@ -55,6 +56,8 @@ def probe(device: Device) -> Probe:
         return _probe_gpu(device)
     if device.kind == "raspberry_pi":
         return _probe_raspberry_pi(device)
+    if device.kind == "browser":
+        return Probe(why_no_browser(), runtimes=("onnxruntime-web",))
     return Probe()
 
 

@@ -6,33 +6,45 @@ It stands where this machine's own record of that device would stand, and stays 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from ttsopt_lib.measure.browser import with_figures
 from ttsopt_lib.records.base import RecordError, now, read_record, write_record
 from ttsopt_lib.records.device import DeviceRecord, ImportRecord
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Device, Name, Study
 
-WANTED = "give records/devices/<device>.json of the machine that measured"
+WANTED = "give records/devices/<device>.json of the machine that measured, or what a study's web page saved"
+LARGEST = 500_000_000  # bytes of a file
 SCHEMA = DeviceRecord.model_fields["schema_version"].default
 
 
-def import_record(study: Study, folder: StudyFolder, file: Path, device: Device | None = None) -> DeviceRecord:
+def import_record(
+    study: Study,
+    folder: StudyFolder,
+    file: Path,
+    device: Device | None = None,
+    note: Callable[[str], None] = lambda text: None,
+) -> DeviceRecord:
     """Take over a device record from its file; nothing is written where it is the one on file already.
 
     Args:
+        file: a device record, or what the study's web page saved.
         device: whose record it becomes. None: the device that it names itself.
+        note: gets what a person should know besides.
 
     Raises:
         RecordError: it is no device record of this study, or one that was measured here would be lost.
         OSError: the file cannot be read.
     """
-    record = _read(file)
+    record = _read(file, study)
     _check(record, study, file)
+    if device and device.kind != record.kind and "browser" in (device.kind, record.kind):
+        raise RecordError(f"{file}: measured on a {record.kind}; write kind: {record.kind} for {device.name} as well")
     name = device.name if device else _name_in(record, file)
     path = folder.device_record(name)
     present = _present(path)
@@ -45,15 +57,36 @@ def import_record(study: Study, folder: StudyFolder, file: Path, device: Device 
     record.device, record.label = name, device.label if device else record.label
     if present and present.imported and _content(present) == _content(record):
         return present
+    if present and present.imported and present.created != record.created:
+        note(
+            f"it takes the place of what {present.label} measured on {present.created}; if that was another device, "
+            f"give each a device file with a name of its own and 'record:'"
+        )
     write_record(path, record)
     return record
 
 
-def _read(file: Path) -> DeviceRecord:
+def is_of_a_page(file: Path) -> bool:
+    """Whether a file says that a study's web page saved it. Raises OSError."""
+    from ttsopt_lib.web.records import is_page_record
+
     try:
-        values: Any = json.loads(file.read_text(encoding="utf-8"))
+        return file.stat().st_size <= LARGEST and is_page_record(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, RecursionError):
+        return False
+
+
+def _read(file: Path, study: Study) -> DeviceRecord:
+    from ttsopt_lib.web.records import device_record, is_page_record, read_page_record
+
+    if file.stat().st_size > LARGEST:
+        raise RecordError(f"{file}: larger than {LARGEST / 1e6:.0f} MB, which no record is; {WANTED}")
+    try:
+        values: Any = json.loads(content := file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise RecordError(f"{file}: not JSON; {WANTED}") from None
+    if is_page_record(values):
+        return with_figures(device_record(read_page_record(content, file)), study.measure)
     if not isinstance(values, dict) or not {"device", "status", "rows"} <= values.keys():
         raise RecordError(f"{file}: not a device record; {WANTED}")
     if values.get("schema_version") != SCHEMA:
@@ -78,8 +111,9 @@ def _check(record: DeviceRecord, study: Study, file: Path) -> None:
     if record.study not in (None, study.name) or (known and not known & others):
         whose = f"of study {record.study!r}" if record.study else "without any of its variants"
         raise RecordError(f"{file}: a device record {whose}, not of {study.name!r}; {WANTED} in the same study")
-    shape = np.shape(record.rows[0].seconds)
+    shapes = {row.threads: _shape(row.seconds) for row in reversed(record.rows)}  # of the first with so many
     for row in record.rows:
+        shape = shapes[row.threads]  # rows with the same number of threads are timed together
         whole = _shape(row.seconds) == _shape(row.audio_seconds) == shape and len(shape) == 2
         if not whole or shape[1] != len(record.sentences) or not _times(row.seconds + row.audio_seconds):
             raise RecordError(f"{file}: the timings of {row.name} ({row.runtime}) are not whole; copy the file again")

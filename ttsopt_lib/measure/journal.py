@@ -128,7 +128,7 @@ def joined(pairs: Iterable[Pair]) -> list[TimingRow]:
             row.audio_seconds += more.audio_seconds
             row.load_seconds += more.load_seconds
             row.unsteady = max((one for one in (row.unsteady, more.unsteady) if one is not None), default=None)
-            row.peak_memory_mb = max(row.peak_memory_mb, more.peak_memory_mb)
+            row.peak_memory_mb = max(row.peak_memory_mb or 0.0, more.peak_memory_mb or 0.0)
             if row.device_memory_mb is not None and more.device_memory_mb is not None:
                 row.device_memory_mb = max(row.device_memory_mb, more.device_memory_mb)
     return rows

@@ -160,7 +160,7 @@ def plan_rows(
     """
     rows = []
     for position, threads in enumerate(device.threads):
-        for name in (*_timed_variants(study, first=not position), ORIGINAL_COPY) if "onnxruntime" in runtimes else ():
+        for name in (*timed_variants(study, first=not position), ORIGINAL_COPY) if "onnxruntime" in runtimes else ():
             model = folder.model(ORIGINAL if name == ORIGINAL_COPY else name)
             rows.append(
                 PlannedRow(
@@ -252,12 +252,25 @@ def plan_streams(
     return tuple(streams)
 
 
-def _timed_variants(study: Study, first: bool) -> tuple[str, ...]:
+def timed_variants(study: Study, first: bool) -> tuple[str, ...]:
     """The baseline and the variants that are timed with the `first` number of threads, or with a later one."""
     wanted = study.measure.more_threads
     if first or wanted is None:
         return study.variant_names
     return tuple(name for name in study.variant_names if name == ORIGINAL or name in wanted)
+
+
+def typical_sentence(phonemes: Sequence[int]) -> int:
+    """Number of the sentence of median length: the one that a text is taken to begin with.
+
+    Spoken sentence by sentence, as piper-tts does, a text has its first audio when its first sentence is made, however
+    long the rest is: the time to first audio is the latency of that sentence.
+
+    Args:
+        phonemes: of each sentence, how many.
+    """
+    by_length = sorted(range(len(phonemes)), key=lambda number: phonemes[number])
+    return by_length[len(by_length) // 2]
 
 
 def torch_recipe(study: Study, name: str) -> tuple[dict[str, Any], ...] | None:

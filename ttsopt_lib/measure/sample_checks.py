@@ -18,21 +18,26 @@ ENOUGH_FOR_P95 = 20  # fewer blocks have nothing above their 95th percentile
 Found = tuple[str, dict[str, str]]  # what is doubtful, and the rows in which it is, with their figures
 
 
-def sample_doubts(rows: list[TimingRow], settings: MeasureSettings) -> list[Doubt]:
-    """Every doubt about rows timed together, with the runtime and thread count it is about."""
+def sample_doubts(rows: list[TimingRow], settings: MeasureSettings, cores: int | None = None) -> list[Doubt]:
+    """Every doubt about rows timed together, with the runtime and thread count it is about.
+
+    Args:
+        cores: of the machine that timed them; None: it was this one.
+    """
+    cores = usable_cores() if cores is None else cores
     return [
         Doubt(text=text, runtime=runtime, threads=threads, rows=figures)
         for runtime, threads in dict.fromkeys((row.runtime, row.threads) for row in rows)
         for text, figures in _group_doubts(
-            [row for row in rows if (row.runtime, row.threads) == (runtime, threads)], threads, settings
+            [row for row in rows if (row.runtime, row.threads) == (runtime, threads)], threads, settings, cores
         )
     ]
 
 
-def _group_doubts(group: list[TimingRow], threads: int, settings: MeasureSettings) -> Iterator[Found]:
+def _group_doubts(group: list[TimingRow], threads: int, settings: MeasureSettings, cores: int) -> Iterator[Found]:
     blocks = len(group[0].seconds)
-    if threads > usable_cores():
-        yield f"the machine has {usable_cores()} cores only, so the threads waited for one another", {}
+    if threads > cores:
+        yield f"the machine has {cores} cores only, so the threads waited for one another", {}
     if blocks < ENOUGH_FOR_P95:
         yield f"{blocks} blocks are too few for a 95th percentile; it is no more than the slowest block", {}
     unstable = {row.name: f"{100 * variation(row):.0f} %" for row in group if variation(row) > UNSTABLE}

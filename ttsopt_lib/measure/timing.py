@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttsopt_lib.code import code_digest, git_state
 from ttsopt_lib.files import content_key, file_sha256
+from ttsopt_lib.measure.browser import measure_in_browser
 from ttsopt_lib.measure.devices import Probe, probe
 from ttsopt_lib.measure.first_sound import SHARE as FIRST_SOUND_SHARE
 from ttsopt_lib.measure.journal import Journal
@@ -23,6 +23,7 @@ from ttsopt_lib.measure.plan import (
     plan_peers,
     plan_rows,
     plan_streams,
+    typical_sentence,
 )
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.progress import Bars
@@ -76,8 +77,17 @@ def blocks_key(study: Study, device: Device, variants: dict[str, VariantRecord])
         study.voice.speaker,
         [device.name, device.kind, device.threads[0], device.pytorch],  # with the first number all rows are timed
         {name: [record.files, record.recipe] for name, record in variants.items()},
-        code_digest("ttsopt_lib.measure", "ttsopt_lib.networks.gpu_modes"),
+        _timing_code(device),
     )
+
+
+def _timing_code(device: Device) -> str:
+    """Hash of the code that times: of a browser that of its page, what the page has from elsewhere included."""
+    if device.kind != "browser":
+        return code_digest("ttsopt_lib.measure", "ttsopt_lib.networks.gpu_modes")
+    page = Path(__file__).parents[1] / "web" / "page"
+    files = {str(path.relative_to(page)): file_sha256(path) for path in sorted(page.rglob("*")) if path.is_file()}
+    return content_key(code_digest("ttsopt_lib.measure.browser", "ttsopt_lib.web"), files)
 
 
 def settings_for(study: Study, device: Device) -> MeasureSettings:
@@ -162,8 +172,12 @@ def measure_device(
         record = _record(key, device, found, status="not_measured")
     else:
         _check_files(folder, variants)
+        peers = read_peers(study, folder)
+        if device.kind == "browser":
+            record = _measured_in_browser(study, device, folder, key, peers, progress, position)
+            write_record(folder.device_record(device.name), record)
+            return record
         with PLANNING:
-            peers = read_peers(study, folder)
             plan, reasons = _plan(study, device, folder, variants, peers, torch_original, found)
         with Bars(device.label, plan.settings.budget_seconds, progress, position) as bars:
             if device.runner == "ssh":
@@ -186,6 +200,25 @@ def measure_device(
     write_record(folder.device_record(device.name), record)
     if record.stage == "complete":
         rmtree(folder.unfinished(device.name), ignore_errors=True)
+    return record
+
+
+def _measured_in_browser(
+    study: Study,
+    device: Device,
+    folder: StudyFolder,
+    key: str,
+    peers: list[PeerRecord],
+    progress: bool,
+    position: int,
+) -> DeviceRecord:
+    """What the study's page measured in this machine's browser; it has no row of a peer."""
+    settings = settings_for(study, device)
+    with Bars(device.label, settings.budget_seconds, progress, position) as bars:
+        record = measure_in_browser(study, device, folder, settings, bars)
+    record.key, record.created, record.stage, record.commit = key, now(), study.stage, git_state()[0]
+    reason = "a browser times the voices of the page alone"
+    record.peers = [PeerTiming(name=peer.name, key=peer.key, row=None, reason=reason) for peer in peers]
     return record
 
 
@@ -243,18 +276,8 @@ def _measured(record: DeviceRecord, plan: TimingPlan, findings: Findings) -> Dev
     record.warnings = findings.warnings
     record.profiles = findings.profiles
     record.first_sound = findings.first_sound
-    record.first_audio_sentence = typical_sentence(plan.sentences)
+    record.first_audio_sentence = typical_sentence([len(sentence.ids) for sentence in plan.sentences])
     return record
-
-
-def typical_sentence(sentences: Sequence[PlannedSentence]) -> int:
-    """Number of the sentence of median length: the one that a text is taken to begin with.
-
-    Spoken sentence by sentence, as piper-tts does, a text has its first audio when its first sentence is made, however
-    long the rest is: the time to first audio is the latency of that sentence.
-    """
-    by_length = sorted(range(len(sentences)), key=lambda number: len(sentences[number].ids))
-    return by_length[len(by_length) // 2]
 
 
 def _peer_timings(peers: list[PeerRecord], reasons: dict[str, str], findings: Findings) -> list[PeerTiming]:

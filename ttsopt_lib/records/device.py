@@ -17,7 +17,7 @@ PLAUSIBLE_LENGTH = (0.5, 2.0)
 BeforeAfter = tuple[float | None, float | None]
 
 
-Runtime = Literal["onnxruntime", "pytorch", "piper-tts", "sherpa-onnx", "openvino", "hibari-tts"]
+Runtime = Literal["onnxruntime", "pytorch", "piper-tts", "sherpa-onnx", "openvino", "hibari-tts", "onnxruntime-web"]
 
 
 class GpuRecord(Record):
@@ -47,25 +47,47 @@ class GpuRecord(Record):
         return ", ".join(told)
 
 
-class SystemRecord(Record):
-    """The machine that measured. None where the machine does not tell."""
+class BrowserRecord(Record):
+    """A browser in which a study's page timed the voices. None where it does not tell."""
 
-    hostname_hash: str  # of the host name: tells two machines apart without naming them
-    machine: str  # x86_64, aarch64
-    cpu: str
+    name: str  # with its version
+    user_agent: str
+    platform: str | None
+    mobile: bool
+    logical_cores: int | None
+    memory_gb: float | None  # as browsers tell it: rounded, and no more than 8 for most
+    cross_origin_isolated: bool  # without it WebAssembly has one thread
+    simd: bool
+    webgpu: str | None  # the adapter; null: there is none
+    onnxruntime_web: str  # its version
+
+    @property
+    def words(self) -> str:
+        """'Chromium 156, WebAssembly with SIMD, cross-origin isolated'."""
+        isolated = "cross-origin isolated" if self.cross_origin_isolated else "not cross-origin isolated"
+        return f"{self.name}, WebAssembly with{'' if self.simd else 'out'} SIMD, {isolated}"
+
+
+class SystemRecord(Record):
+    """The machine that measured. None where the machine does not tell, as most of it in a browser."""
+
+    hostname_hash: str | None  # of the host name: tells two machines apart without naming them
+    machine: str | None  # x86_64, aarch64
+    cpu: str | None
     board: str | None  # /proc/device-tree/model, on a Raspberry Pi
-    logical_cores: int
-    memory_mb: int
-    os: str
-    kernel: str
+    logical_cores: int | None
+    memory_mb: int | None
+    os: str | None
+    kernel: str | None
     governor: str | None
     instruction_sets: list[str]  # those that matter for int8 and bf16 kernels
     accelerator: str | None
-    python: str
+    python: str | None
     packages: dict[str, str]
     temperature_c: BeforeAfter = (None, None)  # of the processor, before and after timing
     throttling: tuple[list[str] | None, list[str] | None] = (None, None)  # what a Raspberry Pi's firmware reports
     gpu: tuple[GpuRecord | None, GpuRecord | None] = (None, None)  # before timing, and at work
+    browser: BrowserRecord | None = None  # null: not timed in a browser
 
 
 class TimedSentence(Record):
@@ -83,8 +105,8 @@ class TimingRow(Record):
     runtime: Runtime
     threads: int
     load_seconds: list[float]  # of the model, once per worker start
-    peak_memory_mb: float  # resident set of the worker alone at its highest
-    idle_memory_mb: float  # resident set of the worker before it loaded the model
+    peak_memory_mb: float | None  # resident set of the worker alone at its highest; null: a browser does not tell
+    idle_memory_mb: float | None  # resident set of the worker before it loaded the model
     seconds: list[list[float]]  # [block][sentence] wall time, ids in to audio out
     audio_seconds: list[list[float]]  # [block][sentence] length of the audio made
     mode: str = "fp32"  # of a PyTorch row: see study.TorchMode
