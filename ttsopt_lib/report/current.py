@@ -33,6 +33,7 @@ def report_key(study: Study, devices: Sequence[Device], folder: StudyFolder) -> 
     files = [
         *sorted(path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts),
         *_records(folder),
+        folder.web / "web.json",  # of the page that a report links to: it names the files there by their hashes
         *(resolve(one.file) for one in (evaluation, confirmation) if one),
         notebook_path("report"),
     ]

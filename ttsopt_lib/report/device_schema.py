@@ -42,7 +42,7 @@ class TimingSummary(Part):
     samples: int
     latency_ms: LatencyMs
     rtf: float
-    peak_memory_mb: float
+    peak_memory_mb: float | None  # null: a browser does not tell
     latency_reduction: Estimate | None
     blocks: int
     rtf_ci: Interval | None
@@ -147,5 +147,6 @@ class DeviceSummary(Part):
 
     @property
     def runtime(self) -> str:
-        """The runtime where the targets look: ONNX Runtime, or PyTorch where that alone reaches the device."""
-        return "onnxruntime" if not self.rows or any(row.runtime == "onnxruntime" for row in self.rows) else "pytorch"
+        """The runtime where the targets look: ONNX Runtime, or what alone reaches the device (PyTorch; a browser's)."""
+        there = {row.runtime for row in self.rows}
+        return next((one for one in ("onnxruntime", "onnxruntime-web", "pytorch") if one in there), "onnxruntime")

@@ -301,6 +301,24 @@ class StudentSummary(Part):
     joined: int | None = None  # point of the curve at which the text encoder joined the others; None: it did not
 
 
+class WebVoice(Part):
+    """A voice that the page beside the report speaks with."""
+
+    variant: str
+    size_bytes: int
+    compressed_bytes: int
+    current: bool  # whether it is today's file of the variant
+
+
+class WebSummary(Part):
+    """The page of `ttsopt web`, and what a visitor downloads: all of it but the voices, and one of these."""
+
+    page: str  # relative to the report
+    size_bytes: int  # without the voices
+    compressed_bytes: int
+    voices: list[WebVoice]
+
+
 class Summary(Part):
     """summary.json."""
 
@@ -360,6 +378,7 @@ class Summary(Part):
     students: list[StudentSummary] = []
     advice: list[Advice] = []
     peers: list[PeerSummary] = []
+    web: WebSummary | None = None  # null: `ttsopt web` has written no page
 
     # --- look-ups that prose, tables and figures share
 

@@ -13,6 +13,7 @@ from typing import Any
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.chapters import (
+    browser,
     choice,
     conclusion,
     doubts,
@@ -144,6 +145,7 @@ class Report:
             figure(self.charts.get("tradeoff"), "No picture of the trade-off: nothing was both timed and scored."),
             note("In the corner of both targets, and not chosen", choice.corner_notes(summary)),
             self.players.table(summary, compared, "Before and after, to hear (levels untouched)", "before-after"),
+            browser.link(summary),
             data={SUMMARY_MIME: summary.model_dump(mode="json", by_alias=True)},
         )
 
@@ -183,6 +185,7 @@ class Report:
             bullets(timings.import_notes(summary) + timings.timing_notes(summary) + timings.first_audio_notes(summary)),
             figure(self.charts.get("latency"), "No picture of the latencies: no device was measured."),
             *timings.section(summary),
+            *browser.section(summary),
             *published.section(summary),
             timings.reductions_by_length(summary),
             *first_runs.section(summary),

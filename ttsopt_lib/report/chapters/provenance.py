@@ -16,6 +16,7 @@ MODEL = "model.onnx"
 
 def machines(summary: Summary) -> Table:
     """The machines that measured."""
+    timed = [device for device in summary.timed_devices if device.system]
     return Table(
         "machines",
         "Machines that measured",
@@ -24,12 +25,13 @@ def machines(summary: Summary) -> Table:
             Column("imported"),
             Column("commit"),
             Column("machine", "Machine", of=lambda row: row.board or row.machine, cell=_machine),
+            *([Column("browser", of=_browser)] if any(one.system.browser for one in timed) else []),
             Column("cpu"),
             Column("logical_cores", "Cores", COUNT),
-            Column("memory_mb", "Memory, GB", SCORE, cell=lambda row: number(row.memory_mb / 1024, 1)),
+            Column("memory_mb", "Memory, GB", SCORE, cell=_memory),
             Column("instruction_sets", "Instruction sets", of=lambda row: " ".join(row.instruction_sets)),
             Column("accelerator", of=_accelerator),
-            Column("os", "System", of=lambda row: f"{row.os}, {row.kernel}"),
+            Column("os", "System", of=lambda row: ", ".join(filter(None, (row.os, row.kernel)))),
             Column("temperature_before_c", "Temperature, °C", of=lambda row: row.temperature_c[0], cell=_temperature),
             Column("temperature_after_c", of=lambda row: row.temperature_c[1]),
             Column("throttling_before", of=lambda row: _said(row.throttling[0])),
@@ -48,8 +50,7 @@ def machines(summary: Summary) -> Table:
                 imported=device.imported.file if device.imported else None,
                 commit=device.imported.commit if device.imported else summary.commit,
             )
-            for device in summary.timed_devices
-            if device.system
+            for device in timed
         ],
         missing="No machine has measured anything yet.",
         kind="stack",
@@ -65,7 +66,20 @@ def _device(row: Any) -> str:
 
 def _machine(row: Any) -> str:
     accelerator = _accelerator(row)
-    return escape(f"{row.board or row.machine}, {row.cpu}") + (f"<br>{escape(accelerator)}" if accelerator else "")
+    machine = ", ".join(filter(None, (row.board or row.machine, row.cpu))) or "a device that a browser tells little of"
+    more = [one for one in (accelerator, _browser(row)) if one]
+    return "<br>".join(escape(one) for one in (machine, *more))
+
+
+def _browser(row: Any) -> str | None:
+    return row.browser.words if row.browser else None
+
+
+def _memory(row: Any) -> str:
+    if row.memory_mb is not None:
+        return number(row.memory_mb / 1024, 1)
+    told = row.browser.memory_gb if row.browser else None
+    return f"{told:g} or more" if told else NONE
 
 
 def _accelerator(row: Any) -> str | None:
@@ -73,7 +87,7 @@ def _accelerator(row: Any) -> str | None:
 
 
 def _software(row: Any) -> str:
-    return escape(f"Python {row.python}, {_packages(row)}")
+    return escape(f"Python {row.python}, {_packages(row)}" if row.python and not row.browser else _packages(row))
 
 
 def _packages(row: Any) -> str:

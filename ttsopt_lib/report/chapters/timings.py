@@ -40,7 +40,11 @@ STOPS = {
     "budget": "the time budget was spent",
     "max_blocks": "the study asks for no more",
 }
-RUNTIMES = {"onnxruntime": "ONNX Runtime", "pytorch": "PyTorch"}
+RUNTIMES = {
+    "onnxruntime": "ONNX Runtime",
+    "pytorch": "PyTorch",
+    "onnxruntime-web": "ONNX Runtime in WebAssembly",
+}
 SIDE_BY_SIDE = 4  # devices in a printed table
 LESS = "Less time per second of audio"
 
@@ -142,14 +146,21 @@ def section(summary: Summary) -> list[str]:
 def _of_device(device: DeviceSummary, found: Sequence[Concern]) -> str:
     """A body for each runtime and number of threads."""
     places = {conditions(row): (row.runtime, row.threads) for row in device.rows}
+    table = timings([device], found)
+    told = {column.field for column in table.columns if column.field != "peak_memory_mb" or _tells_memory(device)}
     table = replace(
-        timings([device], found),
+        table,
+        columns=[column for column in table.columns if column.field in told],
         caption=f"Every timing on {device.label}: ms per sentence; {RTF_FORMULA}",
         part=device.device,
         group=conditions,
         titles={words: words + marks(found, device.device, *place) for words, place in places.items()},
     )
     return table.html
+
+
+def _tells_memory(device: DeviceSummary) -> bool:
+    return any(row.peak_memory_mb is not None for row in device.rows)
 
 
 def conditions(row: Any) -> str:
@@ -302,6 +313,7 @@ def import_notes(summary: Summary) -> list[str]:
         if source is None:
             continue
         machine = device.system.accelerator or device.system.board or device.system.cpu if device.system else None
+        machine = machine or (device.system.os if device.system else None)
         where = f" ({machine})" if machine else ""
         commit = f" with commit {source.commit[:10]}" if source.commit else ", with which commit is not known"
         said = (

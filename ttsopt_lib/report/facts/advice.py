@@ -20,6 +20,7 @@ from ttsopt_lib.report.facts.advice_evidence import (
     unsteady,
     untrusted_predictors,
 )
+from ttsopt_lib.report.facts.browsers import browsers, computes_in_int8, lost_in, processor_beside
 from ttsopt_lib.report.facts.findings import bits_of, listed
 from ttsopt_lib.report.facts.verdict import CHOOSING, change_beside, worse_end
 from ttsopt_lib.report.schema import Advice, DeviceSummary, Estimate, Summary, TimingSummary, VariantSummary
@@ -28,7 +29,6 @@ from ttsopt_lib.study import ORIGINAL
 LARGE_SHARE = 0.5  # of the time: a stage that takes more decides how fast the voice can become
 LITTLE_GAIN = 0.15  # of the time: threads that save less are better given to another sentence
 NO_GAIN = 0.05  # of the time: what int8 arithmetic has to save to be worth its noise
-REACHES = 0.2  # of the multiply-accumulates: a step that computes less in int8 cannot be blamed
 NEAR = 0.15  # points of predicted MOS: a variant that misses by less is worth another attempt
 DOT_PRODUCTS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}  # what makes int8 faster than float32
 STAGE_REMEDIES = {
@@ -131,10 +131,10 @@ def largest_stages(summary: Summary) -> Iterator[Advice]:
 
 def int8_without_gain(summary: Summary) -> Iterator[Advice]:
     """Int8 arithmetic that saves no time on a processor, and whether the processor has what it takes."""
-    computing = [v for v in findings.of_variants(summary) if _computes_in_int8(v)]
+    computing = [v for v in findings.of_variants(summary) if computes_in_int8(v)]
     for device in summary.measured_devices:
         timed = [(v, e) for v in computing if (e := findings.latency_of(summary, device, v.name))]
-        if device.kind == "gpu" or device.system is None or not timed:
+        if device.kind in ("gpu", "browser") or device.system is None or not timed:
             continue
         best, gain = max(timed, key=lambda pair: pair[1].value)
         if gain.value >= NO_GAIN:
@@ -152,6 +152,36 @@ def int8_without_gain(summary: Summary) -> Iterator[Advice]:
             because=f"The fastest that computes in int8 there, `{best.name}`, takes {numbers.REDUCTION.figure(gain)} "
             f"less time on that processor, {why}.",
             figures=as_figures("latency_reduction", gain) | {"dot_product_instruction_sets": len(has)},
+        )
+
+
+def int8_in_a_browser(summary: Summary) -> Iterator[Advice]:
+    """Int8 arithmetic that a processor is fast at and WebAssembly is not."""
+    for browser in browsers(summary):
+        processor = processor_beside(summary, browser)
+        lost = lost_in(summary, browser, processor) if processor else []
+        if processor is None or not lost:
+            continue
+        chosen = summary.optimized.get(browser.device)
+        other = (
+            f"ship `{chosen}` there"
+            if chosen and chosen not in [one.variant for one in lost]
+            else ("store weights in 8 bits and compute in float32 there (`quantize_weights`), or distil (`distill`)")
+        )
+        figures = [
+            f"`{one.variant}` takes {numbers.REDUCTION.figure(one.there)} less time there and "
+            f"{numbers.REDUCTION.figure(one.here)} on {processor.label}"
+            for one in lost
+        ]
+        yield Advice(
+            rule="int8_in_a_browser",
+            text=f"Do not count on int8 arithmetic in {browser.label}: {other}.",
+            because=f"Against the original in the same place, {listed(figures)}.",
+            figures={
+                f"{place}_{one.variant}": value.value
+                for one in lost
+                for place, value in (("browser", one.there), ("processor", one.here))
+            },
         )
 
 
@@ -196,7 +226,8 @@ def threads(summary: Summary) -> Iterator[Advice]:
     for device in summary.measured_devices:
         name = summary.optimized.get(device.device) or ORIGINAL
         rows = sorted(
-            (r for r in device.rows if r.variant == name and r.runtime == "onnxruntime"), key=lambda row: row.threads
+            (r for r in device.rows if r.variant == name and r.runtime in ("onnxruntime", "onnxruntime-web")),
+            key=lambda row: row.threads,
         )
         for few, many in zip(rows, rows[1:], strict=False):
             saved = 1 - many.rtf / few.rtf
@@ -248,7 +279,7 @@ def useless(summary: Summary) -> Iterator[Advice]:
 
 RULES: tuple[Callable[[Summary], Iterator[Advice]], ...] = (
     not_measured, unsteady, untrusted_predictors, near_misses, undecided, largest_stages, int8_without_gain,
-    missing_size, listeners, threads, useless,
+    int8_in_a_browser, missing_size, listeners, threads, useless,
 )  # fmt: skip
 
 
@@ -262,10 +293,6 @@ def _interval(estimate: Estimate) -> str:
 def _fast_enough(summary: Summary, device: DeviceSummary, name: str) -> bool:
     latency = findings.latency_of(summary, device, name)
     return latency is not None and worse_end(latency) >= summary.targets.latency_reduction
-
-
-def _computes_in_int8(variant: VariantSummary) -> bool:
-    return any(step.kind == "int8 products" and step.coverage.macs >= REACHES for step in variant.steps)
 
 
 def _remedy(variant: VariantSummary) -> str:

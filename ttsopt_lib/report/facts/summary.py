@@ -23,6 +23,7 @@ from ttsopt_lib.report.facts.paired_rows import cer_summary, judge_changes, pair
 from ttsopt_lib.report.facts.peers import summarize_peers
 from ttsopt_lib.report.facts.students import students
 from ttsopt_lib.report.facts.timing_rows import summarize_device
+from ttsopt_lib.report.facts.web import web_summary
 from ttsopt_lib.report.schema import (
     ZERO,
     ComparisonSummary,
@@ -117,6 +118,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         peers=summarize_peers(
             study, folder, judged, scored(quality, quality.peers) if quality else [], variants[0].size_bytes
         ),
+        web=web_summary(folder, {variant.name: variant for variant in variants}),
     )
     _judge_equivalence(summary, quality)
     if quality:
@@ -218,7 +220,8 @@ def _devices(
         record = _device_record(device, folder, study)
         row = summarize_device(device, record)
         row.imported = import_summary(record, study, by_name)
-        if record and record.status == "measured" and record.stage == "complete" and record.kind != "gpu":
+        whole = record and record.status == "measured" and record.stage == "complete"
+        if record and whole and record.kind not in verdict.NOT_STREAMED:
             not_streamed = {one.name: one.not_streamed for one in variants if one.not_streamed}
             row.first_sound = first_sound(record.first_sound, not_streamed)
         rows.append(row)

@@ -1,7 +1,7 @@
 """The rule that picks the optimized variant, and the verdict on it.
 
 On each measured device, among the ONNX Runtime rows with the device's first number of threads (PyTorch's in float32
-where that alone reaches the device), the optimized variant is the fastest one that meets the size target and whose
+where that alone reaches the device; in a browser onnxruntime-web's), the optimized variant is the fastest one that meets the size target and whose
 predicted-MOS change stays within its target. The figure in the verdict is not the one that won the choice: a confirmed
 variant is judged on the evaluation sentences and reported on the further ones, any other judged on the even-numbered
 evaluation sentences (numbered from 0) and reported on the odd-numbered ones.
@@ -18,6 +18,7 @@ from ttsopt_lib.report.facts.first_sound import slowest
 from ttsopt_lib.report.schema import Choice, Claim, DeviceSummary, Estimate, QualitySummary, Status, Summary, VerdictRow
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
+NOT_STREAMED = ("gpu", "browser")  # kinds of devices on which no first sound is timed
 CHOOSING = "on the sentences that choose"  # the even-numbered ones; of a confirmed variant, all that are evaluated
 HELD_OUT = "on the sentences that did not choose"  # the odd-numbered ones; of a confirmed variant, the further ones
 
@@ -174,7 +175,7 @@ _ORDER: list[Claim] = ["size_reduction", "latency_reduction", "first_sound_ms", 
 
 def _asked(summary: Summary, device: DeviceSummary | None = None) -> list[Claim]:
     """The claims about a device: those whose target the study sets, and that can be measured there."""
-    impossible = {"first_sound_ms"} if device and device.kind == "gpu" else set()
+    impossible = {"first_sound_ms"} if device and device.kind in NOT_STREAMED else set()
     return [claim for claim in _ORDER if claim not in impossible and getattr(summary.targets, claim) is not None]
 
 

@@ -1,0 +1,96 @@
+"""Browsers: what was timed in them and what was not, what int8 becomes there, and the page to try the voices on."""
+
+from __future__ import annotations
+
+from ttsopt_lib.report.facts.browsers import browsers, lost_in, processor_beside
+from ttsopt_lib.report.facts.findings import listed
+from ttsopt_lib.report.numbers import FILE_SIZE, REDUCTION, counted
+from ttsopt_lib.report.printing.html import bullets, escape
+from ttsopt_lib.report.schema import DeviceSummary, Summary, WebSummary
+from ttsopt_lib.study import ORIGINAL
+
+SERVE = "`ttsopt web STUDY --serve` opens it; any server of static files does, and a phone can be measured on it"
+
+
+def link(summary: Summary) -> str:
+    """The way to the page with the voices; on paper, where it lies. Nothing where there is none."""
+    if summary.web is None:
+        return ""
+    page = escape(summary.web.page)
+    return (
+        f'<p class="screen-only">Type a sentence and hear it in the browser: <a href="{page}">{page}</a> '
+        f"({escape(SERVE)}).</p>"
+        f'<p class="paper-only">Type a sentence and hear it in a browser: the page is <code>{page}</code> beside this '
+        f"report ({escape(SERVE)}).</p>"
+    )
+
+
+def section(summary: Summary) -> list[str]:
+    """Sentences about each browser that was timed, and what the page's visitors download."""
+    said = [
+        *(one for device in summary.timed_devices if device.kind == "browser" for one in notes(device)),
+        *int8_notes(summary),
+        *(download_notes(summary, summary.web) if summary.web else []),
+    ]
+    return [bullets(said)] if said else []
+
+
+def notes(device: DeviceSummary) -> list[str]:
+    """Which browser it was, what it told, and what was not measured in it."""
+    browser = device.system.browser if device.system else None
+    if browser is None:
+        return []
+    told = [counted(browser.logical_cores, "core")] if browser.logical_cores else []
+    told += [f"{browser.memory_gb:g} GB of memory or more"] if browser.memory_gb else []
+    tells = f" It tells of {listed(told)}." if told else ""
+    one_thread = "" if browser.cross_origin_isolated else " Without isolation WebAssembly has one thread."
+    there = (
+        f"the page times WebAssembly alone, and there is {browser.webgpu}" if browser.webgpu else "there is none here"
+    )
+    return [
+        f"{device.label}: timed in {browser.words}, by onnxruntime-web {browser.onnxruntime_web}.{tells}{one_thread} "
+        f"WebGPU: not measured ({there}). How much memory a voice takes a browser does not tell."
+    ]
+
+
+def int8_notes(summary: Summary) -> list[str]:
+    """Which variants lose the speed of their int8 arithmetic in a browser, beside a processor's own figures."""
+    said = []
+    for device in browsers(summary):
+        processor = processor_beside(summary, device)
+        lost = lost_in(summary, device, processor) if processor else []
+        if processor and lost:
+            figures = listed(
+                [
+                    f"`{one.variant}` {REDUCTION.figure(one.there)} in place of {REDUCTION.figure(one.here)}"
+                    for one in lost
+                ]
+            )
+            said.append(
+                f"{device.label} against {processor.label}, less time than the original in each: {figures}. WebAssembly "
+                "has no dot product of 8-bit numbers, by which int8 arithmetic is fast on a processor."
+            )
+    return said
+
+
+def download_notes(summary: Summary, web: WebSummary) -> list[str]:
+    """What a visitor downloads: the page with its runtime, and a voice."""
+    beside = f"{FILE_SIZE.value(web.size_bytes)} ({FILE_SIZE.value(web.compressed_bytes)} compressed)"
+    known = {voice.variant: voice for voice in web.voices}
+    chosen = dict.fromkeys(
+        [*(summary.optimized[device.device] for device in browsers(summary)), *summary.optimized.values()]
+    )
+    named = [name for name in (ORIGINAL, *chosen) if name in known]
+    totals = listed(
+        [
+            f"with `{name}` {FILE_SIZE.value(web.size_bytes + known[name].size_bytes)} "
+            f"({FILE_SIZE.value(web.compressed_bytes + known[name].compressed_bytes)} compressed)"
+            for name in named
+        ]
+    )
+    stale = [f"`{voice.variant}`" for voice in web.voices if not voice.current]
+    said = f"`{web.page}`: the page, ONNX Runtime in WebAssembly and the phonemizer take {beside}"
+    return [
+        f"{said}; {totals}." if named else f"{said}.",
+        *([f"`{web.page}` has earlier files of {listed(stale)}: `ttsopt web` writes it again."] if stale else []),
+    ]
