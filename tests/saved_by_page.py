@@ -25,6 +25,7 @@ PHONE = {
 
 def page_record(
     study: Study,
+    /,
     models: Mapping[str, str] | None = None,
     threads: tuple[int, ...] = (1,),
     blocks: int = 6,

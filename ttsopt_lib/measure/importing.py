@@ -109,7 +109,8 @@ def _check(record: DeviceRecord, study: Study, file: Path) -> None:
     known = set(study.variant_names) - {ORIGINAL}
     others = {row.variant for row in record.rows} - {ORIGINAL}
     if record.study not in (None, study.name) or (known and not known & others):
-        whose = f"of study {record.study!r}" if record.study else "without any of its variants"
+        other = record.study not in (None, study.name)
+        whose = f"of study {record.study!r}" if other else "without any of its variants"
         raise RecordError(f"{file}: a device record {whose}, not of {study.name!r}; {WANTED} in the same study")
     shapes = {row.threads: _shape(row.seconds) for row in reversed(record.rows)}  # of the first with so many
     for row in record.rows:

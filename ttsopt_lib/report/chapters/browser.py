@@ -6,7 +6,7 @@ from ttsopt_lib.report.facts.browsers import browsers, lost_in, processor_beside
 from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.numbers import FILE_SIZE, REDUCTION, counted
 from ttsopt_lib.report.printing.html import bullets, escape
-from ttsopt_lib.report.schema import DeviceSummary, Summary, WebSummary
+from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary, WebSummary, WebVoice
 from ttsopt_lib.study import ORIGINAL
 
 SERVE = "`ttsopt web STUDY --serve` opens it; any server of static files does, and a phone can be measured on it"
@@ -44,9 +44,7 @@ def notes(device: DeviceSummary) -> list[str]:
     told += [f"{browser.memory_gb:g} GB of memory or more"] if browser.memory_gb else []
     tells = f" It tells of {listed(told)}." if told else ""
     one_thread = "" if browser.cross_origin_isolated else " Without isolation WebAssembly has one thread."
-    there = (
-        f"the page times WebAssembly alone, and there is {browser.webgpu}" if browser.webgpu else "there is none here"
-    )
+    there = f"the page times WebAssembly alone; there is {browser.webgpu}" if browser.webgpu else "there is none here"
     return [
         f"{device.label}: timed in {browser.words}, by onnxruntime-web {browser.onnxruntime_web}.{tells}{one_thread} "
         f"WebGPU: not measured ({there}). How much memory a voice takes a browser does not tell."
@@ -60,27 +58,23 @@ def int8_notes(summary: Summary) -> list[str]:
         processor = processor_beside(summary, device)
         lost = lost_in(summary, device, processor) if processor else []
         if processor and lost:
-            figures = listed(
-                [
-                    f"`{one.variant}` {REDUCTION.figure(one.there)} in place of {REDUCTION.figure(one.here)}"
-                    for one in lost
-                ]
-            )
+            pairs = [f"`{one.variant}` {_figure(one.there)} in place of {_figure(one.here)}" for one in lost]
             said.append(
-                f"{device.label} against {processor.label}, less time than the original in each: {figures}. WebAssembly "
-                "has no dot product of 8-bit numbers, by which int8 arithmetic is fast on a processor."
+                f"Less time than the original on {device.label} in place of {processor.label}: {listed(pairs)}. "
+                "WebAssembly has no dot product of 8-bit numbers, by which int8 arithmetic is fast on a processor."
             )
     return said
+
+
+def _figure(reduction: Estimate) -> str:
+    return REDUCTION.figure(reduction)
 
 
 def download_notes(summary: Summary, web: WebSummary) -> list[str]:
     """What a visitor downloads: the page with its runtime, and a voice."""
     beside = f"{FILE_SIZE.value(web.size_bytes)} ({FILE_SIZE.value(web.compressed_bytes)} compressed)"
-    known = {voice.variant: voice for voice in web.voices}
-    chosen = dict.fromkeys(
-        [*(summary.optimized[device.device] for device in browsers(summary)), *summary.optimized.values()]
-    )
-    named = [name for name in (ORIGINAL, *chosen) if name in known]
+    known: dict[str | None, WebVoice] = {voice.variant: voice for voice in web.voices}
+    named = [name for name in dict.fromkeys([ORIGINAL, *summary.optimized.values()]) if name in known]
     totals = listed(
         [
             f"with `{name}` {FILE_SIZE.value(web.size_bytes + known[name].size_bytes)} "

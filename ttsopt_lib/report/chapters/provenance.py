@@ -16,7 +16,7 @@ MODEL = "model.onnx"
 
 def machines(summary: Summary) -> Table:
     """The machines that measured."""
-    timed = [device for device in summary.timed_devices if device.system]
+    timed = [(device, device.system) for device in summary.timed_devices if device.system]
     return Table(
         "machines",
         "Machines that measured",
@@ -25,7 +25,7 @@ def machines(summary: Summary) -> Table:
             Column("imported"),
             Column("commit"),
             Column("machine", "Machine", of=lambda row: row.board or row.machine, cell=_machine),
-            *([Column("browser", of=_browser)] if any(one.system.browser for one in timed) else []),
+            *([Column("browser", of=_browser)] if any(system.browser for _, system in timed) else []),
             Column("cpu"),
             Column("logical_cores", "Cores", COUNT),
             Column("memory_mb", "Memory, GB", SCORE, cell=_memory),
@@ -43,14 +43,14 @@ def machines(summary: Summary) -> Table:
         ],
         [
             row_of(
-                device.system,
+                system,
                 device=device.label,
                 measured=device.created,
                 seconds=device.elapsed_seconds,
                 imported=device.imported.file if device.imported else None,
                 commit=device.imported.commit if device.imported else summary.commit,
             )
-            for device in timed
+            for device, system in timed
         ],
         missing="No machine has measured anything yet.",
         kind="stack",

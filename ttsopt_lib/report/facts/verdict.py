@@ -1,10 +1,10 @@
 """The rule that picks the optimized variant, and the verdict on it.
 
 On each measured device, among the ONNX Runtime rows with the device's first number of threads (PyTorch's in float32
-where that alone reaches the device; in a browser onnxruntime-web's), the optimized variant is the fastest one that meets the size target and whose
-predicted-MOS change stays within its target. The figure in the verdict is not the one that won the choice: a confirmed
-variant is judged on the evaluation sentences and reported on the further ones, any other judged on the even-numbered
-evaluation sentences (numbered from 0) and reported on the odd-numbered ones.
+where that alone reaches the device; in a browser onnxruntime-web's), the optimized variant is the fastest one that
+meets the size target and whose predicted-MOS change stays within its target. The figure in the verdict is not the one
+that won the choice: a confirmed variant is judged on the evaluation sentences and reported on the further ones, any
+other judged on the even-numbered evaluation sentences (numbered from 0) and reported on the odd-numbered ones.
 
 Wherever a figure has an interval, the interval's worse end must meet the target, not its middle.
 """
