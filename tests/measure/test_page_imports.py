@@ -142,7 +142,9 @@ def test_the_command_imports_a_record_as_the_device_of_kind_browser_that_is_name
     records = tmp_path / "reports/timed/records/devices"
     assert [path.stem for path in records.glob("*.json")] == ["phone"]
     code, said = command("--import", "phone.json")
-    assert code == 0 and "Google Chrome 141 on Android, 8 cores: imported" in said and len(list(records.iterdir())) == 2
+    assert (
+        code == 0 and "Google Chrome 141 on Android (8 cores): imported" in said and len(list(records.iterdir())) == 2
+    )
     saved(tmp_path, "second.json")
     code, said = command("--import", "phone.json", "--import", "second.json", "--device", "phone")
     assert code == 2 and "one by one" in said and len(said.strip().splitlines()) == 1

@@ -32,7 +32,7 @@ def test_a_record_becomes_a_device_record_with_the_same_samples():
     assert record.system and record.system.browser and record.system.hostname_hash is None
     assert record.system.logical_cores == 8 and record.system.browser.memory_gb == 8
     assert record.system.packages == {"onnxruntime-web": "1.30.0"} and record.energy and record.energy.reason
-    assert record.label == "Google Chrome 141 on Android, 8 cores"
+    assert record.label == "Google Chrome 141 on Android (8 cores)"
 
 
 def test_a_block_without_its_mirror_image_is_left_out():

@@ -99,8 +99,8 @@ class PageBrowser(_Part):
     @property
     def label(self) -> str:
         """What the report calls the device."""
-        cores = f", {self.logical_cores} cores" if self.logical_cores else ""
-        return f"{self.brand} on {self.where}{cores}"[:100]
+        cores = f" ({self.logical_cores} cores)" if self.logical_cores else ""
+        return f"{self.brand} on {self.where}"[:80] + cores
 
     @property
     def device(self) -> str:

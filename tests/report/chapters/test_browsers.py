@@ -64,7 +64,7 @@ def test_a_phone_s_rows_are_judged_like_any_device_s(with_phone):
     summary, _ = with_phone()
     phone = phone_of(summary)
     assert (
-        phone.judged and phone.runtime == "onnxruntime-web" and phone.label == "Google Chrome 141 on Android, 8 cores"
+        phone.judged and phone.runtime == "onnxruntime-web" and phone.label == "Google Chrome 141 on Android (8 cores)"
     )
     original, static = (summary.timing_of(phone, name) for name in (ORIGINAL, "int8-static"))
     assert original and static and static.latency_reduction and original.peak_memory_mb is None

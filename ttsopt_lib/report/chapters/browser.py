@@ -6,7 +6,7 @@ from ttsopt_lib.report.facts.browsers import browsers, lost_in, processor_beside
 from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.numbers import FILE_SIZE, REDUCTION, counted
 from ttsopt_lib.report.printing.html import bullets, escape
-from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary, WebSummary, WebVoice
+from ttsopt_lib.report.schema import DeviceSummary, Summary, WebSummary, WebVoice
 from ttsopt_lib.study import ORIGINAL
 
 SERVE = "`ttsopt web STUDY --serve` opens it; any server of static files does, and a phone can be measured on it"
@@ -47,7 +47,8 @@ def notes(device: DeviceSummary) -> list[str]:
     there = f"the page times WebAssembly alone; there is {browser.webgpu}" if browser.webgpu else "there is none here"
     return [
         f"{device.label}: timed in {browser.words}, by onnxruntime-web {browser.onnxruntime_web}.{tells}{one_thread} "
-        f"WebGPU: not measured ({there}). How much memory a voice takes a browser does not tell."
+        f"WebGPU: not measured ({there}). How much memory a voice takes a browser does not tell, and what it opens "
+        "first has the runtime's own time in its load."
     ]
 
 
@@ -58,16 +59,15 @@ def int8_notes(summary: Summary) -> list[str]:
         processor = processor_beside(summary, device)
         lost = lost_in(summary, device, processor) if processor else []
         if processor and lost:
-            pairs = [f"`{one.variant}` takes {_figure(one.there)} in place of {_figure(one.here)}" for one in lost]
+            pairs = [
+                f"`{one.variant}` {REDUCTION.figure(one.there)} in place of {REDUCTION.figure(one.here)}"
+                for one in lost
+            ]
             said.append(
-                f"Int8 arithmetic saves less time on {device.label} than on {processor.label}: {listed(pairs)}. ONNX "
-                "Runtime's build for WebAssembly has no dot product of 8-bit numbers, by which processors are fast."
+                f"Int8 arithmetic saves less time on {device.label} than on {processor.label}: {listed(pairs)}."
             )
-    return said
-
-
-def _figure(reduction: Estimate) -> str:
-    return f"{REDUCTION.figure(reduction)} less"
+    why = "ONNX Runtime's build for WebAssembly has no dot product of 8-bit numbers, which makes int8 fast elsewhere."
+    return [*said, why] if said else []
 
 
 def download_notes(summary: Summary, web: WebSummary) -> list[str]:

@@ -58,7 +58,7 @@ def _claims(summary: Summary) -> list[SimpleNamespace]:
             (row.claim, where, row.variant, row.measured, row.status, row.reason),
             SimpleNamespace(
                 claim=row.claim,
-                device=label,
+                labels=[],
                 variant=row.variant,
                 target=row.target,
                 measured=estimate(row.measured, row.ci),
@@ -67,11 +67,12 @@ def _claims(summary: Summary) -> list[SimpleNamespace]:
                 closest=closest.get(row.device) if row.measured is None and row.status == "fail" else None,
             ),
         )
-        if label not in merged.device.split(", "):
-            merged.device += f", {label}"
-    everywhere = ", ".join(device.label for device in summary.measured_devices)
+        if label not in merged.labels:
+            merged.labels.append(label)
+    everywhere = [device.label for device in summary.measured_devices]
     for row in rows.values():
-        if row.device == everywhere and len(summary.measured_devices) > 1:
+        row.device = ", ".join(row.labels)
+        if row.labels == everywhere and len(everywhere) > 1:
             row.device = "every measured device"
     return list(rows.values())
 

@@ -29,7 +29,7 @@ def machines(summary: Summary) -> Table:
             Column("cpu"),
             Column("logical_cores", "Cores", COUNT),
             Column("memory_mb", "Memory, GB", SCORE, cell=_memory),
-            Column("instruction_sets", "Instruction sets", of=lambda row: " ".join(row.instruction_sets)),
+            Column("instruction_sets", "Instruction sets", of=_instruction_sets),
             Column("accelerator", of=_accelerator),
             Column("os", "System", of=lambda row: ", ".join(filter(None, (row.os, row.kernel)))),
             Column("temperature_before_c", "Temperature, °C", of=lambda row: row.temperature_c[0], cell=_temperature),
@@ -66,9 +66,14 @@ def _device(row: Any) -> str:
 
 def _machine(row: Any) -> str:
     accelerator = _accelerator(row)
-    machine = ", ".join(filter(None, (row.board or row.machine, row.cpu))) or "a device that a browser tells little of"
+    machine = ", ".join(filter(None, (row.board or row.machine, row.cpu))) or "not told"
     more = [one for one in (accelerator, _browser(row)) if one]
     return "<br>".join(escape(one) for one in (machine, *more))
+
+
+def _instruction_sets(row: Any) -> str | None:
+    """None where a browser does not tell of its machine."""
+    return " ".join(row.instruction_sets) or (None if row.browser else "")
 
 
 def _browser(row: Any) -> str | None:
