@@ -40,7 +40,8 @@ def main() -> None:
         shutil.copyfile(study, project / "params/bench.yaml")
         rows = [*_cold(project, project / "reports" / name), _again(project), _slow_rows(project)]
     system = describe_system()
-    print(f"\n{system.cpu}, {system.logical_cores} cores, {system.memory_mb / 1000:.0f} GB, {system.os}\n")
+    memory = (system.memory_mb or 0) / 1000
+    print(f"\n{system.cpu}, {system.logical_cores} cores, {memory:.0f} GB, {system.os}\n")
     print("| what | seconds |\n|---|---|")
     for what, seconds in rows:
         print(f"| {what} | {seconds:.2f} |" if seconds < 5 else f"| {what} | {seconds:.0f} |")

@@ -130,7 +130,8 @@ def test_a_page_that_cannot_measure_leaves_the_reason(said, reason, page, folder
     ],
 )
 def test_what_is_missing_is_the_reason_and_says_what_to_install(missing, said, folder, monkeypatch):
-    monkeypatch.setattr(chromium.shutil, "which", lambda name: None if missing in name else f"/usr/bin/{name}")
+    gone = chromium.NAMES if missing == "chromium" else (missing,)
+    monkeypatch.setattr(chromium.shutil, "which", lambda name: None if name in gone else f"/usr/bin/{name}")
     there = lambda name: None if name == missing else object()  # noqa: E731
     monkeypatch.setattr(chromium.importlib.util, "find_spec", there)
     record = measure_device(STUDY, BROWSER, folder, progress=False)

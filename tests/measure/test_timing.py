@@ -98,6 +98,7 @@ def test_pytorch_is_a_row_of_its_own(measured: DeviceRecord):
 @pytest.mark.slow
 def test_memory_and_load_time_are_the_workers_own(measured: DeviceRecord):
     voice, work = row(measured, ORIGINAL), row(measured, "work-alone")
+    assert voice.peak_memory_mb and voice.idle_memory_mb and work.peak_memory_mb
     assert voice.peak_memory_mb > voice.idle_memory_mb + 63, "the voice alone is a 63 MB file"
     assert work.peak_memory_mb < voice.peak_memory_mb - 63, "a worker without the voice cannot need as much"
     assert len(voice.load_seconds) == 3 and min(voice.load_seconds) > 0

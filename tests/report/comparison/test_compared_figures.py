@@ -127,7 +127,7 @@ def test_a_significant_change_that_prints_as_zero_is_unchanged(summary):
 
 def test_memory_and_load_time_are_shown_without_a_claim(summary, golden):
     after = summary("good")
-    timing(after).peak_memory_mb *= 2
+    timing(after).peak_memory_mb = 2 * (timing(after).peak_memory_mb or 0.0)
     timing(after).load_ms = 2000.0
     found = compare(summary("good"), after)
     memory, load = row(found, "peak memory"), row(found, "load time")

@@ -29,7 +29,7 @@ def machines(summary: Summary) -> Table:
             Column("cpu"),
             Column("logical_cores", "Cores", COUNT),
             Column("memory_mb", "Memory, GB", SCORE, cell=_memory),
-            Column("instruction_sets", "Instruction sets", of=_instruction_sets),
+            Column("instruction_sets", "Instruction sets", of=_sets, cell=_told_sets),
             Column("accelerator", of=_accelerator),
             Column("os", "System", of=lambda row: ", ".join(filter(None, (row.os, row.kernel)))),
             Column("temperature_before_c", "Temperature, °C", of=lambda row: row.temperature_c[0], cell=_temperature),
@@ -71,9 +71,13 @@ def _machine(row: Any) -> str:
     return "<br>".join(escape(one) for one in (machine, *more))
 
 
-def _instruction_sets(row: Any) -> str | None:
-    """None where a browser does not tell of its machine."""
-    return " ".join(row.instruction_sets) or (None if row.browser else "")
+def _sets(row: Any) -> str:
+    return " ".join(row.instruction_sets)
+
+
+def _told_sets(row: Any) -> str:
+    """What a browser does not tell of its machine is not nothing."""
+    return NONE if row.browser and not row.instruction_sets else escape(_sets(row))
 
 
 def _browser(row: Any) -> str | None:
