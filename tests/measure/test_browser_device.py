@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from saved_by_page import page_record
-from timed_study import study_of
+from timed_study import add_variant, study_of
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure import browser
@@ -22,6 +23,7 @@ from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Device
 from ttsopt_lib.web import build
+from ttsopt_lib.web.packages import ESPEAK, ONNXRUNTIME_WEB, WebError, package_files
 
 STUDY = study_of("fp32", "other", budget_seconds=5, min_blocks=3, max_blocks=7, more_threads=["fp32"])
 BROWSER = check(Device, {"name": "browser", "label": "Browser", "kind": "browser", "threads": [1, 2]}, "browser")
@@ -72,6 +74,18 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Path]]:
     return finds
 
 
+@pytest.fixture
+def with_packages() -> None:
+    """Skip where there is no browser, or what the page needs of npm cannot be had."""
+    if why := chromium.why_no_browser():
+        pytest.skip(f"Debian packages chromium and chromium-driver are needed: {why}")
+    try:
+        for package in (ONNXRUNTIME_WEB, ESPEAK):
+            package_files(package)
+    except WebError as error:
+        pytest.skip(f"the page's npm packages are needed: {error}")
+
+
 def records(**changes: Any) -> dict[str, Any]:
     """What the page finds with one thread and with two."""
     return {str(count): page_record(STUDY, threads=(count,), **changes) for count in (1, 2)}
@@ -119,6 +133,31 @@ def test_a_page_that_cannot_measure_leaves_the_reason(said, reason, page, folder
     (outcome,) = measure_devices(STUDY, [BROWSER], folder, progress=False)
     assert outcome.error and outcome.record.status == "not_measured"
     assert outcome.record.reason and reason in outcome.record.reason and len(outcome.record.reason.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_the_study_s_own_page_is_measured_in_chromium_and_a_voice_that_it_cannot_open_is_left_out(
+    quick_voice, tmp_path, with_packages
+):
+    study = study_of("fp32", "odd", budget_seconds=2, min_blocks=2, max_blocks=4)
+    folder = StudyFolder(study, tmp_path)
+    config = Path(f"{quick_voice}.json")
+    odd = onnx.load(str(quick_voice))
+    odd.graph.node[-1].domain = "nobody"
+    odd.opset_import.append(onnx.helper.make_opsetid("nobody", 1))
+    for name, model in {ORIGINAL: quick_voice, "fp32": quick_voice, "odd": odd}.items():
+        add_variant(folder, name, model, config)
+    record = measure_device(study, BROWSER, folder, progress=False)
+    assert {(row.variant, row.threads) for row in record.rows} >= {(ORIGINAL, 1), ("fp32", 1)}
+    assert "odd" not in {row.variant for row in record.rows}
+    assert any(doubt.text.startswith("not measured: odd:") for doubt in record.warnings)
+    assert all(len(row.seconds) in (2, 4) and row.runtime == "onnxruntime-web" for row in record.rows)
+    assert record.system and record.system.browser and record.system.browser.simd
+    assert record.system.browser.cross_origin_isolated and "Chrom" in record.system.browser.name
+    files = read_variants(study, folder)["fp32"].files
+    assert {row.model_sha256 for row in record.rows if row.variant == "fp32"} == {files["model.onnx"]}
+    texts = [text for group in study.sentences.timing.values() for text in group]
+    assert [sentence.text for sentence in record.sentences] == texts and record.scales == [0.667, 1.0, 0.0]
 
 
 @pytest.mark.parametrize(

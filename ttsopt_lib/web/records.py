@@ -235,7 +235,7 @@ def device_record(page: PageRecord) -> DeviceRecord:
         created=_second(page.created),
         system=_system(page),
         sentences=[TimedSentence(**sentence.model_dump()) for sentence in page.sentences],
-        scales=page.scales,
+        scales=[float(f"{scale:.6g}") for scale in page.scales],  # 0.667 went through the model's float32
         rows=[_row(row, stops[row.threads].blocks) for row in page.rows],
         stopped_by=page.stopped_by,
         stops=list(stops.values()),
