@@ -144,7 +144,12 @@ def test_a_voice_of_somebody_elses_is_not_written_over(plain_voice, tmp_path):
 
 
 def test_a_device_that_cannot_time_it_is_one_line_before_any_work(plain_voice, tmp_path):
-    refused = {"gpu": "this is a GPU", "raspberry_pi": "write runner: ssh", "phone": "params/phone.yaml is not there"}
+    refused = {
+        "gpu": "this is a GPU",
+        "browser": "this is a browser",
+        "raspberry_pi": "write runner: ssh",
+        "phone": "params/phone.yaml is not there",
+    }
     for device, said in refused.items():
         with pytest.raises(StudyError, match=said):
             tune(plain_voice, tmp_path / "out", Asks(), device=device)

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ttsopt_lib.measure.devices import probe
+from ttsopt_lib.measure.machine.chromium import chromium, why_no_browser
 from ttsopt_lib.measure.peers import CATALOGUE, versions_of
 from ttsopt_lib.paths import SHIPPED, is_from_wheel, project_root, shipped_root
 from ttsopt_lib.study import PEERS, Device
@@ -140,7 +141,13 @@ def _devices() -> list[Finding]:
         Finding(
             "Raspberry Pi", model if pi else "this machine is not one; the report will say that it was not measured", pi
         ),
+        _browser(),
     ]
+
+
+def _browser() -> Finding:
+    missing = why_no_browser()
+    return Finding("browser (for --device browser)", missing or f"{chromium()}", missing is None)
 
 
 def _peers() -> Finding:

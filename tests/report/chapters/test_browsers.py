@@ -147,7 +147,10 @@ def write_page(folder: StudyFolder, known: dict[str, str]) -> None:
         file = f"voices/{name}.onnx"
         (folder.web / file).touch()
         os.truncate(folder.web / file, size)
-        about.append({"name": name, "file": file, "sha256": digest, "bytes": size})
+        half = f"voices/{name}.decoder.onnx"
+        (folder.web / half).write_bytes(b"half of a voice")
+        pieces = {"decoder": {"file": half, "bytes": 15}}
+        about.append({"name": name, "file": file, "sha256": digest, "bytes": size, "pieces": pieces})
     about.append({"name": HOSTILE, "file": "../../../etc/passwd", "sha256": "", "bytes": 1})
     (folder.web / "web.json").write_text(json.dumps({"variants": about}))
 

@@ -54,12 +54,15 @@ class Clock:
         timer: runs a graph on this machine and returns the seconds; None: those that pass.
 
     Raises:
-        StudyError: the device is a GPU, or should be this machine and is not.
+        StudyError: the device is a GPU or a browser, or should be this machine and is not.
     """
 
     def __init__(self, device: Device | None = None, timer: Timer | None = None):
-        if device and device.kind == "gpu":
-            raise StudyError(f"device {device.name}: a search times on processors, and this is a GPU: name another one")
+        if device and device.kind in ("gpu", "browser"):
+            what = "GPU" if device.kind == "gpu" else device.kind
+            raise StudyError(
+                f"device {device.name}: a search times on processors, and this is a {what}: name another one"
+            )
         if device and device.runner == "local" and probe(device).reason:
             raise StudyError(f"device {device.name}: not this machine; write runner: ssh and host: into its file")
         self._device = device if device and device.runner == "ssh" else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +24,19 @@ def web_summary(folder: StudyFolder, variants: Mapping[str, VariantRecord]) -> W
         return None
     voices, beside = [], set()
     for one in about:
+        beside.update(folder.web / name for name in _named(one))
         record, file = variants.get(str(one.get("name"))), folder.web / str(one.get("file"))
-        if not _inside(file, folder.web):
+        if record is None or not _inside(file, folder.web):
             continue
-        beside.add(file)
-        if record is not None:
-            current = one.get("sha256") == record.files.get(MODEL)
-            voices.append(
-                WebVoice(
-                    variant=record.name,
-                    size_bytes=file.stat().st_size,
-                    compressed_bytes=record.compressed_bytes if current else _compressed(file),
-                    current=current,
-                )
+        current = one.get("sha256") == record.files.get(MODEL)
+        voices.append(
+            WebVoice(
+                variant=record.name,
+                size_bytes=file.stat().st_size,
+                compressed_bytes=record.compressed_bytes if current else _compressed(file),
+                current=current,
             )
+        )
     rest = [file for file in sorted(folder.web.rglob("*")) if file.is_file() and file not in beside]
     return WebSummary(
         page=f"{folder.web.name}/{PAGE}",
@@ -55,6 +54,19 @@ def _about(path: Path) -> list[dict[str, Any]] | None:
         return None
     known = isinstance(voices, list) and all(isinstance(one, dict) for one in voices)
     return voices if known else None
+
+
+def _named(about: Any) -> Iterator[str]:
+    """The files that belong to a voice: itself, and where it has them its weights and its halves for streaming."""
+    if isinstance(about, list):
+        for one in about:
+            yield from _named(one)
+    elif isinstance(about, dict):
+        for key, value in about.items():
+            if key == "file" and isinstance(value, str):
+                yield value
+            elif isinstance(value, list | dict):
+                yield from _named(value)
 
 
 def _inside(file: Path, folder: Path) -> bool:
