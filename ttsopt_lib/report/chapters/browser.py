@@ -66,7 +66,7 @@ def int8_notes(summary: Summary) -> list[str]:
             said.append(
                 f"Int8 arithmetic saves less time on {device.label} than on {processor.label}: {listed(pairs)}."
             )
-    why = "ONNX Runtime as npm has it for WebAssembly uses no dot product of 8-bit numbers, which makes int8 fast elsewhere."
+    why = "ONNX Runtime as npm has it uses no dot product of 8-bit numbers, which makes int8 fast on processors."
     return [*said, why] if said else []
 
 
