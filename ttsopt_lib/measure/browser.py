@@ -69,9 +69,8 @@ def measure_in_browser(
 
     pages: list[PageRecord] = []
     shares = [FIRST_SHARE, *[1.0] * (len(device.threads) - 1)]
-    watch = ConditionsWatch()
-    with _page(study, folder, bars) as address, _opened_browser(bars) as driver, watch:
-        watch.ignore(_processes(driver))
+    watches: list[ConditionsWatch] = []
+    with _page(study, folder, bars) as address, _opened_browser(bars) as driver:
         for position, threads in enumerate(device.threads):
             asked = {
                 "seconds": settings.budget_seconds * shares[position] / sum(shares),
@@ -81,16 +80,18 @@ def measure_in_browser(
                 "maxBlocks": settings.max_blocks - settings.max_blocks % 2,
             }
             spent = sum(page.elapsed_seconds for page in pages)
-            pages.append(_measured(driver, address, asked, spent, bars, watch))
+            watches.append(ConditionsWatch())
+            pages.append(_measured(driver, address, asked, spent, bars, watches[-1]))
     record = with_figures(device_record(put_together(pages)), settings)
-    record.warnings = [*(Doubt(text=text) for text in watch.warnings), *record.warnings]
+    told = dict.fromkeys(text for watch in watches for text in watch.warnings)
+    record.warnings = [*(Doubt(text=text) for text in told), *record.warnings]
     assert record.system is not None
     record.system = describe_system().model_copy(
         update={
             "packages": record.system.packages,
             "browser": record.system.browser,
-            "temperature_c": watch.temperature_c,
-            "throttling": watch.throttling,
+            "temperature_c": (watches[0].temperature_c[0], watches[-1].temperature_c[1]),
+            "throttling": (watches[0].throttling[0], watches[-1].throttling[1]),
         }
     )
     record.device, record.label = device.name, device.label
@@ -170,7 +171,10 @@ def _processes(driver: Chrome) -> list[int]:
 def _measured(
     driver: Chrome, address: str, asked: dict[str, Any], spent: float, bars: Bars, watch: ConditionsWatch
 ) -> PageRecord:
-    """What the page found with one number of threads. Raises `MeasureError`."""
+    """What the page found with one number of threads, and `watch` of the machine meanwhile. Raises `MeasureError`.
+
+    Each number of threads has a page and a watch of its own: what an earlier page's process did would be others' work.
+    """
     from selenium.common.exceptions import WebDriverException
 
     from ttsopt_lib.web.records import read_page_record
@@ -179,8 +183,9 @@ def _measured(
         driver.get(address)
         if said := driver.execute_async_script(READY):
             raise MeasureError(f"the page does not open in Chromium: {said}")
-        driver.execute_script(START, asked)
-        found = _awaited(driver, asked["seconds"], spent, bars, watch)
+        with watch:
+            driver.execute_script(START, asked)
+            found = _awaited(driver, spent, bars, watch)
     except WebDriverException as error:
         raise MeasureError(f"Chromium failed while the page measured ({_said(error)}); measure again") from None
     if "error" in found:
@@ -191,7 +196,7 @@ def _measured(
         raise MeasureError(str(error)) from None
 
 
-def _awaited(driver: Chrome, seconds: float, spent: float, bars: Bars, watch: ConditionsWatch) -> dict[str, Any]:
+def _awaited(driver: Chrome, spent: float, bars: Bars, watch: ConditionsWatch) -> dict[str, Any]:
     """What the page leaves when it is done. While it does the same for too long, it is given up."""
     began = changed = time.monotonic()
     doing: Any = None
