@@ -11,6 +11,7 @@ from timed_study import CPU, add_variant, study_of
 from ttsopt_lib.files import file_sha256
 from ttsopt_lib.measure import timing
 from ttsopt_lib.measure.first_sound import FEWEST, FIXED_SECONDS, measure_first_sound
+from ttsopt_lib.measure.plan import TimingPlan
 from ttsopt_lib.measure.remote.bundle import collect
 from ttsopt_lib.measure.runtimes.first_sound import FirstSound, Streamed
 from ttsopt_lib.measure.timing import current_measurement, measure_device
@@ -106,6 +107,7 @@ def test_what_is_sent_has_both_halves_and_nothing_of_this_machine(folder):
     variants = timing.read_variants(STUDY, folder)
     plan = timing._plan(STUDY, CPU, folder, variants, [], None, timing.Probe())[0]
     bundle = collect(plan, CPU)
+    assert isinstance(bundle.job.plan, TimingPlan)
     streams = bundle.job.plan.streams
     assert {str(path) for one in streams for path in (one.model, one.encoder, one.decoder)} == set(bundle.voices)
     assert len(bundle.voices) == 3, "equal files are sent once"

@@ -287,6 +287,7 @@ def test_with_the_timing_done_and_the_workstation_gone_the_findings_are_kept(tmp
 
     monkeypatch.setattr(device_side, "say", say)
     found = device_side.carry_out(tmp_path, run)
+    assert isinstance(found, Findings)
     assert Findings.model_validate_json((run / "findings.json").read_text()) == found
     assert "load" in events and "profile" in events and len(found.rows[0].seconds) == 4
     assert [(one.blocks, one.warnings) for one in found.sittings] == (
