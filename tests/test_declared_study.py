@@ -13,10 +13,13 @@ from onnx import TensorProto, helper
 from onnxruntime import quantization
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from tests.voices.declared_graphs import HOP, declaration, declare, tiny_tts
+from tests.voices.declared_graphs import HOP, READ, TONED, constant, declaration, declare, tiny_tts, toned
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.paired import compare, make_reference
 from ttsopt_lib.evaluate.signal.waveform import as_float
+from ttsopt_lib.measure.plan import PlannedSentence
+from ttsopt_lib.measure.side_by_side import read_feeds, write_feeds
+from ttsopt_lib.measure.timing import planned_sentences
 from ttsopt_lib.optimize.build import build_study, stale_variants
 from ttsopt_lib.own_voice import study_on
 from ttsopt_lib.params import check, read_study
@@ -24,7 +27,10 @@ from ttsopt_lib.paths import resolve
 from ttsopt_lib.pipeline import Pipeline
 from ttsopt_lib.preflight import check_inputs
 from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.tune import Asks
 from ttsopt_lib.study import Device, Study
+from ttsopt_lib.tune import candidates
+from ttsopt_lib.tune.tuning import tune
 from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.piper import VoiceError
 
@@ -105,6 +111,42 @@ def test_all_are_timed_scored_and_told_by_kinds_of_work(run: tuple[Study, StudyF
         assert foreign not in page, foreign
 
 
+@pytest.mark.slow
+def test_what_is_given_beside_the_ids_goes_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calibrated, searched, timed here and as on a device, scored and tuned with the tones that the function gives."""
+    path = declare(tmp_path / "toned", toned(), ids={"function": "whole_way_reading:read"}, inputs=TONED)
+    path.with_name("whole_way_reading.py").write_text(READ, encoding="utf-8")
+    mixed = {"step": "quantize_mixed", "budget_db": 40.0, "calibration_sentences": 2, "judged_sentences": 1}
+    recipes = {"int8-static": RECIPES["int8-static"], "int8-mixed": [{**mixed, "clock": True}]}
+    study = study_of(path, recipes)
+    folder = StudyFolder(study, tmp_path / "out")
+    check_inputs(study)
+    pipeline, cpu = Pipeline(study, folder), Device(name="cpu", label="CPU", kind="cpu", threads=(1,))
+    pipeline.optimize()
+    assert pipeline.measure([cpu]) == []
+    pipeline.evaluate()
+    record = json.loads(folder.quality_record.read_text(encoding="utf-8"))
+    assert record["not_scored"] == [] and {row["variant"] for row in record["rows"]} == set(study.variant_names)
+    timed = json.loads(folder.device_record("cpu").read_text(encoding="utf-8"))
+    assert {row["variant"] for row in timed["rows"]} >= set(study.variant_names)
+
+    model = open_model(folder.model("int8-static"))
+    sentences = planned_sentences(study, model)
+    for sentence in sentences:  # what a device is sent
+        sent = PlannedSentence.model_validate_json(sentence.model_dump_json())
+        assert list(sent.inputs["tones"].values) == [one % 9 for one in sent.ids]
+        assert sent.inputs["colour"].shape == (1, 16) and sent.inputs["languages"].values == (2,) * len(sent.ids)
+    feed = model.feed(model.utterance_ids(sentences[0].text))
+    write_feeds(tmp_path / "feeds.npz", [feed])
+    np.testing.assert_equal(read_feeds(tmp_path / "feeds.npz"), [feed])
+
+    monkeypatch.setattr(candidates, "BUDGETS_DB", (40.0,))
+    lines = tmp_path / "lines.txt"
+    lines.write_text("\n".join(f"Line {number} is here." for number in range(12)), encoding="utf-8")
+    found = tune(path, tmp_path / "tuned", Asks(max_loss=4.0, min_speedup=0.01), lines, "dnsmos_p808")
+    assert found.chosen and all(one.speedup and one.change is not None for one in found.candidates if not one.refused)
+
+
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"recipes": {"pruned": [{"step": "prune_structured"}]}}, "variant 'pruned': step prune_structured needs a VITS"),
     ({"recipes": {"d": [{"step": "distill", "student": "models/x"}]}}, "step distill needs a VITS voice"),
@@ -170,7 +212,11 @@ def test_a_spectrum_and_ids_that_the_graph_does_not_have_are_refused(
     study = study_of(declare(tmp_path / "spectrum", graph, audio="/decoder/out"), {})
     with pytest.raises(VoiceError, match=r"the model's audio is of shape \[1, 64, .* a vocoder makes them"):
         build_study(study, StudyFolder(study, tmp_path))
-    study = study_of(declare(tmp_path / "ids", ids={**declaration()["ids"], "begin": [999]}), {})
+    graph = tiny_tts()
+    graph.graph.initializer.append(constant("none", 0, np.int64))
+    graph.graph.node.insert(0, helper.make_node("Add", ["tokens", "none"], ["numbers"]))
+    graph.graph.node[1].input[1] = "numbers"  # what the ids become is looked up, not they themselves
+    study = study_of(declare(tmp_path / "ids", graph, ids={**declaration()["ids"], "begin": [999]}), {})
     with pytest.raises(VoiceError, match=r"tiny.yaml: the model cannot speak 'Slide .* idx=999"):
         build_study(study, StudyFolder(study, tmp_path))
     assert "idx=999" not in capfd.readouterr().err  # ONNX Runtime's own line, beside the exception

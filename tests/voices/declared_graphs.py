@@ -94,6 +94,45 @@ def tiny_tts(noise: bool = True, domain: str = "", seed: int = 0) -> onnx.ModelP
     return helper.make_model(graph, opset_imports=opsets, ir_version=8)
 
 
+def toned() -> onnx.ModelProto:
+    """The tiny model with a tone and a language for each id, and a colour of the whole text."""
+    model = tiny_tts(noise=False)
+    graph = model.graph
+    for name, kind, shape in (
+        ("tones", TensorProto.INT64, [1, "ids"]),
+        ("languages", TensorProto.INT64, [1, "ids"]),
+        ("colour", TensorProto.FLOAT, [1, 16]),
+    ):
+        graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+    graph.initializer.append(constant("tone_table", np.random.default_rng(5).standard_normal((9, 16))))
+    summed = next(node for node in graph.node if node.output[0] == "/encoder/sum")
+    more = [
+        helper.make_node("Gather", ["tone_table", "tones"], ["tone"]),
+        helper.make_node("Gather", ["tone_table", "languages"], ["language"]),
+        helper.make_node("Unsqueeze", ["colour", "one"], ["colours"]),
+        helper.make_node("Sum", ["/encoder/emb", "tone", "language", "colours"], ["emb"]),
+    ]
+    summed.input[0] = "emb"
+    for number, node in enumerate(more, 1):
+        graph.node.insert(number, node)
+    return model
+
+
+TONED: dict[str, Any] = {  # what they are given
+    "tokens": "ids",
+    "style": {"file": "styles.bin", "shape": [STYLES, 1, 8], "row": "length"},
+    "speed": {"value": 0.5},
+    "tones": {"given": "tones"},
+    "languages": {"each": 2},
+    "colour": {"given": "colour"},
+}
+READ = """
+def read(text):
+    ids = [1 + ord(one) % 40 for one in text]
+    return {"ids": ids, "tones": [one % 9 for one in ids], "colour": [len(text) / 100] * 16, "unused": None}
+"""
+
+
 def declaration(**changes: Any) -> dict[str, Any]:
     """What `declare` writes, with other keys."""
     return {

@@ -12,7 +12,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from tests.voices.declared_graphs import RATE, STYLES, SYMBOLS, constant, declaration, declare, tiny_tts
+from tests.voices.declared_graphs import (
+    RATE,
+    READ,
+    STYLES,
+    SYMBOLS,
+    TONED,
+    constant,
+    declaration,
+    declare,
+    tiny_tts,
+    toned,
+)
 from ttsopt_lib.measure.runtimes.onnx_runtime import speaker_of
 from ttsopt_lib.params import check
 from ttsopt_lib.study import VoiceSource
@@ -24,7 +35,7 @@ from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.adapters.seeded import SeededSession
 from ttsopt_lib.voices.onnx_file import VoiceError
 from ttsopt_lib.voices.piper import open_piper
-from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.session import RuntimeFailure, open_session
 from ttsopt_lib.voices.text import TextError
 
 TEXT = "The door is open."
@@ -185,6 +196,13 @@ def test_what_is_wrong_in_a_declaration_is_one_line(tmp_path: Path, changes: dic
 def test_what_is_wrong_in_a_model_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(VoiceError, match="needs the operator Vocode of 'my.own'"):
         opened(declare(tmp_path / "domain", tiny_tts(domain="my.own")))
+    for domain in ("", "com.microsoft"):
+        graph = tiny_tts()
+        graph.graph.node.append(helper.make_node("Vocode", ["sound"], ["more"], domain=domain))
+        with pytest.raises(VoiceError, match=r"tiny.onnx: needs the operator Vocode( of 'com.microsoft')?, which"):
+            opened(declare(tmp_path / "unknown", graph))
+    with pytest.raises(VoiceError, match="tiny.onnx: needs the operator Vocode of 'my.own'"):
+        opened(declare(tmp_path / "branch", branching("my.own")))
 
     path = declare(tmp_path / "external")
     model = onnx.load(path.with_name("tiny.onnx"))
@@ -198,6 +216,10 @@ def test_what_is_wrong_in_a_model_is_one_line(tmp_path: Path, monkeypatch: pytes
     path.with_name("tiny.onnx").write_bytes(path.with_name("tiny.onnx").read_bytes()[:-500])
     with pytest.raises(VoiceError, match="not a whole ONNX file"):
         opened(path)
+    for text in ("", "- model", "tiny.onnx"):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(VoiceError, match=r"tiny.yaml: declares no model: write model, sample_rate, ids and inputs"):
+            read_declaration(path)
     path.write_text("a: [", encoding="utf-8")
     with pytest.raises(VoiceError, match="not readable as YAML"):
         read_declaration(path)
@@ -212,6 +234,20 @@ def test_what_is_wrong_in_a_model_is_one_line(tmp_path: Path, monkeypatch: pytes
     (tmp_path / "leaving_ids.py").write_text("raise SystemExit(2)\n")
     with pytest.raises(VoiceError, match=r"key ids.function: leaving_ids:ids: cannot be imported"):
         opened(declare(tmp_path / "leaving", ids={"function": "leaving_ids:ids"}))
+
+
+def branching(domain: str) -> onnx.ModelProto:
+    """The tiny graph with a branch in which an operator of this domain stands."""
+    model = tiny_tts(noise=False)
+    branches = {}
+    for branch, operator, of in (("then_branch", "Vocode", domain), ("else_branch", "Identity", "")):
+        node = helper.make_node(operator, ["sound"], [f"{branch} out"], domain=of)
+        value = helper.make_tensor_value_info(f"{branch} out", TensorProto.FLOAT, None)
+        branches[branch] = helper.make_graph([node], branch, [], [value])
+    model.graph.initializer.append(constant("yes", True, np.bool_))
+    model.graph.node.append(helper.make_node("If", ["yes"], ["more"], **branches))
+    model.opset_import.append(helper.make_opsetid(domain, 1))
+    return model
 
 
 def fed_by(kinds: dict[str, tuple[int, list[Any]]]) -> onnx.ModelProto:
@@ -391,45 +427,6 @@ def test_modules_of_one_name_are_those_of_their_folders_and_may_import_neighbour
 # --- what is given beside the ids ---------------------------------------------------------------------------------
 
 
-def toned() -> onnx.ModelProto:
-    """The tiny model with a tone and a language for each id, and a colour of the whole text."""
-    model = tiny_tts(noise=False)
-    graph = model.graph
-    for name, kind, shape in (
-        ("tones", TensorProto.INT64, [1, "ids"]),
-        ("languages", TensorProto.INT64, [1, "ids"]),
-        ("colour", TensorProto.FLOAT, [1, 16]),
-    ):
-        graph.input.append(helper.make_tensor_value_info(name, kind, shape))
-    graph.initializer.append(constant("tone_table", np.random.default_rng(5).standard_normal((9, 16))))
-    summed = next(node for node in graph.node if node.output[0] == "/encoder/sum")
-    more = [
-        helper.make_node("Gather", ["tone_table", "tones"], ["tone"]),
-        helper.make_node("Gather", ["tone_table", "languages"], ["language"]),
-        helper.make_node("Unsqueeze", ["colour", "one"], ["colours"]),
-        helper.make_node("Sum", ["/encoder/emb", "tone", "language", "colours"], ["emb"]),
-    ]
-    summed.input[0] = "emb"
-    for number, node in enumerate(more, 1):
-        graph.node.insert(number, node)
-    return model
-
-
-TONED = {
-    "tokens": "ids",
-    "style": {"file": "styles.bin", "shape": [STYLES, 1, 8], "row": "length"},
-    "speed": {"value": 0.5},
-    "tones": {"given": "tones"},
-    "languages": {"each": 2},
-    "colour": {"given": "colour"},
-}
-READ = """
-def read(text):
-    ids = [1 + ord(one) % 40 for one in text]
-    return {"ids": ids, "tones": [one % 9 for one in ids], "colour": [len(text) / 100] * 16, "unused": None}
-"""
-
-
 def test_a_function_gives_tones_and_features_beside_the_ids(tmp_path: Path) -> None:
     path = declare(tmp_path, toned(), ids={"function": "toned_reading:read"}, inputs=TONED)
     (tmp_path / "toned_reading.py").write_text(READ, encoding="utf-8")
@@ -447,6 +444,8 @@ def test_a_function_gives_tones_and_features_beside_the_ids(tmp_path: Path) -> N
 def test_utterances_with_other_tones_are_others_and_travel_with_them() -> None:
     ids, other = Ids([1, 2], {"tones": [0, 1]}), Ids([1, 2], {"tones": [1, 1]})
     assert ids != other and ids == Ids([1, 2], {"tones": [0, 1]}) and ids != (1, 2) and Ids([1, 2]) == (1, 2)
+    features = [Ids([1, 2], {"bert": np.full((4, 2), one)}) for one in (0.5, 0.5, 0.6)]
+    assert features[0] == features[1] != features[2]
     copy = pickle.loads(pickle.dumps(ids))
     assert copy == ids and copy.beside == {"tones": [0, 1]}
 
@@ -470,13 +469,51 @@ def test_a_table_gives_them_too_and_a_folder_keeps_them(tmp_path: Path) -> None:
         ({"ids": [1, 2], "tones": "high", "colour": [0.0] * 16}, "does not fit the input"),
         ({"ids": [1, 2], "tones": [[1], [1, 2]], "colour": [0.0] * 16}, "does not fit the input"),
         ({"ids": [1, 2], "tones": None, "colour": [0.0] * 16}, "does not fit the input"),
+        ({"ids": [1, 2], "tones": [1, 9], "colour": [0.0] * 16}, "9 is out of range: the model has the numbers 0 to 8"),
+        ({"ids": [1, 2], "tones": [1, 2], "colour": [float("nan")] * 16}, "NaN is among the numbers"),
+        ({"ids": [1, 999], "tones": [1, 2], "colour": [0.0] * 16}, "'ids' what the input tokens does not take: 999 is"),
+        ({"ids": [1, 1.5], "tones": [1, 2], "colour": [0.0] * 16}, "'ids' what the input tokens .* give whole numbers"),
+        ({"ids": [1, 2**70], "tones": [1, 2], "colour": [0.0] * 16}, "'ids' what the input tokens does not take"),
+        ({"ids": "words", "tones": [1, 2], "colour": [0.0] * 16}, "'ids' what the input tokens does not take"),
+        ({"ids": None, "tones": [1, 2], "colour": [0.0] * 16}, "'ids' what the input tokens does not take"),
+        ({"ids": [[1, 2], [3, 4]], "tones": [1, 2], "colour": [0.0] * 16}, r"numbers of shape \[2, 2\]"),
+        ({"ids": [], "tones": [], "colour": [0.0] * 16}, "gives no ids: write words"),
     ],
 )
 def test_what_does_not_fit_beside_the_ids_is_one_line(tmp_path: Path, said: Any, message: str) -> None:
-    model = opened(declare(tmp_path, toned(), ids={"table": {TEXT: said}}, inputs=TONED))
-    with pytest.raises(TextError, match=message) as raised:
+    (tmp_path / "function").mkdir()
+    (tmp_path / "function" / "misfit_reading.py").write_text(f"nan = float('nan')\nread = lambda text: {said!r}\n")
+    for way in ({"table": {TEXT: said}}, {"function": "misfit_reading:read"}):
+        folder = tmp_path / next(iter(way))
+        model = opened(declare(folder, toned(), ids=way, inputs=TONED))
+        with pytest.raises(TextError, match=message) as raised:
+            model.utterance_ids(TEXT)
+        assert "\n" not in str(raised.value)
+        assert str(raised.value).startswith(f"{folder / 'tiny.yaml'}: ids.{next(iter(way))}")
+
+
+@pytest.mark.parametrize("axis", ["", "tones_dynamic_axes_1"])  # what exporters write who were told no name
+def test_unequal_lengths_along_axes_without_a_common_name_are_told_by_what_was_fed(tmp_path: Path, axis: str) -> None:
+    graph = toned()
+    (tones,) = [one for one in graph.graph.input if one.name == "tones"]
+    tones.type.tensor_type.shape.dim[1].CopyFrom(onnx.TensorShapeProto.Dimension(dim_param=axis or None))
+    table = {TEXT: {"ids": [1, 2, 3], "tones": [1, 2], "colour": [0.0] * 16}}
+    model = opened(declare(tmp_path, graph, ids={"table": table}, inputs=TONED))
+    ids = model.utterance_ids(TEXT)
+    with pytest.raises(RuntimeFailure, match=r"2 by 3; it was fed .*tokens \[1, 3\], tones \[1, 2\]") as raised:
+        model.open().speak(ids)
+    assert "onnxruntime_src" not in str(raised.value)
+
+
+def test_numbers_outside_the_models_tables_are_refused_where_they_stand(tmp_path: Path) -> None:
+    inputs = {**TONED, "tones": {"each": 0}, "colour": {"value": [0.0] * 16}}
+    with pytest.raises(VoiceError, match="key inputs.languages: 9 is out of range: the model has the numbers 0 to 8"):
+        opened(declare(tmp_path, toned(), inputs={**inputs, "languages": {"each": 9}}))
+    model = opened(declare(tmp_path, toned(), inputs=inputs, ids={**declaration()["ids"], "end": [49]}))
+    with pytest.raises(TextError, match=r"tiny.yaml: ids.symbols .* 49 is out of range: .* 0 to 48"):
         model.utterance_ids(TEXT)
-    assert "\n" not in str(raised.value) and "ids.table" in str(raised.value)
+    model = opened(declare(tmp_path, fed_by({"tokens": (TensorProto.INT32, [1, 1, "ids"])})))
+    assert model.rows == {"tokens": 49}  # through a Reshape
 
 
 def test_espeak_gives_nothing_beside_the_ids(tmp_path: Path) -> None:

@@ -241,7 +241,10 @@ def _read_config(path: Path) -> VoiceConfig:
     if not path.exists():
         raise VoiceError(f"{path}: no such file; a voice is an .onnx file with its config beside it as .onnx.json")
     if not config_path.exists():
-        raise VoiceError(f"{config_path}: no such file; every Piper voice has its config beside it under this name")
+        raise VoiceError(
+            f"{config_path}: no such file; every Piper voice has its config beside it under this name (of a model of "
+            "another kind, give a .yaml that declares it: docs/models.md)"
+        )
     try:
         raw = json.loads(config_path.read_text(encoding="utf-8-sig"))  # as editors on Windows write it
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

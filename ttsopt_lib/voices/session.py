@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +39,9 @@ def in_words(what: str) -> Iterator[None]:
 
 
 def runtime_words(error: Exception) -> str:
-    """What a runtime says of an error, in one line of at most 300 characters."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
+    """What a runtime says of an error, in one line of at most 300 characters, without lines of its own source."""
+    words = re.sub(r"/onnxruntime_src/\S+ .*?\) (?:.*? was false\. )?", "", " ".join(str(error).split()))
+    return words[:300] or type(error).__name__
 
 
 def open_session(model: ModelProto | bytes | Path, threads: int = 1, profile: Path | None = None) -> Session:

@@ -177,6 +177,8 @@ def read_declaration(path: Path) -> Declaration:
 
 def checked(values: Any, origin: Path | str) -> Declaration:
     """Values as a declaration. Raises `VoiceError` with one line that names the first wrong key."""
+    if not isinstance(values, Mapping):
+        raise VoiceError(f"{origin}: declares no model: write model, sample_rate, ids and inputs (docs/models.md)")
     try:
         return Declaration.model_validate(values)
     except ValidationError as error:

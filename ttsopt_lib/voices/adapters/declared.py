@@ -5,25 +5,28 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
 
 from ttsopt_lib.records.quality import MissingSymbol
 from ttsopt_lib.voices.adapters.declaration import Declaration, Given, checked, imported
 from ttsopt_lib.voices.adapters.model import Feed, Ids, TtsModel
 from ttsopt_lib.voices.adapters.seeded import SeededSession
+from ttsopt_lib.voices.graph import attribute
 from ttsopt_lib.voices.language import other_language
 from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, model_sha256, read_model
 from ttsopt_lib.voices.session import RuntimeFailure, in_words
 from ttsopt_lib.voices.text import TextError, espeak_phonemes
 
 WHOLE = (TensorProto.INT64, TensorProto.INT32, TensorProto.INT16, TensorProto.INT8, TensorProto.UINT8, TensorProto.BOOL)
-DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")  # of operators that ONNX Runtime has
+COPIES = ("Cast", "Identity")  # operators that keep numbers and their shape ...
+RANKS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")  # ... or the numbers alone
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,16 @@ class DeclaredModel(TtsModel):
         onnx_sha256: its hash.
         declaration: what it is fed and what its audio is.
         inputs: of the graph, by name.
+        rows: of the table in which the numbers of an input are looked up, by name.
+        origin: where the declaration stands, for messages.
     """
 
     path: Path
     onnx_sha256: str
     declaration: Declaration
     inputs: dict[str, ValueInfoProto] = field(repr=False, compare=False)
+    rows: dict[str, int] = field(repr=False, compare=False)
+    origin: Path | str = field(repr=False, compare=False)
 
     @property
     def kind(self) -> str:
@@ -78,11 +85,12 @@ class DeclaredModel(TtsModel):
                 )
             between = [[*asked.between, number] for number in found[1:]]
             ids = [*asked.begin, found[0], *(number for some in between for number in some), *asked.end]
+            self._check_ids(ids, f"{self.origin}: ids.symbols (or begin, end, between), for {text[:60]!r},")
         elif asked.table is not None:
             assert not isinstance(asked.table, Path)  # it was read with the declaration
             if text not in asked.table:
-                raise TextError(f"text {text[:60]!r} has no ids in the declaration's ids.table: add it")
-            ids = self._ids_in(asked.table[text], f"the declaration's ids.table, for {text[:60]!r},")
+                raise TextError(f"{self.origin}: text {text[:60]!r} has no ids in ids.table: add it")
+            ids = self._ids_in(asked.table[text], f"{self.origin}: ids.table, for {text[:60]!r},")
         else:
             ids = self._called(text)
         self._check_rows(ids, text)
@@ -154,24 +162,20 @@ class DeclaredModel(TtsModel):
     def _called(self, text: str) -> Sequence[int]:
         """What the declaration's function makes of a text."""
         name = self.declaration.ids.function or ""
-        called = imported(name, self.code, f"{self.kind}: ids.function")
+        key = f"{self.origin}: ids.function"
+        called = imported(name, self.code, key)
         try:
             found = called(text)
-            ids = self._ids_in(found, f"ids.function {name}, of {text[:60]!r},")
-        except TextError:
-            raise
         except (Exception, SystemExit) as error:  # somebody else's code
             words = " ".join(str(error).split())[:200] or type(error).__name__
-            raise TextError(f"ids.function {name} cannot make ids of {text[:60]!r}: {words}") from None
-        if not ids:
-            raise TextError(f"ids.function {name} makes no ids of {text[:60]!r}")
-        return ids
+            raise TextError(f"{key} {name} cannot make ids of {text[:60]!r}: {words}") from None
+        return self._ids_in(found, f"{key} {name}, of {text[:60]!r},")
 
     def _ids_in(self, found: Any, source: str) -> Sequence[int]:
         """The ids that a function or a table gives, with what the inputs take beside them.
 
         Args:
-            found: a list of ids, or a mapping with `ids` and others.
+            found: ids, or a mapping with `ids` and others.
             source: who gave it for which text, as messages begin with it.
 
         Raises:
@@ -180,28 +184,47 @@ class DeclaredModel(TtsModel):
         given = dict(found) if isinstance(found, Mapping) else {"ids": found}
         if "ids" not in given:
             raise TextError(f"{source} gives no 'ids' (it gives: {', '.join(map(str, given))})")
-        ids = [int(one) for one in given.pop("ids")]
+        ids = self._check_ids(given["ids"], source)
         beside = {}
         for name, wanted in self.declaration.inputs.items():
             if isinstance(wanted, Given) and wanted.given is not None:
                 if wanted.given not in given:
-                    there = ", ".join(["ids", *map(str, given)])
                     raise TextError(
-                        f"{source} gives no {wanted.given!r}, which the input {name} takes (it gives: {there})"
+                        f"{source} gives no {wanted.given!r}, which the input {name} takes (it gives: "
+                        f"{', '.join(map(str, given))})"
                     )
-                beside[wanted.given] = numbers = given[wanted.given]
-                wrong = _misfit(numbers, self.inputs[name]) or self._other_length(numbers, name, len(ids))
-                if wrong:
+                numbers = given[wanted.given]
+                self._check_given(numbers, name, wanted.given, source)
+                beside[wanted.given] = shaped(numbers, self.inputs[name])
+                if wrong := self._other_length(beside[wanted.given], name, len(ids)):
                     raise TextError(f"{source} gives as {wanted.given!r} what the input {name} does not take: {wrong}")
         return Ids(ids, beside) if beside else ids
 
-    def _other_length(self, numbers: Any, name: str, count: int) -> str | None:
+    def _check_ids(self, ids: Any, source: str) -> list[int]:
+        """Whatever stands for ids, as a list of whole numbers that the model knows. Raises `TextError`."""
+        self._check_given(ids, self._takes_ids, "ids", source)
+        found = np.asarray(ids)
+        if found.size != max(found.shape, default=0):
+            raise TextError(f"{source} gives ids of shape {list(found.shape)}, where a text has one row of them")
+        if not found.size:
+            raise TextError(f"{source} gives no ids: write words")
+        return [int(one) for one in found.reshape(-1)]
+
+    def _check_given(self, numbers: Any, name: str, called: str, source: str) -> None:
+        """Raises `TextError` where an input does not take what it is given."""
+        if wrong := _misfit(numbers, self.inputs[name], self.rows.get(name)):
+            raise TextError(f"{source} gives as {called!r} what the input {name} does not take: {wrong}")
+
+    @property
+    def _takes_ids(self) -> str:
+        """The input that takes the ids."""
+        return next(name for name, given in self.declaration.inputs.items() if given == "ids")
+
+    def _other_length(self, numbers: np.ndarray, name: str, count: int) -> str | None:
         """Says that an input which is as long as the ids is given another number of numbers; None where it is not."""
-        takes_ids = next(one for one, given in self.declaration.inputs.items() if given == "ids")
-        axes = [dim.dim_param for dim in self.inputs[takes_ids].type.tensor_type.shape.dim]
+        axes = [dim.dim_param for dim in self.inputs[self._takes_ids].type.tensor_type.shape.dim]
         longest = next((axis for axis in reversed(axes) if axis), None)
-        sizes = shaped(numbers, self.inputs[name]).shape
-        for dim, size in zip(self.inputs[name].type.tensor_type.shape.dim, sizes, strict=False):
+        for dim, size in zip(self.inputs[name].type.tensor_type.shape.dim, numbers.shape, strict=False):
             if longest and dim.dim_param == longest and size != count:
                 return f"{size} along the axis {longest}, where there are {count} ids"
         return None
@@ -252,7 +275,11 @@ class DeclaredSpeaker:
         self, feed: Feed, seed: int = 0, durations: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """As `Speaker.speak_feed`."""
-        found = self._session.run(feed, seed)
+        try:
+            found = self._session.run(feed, seed)
+        except RuntimeFailure as error:
+            fed = ", ".join(f"{name} {list(array.shape)}" for name, array in feed.items())
+            raise RuntimeFailure(f"{error}; it was fed {fed}") from None
         if self._vocoder is None:
             audio = samples_of(found[0], "the model's audio")
         else:
@@ -275,8 +302,9 @@ def open_declared(path: Path, declaration: Declaration, origin: Path | str) -> D
         VoiceError: one line that names the file and the key, and says what to write.
     """
     model = read_model(path)
-    _check(model, path, declaration, origin)
-    return DeclaredModel(path, model_sha256(path), declaration, _real_inputs(model))
+    rows = _table_rows(model)
+    _check(model, path, declaration, origin, rows)
+    return DeclaredModel(path, model_sha256(path), declaration, _real_inputs(model), rows, origin)
 
 
 def declaration_beside(path: Path) -> Declaration | None:
@@ -320,15 +348,50 @@ def _real_inputs(model: ModelProto) -> dict[str, ValueInfoProto]:
     return {value.name: value for value in model.graph.input if value.name not in weights}
 
 
-def _check(model: ModelProto, path: Path, declaration: Declaration, origin: Path | str) -> None:
-    inputs = _real_inputs(model)
-    known = {one.domain for one in model.functions}
+def _table_rows(model: ModelProto) -> dict[str, int]:
+    """Of each input whose numbers are looked up in a table of weights, how many rows that has."""
+    tables = {tensor.name: tensor.dims[0] for tensor in model.graph.initializer if len(tensor.dims) == 2}
+    same = {name: name for name in _real_inputs(model)}
+    rows: dict[str, int] = {}
     for node in model.graph.node:
-        if node.domain not in DOMAINS and node.domain not in known:
+        if node.op_type in COPIES + RANKS and node.input[0] in same:
+            same[node.output[0]] = same[node.input[0]]
+        elif node.op_type in (*COPIES, "DequantizeLinear") and node.input[0] in tables:
+            tables[node.output[0]] = tables[node.input[0]]
+        elif node.op_type == "Gather" and attribute(node, "axis", 0) == 0 and node.input[1] in same:
+            name, count = same[node.input[1]], tables.get(node.input[0])
+            if count is not None:
+                rows[name] = min(count, rows.get(name, count))
+    return rows
+
+
+def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
+    """The nodes of a graph and of the branches and loops in it."""
+    for node in graph.node:
+        yield node
+        for item in node.attribute:
+            for inner in (item.g, *item.graphs) if item.HasField("g") or item.graphs else ():
+                yield from _nodes(inner)
+
+
+def _check_operators(model: ModelProto, path: Path) -> None:
+    known = {(schema.domain, schema.name) for schema in get_all_operator_schema()}
+    known |= {(one.domain, one.name) for one in model.functions}
+    for node in _nodes(model.graph):
+        domain = "" if node.domain == "ai.onnx" else node.domain
+        if (domain, node.op_type) not in known:
+            of = f" of {domain!r}" if domain else ""
             raise VoiceError(
-                f"{path}: needs the operator {node.op_type} of {node.domain!r}, which ONNX Runtime does not have: "
-                "export the model without operators of its own"
+                f"{path}: needs the operator {node.op_type}{of}, which ONNX Runtime does not have: export the model "
+                "without operators of its own"
             )
+
+
+def _check(
+    model: ModelProto, path: Path, declaration: Declaration, origin: Path | str, rows: Mapping[str, int]
+) -> None:
+    inputs = _real_inputs(model)
+    _check_operators(model, path)
     for name in declaration.inputs:
         if name not in inputs:
             raise VoiceError(
@@ -337,7 +400,8 @@ def _check(model: ModelProto, path: Path, declaration: Declaration, origin: Path
     for name, value in inputs.items():
         if name not in declaration.inputs:
             whole = value.type.tensor_type.elem_type in WHOLE
-            ways = [*(["ids", "length", "mask"] if whole else []), "{value: ...}", f"{{given: {name}}}"]
+            ways = [*(["ids", "length", "mask"] if whole else []), "{value: ...}", "{file: ...}", "{each: ...}"]
+            ways += [] if declaration.ids.espeak else [f"{{given: {name}}}"]
             raise VoiceError(
                 f"{origin}: key inputs: says nothing of {name}, which {path.name} asks for ({_said(value)}): add "
                 f"'{name}: ' and one of {', '.join(ways)} (docs/models.md)"
@@ -349,7 +413,7 @@ def _check(model: ModelProto, path: Path, declaration: Declaration, origin: Path
         if given in ("ids", "mask") or isinstance(given, Given) and given.each is not None:
             _check_any_length(inputs[name], key)
         if isinstance(given, Given) and given.given is None:
-            _check_numbers(given, inputs[name], key)
+            _check_numbers(given, inputs[name], rows.get(name), key)
     outputs = {value.name: value for value in model.graph.output}
     for key, function in (("vocoder", declaration.vocoder), ("ids.function", declaration.ids.function)):
         if function:
@@ -369,7 +433,7 @@ def _check(model: ModelProto, path: Path, declaration: Declaration, origin: Path
         )
 
 
-def _check_numbers(given: Given, value: ValueInfoProto, key: str) -> None:
+def _check_numbers(given: Given, value: ValueInfoProto, rows: int | None, key: str) -> None:
     numbers = [[given.each]] if given.each is not None else given.value
     if given.array:
         numbers = given.array.values()
@@ -378,13 +442,19 @@ def _check_numbers(given: Given, value: ValueInfoProto, key: str) -> None:
             if not -len(numbers) <= row < len(numbers):
                 raise VoiceError(f"{key}: row: {row}, but the file has the rows 0 to {len(numbers) - 1}")
             numbers = numbers[row]
-    wrong = _misfit(numbers, value)
+    wrong = _misfit(numbers, value, rows)
     if wrong:
         raise VoiceError(f"{key}: {wrong}")
 
 
-def _misfit(numbers: Any, value: ValueInfoProto) -> str | None:
-    """Why an input cannot be given these numbers; None where it can."""
+def _misfit(numbers: Any, value: ValueInfoProto, rows: int | None) -> str | None:
+    """Why an input cannot be given these numbers; None where it can.
+
+    Args:
+        numbers: an array, or nested lists.
+        value: the input.
+        rows: of the table in which they are looked up; None: they are looked up in none.
+    """
     try:
         array = shaped(numbers, value)
         plain = np.asarray(numbers).reshape(-1)
@@ -393,10 +463,16 @@ def _misfit(numbers: Any, value: ValueInfoProto) -> str | None:
         return f"does not fit the input ({_said(value)}): {error}"
     if not whole:
         return f"does not fit the input ({_said(value)}): give whole numbers"
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        return "does not fit the input: NaN is among the numbers"
     wanted = [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
     fits = len(wanted) == array.ndim and all(one in (None, size) for one, size in zip(wanted, array.shape, strict=True))
     if value.type.tensor_type.HasField("shape") and not fits:
         return f"numbers of shape {list(array.shape)}, where the input is {_said(value)}"
+    if rows is not None and array.size:
+        wrong = next((one for one in (array.min(), array.max()) if not -rows <= one < rows), None)
+        if wrong is not None:
+            return f"{wrong} is out of range: the model has the numbers 0 to {rows - 1}"
     return None
 
 

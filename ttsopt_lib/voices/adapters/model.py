@@ -34,12 +34,16 @@ class Ids(tuple[int, ...]):
         return tuple(self), self.beside
 
     def __eq__(self, other: object) -> bool:
-        return tuple.__eq__(self, other) is True and self.beside == getattr(other, "beside", {})
+        return tuple.__eq__(self, other) is True and _equal(self.beside, getattr(other, "beside", {}))
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     __hash__ = tuple.__hash__
+
+
+def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
 class Speaker(Protocol):
