@@ -271,3 +271,34 @@ def test_the_float_form_may_be_the_original(tmp_path: Path) -> None:
     study = study_of(path, {}, voice={"declared": str(path), "as_float": True})
     with pytest.raises(VoiceError, match="tiny.onnx has no integer arithmetic: leave the key out"):
         build_study(study, StudyFolder(study, tmp_path), only=["original"])
+
+
+def bring(folder: Path, kind: str) -> tuple[Path, str]:
+    """A model that cannot be used; returns what is given to the command, and what that says."""
+    if kind == "audio":
+        return declare(folder, audio="size"), r"tiny.yaml: key audio: the output size .* name the output that holds the"
+    if kind == "input":
+        inputs = {name: given for name, given in declaration()["inputs"].items() if name != "style"}
+        return declare(folder, inputs=inputs), r"tiny.yaml: key inputs: says nothing of style, .* add 'style: ' and one"
+    if kind == "operator":
+        return declare(folder, tiny_tts(domain="my.own")), r"tiny.onnx: needs the operator Vocode .* export the model"
+    if kind == "undeclared":
+        return declare(folder).with_name("tiny.onnx"), r"tiny.onnx.json: no such file; .* give a .yaml that declares it"
+    path = declare(folder)
+    onnx.save(tiny_tts(), path.with_name("tiny.onnx"), save_as_external_data=True, location="w.data", size_threshold=0)
+    path.with_name("w.data").unlink()
+    return path, r"w.data: no such file, and tiny.onnx has its weights there; copy both into one folder"
+
+
+@pytest.mark.parametrize("kind", ["audio", "input", "operator", "weights", "undeclared"])
+def test_a_model_that_cannot_be_used_is_one_line_of_a_run_and_of_a_tuning(tmp_path: Path, kind: str) -> None:
+    path, message = bring(tmp_path / "brought", kind)
+    default = Path("params/joe.yaml")
+    for work in (
+        lambda: check_inputs(study_on(path, read_study(resolve(default)), default).study),
+        lambda: tune(path, tmp_path / "tuned", Asks()),
+    ):
+        with pytest.raises(VoiceError, match=message) as raised:
+            work()
+        assert "\n" not in str(raised.value)
+    assert not (tmp_path / "tuned").exists()

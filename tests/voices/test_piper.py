@@ -261,6 +261,24 @@ def test_onnx_that_is_no_vits_is_refused(copy):
         open_piper(copy)
 
 
+def test_a_voice_with_other_inputs_outputs_or_operators_is_refused(copy):
+    whole = copy.read_bytes()
+
+    def refused(message, change):
+        model = onnx.load_model_from_string(whole)
+        change(model.graph)
+        onnx.save(model, copy)
+        with pytest.raises(VoiceError, match=message) as raised:
+            open_piper(copy)
+        assert str(raised.value).startswith(f"{copy}: ") and "\n" not in str(raised.value)
+
+    tones = onnx.helper.make_tensor_value_info("tones", onnx.TensorProto.INT64, [1, "phonemes"])
+    refused(r"asks for tones as well; give a \.yaml that declares", lambda graph: graph.input.append(tones))
+    refused("first output is no sound", lambda graph: graph.output.pop())
+    own = onnx.helper.make_node("Vocode", ["input"], ["more"], domain="my.own")
+    refused("needs the operator Vocode of 'my.own'", lambda graph: graph.node.append(own))
+
+
 def test_onnx_with_the_inputs_of_a_voice_alone_is_refused(copy):
     model = onnx.load(copy)
     graph = VitsGraph(model)

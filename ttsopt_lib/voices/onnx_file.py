@@ -6,12 +6,14 @@ what is read has all its weights, what is written is one file, and hashes are ov
 
 import hashlib
 import itertools
-from functools import lru_cache
+from collections.abc import Iterable, Iterator
+from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import file_sha256
@@ -19,6 +21,7 @@ from ttsopt_lib.files import file_sha256
 _NO_VOICE = "a voice is an .onnx file with its config beside it as .onnx.json"
 
 
+DOMAINS = ("", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")  # of operators that ONNX Runtime has
 DECLARED = "ttsopt_model"  # the key by which `model.onnx.json` is known as a declaration
 
 
@@ -46,6 +49,19 @@ def read_model(path: Path) -> onnx.ModelProto:
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
     return model
+
+
+def check_operators(model: onnx.ModelProto, path: Path) -> None:
+    """Raises `VoiceError` where a model of this file needs an operator that ONNX Runtime does not have."""
+    own = {(one.domain, one.name) for one in model.functions}
+    known = _known_operators()
+    for node in _nodes(itertools.chain(model.graph.node, *(one.node for one in model.functions))):
+        operator = domain, name = "" if node.domain == "ai.onnx" else node.domain, node.op_type
+        if operator not in own and (domain not in DOMAINS or known and operator not in known):
+            raise VoiceError(
+                f"{path}: needs the operator {name}{f' of {domain!r}' if domain else ''}, which ONNX Runtime does not "
+                "have: export the model without operators of its own"
+            )
 
 
 def weight_files(path: Path) -> list[Path]:
@@ -94,6 +110,22 @@ def _data_file(path: Path, location: str) -> Path:
     if not file.is_file():
         raise VoiceError(f"{file}: no such file, and {path.name} has its weights there; copy both into one folder")
     return file
+
+
+@cache
+def _known_operators() -> frozenset[tuple[str, str]]:
+    """Domain and name of each operator of ONNX Runtime; empty where it is built so that it does not tell."""
+    tell = getattr(runtime, "get_all_operator_schema", list)
+    return frozenset((one.domain, one.name) for one in tell())
+
+
+def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """These nodes, and those of the branches and loops in them."""
+    for node in nodes:
+        yield node
+        for item in node.attribute:
+            for inner in (item.g, *item.graphs):
+                yield from _nodes(inner.node)
 
 
 def _check_there(path: Path) -> None:

@@ -10,11 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from onnx import TensorProto
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from ttsopt_lib.voices.graph import VitsGraph, attribute
-from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, model_sha256, read_model
+from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, check_operators, model_sha256, read_model
 
 if TYPE_CHECKING:
     from ttsopt_lib.networks.vits import StagedVits
@@ -200,7 +201,9 @@ def open_piper(path: str | Path) -> PiperVoice:
     """
     path = Path(path)
     config = _read_config(path)
-    _check(path, VitsGraph(read_model(path)), config)
+    model = read_model(path)
+    check_operators(model, path)
+    _check(path, VitsGraph(model), config)
     return PiperVoice(path, config, model_sha256(path))
 
 
@@ -313,8 +316,18 @@ def _check(path: Path, graph: VitsGraph, config: VoiceConfig) -> None:
     kinds = {node.op_type for node in graph.graph.node}
     if missing:
         raise VoiceError(
-            f"{path}: not a Piper voice: it has no input {', '.join(missing)} (it has: {', '.join(graph.inputs)})"
+            f"{path}: not a Piper voice: it has no input {', '.join(missing)} (it has: {', '.join(graph.inputs)}); "
+            "give a .yaml that declares the model (docs/models.md)"
         )
+    for name in graph.inputs:
+        if name not in (*_INPUTS, "sid") and not graph.is_constant(name):
+            raise VoiceError(
+                f"{path}: not a Piper voice: it asks for {name} as well; give a .yaml that declares the model "
+                "(docs/models.md)"
+            )
+    audio = graph.graph.output[0] if graph.graph.output else None
+    if audio is None or audio.type.tensor_type.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        raise VoiceError(f"{path}: its first output is no sound: export the voice with its audio as float numbers")
     symbols = graph.embedding_rows("input")
     if symbols is None or "Ceil" not in kinds:
         raise VoiceError(f"{path}: not a VITS voice: it has no phoneme embedding or no duration predictor")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
-from onnxruntime.capi.onnxruntime_pybind11_state import get_all_operator_schema
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from ttsopt_lib.records.quality import MissingSymbol
 from ttsopt_lib.voices.adapters.declaration import Declaration, Given, checked, imported
@@ -20,7 +19,7 @@ from ttsopt_lib.voices.adapters.model import Feed, Ids, TtsModel
 from ttsopt_lib.voices.adapters.seeded import SeededSession
 from ttsopt_lib.voices.graph import attribute
 from ttsopt_lib.voices.language import other_language
-from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, model_sha256, read_model
+from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, check_operators, model_sha256, read_model
 from ttsopt_lib.voices.session import RuntimeFailure, in_words
 from ttsopt_lib.voices.text import TextError, espeak_phonemes
 
@@ -365,33 +364,11 @@ def _table_rows(model: ModelProto) -> dict[str, int]:
     return rows
 
 
-def _nodes(graph: GraphProto) -> Iterator[NodeProto]:
-    """The nodes of a graph and of the branches and loops in it."""
-    for node in graph.node:
-        yield node
-        for item in node.attribute:
-            for inner in (item.g, *item.graphs) if item.HasField("g") or item.graphs else ():
-                yield from _nodes(inner)
-
-
-def _check_operators(model: ModelProto, path: Path) -> None:
-    known = {(schema.domain, schema.name) for schema in get_all_operator_schema()}
-    known |= {(one.domain, one.name) for one in model.functions}
-    for node in _nodes(model.graph):
-        domain = "" if node.domain == "ai.onnx" else node.domain
-        if (domain, node.op_type) not in known:
-            of = f" of {domain!r}" if domain else ""
-            raise VoiceError(
-                f"{path}: needs the operator {node.op_type}{of}, which ONNX Runtime does not have: export the model "
-                "without operators of its own"
-            )
-
-
 def _check(
     model: ModelProto, path: Path, declaration: Declaration, origin: Path | str, rows: Mapping[str, int]
 ) -> None:
     inputs = _real_inputs(model)
-    _check_operators(model, path)
+    check_operators(model, path)
     for name in declaration.inputs:
         if name not in inputs:
             raise VoiceError(
