@@ -19,7 +19,7 @@ import sys
 import tempfile
 import traceback
 
-from ttsopt_lib.cli import listening, steps, tools, tune, web
+from ttsopt_lib.cli import listening, report, tools, tune, web
 from ttsopt_lib.cli.app import app
 from ttsopt_lib.errors import TtsoptError, system_words
 from ttsopt_lib.terminal import err
@@ -27,7 +27,7 @@ from ttsopt_lib.terminal import err
 INTERRUPTED, DEFECT = 130, 3  # exit codes
 
 # as the help lists them
-_ORDER = [module.__name__ for module in (steps, tune, listening, web, tools)]
+_ORDER = [module.__name__ for module in (report, tune, listening, web, tools)]
 app.registered_commands.sort(key=lambda command: _ORDER.index(getattr(command.callback, "__module__", "")))
 
 

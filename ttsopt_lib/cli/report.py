@@ -1,4 +1,4 @@
-"""Commands: the whole way to a report, and its steps one by one."""
+"""Commands that make a report: the whole way to it, and optimize, measure, evaluate, report one by one."""
 
 import os
 import time
