@@ -85,6 +85,8 @@ def test_a_recognizer_that_knows_the_language_is_told_to_hear_it(monkeypatch, re
 def test_words_of_other_languages_keep_their_letters_and_are_characters_where_none_are_between():
     assert normalize("Größe, l’été — naïve?", "de") == "grösse lété naïve"
     assert normalize("今日は、雨です。", "ja") == "今 日 は 雨 で す"
+    assert normalize("नमस्ते, हिन्दी!", "hi") == "नमस्ते हिन्दी"  # vowels are marks
+    assert spoken_characters("ที่นี่", "th") == 6  # and so are tones
     assert (
         word_errors("今日は雨です。", "今日は雪です", "ja")
         == character_errors("今日は雨です", "今日は、雪です", "ja")
@@ -93,6 +95,15 @@ def test_words_of_other_languages_keep_their_letters_and_are_characters_where_no
     assert spoken_words("今日は雨です。", "ja") == spoken_characters("今日は 雨です。", "ja") == 6
     assert word_error_rate(["Der Hund läuft."], ["der hund lauft"], "de") == pytest.approx(1 / 3)
     assert character_error_rate(["Der Hund läuft."], ["der hund lauft"], "de") == pytest.approx(1 / 14)
+
+
+@pytest.mark.parametrize("language", ["ja", "en"])
+def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path, language):
+    (tmp_path / "model.bin").write_bytes(b"no model")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    found = find_recognizer(str(tmp_path), language)
+    assert isinstance(found, str) and "\n" not in found
+    assert found.startswith(f"evaluate.asr_model: {tmp_path}: cannot be loaded as a faster-whisper model (")
 
 
 def test_a_folder_that_holds_no_model_is_named(tmp_path):

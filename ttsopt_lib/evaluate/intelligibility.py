@@ -9,10 +9,10 @@ Whisper fills every utterance up to 30 s with silence, and most of its work is t
 10 s is filled up to 15 s here: half the time for all, and one word of 363 was heard differently (docs/quality.md). With
 less silence it begins to repeat itself.
 
-A voice of another language is heard by a recognizer that knows it, where the study names one. Words of a language
-that is written without spaces are its characters. A recognizer that does not know the language (`tiny.en` knows
-English) hears something all the same. Then the words that it hears in the original's speech stand in place of the
-sentence, and the figures are called relative: they count what sounds different to it.
+A voice of another language is heard by a recognizer that knows it, where the study names one. In a language that is
+written without spaces each character is a word. A recognizer that does not know the language (`tiny.en` knows English)
+hears something all the same. Then the words that it hears in the original's speech stand in place of the sentence, and
+the figures are called relative: they count what sounds different to it.
 """
 
 from __future__ import annotations
@@ -87,9 +87,13 @@ def find_recognizer(model: str, language: str) -> Recognizer | str:
     folder, origin = found
     label = f"Whisper {model} ({origin}), faster-whisper {version('faster-whisper')}"
     spoken = base_language(language) if language else ""
-    if spoken == ENGLISH:
+    if spoken == ENGLISH and model == "tiny.en":
         return Recognizer(folder, label)
-    knows = load_recognizer(folder).supported_languages
+    try:
+        knows = load_recognizer(folder).supported_languages
+    except Exception as error:  # files that are cut off, or of something else: the library raises many kinds
+        words = " ".join(str(error).split())[:120] or type(error).__name__
+        return f"evaluate.asr_model: {folder}: cannot be loaded as a faster-whisper model ({words}); fetch it again"
     if spoken in knows:
         return Recognizer(folder, label, spoken)
     return Recognizer(folder, label, ENGLISH, "original")
@@ -230,7 +234,8 @@ def normalize(text: str, language: str = ENGLISH) -> str:
     if language == ENGLISH:
         return normalize_english(text)
     plain = re.sub(r"['’`]", "", unicodedata.normalize("NFKC", text).casefold())
-    words = re.findall(r"[^\W_]+", plain)
+    # letters, numbers, and the marks that are vowels and tones in many scripts
+    words = "".join(one if unicodedata.category(one)[0] in "LNM" else " " for one in plain).split()
     return " ".join("".join(words) if language in WITHOUT_SPACES else words)
 
 

@@ -262,7 +262,7 @@ def _utterances(study: Study, voice: TtsModel, texts: Sequence[str], origin: str
 def _recognizer(study: Study, original: TtsModel) -> Recognizer | str:
     if not study.evaluate.wer_sentences:
         return "evaluate.wer_sentences is 0"
-    return find_recognizer(study.evaluate.asr_model, original.language_code)
+    return find_recognizer(study.evaluate.asr_model, original.language_code or study.language or "")
 
 
 def peers_current(study: Study, folder: StudyFolder, record: QualityRecord) -> bool:

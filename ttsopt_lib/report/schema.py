@@ -177,16 +177,17 @@ class QualitySummary(Part):
     predictor: str
     sentences: int
     predicted_mos: PredictedMos
-    wer: float | None
+    wer: float | None  # word error rate; null where words are not written apart
     speaker_similarity: float | None
     human_mos: HumanMos | None
     level_above_8khz_db: Estimate
     level_above_8khz_change_db: Estimate | None
     speech_seconds: float
     wer_figures: WerSummary | None = None
-    cer: float | None = None  # character error rate, spaces counted
+    cer: float | None = None  # character error rate, spaces counted where there are any
     cer_figures: WerSummary | None = None
-    relative_wer: WerSummary | None = None  # in place of them, where what the original gives stands for the text
+    # in place of them, where what the original gives stands for the text; changes: beside other noise
+    relative_wer: WerSummary | None = None
     relative_cer: WerSummary | None = None
     paired: PairedSummary | None = None
 

@@ -33,6 +33,7 @@ from ttsopt_lib.report.chapters import (
     tradeoff,
 )
 from ttsopt_lib.report.chapters.spectrograms import study_spectrograms
+from ttsopt_lib.report.error_rates import rates_of
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.facts.verdict import HELD_OUT
 from ttsopt_lib.report.printing.audio import Players
@@ -50,7 +51,7 @@ RATINGS_PRINTED = 4  # variants of which the PDF says what their ratings could s
 
 def all_tables(summary: Summary) -> list[Table]:
     """Every table of the report that has a CSV file. A table without rows still has its columns."""
-    measured, relative = summary.timed_devices, summary.asr_against == "original"
+    measured, rates = summary.timed_devices, rates_of(summary)
     return [
         first_page.verdict(summary),
         sizes.sizes(summary.variants),
@@ -70,15 +71,15 @@ def all_tables(summary: Summary) -> list[Table]:
         peers.peers(summary),
         peers.other_voices(summary),
         published.raspberry_pi_4(),
-        quality.quality(summary.quality, relative=relative),
-        quality.quality(summary.anchors, "anchors", relative),
+        quality.quality(summary.quality, rates=rates),
+        quality.quality(summary.anchors, "anchors", rates),
         listeners.mos(summary),
         listeners.comparisons(summary),
         provenance.machines(summary),
         provenance.files(summary),
         quality.paired(summary),
         quality.tests(summary),
-        quality.confirmation(summary.confirmation, relative=relative),
+        quality.confirmation(summary.confirmation, rates=rates),
     ]
 
 

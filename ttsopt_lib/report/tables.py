@@ -12,6 +12,7 @@ from ttsopt_lib.records.variant import VariantRecord
 from ttsopt_lib.report.chapters import profiles, timings
 from ttsopt_lib.report.chapters import quality as quality_chapter
 from ttsopt_lib.report.chapters import sizes as reach
+from ttsopt_lib.report.error_rates import rates_of
 from ttsopt_lib.report.facts.summary import confirmed, known_damage, ratings_reason, scored, variant_summary
 from ttsopt_lib.report.facts.timing_rows import summarize_device
 from ttsopt_lib.report.schema import DeviceSummary, VariantSummary
@@ -55,19 +56,19 @@ def operators(record: DeviceRecord) -> pd.DataFrame:
 
 def quality(record: QualityRecord) -> pd.DataFrame:
     """Predicted MOS, word and character error rate and level above 8 kHz of every variant."""
-    return quality_chapter.quality(scored(record, record.rows), relative=record.asr_against == "original").frame
+    return quality_chapter.quality(scored(record, record.rows), rates=rates_of(record)).frame
 
 
 def anchors(study: Study, record: QualityRecord) -> pd.DataFrame:
     """The same of the known-bad conditions, naive static int8 among them."""
-    return quality_chapter.quality(known_damage(study, record)).frame
+    return quality_chapter.quality(known_damage(study, record), rates=rates_of(record)).frame
 
 
 def confirmed_voices(record: QualityRecord) -> pd.DataFrame | str:
     """What the further sentences say; why there are none, where no variant spoke any."""
     if not record.confirmation:
         return "no variant is confirmed on further sentences (evaluate.confirmed)"
-    return quality_chapter.confirmation(confirmed(record), relative=record.asr_against == "original").frame
+    return quality_chapter.confirmation(confirmed(record), rates=rates_of(record)).frame
 
 
 def mean_opinion_scores(record: QualityRecord) -> pd.DataFrame | str:

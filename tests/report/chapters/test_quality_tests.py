@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ttsopt_lib.evaluate.intelligibility import word_errors
 from ttsopt_lib.records.base import read_record, write_record
 from ttsopt_lib.records.quality import MissingSymbol, QualityRecord, UnavailablePredictor
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.chapters import first_page, listeners, quality, quality_words
+from ttsopt_lib.report.chapters import first_page, listeners, peers, quality, quality_words
+from ttsopt_lib.report.error_rates import rates_of
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.printing.html import escape
 from ttsopt_lib.report.schema import Estimate, PredictedMos, Summary
@@ -170,16 +172,24 @@ def test_character_errors_come_from_what_was_heard(case, rewritten):
     assert " CER" in text and numbers.percent(found.cer, 1) in text
 
 
+def hears(record: QualityRecord, heard: dict[str, str], otherwise: str) -> None:
+    """Let the recognizer hear something in each of three words of 20 sentences of the rows that are named."""
+    assert record.other_noise and record.rows[0].variant == "original"
+    record.words = [3] * 20
+    expected = otherwise.split() if record.asr_against == "original" else record.sentences[0].split()
+    for row in (*record.rows, *record.anchors, *record.peers, record.other_noise):
+        words = heard.get(row.variant, otherwise)
+        row.hypotheses = [words] * 20
+        wrong = sum(one != other for one, other in zip(words.split(), expected, strict=False))
+        row.word_errors, row.wer = [wrong] * 20, wrong / 3
+
+
 @pytest.mark.slow
 def test_where_the_original_stands_for_the_text_the_figures_are_called_relative(case, rewritten):
     study, devices, folder = case("good")
     record = read_record(folder.quality_record, QualityRecord, "evaluate")
-    record.asr_against, record.words = "original", [3] * 20
-    for row in (*record.rows, *record.anchors, record.other_noise):
-        assert row
-        changed = row.variant == "int8-static"
-        row.hypotheses = ["one two four" if changed else "one two three"] * 20
-        row.word_errors, row.wer = [int(changed)] * 20, changed / 3
+    record.asr_against = "original"
+    hears(record, {"int8-static": "one two four"}, "one two three")
     rewritten(record)
     made = summarize(study, devices, folder)
     assert all(row.wer is row.wer_figures is row.cer is row.cer_figures is None for row in made.quality)
@@ -187,13 +197,73 @@ def test_where_the_original_stands_for_the_text_the_figures_are_called_relative(
     assert found.relative_wer and found.relative_wer.value == pytest.approx(1 / 3)
     assert found.relative_wer.finding == "worse"
     assert found.relative_cer and found.relative_cer.value == pytest.approx(5 / 13)
-    for table in (quality.quality(made.quality, relative=True), quality.tests(made)):
+    shown = [
+        quality.quality(made.quality, rates=rates_of(made)),
+        quality.tests(made),
+        quality.confirmation(made.quality, made.predictors, rates_of(made)),
+        peers.peers(made),
+    ]
+    for table in shown:
         headings = [column.heading for column in table.columns if column.heading]
         assert any("Relative WER" in heading for heading in headings)
         assert not any(heading.startswith(("WER", "CER")) for heading in headings)
-        assert not {"wer", "cer"} & set(table.frame.columns)
+        assert not {"wer", "cer", "wer_change"} & set(table.frame.columns)
     text = Report(made, folder).quality().text
-    assert "no word error rate" in text and "WER / CER" not in text
+    assert "no word error rate" in text and "WER / CER" not in text and "relative word errors)" in text
+    assert set(anchors(study, record)) == set(quality.quality(made.anchors, "anchors", rates_of(made)).frame)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("voice", "finding"), [("one two four", None), ("one", "worse"), ("one two three", "better")])
+def test_a_relative_rate_is_tested_beside_the_original_with_other_noise(case, rewritten, voice, finding):
+    """An equal voice is heard otherwise as well: that many errors are no finding."""
+    study, devices, folder = case("good")
+    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+    record.asr_against = "original"
+    assert record.other_noise
+    hears(record, {record.other_noise.variant: "one two four", "int8-static": voice}, "one two three")
+    record.rows[0].hypotheses = ["one two three"] * 20
+    for row in record.rows:
+        if row.variant == "int8-static":
+            row.word_errors = [word_errors("one two three", voice)] * 20
+    rewritten(record)
+    made = summarize(study, devices, folder)
+    by_name = {row.variant: row.relative_wer for row in (*made.quality, *made.other_noise)}
+    assert by_name["original"] and by_name["original"].value == 0.0 and by_name["original"].change is None
+    noise, found = by_name[record.other_noise.variant], by_name["int8-static"]
+    assert noise and noise.value == pytest.approx(1 / 3) and noise.change is noise.finding is None
+    assert found and found.change and found.change.value == pytest.approx(found.value - 1 / 3)
+    assert found.finding == (finding or "no_difference")
+    frame: Any = quality.tests(made).frame
+    words = set(frame.loc[frame["variant"] == "int8-static", "relative_wer_finding"])
+    said = {"worse": "more than other noise", "better": "less than other noise", None: "no measurable difference"}
+    assert words == {said[finding]}
+
+
+@pytest.mark.slow
+def test_where_words_are_not_written_apart_the_rate_is_one_of_characters_alone(case, rewritten):
+    study, devices, folder = case("good")
+    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+    record.asr_language = "ja"
+    record.sentences = ["今日は雨です。"] * len(record.sentences)
+    hears(record, {"int8-static": "今日は雪です"}, "今日は雨です")
+    rewritten(record)
+    made = summarize(study, devices, folder)
+    found = next(row for row in made.quality if row.variant == "int8-static")
+    assert found.wer is found.wer_figures is found.relative_wer is None
+    assert found.cer == pytest.approx(1 / 6) and found.cer_figures and found.cer_figures.finding == "worse"
+    shown = [
+        quality.quality(made.quality, rates=rates_of(made)),
+        quality.tests(made),
+        quality.confirmation(made.quality, made.predictors, rates_of(made)),
+        peers.peers(made),
+    ]
+    for table in shown:
+        headings = [column.heading for column in table.columns]
+        assert "cer" in table.frame.columns and not {"wer", "wer_change"} & set(table.frame.columns)
+        assert any(one.startswith("CER") for one in headings) and not any("WER" in one for one in headings)
+    text = Report(made, folder).quality().text
+    assert "CER: character error rate of" in text and "WER" not in text and "character errors)" in text
 
 
 def test_figures_beside_the_original_have_intervals_and_the_same_is_among_them(summary):

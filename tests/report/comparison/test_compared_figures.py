@@ -20,6 +20,7 @@ from ttsopt_lib.report.schema import (
     PeerTimingSummary,
     Summary,
     TimingSummary,
+    WerSummary,
 )
 from ttsopt_lib.study import ORIGINAL
 
@@ -326,3 +327,16 @@ def test_a_change_that_prints_as_zero_is_nothing():
     assert FILE_SIZE.is_nothing(Estimate(value=0.0004, ci=None)) and not FILE_SIZE.is_nothing(
         Estimate(value=0.001, ci=None)
     )
+
+
+def test_relative_rates_are_compared_under_names_of_their_own(summary):
+    one, other = summary("good"), summary("good")
+    for made, value in ((one, 0.1), (other, 0.3)):
+        made.asr_against = "original"
+        for found in made.quality:
+            found.wer = found.cer = found.wer_figures = found.cer_figures = None
+            found.relative_wer = WerSummary(value=value, ci=(value - 0.01, value + 0.01), change=None)
+    made = compare(one, other)
+    assert row(made, "relative word error rate").outcome == "worse"
+    subjects = {found.subject for found in made.differences if found.what == "relative word error rate"}
+    assert ORIGINAL not in subjects and not {WORDS, CHARACTERS} & {found.what for found in made.differences}

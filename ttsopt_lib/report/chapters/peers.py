@@ -5,12 +5,15 @@ Two tables, because two things can be compared: the same voice by other means, a
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from ttsopt_lib.report.error_rates import WORDS, Rates, rate_of, rates_of
 from ttsopt_lib.report.numbers import CHANGE, COUNT, FILE_SIZE, JOULES, MS, PERCENT, REDUCTION, RTF, SCORE
 from ttsopt_lib.report.printing.html import bullets, on_paper, paragraphs
-from ttsopt_lib.report.printing.table import NONE, Column, Table, name_of, reason
+from ttsopt_lib.report.printing.table import BASELINE, NONE, Column, Table, name_of, reason
 from ttsopt_lib.report.schema import DeviceSummary, PeerSummary, Summary, estimate
 from ttsopt_lib.study import ORIGINAL
 
@@ -76,8 +79,7 @@ def _table(summary: Summary, another_voice: bool) -> Table:
                 "quality.predicted_mos.change",
                 interval=True,
             ),
-            Column("wer", "WER / CER", PERCENT, "quality.wer", cell=_error_rates),
-            Column("cer", of="quality.cer"),
+            *_error_rates(rates_of(summary)),
             Column("", "Joules per second of audio" if joules else "", JOULES.bare._replace(digits=3), per_second),
         ],
         rows,
@@ -188,7 +190,19 @@ def _rtf(row: Any):
     return row.timing and estimate(row.timing.rtf, row.timing.rtf_ci)
 
 
-def _error_rates(row: Any) -> str:
-    """'7.7 % / 3.1 %', of words and of characters."""
-    rates = (row.quality.wer, row.quality.cer) if row.quality else ()
-    return " / ".join(PERCENT.value(rate) for rate in rates if rate is not None) or NONE
+def _error_rates(rates: Rates) -> list[Column]:
+    """Columns of the error rates; '7.7 % / 3.1 %', of words and of characters, in a cell whose heading names both."""
+
+    def rate(name: str) -> Callable[[Any], float | None]:
+        return lambda row: found.value if row.quality and (found := rate_of(row.quality, name)) else None
+
+    def cell(row: Any) -> str:
+        if rates.relative and row.variant == ORIGINAL:
+            return BASELINE
+        shown = [column.value(row) for column in (columns if rates is WORDS else columns[:1])]
+        return " / ".join(PERCENT.value(one) for one in shown if one is not None) or NONE
+
+    names = [rates.main, rates.fine] if rates.fine else [rates.main]
+    columns = [Column(name, "", PERCENT, rate(name)) for name in names]
+    columns[0] = replace(columns[0], heading=rates.heading, cell=cell)
+    return columns

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-from ttsopt_lib.evaluate.intelligibility import WITHOUT_SPACES
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.chapters import quality_words
-from ttsopt_lib.report.chapters.quality_words import mos_finding, p_words, wer_finding
+from ttsopt_lib.report.chapters.quality_words import mos_finding, p_words, rate_finding
+from ttsopt_lib.report.error_rates import CHARACTERS, WORDS, Rates, figures_of, rate_of, rates_of
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.numbers import CENTS, CHANGE, COSINE, DECIBELS, LEVEL_CHANGE, PERCENT, RATE_CHANGE, SCORE, Unit
 from ttsopt_lib.report.printing.forest import FOREST_ROW, forest, right_column
@@ -36,7 +37,7 @@ from ttsopt_lib.report.printing.table import (
     printed,
     row_of,
 )
-from ttsopt_lib.report.schema import PredictorSummary, QualitySummary, Summary, estimate
+from ttsopt_lib.report.schema import PredictorSummary, QualitySummary, Summary
 from ttsopt_lib.study import ORIGINAL
 from ttsopt_lib.voices.text import missing_words
 
@@ -47,13 +48,13 @@ GROUPS = ("What “the same” means", "Variants", "Anchors: known-bad condition
 # --- scores -----------------------------------------------------------------------------------------------------
 
 
-def quality(scored: Sequence[Any], name: str = "quality", relative: bool = False) -> Table:
+def quality(scored: Sequence[Any], name: str = "quality", rates: Rates = WORDS) -> Table:
     """Predicted MOS of every variant (or anchor) by every predictor, and what was heard besides.
 
     Args:
         scored: rows of the summary.
         name: of the table's file.
-        relative: whether error rates are relative to what the recognizer hears of the original.
+        rates: the error rates that it has.
     """
     change = "predicted_mos.change"
     return Table(
@@ -68,7 +69,7 @@ def quality(scored: Sequence[Any], name: str = "quality", relative: bool = False
             Column("change_held_out", "Change, held out", CHANGE, f"{change}_held_out", cell=_held_out, interval=True),
             Column("sentences_held_out", of="predicted_mos.sentences_held_out"),
             Column("change_level", of="predicted_mos.level"),
-            *(_relative_rates() if relative else _rates()),
+            *_rates(rates),
             Column("level_above_8khz_db", of="level_above_8khz_db.value"),
             Column("level_above_8khz_change_db", "Level above 8 kHz, dB", LEVEL_CHANGE.bare, interval=True),
         ],
@@ -95,29 +96,15 @@ def _count(sentences: Any) -> str:
     return f' <span class="interval">n = {sentences}</span>'
 
 
-def _rates() -> list[Column]:
-    return [
-        Column("wer", "WER / CER", PERCENT, _wer, cell=_error_rates, interval=True),
-        Column("cer", of=lambda row: estimate(row.cer, row.cer_figures and row.cer_figures.ci), interval=True),
-    ]
-
-
-def _relative_rates() -> list[Column]:
-    """The same where what is heard of the original stands in place of the text."""
-
+def _rates(rates: Rates) -> list[Column]:
     def cell(row: Any) -> str:
-        return BASELINE if row.variant == ORIGINAL else printed(column.value(row), PERCENT)
+        if rates is WORDS:
+            return _error_rates(row)
+        return BASELINE if rates.relative and row.variant == ORIGINAL else printed(column.value(row), PERCENT)
 
-    column = Column("relative_wer", "Relative WER", PERCENT, _figure("relative_wer"), cell=cell, interval=True)
-    return [column, Column("relative_cer", of=_figure("relative_cer"), interval=True)]
-
-
-def _figure(field: str) -> Callable[[Any], Any]:
-    return lambda row: (found := getattr(row, field)) and estimate(found.value, found.ci)
-
-
-def _wer(row: Any):
-    return estimate(row.wer, row.wer_figures and row.wer_figures.ci)
+    column = Column(rates.main, rates.heading, PERCENT, partial(rate_of, name=rates.main), cell=cell, interval=True)
+    fine = rates.fine and Column(rates.fine, of=partial(rate_of, name=rates.fine), interval=True)
+    return [column, fine] if fine else [column]
 
 
 def _error_rates(row: Any) -> str:
@@ -183,7 +170,7 @@ def tests(summary: Summary) -> Table:
     """One row per voice and predictor: is there a change, and is it shown to be small?"""
     margin = abs(summary.targets.predicted_mos_change)
 
-    def p_value(field: str, heading: str = "", of: str = "") -> Column:
+    def p_value(field: str, heading: str = "", of: str | Callable[[Any], Any] = "") -> Column:
         def cell(row: Any) -> str:
             p = column.value(row)
             return NONE if p is None else figure_cell(p_words(p))
@@ -191,12 +178,14 @@ def tests(summary: Summary) -> Table:
         column = Column(field, heading, SCORE, of, cell)
         return column
 
-    def finding(of: str) -> Callable[[Any], str]:
-        return lambda row: wer_finding(figures) if (figures := getattr(row, of)) else "not measured"
+    def finding(name: str) -> Callable[[Any], str]:
+        return lambda row: rate_finding(figures, rates) if (figures := figures_of(row, name)) else "not measured"
 
-    relative = summary.asr_against == "original"
-    words, characters = ("relative_wer", "relative_cer") if relative else ("wer_figures", "cer_figures")
-    short, fine = ("relative_wer", "relative_cer") if relative else ("wer", "cer")
+    def of(name: str, what: str) -> Callable[[Any], Any]:
+        return lambda row: (figures := figures_of(row, name)) and getattr(figures, what)
+
+    rates = rates_of(summary)
+    main, fine = rates.main, rates.fine
 
     return Table(
         "quality_tests",
@@ -209,14 +198,20 @@ def tests(summary: Summary) -> Table:
             p_value("change_p", "p, no change", "predicted_mos.change_p"),
             p_value("equivalence_p", "p, beyond the margin", "predicted_mos.equivalence_p"),
             Column("finding", "Finding", of=lambda row: mos_finding(row.predicted_mos, margin)),
-            Column(short, of=f"{words}.value"),
-            _wer_change(relative),
-            p_value(f"{short}_change_p", "p, no change", f"{words}.change_p"),
-            Column(f"{short}_finding", "Finding", of=finding(words)),
-            Column(fine, of=f"{characters}.value"),
-            Column(f"{fine}_change", of=f"{characters}.change", interval=True),
-            Column(f"{fine}_change_p", of=f"{characters}.change_p"),
-            Column(f"{fine}_finding", of=finding(characters)),
+            Column(main, of=of(main, "value")),
+            _rate_change(rates),
+            p_value(f"{main}_change_p", "p, no change", of(main, "change_p")),
+            Column(f"{main}_finding", "Finding", of=finding(main)),
+            *(
+                [
+                    Column(fine, of=of(fine, "value")),
+                    Column(f"{fine}_change", of=of(fine, "change"), interval=True),
+                    Column(f"{fine}_change_p", of=of(fine, "change_p")),
+                    Column(f"{fine}_finding", of=finding(fine)),
+                ]
+                if fine
+                else []
+            ),
         ],
         [row for row in _rows(summary) if row.variant != ORIGINAL],
         missing="Nothing could be tested.",
@@ -225,15 +220,21 @@ def tests(summary: Summary) -> Table:
     )
 
 
-def _wer_change(relative: bool) -> Column:
-    if relative:
-        heading = "Relative WER, points"
-        return Column("relative_wer_change", heading, RATE_CHANGE, "relative_wer.change", interval=True)
-    return Column("wer_change", "WER change, points", RATE_CHANGE, "wer_figures.change", interval=True)
+def _rate_change(rates: Rates) -> Column:
+    def change(row: Any):
+        figures = figures_of(row, rates.main)
+        return figures and figures.change
+
+    return Column(f"{rates.main}_change", rates.change, RATE_CHANGE, change, interval=True)
+
+
+def _confirmed_rates(rates: Rates) -> list[Column]:
+    """The rate and its change. A relative one has none: the original with other noise speaks no further sentence."""
+    return _rates(rates) if rates.relative else [Column(rates.main, rates.main.upper(), PERCENT), _rate_change(rates)]
 
 
 def confirmation(
-    scored: Sequence[QualitySummary], predictors: Sequence[PredictorSummary] = (), relative: bool = False
+    scored: Sequence[QualitySummary], predictors: Sequence[PredictorSummary] = (), rates: Rates = WORDS
 ) -> Table:
     """One row per voice that spoke the further sentences, with a column of change for each predictor."""
     rows: dict[str, SimpleNamespace] = {}
@@ -250,8 +251,7 @@ def confirmation(
             Column("variant", "Voice", cell=name_of),
             *(Column("", f"Change, {one.label}", CHANGE, change_by(one.name)) for one in predictors),
             Column("sentences"),
-            *([] if relative else [Column("wer", "WER", PERCENT)]),
-            _wer_change(relative),
+            *_confirmed_rates(rates),
             SPEAKER,
             PITCH,
             Column("level_above_8khz_change_db", "Level above 8 kHz, dB", LEVEL_CHANGE.bare, interval=True),
@@ -304,7 +304,7 @@ def _scores(summary: Summary, predictor: PredictorSummary) -> str:
         if row.predictor == predictor.name
     ]
     table = replace(
-        quality(rows, relative=summary.asr_against == "original"),
+        quality(rows, rates=rates_of(summary)),
         caption=f"Predicted MOS by {predictor.label} ({role}), {summary.evaluation_sentences} sentences",
         part=predictor.name,
         group=lambda row: row.group,
@@ -322,7 +322,7 @@ def _confirmed(summary: Summary) -> list[str]:
     if not _is_confirmed(summary):
         return []
     caption = f"Heard on {summary.confirmation_sentences} further sentences, on which nothing was chosen"
-    table = confirmation(summary.confirmation, summary.predictors, summary.asr_against == "original")
+    table = confirmation(summary.confirmation, summary.predictors, rates_of(summary))
     return [replace(table, caption=caption).html]
 
 
@@ -331,7 +331,7 @@ def _tests(summary: Summary, predictor: PredictorSummary) -> str:
     table = tests(summary)
     table = replace(
         table,
-        caption=f"{table.caption} ({predictor.label}; word errors)",
+        caption=f"{table.caption} ({predictor.label}; {rates_of(summary).errors})",
         rows=[row for row in table.rows if row.predictor == predictor.name],
     )
     return table.html
@@ -352,17 +352,17 @@ def _recognizer(summary: Summary) -> str:
         heard = f"the first {summary.wer_sentences} evaluation sentences"
         if _is_confirmed(summary):
             heard += f" and on all {summary.confirmation_sentences} further sentences"
-        changes = "changes and tests: `tables/quality_tests.csv`"
-        if summary.asr_against == "original":
+        changes, rates = "changes and tests: `tables/quality_tests.csv`", rates_of(summary)
+        if rates.relative:
             return (
                 f"Relative WER: words that {summary.asr} hears otherwise than in the original's speech, of {heard}. It "
                 "does not know the voice's language, so this is no word error rate: it counts what sounds different to "
-                f"it ({changes})."
+                "it. An equal voice has some as well, as the original with other noise shows, beside which the tests "
+                f"hold a voice ({changes})."
             )
-        spaces = "spaces among them"
-        if summary.asr_language in WITHOUT_SPACES:
-            spaces = "of which each counts as a word"
-        return f"WER: word error rate of {summary.asr} on {heard}; CER: of characters, {spaces} ({changes})."
+        if rates is CHARACTERS:
+            return f"CER: character error rate of {summary.asr} on {heard} ({changes})."
+        return f"WER: word error rate of {summary.asr} on {heard}; CER: of characters, spaces among them ({changes})."
     return f"Word error rate was not measured: {summary.asr_reason}."
 
 

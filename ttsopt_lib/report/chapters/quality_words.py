@@ -7,6 +7,7 @@ than that the prediction stays within the margin.
 from __future__ import annotations
 
 from ttsopt_lib.report import numbers
+from ttsopt_lib.report.error_rates import Rates
 from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.facts.verdict import candidates
 from ttsopt_lib.report.schema import Estimate, PredictedMos, QualitySummary, Summary, WerSummary
@@ -37,15 +38,17 @@ def mos_finding(mos: PredictedMos, margin: float) -> str:
     )
 
 
-def wer_finding(wer: WerSummary) -> str:
-    """What the test says about a word or character error rate."""
-    if wer.finding is None:
+def rate_finding(figures: WerSummary, rates: Rates) -> str:
+    """What the test says about an error rate."""
+    if figures.finding is None:
         return "not tested"
-    if wer.finding == "no_difference":
+    if figures.finding == "no_difference":
         return "no measurable difference" + (
-            " once corrected for the number of tests" if _excludes_zero(wer.change) else ""
+            " once corrected for the number of tests" if _excludes_zero(figures.change) else ""
         )
-    return "more errors" if wer.finding == "worse" else "fewer errors"
+    if rates.relative:
+        return "more than other noise" if figures.finding == "worse" else "less than other noise"
+    return "more errors" if figures.finding == "worse" else "fewer errors"
 
 
 def _excludes_zero(change: Estimate | None) -> bool:

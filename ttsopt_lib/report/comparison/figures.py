@@ -165,6 +165,10 @@ def _heard(summary: Summary, row: QualitySummary) -> Figures:
     words, characters = _error_rate(row.wer, row.wer_figures), _error_rate(row.cer, row.cer_figures)
     yield from _scored(row, "Quality", "word error rate", PERCENT, words, False, *conditions)
     yield from _scored(row, "Quality", "character error rate", PERCENT, characters, False, *conditions)
+    if row.variant != ORIGINAL:  # that one has none, by definition
+        for what, found in (("word", row.relative_wer), ("character", row.relative_cer)):
+            value = _error_rate(None, found)
+            yield from _scored(row, "Quality", f"relative {what} error rate", PERCENT, value, False, *conditions)
 
 
 def _beside(summary: Summary, row: QualitySummary) -> Figures:

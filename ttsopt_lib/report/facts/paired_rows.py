@@ -90,7 +90,7 @@ def _rate_summary(count: Counting, row: QualityRow, original: QualityRow, record
     if rate is None:
         return None
     change = None
-    if row.variant == ORIGINAL:
+    if row.variant == ORIGINAL and record.asr_against == "text":
         change = Estimate(value=0.0, ci=(0.0, 0.0))
     elif found := _rate_change(count, row, original, record):
         change = Estimate(value=found.value, ci=found.ci)
@@ -100,10 +100,16 @@ def _rate_summary(count: Counting, row: QualityRow, original: QualityRow, record
 def _rate_change(
     count: Counting, row: QualityRow, original: QualityRow, record: QualityRecord
 ) -> ErrorRateChange | None:
-    errors, baseline = count(row, record), count(original, record)
-    if not errors or not baseline or len(errors.counts) != len(baseline.counts):
+    """None where there is nothing to compare with."""
+    compared = original
+    if record.asr_against == "original":  # that one has no errors by definition
+        if record.other_noise is None or row.variant in (ORIGINAL, record.other_noise.variant):
+            return None
+        compared = record.other_noise
+    errors, baseline = count(row, record), count(compared, record)
+    if not errors or not baseline or len(errors.counts) > len(baseline.counts):
         return None
-    return error_rate_change(errors.counts, baseline.counts, errors.spoken)
+    return error_rate_change(errors.counts, baseline.counts[: len(errors.counts)], errors.spoken)
 
 
 def judge_changes(summary: Summary, record: QualityRecord) -> None:

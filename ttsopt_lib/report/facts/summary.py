@@ -14,6 +14,7 @@ from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.quality import QualityRecord, QualityRow, RatingsRow
 from ttsopt_lib.records.variant import SensitivityRecord, VariantRecord
+from ttsopt_lib.report.error_rates import WORDS, rates_of
 from ttsopt_lib.report.facts import verdict
 from ttsopt_lib.report.facts.advice import advice
 from ttsopt_lib.report.facts.confirmation import choosing, held_out, on_further_sentences, original_beside, references
@@ -290,7 +291,7 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
         level = LEVEL if row.stopped else 0.95
         paired = paired_summary(row, original)
         wer, cer = wer_summary(row, original, record), cer_summary(row, original, record)
-        relative = record.asr_against == "original"
+        rates = rates_of(record)
         for predictor in (p.name for p in record.predictors if p.name in row.scores):
             scores, baseline = row.scores[predictor], original.scores[predictor]
             mean, kept = _mean(scores), held_out(record, row, predictor)
@@ -308,7 +309,7 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
                         sentences_held_out=len(kept[0]),
                         level=level,
                     ),
-                    wer=None if relative else row.wer,
+                    wer=row.wer if rates is WORDS else None,
                     speaker_similarity=paired.speaker_similarity.value
                     if paired and paired.speaker_similarity
                     else None,
@@ -318,11 +319,11 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
                     if itself
                     else _change(row.level_above_8khz_db, original.level_above_8khz_db),
                     speech_seconds=sum(row.audio_seconds),
-                    wer_figures=None if relative else wer,
-                    cer=None if relative else _character_error_rate(row, record),
-                    cer_figures=None if relative else cer,
-                    relative_wer=wer if relative else None,
-                    relative_cer=cer if relative else None,
+                    wer_figures=wer if rates is WORDS else None,
+                    cer=None if rates.relative else _character_error_rate(row, record),
+                    cer_figures=None if rates.relative else cer,
+                    relative_wer=wer if rates.relative else None,
+                    relative_cer=cer if rates.relative else None,
                     paired=paired,
                 )
             )
