@@ -1,7 +1,11 @@
+from types import SimpleNamespace
+from typing import Any
+
 import jiwer
 import numpy as np
 import pytest
 
+from ttsopt_lib.evaluate import plan
 from ttsopt_lib.evaluate.intelligibility import (
     Recognizer,
     character_error_rate,
@@ -141,3 +145,11 @@ def test_the_rate_is_that_of_jiwer_on_the_text_that_words_are_compared_in():
 def test_a_sentence_without_words_has_no_characters_to_miss():
     assert character_error_rate(["..."], ["what"]) is None and character_error_rate([], []) is None
     assert character_error_rate(["...", "a cat"], ["what", "a cut"]) == pytest.approx(1 / 5)
+
+
+@pytest.mark.parametrize(("voice", "study", "asked"), [("", "ja", "ja"), ("de", "ja", "de"), ("", None, "")])
+def test_a_voice_that_names_no_language_is_heard_in_the_study_s(monkeypatch, voice, study, asked):
+    monkeypatch.setattr(plan, "find_recognizer", lambda model, language: (model, language))
+    asking: Any = SimpleNamespace(language=study, evaluate=SimpleNamespace(wer_sentences=1, asr_model="small"))
+    speaking: Any = SimpleNamespace(language_code=voice)
+    assert plan._recognizer(asking, speaking) == ("small", asked)

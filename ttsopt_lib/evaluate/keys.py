@@ -35,7 +35,7 @@ def scorer_key(study: Study) -> str:
     """Of everything but the voice and the sentence that the scores of one utterance depend on."""
     asked = study.evaluate
     return content_key(
-        [asked.predictors, asked.weights, asked.asr_model, asked.seed, study.language],
+        [asked.predictors, asked.weights, asked.asr_model, asked.seed],
         versions(SCORING_PACKAGES),
         code_digest("ttsopt_lib.evaluate.scores", "ttsopt_lib.measure.runtimes.peer_runtimes"),
     )

@@ -153,7 +153,8 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
     heard = study.evaluate.wer_sentences if asr else 0
     encoder, pitch_reason = describe_encoder(), missing_pitch_tracker()
     loaded = tuple((one.name, weights_file(one.name, study.evaluate.weights_of(one.name))) for one in predictors)
-    shared = [scorer_key(study), asr.label if asr else None, predictors, isinstance(encoder, str), pitch_reason]
+    hearing = (asr.label, asr.language) if asr else None
+    shared = [scorer_key(study), hearing, predictors, isinstance(encoder, str), pitch_reason]
 
     original = keys[ORIGINAL]
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import onnx
 from google.protobuf.message import DecodeError
 from onnx.external_data_helper import ExternalDataInfo, uses_external_data
-from onnxruntime.capi import onnxruntime_pybind11_state as runtime
+from onnxruntime.capi import onnxruntime_pybind11_state as runtime  # pyright: ignore[reportAttributeAccessIssue]
 
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import file_sha256
