@@ -492,6 +492,28 @@ def test_what_does_not_fit_beside_the_ids_is_one_line(tmp_path: Path, said: Any,
         assert str(raised.value).startswith(f"{folder / 'tiny.yaml'}: ids.{next(iter(way))}")
 
 
+def test_arrays_and_tensors_are_taken_and_a_tensor_with_gradients_is_one_line(tmp_path: Path) -> None:
+    read = """
+import numpy as np
+import torch
+
+
+def read(text):
+    return {"ids": np.array([[1, 2]]), "tones": torch.tensor([3, 4]), "colour": torch.zeros(16, requires_grad=GRAD)}
+"""
+    models = {}
+    for grad in (False, True):
+        folder = tmp_path / str(grad)
+        path = declare(folder, toned(), ids={"function": f"tensors_{grad}:read"}, inputs=TONED)
+        (folder / f"tensors_{grad}.py").write_text(read.replace("GRAD", str(grad)), encoding="utf-8")
+        models[grad] = opened(path)
+    ids = models[False].utterance_ids(TEXT)
+    assert list(ids) == [1, 2] and models[False].feed(ids)["tones"].tolist() == [[3, 4]]
+    with pytest.raises(TextError, match="tensors_True:read, .* gives as 'colour' what .* requires grad") as raised:
+        models[True].utterance_ids(TEXT)
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize("axis", ["", "tones_dynamic_axes_1"])  # what exporters write who were told no name
 def test_unequal_lengths_along_axes_without_a_common_name_are_told_by_what_was_fed(tmp_path: Path, axis: str) -> None:
     graph = toned()

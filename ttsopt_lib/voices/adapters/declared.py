@@ -436,8 +436,8 @@ def _misfit(numbers: Any, value: ValueInfoProto, rows: int | None) -> str | None
         array = shaped(numbers, value)
         plain = np.asarray(numbers).reshape(-1)
         whole = array.dtype.kind not in "iub" or not (array.reshape(-1) != plain).any()
-    except (ValueError, TypeError, OverflowError) as error:
-        return f"does not fit the input ({_said(value)}): {error}"
+    except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # the last: tensors of PyTorch with gradients
+        return f"does not fit the input ({_said(value)}): {' '.join(str(error).split())}"
     if not whole:
         return f"does not fit the input ({_said(value)}): give whole numbers"
     if array.dtype.kind == "f" and np.isnan(array).any():
