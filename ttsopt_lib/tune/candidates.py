@@ -23,7 +23,7 @@ NAME = "tune"  # of the study, and of its folder below the one that is written t
 SENTENCES = Path("params/sentences/harvard.txt")  # in English
 CALIBRATION, EVALUATION, FURTHER = 32, 24, 96  # sentences at most
 FEWEST = 8  # sentences of a file
-BUDGETS_DB = (0.4, 0.75, 1.2)  # of `quantize_mixed`; docs/optimizing.md says what 0.75 stands for
+BUDGETS_DB = (0.1, 0.4, 0.75, 1.2)  # of `quantize_mixed`: 0.1 suits Kokoro, 0.75 Piper (docs/notes/optimizing.md)
 FEW_BITS = (6, 4)  # of a weight, where a file has to be smaller than 8 make it
 
 WEIGHTS: dict[str, Any] = {"step": "quantize_weights"}
