@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -119,6 +120,20 @@ def test_the_default_sentences_are_looked_at_with_the_further_ones(plain_voice):
     assert further is not None and further.sentences.confirmation is not None
     assert further.sentences.confirmation.count == candidates.FURTHER
     check_inputs(further)  # raises where a further sentence is one of the first, or gives no phonemes
+
+
+def test_the_voice_of_a_study_is_tuned_with_what_the_study_says_of_it(plain_voice, tmp_path):
+    file = tmp_path / "mine.yaml"
+    asked = yaml.safe_load(resolve(Path("params/joe.yaml")).read_text(encoding="utf-8"))
+    asked["study"]["voice"] = {"path": str(plain_voice), "licence_chain": ["mine"]}
+    file.write_text(yaml.safe_dump(asked), encoding="utf-8")
+    found = tuning_study(file, stored_in_int8(vits=True, integers=False), Asks(), None)
+    assert (found.voice.path, found.voice.licence_chain) == (plain_voice, ("mine",))
+    assert [one.name for one in found.variants] == ["int8-weights", "rearranged-int8-weights"], "not the study's own"
+    asked["study"]["voice"] = {"huggingface": "folder"}
+    file.write_text(yaml.safe_dump(asked), encoding="utf-8")
+    with pytest.raises(StudyError, match="Hugging Face folder"):
+        tuning_study(file, stored_in_int8(vits=True, integers=False), Asks(), None)
 
 
 def test_sentences_that_are_too_few_or_not_there_are_one_line(plain_voice, tmp_path):

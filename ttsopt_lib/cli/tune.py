@@ -16,7 +16,10 @@ from ttsopt_lib.terminal import duration, out, say, shown
 @app.command()
 def tune(
     model: Annotated[
-        Path, typer.Argument(help="a voice's .onnx with its .onnx.json beside it, or a .yaml that declares a model")
+        Path,
+        typer.Argument(
+            help="a voice's .onnx with its .onnx.json beside it, a .yaml that declares a model, or a study's"
+        ),
     ],
     folder: Annotated[
         Path, typer.Option("--out", help="folder for model.onnx, tune.json and table.csv; run again goes on there")

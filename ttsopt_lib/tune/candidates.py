@@ -11,8 +11,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import yaml
+
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.params import check
+from ttsopt_lib.params import check, read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.tune import Asks
 from ttsopt_lib.study import PredictorName, Study
@@ -95,7 +97,7 @@ def tuning_study(
     """A study with these recipes as its variants.
 
     Args:
-        voice: the `.onnx` file, or the YAML file that declares one.
+        voice: the `.onnx` file, the YAML file that declares one, or a study's, whose voice it is.
         recipes: name -> steps.
         asks: whose loss is the study's target.
         sentences: a file with one a line; None for English ones that ship.
@@ -118,7 +120,7 @@ def tuning_study(
     values = {
         "name": NAME,
         "title": f"Tuning of {voice.name}",
-        "voice": {"declared" if is_declaration(voice) else "path": os.path.abspath(voice)},
+        "voice": _voice_in(voice),
         "language": None if sentences else "en",
         "variants": [{"name": name, "recipe": recipe} for name, recipe in recipes.items()],
         "sentences": {
@@ -138,6 +140,25 @@ def tuning_study(
         "stage": "first_look",  # so that no score of an earlier run is forgotten
     }
     return check(Study, values, "tune")
+
+
+def _voice_in(file: Path) -> dict[str, Any]:
+    """What a study says of the voice in a file. Raises `StudyError` where that is another study's, and not sound."""
+    if not is_declaration(file):
+        return {"path": os.path.abspath(file)}
+    try:
+        keys = list(yaml.safe_load(file.read_text(encoding="utf-8-sig")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError):
+        keys = []  # whoever reads it as a declaration says so
+    if keys != ["study"]:
+        return {"declared": os.path.abspath(file)}
+    asked = read_study(file).voice
+    if asked.huggingface:
+        raise StudyError(
+            f"{file}: its voice is a Hugging Face folder: run 'ttsopt optimize {file} --variant original' and tune the "
+            "model.onnx that this makes"
+        )
+    return asked.model_dump(mode="json", exclude_defaults=True)
 
 
 def confirming(study: Study, names: list[str]) -> Study | None:

@@ -44,8 +44,8 @@ from ttsopt_lib.tune.candidates import (
     tuning_study,
 )
 from ttsopt_lib.tune.choose import missed, nearest, on_front, preference, size_and_speed_missed
-from ttsopt_lib.voices.adapters.declaration import is_declaration, read_declaration
 from ttsopt_lib.voices.onnx_file import read_model
+from ttsopt_lib.voices.source import source_model
 
 TIMED_SENTENCES = 2
 PATIENCE = Patience(width=0.02, min_blocks=8, max_blocks=40, seconds=120)
@@ -68,7 +68,8 @@ def tune(
     """Find the smallest file of a voice that holds what was asked, and write it to `out`.
 
     Args:
-        voice: the `.onnx` file, with what belongs to it beside it, or the YAML file that declares one.
+        voice: the `.onnx` file, with what belongs to it beside it, the YAML file that declares one, or a study's YAML
+            file, whose voice it is.
         out: folder for the result (`model.onnx`, `tune.json`, `table.csv`) and the work on the way (`tune/`).
         asks: what has to hold.
         sentences: a file with one sentence a line, in the voice's language; None for English ones.
@@ -124,10 +125,10 @@ class _Tuning:
         self._clock, self._clock_device = clock or Clock(self._device), device
         self._timed_on = ""
         self._predictor: PredictorName = predictor
-        declared = is_declaration(voice)
-        model = read_declaration(voice).model if declared else voice
-        assert model is not None
-        self._recipes: Recipes = stored_in_int8(vits=not declared, integers=has_integers(read_model(model)))
+        study = self._study(stored_in_int8(vits=True, integers=False))
+        source = source_model(study)
+        integers = has_integers(read_model(source.path)) and not study.voice.as_float
+        self._recipes: Recipes = stored_in_int8(source.is_vits, integers)
         self._rows: dict[str, Candidate] = {}
         self._records: dict[str, VariantRecord] = {}
         self.folder = StudyFolder(self._study(self._recipes), out.absolute())
