@@ -26,9 +26,12 @@ def test_an_error_in_one_ends_the_process_of_the_other_and_leaves_no_part(tmp_pa
         (tmp_path / f"{name}.ipynb").write_text(text, encoding="utf-8")
     monkeypatch.setattr(notebooks, "notebook_path", lambda name: tmp_path / f"{name}.ipynb")
     out = tmp_path / "executed"
+    before = set(threading.enumerate())
     with pytest.raises(NotebookError, match="fails: OSError: the disk is full"):
         run_notebooks([(name, out / f"{name}.ipynb", {}) for name in texts])
-    assert list(out.iterdir()) == [] and threading.active_count() < 20
+    assert list(out.iterdir()) == []
+    left = {one.name for one in set(threading.enumerate()) - before}
+    assert left <= {"tqdm_monitor"}, "a heartbeat beats on"
 
 
 def test_a_kernel_that_was_ended_is_not_started_again():

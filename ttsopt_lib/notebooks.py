@@ -48,6 +48,7 @@ class Kernel:
 
     def __init__(self) -> None:
         self._manager: AsyncKernelManager | None = None
+        self._clients: list[Any] = []  # that talk to the process
         self._files: TemporaryDirectory[str] | None = None  # the connection's, and IPython's profile
         self._killed = False
 
@@ -75,7 +76,14 @@ class Kernel:
             ]
             if module:  # and its objects are no garbage: a search for cycles need not look at them
                 arguments.append(f"--IPKernelApp.exec_lines=import gc, {module}; gc.freeze()")
-            manager = AsyncKernelManager(
+            clients = self._clients
+
+            class Manager(AsyncKernelManager):
+                def client(self, **more: Any) -> Any:
+                    clients.append(super().client(**more))
+                    return clients[-1]
+
+            manager = Manager(
                 kernel_name="python3",
                 kernel_spec_manager=ThisPython(),
                 connection_file=f"{self._files.name}/kernel.json",
@@ -90,6 +98,9 @@ class Kernel:
             from jupyter_core.utils import run_sync
 
             manager, self._manager = self._manager, None
+            for client in self._clients:  # its heartbeat would beat on in a thread: nbclient leaves that to the owner
+                client.stop_channels()
+            self._clients.clear()
             run_sync(manager.shutdown_kernel)(now=now)
         if self._files is not None:
             self._files.cleanup()
