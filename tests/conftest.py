@@ -263,11 +263,16 @@ def pango(can_print: bool) -> None:
         pytest.skip(f"Debian packages {packages} are needed: apt install {packages}")
 
 
-@pytest.fixture
-def chromium(tmp_path) -> Callable[..., AbstractContextManager]:
-    """Headless Chromium with further arguments; its downloads go to tmp_path/downloads."""
+@pytest.fixture(scope="session")
+def needs_chromium() -> None:
+    """Skip what is looked at in a browser where there is none."""
     if not shutil.which("chromium") or not shutil.which("chromedriver"):
         pytest.skip("Debian packages chromium and chromium-driver are needed: apt install chromium chromium-driver")
+
+
+@pytest.fixture
+def chromium(needs_chromium: None, tmp_path) -> Callable[..., AbstractContextManager]:
+    """Headless Chromium with further arguments; its downloads go to tmp_path/downloads."""
     from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
     always = ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--mute-audio", "--disable-gpu")

@@ -1,7 +1,6 @@
 """A browser on this machine: what is missing is said, and what a page measures becomes the device's record."""
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Device
 from ttsopt_lib.web import build
-from ttsopt_lib.web.packages import ESPEAK, ONNXRUNTIME_WEB, WebError, package_files
 
 STUDY = study_of("fp32", "other", budget_seconds=5, min_blocks=3, max_blocks=7, more_threads=["fp32"])
 BROWSER = check(Device, {"name": "browser", "label": "Browser", "kind": "browser", "threads": [1, 2]}, "browser")
@@ -51,10 +49,8 @@ def folder(small_folder) -> StudyFolder:
 
 
 @pytest.fixture
-def page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Path]]:
+def page(needs_chromium: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Path]]:
     """Have a page in place of the study's that finds what it is told; the folders in which it was written."""
-    if not shutil.which("chromium") or not shutil.which("chromedriver"):
-        pytest.skip("Debian packages chromium and chromium-driver are needed: apt install chromium chromium-driver")
     monkeypatch.setattr(browser, "LOOK_SECONDS", 0.2)
     written: list[Path] = []
 
@@ -72,18 +68,6 @@ def page(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Path]]:
         return written
 
     return finds
-
-
-@pytest.fixture
-def with_packages() -> None:
-    """Skip where there is no browser, or what the page needs of npm cannot be had."""
-    if why := chromium.why_no_browser():
-        pytest.skip(f"Debian packages chromium and chromium-driver are needed: {why}")
-    try:
-        for package in (ONNXRUNTIME_WEB, ESPEAK):
-            package_files(package)
-    except WebError as error:
-        pytest.skip(f"the page's npm packages are needed: {error}")
 
 
 def records(**changes: Any) -> dict[str, Any]:
@@ -137,7 +121,7 @@ def test_a_page_that_cannot_measure_leaves_the_reason(said, reason, page, folder
 
 @pytest.mark.slow
 def test_the_study_s_own_page_is_measured_in_chromium_and_a_voice_that_it_cannot_open_is_left_out(
-    quick_voice, tmp_path, with_packages
+    quick_voice, tmp_path, needs_chromium
 ):
     study = study_of("fp32", "odd", budget_seconds=2, min_blocks=2, max_blocks=4)
     folder = StudyFolder(study, tmp_path)

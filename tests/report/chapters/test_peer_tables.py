@@ -16,7 +16,7 @@ from ttsopt_lib.records.device import DeviceRecord, PeerTiming
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.quality import QualityRecord
 from ttsopt_lib.records.variant import PeerRecord
-from ttsopt_lib.report.chapters import peers, published, timings
+from ttsopt_lib.report.chapters import peers, timings
 from ttsopt_lib.report.chapters.tradeoff import peer_positions, tradeoff_chart
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.schema import Estimate, Summary
@@ -142,7 +142,7 @@ def test_time_to_first_audio_is_the_latency_of_the_sentence_that_a_text_begins_w
 
 
 def test_published_figures_stand_apart_with_their_source(summary):
-    (page,) = published.section(summary)
-    assert "not measured" in page and published.SOURCE in page and "0.774" in page
-    assert not any(row.rtf in published.RTF_BY_THREADS.values() for device in summary.devices for row in device.rows)
-    assert published.SOURCE not in summary.model_dump_json()
+    (page,) = peers.published_section(summary)
+    assert "not measured" in page and peers.SOURCE in page and "0.774" in page
+    assert not any(row.rtf in peers.RTF_BY_THREADS.values() for device in summary.devices for row in device.rows)
+    assert peers.SOURCE not in summary.model_dump_json()

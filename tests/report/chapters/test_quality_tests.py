@@ -17,6 +17,7 @@ from ttsopt_lib.report.chapters import first_page, listeners, peers, quality, qu
 from ttsopt_lib.report.error_rates import rates_of
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.printing.html import escape
+from ttsopt_lib.report.printing.table import Table
 from ttsopt_lib.report.schema import Estimate, PredictedMos, Summary
 from ttsopt_lib.report.sections import Report
 from ttsopt_lib.report.tables import anchors
@@ -184,6 +185,16 @@ def hears(record: QualityRecord, heard: dict[str, str], otherwise: str) -> None:
         row.word_errors, row.wer = [wrong] * 20, wrong / 3
 
 
+def with_rates(made: Summary) -> list[Table]:
+    """The tables that have error rates."""
+    return [
+        quality.quality(made.quality, rates=rates_of(made)),
+        quality.tests(made),
+        quality.confirmation(made.quality, made.predictors, rates_of(made)),
+        peers.peers(made),
+    ]
+
+
 @pytest.mark.slow
 def test_where_the_original_stands_for_the_text_the_figures_are_called_relative(case, rewritten):
     study, devices, folder = case("good")
@@ -197,13 +208,7 @@ def test_where_the_original_stands_for_the_text_the_figures_are_called_relative(
     assert found.relative_wer and found.relative_wer.value == pytest.approx(1 / 3)
     assert found.relative_wer.finding == "worse"
     assert found.relative_cer and found.relative_cer.value == pytest.approx(5 / 13)
-    shown = [
-        quality.quality(made.quality, rates=rates_of(made)),
-        quality.tests(made),
-        quality.confirmation(made.quality, made.predictors, rates_of(made)),
-        peers.peers(made),
-    ]
-    for table in shown:
+    for table in with_rates(made):
         headings = [column.heading for column in table.columns if column.heading]
         assert any("Relative WER" in heading for heading in headings)
         assert not any(heading.startswith(("WER", "CER")) for heading in headings)
@@ -252,13 +257,7 @@ def test_where_words_are_not_written_apart_the_rate_is_one_of_characters_alone(c
     found = next(row for row in made.quality if row.variant == "int8-static")
     assert found.wer is found.wer_figures is found.relative_wer is None
     assert found.cer == pytest.approx(1 / 6) and found.cer_figures and found.cer_figures.finding == "worse"
-    shown = [
-        quality.quality(made.quality, rates=rates_of(made)),
-        quality.tests(made),
-        quality.confirmation(made.quality, made.predictors, rates_of(made)),
-        peers.peers(made),
-    ]
-    for table in shown:
+    for table in with_rates(made):
         headings = [column.heading for column in table.columns]
         assert "cer" in table.frame.columns and not {"wer", "wer_change"} & set(table.frame.columns)
         assert any(one.startswith("CER") for one in headings) and not any("WER" in one for one in headings)
