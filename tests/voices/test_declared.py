@@ -69,11 +69,12 @@ def test_without_noise_it_speaks_as_plain_onnxruntime_does(tmp_path: Path) -> No
     audio, durations = model.open().speak(ids, seed=3)
     plain = open_session(tmp_path / "tiny.onnx").run(["sound"], model.feed(ids))[0]
     np.testing.assert_array_equal(audio, plain.reshape(-1))
-    assert not len(durations)
+    assert not len(durations) and not model.has_noise
 
 
 def test_a_seed_decides_noise_and_length_in_the_model_and_in_its_variants(tmp_path: Path) -> None:
     model = opened(declare(tmp_path))
+    assert model.has_noise
     ids = model.utterance_ids(TEXT)
     variant = onnx.load(model.path)  # with a node and a draw more than the model
     variant.graph.node.insert(0, helper.make_node("RandomNormal", [], ["unused"], shape=[3]))

@@ -43,7 +43,7 @@ from ttsopt_lib.voices.adapters.model import TtsModel
 from ttsopt_lib.voices.adapters.opening import open_model
 
 OTHER_NOISE_ROW = "original, other noise"  # what "the same" means: the original's sentences with other draws
-BESIDES = (*ANCHORS, OTHER_NOISE_ROW)  # rows that every evaluation has besides variants and peers
+BESIDES = (*ANCHORS, OTHER_NOISE_ROW)  # rows besides variants and peers; the last one of a voice with noise
 START_SECONDS, SECONDS_PER_UTTERANCE = 20, 0.39
 
 
@@ -182,9 +182,10 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
         if again or not examples_current(study, folder, name):
             examples = _utterances(study, voice, study.sentences.listening, "sentences.listening", LISTENING)
             rows[-1].examples = examples
-    again_spoken = _utterances(study, voices[ORIGINAL], sentences, evaluation_origin(study), OTHER_NOISE)
-    tasks = [replace(task, utterance=one) for task, one in zip(rows[0].tasks, again_spoken, strict=True)]
-    rows.append(planned(OTHER_NOISE_ROW, original, sentences, tasks))
+    if voices[ORIGINAL].has_noise:  # otherwise it would say the very same again
+        again_spoken = _utterances(study, voices[ORIGINAL], sentences, evaluation_origin(study), OTHER_NOISE)
+        tasks = [replace(task, utterance=one) for task, one in zip(rows[0].tasks, again_spoken, strict=True)]
+        rows.append(planned(OTHER_NOISE_ROW, original, sentences, tasks))
     for anchor in ANCHORS:
         tasks = [replace(task, anchor=anchor) for task in rows[0].tasks]
         rows.append(planned(anchor, original, sentences, tasks))

@@ -354,11 +354,16 @@ def _recognizer(summary: Summary) -> str:
             heard += f" and on all {summary.confirmation_sentences} further sentences"
         changes, rates = "changes and tests: `tables/quality_tests.csv`", rates_of(summary)
         if rates.relative:
+            beside = (
+                "An equal voice has some as well, as the original with other noise shows, beside which the tests hold "
+                f"a voice ({changes})."
+                if summary.other_noise
+                else "This voice draws no noise, so an equal one has none."
+            )
             return (
                 f"Relative WER: words that {summary.asr} hears otherwise than in the original's speech, of {heard}. It "
                 "does not know the voice's language, so this is no word error rate: it counts what sounds different to "
-                "it. An equal voice has some as well, as the original with other noise shows, beside which the tests "
-                f"hold a voice ({changes})."
+                f"it. {beside}"
             )
         if rates is CHARACTERS:
             return f"CER: character error rate of {summary.asr} on {heard} ({changes})."

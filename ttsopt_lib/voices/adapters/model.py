@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, load
 
 from ttsopt_lib.records.quality import MissingSymbol
 from ttsopt_lib.voices.onnx_file import VoiceError
 from ttsopt_lib.voices.piper import PiperVoice
 
 Feed = dict[str, np.ndarray]  # a graph's inputs by name
+NORMAL, UNIFORM = ("RandomNormalLike", "RandomNormal"), ("RandomUniformLike", "RandomUniform")  # operators that draw
 
 
 class Ids(tuple[int, ...]):
@@ -112,6 +113,11 @@ class TtsModel(ABC):
     def timing_scales(self) -> tuple[float, ...]:
         """The same where every run has to last as long as the one before."""
         return self.scales
+
+    @property
+    def has_noise(self) -> bool:
+        """Whether the graph draws random numbers, without which it speaks a text the same each time."""
+        return any(node.op_type in NORMAL + UNIFORM for node in load(self.path, load_external_data=False).graph.node)
 
     @property
     def outputs(self) -> tuple[str, ...]:

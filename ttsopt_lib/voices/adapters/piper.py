@@ -60,6 +60,10 @@ class PiperModel(TtsModel):
         # noise_w 0: every run speaks the same durations, so that runs can be compared
         return (self.config.noise_scale, self.config.length_scale, 0.0)
 
+    @property
+    def has_noise(self) -> bool:
+        return any((self.config.noise_scale, self.config.noise_w)) and super().has_noise
+
     def speaker(self, asked: int | None) -> int | None:
         return speaker_of(self.config, asked)
 

@@ -13,13 +13,12 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from ttsopt_lib.voices.adapters.model import Feed
+from ttsopt_lib.voices.adapters.model import NORMAL, UNIFORM, Feed
 from ttsopt_lib.voices.graph import VitsGraph, attribute
 from ttsopt_lib.voices.onnx_file import VoiceError
 from ttsopt_lib.voices.paired import part_of
 from ttsopt_lib.voices.session import Session, open_session
 
-NORMAL, UNIFORM = ("RandomNormalLike", "RandomNormal"), ("RandomUniformLike", "RandomUniform")
 FLOAT = int(TensorProto.FLOAT)
 TYPES = {"tensor(float16)": int(TensorProto.FLOAT16), "tensor(double)": int(TensorProto.DOUBLE)}  # that noise may have
 OTHERS = ("Multinomial", "Bernoulli")  # that draw, and whose draws cannot be handed in
