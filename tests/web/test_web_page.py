@@ -40,6 +40,7 @@ from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.session import open_session
 from ttsopt_lib.voices.source import source_model
 from ttsopt_lib.voices.stream import write_streaming
+from ttsopt_lib.voices.text import phoneme_ids
 from ttsopt_lib.web.build import text_inputs, write_web
 from ttsopt_lib.web.serve import Server
 
@@ -454,6 +455,17 @@ def test_pieces_put_together_are_the_whole_and_are_heard_at_once(plain_voice, br
         type_text(browser, text)
         press(browser, "Play small")
         wait(browser, lambda: "first sound after" in said(browser, "small"))
+        phrased = "A text of one long sentence, which has a pause, and of which each phrase is spoken by itself."
+        counted = "await ttsopt.speak('small', arguments[0], {scales: [0, 1, 0], phrases: true}).then(made => made.samples.length)"
+        phrases = phoneme_ids(open_piper(plain_voice).config, phrased, phrases=True)
+        assert len(phrases) == 2
+        assert ask(browser, counted, phrased) == sum(spoken(plain_voice, ids).size for ids in phrases)
+        before = said(browser, "small")
+        press(browser, "Stop small")
+        type_text(browser, phrased)
+        browser.find_element(By.ID, "phrases").click()
+        press(browser, "Play small")
+        wait(browser, lambda: "first sound after" in said(browser, "small") and said(browser, "small") != before)
         with pytest.raises(AssertionError, match="cannot speak piece by piece"):
             ask(browser, "await ttsopt.speak('original', 0, {inPieces: true})")
 

@@ -32,14 +32,34 @@ HARD = [
 ]
 
 
-def page_ids(browser, texts: list[str]) -> list[list[list[int]]]:
+def page_ids(browser, texts: list[str], phrases: bool = False) -> list[list[list[int]]]:
     made = ask(
         browser,
-        "await (async texts => { const all = []; for (const text of texts) all.push(await window.ttsopt.ids(text));"
-        " return JSON.stringify(all); })(arguments[0])",
+        "await (async (texts, phrases) => { const all = [];"
+        " for (const text of texts) all.push(await window.ttsopt.ids(text, {phrases}));"
+        " return JSON.stringify(all); })(arguments[0], arguments[1])",
         texts,
+        phrases,
     )
     return json.loads(made)
+
+
+def test_phrases_are_the_librarys(joe, browser, tmp_path):
+    page = write_page(study_with(), joe, tmp_path, variants=[])
+    config = open_piper(joe).config
+    texts = [
+        "He came into the room with a lamp in his hand, and asked us all to wait until the rain was over.",
+        "Yes, no, and then perhaps: we shall see what comes of it \u2014 sooner or later; who knows?",
+        "One, two. Three hundred and twenty thousand, more or less, were counted, and then nobody came.",
+        "No pause in this one at all.",
+    ]
+    with files_of(page) as (address, _):
+        open_page(browser, address)
+        made = page_ids(browser, texts, phrases=True)
+    glide = [*config.phoneme_id_map[GLIDE], *config.phoneme_id_map["_"]]
+    expected = [phoneme_ids(config, text, MOST_PHONEMES, phrases=True) for text in texts]
+    assert made == [[without(phrase, glide) for phrase in text] for text in expected]
+    assert [len(text) for text in made] == [2, 3, 4, 1]
 
 
 def test_ids_are_the_librarys_but_for_a_sign_that_other_builds_of_espeak_do_not_write(joe, browser, tmp_path):

@@ -164,9 +164,12 @@ class StagedVits(nn.Module):
         longest = counts.max().to(torch.int64)
         frames = torch.arange(longest, device=durations.device).to(durations.dtype)  # type: ignore[call-overload]
         mask = (frames < counts[:, None, None]).to(mean.dtype)
-        ends, starts = ends.transpose(1, 2), (ends - durations).transpose(1, 2)
-        alignment = ((frames >= starts) & (frames < ends)).to(mean.dtype)
-        return torch.matmul(mean, alignment), torch.matmul(log_std, alignment), mask
+        # Picking is exact, as a product with a matrix of zeros and ones is, and takes no time that grows with both axes.
+        ended = (frames[:, None] >= ends).to(mean.dtype).sum(dim=-1)[:, None]  # phonemes before a frame: its own number
+        spoken = (frames < ends[..., -1:]).to(mean.dtype)
+        picked = (ended * spoken).to(torch.int64).expand(-1, mean.shape[1], -1)
+        mean, log_std = (torch.gather(part, 2, picked) * spoken for part in (mean, log_std))
+        return mean, log_std, mask
 
     def flow_inverse(self, z_p: Tensor, frame_mask: Tensor, g: Tensor | None = None) -> Tensor:
         """Prior samples [batch, latent_channels, frames] to masked latent frames of the same shape."""

@@ -27,7 +27,10 @@ const state = {
 const api = {
   progress: { doing: "", done: null, of: null },
   ready: null,
-  ids: async (text) => (await api.ready, sentenceIds(state.about.voice, await state.phonemizer.sentences(text))),
+  ids: async (text, { phrases = false } = {}) => {
+    await api.ready;
+    return sentenceIds(state.about.voice, await state.phonemizer.sentences(text), phrases);
+  },
   speak,
   measure,
 };
@@ -40,11 +43,14 @@ function note(progress) {
 
 /**
  * Speak a sentence of `web.json` by its number, or a text; all of the audio, the seconds it took, and those to the first
- * of it. With `inPieces` each sentence is made piece by piece, which a voice with two halves can.
+ * of it. With `inPieces` each sentence is made piece by piece, which a voice with two halves can; with `phrases` each
+ * phrase of a text is spoken by itself.
  */
-async function speak(name, what, { scales, inPieces = false } = {}) {
+async function speak(name, what, { scales, inPieces = false, phrases = false } = {}) {
   await api.ready;
-  const parts = typeof what === "number" ? [storedInputs(state.about.sentences[what], scales)] : await inputsOf(what, scales);
+  const parts = typeof what === "number"
+    ? [storedInputs(state.about.sentences[what], scales)]
+    : await inputsOf(what, { scales, phrases });
   const pieces = [];
   const { seconds, firstSeconds } = await speakParts(name, parts, inPieces, (samples) => pieces.push(samples));
   const samples = new Float32Array(pieces.reduce((sum, piece) => sum + piece.length, 0));
@@ -97,15 +103,15 @@ function storedInputs({ inputs }, scales = null) {
   return scales && inputs.scales ? { ...inputs, scales: { ...inputs.scales, values: scales } } : inputs;
 }
 
-/** What a voice is fed for a text, sentence by sentence; a stored sentence as it is stored. */
-async function inputsOf(text, scales = null) {
+/** What a voice is fed for a text, sentence by sentence or phrase by phrase; a stored sentence as it is stored. */
+async function inputsOf(text, { scales = null, phrases = false } = {}) {
   const { voice, sentences } = state.about;
   const said = text.trim();
   const stored = sentences.find((sentence) => sentence.text === said);
-  if (stored) return [storedInputs(stored, scales ?? voice.scales)];
+  if (stored && !phrases) return [storedInputs(stored, scales ?? voice.scales)];
   if (!said) throw new NothingToSpeak();
   if (!state.phonemizer.works) return servedInputs(said, scales);
-  return sentenceIds(voice, await state.phonemizer.sentences(said)).map((ids) => ({
+  return sentenceIds(voice, await state.phonemizer.sentences(said), phrases).map((ids) => ({
     input: { dtype: "int64", shape: [1, ids.length], values: ids },
     input_lengths: { dtype: "int64", shape: [1], values: [ids.length] },
     scales: { dtype: "float32", shape: [3], values: scales ?? voice.scales },
@@ -152,6 +158,7 @@ const cards = new Map(); // variant -> its parts on the page
 function showVoices() {
   const { variants, sentences, voice } = state.about;
   byId("typing").hidden = !takesTexts();
+  byId("phrasing").hidden = !state.phonemizer.works;
   const shown = Math.max(0, sentences.findIndex(({ use }) => use === "listening"));
   byId("text").value = sentences[shown]?.text ?? "";
   sentences.forEach(({ text }, number) => {
@@ -232,7 +239,7 @@ async function hear(name) {
   const playing = state.player.begin(rate);
   setButton(name, "Stop", true);
   try {
-    const parts = await inputsOf(text);
+    const parts = await inputsOf(text, { phrases: byId("phrases").checked });
     if (isOld()) return;
     say(name, "Loading …");
     loading = name;

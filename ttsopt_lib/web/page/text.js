@@ -1,6 +1,7 @@
 // Phonemes to ids, as `ttsopt_lib/voices/text.py` makes them: the same symbols, the same splits, the same ids.
 
 const BEGIN = "^", END = "$", PAD = "_";
+const PAUSES = ",;:\u2014", LEAST_PHONEMES = 20; // a phrase may end behind one of these; it has so many phonemes
 
 /** A text that gives no phonemes; its message is for people. */
 export class NothingToSpeak extends Error {
@@ -13,13 +14,14 @@ export class NothingToSpeak extends Error {
  * Ids of each sentence.
  * @param {object} voice what `web.json` says of it
  * @param {string[][]} sentences phonemes, sentence by sentence: code points in Unicode's decomposed form
+ * @param {boolean} phrases whether each phrase of a sentence is spoken by itself
  * @returns {number[][]}
  */
-export function sentenceIds(voice, sentences) {
+export function sentenceIds(voice, sentences, phrases = false) {
   const spoken = sentences.filter((phonemes) => phonemes.length);
   const isSpeech = (symbol) => symbol in voice.phoneme_ids && /[\p{L}\p{N}]/u.test(symbol);
   if (!spoken.some((phonemes) => symbolsOf(voice, phonemes).some(isSpeech))) throw new NothingToSpeak();
-  return spoken.flatMap((phonemes) => split(phonemes, voice.most_phonemes))
+  return (phrases ? spoken.flatMap(phrasesOf) : spoken).flatMap((phonemes) => split(phonemes, voice.most_phonemes))
     .map((phonemes) => idsOf(voice, symbolsOf(voice, phonemes)));
 }
 
@@ -63,6 +65,17 @@ function idsOf(voice, symbols) {
     known = known.slice(spoken[0], spoken.at(-1) + 1);
   }
   return [...ids[BEGIN], ...ids[PAD], ...known.flatMap((symbol) => [...ids[symbol], ...ids[PAD]]), ...ids[END]];
+}
+
+/** Parts that end behind a pause; one of too few phonemes goes with its neighbour. */
+function phrasesOf(phonemes) {
+  const parts = [[]];
+  phonemes.forEach((phoneme, number) => {
+    const begins = number && PAUSES.includes(phonemes[number - 1]) && phoneme === " ";
+    if (begins && Math.min(parts.at(-1).length, phonemes.length - number) >= LEAST_PHONEMES) parts.push([]);
+    else parts.at(-1).push(phoneme);
+  });
+  return parts;
 }
 
 /** Parts of so many phonemes at most, cut at spaces; a word that is longer stays whole. */
