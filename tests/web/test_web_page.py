@@ -456,7 +456,10 @@ def test_pieces_put_together_are_the_whole_and_are_heard_at_once(plain_voice, br
         press(browser, "Play small")
         wait(browser, lambda: "first sound after" in said(browser, "small"))
         phrased = "A text of one long sentence, which has a pause, and of which each phrase is spoken by itself."
-        counted = "await ttsopt.speak('small', arguments[0], {scales: [0, 1, 0], phrases: true}).then(made => made.samples.length)"
+        counted = (
+            "await ttsopt.speak('small', arguments[0], {scales: [0, 1, 0], phrases: true})"
+            ".then(({samples}) => samples.length)"
+        )
         phrases = phoneme_ids(open_piper(plain_voice).config, phrased, phrases=True)
         assert len(phrases) == 2
         assert ask(browser, counted, phrased) == sum(spoken(plain_voice, ids).size for ids in phrases)
