@@ -320,8 +320,8 @@ class WebSummary(Part):
     voices: list[WebVoice]
 
 
-class Summary(Part):
-    """summary.json."""
+class Facts(Part):
+    """What was measured of a study, and what each figure is worth; nothing is chosen yet."""
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
 
@@ -334,15 +334,12 @@ class Summary(Part):
     dirty: bool | None
     system: SystemRecord | None
     baseline: str
-    optimized: dict[str, str | None]
     targets: Targets
     variants: list[VariantSummary]
     devices: list[DeviceSummary]
     quality: list[QualitySummary]
     anchors: list[QualitySummary]  # the damaged original; then every variant that is naive static int8, once more
-    verdict: list[VerdictRow]
     title: str
-    choices: list[Choice]
     predictors: list[PredictorSummary]
     source_sha256: str
     licence_chain: list[str]
@@ -377,7 +374,6 @@ class Summary(Part):
     texts: int = 0
     language_doubts: list[str] = []  # where the texts are in another language than the voice speaks
     students: list[StudentSummary] = []
-    advice: list[Advice] = []
     peers: list[PeerSummary] = []
     web: WebSummary | None = None  # null: `ttsopt web` has written no page
 
@@ -424,6 +420,20 @@ class Summary(Part):
             if (row.variant, row.runtime, row.threads, row.mode) == (name, device.runtime, device.threads, "fp32")
         )
         return next(rows, None)
+
+
+class Decided(Facts):
+    """The facts, and what the rule makes of them: the optimized variant of each device, and every claim's verdict."""
+
+    optimized: dict[str, str | None]
+    choices: list[Choice]
+    verdict: list[VerdictRow]
+
+
+class Summary(Decided):
+    """summary.json."""
+
+    advice: list[Advice] = []
 
 
 def read_summary(path: Path) -> Summary:

@@ -27,7 +27,7 @@ def decide(summary: Summary) -> dict[str, verdict.VerdictRow]:
     device = summary.devices[0]
     summary.choices = [verdict.choose(summary, device)]
     summary.optimized[device.device] = summary.choices[0].variant
-    return {row.claim: row for row in verdict.verdict(summary) if row.device == device.device}
+    return {row.claim: row for row in verdict.verdict(summary, summary.choices) if row.device == device.device}
 
 
 @pytest.fixture

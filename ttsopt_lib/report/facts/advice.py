@@ -23,7 +23,7 @@ from ttsopt_lib.report.facts.advice_evidence import (
 from ttsopt_lib.report.facts.browsers import browsers, computes_in_int8, lost_in, processor_beside
 from ttsopt_lib.report.facts.findings import bits_of, listed
 from ttsopt_lib.report.facts.verdict import CHOOSING, change_beside, worse_end
-from ttsopt_lib.report.schema import Advice, DeviceSummary, Estimate, Summary, TimingSummary, VariantSummary
+from ttsopt_lib.report.schema import Advice, Decided, DeviceSummary, Estimate, TimingSummary, VariantSummary
 from ttsopt_lib.study import ORIGINAL
 
 LARGE_SHARE = 0.5  # of the time: a stage that takes more decides how fast the voice can become
@@ -39,7 +39,7 @@ STAGE_REMEDIES = {
 }
 
 
-def advice(summary: Summary) -> list[Advice]:
+def advice(summary: Decided) -> list[Advice]:
     """All that the measurements advise, the most urgent first; nothing where no rule is triggered.
 
     What several devices call for in the same words stands once.
@@ -61,7 +61,7 @@ class NearMiss(NamedTuple):
     too_slow: int  # devices on which it misses the latency target as well
 
 
-def near_misses(summary: Summary) -> Iterator[Advice]:
+def near_misses(summary: Decided) -> Iterator[Advice]:
     """Small and fast enough, and nearly good enough: the variant to work on first, and those that come next."""
     found = sorted(_near_misses(summary), key=lambda one: (one.too_slow, -one.saved.value))
     if not found:
@@ -87,7 +87,7 @@ def _near_words(one: NearMiss, limit: float) -> str:
     return f"{size} smaller, {saved} less time on {one.device.label}, predicted MOS {change_beside(one.change, limit)}"
 
 
-def _near_misses(summary: Summary) -> Iterator[NearMiss]:
+def _near_misses(summary: Decided) -> Iterator[NearMiss]:
     chosen = set(summary.optimized.values())
     for variant in findings.of_variants(summary):
         row = summary.quality_of(variant.name)
@@ -102,7 +102,7 @@ def _near_misses(summary: Summary) -> Iterator[NearMiss]:
             yield NearMiss(variant, change, saved, where[0], len(summary.measured_devices) - len(where))
 
 
-def largest_stages(summary: Summary) -> Iterator[Advice]:
+def largest_stages(summary: Decided) -> Iterator[Advice]:
     """Where one stage takes most of the time and the latency target is missed, that stage is the one to change."""
     stages: dict[tuple[str, str], list[tuple[DeviceSummary, float]]] = {}
     for device in summary.measured_devices:
@@ -129,7 +129,7 @@ def largest_stages(summary: Summary) -> Iterator[Advice]:
         )
 
 
-def int8_without_gain(summary: Summary) -> Iterator[Advice]:
+def int8_without_gain(summary: Decided) -> Iterator[Advice]:
     """Int8 arithmetic that saves no time on a processor, and whether the processor has what it takes."""
     computing = [v for v in findings.of_variants(summary) if computes_in_int8(v)]
     for device in summary.measured_devices:
@@ -155,7 +155,7 @@ def int8_without_gain(summary: Summary) -> Iterator[Advice]:
         )
 
 
-def int8_in_a_browser(summary: Summary) -> Iterator[Advice]:
+def int8_in_a_browser(summary: Decided) -> Iterator[Advice]:
     """Int8 arithmetic that a processor is fast at and WebAssembly is not."""
     for browser in browsers(summary):
         processor = processor_beside(summary, browser)
@@ -185,7 +185,7 @@ def int8_in_a_browser(summary: Summary) -> Iterator[Advice]:
         )
 
 
-def missing_size(summary: Summary) -> Iterator[Advice]:
+def missing_size(summary: Decided) -> Iterator[Advice]:
     """No file is small enough: where the weights are, and how many of them are stored in 8 bits."""
     small = findings.smallest(summary)
     if findings.meets_size(summary) or not findings.of_variants(summary):
@@ -221,7 +221,7 @@ def missing_size(summary: Summary) -> Iterator[Advice]:
     )
 
 
-def threads(summary: Summary) -> Iterator[Advice]:
+def threads(summary: Decided) -> Iterator[Advice]:
     """Whether more threads are worth their cores, for the voice that would be shipped."""
     for device in summary.measured_devices:
         name = summary.optimized.get(device.device) or ORIGINAL
@@ -254,7 +254,7 @@ def threads(summary: Summary) -> Iterator[Advice]:
 # --- what to leave out -----------------------------------------------------------------------
 
 
-def useless(summary: Summary) -> Iterator[Advice]:
+def useless(summary: Decided) -> Iterator[Advice]:
     """Variants that cost quality and give nothing back."""
     for variant in findings.of_variants(summary):
         change = findings.change_of(summary, variant.name)
@@ -277,7 +277,7 @@ def useless(summary: Summary) -> Iterator[Advice]:
         )
 
 
-RULES: tuple[Callable[[Summary], Iterator[Advice]], ...] = (
+RULES: tuple[Callable[[Decided], Iterator[Advice]], ...] = (
     not_measured, unsteady, untrusted_predictors, near_misses, undecided, largest_stages, int8_without_gain,
     int8_in_a_browser, missing_size, listeners, threads, useless,
 )  # fmt: skip
@@ -290,7 +290,7 @@ def _interval(estimate: Estimate) -> str:
     return f" (reduction {numbers.REDUCTION.interval(estimate.ci)})" if estimate.ci else ""
 
 
-def _fast_enough(summary: Summary, device: DeviceSummary, name: str) -> bool:
+def _fast_enough(summary: Decided, device: DeviceSummary, name: str) -> bool:
     latency = findings.latency_of(summary, device, name)
     return latency is not None and worse_end(latency) >= summary.targets.latency_reduction
 

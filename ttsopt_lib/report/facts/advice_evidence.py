@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.verdict import HELD_OUT, candidates
-from ttsopt_lib.report.schema import Advice, Estimate, Summary
+from ttsopt_lib.report.schema import Advice, Decided, Estimate
 from ttsopt_lib.study import ORIGINAL_COPY
 
 NOTICED = 0.1  # points: a predictor whose score moves less than this on known damage is deaf to it
@@ -24,7 +24,7 @@ def as_figures(name: str, estimate: Estimate | None) -> dict[str, float]:
     return {name: estimate.value, **ends}
 
 
-def not_measured(summary: Summary) -> Iterator[Advice]:
+def not_measured(summary: Decided) -> Iterator[Advice]:
     """Without speed or quality there is nothing to decide on."""
     made = len(candidates(summary))
     if not summary.measured_devices:
@@ -43,7 +43,7 @@ def not_measured(summary: Summary) -> Iterator[Advice]:
         )
 
 
-def unsteady(summary: Summary) -> Iterator[Advice]:
+def unsteady(summary: Decided) -> Iterator[Advice]:
     """The original differs from itself: everything timed there is in doubt by as much."""
     for device in summary.measured_devices:
         copy = findings.latency_of(summary, device, ORIGINAL_COPY)
@@ -57,7 +57,7 @@ def unsteady(summary: Summary) -> Iterator[Advice]:
             )
 
 
-def untrusted_predictors(summary: Summary) -> Iterator[Advice]:
+def untrusted_predictors(summary: Decided) -> Iterator[Advice]:
     """A predictor that does not mind known damage says nothing about unknown damage."""
     for predictor in summary.predictors:
         for row in summary.anchors:
@@ -72,7 +72,7 @@ def untrusted_predictors(summary: Summary) -> Iterator[Advice]:
                 )
 
 
-def undecided(summary: Summary) -> Iterator[Advice]:
+def undecided(summary: Decided) -> Iterator[Advice]:
     """A target that lies inside the interval: more samples can settle it, and about how many."""
     labels = {device.device: device for device in summary.devices}
     for row in summary.verdict:
@@ -126,13 +126,13 @@ def undecided(summary: Summary) -> Iterator[Advice]:
         )
 
 
-def _held_out(summary: Summary, variant: str) -> int:
+def _held_out(summary: Decided, variant: str) -> int:
     """On how many sentences the verdict on a variant rests."""
     row = summary.quality_of(variant)
     return row.predicted_mos.sentences_held_out if row else 0
 
 
-def _unspoken(summary: Summary) -> int | None:
+def _unspoken(summary: Decided) -> int | None:
     """How many further sentences there are that no variant has spoken; None where that is not known."""
     room = summary.confirmation_sentences_available
     return None if room is None else room - summary.confirmation_sentences
@@ -145,7 +145,7 @@ def _in_file(available: int | None, short: bool) -> str:
     return f"the study has {'only ' if short else ''}{available} for that in its files"
 
 
-def listeners(summary: Summary) -> Iterator[Advice]:
+def listeners(summary: Decided) -> Iterator[Advice]:
     """A predictor is no listener: who has to hear what before it is shipped."""
     names = list(dict.fromkeys(name for name in summary.optimized.values() if name))
     primary = summary.primary_predictor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ttsopt_lib.report.facts import findings
-from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary, VariantSummary
+from ttsopt_lib.report.schema import Decided, DeviceSummary, Estimate, VariantSummary
 
 NOTICED = 0.05  # of the original's time: what a variant has to lose in a browser to be named
 REACHES = 0.2  # of the multiply-accumulates: a step that computes less in int8 cannot be blamed
@@ -24,19 +24,19 @@ def computes_in_int8(variant: VariantSummary) -> bool:
     return any(step.kind == "int8 products" and step.coverage.macs >= REACHES for step in variant.steps)
 
 
-def browsers(summary: Summary) -> list[DeviceSummary]:
+def browsers(summary: Decided) -> list[DeviceSummary]:
     """The browsers that were timed and are judged."""
     return [device for device in summary.measured_devices if device.kind == "browser"]
 
 
-def processor_beside(summary: Summary, browser: DeviceSummary) -> DeviceSummary | None:
+def processor_beside(summary: Decided, browser: DeviceSummary) -> DeviceSummary | None:
     """The processor that a browser is compared with: its own machine's, else the first that was timed."""
     timed = [device for device in summary.measured_devices if device.kind in ("cpu", "raspberry_pi")]
     own = [device for device in timed if _machine(browser) and _machine(device) == _machine(browser)]
     return next(iter(own or timed), None)
 
 
-def lost_in(summary: Summary, browser: DeviceSummary, processor: DeviceSummary) -> list[Lost]:
+def lost_in(summary: Decided, browser: DeviceSummary, processor: DeviceSummary) -> list[Lost]:
     """The variants with int8 arithmetic that lose speed in a browser: those that lose most come first."""
     found = []
     for variant in findings.of_variants(summary):

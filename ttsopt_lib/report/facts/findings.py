@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts.verdict import candidates, worse_end
 from ttsopt_lib.report.numbers import less, signed
-from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary, VariantSummary
+from ttsopt_lib.report.schema import Decided, DeviceSummary, Estimate, VariantSummary
 
 SMALLER = 0.005  # a file has to shrink by half a per cent to be called smaller
 
@@ -18,50 +18,50 @@ def listed(names: Sequence[str]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "none"
 
 
-def of_variants(summary: Summary) -> list[VariantSummary]:
+def of_variants(summary: Decided) -> list[VariantSummary]:
     """The variants, without the baseline."""
     return [summary.variant(name) for name in candidates(summary)]
 
 
-def smallest(summary: Summary) -> VariantSummary | None:
+def smallest(summary: Decided) -> VariantSummary | None:
     """The variant with the smallest file, if it is smaller than the original."""
     found = min(of_variants(summary), key=lambda variant: variant.size_bytes, default=None)
     return found if found and found.size_reduction > SMALLER else None
 
 
-def latency_of(summary: Summary, device: DeviceSummary, name: str) -> Estimate | None:
+def latency_of(summary: Decided, device: DeviceSummary, name: str) -> Estimate | None:
     """A variant's latency reduction where the targets look."""
     row = summary.timing_of(device, name)
     return row.latency_reduction if row else None
 
 
-def change_of(summary: Summary, name: str) -> Estimate | None:
+def change_of(summary: Decided, name: str) -> Estimate | None:
     """A variant's change of the predicted MOS over all evaluation sentences, by the primary predictor."""
     row = summary.quality_of(name)
     return row.predicted_mos.change if row else None
 
 
-def fastest(summary: Summary, device: DeviceSummary) -> tuple[str, Estimate] | None:
+def fastest(summary: Decided, device: DeviceSummary) -> tuple[str, Estimate] | None:
     """The variant with the largest latency reduction on a device, if its interval lies above zero."""
     timed = [(name, latency_of(summary, device, name)) for name in candidates(summary)]
     faster = [(name, estimate) for name, estimate in timed if estimate and worse_end(estimate) > 0]
     return max(faster, key=lambda pair: pair[1].value, default=None)
 
 
-def no_faster(summary: Summary, device: DeviceSummary) -> list[str]:
+def no_faster(summary: Decided, device: DeviceSummary) -> list[str]:
     """Variants whose interval reaches zero or lies below it."""
     timed = [(name, latency_of(summary, device, name)) for name in candidates(summary)]
     return [name for name, estimate in timed if estimate and worse_end(estimate) <= 0]
 
 
-def keeps_quality(summary: Summary) -> list[str]:
+def keeps_quality(summary: Decided) -> list[str]:
     """Variants whose change over all evaluation sentences stays within the target, at the interval's worse end."""
     target = summary.targets.predicted_mos_change
     changes = [(name, change_of(summary, name)) for name in candidates(summary)]
     return [name for name, estimate in changes if estimate and worse_end(estimate) >= target]
 
 
-def meets_size(summary: Summary) -> list[str]:
+def meets_size(summary: Decided) -> list[str]:
     """Variants that are as small as asked."""
     target = summary.targets.size_reduction
     return [variant.name for variant in of_variants(summary) if variant.size_reduction >= target]
@@ -79,7 +79,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 # --- titles -----------------------------------------------------------------------------------------------------
 
 
-def size_title(summary: Summary) -> str:
+def size_title(summary: Decided) -> str:
     """What the figure of sizes shows."""
     found = smallest(summary)
     if found is None:
@@ -88,7 +88,7 @@ def size_title(summary: Summary) -> str:
     return f"Smallest file: {found.name}, {numbers.percent(found.size_reduction)} smaller than the original, {enough}"
 
 
-def latency_title(summary: Summary) -> str:
+def latency_title(summary: Decided) -> str:
     """What the figure of latencies shows."""
     devices = summary.measured_devices
     best = {device.label: fastest(summary, device) for device in devices}
@@ -108,7 +108,7 @@ def latency_title(summary: Summary) -> str:
     return "Fastest: " + ", ".join(parts)
 
 
-def quality_title(summary: Summary) -> str:
+def quality_title(summary: Decided) -> str:
     """What the figure of quality shows."""
     names = [name for name in candidates(summary) if change_of(summary, name)]
     kept = keeps_quality(summary)
@@ -121,7 +121,7 @@ def quality_title(summary: Summary) -> str:
     return f"{many} predicted MOS within {target} of the original ({summary.evaluation_sentences} sentences)"
 
 
-def tradeoff_title(summary: Summary, device: DeviceSummary) -> str:
+def tradeoff_title(summary: Decided, device: DeviceSummary) -> str:
     """What the picture of the trade-off shows."""
     name = summary.optimized.get(device.device)
     if name is None:
@@ -141,7 +141,7 @@ def bits_of(variant: VariantSummary) -> int:
     return 8 if largest is None else largest.settings.get("bits", 8)
 
 
-def with_students(summary: Summary) -> list[VariantSummary]:
+def with_students(summary: Decided) -> list[VariantSummary]:
     """The variants in which a student takes the place of stages."""
     return [variant for variant in summary.variants if any(step.kind == "student" for step in variant.steps)]
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ttsopt_lib.evaluate.intelligibility import character_errors, spoken_characters
 from ttsopt_lib.records.quality import QualityRecord, QualityRow
 from ttsopt_lib.report.facts.confirmation import held_out, original_beside, references
-from ttsopt_lib.report.schema import Estimate, Finding, PairedSummary, QualitySummary, Summary, WerSummary
+from ttsopt_lib.report.schema import Estimate, Finding, PairedSummary, QualitySummary, WerSummary
 from ttsopt_lib.statistics.crossed import holm
 from ttsopt_lib.statistics.significance import (
     ALPHA,
@@ -112,23 +112,24 @@ def _rate_change(
     return error_rate_change(errors.counts, baseline.counts[: len(errors.counts)], errors.spoken)
 
 
-def judge_changes(summary: Summary, record: QualityRecord) -> None:
-    """Fill in every p-value and finding, and whether each predictor orders the anchors below the original."""
-    margin = abs(summary.targets.predicted_mos_change)
-    other = [record.other_noise] if record.other_noise else []
-    names = {row.variant for row in summary.anchors}
-    anchored = [row for row in (*record.rows, *record.anchors) if row.variant in names]
-    for rows, raw in ((summary.quality, record.rows), (summary.anchors, anchored), (summary.other_noise, other)):
-        for predictor in summary.predictors:
-            _judge_scores([row for row in rows if row.predictor == predictor.name], raw, record, margin)
-        words = [(row.variant, row.wer_figures or row.relative_wer) for row in rows]
-        _judge_errors(_word_errors, words, raw, record)
-        characters = [(row.variant, row.cer_figures or row.relative_cer) for row in rows]
-        _judge_errors(_character_errors, characters, raw, record)
-    for predictor in summary.predictors:
-        anchors = [row for row in summary.anchors if row.predictor == predictor.name]
-        predictor.missed_anchors = [row.variant for row in anchors if row.predicted_mos.finding != "worse"]
-        predictor.orders_anchors = not predictor.missed_anchors if anchors else None
+def with_tests(rows: list[QualitySummary], record: QualityRecord, margin: float) -> list[QualitySummary]:
+    """The rows with every p-value and finding: one family of tests for each predictor and each error rate.
+
+    Args:
+        rows: of `scored`, without tests.
+        record: what they are made of.
+        margin: change of predicted MOS, points, within which a voice is equivalent.
+    """
+    names = {row.variant for row in rows}
+    besides = [record.other_noise] if record.other_noise else []
+    raw = [row for row in (*record.rows, *record.anchors, *besides) if row.variant in names]
+    for predictor in record.predictors:
+        _judge_scores([row for row in rows if row.predictor == predictor.name], raw, record, margin)
+    words = [(row.variant, row.wer_figures or row.relative_wer) for row in rows]
+    _judge_errors(_word_errors, words, raw, record)
+    characters = [(row.variant, row.cer_figures or row.relative_cer) for row in rows]
+    _judge_errors(_character_errors, characters, raw, record)
+    return rows
 
 
 def _judge_scores(rows: list[QualitySummary], raw: list[QualityRow], record: QualityRecord, margin: float) -> None:

@@ -20,7 +20,7 @@ from ttsopt_lib.report.facts.advice import advice
 from ttsopt_lib.report.facts.confirmation import choosing, held_out, on_further_sentences, original_beside, references
 from ttsopt_lib.report.facts.first_sound import first_sound
 from ttsopt_lib.report.facts.imports import further_devices, import_summary, of_this_study
-from ttsopt_lib.report.facts.paired_rows import cer_summary, judge_changes, paired_summary, wer_summary
+from ttsopt_lib.report.facts.paired_rows import cer_summary, paired_summary, wer_summary, with_tests
 from ttsopt_lib.report.facts.peers import summarize_peers
 from ttsopt_lib.report.facts.students import students
 from ttsopt_lib.report.facts.timing_rows import summarize_device
@@ -29,8 +29,10 @@ from ttsopt_lib.report.schema import (
     ZERO,
     ComparisonSummary,
     CoverageSummary,
+    Decided,
     DeviceSummary,
     Estimate,
+    Facts,
     HumanMos,
     PredictedMos,
     PredictorSummary,
@@ -52,37 +54,51 @@ __all__ = ["Summary", "confirmed", "known_damage", "summarize"]
 
 
 def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> Summary:
-    """Everything the report says, from the records in `folder`.
+    """Everything the report says, from the records in `folder`: what was measured, what is chosen, what to do next.
 
     A device without a record, and quality without one, are "not measured". Raises `RecordError` where a
     variant of the study was not made: a report about voices that do not exist would be none.
     """
+    facts = measured_facts(study, devices, folder)
+    choices = [verdict.choose(facts, device) for device in facts.measured_devices]
+    chosen = {choice.device: choice.variant for choice in choices}
+    decided = Decided(
+        **dict(facts),
+        optimized={device.device: chosen.get(device.device) for device in facts.devices},
+        choices=choices,
+        verdict=verdict.verdict(facts, choices),
+    )
+    return Summary(**dict(decided), advice=advice(decided))
+
+
+def measured_facts(study: Study, devices: Sequence[Device], folder: StudyFolder) -> Facts:
+    """What was measured, with its intervals and tests. Raises as `summarize`."""
     variants = [read_record(folder.variant_record(name), VariantRecord, "optimize") for name in study.variant_names]
     quality, quality_reason = _quality_record(folder)
     device_rows, judged = _devices(study, [*devices, *further_devices(devices, folder)], folder, variants)
-    measured = [device for device in device_rows if device.judged]
+    system = next((device.system for device in device_rows if device.judged), None)
     commit, dirty = git_state()
     notes = {variant.name: variant.note for variant in study.variants}
     declaration = declaration_beside(folder.model(ORIGINAL))
-    summary = Summary(
+    margin = abs(study.targets.predicted_mos_change)
+    anchors = with_tests(known_damage(study, quality), quality, margin) if quality else []
+    other_noise = [quality.other_noise] if quality and quality.other_noise else []
+    return Facts(
         stage=_stage(quality, list(judged.values())),
         study=study.name,
         voice=_voice_name(study),
         created=now(),
         commit=commit,
         dirty=dirty,
-        system=measured[0].system if measured else None,
+        system=system,
         baseline=ORIGINAL,
-        optimized={},
         targets=study.targets,
         variants=[variant_summary(record, variants[0], notes.get(record.name, "")) for record in variants],
         devices=device_rows,
         quality=_quality(study, quality) if quality else [],
-        anchors=known_damage(study, quality) if quality else [],
-        verdict=[],
+        anchors=anchors,
         title=study.title,
-        choices=[],
-        predictors=_predictors(study, quality) if quality else [],
+        predictors=_predictors(study, quality, anchors) if quality else [],
         source_sha256=variants[0].source_sha256,
         licence_chain=list(study.voice.licence_chain or (declaration.licence_chain if declaration else ())),
         model=declaration.name if declaration else None,
@@ -104,7 +120,7 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         timing_sentences=sum(len(texts) for texts in study.sentences.timing.values()),
         listening=list(study.sentences.listening),
         sensitivity=_sensitivity(study, folder),
-        other_noise=scored(quality, [quality.other_noise]) if quality and quality.other_noise else [],
+        other_noise=with_tests(scored(quality, other_noise), quality, margin) if quality else [],
         confirmation=[row for row in confirmed(quality) if row.variant in study.variant_names] if quality else [],
         confirmation_sentences=len(quality.confirmation_sentences) if quality else 0,
         unavailable_predictors=quality.unavailable if quality else [],
@@ -121,15 +137,6 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
         ),
         web=web_summary(folder, {variant.name: variant for variant in variants}),
     )
-    _judge_equivalence(summary, quality)
-    if quality:
-        judge_changes(summary, quality)
-    summary.choices = [verdict.choose(summary, device) for device in measured]
-    chosen = {choice.device: choice.variant for choice in summary.choices}
-    summary.optimized = {device.device: chosen.get(device.device) for device in device_rows}
-    summary.verdict = verdict.verdict(summary)
-    summary.advice = advice(summary)
-    return summary
 
 
 def _stage(quality: QualityRecord | None, devices: Sequence[DeviceRecord | None]) -> Stage:
@@ -254,16 +261,31 @@ def ratings_reason(record: QualityRecord) -> str | None:
     return "; ".join(filter(None, (record.ratings_reason, screened and f"screened out: {screened}"))) or None
 
 
-def _predictors(study: Study, record: QualityRecord) -> list[PredictorSummary]:
-    return [
-        PredictorSummary(**predictor.model_dump(), primary=predictor.name == study.evaluate.primary)
-        for predictor in record.predictors
-    ]
+def _predictors(study: Study, record: QualityRecord, anchors: list[QualitySummary]) -> list[PredictorSummary]:
+    found = []
+    for predictor in record.predictors:
+        rows = [row for row in anchors if row.predictor == predictor.name]
+        missed = [row.variant for row in rows if row.predicted_mos.finding != "worse"]
+        found.append(
+            PredictorSummary(
+                **predictor.model_dump(),
+                primary=predictor.name == study.evaluate.primary,
+                orders_anchors=not missed if rows else None,
+                missed_anchors=missed,
+            )
+        )
+    return found
 
 
 def _quality(study: Study, record: QualityRecord) -> list[QualitySummary]:
+    """The study's voices, with their tests and with what listeners cannot tell apart."""
     by_name = {row.variant: row for row in record.rows}
-    return scored(record, [by_name[name] for name in study.variant_names if name in by_name])
+    rows = scored(record, [by_name[name] for name in study.variant_names if name in by_name])
+    equivalent = _equivalence(record, abs(study.targets.mos_change))
+    for row in rows:
+        if row.human_mos and row.variant in equivalent:
+            row.human_mos.equivalence_p = equivalent[row.variant]
+    return with_tests(rows, record, abs(study.targets.predicted_mos_change))
 
 
 def known_damage(study: Study, record: QualityRecord) -> list[QualitySummary]:
@@ -404,14 +426,10 @@ def _crossed(row: RatingsRow) -> CrossedMean | None:
     return CrossedMean(row.change, row.change_error, row.change_dof, row.raters, 0, row.ratings)
 
 
-def _judge_equivalence(summary: Summary, record: QualityRecord | None) -> None:
+def _equivalence(record: QualityRecord, margin: float) -> dict[str, float]:
     """For every rated variant the p-value of "listeners will not hear it", corrected for their number."""
-    found = {row.variant: crossed for row in (record.ratings if record else None) or [] if (crossed := _crossed(row))}
-    margin = abs(summary.targets.mos_change)
-    corrected = dict(zip(found, holm([one.equivalence_p(margin) for one in found.values()]), strict=True))
-    for row in summary.quality:
-        if row.human_mos and row.variant in corrected:
-            row.human_mos.equivalence_p = corrected[row.variant]
+    found = {row.variant: crossed for row in record.ratings or [] if (crossed := _crossed(row))}
+    return dict(zip(found, holm([one.equivalence_p(margin) for one in found.values()]), strict=True))
 
 
 def _comparisons(record: QualityRecord) -> list[ComparisonSummary]:

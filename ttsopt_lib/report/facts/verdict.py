@@ -11,11 +11,12 @@ Wherever a figure has an interval, the interval's worse end must meet the target
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts.first_sound import slowest
-from ttsopt_lib.report.schema import Choice, Claim, DeviceSummary, Estimate, QualitySummary, Status, Summary, VerdictRow
+from ttsopt_lib.report.schema import Choice, Claim, DeviceSummary, Estimate, Facts, QualitySummary, Status, VerdictRow
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 NOT_STREAMED = ("gpu", "browser")  # kinds of devices on which no first sound is timed
@@ -68,22 +69,22 @@ def _missed(amount: float, digits: int) -> str:
     return numbers.number(amount, shown)
 
 
-def held_out_words(summary: Summary, row: QualitySummary | None) -> str:
+def held_out_words(facts: Facts, row: QualitySummary | None) -> str:
     """Which sentences the verdict on a variant rests on: '50 odd-numbered', or '150 further'."""
     count = row.predicted_mos.sentences_held_out if row else 0
-    further = row is not None and any(one.variant == row.variant for one in summary.confirmation)
+    further = row is not None and any(one.variant == row.variant for one in facts.confirmation)
     return f"{count} further" if further else f"{count} odd-numbered"
 
 
-def candidates(summary: Summary) -> list[str]:
+def candidates(facts: Facts) -> list[str]:
     """The variants that may be chosen: everything but the baseline and its copy."""
-    return [v.name for v in summary.variants if v.name not in (ORIGINAL, ORIGINAL_COPY)]
+    return [v.name for v in facts.variants if v.name not in (ORIGINAL, ORIGINAL_COPY)]
 
 
-def judge(summary: Summary, name: str) -> Judged:
+def judge(facts: Facts, name: str) -> Judged:
     """Whether a variant meets the size target and, on the sentences that choose, the predicted-MOS target."""
-    targets, failed, gap = summary.targets, [], 0.0
-    size = summary.variant(name).size_reduction
+    targets, failed, gap = facts.targets, [], 0.0
+    size = facts.variant(name).size_reduction
     if size < targets.size_reduction:
         gap += targets.size_reduction - size
         digits = 1 if numbers.percent(size) == numbers.percent(targets.size_reduction) else 0
@@ -93,7 +94,7 @@ def judge(summary: Summary, name: str) -> Judged:
             f"its file is {smaller} (target: {numbers.percent(targets.size_reduction, digits)} smaller, missed by "
             f"{missing} percentage point{'' if missing == '1' else 's'})"
         )
-    quality = summary.quality_of(name)
+    quality = facts.quality_of(name)
     change = quality.predicted_mos.change_choosing if quality else None
     if change is None:
         return Judged(name, failed, gap, unknown=True)
@@ -108,10 +109,10 @@ def judge(summary: Summary, name: str) -> Judged:
     return Judged(name, failed, gap, unknown=False)
 
 
-def choose(summary: Summary, device: DeviceSummary) -> Choice:
+def choose(facts: Facts, device: DeviceSummary) -> Choice:
     """Apply the rule on one measured device."""
-    reductions = _reductions(summary, device)
-    judged = [judge(summary, name) for name in reductions]
+    reductions = _reductions(facts, device)
+    judged = [judge(facts, name) for name in reductions]
     passed = [one.name for one in judged if not one.failed and not one.unknown]
     if passed:
         fastest = max(passed, key=lambda name: reductions[name])
@@ -128,22 +129,22 @@ def choose(summary: Summary, device: DeviceSummary) -> Choice:
     )
 
 
-def faster_not_chosen(summary: Summary, device: DeviceSummary, choice: Choice) -> list[Judged]:
+def faster_not_chosen(facts: Facts, device: DeviceSummary, choice: Choice) -> list[Judged]:
     """Variants that are faster than the chosen one and yet were left out, by the number of conditions missed.
 
     Where none qualifies, those that are faster than the one that came closest. Equals stand by speed, fastest first.
     """
-    reductions = _reductions(summary, device)
+    reductions = _reductions(facts, device)
     reference = choice.variant or choice.closest
     if reference not in reductions:
         return []
-    faster = [judge(summary, name) for name, value in reductions.items() if value > reductions[reference]]
+    faster = [judge(facts, name) for name, value in reductions.items() if value > reductions[reference]]
     return sorted(faster, key=lambda one: (len(one.failed) + one.unknown, -reductions[one.name]))
 
 
-def _reductions(summary: Summary, device: DeviceSummary) -> dict[str, float]:
+def _reductions(facts: Facts, device: DeviceSummary) -> dict[str, float]:
     """The latency reduction of every candidate that was timed where the targets look."""
-    timed = {name: summary.timing_of(device, name) for name in candidates(summary)}
+    timed = {name: facts.timing_of(device, name) for name in candidates(facts)}
     return {name: row.latency_reduction.value for name, row in timed.items() if row and row.latency_reduction}
 
 
@@ -153,19 +154,19 @@ def not_judged(device: DeviceSummary) -> str:
     return f"measured elsewhere, shown and not judged: {'; '.join(doubts)}" if doubts else ""
 
 
-def verdict(summary: Summary) -> list[VerdictRow]:
+def verdict(facts: Facts, choices: Sequence[Choice]) -> list[VerdictRow]:
     """Every claim against its target: four for a measured device, the latency alone for one that was not."""
     rows: list[VerdictRow] = []
-    for device in summary.devices:
+    chosen = {choice.device: choice for choice in choices}
+    for device in facts.devices:
         if device.judged:
-            choice = next(choice for choice in summary.choices if choice.device == device.device)
-            rows += _measured_claims(summary, device, choice)
+            rows += _measured_claims(facts, device, chosen[device.device])
         else:
             reason = not_judged(device) or device.reason or ""
-            rows.append(_row(summary, "latency_reduction", device.device, None, None, reason))
-    if not summary.measured_devices:
+            rows.append(_row(facts, "latency_reduction", device.device, None, None, reason))
+    if not facts.measured_devices:
         reason = "no device was measured, so no variant could be chosen"
-        rows += [_row(summary, claim, None, None, None, reason) for claim in _asked(summary)]
+        rows += [_row(facts, claim, None, None, None, reason) for claim in _asked(facts)]
         rows = [row for row in rows if row.device or row.claim != "latency_reduction"]  # that stands for each device
     return sorted(rows, key=lambda row: _ORDER.index(row.claim))
 
@@ -173,21 +174,21 @@ def verdict(summary: Summary) -> list[VerdictRow]:
 _ORDER: list[Claim] = ["size_reduction", "latency_reduction", "first_sound_ms", "predicted_mos_change", "mos_change"]
 
 
-def _asked(summary: Summary, device: DeviceSummary | None = None) -> list[Claim]:
+def _asked(facts: Facts, device: DeviceSummary | None = None) -> list[Claim]:
     """The claims about a device: those whose target the study sets, and that can be measured there."""
     impossible = {"first_sound_ms"} if device and device.kind in NOT_STREAMED else set()
-    return [claim for claim in _ORDER if claim not in impossible and getattr(summary.targets, claim) is not None]
+    return [claim for claim in _ORDER if claim not in impossible and getattr(facts.targets, claim) is not None]
 
 
-def _measured_claims(summary: Summary, device: DeviceSummary, choice: Choice) -> list[VerdictRow]:
+def _measured_claims(facts: Facts, device: DeviceSummary, choice: Choice) -> list[VerdictRow]:
     name = device.device
     if choice.variant is None:
         return [
-            _row(summary, claim, name, None, None, _why_none(summary, choice, claim), decided=choice.decided)
-            for claim in _asked(summary, device)
+            _row(facts, claim, name, None, None, _why_none(facts, choice, claim), decided=choice.decided)
+            for claim in _asked(facts, device)
         ]
-    variant, timing = summary.variant(choice.variant), summary.timing_of(device, choice.variant)
-    quality = summary.quality_of(choice.variant)
+    variant, timing = facts.variant(choice.variant), facts.timing_of(device, choice.variant)
+    quality = facts.quality_of(choice.variant)
     size = Estimate(value=variant.size_reduction, ci=None)
     held_out = quality.predicted_mos.change_held_out if quality else None
     human = quality.human_mos.change if quality and quality.human_mos else None
@@ -195,15 +196,15 @@ def _measured_claims(summary: Summary, device: DeviceSummary, choice: Choice) ->
     figures: dict[Claim, tuple[Estimate | None, str]] = {
         "size_reduction": (size, "exact: sizes of the files"),
         "latency_reduction": (timing and timing.latency_reduction, ""),
-        "first_sound_ms": (first, "" if first else _no_first_sound(summary, device, variant.name)),
-        "predicted_mos_change": (held_out, f"{HELD_OUT} ({held_out_words(summary, quality)})"),
-        "mos_change": (human, "" if human else _no_ratings(summary)),
+        "first_sound_ms": (first, "" if first else _no_first_sound(facts, device, variant.name)),
+        "predicted_mos_change": (held_out, f"{HELD_OUT} ({held_out_words(facts, quality)})"),
+        "mos_change": (human, "" if human else _no_ratings(facts)),
     }
-    return [_row(summary, claim, name, variant.name, *figures[claim]) for claim in _asked(summary, device)]
+    return [_row(facts, claim, name, variant.name, *figures[claim]) for claim in _asked(facts, device)]
 
 
-def _no_first_sound(summary: Summary, device: DeviceSummary, name: str) -> str:
-    if summary.stage == "first_look":
+def _no_first_sound(facts: Facts, device: DeviceSummary, name: str) -> str:
+    if facts.stage == "first_look":
         return "a first look times no first sound"
     streamed = device.first_sound
     if streamed and name in streamed.not_streamed:
@@ -212,7 +213,7 @@ def _no_first_sound(summary: Summary, device: DeviceSummary, name: str) -> str:
 
 
 def _row(
-    summary: Summary,
+    facts: Facts,
     claim: Claim,
     device: str | None,
     variant: str | None,
@@ -221,11 +222,11 @@ def _row(
     decided: bool = False,
 ) -> VerdictRow:
     """A verdict row; without a figure it is a failure if the rule was `decided` (none qualified), else open."""
-    target = getattr(summary.targets, claim)
+    target = getattr(facts.targets, claim)
     status: Status
     if measured is None:
         # people's ratings that nobody gave are missing, whatever became of the choice
-        rated = claim != "mos_change" or any(row.human_mos for row in summary.quality)
+        rated = claim != "mos_change" or any(row.human_mos for row in facts.quality)
         status = "fail" if decided and rated else "not_measured"
     else:
         status = "pass" if meets(claim, measured, target) else "fail"
@@ -241,15 +242,15 @@ def _row(
     )
 
 
-def _why_none(summary: Summary, choice: Choice, claim: Claim) -> str:
-    if claim == "mos_change" and not any(row.human_mos for row in summary.quality):
-        return _no_ratings(summary)
+def _why_none(facts: Facts, choice: Choice, claim: Claim) -> str:
+    if claim == "mos_change" and not any(row.human_mos for row in facts.quality):
+        return _no_ratings(facts)
     if not choice.decided:
-        return "no variant could be chosen: " + (summary.quality_reason or "predicted MOS was not measured")
+        return "no variant could be chosen: " + (facts.quality_reason or "predicted MOS was not measured")
     if choice.closest is None:
         return "the study has no variant to choose"
     return f"no variant qualifies; {choice.closest} came closest, but {' and '.join(choice.failed)}"
 
 
-def _no_ratings(summary: Summary) -> str:
-    return summary.ratings_reason or summary.quality_reason or "no ratings by listeners were given"
+def _no_ratings(facts: Facts) -> str:
+    return facts.ratings_reason or facts.quality_reason or "no ratings by listeners were given"
