@@ -46,8 +46,9 @@ $(STAMP): pyproject.toml constraints.txt nodeps.txt
 	$(PIP) --no-deps --requirement nodeps.txt
 	@touch $@
 
+# packages of nodeps.txt ask for others that nothing here needs, about which pip would warn
 $(TESTED): $(STAMP)
-	$(PIP) --editable '.[test]'
+	$(PIP) --no-warn-conflicts --editable '.[test]'
 	@touch $@
 
 example: $(STAMP)  ## put one rendered report, small enough for git, into reports/example/

@@ -48,6 +48,17 @@ def test_speech_without_frames_is_one_frame(model):
     assert waveform.shape == (1, 1, 1, 256)
 
 
+def test_each_frame_has_its_phonemes_prior_and_those_behind_the_end_have_none(model):
+    durations = torch.tensor([[[2.0, 0.0, 3.0, 1.0]], [[1.0, 1.0, 0.0, 0.0]]])
+    mean, log_std = torch.randn(2, 5, 4), torch.randn(2, 5, 4)
+    found = model.expand(mean, log_std, durations)
+    for row, frames in enumerate((6, 2)):
+        for part, priors in zip(found, (mean, log_std), strict=False):
+            expected = priors[row].repeat_interleave(durations[row, 0].long(), dim=-1)
+            assert torch.equal(part[row, :, :frames], expected) and not part[row, :, frames:].any()
+        assert found[2][row, 0].tolist() == [1.0] * frames + [0.0] * (6 - frames)
+
+
 def test_batch_speaks_like_its_rows_alone(model):
     ids = torch.randint(1, 40, (2, 30))
     lengths = torch.tensor([30, 11])

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from onnx import ModelProto, helper
+from onnx import ModelProto
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure.devices import probe
@@ -31,6 +31,7 @@ from ttsopt_lib.measure.side_by_side import (
     wall_seconds,
     write_feeds,
 )
+from ttsopt_lib.optimize.graph.int8 import seed_noise
 from ttsopt_lib.study import Device
 from ttsopt_lib.voices.onnx_file import read_model
 
@@ -135,12 +136,9 @@ def _written(graphs: Graphs, folder: Path) -> Comparison:
 
 
 def _seeded(graph: Graph) -> ModelProto:
-    """The graph with seeds: those of its first random node, its second ..., whatever nodes lie between."""
+    """A copy of the graph whose noise has seeds."""
     seeded: Any = read_model(graph) if isinstance(graph, Path) else ModelProto()
     if isinstance(graph, ModelProto):
         seeded.CopyFrom(graph)
-    random = [node for node in seeded.graph.node if node.op_type.startswith("Random")]
-    for number, node in enumerate(random, 1):
-        if not any(one.name == "seed" for one in node.attribute):
-            node.attribute.append(helper.make_attribute("seed", float(number)))
+    seed_noise(seeded)
     return seeded
