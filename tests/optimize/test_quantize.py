@@ -9,7 +9,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.optimize.graph.int8 import quantize_tensor, seed_noise
+from ttsopt_lib.optimize.graph.int8 import quantize_tensor
 from ttsopt_lib.optimize.graph.ranges import histograms
 from ttsopt_lib.optimize.inventory import take_inventory
 from ttsopt_lib.optimize.steps.fp16 import half_precision
@@ -53,18 +53,6 @@ def speak(model, feed):
 
 def count(graph, operator):
     return sum(node.op_type == operator for node in graph.node)
-
-
-def test_noise_has_the_same_seeds_whatever_lies_before_it(plain_voice):
-    def seeds(model):
-        seed_noise(model)
-        nodes = [node for node in model.graph.node if node.op_type.startswith("Random")]
-        return [next(one.f for one in node.attribute if one.name == "seed") for node in nodes]
-
-    model, longer = onnx.load(plain_voice), onnx.load(plain_voice)
-    longer.graph.node.insert(0, helper.make_node("Identity", [longer.graph.input[0].name], ["unused"]))
-    found = seeds(model)
-    assert found and found == seeds(longer) == [float(number) for number, _ in enumerate(found, 1)]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from onnx import ModelProto
+from onnx import ModelProto, helper
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure.devices import probe
@@ -31,7 +31,6 @@ from ttsopt_lib.measure.side_by_side import (
     wall_seconds,
     write_feeds,
 )
-from ttsopt_lib.optimize.graph.int8 import seed_noise
 from ttsopt_lib.study import Device
 from ttsopt_lib.voices.onnx_file import read_model
 
@@ -136,9 +135,12 @@ def _written(graphs: Graphs, folder: Path) -> Comparison:
 
 
 def _seeded(graph: Graph) -> ModelProto:
-    """A copy of the graph whose noise has seeds."""
+    """The graph with seeds: those of its first random node, its second ..., whatever nodes lie between."""
     seeded: Any = read_model(graph) if isinstance(graph, Path) else ModelProto()
     if isinstance(graph, ModelProto):
         seeded.CopyFrom(graph)
-    seed_noise(seeded)
+    random = [node for node in seeded.graph.node if node.op_type.startswith("Random")]
+    for number, node in enumerate(random, 1):
+        if not any(one.name == "seed" for one in node.attribute):
+            node.attribute.append(helper.make_attribute("seed", float(number)))
     return seeded

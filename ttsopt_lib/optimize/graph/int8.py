@@ -181,14 +181,10 @@ def cleaned(quantized: ModelProto, original: ModelProto) -> ModelProto:
 
 
 def seed_noise(model: ModelProto) -> set[str]:
-    """Give every unseeded noise node a seed of its own; returns the names of those nodes.
-
-    The first one has the seed 1, the second one 2, whatever nodes lie between: a graph that computes the same in
-    another way is calibrated and timed with the same noise.
-    """
+    """Give every unseeded noise node a seed of its own; returns the names of those nodes."""
     seeded = set()
-    for number, node in enumerate((node for node in model.graph.node if node.op_type.startswith("Random")), 1):
-        if not any(a.name == "seed" for a in node.attribute):
-            node.attribute.append(helper.make_attribute("seed", float(number)))
+    for number, node in enumerate(model.graph.node):
+        if node.op_type.startswith("Random") and not any(a.name == "seed" for a in node.attribute):
+            node.attribute.append(helper.make_attribute("seed", float(number + 1)))
             seeded.add(node.name)
     return seeded
