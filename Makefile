@@ -20,7 +20,7 @@ report: $(STAMP)  ## optimize, measure, evaluate and render: reports/joe/report.
 test: $(TESTED)  ## all tests
 	$(PYTEST)
 
-test-fast: $(TESTED)  ## only the tests that take less than about two seconds each
+test-fast: $(TESTED)  ## only the quick tests: a minute and a half
 	$(PYTEST) -m "not slow"
 
 bench: $(STAMP)  ## how long a report takes on this machine: first look, complete, rendering again, scoring, each variant

@@ -106,6 +106,7 @@ def test_a_missing_student_is_trained_published_and_put_into_the_voice(
     assert distilled.steps[0].coverage.parameters > 0.9 and "text_encoder" in distilled.steps[0].stages
 
 
+@pytest.mark.slow
 def test_a_cluster_that_does_not_answer_is_named_before_anything_is_trained(
     medium_voice: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ def test_intervals_cover_the_truth(raters, sentences, apart):
     assert 0.92 * trials <= covered_change <= 0.985 * trials
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", [(0.0, 0.0), (0.2, 0.1), (0.5, 0.3)])
 @pytest.mark.parametrize("size", [(12, 12), (40, 12)])
 def test_a_change_is_covered_however_much_raters_and_sentences_differ_in_it(size, spread):

@@ -17,6 +17,8 @@ from tone_test import ASKED, VARIANTS, Made, make
 
 from ttsopt_lib.evaluate.ratings.file import COLUMNS
 
+pytestmark = pytest.mark.slow
+
 
 def wait(browser, condition):
     return WebDriverWait(browser, 15, poll_frequency=0.02).until(lambda _: condition())

@@ -122,6 +122,7 @@ def test_machine_is_described_without_naming_it():
     assert system.browser is None
 
 
+@pytest.mark.slow
 def test_a_busy_neighbour_is_noticed():
     neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
     try:
@@ -143,6 +144,7 @@ def test_a_system_that_tells_nothing_of_its_battery_is_measured_all_the_same(mon
     assert not any("battery" in text for text in watch.warnings)
 
 
+@pytest.mark.slow
 def test_our_own_work_is_no_neighbour(monkeypatch):
     monkeypatch.setattr(conditions, "_busy_seconds", lambda: sum(os.times()[:4]))  # nobody but us is at work
     with ConditionsWatch() as watch:

@@ -89,6 +89,7 @@ def test_a_device_over_ssh_times_them_too(folder, tmp_path):
     assert record.first_sound and record.first_sound.ids_seconds == [], "no phonemizer is sent"
 
 
+@pytest.mark.slow
 def test_a_first_look_and_an_accelerator_time_no_first_sound(folder, monkeypatch):
     first = STUDY.model_copy(update={"stage": "first_look"})
     variants = timing.read_variants(STUDY, folder)

@@ -24,6 +24,8 @@ from ttsopt_lib.paths import resolve
 from ttsopt_lib.pipeline import schedule
 from ttsopt_lib.study import ORIGINAL, MeasureSettings
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def _sleepy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,7 +75,6 @@ TROUBLE = [
 ]
 
 
-@pytest.mark.slow
 def test_what_hangs_or_dies_is_left_out_with_what_it_was_doing_and_the_others_are_timed(tmp_path: Path):
     watched = Watched(sleepy_plan(tmp_path, TROUBLE, opening_seconds=2.0, max_blocks=6, min_blocks=6))
     timing = watched.run()
@@ -247,7 +248,6 @@ def test_the_times_of_33_rows_fit_eight_minutes(tmp_path: Path):
     assert 480 - most - energy_reserve(plan) > 45
 
 
-@pytest.mark.slow
 def test_33_rows_are_opened_timed_and_their_energy_counted_within_the_limit(tmp_path: Path, monkeypatch):
     scale = 1 / 30  # 0.5 s in place of 15
 

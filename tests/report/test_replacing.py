@@ -10,6 +10,8 @@ import pytest
 from ttsopt_lib.notebooks import NotebookError
 from ttsopt_lib.report import render
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def there(rendered, case, tmp_path, monkeypatch):

@@ -124,6 +124,7 @@ def with_config(tmp_path: Path, model: onnx.ModelProto, config: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", VOICES)
 def test_voice_without_node_names_loads_the_same(loaded, tmp_path, name):
     voice, model = loaded(name)

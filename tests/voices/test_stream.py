@@ -28,6 +28,8 @@ from ttsopt_lib.voices.seam import StreamError, split_voice
 from ttsopt_lib.voices.stream import DECODER, ENCODER, LAYOUT, StreamingVoice, streaming_parts, write_streaming
 from ttsopt_lib.voices.text import phoneme_ids
 
+pytestmark = pytest.mark.slow
+
 EXACT = 1e-4  # of full scale
 SCALES = (0.667, 1.0, 0.8)
 

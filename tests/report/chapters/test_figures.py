@@ -28,6 +28,7 @@ def test_there_are_four_where_all_was_measured_and_only_sizes_where_nothing_was(
     assert [chart.name for chart in charts(summary("unmeasured"))] == ["size"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["figure", "narrow"])
 @pytest.mark.parametrize("name", ["good", "bad", "many"])
 def test_names_in_the_trade_off_cover_no_other_name(name, form, summary):

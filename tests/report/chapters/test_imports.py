@@ -97,6 +97,7 @@ def test_an_import_of_other_files_is_shown_and_never_judged(imported, change, sa
     assert {row.device for row in summary.verdict if row.measured is not None} == {"cpu"}
 
 
+@pytest.mark.slow
 def test_an_import_that_no_device_file_names_is_shown_too_and_twice_the_same(imported):
     summary = imported(lambda record: setattr(record, "device", "h200"), named=False)
     assert [device.device for device in summary.devices] == ["cpu", "h200"] and summary.devices[1].judged
