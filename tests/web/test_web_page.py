@@ -26,7 +26,6 @@ from web_pages import (
     change,
     files_of,
     folder_of,
-    need_packages,
     open_page,
     study_with,
     write_page,
@@ -475,7 +474,6 @@ def test_pieces_put_together_are_the_whole_and_are_heard_at_once(plain_voice, br
 
 def test_a_declared_model_speaks_what_it_is_fed_by_the_library(browser, tmp_path):
     study = study_with(declared=declare(tmp_path / "model", tiny_tts(noise=False)))
-    need_packages()
     folder = StudyFolder(study, tmp_path)
     source, original = source_model(study), folder.model("original")
     original.parent.mkdir(parents=True)

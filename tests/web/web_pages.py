@@ -12,13 +12,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from ttsopt_lib.params import check
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 from ttsopt_lib.web.build import write_web
-from ttsopt_lib.web.packages import ESPEAK, ONNXRUNTIME_WEB, WebError, package_files
 
 SENTENCE = "The door is open."
 PHONE, LAPTOP = 390, 1280  # CSS pixels
@@ -43,18 +40,8 @@ def study_with(
     return check(Study, values, "study")
 
 
-def need_packages() -> None:
-    """Skip where the npm packages cannot be had."""
-    try:
-        for package in (ONNXRUNTIME_WEB, ESPEAK):
-            package_files(package)
-    except WebError as error:
-        pytest.skip(f"the page's npm packages are needed: {error}")
-
-
 def folder_of(study: Study, voice: Path, reports: Path) -> StudyFolder:
     """A study's folder in which every variant is a copy of a voice."""
-    need_packages()
     folder = StudyFolder(study, reports)
     for name in study.variant_names:
         folder.variant(name).mkdir(parents=True)

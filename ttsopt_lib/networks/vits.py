@@ -164,7 +164,7 @@ class StagedVits(nn.Module):
         longest = counts.max().to(torch.int64)
         frames = torch.arange(longest, device=durations.device).to(durations.dtype)  # type: ignore[call-overload]
         mask = (frames < counts[:, None, None]).to(mean.dtype)
-        # Picking is as exact as a product with a matrix of zeros and ones, and its time does not grow with both axes.
+        # Picking is as exact as a product with a matrix of zeros and ones, and takes no sum over phonemes per channel.
         ended = (frames[:, None] >= ends).to(mean.dtype).sum(dim=-1)[:, None]  # phonemes before a frame: its own number
         spoken = (frames < ends[..., -1:]).to(mean.dtype)
         picked = (ended * spoken).to(torch.int64).expand(-1, mean.shape[1], -1)
