@@ -113,7 +113,7 @@ def _rate_change(
 
 
 def with_tests(rows: list[QualitySummary], record: QualityRecord, margin: float) -> list[QualitySummary]:
-    """The same rows, completed by every p-value and finding: one family of tests for each predictor and each error rate.
+    """The same rows with every p-value and finding: one family of tests for each predictor and each error rate.
 
     Args:
         rows: of `scored`, without tests.
