@@ -5,7 +5,7 @@
 * `dnsmos_p808`: DNSMOS P.808 (see `evaluate/predictors/p808.py`; package `speechmos`, MIT).
 * `utmos`, `nisqa_tts`: with weights from a hub (see `evaluate/predictors/hub_predictors.py`).
 
-A prediction is never called MOS. Both take the waveform as it is; both are blind to its level by their own
+A prediction is never called MOS. All take the waveform as it is. The first two are blind to its level by their own
 making, because their first operation divides by the utterance's peak.
 
 Utterances are scored one by one: on a CPU a batch is no faster, and so no score can depend on its neighbours.

@@ -155,7 +155,7 @@ def not_judged(device: DeviceSummary) -> str:
 
 
 def verdict(facts: Facts, choices: Sequence[Choice]) -> list[VerdictRow]:
-    """Every claim against its target: four for a measured device, the latency alone for one that was not."""
+    """Every claim against its target: all for a measured device, the latency alone for one that was not."""
     rows: list[VerdictRow] = []
     chosen = {choice.device: choice for choice in choices}
     for device in facts.devices:
