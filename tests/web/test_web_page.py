@@ -27,6 +27,8 @@ from web_pages import (
     files_of,
     folder_of,
     open_page,
+    opened,
+    served,
     study_with,
     write_page,
 )
@@ -41,7 +43,6 @@ from ttsopt_lib.voices.source import source_model
 from ttsopt_lib.voices.stream import write_streaming
 from ttsopt_lib.voices.text import phoneme_ids
 from ttsopt_lib.web.build import text_inputs, write_web
-from ttsopt_lib.web.serve import Server
 
 pytestmark = pytest.mark.slow
 
@@ -106,8 +107,7 @@ def spoken(voice: Path, ids: list[int], **feeds: np.ndarray) -> np.ndarray:
 def test_a_typed_sentence_is_what_python_speaks(plain_voice, browser, tmp_path):
     page = write_page(study_with("small"), plain_voice, tmp_path)
     text = "Nobody stored this."
-    with Server(page) as server:
-        open_page(browser, server.address)
+    with served(browser, page):
         (ids,) = ask(browser, "await window.ttsopt.ids(arguments[0])", text)
         made = ask(
             browser,
@@ -153,8 +153,7 @@ def test_the_same_noise_makes_the_same_samples(plain_voice, browser, tmp_path):
     stored["inputs"][node.output[0]] = {"dtype": "float32", "shape": noise.shape, "values": noise.reshape(-1).tolist()}
     stored["inputs"]["scales"]["values"] = [0.667, 1, 0]
     change(page, variants=[{**original, "bytes": file.stat().st_size}], sentences=about["sentences"])
-    with files_of(page) as (address, _):
-        open_page(browser, address)
+    with opened(browser, page):
         made = ask(browser, "await window.ttsopt.speak('original', 1).then(({samples}) => Array.from(samples))")
     expected = spoken(file, ids, scales=np.array([0.667, 1, 0], np.float32), **{node.output[0]: noise})
     assert len(made) == expected.size and np.abs(np.array(made) - expected).max() < 1e-3
@@ -162,8 +161,7 @@ def test_the_same_noise_makes_the_same_samples(plain_voice, browser, tmp_path):
 
 def test_a_device_is_measured_and_the_record_is_saved_and_sent(plain_voice, browser, tmp_path):
     page = write_page(study_with("small"), plain_voice, tmp_path)
-    with Server(page, study="params/heard.yaml") as server:
-        about = open_page(browser, server.address)
+    with served(browser, page, study="params/heard.yaml") as (server, about):
         seconds = browser.find_element(By.ID, "seconds")
         seconds.clear()
         seconds.send_keys("3")
@@ -211,8 +209,7 @@ def check_record(record: dict, about: dict, voice: Path) -> None:
 
 def test_blocks_mirror_each_other(plain_voice, browser, tmp_path):
     page = write_page(study_with("small", "other"), plain_voice, tmp_path)
-    with files_of(page) as (address, _):
-        open_page(browser, address)
+    with opened(browser, page):
         browser.execute_script(
             "const post = Worker.prototype.postMessage; window.visits = [];"
             "Worker.prototype.postMessage = function (asked) {"
@@ -231,8 +228,7 @@ def test_blocks_mirror_each_other(plain_voice, browser, tmp_path):
 
 def test_a_hidden_tab_pauses(plain_voice, browser, tmp_path):
     page = write_page(study_with("small"), plain_voice, tmp_path)
-    with files_of(page) as (address, _):
-        open_page(browser, address)
+    with opened(browser, page):
         hide = (
             "Object.defineProperty(document, 'hidden', {configurable: true, get: () => arguments[0]});"
             "document.dispatchEvent(new Event('visibilitychange'));"
@@ -260,8 +256,7 @@ def test_a_measurement_can_be_stopped_and_more_threads_are_measured_where_there_
     plain_voice, browser, tmp_path
 ):
     page = write_page(study_with(), plain_voice, tmp_path)
-    with Server(page) as server:
-        open_page(browser, server.address)
+    with served(browser, page):
         press(browser, "Start")
         wait(browser, lambda: browser.find_element(By.ID, "stop").is_displayed())
         press(browser, "Stop")
@@ -311,8 +306,7 @@ def test_hostile_texts_stay_texts_and_everything_fits(plain_voice, browser, tmp_
     browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )
-    with Server(page) as server:
-        open_page(browser, server.address)
+    with served(browser, page):
         browser.find_element(By.ID, "seconds").clear()
         browser.find_element(By.ID, "seconds").send_keys("1")
         press(browser, "Start")
@@ -327,8 +321,7 @@ def test_hostile_texts_stay_texts_and_everything_fits(plain_voice, browser, tmp_
 
 def test_the_keyboard_is_enough(plain_voice, browser, tmp_path):
     page = write_page(study_with(), plain_voice, tmp_path)
-    with Server(page) as server:
-        open_page(browser, server.address)
+    with served(browser, page):
 
         def tab_to(name: str) -> None:
             for _ in range(20):
@@ -355,8 +348,7 @@ def test_the_keyboard_is_enough(plain_voice, browser, tmp_path):
 
 def test_a_voice_can_be_stopped_while_it_speaks_and_played_again(plain_voice, browser, tmp_path):
     page = write_page(study_with(), plain_voice, tmp_path)
-    with Server(page) as server:
-        open_page(browser, server.address)
+    with served(browser, page):
         type_text(browser, "This is said again and again. " * 40)
         press(browser, "Play original")
         wait(browser, lambda: said(browser, "original") == "Speaking \u2026")
@@ -370,9 +362,8 @@ def test_a_voice_can_be_stopped_while_it_speaks_and_played_again(plain_voice, br
 @pytest.mark.parametrize("ending", ["original.onnx", "onnxruntime.wasm"])
 def test_a_connection_that_is_cut_is_said_and_tried_again(plain_voice, browser, tmp_path, ending):
     page = write_page(study_with(), plain_voice, tmp_path)
-    with files_of(page) as (address, handler):
+    with opened(browser, page) as (_, handler):
         handler.cut = {ending}
-        open_page(browser, address)
         press(browser, "Play original")
         wait(browser, lambda: "connection was cut" in said(browser, "original"))
         assert said(browser, "original").endswith("Check the connection and try again.")
@@ -387,8 +378,7 @@ def test_missing_files_and_a_lack_of_memory_or_simd_have_a_sentence(plain_voice,
     about = json.loads((page / "web.json").read_text(encoding="utf-8"))
     huge = {**about["variants"][0], "name": "huge", "bytes": 2**53}
     change(page, variants=[*about["variants"], huge])
-    with files_of(page) as (address, _):
-        open_page(browser, address)
+    with opened(browser, page) as (address, _):
         for name, words in (
             ("small", "voices/small.onnx is missing on the server"),
             ("huge", "too little memory for huge"),
@@ -413,14 +403,12 @@ def test_a_voice_whose_phonemes_no_page_can_make_speaks_what_is_stored_and_what_
     change(page, voice={**about["voice"], "espeak_voice": None})
     model = open_model(plain_voice)
     length = "await ttsopt.speak('original', arguments[0], {scales: [0, 1, 0]}).then(({samples}) => samples.length)"
-    with files_of(page) as (address, _):
-        open_page(browser, address)
+    with opened(browser, page):
         assert not browser.find_element(By.ID, "text").is_displayed()
         assert ask(browser, length, SENTENCE) > 1000
         with pytest.raises(AssertionError, match="choose a sentence of the study"):
             ask(browser, length, "Something else.")
-    with Server(page, inputs=partial(text_inputs, model, None)) as server:
-        open_page(browser, server.address)
+    with served(browser, page, inputs=partial(text_inputs, model, None)):
         assert browser.find_element(By.ID, "text").is_displayed()
         text = "Something else. And more."
         expected = sum(spoken(plain_voice, one["input"]["values"]).size for one in text_inputs(model, None, text))
@@ -435,8 +423,7 @@ def test_pieces_put_together_are_the_whole_and_are_heard_at_once(plain_voice, br
     write_streaming(open_piper(plain_voice), folder.variant("small") / "streaming")
     page = write_web(study, folder)
     text = "A text of two sentences, of which this is the first. The second one is not much shorter than the first."
-    with Server(page) as server:
-        about = open_page(browser, server.address)
+    with served(browser, page) as (_, about):
         assert [bool(one["pieces"]) for one in about["variants"]] == [False, True]
         whole, pieces = (
             ask(
@@ -481,8 +468,7 @@ def test_a_declared_model_speaks_what_it_is_fed_by_the_library(browser, tmp_path
     source.write_config(original)
     page = write_web(study, folder)
     model = open_model(original)
-    with Server(page, inputs=partial(text_inputs, model, None)) as server:
-        about = open_page(browser, server.address)
+    with served(browser, page, inputs=partial(text_inputs, model, None)) as (_, about):
         assert about["voice"]["phoneme_ids"] is None and about["voice"]["output"] == "sound"
         for what, inputs in ((1, about["sentences"][1]["inputs"]), ("Typed.", text_inputs(model, None, "Typed.")[0])):
             made = ask(browser, "await ttsopt.speak('original', arguments[0]).then(r => Array.from(r.samples))", what)

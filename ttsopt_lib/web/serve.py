@@ -21,8 +21,8 @@ from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import atomic_path
 from ttsopt_lib.records.base import now
 from ttsopt_lib.web.packages import WebError
+from ttsopt_lib.web.records import is_page_record
 
-RECORD_FORMAT = "ttsopt browser record"
 MOST_BYTES = 4_000_000  # of a record
 MOST_CHARACTERS = 5000  # of a text
 MOST_RECORDS = 500  # in the folder: whoever reaches the server can fill no disk
@@ -166,7 +166,7 @@ class _PageHandler(SimpleHTTPRequestHandler):
             said = None
         if self.path == "/inputs":
             self._say_inputs(said)
-        elif not isinstance(said, dict) or said.get("format") != RECORD_FORMAT:
+        elif not is_page_record(said):
             self._say(HTTPStatus.BAD_REQUEST, {"error": "this is no record of a measurement"})
         elif said.get("study") != (study := self._about()["study"]):
             self._say(HTTPStatus.BAD_REQUEST, {"error": f"this is a record of another study than {study}"})
