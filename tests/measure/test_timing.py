@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from timed_study import CPU, add_variant, study_of
+from timed_study import CPU, add_variant, study_of, timed_row
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure import timing
@@ -141,13 +141,8 @@ def test_unchanged_measurement_is_not_repeated(measured: DeviceRecord, folder: S
     ],
 )
 def test_narrow_intervals_end_the_timing_after_30_blocks_and_the_budget_after_the_least(blocks, fits, reason):
-    rows = [
-        TimingRow(
-            variant=name, runtime="onnxruntime", threads=1, load_seconds=[], peak_memory_mb=0, idle_memory_mb=0,
-            seconds=[[1.0 + 0.001 * (block % 3)] for block in range(blocks)], audio_seconds=[[1.0]] * blocks,
-        )
-        for name in (ORIGINAL, ORIGINAL_COPY)
-    ]  # fmt: skip
+    seconds = [[1.0 + 0.001 * (block % 3)] for block in range(blocks)]
+    rows = [timed_row(name, seconds) for name in (ORIGINAL, ORIGINAL_COPY)]
     assert _reason_to_stop(rows, blocks, fits, MeasureSettings()) == reason
 
 
@@ -163,7 +158,7 @@ def test_second_block_of_a_pair_makes_the_same_visits_backwards():
 def test_later_thread_counts_have_the_variants_that_the_study_names(folder: StudyFolder):
     study = study_of("extra-work", "work-alone", more_threads=["work-alone"], pytorch=["original"])
     device = check(DeviceParams, {**CPU.model_dump(), "threads": [1, 2]}, "cpu")
-    rows = plan_rows(study, device, folder, read_variants(study, folder), folder.model(ORIGINAL))
+    rows = plan_rows(study, device, folder, read_variants(study, folder))
     with_two = [row.variant for row in rows if row.threads == 2]
     assert with_two == [ORIGINAL, "work-alone", ORIGINAL_COPY]
     assert [row.variant for row in rows if row.threads == 1 and row.runtime == "onnxruntime"] == [

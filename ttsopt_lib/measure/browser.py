@@ -6,6 +6,7 @@ The page is the one that `ttsopt web` writes, so that a phone that opens it is m
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import psutil
 
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.measure.blocks import FIRST_SHARE, widest
-from ttsopt_lib.measure.machine.chromium import INSTALL, chromedriver, chromium
+from ttsopt_lib.measure.devices import INSTALL_BROWSER, chromium
 from ttsopt_lib.measure.machine.conditions import ConditionsWatch
 from ttsopt_lib.measure.machine.system import describe_system
 from ttsopt_lib.measure.plan import timed_variants, typical_sentence
@@ -132,10 +133,10 @@ def _page(study: Study, folder: StudyFolder, bars: Bars) -> Iterator[str]:
             page = write_web(study, folder, target=Path(name) / "web")
             with Server(page, received=Path(name) / "received") as server:
                 yield server.address
-        except RecordError:
+        except (RecordError, MeasureError):
             raise
         except TtsoptError as error:  # of the page, of a voice that it cannot have
-            raise error if isinstance(error, MeasureError) else MeasureError(str(error)) from None
+            raise MeasureError(str(error)) from None
 
 
 @contextmanager
@@ -152,9 +153,10 @@ def _opened_browser(bars: Bars) -> Iterator[Chrome]:
     if os.geteuid() == 0:  # it refuses to start as root with its sandbox
         options.add_argument("--no-sandbox")
     try:
-        driver = Chrome(options=options, service=ChromeService(chromedriver()))
+        driver = Chrome(options=options, service=ChromeService(shutil.which("chromedriver")))
     except WebDriverException as error:
-        raise MeasureError(f"Chromium did not start ({_said(error)}); {INSTALL} brings both of one version") from None
+        said = f"Chromium did not start ({_said(error)}); {INSTALL_BROWSER} brings both of one version"
+        raise MeasureError(said) from None
     try:
         driver.set_script_timeout(READY_SECONDS)
         yield driver
@@ -216,16 +218,11 @@ def _awaited(driver: Chrome, spent: float, bars: Bars, watch: ConditionsWatch) -
                 f"the page has been {progress.get('doing') or 'at work'} for {now - changed:.0f} s: measure fewer "
                 f"variants in a browser, or on a machine with more memory"
             )
-        _show(progress, spent + now - began, bars)
-
-
-def _show(progress: dict[str, Any], elapsed: float, bars: Bars) -> None:
-    """One bar for the blocks, a line for what comes before them."""
-    words = str(progress.get("doing") or "starting")
-    if words.startswith("block"):
-        bars.tick(elapsed)
-    else:
-        bars.doing(f"{words} in the browser")
+        words = str(progress.get("doing") or "starting")
+        if words.startswith("block"):
+            bars.tick(spent + now - began)
+        else:  # what comes before the blocks
+            bars.doing(f"{words} in the browser")
 
 
 def _said(error: Exception) -> str:

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from ttsopt_lib.measure.machine.system import cpu_name
 from ttsopt_lib.records.base import Record
 from ttsopt_lib.statistics.intervals import log_ratio_interval
 from ttsopt_lib.steps import Strict
@@ -106,43 +105,21 @@ def wall_seconds(name: str, run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def compare_all(
-    plan: ComparisonPlan,
-    timer: Timer = wall_seconds,
-    known: Sequence[dict[str, Speed]] = (),
-    found: Callable[[dict[str, Speed]], None] = lambda speeds: None,
-) -> Compared:
-    """Carry out a plan on this machine.
-
-    Args:
-        plan: what is compared.
-        timer: runs a graph and returns the seconds.
-        known: what the first comparisons found before; they are not made again.
-        found: gets what each further one has found.
-
-    Raises:
-        ValueError: a comparison has no utterance, or `patience` asks for fewer than two blocks.
-        RuntimeFailure: ONNX Runtime cannot load or run one of the graphs.
-    """
-    speeds = list(known)
-    for comparison in plan.comparisons[len(speeds) :]:
-        speeds.append(compare(comparison, plan.threads, plan.patience, timer))
-        found(speeds[-1])
-    return Compared(machine=cpu_name(), speeds=speeds)
-
-
-def compare(
-    comparison: Comparison, threads: int = 1, patience: Patience | None = None, timer: Timer = wall_seconds
-) -> dict[str, Speed]:
+def compare(comparison: Comparison, threads: int, patience: Patience, timer: Timer = wall_seconds) -> dict[str, Speed]:
     """How fast each candidate is beside the reference on this machine.
 
     A candidate whose interval is narrow enough is timed no further.
+
+    Args:
+        comparison: what is compared.
+        threads: within an operator.
+        patience: when to stop.
+        timer: runs a graph and returns the seconds.
 
     Raises:
         ValueError: there is no utterance, or `patience` asks for fewer than two blocks.
         RuntimeFailure: ONNX Runtime cannot load or run one of the graphs.
     """
-    patience = patience or Patience()
     feeds = read_feeds(comparison.feeds)
     if not feeds:
         raise ValueError("no utterance to time on: give at least one")

@@ -7,11 +7,11 @@ import os
 import platform
 import re
 import socket
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 
+from ttsopt_lib.code import versions
 from ttsopt_lib.measure.devices import board_model
 from ttsopt_lib.records.device import SystemRecord
 
@@ -38,7 +38,7 @@ def describe_system(accelerator: str | None = None) -> SystemRecord:
         instruction_sets=_instruction_sets(),
         accelerator=accelerator,
         python=platform.python_version(),
-        packages=_packages(),
+        packages={name: found for name, found in versions(PACKAGES).items() if found},
     )
 
 
@@ -87,13 +87,3 @@ def _instruction_sets() -> list[str]:
     found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", info, re.MULTILINE)
     flags = set(found.group(1).split()) if found else set()
     return [flag for flag in TELLING_FLAGS if flag in flags]
-
-
-def _packages() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
