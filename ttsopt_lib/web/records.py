@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -180,7 +180,7 @@ class PageRecord(_Part):
         return self
 
 
-def is_page_record(values: Any) -> bool:
+def is_page_record(values: Any) -> TypeGuard[dict[str, Any]]:
     """Whether the content of a JSON file says that a page saved it."""
     return isinstance(values, dict) and values.get("format") == FORMAT
 
@@ -262,8 +262,14 @@ def _stop(page: PageRecord, threads: int) -> StopRecord:
 
 
 def _row(row: PageRow, blocks: int) -> TimingRow:
-    said = row.model_dump() | {"seconds": row.seconds[:blocks], "audio_seconds": row.audio_seconds[:blocks]}
-    return TimingRow(runtime="onnxruntime-web", peak_memory_mb=None, idle_memory_mb=None, **said)
+    return TimingRow(
+        runtime="onnxruntime-web",
+        peak_memory_mb=None,
+        idle_memory_mb=None,
+        seconds=row.seconds[:blocks],
+        audio_seconds=row.audio_seconds[:blocks],
+        **row.model_dump(exclude={"seconds", "audio_seconds"}),
+    )
 
 
 def _system(page: PageRecord) -> SystemRecord:
