@@ -55,7 +55,8 @@ def command(
         monkeypatch.setattr(sys, "argv", ["ttsopt", "measure", "params/timed.yaml", *arguments])
         with pytest.raises(SystemExit) as ended:
             cli.main()
-        return ended.value.code, *capsys.readouterr()
+        told = capsys.readouterr()
+        return ended.value.code, told.out, told.err
 
     return measure
 

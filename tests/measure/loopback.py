@@ -79,6 +79,12 @@ class Loopback:
         }
         return check(Device, {**values, **more}, "far")
 
+    def is_measuring(self) -> bool:
+        """Whether the device's end of a measurement behind this server is there."""
+        lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+        there = str(self.folder / "there")
+        return any("ttsopt_lib.measure.remote.device_side" in line and there in line for line in lines)
+
     def cut(self) -> None:
         """End every connection at once, as a pulled cable would; new ones are still accepted."""
         for child in psutil.Process(self._process.pid).children(recursive=True):

@@ -5,15 +5,13 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
 from loopback import Loopback
-from timed_study import CPU, study_of
+from timed_study import CPU, study_of, until
 
 from ttsopt_lib.measure import parallel_devices, timing
 from ttsopt_lib.measure.parallel_devices import measure_devices
@@ -43,18 +41,16 @@ def test_a_device_that_fails_is_not_measured_with_its_error_and_the_others_are(l
 
 def watch_for_both(server: Loopback, together: threading.Event) -> None:
     """Set the event once a worker of this process and the far end behind this server are there together."""
-    for _ in range(2000):
-        found = [(process.info["ppid"], process.info["cmdline"] or []) for process in processes()]
-        here = any(parent == os.getpid() and "ttsopt_lib.measure.worker" in line for parent, line in found)
-        root = str(server.folder / "there")
-        if here and any("ttsopt_lib.measure.remote.device_side" in line and root in line for _, line in found):
-            together.set()
-            return
-        time.sleep(0.05)
 
+    def both() -> bool:
+        here = any(
+            process.info["ppid"] == os.getpid() and "ttsopt_lib.measure.worker" in (process.info["cmdline"] or [])
+            for process in psutil.process_iter(["ppid", "cmdline"])
+        )
+        return here and server.is_measuring()
 
-def processes() -> Iterator[psutil.Process]:
-    return psutil.process_iter(["ppid", "cmdline"])
+    if until(both, 100):
+        together.set()
 
 
 def test_a_file_that_cannot_be_written_here_does_not_stop_the_others(loopback: Loopback, folder):

@@ -11,10 +11,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 from loopback import Loopback
-from timed_study import study_of
+from timed_study import study_of, until
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.files import file_sha256
@@ -110,7 +109,7 @@ def test_a_cut_connection_is_one_line_and_the_next_call_goes_on_after_the_last_p
     assert "was lost" in message and "goes on" in message
     assert not folder.device_record("far").exists()
     assert seen == [True], "the device's end is not found while it is there"
-    assert no_measuring_left(loopback), "the device went on measuring for nobody"
+    assert until(lambda: not loopback.is_measuring(), 20), "the device went on measuring for nobody"
     (journal,) = loopback.folder.glob("there/runs/*/blocks.jsonl")
     kept = Journal(journal).pairs
     assert 3 <= len(kept) < 29, "cut too late to test anything"
@@ -125,30 +124,10 @@ def test_a_cut_connection_is_one_line_and_the_next_call_goes_on_after_the_last_p
 
 def cut_after_pairs(server: Loopback, pairs: int, seen: list[bool]) -> None:
     """Cut the connection once so many pairs are on the device's disk; `seen`: whether it was measuring then."""
-    for _ in range(6000):
-        for journal in server.folder.glob("there/runs/*/blocks.jsonl"):
-            if journal.read_bytes().count(b'"stopped_by"') >= pairs:
-                seen.append(is_measuring(server))
-                server.cut()
-                return
-        time.sleep(0.005)
-
-
-def is_measuring(server: Loopback) -> bool:
-    """Whether the device's end of a measurement behind this server is there."""
-    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    return any(
-        "ttsopt_lib.measure.remote.device_side" in line and str(server.folder / "there") in line for line in lines
-    )
-
-
-def no_measuring_left(server: Loopback) -> bool:
-    """Whether the device's end has gone by itself, some seconds after the connection."""
-    for _ in range(200):
-        if not is_measuring(server):
-            return True
-        time.sleep(0.05)
-    return False
+    journals = "there/runs/*/blocks.jsonl"
+    if until(lambda: any(one.read_bytes().count(b'"stopped_by"') >= pairs for one in server.folder.glob(journals))):
+        seen.append(server.is_measuring())
+        server.cut()
 
 
 def test_a_line_that_was_cut_short_is_dropped_from_the_journal(tmp_path: Path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from timed_study import CPU, SHORT_STUDY, plan_of, rows_of, study_of
+from timed_study import CPU, SHORT_STUDY, plan_of, rows_of, study_of, until
 
 from ttsopt_lib.measure.blocks import time_rows
 from ttsopt_lib.measure.journal import Journal
@@ -162,20 +162,22 @@ def test_blocks_of_other_inputs_and_those_of_a_run_made_again_are_not_used(folde
 
 def _journal_with(folder: Path, pairs: int) -> Path:
     """The journal in a folder, once it holds so many pairs."""
-    for _ in range(3000):
-        for path in folder.glob("*.jsonl"):
-            if path.read_text().count('"stopped_by"') >= pairs:
-                return path
-        time.sleep(0.02)
-    raise AssertionError("no pair of blocks was finished")
+    (path,) = until(
+        lambda: [path for path in folder.glob("*.jsonl") if path.read_text().count('"stopped_by"') >= pairs]
+    )
+    return path
 
 
 def _workers_at_work(driver: int) -> list[psutil.Process]:
     """The driver's three workers, once they are past starting up."""
-    for _ in range(2400):
+
+    def at_work() -> list[psutil.Process] | None:
         with suppress(psutil.NoSuchProcess):  # a helper that has just ended
             children = psutil.Process(driver).children()
             if len(children) == 3 and all(sum(child.cpu_times()[:2]) > 0.3 for child in children):
                 return children
-        time.sleep(0.05)
-    raise AssertionError("the workers did not start")
+        return None
+
+    workers = until(at_work, 120)
+    assert workers, "the workers did not start"
+    return workers

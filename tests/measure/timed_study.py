@@ -1,9 +1,10 @@
 """A study folder as `ttsopt optimize` would leave it, plans, and rows with samples."""
 
 import shutil
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx
 
@@ -16,6 +17,7 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import Coverage, VariantRecord
 from ttsopt_lib.study import ORIGINAL, Device, MeasureSettings, Study
 
+Found = TypeVar("Found")
 CPU = check(Device, {"name": "cpu", "label": "CPU", "kind": "cpu", "threads": [1]}, "cpu")
 
 
@@ -66,6 +68,14 @@ def timed_row(variant: str, seconds: list[list[float]], **more: Any) -> TimingRo
     values = {"runtime": "onnxruntime", "threads": 1, "load_seconds": [], "peak_memory_mb": 1, "idle_memory_mb": 1}
     audio = [[1.0] * len(block) for block in seconds]
     return TimingRow.model_validate({**values, "variant": variant, "seconds": seconds, "audio_seconds": audio, **more})
+
+
+def until(find: Callable[[], Found], seconds: float = 60.0) -> Found:
+    """What it finds, as soon as that is something; after so many seconds whatever it is."""
+    end = time.monotonic() + seconds
+    while not (found := find()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return found
 
 
 def add_variant(folder: StudyFolder, name: str, model: Path | onnx.ModelProto, config: Path) -> None:

@@ -94,6 +94,7 @@ def time_rows(
     end = float("inf") if limit is None else begun + limit - energy_reserve(plan)
     clock = _Clock(begun - journal.elapsed_seconds, journal.opening_seconds, end)
     shares = [FIRST_SHARE, *[1.0] * (len(plan.thread_counts) - 1)]
+    accelerated = any(row.accelerator for row in plan.rows)
     timed: list[Worker] = []
     for position, threads in enumerate(plan.thread_counts):
         # Time that an earlier thread count did not need is there for the later ones; the first may take theirs as
@@ -102,9 +103,12 @@ def time_rows(
         budgets = (share * settings.budget_seconds, settings.budget_seconds if position == 0 else 0.0)
         done = journal.with_threads(threads)
         if not done or done[-1].stopped_by is None:
-            held = keep if position == 0 and any(row.accelerator for row in plan.rows) else None
+            held = keep if position == 0 and accelerated else None
+            gone = list(done[-1].left_out) if done else []  # a run that goes on has the rows of its earlier blocks
             with nullcontext(held) if held else ExitStack() as stack:
-                rows = _open(plan, threads, stack, clock, started, step, journal)
+                rows = open_rows(plan.without(gone).rows_with(threads), plan, stack, started, step)
+                rows.left_out = gone + rows.left_out
+                clock.opening_seconds += rows.seconds if accelerated else 0.0
                 opened(rows)
                 workers = _time_together(plan, threads, rows, budgets, clock, tick, journal)
             timed = workers if held else timed
@@ -132,29 +136,6 @@ def mirrored_visits(rows: int, sentences: int, order: np.random.Generator) -> tu
     """The visits (row, sentence) of two blocks: a random order of the rows for each sentence, and the mirror."""
     forward = [(row, sentence) for sentence in range(sentences) for row in order.permutation(rows).tolist()]
     return forward, forward[::-1]
-
-
-def _open(
-    plan: TimingPlan,
-    threads: int,
-    stack: ExitStack,
-    clock: _Clock,
-    started: Callable[[list[int]], None],
-    step: Step,
-    journal: Journal,
-) -> Opened:
-    """The rows of one number of threads, open and warm. Raises `MeasureError`.
-
-    A run that goes on has no rows without samples in earlier blocks.
-    """
-    done = journal.with_threads(threads)
-    left_out = list(done[-1].left_out) if done else []
-    rows = plan.without(left_out).rows_with(threads)
-    found = open_rows(rows, plan, stack, started, step)
-    found.left_out = left_out + found.left_out
-    if any(row.accelerator for row in rows):
-        clock.opening_seconds += found.seconds
-    return found
 
 
 def _time_together(

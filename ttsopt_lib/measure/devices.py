@@ -8,9 +8,9 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from ttsopt_lib.measure.machine import nvidia
+from ttsopt_lib.measure.machine.system import board_model
 from ttsopt_lib.measure.plan import Accelerator
 from ttsopt_lib.records.device import Runtime
 from ttsopt_lib.study import Device
@@ -28,15 +28,6 @@ class Probe:
     accelerator_name: str | None = None
     runtimes: tuple[Runtime, ...] = ("onnxruntime", "pytorch")  # that reach the device
     notes: tuple[str, ...] = ()  # what is not measured on it although it is there
-
-
-def board_model() -> str | None:
-    """The board's name from the device tree, for example "Raspberry Pi 4 Model B Rev 1.4"; None elsewhere."""
-    try:
-        text = Path("/proc/device-tree/model").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    return text.strip("\0 \n") or None
 
 
 def torch_reaches_cuda() -> bool:

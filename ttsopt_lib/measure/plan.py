@@ -170,12 +170,12 @@ def plan_rows(
                     optional=accelerator is not None and name != ORIGINAL,
                 )
             )
-        if accelerator and not position and device.runner == "local" and "pytorch" in runtimes:
-            rows += _accelerated_rows(study, device, original, accelerator, threads)
-        if position or accelerator or device.runner == "ssh" or "pytorch" not in runtimes or not study.measure.pytorch:
+        if position or device.runner == "ssh" or "pytorch" not in runtimes:
             continue
-        for name in dict.fromkeys((ORIGINAL, *study.measure.pytorch)):
-            rows.append(
+        if accelerator:
+            rows += _accelerated_rows(study, device, original, accelerator, threads)
+        elif study.measure.pytorch:
+            rows += [
                 PlannedRow(
                     variant=name,
                     runtime="pytorch",
@@ -183,7 +183,8 @@ def plan_rows(
                     model=original,
                     recipe=tuple(variants[name].recipe),
                 )
-            )
+                for name in dict.fromkeys((ORIGINAL, *study.measure.pytorch))
+            ]
     return tuple(rows)
 
 

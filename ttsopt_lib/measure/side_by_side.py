@@ -38,11 +38,6 @@ class Speed(Record):
     blocks: int  # that it rests on
     reference_seconds: float  # median over the blocks of what the reference took for all utterances
 
-    @property
-    def is_surely_faster(self) -> bool:
-        """Whether even the worse end of the interval is faster than the reference."""
-        return self.ci[0] > 1
-
 
 class Patience(Strict):
     """When a comparison stops."""

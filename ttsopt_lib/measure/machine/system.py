@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 
 from ttsopt_lib.code import versions
-from ttsopt_lib.measure.devices import board_model
 from ttsopt_lib.records.device import SystemRecord
 
 # What int8 and bf16 kernels ask for: x86 dot products and matrix tiles, Arm dot products and matrix multiply.
@@ -40,6 +39,11 @@ def describe_system(accelerator: str | None = None) -> SystemRecord:
         python=platform.python_version(),
         packages={name: found for name, found in versions(PACKAGES).items() if found},
     )
+
+
+def board_model() -> str | None:
+    """The board's name from the device tree, for example "Raspberry Pi 4 Model B Rev 1.4"; None elsewhere."""
+    return read_text("/proc/device-tree/model")
 
 
 def usable_cores() -> int:
