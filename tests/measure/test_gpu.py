@@ -33,16 +33,6 @@ SCALES = [0.667, 1.0, 0.0]
 IDS = np.array([1, 5, 0, 6, 0, 7, 0, 2] * 4, dtype=np.int64)
 
 
-def rerun(run: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-    """What a CUDA graph does, without one: the same computation again, into the same memory."""
-    audio = run().clone()
-
-    def replay() -> None:
-        audio.copy_(run())
-
-    return audio, replay
-
-
 def small_student() -> IstftDecoder:
     torch.manual_seed(0)
     return IstftDecoder(IstftDecoderConfig(latent_channels=24, channels=32, inner_channels=48, blocks=2)).eval()
@@ -54,8 +44,14 @@ def test_a_replayed_decoder_says_the_same_at_every_length():
     captures = []
 
     def capture(run: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        """What a CUDA graph does, without one: the same computation again, into the same memory."""
         captures.append(1)
-        return rerun(run)
+        audio = run().clone()
+
+        def replay() -> None:
+            audio.copy_(run())
+
+        return audio, replay
 
     replayed = Replayed(decoder, hop_length=256, capture=capture)
     for frames in (BUCKET - 9, 20, BUCKET, BUCKET + 1, 30):  # a shorter text after a longer one must not hear it

@@ -26,7 +26,7 @@ from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.progress import Bars
 from ttsopt_lib.measure.sample_checks import sample_doubts
 from ttsopt_lib.records.base import RecordError
-from ttsopt_lib.records.device import DeviceRecord, Doubt, StopRecord
+from ttsopt_lib.records.device import DeviceRecord, Doubt
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Device, MeasureSettings, Study
 
@@ -87,36 +87,23 @@ def measure_in_browser(
     told = dict.fromkeys(text for watch in watches for text in watch.warnings)
     record.warnings = [*(Doubt(text=text) for text in told), *record.warnings]
     assert record.system is not None
-    record.system = describe_system().model_copy(
-        update={
-            "packages": record.system.packages,
-            "browser": record.system.browser,
-            "temperature_c": (watches[0].temperature_c[0], watches[-1].temperature_c[1]),
-            "throttling": (watches[0].throttling[0], watches[-1].throttling[1]),
-        }
-    )
+    system = describe_system()
+    system.packages, system.browser = record.system.packages, record.system.browser
+    system.temperature_c = (watches[0].temperature_c[0], watches[-1].temperature_c[1])
+    system.throttling = (watches[0].throttling[0], watches[-1].throttling[1])
+    record.system = system
     record.device, record.label = device.name, device.label
     return record
 
 
 def with_figures(record: DeviceRecord, settings: MeasureSettings) -> DeviceRecord:
-    """A page's record with what the library finds in its samples: the widest intervals, and what is doubtful."""
+    """A page's record, to which is added what the library finds in its samples: intervals, and what is doubtful."""
     cores = record.system.logical_cores if record.system else None
-    return record.model_copy(
-        update={
-            "stops": [_with_interval(stop, record) for stop in record.stops],
-            "warnings": [
-                *record.warnings,
-                *sample_doubts(record.rows, settings, cores or max(row.threads for row in record.rows)),
-            ],
-            "first_audio_sentence": typical_sentence([sentence.phonemes for sentence in record.sentences]),
-        }
-    )
-
-
-def _with_interval(stop: StopRecord, record: DeviceRecord) -> StopRecord:
-    rows = [row for row in record.rows if row.threads == stop.threads]
-    return stop.model_copy(update={"widest_interval": widest(rows)})
+    for stop in record.stops:
+        stop.widest_interval = widest([row for row in record.rows if row.threads == stop.threads])
+    record.warnings += sample_doubts(record.rows, settings, cores or max(row.threads for row in record.rows))
+    record.first_audio_sentence = typical_sentence([sentence.phonemes for sentence in record.sentences])
+    return record
 
 
 @contextmanager

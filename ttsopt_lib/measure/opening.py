@@ -42,6 +42,12 @@ class Opened:
     at_once: int = 1
     seconds: float = 0.0
 
+    def leave_out(self, row: PlannedRow, error: MeasureError) -> None:
+        """Go on without a row. Raises `error` where the others need it."""
+        if not may_be_left_out(row, error):
+            raise error
+        self.left_out.append(LeftOut(row=row, reason=str(error)))
+
 
 def may_be_left_out(row: PlannedRow, error: MeasureError) -> bool:
     """Whether the others are timed without it; without the original there is nothing to compare them with."""
@@ -169,7 +175,8 @@ class _SideBySide:
                         self._look()
                     if time.monotonic() >= self._end:
                         self._slots.release()
-                        self._too_late(row)
+                        self._loaded.append(row)
+                        self._found.leave_out(row, self._late(row, "its turn to open never came"))
                         continue
                     worker = self._stack.enter_context(Worker(row))  # here: it ends with the thread that started it
                     workers.append(worker)
@@ -225,14 +232,6 @@ class _SideBySide:
         else:
             self._step("warming up", len(self._found.ready) + len(self._found.left_out), total)
 
-    def _too_late(self, row: PlannedRow) -> None:
-        """Leave out a row that was not even begun."""
-        self._loaded.append(row)
-        error = self._late(row, "its turn to open never came")
-        if not may_be_left_out(row, error):
-            raise error
-        self._found.left_out.append(LeftOut(row=row, reason=str(error)))
-
     def _late(self, row: PlannedRow, doing: str) -> NotReadyError:
         return NotReadyError(
             f"{row.label} was not ready within the {self._most:.0f} s for opening all rows: {doing}; "
@@ -241,12 +240,10 @@ class _SideBySide:
 
 
 def _leave_out(worker: Worker, error: MeasureError, found: Opened) -> None:
-    """Go on without a row. Raises `error` where the others need it."""
-    if not may_be_left_out(worker.row, error):
-        raise error
+    """Go on without a worker and its row. Raises `error` where the others need it."""
+    found.leave_out(worker.row, error)
     worker.close()
     found.ready.pop(worker, None)
-    found.left_out.append(LeftOut(row=worker.row, reason=str(error)))
 
 
 def _load(worker: Worker, plan: TimingPlan) -> TimingRow:

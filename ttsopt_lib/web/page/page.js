@@ -262,15 +262,14 @@ async function hear(name) {
     state.spoken.set(name, { text, rate: seconds / audio });
     compare(text, name);
     await playing.done();
+    if (!isOld()) setButton(name, "Play", false);
   } catch (error) {
     if (isOld()) return;
     loading = null;
     cards.get(name).bar.hidden = true;
     say(name, error.message, true);
     setButton(name, error instanceof NothingToSpeak ? "Play" : "Try again", false);
-    return;
   }
-  if (!isOld()) setButton(name, "Play", false);
 }
 
 /** One sentence about the voice that was just heard and the original, where both have said the same. */
