@@ -115,7 +115,7 @@ def test_the_lead_is_what_a_player_has_left_at_its_tightest_moment(monkeypatch):
             return [0.02, 0.09, 0.35], [0.1, 0.2, 0.4]
 
     monkeypatch.setattr("ttsopt_lib.measure.runtimes.first_sound.Streamed", Voice)
-    request = {"streams": [None], "texts": [[[1, 2]]], "words": ["a"]}
+    request = {"streams": [None], "texts": [{"text": "a", "sentences": [[1, 2]]}]}
     request |= {"scales": [], "speaker": None, "phonemizer": None}
     timed = FirstSound(request).time(0, 0, None, False)
     assert timed == {"seconds": 0.35, "first": 0.02, "lead": pytest.approx(0.02 + 0.3 - 0.35)}

@@ -132,17 +132,8 @@ class Worker:
 
     def open_streams(self, plan: TimingPlan) -> bool:
         """Open the plan's streams; whether this machine can turn a text into ids. Raises `MeasureError`."""
-        return self._ask(
-            {
-                "do": "open streams",
-                "streams": [stream.model_dump(mode="json") for stream in plan.streams],
-                "texts": [text.sentences for text in plan.texts],
-                "words": [text.text for text in plan.texts],
-                "scales": plan.scales,
-                "speaker": plan.speaker,
-                "phonemizer": str(plan.phonemizer) if plan.phonemizer else None,
-            }
-        )["phonemizes"]
+        asked = plan.model_dump(mode="json", include={"streams", "texts", "scales", "speaker", "phonemizer"})
+        return self._ask({"do": "open streams", **asked})["phonemizes"]
 
     def time_stream(self, job: dict[str, Any]) -> dict[str, float | None]:
         """Time one thing of the open streams (see `runtimes/first_sound.py`). Raises `MeasureError`."""

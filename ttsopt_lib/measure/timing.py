@@ -31,7 +31,7 @@ from ttsopt_lib.measure.progress import Bars
 from ttsopt_lib.measure.remote.measurement import time_over_ssh
 from ttsopt_lib.measure.remote.ssh import Connection
 from ttsopt_lib.measure.session import Findings, time_plan
-from ttsopt_lib.records.base import now, read_if_current, read_record, write_record
+from ttsopt_lib.records.base import now, read_record, write_record
 from ttsopt_lib.records.device import DeviceRecord, Doubt, PeerTiming, Runtime, TimedSentence
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord, VariantRecord
@@ -112,13 +112,9 @@ def current_measurement(study: Study, device: Device, folder: StudyFolder) -> De
     A measured record of the same inputs stays; one that says `not_measured` only while its reason holds. An imported
     one stays as it is: the report says where it differs. Raises RecordError for a variant that is not made yet.
     """
-    key = device_key(study, device, read_variants(study, folder))
-    imported = _imported(device, folder)
-    if imported:
-        return imported
-    present = read_if_current(folder.device_record(device.name), DeviceRecord, key)
-    if present is None:
-        return None
+    present = _on_file(study, device, folder)
+    if present is None or present.imported:
+        return present
     if present.status == "measured":
         timed = {(peer.name, peer.key) for peer in present.peers}
         return present if all((peer.name, peer.key) in timed for peer in read_peers(study, folder)) else None
@@ -127,10 +123,11 @@ def current_measurement(study: Study, device: Device, folder: StudyFolder) -> De
     return present if probe(device).reason == present.reason else None
 
 
-def _imported(device: Device, folder: StudyFolder) -> DeviceRecord | None:
-    """The device's record if it was measured elsewhere and imported."""
+def _on_file(study: Study, device: Device, folder: StudyFolder) -> DeviceRecord | None:
+    """The device's record if it was made of the same inputs, or imported. Raises RecordError as `read_variants`."""
+    key = device_key(study, device, read_variants(study, folder))
     present = record_on_file(folder.device_record(device.name))
-    return present if present and present.imported else None
+    return present if present and (present.imported or present.key == key) else None
 
 
 def measure_device(
@@ -240,10 +237,10 @@ def record_failure(study: Study, device: Device, folder: StudyFolder, reason: st
 
     A record that cannot be written, where a full disk is what failed, is returned all the same.
     """
-    key = device_key(study, device, read_variants(study, folder))
-    present = _imported(device, folder) or read_if_current(folder.device_record(device.name), DeviceRecord, key)
+    present = _on_file(study, device, folder)
     if present and present.status == "measured":
         return present
+    key = device_key(study, device, read_variants(study, folder))
     record = _record(key, device, Probe(reason), status="not_measured")
     with suppress(OSError):
         _keep_outdated(folder.device_record(device.name))

@@ -50,11 +50,13 @@ class FirstSound:
     def __init__(self, request: dict[str, Any]):
         """
         Args:
-            request: `streams`, `texts` (lists of ids), `words` (their letters), `scales`, `speaker`, `phonemizer`.
+            request: `streams`, `texts`, `scales`, `speaker` and `phonemizer` of a `TimingPlan` as plain data.
         """
         self._voices = [Streamed(one, request["scales"], request["speaker"]) for one in request["streams"]]
-        self._texts: list[Ids] = [[np.array(ids, dtype=np.int64) for ids in text] for text in request["texts"]]
-        self._words = request["words"]
+        self._texts: list[Ids] = [
+            [np.array(ids, dtype=np.int64) for ids in text["sentences"]] for text in request["texts"]
+        ]
+        self._words = [text["text"] for text in request["texts"]]
         self._phonemize = _phonemizer(request["phonemizer"])
         self._shortest = min(self._texts, key=lambda text: sum(ids.size for ids in text))
 

@@ -95,7 +95,7 @@ class Clock:
             patience: when to stop; default: `Patience()`.
 
         Raises:
-            ValueError: there is no utterance, or `patience` asks for fewer than two blocks.
+            ValueError: there is no utterance.
             RuntimeFailure: ONNX Runtime cannot load or run one of the graphs here.
             MeasureError: the device cannot be reached, or cannot do it.
         """
