@@ -91,6 +91,23 @@ def faults(browser) -> list[str]:
     return [f"{one['id']}: {one['nodes'][0]['html'][:150]}" for one in found]
 
 
+def speak(browser, name: str, what: str | int, **options: object) -> dict:
+    """What a voice of the page speaks: `samples` as an array, and the rest as the page says it."""
+    made = ask(
+        browser,
+        "await ttsopt.speak(...arguments).then(({samples, ...rest}) => ({samples: Array.from(samples), ...rest}))",
+        name,
+        what,
+        options,
+    )
+    return made | {"samples": np.array(made["samples"])}
+
+
+def arrays(inputs: dict) -> dict[str, np.ndarray]:
+    """What `web.json` says that a voice is fed."""
+    return {name: np.array(one["values"], one["dtype"]).reshape(one["shape"]) for name, one in inputs.items()}
+
+
 def spoken(voice: Path, ids: list[int], **feeds: np.ndarray) -> np.ndarray:
     session = open_session(onnx.load(str(voice)), 1)
     inputs = {
@@ -109,15 +126,10 @@ def test_a_typed_sentence_is_what_python_speaks(plain_voice, browser, tmp_path):
     text = "Nobody stored this."
     with served(browser, page):
         (ids,) = ask(browser, "await window.ttsopt.ids(arguments[0])", text)
-        made = ask(
-            browser,
-            "await window.ttsopt.speak('small', arguments[0], {scales: [0, 1, 0]})"
-            ".then(({samples, ...rest}) => ({samples: Array.from(samples), ...rest}))",
-            text,
-        )
+        made = speak(browser, "small", text, scales=[0, 1, 0])
         expected = spoken(plain_voice, ids)
-        assert len(made["samples"]) == expected.size and made["sampleRate"] == 22050 and made["seconds"] > 0
-        assert np.abs(np.array(made["samples"]) - expected).max() < 1e-3
+        assert made["samples"].size == expected.size and made["sampleRate"] == 22050 and made["seconds"] > 0
+        assert np.abs(made["samples"] - expected).max() < 1e-3
         type_text(browser, text)
         for name in ("original", "small"):
             press(browser, f"Play {name}")
@@ -126,7 +138,7 @@ def test_a_typed_sentence_is_what_python_speaks(plain_voice, browser, tmp_path):
             figures = r"[\d.]+ s for [\d.]+ s of audio: [\d.]+ times real time; first sound after [\d.]+ s"
             assert re.fullmatch(figures, said(browser, name))
         assert "of the original's time" in browser.find_element(By.ID, "compared").text
-        ask(browser, "await window.ttsopt.speak('original', 0).then(() => 0)")
+        speak(browser, "original", 0)
         assert not [bar for bar in browser.find_elements(By.TAG_NAME, "progress") if bar.is_displayed()]
         assert browser.execute_script("return [crossOriginIsolated, window.violations]") == [True, []]
 
@@ -144,19 +156,15 @@ def test_the_same_noise_makes_the_same_samples(plain_voice, browser, tmp_path):
     ids = stored["inputs"]["input"]["values"]
     # the noise is as long as the speech, which is known when it was spoken once
     probe = open_session(onnx.load(str(plain_voice)), 1)
-    samples = np.asarray(
-        probe.run(
-            None, {k: np.array(v["values"], v["dtype"]).reshape(v["shape"]) for k, v in stored["inputs"].items()}
-        )[0]
-    ).size
+    samples = np.asarray(probe.run(None, arrays(stored["inputs"]))[0]).size
     noise = np.random.default_rng(0).standard_normal((1, 24, samples // 256), dtype=np.float32)
     stored["inputs"][node.output[0]] = {"dtype": "float32", "shape": noise.shape, "values": noise.reshape(-1).tolist()}
     stored["inputs"]["scales"]["values"] = [0.667, 1, 0]
     change(page, variants=[{**original, "bytes": file.stat().st_size}], sentences=about["sentences"])
     with opened(browser, page):
-        made = ask(browser, "await window.ttsopt.speak('original', 1).then(({samples}) => Array.from(samples))")
+        made = speak(browser, "original", 1)["samples"]
     expected = spoken(file, ids, scales=np.array([0.667, 1, 0], np.float32), **{node.output[0]: noise})
-    assert len(made) == expected.size and np.abs(np.array(made) - expected).max() < 1e-3
+    assert made.size == expected.size and np.abs(made - expected).max() < 1e-3
 
 
 def test_a_device_is_measured_and_the_record_is_saved_and_sent(plain_voice, browser, tmp_path):
@@ -275,8 +283,7 @@ def test_a_page_works_below_any_path_and_asks_for_nothing_outside_its_folder(pla
     with files_of(page.parent) as (address, _), chromium(f"--log-net-log={log}", offline) as browser:
         open_page(browser, f"{address}/web/index.html")
         assert browser.execute_script("return [crossOriginIsolated, window.violations]") == [False, []]
-        made = ask(browser, "await window.ttsopt.speak('original', 'Typed.').then(({samples}) => samples.length)")
-        assert made > 1000
+        assert speak(browser, "original", "Typed.")["samples"].size > 1000
         ask(browser, "await ttsopt.measure({seconds: 1, maxBlocks: 2})")
     asked = [  # what the browser itself asks for has no page as its initiator
         event["params"]["url"] for event in events(log) if event["params"].get("initiator", "").startswith(address)
@@ -384,7 +391,7 @@ def test_missing_files_and_a_lack_of_memory_or_simd_have_a_sentence(plain_voice,
             ("huge", "too little memory for huge"),
         ):
             with pytest.raises(AssertionError, match=words):
-                ask(browser, "await ttsopt.speak(arguments[0], 0)", name)
+                speak(browser, name, 0)
         browser.execute_cdp_cmd(
             "Page.addScriptToEvaluateOnNewDocument", {"source": "WebAssembly.validate = () => false;"}
         )
@@ -402,19 +409,18 @@ def test_a_voice_whose_phonemes_no_page_can_make_speaks_what_is_stored_and_what_
     about = json.loads((page / "web.json").read_text(encoding="utf-8"))
     change(page, voice={**about["voice"], "espeak_voice": None})
     model = open_model(plain_voice)
-    length = "await ttsopt.speak('original', arguments[0], {scales: [0, 1, 0]}).then(({samples}) => samples.length)"
     with opened(browser, page):
         assert not browser.find_element(By.ID, "text").is_displayed()
-        assert ask(browser, length, SENTENCE) > 1000
+        assert speak(browser, "original", SENTENCE)["samples"].size > 1000
         with pytest.raises(AssertionError, match="choose a sentence of the study"):
-            ask(browser, length, "Something else.")
+            speak(browser, "original", "Something else.")
     with served(browser, page, inputs=partial(text_inputs, model, None)):
         assert browser.find_element(By.ID, "text").is_displayed()
         text = "Something else. And more."
         expected = sum(spoken(plain_voice, one["input"]["values"]).size for one in text_inputs(model, None, text))
-        assert ask(browser, length, text) == expected
+        assert speak(browser, "original", text, scales=[0, 1, 0])["samples"].size == expected
         with pytest.raises(AssertionError, match="gives no phonemes"):
-            ask(browser, length, "...")
+            speak(browser, "original", "...")
 
 
 def test_pieces_put_together_are_the_whole_and_are_heard_at_once(plain_voice, browser, tmp_path):
@@ -425,30 +431,19 @@ def test_pieces_put_together_are_the_whole_and_are_heard_at_once(plain_voice, br
     text = "A text of two sentences, of which this is the first. The second one is not much shorter than the first."
     with served(browser, page) as (_, about):
         assert [bool(one["pieces"]) for one in about["variants"]] == [False, True]
-        whole, pieces = (
-            ask(
-                browser,
-                "await ttsopt.speak('small', arguments[0], {scales: [0, 1, 0], inPieces: arguments[1]})"
-                ".then(({samples, ...rest}) => ({samples: Array.from(samples), ...rest}))",
-                text,
-                in_pieces,
-            )
-            for in_pieces in (False, True)
-        )
-        assert len(whole["samples"]) == len(pieces["samples"])
-        assert np.abs(np.array(whole["samples"]) - np.array(pieces["samples"])).max() < 1e-3
+        whole = speak(browser, "small", text, scales=[0, 1, 0])
+        pieces = speak(browser, "small", text, scales=[0, 1, 0], inPieces=True)
+        assert whole["samples"].size == pieces["samples"].size
+        assert np.abs(whole["samples"] - pieces["samples"]).max() < 1e-3
         assert 0 < pieces["firstSeconds"] < pieces["seconds"]
         type_text(browser, text)
         press(browser, "Play small")
         wait(browser, lambda: "first sound after" in said(browser, "small"))
         phrased = "A text of one long sentence, which has a pause, and of which each phrase is spoken by itself."
-        counted = (
-            "await ttsopt.speak('small', arguments[0], {scales: [0, 1, 0], phrases: true})"
-            ".then(({samples}) => samples.length)"
-        )
         phrases = phoneme_ids(open_piper(plain_voice).config, phrased, phrases=True)
         assert len(phrases) == 2
-        assert ask(browser, counted, phrased) == sum(spoken(plain_voice, ids).size for ids in phrases)
+        expected = sum(spoken(plain_voice, ids).size for ids in phrases)
+        assert speak(browser, "small", phrased, scales=[0, 1, 0], phrases=True)["samples"].size == expected
         before = said(browser, "small")
         press(browser, "Stop small")
         type_text(browser, phrased)
@@ -456,7 +451,7 @@ def test_pieces_put_together_are_the_whole_and_are_heard_at_once(plain_voice, br
         press(browser, "Play small")
         wait(browser, lambda: "first sound after" in said(browser, "small") and said(browser, "small") != before)
         with pytest.raises(AssertionError, match="cannot speak piece by piece"):
-            ask(browser, "await ttsopt.speak('original', 0, {inPieces: true})")
+            speak(browser, "original", 0, inPieces=True)
 
 
 def test_a_declared_model_speaks_what_it_is_fed_by_the_library(browser, tmp_path):
@@ -471,9 +466,8 @@ def test_a_declared_model_speaks_what_it_is_fed_by_the_library(browser, tmp_path
     with served(browser, page, inputs=partial(text_inputs, model, None)) as (_, about):
         assert about["voice"]["phoneme_ids"] is None and about["voice"]["output"] == "sound"
         for what, inputs in ((1, about["sentences"][1]["inputs"]), ("Typed.", text_inputs(model, None, "Typed.")[0])):
-            made = ask(browser, "await ttsopt.speak('original', arguments[0]).then(r => Array.from(r.samples))", what)
-            feed = {name: np.array(one["values"], one["dtype"]).reshape(one["shape"]) for name, one in inputs.items()}
-            (expected,) = open_session(onnx.load(str(original)), 1).run(["sound"], feed)
-            assert np.abs(np.array(made) - np.asarray(expected).reshape(-1)).max() < 1e-3
+            made = speak(browser, "original", what)["samples"]
+            (expected,) = open_session(onnx.load(str(original)), 1).run(["sound"], arrays(inputs))
+            assert np.abs(made - np.asarray(expected).reshape(-1)).max() < 1e-3
         record = ask(browser, "await ttsopt.measure({seconds: 1, maxBlocks: 2})")
         assert record["scales"] == [] and len(record["rows"][0]["seconds"]) == 2
