@@ -154,9 +154,9 @@ def _energy(plan: TimingPlan, timing: Timing, end: float, step: Step) -> EnergyR
             return timing.workers
         return list(open_rows(plan.rows_with(plan.thread_counts[0]), plan, stack, step=step).ready)
 
-    opens = opened if any(row.accelerator for row in plan.rows) else None
+    accelerated = any(row.accelerator for row in plan.rows)
     try:
-        return measure_energy(plan, step=partial(step, "energy"), opened=opens, end=end)
+        return measure_energy(plan, step=partial(step, "energy"), opened=opened if accelerated else None, end=end)
     except MeasureError as error:
         return EnergyRecord(source=None, reason=str(error))
 

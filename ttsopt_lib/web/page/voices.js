@@ -37,7 +37,7 @@ export class Voices {
     const key = inPieces ? `${name} in pieces` : name;
     if (!this.opened.has(key)) {
       const opening = this.ask({
-        task: inPieces ? "openPieces" : "open", variant, warmUp, output: this.about.voice.output,
+        task: "open", variant, warmUp, inPieces, output: this.about.voice.output,
         threads: this.threads, runtimeBytes: this.about.runtime_bytes,
       });
       opening.catch(() => { // the next call tries again, in a new worker where nothing else is open
