@@ -43,13 +43,15 @@ HEADERS = {
 }
 
 
-class Server:
+class Server(ThreadingHTTPServer):
     """Serves a page's folder from entering to leaving.
 
     Attributes:
         address: to open in a browser.
         received: folder of the records that were sent back.
     """
+
+    daemon_threads = True
 
     def __init__(
         self,
@@ -74,29 +76,36 @@ class Server:
         """
         if not (folder / "index.html").is_file():
             raise WebError(f"{folder}: no page there; 'ttsopt web STUDY' writes it")
+        self.folder, self.study, self.inputs = folder, study, inputs
         self.received = received or folder.parent / "records" / "received"
+        self.at_work = threading.Lock()  # phonemizers do one thing at a time
         host = lan_host() if lan else "127.0.0.1"
         try:
-            self._server = _PageServer((host, port), folder, self.received, study, inputs)
+            super().__init__((host, port), _PageHandler)
         except OSError as error:
             raise WebError(
                 f"port {port} on {host}: {error.strerror}; --port takes another, 0 any that is free"
             ) from None
-        self.address = f"http://{host}:{self._server.server_address[1]}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
+        place = f"{host}:{self.server_address[1]}"
+        self.address = f"http://{place}/"
+        self.hosts = {place, place.replace("127.0.0.1", "localhost")}
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True)
 
     def __enter__(self) -> Server:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self.shutdown()
+        self.server_close()
         self._thread.join()
 
     def wait(self) -> None:
         """Wait until the server ends."""
         self._thread.join()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that closes a connection is no news."""
 
 
 def lan_host() -> str:
@@ -112,25 +121,11 @@ def lan_host() -> str:
     return host
 
 
-class _PageServer(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, place: tuple[str, int], folder: Path, received: Path, study: str, inputs: Inputs | None):
-        self.folder, self.received, self.study, self.inputs = folder, received, study, inputs
-        self.at_work = threading.Lock()  # phonemizers do one thing at a time
-        super().__init__(place, _PageHandler)
-        port = self.server_address[1]
-        self.hosts = {f"{host}:{port}" for host in (place[0], *(("localhost",) if place[0] == "127.0.0.1" else ()))}
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that closes a connection is no news."""
-
-
 class _PageHandler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "ttsopt", ""
     timeout = 60
-    server: _PageServer
+    server: Server
     extensions_map = {
         "": "application/octet-stream",
         ".html": "text/html; charset=utf-8",
@@ -141,7 +136,7 @@ class _PageHandler(SimpleHTTPRequestHandler):
         ".wasm": "application/wasm",
     }
 
-    def __init__(self, request: Any, client_address: Any, server: _PageServer):
+    def __init__(self, request: Any, client_address: Any, server: Server):
         super().__init__(request, client_address, server, directory=str(server.folder))
 
     def do_GET(self) -> None:

@@ -34,11 +34,7 @@ class NoCounterError(RuntimeError):
 
 
 class RaplCounter:
-    """The processor packages of this machine. To be read at least once in the minutes that a zone takes to wrap.
-
-    Attributes:
-        source: what is counted and by whom, for the report.
-    """
+    """The processor packages of this machine. To be read at least once in the minutes that a zone takes to wrap."""
 
     def __init__(self, zones: list[Path]):
         self._zones = zones
@@ -57,7 +53,7 @@ class RaplCounter:
         return self._total / 1e6
 
 
-EnergyCounter = RaplCounter | nvidia.GpuEnergy
+EnergyCounter = RaplCounter | nvidia.GpuEnergy  # `source`: what is counted and by whom, for the report
 
 
 def find_counter(accelerator: bool, powercap: Path = POWERCAP) -> EnergyCounter:
