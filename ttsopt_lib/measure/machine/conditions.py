@@ -14,8 +14,15 @@ from pathlib import Path
 import psutil
 
 from ttsopt_lib.measure.machine.cpu_quota import Quota, find_quota
-from ttsopt_lib.measure.machine.system import governor, read_text, usable_cores
-from ttsopt_lib.measure.machine.temperature import firmware_flags, temperature_c, throttling, throttling_words
+from ttsopt_lib.measure.machine.system import (
+    firmware_flags,
+    governor,
+    read_text,
+    temperature_c,
+    throttling,
+    throttling_words,
+    usable_cores,
+)
 from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
 from ttsopt_lib.records.device import BeforeAfter
 
