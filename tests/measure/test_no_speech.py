@@ -104,7 +104,8 @@ def test_pytorchs_audio_is_looked_at_too(plain_voice: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("ttsopt_lib.networks.gpu_modes.in_mode", broken)
     row = PlannedRow(variant=ORIGINAL, runtime="pytorch", threads=1, model=plain_voice).model_dump(mode="json")
-    asked = {"do": "load", "row": row, "sentences": [[1, 0, 5, 0, 2]], "inputs": [{}], "texts": None, "once": True}
+    sentence = {"text": "a", "ids": [1, 0, 5, 0, 2], "inputs": {}}
+    asked = {"do": "load", "row": row, "sentences": [sentence], "as_text": False, "once": True}
     asked |= {"scales": (0.667, 1.0, 0.0), "speaker": None, "sample_rate": 22050}
     replies = io.StringIO()
     requests = [asked, {"do": "time", "sentence": 0}]

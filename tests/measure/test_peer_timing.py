@@ -11,12 +11,11 @@ from ttsopt_lib.measure.journal import Pair, joined
 from ttsopt_lib.measure.peers import CATALOGUE, missing_packages, versions_of
 from ttsopt_lib.measure.plan import plan_peers, typical_sentence
 from ttsopt_lib.measure.timing import current_measurement, measure_device
-from ttsopt_lib.params import check
 from ttsopt_lib.records.base import RecordError, now, write_record
 from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord
-from ttsopt_lib.study import ORIGINAL, PEERS, Device, Study
+from ttsopt_lib.study import ORIGINAL, PEERS, Study
 
 TIMED = ("piper-tts", "sherpa-onnx", "ort-fp16", "openvino-fp32", "hibari-tts")
 QUICK = {"budget_seconds": 20, "warmup_passes": 1, "min_blocks": 2, "max_blocks": 2}
@@ -103,7 +102,7 @@ def test_a_missing_package_is_named_with_the_command_that_helps(monkeypatch):
 
 
 def test_over_ssh_only_peers_in_onnxruntime_are_timed(tmp_path):
-    far = check(Device, {**CPU.model_dump(), "runner": "ssh", "host": "pi@pi.local"}, "far")
+    far = CPU.model_copy(update={"runner": "ssh", "host": "pi@pi.local"})
     folder = StudyFolder(study_of("fp32"), tmp_path)
     rows, reasons = plan_peers(far, folder, [ready(name, "m.onnx" if "ort" in name else None) for name in PEERS])
     assert [row.variant for row in rows] == ["ort-int8-dynamic", "ort-fp16"]

@@ -140,14 +140,8 @@ class Worker:
         return self._ask({"do": "time stream", "job": job})
 
     def _task(self, plan: TimingPlan) -> dict[str, Any]:
-        return {
-            "row": self.row.model_dump(mode="json"),
-            "sentences": [sentence.ids for sentence in plan.sentences],
-            "inputs": [sentence.model_dump(mode="json")["inputs"] for sentence in plan.sentences],
-            "texts": [sentence.text for sentence in plan.sentences] if self.row.runtime in TEXT_RUNTIMES else None,
-            "scales": plan.scales,
-            "speaker": plan.speaker,
-        }
+        asked = plan.model_dump(mode="json", include={"sentences", "scales", "speaker"})
+        return {"row": self.row.model_dump(mode="json"), "as_text": self.row.runtime in TEXT_RUNTIMES, **asked}
 
     def time_sentence(self, number: int) -> dict[str, float]:
         """Time one sentence of the plan: `seconds`, `audio_seconds`, `peak_memory_mb`. Raises MeasureError.

@@ -126,13 +126,16 @@ def repeat_sentences(speak: Speak, sentences: list[Any], seconds: float, sample_
 
 
 def sentences_of(request: dict[str, Any]) -> list[Any]:
-    """What the model is fed for each sentence: phoneme ids [T], or all its inputs where it has inputs of its own."""
+    """What the model is fed for each sentence: phoneme ids [T], all its inputs where it has its own, or the text."""
+    if request["as_text"]:
+        return [sentence["text"] for sentence in request["sentences"]]
     fed = []
-    for ids, inputs in zip(request["sentences"], request["inputs"], strict=True):
+    for sentence in request["sentences"]:
         arrays = {
-            name: np.array(one["values"], dtype=one["dtype"]).reshape(one["shape"]) for name, one in inputs.items()
+            name: np.array(one["values"], dtype=one["dtype"]).reshape(one["shape"])
+            for name, one in sentence["inputs"].items()
         }
-        fed.append(arrays or np.array(ids, dtype=np.int64))
+        fed.append(arrays or np.array(sentence["ids"], dtype=np.int64))
     return fed
 
 
@@ -210,7 +213,7 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
                     prepare(request["row"])
                 row = request["row"]
                 idle = psutil.Process().memory_info().rss / 1e6
-                sentences = request["texts"] or sentences_of(request)
+                sentences = sentences_of(request)
                 speak, own_rate, loads = open_model(row, request["scales"], request["speaker"], request["once"])
                 sample_rate = own_rate or request["sample_rate"]
                 stopwatch, first = open_stopwatch(row), {}
