@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ttsopt_lib.measure.devices import probe
-from ttsopt_lib.measure.machine.chromium import chromium, why_no_browser
+from ttsopt_lib.measure.devices import chromium, probe, why_no_browser
 from ttsopt_lib.measure.peers import CATALOGUE, versions_of
 from ttsopt_lib.paths import SHIPPED, is_from_wheel, project_root, shipped_root
 from ttsopt_lib.study import PEERS, Device

@@ -4,11 +4,15 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+
+from ttsopt_lib.params import check
+from ttsopt_lib.study import Device
 
 CONFIG = """
 ListenAddress 127.0.0.1
@@ -58,9 +62,9 @@ class Loopback:
             time.sleep(0.02)
         raise AssertionError((folder / "log").read_text())
 
-    def device_values(self, **more: object) -> dict[str, object]:
-        """A device file's values for the user's own account behind this sshd."""
-        return {
+    def device(self, **more: object) -> Device:
+        """The user's own account behind this sshd, with the packages of the interpreter that runs the tests."""
+        values = {
             "name": "far",
             "label": "Far CPU",
             "kind": "cpu",
@@ -70,8 +74,16 @@ class Loopback:
             "identity": str(self.folder / "client key"),
             "known_hosts": str(self.folder / "known hosts"),
             "folder": str(self.folder / "there"),
-            **more,
+            "python": sys.executable,
+            "venv": False,
         }
+        return check(Device, {**values, **more}, "far")
+
+    def is_measuring(self) -> bool:
+        """Whether the device's end of a measurement behind this server is there."""
+        lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
+        there = str(self.folder / "there")
+        return any("ttsopt_lib.measure.remote.device_side" in line and there in line for line in lines)
 
     def cut(self) -> None:
         """End every connection at once, as a pulled cable would; new ones are still accepted."""

@@ -4,11 +4,13 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ttsopt_lib.measure.plan import Accelerator, PlannedRow, PlannedSentence, TimingPlan
+from timed_study import plan_of, rows_of
+
+from ttsopt_lib.measure.plan import Accelerator, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.timing import settings_for
 from ttsopt_lib.params import read_device, read_study
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.study import ORIGINAL, MeasureSettings
+from ttsopt_lib.study import ORIGINAL
 
 
 @dataclass
@@ -33,28 +35,14 @@ def sleepy_plan(
         model = folder / f"{one.name}.json"
         model.write_text(json.dumps(asdict(one) | {"log": str(folder / "log.jsonl")}), encoding="utf-8")
         optional = accelerator is not None and one.name != ORIGINAL
-        rows.append(
-            PlannedRow(
-                variant=one.name,
-                runtime="onnxruntime",
-                threads=1,
-                model=model,
-                accelerator=accelerator,
-                optional=optional,
-            )
-        )
-    asked = {"min_blocks": 4, "max_blocks": 4, "interval_width": 1e-9, "budget_seconds": 20, **settings}
-    return TimingPlan(
-        rows=tuple(rows),
-        sentences=(
-            PlannedSentence(length_class="one_word", text="Yes.", ids=(1, 2)),
-            PlannedSentence(length_class="short", text="The door is open.", ids=(1, 2, 3)),
-        ),
-        scales=(0.667, 1.0, 0.0),
-        speaker=None,
-        sample_rate=22050,
-        settings=MeasureSettings.model_validate(asked),
+        (row,) = rows_of(model, one.name)
+        rows.append(row.model_copy(update={"accelerator": accelerator, "optional": optional}))
+    sentences = (
+        PlannedSentence(length_class="one_word", text="Yes.", ids=(1, 2)),
+        PlannedSentence(length_class="short", text="The door is open.", ids=(1, 2, 3)),
     )
+    asked = {"min_blocks": 4, "interval_width": 1e-9, "budget_seconds": 20, **settings}
+    return plan_of(rows, *sentences, **asked)
 
 
 def default_plan(folder: Path, rows: int, scale: float) -> TimingPlan:

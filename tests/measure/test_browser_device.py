@@ -11,8 +11,7 @@ from saved_by_page import page_record
 from timed_study import add_variant, study_of
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.measure import browser
-from ttsopt_lib.measure.machine import chromium
+from ttsopt_lib.measure import browser, devices
 from ttsopt_lib.measure.machine.system import describe_system
 from ttsopt_lib.measure.parallel_devices import measure_devices
 from ttsopt_lib.measure.timing import current_measurement, device_key, measure_device, read_variants
@@ -41,11 +40,6 @@ window.ttsopt = {
   },
 };
 """
-
-
-@pytest.fixture
-def folder(small_folder) -> StudyFolder:
-    return small_folder(STUDY)
 
 
 @pytest.fixture
@@ -153,10 +147,9 @@ def test_the_study_s_own_page_is_measured_in_chromium_and_a_voice_that_it_cannot
     ],
 )
 def test_what_is_missing_is_the_reason_and_says_what_to_install(missing, said, folder, monkeypatch):
-    gone = chromium.NAMES if missing == "chromium" else (missing,)
-    monkeypatch.setattr(chromium.shutil, "which", lambda name: None if name in gone else f"/usr/bin/{name}")
-    there = lambda name: None if name == missing else object()  # noqa: E731
-    monkeypatch.setattr(chromium.importlib.util, "find_spec", there)
+    gone = devices.BROWSERS if missing == "chromium" else (missing,)
+    monkeypatch.setattr("shutil.which", lambda name: None if name in gone else f"/usr/bin/{name}")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == missing else object())
     record = measure_device(STUDY, BROWSER, folder, progress=False)
     assert record.status == "not_measured" and record.reason and said in record.reason
     assert current_measurement(STUDY, BROWSER, folder) == record

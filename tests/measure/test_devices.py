@@ -11,14 +11,14 @@ from typing import cast
 
 import psutil
 import pytest
-from timed_study import study_of
+from timed_study import plan_of, rows_of, study_of, timed_row
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure import devices
-from ttsopt_lib.measure.machine import conditions
+from ttsopt_lib.measure.machine import conditions, nvidia
 from ttsopt_lib.measure.machine.conditions import ConditionsWatch, memory_warnings, worker_mb
 from ttsopt_lib.measure.machine.system import describe_system
-from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
+from ttsopt_lib.measure.plan import PlannedRow
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.remote.measurement import describe_device
 from ttsopt_lib.measure.remote.ssh import Connection
@@ -32,6 +32,7 @@ from ttsopt_lib.study import Device, MeasureSettings
 
 ROOT = Path(__file__).parents[2]
 GPU = check(Device, {"name": "gpu", "label": "GPU", "kind": "gpu"}, "gpu")
+STUDY = study_of("fp32")
 PI = check(Device, {"name": "raspberry_pi", "label": "Raspberry Pi", "kind": "raspberry_pi"}, "pi")
 
 BLOCKED = """
@@ -57,14 +58,12 @@ def test_measuring_imports_without_pytorch_transformers_pandas_onnx_yaml():
 
 
 @pytest.mark.slow
-def test_without_a_gpu_the_record_says_not_measured_and_what_to_do(small_folder, monkeypatch):
-    monkeypatch.setattr(devices, "cuda_device_names", list)  # whatever machine the test runs on
-    study = study_of("fp32")
-    folder = small_folder(study)
-    record = measure_device(study, GPU, folder, progress=False)
+def test_without_a_gpu_the_record_says_not_measured_and_what_to_do(folder, monkeypatch):
+    monkeypatch.setattr(nvidia, "gpu_names", list)  # whatever machine the test runs on
+    record = measure_device(STUDY, GPU, folder, progress=False)
     assert record.status == "not_measured" and not record.rows and record.system is None
     assert record.reason and "CUDA device" in record.reason and "onnxruntime-gpu" in record.reason
-    assert current_measurement(study, GPU, folder) == record
+    assert current_measurement(STUDY, GPU, folder) == record
 
 
 @pytest.fixture
@@ -74,42 +73,33 @@ def on_a_workstation(monkeypatch):
 
 
 @pytest.mark.slow
-def test_off_the_raspberry_pi_the_record_says_where_to_run(small_folder, on_a_workstation):
-    study = study_of("fp32")
-    record = measure_device(study, PI, small_folder(study), progress=False)
+def test_off_the_raspberry_pi_the_record_says_where_to_run(folder, on_a_workstation):
+    record = measure_device(STUDY, PI, folder, progress=False)
     assert record.status == "not_measured"
-    assert (
-        record.reason
-        and "Pi itself" in record.reason
-        and "kind: cpu" in record.reason
-        and "--device raspberry_pi" in record.reason
-    )
+    assert record.reason
+    assert all(said in record.reason for said in ("Pi itself", "kind: cpu", "--device raspberry_pi"))
 
 
 @pytest.mark.slow
-def test_a_record_that_came_from_the_device_is_kept_where_the_device_is_not(small_folder, on_a_workstation):
-    study = study_of("fp32")
-    folder = small_folder(study)
-    here = measure_device(study, PI, folder, progress=False)
+def test_a_record_that_came_from_the_device_is_kept_where_the_device_is_not(folder, on_a_workstation):
+    here = measure_device(STUDY, PI, folder, progress=False)
     brought = here.model_copy(update={"status": "measured", "reason": None, "system": describe_system()})
     write_record(folder.device_record("raspberry_pi"), brought)
-    assert measure_device(study, PI, folder, progress=False) == brought
-    assert measure_device(study, PI, folder, progress=False, again=True) == brought
+    assert measure_device(STUDY, PI, folder, progress=False) == brought
+    assert measure_device(STUDY, PI, folder, progress=False, again=True) == brought
 
 
 @pytest.mark.slow
-def test_not_measured_is_looked_at_again_when_the_reason_has_gone(small_folder, on_a_workstation):
-    study = study_of("fp32")
-    folder = small_folder(study)
-    record = measure_device(study, PI, folder, progress=False)
+def test_not_measured_is_looked_at_again_when_the_reason_has_gone(folder, on_a_workstation):
+    record = measure_device(STUDY, PI, folder, progress=False)
     old = record.model_copy(update={"reason": "the Pi was switched off"})
     write_record(folder.device_record("raspberry_pi"), old)
-    assert current_measurement(study, PI, folder) is None
-    assert measure_device(study, PI, folder, progress=False).reason == record.reason
+    assert current_measurement(STUDY, PI, folder) is None
+    assert measure_device(STUDY, PI, folder, progress=False).reason == record.reason
 
 
 def test_graphics_card_without_the_right_runtime_is_told_apart(monkeypatch):
-    monkeypatch.setattr(devices, "cuda_device_names", lambda: ["NVIDIA T4"])
+    monkeypatch.setattr(nvidia, "gpu_names", lambda: ["NVIDIA T4"])
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
     reason = devices.probe(GPU).reason
     assert reason and "NVIDIA T4" in reason and "CUDA provider" in reason
@@ -155,29 +145,19 @@ def test_our_own_work_is_no_neighbour(monkeypatch):
     assert abs(others) < 0.1, "core seconds of our own loop were counted"
 
 
-def rows_of(*levels: float, wobble: float = 0.0, blocks: int = 30) -> list[TimingRow]:
-    names = ("original", "original-copy", "fast")
+def samples_of(*levels: float, wobble: float = 0.0, blocks: int = 30) -> list[TimingRow]:
     return [
-        TimingRow(
-            variant=name,
-            runtime="onnxruntime",
-            threads=1,
-            load_seconds=[],
-            peak_memory_mb=0,
-            idle_memory_mb=0,
-            seconds=[[level * (1 + wobble * ((block + number) % 3 - 1))] for block in range(blocks)],
-            audio_seconds=[[1.0]] * blocks,
-        )
-        for number, (name, level) in enumerate(zip(names, levels, strict=True))
+        timed_row(name, [[level * (1 + wobble * ((block + number) % 3 - 1))] for block in range(blocks)])
+        for number, (name, level) in enumerate(zip(("original", "original-copy", "fast"), levels, strict=True))
     ]
 
 
 def test_quiet_samples_raise_no_doubt():
-    assert sample_doubts(rows_of(1.0, 1.0, 0.5, wobble=0.002), MeasureSettings()) == []
+    assert sample_doubts(samples_of(1.0, 1.0, 0.5, wobble=0.002), MeasureSettings()) == []
 
 
 def test_doubts_name_the_rows_they_are_about():
-    found = sample_doubts(rows_of(1.0, 1.0, 0.5, wobble=0.3, blocks=10), MeasureSettings())
+    found = sample_doubts(samples_of(1.0, 1.0, 0.5, wobble=0.3, blocks=10), MeasureSettings())
     doubts = "\n".join(doubt.words for doubt in found)
     assert "10 blocks" in doubts and "95th percentile" in doubts
     assert "unstable latencies" in doubts and "fast 2" in doubts
@@ -185,18 +165,16 @@ def test_doubts_name_the_rows_they_are_about():
 
 
 def test_a_difference_between_equal_files_is_reported():
-    (doubt,) = sample_doubts(rows_of(1.0, 0.9, 0.5, wobble=0.002), MeasureSettings())
+    (doubt,) = sample_doubts(samples_of(1.0, 0.9, 0.5, wobble=0.002), MeasureSettings())
     assert "against itself" in doubt.text and "10.1 %" in doubt.text
 
 
 @pytest.mark.slow
-def test_a_measurement_of_other_settings_is_moved_aside_and_not_lost(small_folder, on_a_workstation):
-    study = study_of("fp32")
-    folder = small_folder(study)
-    here = measure_device(study, PI, folder, progress=False)
+def test_a_measurement_of_other_settings_is_moved_aside_and_not_lost(folder, on_a_workstation):
+    here = measure_device(STUDY, PI, folder, progress=False)
     brought = here.model_copy(update={"status": "measured", "reason": None, "key": "of another study"})
     write_record(folder.device_record("raspberry_pi"), brought)
-    assert measure_device(study, PI, folder, progress=False).status == "not_measured"
+    assert measure_device(STUDY, PI, folder, progress=False).status == "not_measured"
     (kept,) = folder.device_record("raspberry_pi").parent.glob("raspberry_pi.outdated-*.json")
     assert read_record(kept, DeviceRecord, "measure") == brought
 
@@ -221,40 +199,23 @@ def test_a_raspberry_pi_has_more_time_than_the_default_study_gives():
     assert budget is not None and budget > 5 * MeasureSettings().budget_seconds
 
 
-def rows_to_time(model: Path, number: int = 2, threads: int = 1) -> tuple[PlannedRow, ...]:
-    names = ["original", *(f"v{count}" for count in range(1, number))]
-    return tuple(PlannedRow(variant=n, runtime="onnxruntime", threads=threads, model=model) for n in names)
-
-
-def plan_of(rows: tuple[PlannedRow, ...]) -> TimingPlan:
-    sentence = PlannedSentence(length_class="short", text="abc", ids=tuple([1, 5, 0, 6, 0, 7, 0, 2] * 4))
-    return TimingPlan(
-        rows=rows,
-        sentences=(sentence,),
-        scales=(0.667, 1.0, 0.0),
-        speaker=None,
-        sample_rate=22050,
-        settings=MeasureSettings(budget_seconds=1, warmup_passes=1, min_blocks=2, max_blocks=2),
-    )
-
-
 def test_rows_that_do_not_fit_into_the_free_memory_together_are_a_warning(quick_voice: Path, monkeypatch):
     free = SimpleNamespace(total=4e9, available=900e6)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
     size = quick_voice.stat().st_size / 1e6
     needed = 5 * (250 + 1.5 * size)
-    plan = plan_of((*rows_to_time(quick_voice, 5), *rows_to_time(quick_voice, 2, threads=4)))
+    plan = plan_of([*rows_of(quick_voice, *"abcde"), *rows_of(quick_voice, threads=4)])
     (warning,) = memory_warnings(plan)
     assert "5 rows" in warning and f" {needed:.0f} MB" in warning
     assert "900 MB" in warning and "fewer variants" in warning
-    assert memory_warnings(plan_of(rows_to_time(quick_voice, 2))) == []
+    assert memory_warnings(plan_of(rows_of(quick_voice))) == []
 
 
 @pytest.mark.slow
 def test_the_record_warns_of_memory_that_was_short_before_the_workers_started(quick_voice: Path, monkeypatch):
     asked = psutil.virtual_memory()._replace(available=100_000_000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: asked)
-    findings = time_plan(plan_of(rows_to_time(quick_voice)))
+    findings = time_plan(plan_of(rows_of(quick_voice), max_blocks=2))
     assert any("100 MB" in doubt.text for doubt in findings.warnings)
 
 

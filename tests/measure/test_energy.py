@@ -4,14 +4,14 @@ import time
 from pathlib import Path
 
 import pytest
+from stand_ins import Actor, Counter
+from timed_study import plan_of, rows_of
 
 from ttsopt_lib.measure.machine import energy
 from ttsopt_lib.measure.machine.energy import NoCounterError, RaplCounter, find_counter, measure_energy
-from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.records.device import EnergyRow
 from ttsopt_lib.statistics.intervals import energy_reduction, joules_per_audio_second
-from ttsopt_lib.study import MeasureSettings
 
 RANGE = 1_000_000_000  # microjoules at which a zone of the fake machine begins at 0 again
 
@@ -67,16 +67,6 @@ def test_without_the_library_or_a_driver_the_gpus_energy_is_not_measured(monkeyp
         find_counter(accelerator=True)
 
 
-def plan_for(model: Path) -> TimingPlan:
-    rows = [PlannedRow(variant=name, runtime="onnxruntime", threads=1, model=model) for name in ("original", "fp32")]
-    sentence = PlannedSentence(length_class="short", text="abc", ids=tuple([1, 5, 0, 6, 0, 7, 0, 2] * 4))
-    settings = MeasureSettings(budget_seconds=1, warmup_passes=1, min_blocks=2, max_blocks=4)
-    scales = (0.667, 1.0, 0.0)
-    return TimingPlan(
-        rows=tuple(rows), sentences=(sentence,), scales=scales, speaker=None, sample_rate=22050, settings=settings
-    )
-
-
 @pytest.mark.slow
 def test_rows_are_measured_in_rounds_while_a_counter_runs(
     tmp_path: Path, quick_voice: Path, monkeypatch: pytest.MonkeyPatch
@@ -89,7 +79,7 @@ def test_rows_are_measured_in_rounds_while_a_counter_runs(
         return read(path)
 
     monkeypatch.setattr(energy, "_microjoules", running)
-    found = measure_energy(plan_for(quick_voice), tmp_path, round_seconds=0.1)
+    found = measure_energy(plan_of(rows_of(quick_voice)), tmp_path, round_seconds=0.1)
     assert found.reason is None and found.source and "RAPL" in found.source
     for row in found.rows:
         assert len(row.joules) == energy.ROUNDS
@@ -99,41 +89,18 @@ def test_rows_are_measured_in_rounds_while_a_counter_runs(
 
 
 def test_a_peer_that_dies_between_rounds_leaves_the_others_theirs(monkeypatch: pytest.MonkeyPatch):
-    class Counter:
-        source, read = "a counter", 0.0
-
-        def joules(self) -> float:
-            self.read += 5.0
-            return self.read
-
-    class Actor:
-        def __init__(self, row: PlannedRow):
-            self.row, self.rounds = row, 0
-
-        def __enter__(self) -> "Actor":
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        close = load = lambda self, *_: None
+    class Mortal(Actor):
+        rounds = 0
 
         def repeat(self, seconds: float) -> dict[str, float]:
             self.rounds += 1
             if self.row.variant == dies and self.rounds > 3:
                 raise MeasureError("died")
-            return {"seconds": 1.0, "audio_seconds": 4.0}
+            return super().repeat(seconds)
 
-    names = {"original": False, "openvino-fp32": True, "fp32": False}
-    plan = TimingPlan(
-        rows=tuple(
-            PlannedRow(variant=name, runtime="onnxruntime", threads=1, model=Path("voice.onnx"), optional=optional)
-            for name, optional in names.items()
-        ),
-        sentences=(PlannedSentence(length_class="short", text="Yes.", ids=(1, 2)),),
-        scales=(0.667, 1.0, 0.0), speaker=None, sample_rate=22050, settings=MeasureSettings(),
-    )  # fmt: skip
-    monkeypatch.setattr(energy, "Worker", Actor)
+    original, peer, fp32 = rows_of(Path("voice.onnx"), "original", "openvino-fp32", "fp32")
+    plan = plan_of([original, peer.model_copy(update={"optional": True}), fp32])
+    monkeypatch.setattr(energy, "Worker", Mortal)
     monkeypatch.setattr(energy, "find_counter", lambda *_: Counter())
     dies = "openvino-fp32"
     counted = []
@@ -155,13 +122,13 @@ def test_a_counter_that_stops_answering_is_named_as_the_reason(tmp_path: Path, q
         if done == 2:  # both rows have spoken uncounted
             (package / "energy_uj").unlink()
 
-    found = measure_energy(plan_for(quick_voice), tmp_path, round_seconds=0.0, step=step)
+    found = measure_energy(plan_of(rows_of(quick_voice)), tmp_path, round_seconds=0.0, step=step)
     assert found.source is None and found.reason and "stopped answering" in found.reason
 
 
 def test_a_counter_that_stands_still_is_no_measurement(tmp_path: Path, quick_voice: Path):
     zone(tmp_path, "intel-rapl:0", "package-0", 7)
-    found = measure_energy(plan_for(quick_voice), tmp_path, round_seconds=0.0)
+    found = measure_energy(plan_of(rows_of(quick_voice)), tmp_path, round_seconds=0.0)
     assert found.source is None and found.rows == [] and found.reason and "stood still" in found.reason
 
 

@@ -10,15 +10,13 @@ from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
-from loopback import Loopback, sshd_path
+from loopback import Loopback
 from packaging.requirements import Requirement
 from timed_study import study_of
 
 from ttsopt_lib.measure.remote import environment
 from ttsopt_lib.measure.remote.bundle import REQUIREMENTS, download_command
 from ttsopt_lib.measure.timing import measure_device
-from ttsopt_lib.params import check
-from ttsopt_lib.study import Device
 
 ROOT = Path(__file__).parents[2]
 
@@ -59,30 +57,25 @@ def test_an_installation_that_failed_says_why_and_one_that_was_killed_says_that(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sshd_path() is None, reason="sshd is missing: apt install openssh-server rsync")
-def test_an_environment_is_made_from_wheels_once_and_used(tmp_path: Path, small_folder, capsys):
+def test_an_environment_is_made_from_wheels_once_and_used(loopback: Loopback, tmp_path: Path, small_folder, capsys):
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     for name in with_dependencies([Requirement(one).name for one in REQUIREMENTS]):
         repack(distribution(name), wheels)
     study = study_of("fp32", budget_seconds=5, warmup_passes=1, min_blocks=2, max_blocks=2)
-    server = Loopback(tmp_path / "server")
-    try:
-        base = str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
-        device = check(Device, server.device_values(wheels=str(wheels), python=base), "far")
-        folder = small_folder(study)
-        record = measure_device(study, device, folder)
-        drawn = capsys.readouterr()
-        assert drawn.out == "" and "an environment" in drawn.err
-        assert "processing numpy-" in drawn.err and "CPU: installing " in drawn.err
-        assert record.system is not None
-        assert set(record.system.packages) == {"onnxruntime", "numpy", "scipy"}, "not the new environment"
-        (stamp,) = server.folder.glob("there/environments/*/.ready")
-        before = stamp.stat().st_mtime_ns
-        measure_device(study, device, folder, progress=False, again=True)
-        assert stamp.stat().st_mtime_ns == before
-    finally:
-        server.close()
+    base = str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
+    device = loopback.device(wheels=str(wheels), python=base, venv=True)
+    folder = small_folder(study)
+    record = measure_device(study, device, folder)
+    drawn = capsys.readouterr()
+    assert drawn.out == "" and "an environment" in drawn.err
+    assert "processing numpy-" in drawn.err and "CPU: installing " in drawn.err
+    assert record.system is not None
+    assert set(record.system.packages) == {"onnxruntime", "numpy", "scipy"}, "not the new environment"
+    (stamp,) = loopback.folder.glob("there/environments/*/.ready")
+    before = stamp.stat().st_mtime_ns
+    measure_device(study, device, folder, progress=False, again=True)
+    assert stamp.stat().st_mtime_ns == before
 
 
 def with_dependencies(names: list[str]) -> set[str]:

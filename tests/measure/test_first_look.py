@@ -20,6 +20,8 @@ from ttsopt_lib.paths import resolve
 from ttsopt_lib.pipeline import Pipeline
 from ttsopt_lib.study import ORIGINAL, Study
 
+STUDY = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
+
 
 def test_a_first_look_asks_for_fewer_sentences_and_blocks_of_the_same_variants():
     study = read_study(resolve(Path("params/joe.yaml")))
@@ -44,14 +46,12 @@ def test_a_small_study_is_not_made_larger():
 
 
 @pytest.mark.slow
-def test_the_complete_measurement_goes_on_after_the_blocks_of_the_first_look(small_folder):
-    study = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
-    files = small_folder(study)
-    looked = measure_device(first_look(study), CPU, files, progress=False)
-    assert looked.stage == "first_look" and current_measurement(study, CPU, files) is None
-    more = study.model_copy(update={"measure": study.measure.model_copy(update={"max_blocks": 8, "min_blocks": 8})})
-    complete = measure_device(more, CPU, files, progress=False)
-    assert complete.stage == "complete" and current_measurement(more, CPU, files) == complete
+def test_the_complete_measurement_goes_on_after_the_blocks_of_the_first_look(folder):
+    looked = measure_device(first_look(STUDY), CPU, folder, progress=False)
+    assert looked.stage == "first_look" and current_measurement(STUDY, CPU, folder) is None
+    more = STUDY.model_copy(update={"measure": STUDY.measure.model_copy(update={"max_blocks": 8, "min_blocks": 8})})
+    complete = measure_device(more, CPU, folder, progress=False)
+    assert complete.stage == "complete" and current_measurement(more, CPU, folder) == complete
     for before, after in zip(looked.rows, complete.rows, strict=True):
         assert before.variant == after.variant
         assert len(before.seconds) == 4 and len(after.seconds) == 8 and after.seconds[:4] == before.seconds
@@ -59,25 +59,21 @@ def test_the_complete_measurement_goes_on_after_the_blocks_of_the_first_look(sma
     assert looked.energy is not None and looked.energy.reason
     assert [sitting.first_look for sitting in complete.sittings] == [True, False]
     assert not [warning for warning in complete.warnings if "interrupted" in warning.text]
-    assert not files.unfinished("cpu").exists()
+    assert not folder.unfinished("cpu").exists()
 
 
 @pytest.mark.slow
-def test_more_threads_are_timed_by_the_complete_measurement_alone(small_folder):
-    study = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
+def test_more_threads_are_timed_by_the_complete_measurement_alone(folder):
     device = CPU.model_copy(update={"threads": (1, 2)})
-    files = small_folder(study)
-    looked = measure_device(first_look(study), first_look_device(device), files, progress=False)
-    complete = measure_device(study, device, files, progress=False)
+    looked = measure_device(first_look(STUDY), first_look_device(device), folder, progress=False)
+    complete = measure_device(STUDY, device, folder, progress=False)
     assert {row.threads for row in looked.rows} == {1} and {row.threads for row in complete.rows} == {1, 2}
     assert complete.rows[0].seconds[:4] == looked.rows[0].seconds
 
 
 @pytest.mark.slow
-def test_an_interrupted_complete_run_keeps_the_blocks_of_the_first_look(small_folder, monkeypatch):
-    study = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
-    files = small_folder(study)
-    looked = measure_device(first_look(study), CPU, files, progress=False)
+def test_an_interrupted_complete_run_keeps_the_blocks_of_the_first_look(folder, monkeypatch):
+    looked = measure_device(first_look(STUDY), CPU, folder, progress=False)
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -85,18 +81,16 @@ def test_an_interrupted_complete_run_keeps_the_blocks_of_the_first_look(small_fo
     with monkeypatch.context() as patch:
         patch.setattr(Journal, "add", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            measure_device(study, CPU, files, progress=False)
-    assert files.unfinished("cpu").exists()
-    complete = measure_device(study, CPU, files, progress=False)
+            measure_device(STUDY, CPU, folder, progress=False)
+    assert folder.unfinished("cpu").exists()
+    complete = measure_device(STUDY, CPU, folder, progress=False)
     assert complete.rows[0].seconds[:4] == looked.rows[0].seconds
     assert sum(not sitting.first_look for sitting in complete.sittings) == 1
 
 
-def test_a_journal_that_was_reopened_has_everything_but_the_reasons_to_stop(small_folder, tmp_path):
-    study = study_of("fp32", budget_seconds=5, min_blocks=4, max_blocks=4, enough_blocks=4, warmup_passes=1)
-    files = small_folder(study)
-    measure_device(first_look(study), CPU, files, progress=False)
-    (path,) = files.unfinished("cpu").glob("*.jsonl")
+def test_a_journal_that_was_reopened_has_everything_but_the_reasons_to_stop(folder, tmp_path):
+    measure_device(first_look(STUDY), CPU, folder, progress=False)
+    (path,) = folder.unfinished("cpu").glob("*.jsonl")
     journal = Journal(path)
     assert len(journal.pairs) == 2 and [pair.stopped_by for pair in journal.pairs] == [None, None]
     assert len(journal.sittings) == 1 and journal.sittings[0].first_look

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from loopback import Loopback, sshd_path
 from timed_study import CPU, add_variant, study_of
 
 from ttsopt_lib.files import file_sha256
@@ -17,12 +16,12 @@ from ttsopt_lib.measure.runtimes.first_sound import FirstSound, Streamed
 from ttsopt_lib.measure.timing import current_measurement, measure_device
 from ttsopt_lib.optimize.build import build_study
 from ttsopt_lib.own_voice import study_on
-from ttsopt_lib.params import check, read_study
+from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.base import read_record, write_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VariantRecord
-from ttsopt_lib.study import ORIGINAL, Device
+from ttsopt_lib.study import ORIGINAL
 from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.stream import write_streaming
 
@@ -75,16 +74,8 @@ def test_every_text_is_timed_whole_and_in_pieces_in_every_block(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sshd_path() is None, reason="sshd is missing: apt install openssh-server rsync")
-def test_a_device_over_ssh_times_them_too(folder, tmp_path):
-    import sys
-
-    server = Loopback(tmp_path / "server")
-    try:
-        device = check(Device, server.device_values(python=sys.executable, venv=False), "far")
-        record = measure_device(STUDY, device, folder, progress=False)
-    finally:
-        server.close()
+def test_a_device_over_ssh_times_them_too(folder, loopback):
+    record = measure_device(STUDY, loopback.device(), folder, progress=False)
     check_record(record)
     assert record.first_sound and record.first_sound.ids_seconds == [], "no phonemizer is sent"
 
@@ -96,7 +87,7 @@ def test_a_first_look_and_an_accelerator_time_no_first_sound(folder, monkeypatch
 
     def plan(study, accelerator=None):
         found = timing.Probe(accelerator=accelerator)
-        return timing._plan(study, CPU, folder, variants, [], None, found)[0]
+        return timing._plan(study, CPU, folder, variants, [], found)[0]
 
     assert [one.variant for one in plan(STUDY).streams] == [ORIGINAL, "fp32"] and len(plan(STUDY).texts) == 3
     assert plan(STUDY).settings.budget_seconds < STUDY.measure.budget_seconds == plan(first).settings.budget_seconds
@@ -106,7 +97,7 @@ def test_a_first_look_and_an_accelerator_time_no_first_sound(folder, monkeypatch
 
 def test_what_is_sent_has_both_halves_and_nothing_of_this_machine(folder):
     variants = timing.read_variants(STUDY, folder)
-    plan = timing._plan(STUDY, CPU, folder, variants, [], None, timing.Probe())[0]
+    plan = timing._plan(STUDY, CPU, folder, variants, [], timing.Probe())[0]
     bundle = collect(plan, CPU)
     assert isinstance(bundle.job.plan, TimingPlan)
     streams = bundle.job.plan.streams
@@ -124,14 +115,8 @@ def test_the_lead_is_what_a_player_has_left_at_its_tightest_moment(monkeypatch):
             return [0.02, 0.09, 0.35], [0.1, 0.2, 0.4]
 
     monkeypatch.setattr("ttsopt_lib.measure.runtimes.first_sound.Streamed", Voice)
-    request = {
-        "streams": [None],
-        "texts": [[[1, 2]]],
-        "words": ["a"],
-        "scales": [],
-        "speaker": None,
-        "phonemizer": None,
-    }
+    request = {"streams": [None], "texts": [{"text": "a", "sentences": [[1, 2]]}]}
+    request |= {"scales": [], "speaker": None, "phonemizer": None}
     timed = FirstSound(request).time(0, 0, None, False)
     assert timed == {"seconds": 0.35, "first": 0.02, "lead": pytest.approx(0.02 + 0.3 - 0.35)}
     assert not FirstSound(request).phonemizes
@@ -142,11 +127,9 @@ def test_a_voice_that_cannot_be_streamed_is_made_all_the_same_and_says_why(plain
     """Its ranges are found anew in every run, so that every sample depends on the whole sentence."""
     path = resolve(Path("params/joe.yaml"))
     study = study_on(plain_voice, read_study(path), path).study
-    dynamic = study.variant("int8-dynamic").model_copy(
-        update={
-            "recipe": (study.variant("int8-dynamic").recipe[0].model_copy(update={"operators": ("MatMul", "Conv")}),)
-        }
-    )
+    dynamic = study.variant("int8-dynamic")
+    step = dynamic.recipe[0].model_copy(update={"operators": ("MatMul", "Conv")})
+    dynamic = dynamic.model_copy(update={"recipe": (step,)})
     measure = study.measure.model_copy(update={"first_sound": ("int8-dynamic",)})
     study = study.model_copy(update={"variants": (dynamic,), "measure": measure})
     folder = StudyFolder(study, tmp_path)

@@ -15,7 +15,7 @@ from ttsopt_lib.measure import devices
 from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.plan import PlannedRow, plan_rows, torch_recipe
 from ttsopt_lib.measure.runtimes.stopwatch import DeviceEvents, WallClock
-from ttsopt_lib.measure.runtimes.torch_runtime import speaker_on
+from ttsopt_lib.measure.runtimes.torch_runtime import open_pytorch
 from ttsopt_lib.measure.session import gpu_warnings
 from ttsopt_lib.networks.gpu_modes import BUCKET, InHalf, Replayed, in_mode
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
@@ -33,16 +33,6 @@ SCALES = [0.667, 1.0, 0.0]
 IDS = np.array([1, 5, 0, 6, 0, 7, 0, 2] * 4, dtype=np.int64)
 
 
-def rerun(run: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
-    """What a CUDA graph does, without one: the same computation again, into the same memory."""
-    audio = run().clone()
-
-    def replay() -> None:
-        audio.copy_(run())
-
-    return audio, replay
-
-
 def small_student() -> IstftDecoder:
     torch.manual_seed(0)
     return IstftDecoder(IstftDecoderConfig(latent_channels=24, channels=32, inner_channels=48, blocks=2)).eval()
@@ -54,8 +44,14 @@ def test_a_replayed_decoder_says_the_same_at_every_length():
     captures = []
 
     def capture(run: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        """What a CUDA graph does, without one: the same computation again, into the same memory."""
         captures.append(1)
-        return rerun(run)
+        audio = run().clone()
+
+        def replay() -> None:
+            audio.copy_(run())
+
+        return audio, replay
 
     replayed = Replayed(decoder, hop_length=256, capture=capture)
     for frames in (BUCKET - 9, 20, BUCKET, BUCKET + 1, 30):  # a shorter text after a longer one must not hear it
@@ -87,7 +83,7 @@ def test_half_precision_keeps_the_head_and_the_neighbours_in_single():
 @pytest.mark.parametrize("mode", ["fp32", "fp16"])
 def test_every_mode_speaks_the_same_durations(mode: str, medium_voice: Path):
     row = PlannedRow(variant=ORIGINAL, runtime="pytorch", threads=1, model=medium_voice, mode=mode)  # type: ignore[arg-type]
-    speak = speaker_on(torch.device("cpu"), row.model_dump(mode="json"), SCALES, None)
+    speak = open_pytorch(row.model_dump(mode="json"), SCALES, None)
     plain = load_piper(open_piper(medium_voice)).eval()
     with torch.inference_mode():
         expected = plain(torch.from_numpy(IDS)[None], torch.tensor([IDS.size]), torch.tensor(SCALES)).numel()
@@ -176,7 +172,7 @@ def gpu_study() -> Study:
 
 def test_pytorch_on_a_gpu_has_every_mode_of_the_networks_that_differ(tmp_path: Path):
     study, folder = gpu_study(), StudyFolder(study_of("plain"), tmp_path)
-    rows = plan_rows(study, GPU, folder, {}, tmp_path / "voice.onnx", "cuda", ("pytorch",))
+    rows = plan_rows(study, GPU, folder, {}, "cuda", ("pytorch",))
     assert [(row.variant, row.mode) for row in rows] == [
         (ORIGINAL, "fp32"),
         ("pruned", "fp32"),
@@ -189,7 +185,7 @@ def test_pytorch_on_a_gpu_has_every_mode_of_the_networks_that_differ(tmp_path: P
     assert {row.runtime for row in rows} == {"pytorch"} and {row.accelerator for row in rows} == {"cuda"}
     assert [row.optional for row in rows] == [False, True, True, True, True, True, True]
     assert torch_recipe(study, "int8") is None, "integer arithmetic has no equal on a GPU"
-    both = plan_rows(study, GPU, folder, {}, tmp_path / "voice.onnx", "cuda")
+    both = plan_rows(study, GPU, folder, {}, "cuda")
     assert [row.variant for row in both if row.runtime == "onnxruntime"] == [*study.variant_names, ORIGINAL_COPY]
     assert [row.variant for row in both if not row.optional] == [ORIGINAL, ORIGINAL], "what fails is left out"
 
@@ -208,7 +204,7 @@ def test_modes_that_cannot_be_compared_are_refused(values: dict, message: str):
 
 
 def test_a_gpu_is_measured_by_whatever_runtime_reaches_it(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(devices, "cuda_device_names", lambda: ["NVIDIA T4"])
+    monkeypatch.setattr(nvidia, "gpu_names", lambda: ["NVIDIA T4"])
     monkeypatch.setattr(devices, "torch_reaches_cuda", lambda: True)
     found = devices.probe(GPU)
     assert found.reason is None and "pytorch" in found.runtimes and found.accelerator_name == "NVIDIA T4"

@@ -1,16 +1,13 @@
 """A record that another machine measured is checked, kept under its device, and lost to a measurement here alone."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from timed_study import CPU, study_of
+from timed_study import CPU, SHORT_STUDY, timed_row
 
-from ttsopt_lib import cli
 from ttsopt_lib.measure import timing
 from ttsopt_lib.measure.devices import Probe
 from ttsopt_lib.measure.importing import import_record
@@ -18,23 +15,19 @@ from ttsopt_lib.measure.timing import current_measurement, measure_device, recor
 from ttsopt_lib.params import check
 from ttsopt_lib.pipeline import Pipeline
 from ttsopt_lib.records.base import RecordError, read_record, write_record
-from ttsopt_lib.records.device import DeviceRecord, TimedSentence, TimingRow
-from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.device import DeviceRecord, TimedSentence
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device
 
-STUDY = study_of("fp32", budget_seconds=1, min_blocks=2, max_blocks=2)
+STUDY = SHORT_STUDY
 GPU = check(Device, {"name": "gpu", "label": "My GPU", "kind": "gpu"}, "gpu")
 
 
 def invented(**more: Any) -> DeviceRecord:
     """What a GPU somewhere would have found."""
     rows = [
-        TimingRow(
-            variant=name, runtime="onnxruntime", threads=1, load_seconds=[1.0], peak_memory_mb=900, idle_memory_mb=800,
-            seconds=[[0.01, 0.02]] * 4, audio_seconds=[[0.5, 1.0]] * 4,
-        )
+        timed_row(name, [[0.01, 0.02]] * 4, audio_seconds=[[0.5, 1.0]] * 4)
         for name in (ORIGINAL, "fp32", ORIGINAL_COPY)
-    ]  # fmt: skip
+    ]
     sentences = [
         TimedSentence(length_class=name, text=text, phonemes=9)
         for name, texts in STUDY.sentences.timing.items()
@@ -59,11 +52,6 @@ def brought(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
-
-
-@pytest.fixture
-def folder(small_folder) -> StudyFolder:
-    return small_folder(STUDY)
 
 
 def test_an_imported_record_stands_under_its_device_with_where_it_came_from(brought, folder):
@@ -148,29 +136,14 @@ BAD = {
 
 
 @pytest.mark.parametrize(("text", "said"), BAD.values(), ids=BAD)
-def test_a_file_that_cannot_be_imported_is_one_line_and_the_earlier_record_stays(
-    text, said, brought, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "params").mkdir()
-    (tmp_path / "notebooks").mkdir()
-    values = STUDY.model_dump(mode="json", exclude_defaults=True)
-    Path("params/timed.yaml").write_text(yaml.safe_dump({"study": values}))
-
-    def measure(file: Path) -> None:
-        monkeypatch.setattr(sys, "argv", ["ttsopt", "measure", "params/timed.yaml", "--import", str(file)])
-        cli.main()
-
-    with pytest.raises(SystemExit, match="0"):
-        measure(brought())
-    record = tmp_path / "reports/timed/records/devices/gpu.json"
+def test_a_file_that_cannot_be_imported_is_one_line_and_the_earlier_record_stays(text, said, brought, command):
+    code, output, _ = command("--import", str(brought()))
+    assert code == 0 and "GPU: imported from" in output
+    record = Path("reports/timed/records/devices/gpu.json")
     before = record.read_bytes()
-    assert "GPU: imported from" in capsys.readouterr().out
-    bad = brought(text)
-    with pytest.raises(SystemExit, match="2"):
-        measure(bad)
-    errors = capsys.readouterr().err.strip()
-    assert said in errors and str(bad) in errors and len(errors.splitlines()) == 1
+    bad = str(brought(text))
+    code, _, errors = command("--import", bad)
+    assert code == 2 and said in errors and bad in errors and len(errors.strip().splitlines()) == 1
     assert record.read_bytes() == before and len(list(record.parent.glob("*.json"))) == 1
 
 

@@ -11,7 +11,8 @@ import onnx
 import pytest
 import torch
 from onnx import helper, numpy_helper
-from timed_study import CPU, add_variant, study_of
+from stand_ins import Actor
+from timed_study import CPU, add_variant, rows_of, study_of, timed_row
 from torch import Tensor, nn
 
 from ttsopt_lib.measure.blocks import _time_pair
@@ -19,9 +20,8 @@ from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.timing import measure_device
 from ttsopt_lib.measure.worker import NoSpeechError, answer_requests, samples_of
-from ttsopt_lib.records.device import TimingRow
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.study import ORIGINAL, Study, TorchMode
+from ttsopt_lib.study import ORIGINAL, Study
 
 SHORT = 64  # samples
 
@@ -104,7 +104,8 @@ def test_pytorchs_audio_is_looked_at_too(plain_voice: Path, monkeypatch: pytest.
 
     monkeypatch.setattr("ttsopt_lib.networks.gpu_modes.in_mode", broken)
     row = PlannedRow(variant=ORIGINAL, runtime="pytorch", threads=1, model=plain_voice).model_dump(mode="json")
-    asked = {"do": "load", "row": row, "sentences": [[1, 0, 5, 0, 2]], "inputs": [{}], "texts": None, "once": True}
+    sentence = {"text": "a", "ids": [1, 0, 5, 0, 2], "inputs": {}}
+    asked = {"do": "load", "row": row, "sentences": [sentence], "as_text": False, "once": True}
     asked |= {"scales": (0.667, 1.0, 0.0), "speaker": None, "sample_rate": 22050}
     replies = io.StringIO()
     requests = [asked, {"do": "time", "sentence": 0}]
@@ -114,28 +115,16 @@ def test_pytorchs_audio_is_looked_at_too(plain_voice: Path, monkeypatch: pytest.
 
 
 def test_an_original_that_fails_in_one_mode_is_no_measure_for_the_others():
-    class Stub:
-        def __init__(self, variant: str, mode: TorchMode = "fp32"):
-            self.row = PlannedRow(
-                variant=variant, runtime="pytorch", threads=1, model=Path("m.onnx"), mode=mode, optional=mode != "fp32"
-            )
-
+    class InHalf(Actor):
         def time_sentence(self, number):
             if self.row.mode != "fp32":
                 raise MeasureError("it died")
             return {"seconds": 0.1, "audio_seconds": 1.0, "peak_memory_mb": 1.0}
 
-        def close(self):
-            pass
-
-    workers = [Stub(ORIGINAL, "fp16"), Stub(ORIGINAL), Stub("fp32")]
-    fresh = [
-        TimingRow(
-            variant=one.row.variant, runtime="pytorch", threads=1, load_seconds=[], peak_memory_mb=1.0,
-            idle_memory_mb=1.0, seconds=[], audio_seconds=[], mode=one.row.mode,
-        )
-        for one in workers
-    ]  # fmt: skip
+    original, other = (row.model_copy(update={"runtime": "pytorch"}) for row in rows_of(Path("m.onnx")))
+    in_half = original.model_copy(update={"mode": "fp16", "optional": True})
+    workers = [InHalf(row) for row in (in_half, original, other)]
+    fresh = [timed_row(one.row.variant, [], runtime="pytorch", mode=one.row.mode) for one in workers]
     sentence = PlannedSentence(length_class="short", text="Yes.", ids=(1, 2))
     rows, failed = _time_pair(cast(Any, workers), fresh, [sentence], np.random.default_rng(0), lambda: None)
     assert [row.variant for row in rows] == [ORIGINAL, "fp32"]

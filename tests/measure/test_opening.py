@@ -7,6 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 from sleepers import Sleeper, default_plan, noted, sleepy_plan
+from stand_ins import Counter
 
 from ttsopt_lib.measure import opening, session
 from ttsopt_lib.measure.blocks import Timing, energy_reserve, time_rows
@@ -250,13 +251,6 @@ def test_the_times_of_33_rows_fit_eight_minutes(tmp_path: Path):
 
 def test_33_rows_are_opened_timed_and_their_energy_counted_within_the_limit(tmp_path: Path, monkeypatch):
     scale = 1 / 30  # 0.5 s in place of 15
-
-    class Counter:
-        source, spent = "a counter", 0.0
-
-        def joules(self) -> float:
-            self.spent += 5.0
-            return self.spent
 
     monkeypatch.setattr(energy, "find_counter", lambda *_: Counter())
     monkeypatch.setattr(energy, "ROUND_SECONDS", 1.0 * scale)

@@ -4,13 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from stand_ins import Actor
+from timed_study import plan_of
 
 from ttsopt_lib.measure import opening
 from ttsopt_lib.measure.blocks import Timing, time_rows
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.process import MeasureError
-from ttsopt_lib.study import ORIGINAL, MeasureSettings
+from ttsopt_lib.study import ORIGINAL
 
 ROWS = (
     PlannedRow(variant=ORIGINAL, runtime="pytorch", threads=1, model=Path("voice.onnx")),
@@ -20,53 +22,27 @@ ROWS = (
 )
 
 
-def plan_for(most: int) -> TimingPlan:
-    settings = MeasureSettings(budget_seconds=60, warmup_passes=1, min_blocks=2, max_blocks=most, interval_width=1e-9)
-    sentence = PlannedSentence(length_class="short", text="Yes.", ids=(1, 2))
-    return TimingPlan(
-        rows=ROWS, sentences=(sentence,), scales=(0.667, 1.0, 0.0), speaker=None, sample_rate=22050, settings=settings
-    )
-
-
-class Actor:
-    """A worker without a process, which fails at what it is told to."""
+class Failing(Actor):
+    """A worker that fails at what it is told to."""
 
     # (variant, runtime, mode) -> "load", "speak", or the number of sentences that it speaks before it dies
     fails: dict[tuple[str, str, str], str | int] = {}
-    spoken = 0
+    spoken = 0  # by all of them
     dies_after: int | None = None
 
     def __init__(self, row: PlannedRow):
-        self.row, self.pid = row, 1
+        super().__init__(row)
         self._fails = self.fails.get((row.variant, row.runtime, row.mode))
         self._spoken = 0
-
-    def __enter__(self) -> "Actor":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-    def prepare(self) -> None:
-        pass
-
-    def wait(self) -> None:
-        pass
-
-    def allow(self, *_: object, **__: object) -> None:
-        pass
 
     def load(self, plan: TimingPlan) -> dict[str, Any]:
         if self._fails == "load":
             raise MeasureError(f"{self.row.label} does not load")
-        return {"load_seconds": [0.1], "idle_memory_mb": 10.0, "clock": "wall"}
+        return super().load(plan)
 
     def time_sentence(self, number: int) -> dict[str, float]:
-        Actor.spoken += 1
-        if Actor.dies_after is not None and Actor.spoken > Actor.dies_after:
+        Failing.spoken += 1
+        if Failing.dies_after is not None and Failing.spoken > Failing.dies_after:
             raise KeyboardInterrupt
         if self._fails == "speak":
             raise MeasureError(f"{self.row.label} does not speak")
@@ -80,13 +56,15 @@ class Actor:
 @pytest.fixture
 def act(monkeypatch: pytest.MonkeyPatch):
     """Time the rows with actors that fail as told, and are interrupted after so many sentences."""
-    monkeypatch.setattr(opening, "Worker", Actor)
+    monkeypatch.setattr(opening, "Worker", Failing)
 
     def go(fails: dict, journal: Journal, most: int = 4, dies_after: int | None = None) -> Timing:
-        monkeypatch.setattr(Actor, "fails", fails)
-        monkeypatch.setattr(Actor, "spoken", 0)
-        monkeypatch.setattr(Actor, "dies_after", dies_after)
-        return time_rows(plan_for(most), journal=journal)
+        monkeypatch.setattr(Failing, "fails", fails)
+        monkeypatch.setattr(Failing, "spoken", 0)
+        monkeypatch.setattr(Failing, "dies_after", dies_after)
+        sentence = PlannedSentence(length_class="short", text="Yes.", ids=(1, 2))
+        plan = plan_of(ROWS, sentence, budget_seconds=60, max_blocks=most, interval_width=1e-9)
+        return time_rows(plan, journal=journal)
 
     return go
 
@@ -123,7 +101,7 @@ def test_a_run_that_goes_on_keeps_the_reasons_and_every_modes_samples_apart(act,
     assert [row.seconds for row in timing.rows] == [[[0.01]] * 4, [[0.011]] * 4, [[0.012]] * 4]
     assert [one.row for one in timing.left_out] == [ROWS[3]]
     finished = act({}, Journal(path))
-    assert (finished.rows, finished.left_out) == (timing.rows, timing.left_out) and Actor.spoken == 0
+    assert (finished.rows, finished.left_out) == (timing.rows, timing.left_out) and Failing.spoken == 0
 
 
 def test_a_row_that_fails_after_an_interruption_takes_its_earlier_samples_along(act, tmp_path: Path):

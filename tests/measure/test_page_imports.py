@@ -1,16 +1,14 @@
 """What a study's web page saved is imported: under a name of its browser's, or as a device of kind browser."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from saved_by_page import page_record
-from timed_study import study_of
+from timed_study import SHORT_STUDY
 
-from ttsopt_lib import cli
 from ttsopt_lib.measure.importing import import_record
 from ttsopt_lib.measure.timing import current_measurement
 from ttsopt_lib.params import check
@@ -19,13 +17,8 @@ from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Device
 
-STUDY = study_of("fp32", budget_seconds=1, min_blocks=2, max_blocks=2)
+STUDY = SHORT_STUDY
 PHONE = check(Device, {"name": "phone", "label": "My phone", "kind": "browser"}, "phone")
-
-
-@pytest.fixture
-def folder(small_folder) -> StudyFolder:
-    return small_folder(STUDY)
 
 
 def saved(folder: Path, name: str = "phone.json", **changes: Any) -> Path:
@@ -82,8 +75,6 @@ def test_a_device_file_of_another_kind_is_refused(folder, tmp_path):
     [
         ({"study": "other"}, "of study 'other', not of 'timed'"),
         ({"browser": {"user_agent": 1}}, "not a record that a page saves (browser.user_agent"),
-        ({"elapsed_seconds": float("nan")}, "(elapsed_seconds"),
-        ({"schema_version": 7}, "(schema_version"),
     ],
 )
 def test_a_record_that_is_not_of_this_study_or_not_whole_is_refused(changes, said, folder, tmp_path):
@@ -115,44 +106,25 @@ def test_a_device_record_with_fewer_blocks_for_later_threads_is_whole(folder, tm
         import_record(STUDY, folder, tmp_path / "there.json", PHONE)
 
 
-@pytest.fixture
-def command(tmp_path, monkeypatch, capsys):
-    """`ttsopt measure` with arguments in a project of its own: its exit code and what it says."""
-    monkeypatch.chdir(tmp_path)
-    for name in ("params", "notebooks"):
-        (tmp_path / name).mkdir()
-    values = STUDY.model_dump(mode="json", exclude_defaults=True)
-    Path("params/timed.yaml").write_text(yaml.safe_dump({"study": values}))
-    Path("params/phone.yaml").write_text(yaml.safe_dump({"device": PHONE.model_dump(exclude_defaults=True)}))
-
-    def measure(*arguments: str) -> tuple[object, str]:
-        monkeypatch.setattr(sys, "argv", ["ttsopt", "measure", "params/timed.yaml", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        told = capsys.readouterr()
-        return ended.value.code, told.out + told.err
-
-    return measure
-
-
 def test_the_command_imports_a_record_as_the_device_of_kind_browser_that_is_named(command, tmp_path):
+    Path("params/phone.yaml").write_text(yaml.safe_dump({"device": PHONE.model_dump(exclude_defaults=True)}))
     saved(tmp_path)
-    code, said = command("--import", "phone.json", "--device", "phone")
-    assert code == 0 and "My phone: imported from phone.json" in said and "timing" not in said
+    code, output, errors = command("--import", "phone.json", "--device", "phone")
+    assert code == 0 and "My phone: imported from phone.json" in output and "timing" not in output + errors
     records = tmp_path / "reports/timed/records/devices"
     assert [path.stem for path in records.glob("*.json")] == ["phone"]
-    code, said = command("--import", "phone.json")
-    assert (
-        code == 0 and "Google Chrome 141 on Android (8 cores): imported" in said and len(list(records.iterdir())) == 2
-    )
+    code, output, _ = command("--import", "phone.json")
+    assert code == 0 and "Google Chrome 141 on Android (8 cores): imported" in output
+    assert len(list(records.iterdir())) == 2
     saved(tmp_path, "second.json")
-    code, said = command("--import", "phone.json", "--import", "second.json", "--device", "phone")
-    assert code == 2 and "one by one" in said and len(said.strip().splitlines()) == 1
+    code, output, errors = command("--import", "phone.json", "--import", "second.json", "--device", "phone")
+    assert code == 2 and "one by one" in errors and len((output + errors).strip().splitlines()) == 1
 
 
 def test_a_hostile_record_is_one_line_on_the_terminal(command, tmp_path):
     values = page_record(STUDY)
     values["\x1b[2J<script>\n"] = 1
     (tmp_path / "phone.json").write_text(json.dumps(values))
-    code, said = command("--import", "phone.json")
+    code, output, errors = command("--import", "phone.json")
+    said = output + errors
     assert code == 2 and len(said.strip().splitlines()) == 1 and "\x1b" not in said and "<script>" not in said

@@ -5,47 +5,28 @@ import os
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
-from loopback import Loopback, sshd_path
-from timed_study import CPU, study_of
+from loopback import Loopback
+from timed_study import CPU, study_of, until
 
 from ttsopt_lib.measure import parallel_devices, timing
 from ttsopt_lib.measure.parallel_devices import measure_devices
-from ttsopt_lib.params import check
 from ttsopt_lib.records.base import read_record
 from ttsopt_lib.records.device import DeviceRecord
-from ttsopt_lib.study import Device
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sshd_path() is None, reason="sshd is missing: apt install openssh-server rsync"),
-]
+pytestmark = pytest.mark.slow
 
 STUDY = study_of("fp32", budget_seconds=15, warmup_passes=1, min_blocks=10, max_blocks=10, interval_width=1e-9)
 LONG = study_of("fp32", budget_seconds=10, warmup_passes=1, min_blocks=2, max_blocks=2000, interval_width=1e-9)
 
 
-@pytest.fixture
-def loopback(tmp_path: Path) -> Iterator[Loopback]:
-    server = Loopback(tmp_path / "server")
-    yield server
-    server.close()
-
-
-def device(server: Loopback, name: str, **more: object) -> Device:
-    values = server.device_values(name=name, label=name, python=sys.executable, venv=False, **more)
-    return check(Device, values, name)
-
-
 def test_a_device_that_fails_is_not_measured_with_its_error_and_the_others_are(loopback: Loopback, small_folder):
     folder = small_folder(LONG)
-    good, bad = device(loopback, "good"), device(loopback, "bad", host="localhost", identity="/nowhere/key")
+    good, bad = loopback.device(name="good"), loopback.device(name="bad", host="localhost", identity="/nowhere/key")
     together = threading.Event()
     watcher = threading.Thread(target=watch_for_both, args=(loopback, together), daemon=True)
     watcher.start()
@@ -60,44 +41,40 @@ def test_a_device_that_fails_is_not_measured_with_its_error_and_the_others_are(l
 
 def watch_for_both(server: Loopback, together: threading.Event) -> None:
     """Set the event once a worker of this process and the far end behind this server are there together."""
-    for _ in range(2000):
-        found = [(process.info["ppid"], process.info["cmdline"] or []) for process in processes()]
-        here = any(parent == os.getpid() and "ttsopt_lib.measure.worker" in line for parent, line in found)
-        root = str(server.folder / "there")
-        if here and any("ttsopt_lib.measure.remote.device_side" in line and root in line for _, line in found):
-            together.set()
-            return
-        time.sleep(0.05)
+
+    def both() -> bool:
+        here = any(
+            process.info["ppid"] == os.getpid() and "ttsopt_lib.measure.worker" in (process.info["cmdline"] or [])
+            for process in psutil.process_iter(["ppid", "cmdline"])
+        )
+        return here and server.is_measuring()
+
+    if until(both, 100):
+        together.set()
 
 
-def processes() -> Iterator[psutil.Process]:
-    return psutil.process_iter(["ppid", "cmdline"])
-
-
-def test_a_file_that_cannot_be_written_here_does_not_stop_the_others(loopback: Loopback, small_folder):
-    folder = small_folder(STUDY)
+def test_a_file_that_cannot_be_written_here_does_not_stop_the_others(loopback: Loopback, folder):
     in_the_way = folder.unfinished("cpu")
     in_the_way.parent.mkdir(parents=True)
     in_the_way.touch()  # where the folder of the journal should be
-    here, far = measure_devices(STUDY, [CPU, device(loopback, "good")], folder, progress=False)
+    here, far = measure_devices(STUDY, [CPU, loopback.device(name="good")], folder, progress=False)
     assert here.error and str(in_the_way) in str(here.error) and "\n" not in str(here.error)
     assert here.record.status == "not_measured" and here.record.reason == str(here.error)
     assert far.error is None and far.record.status == "measured"
 
 
-def test_a_disk_too_full_for_the_failure_itself_is_still_one_device_that_failed(small_folder, monkeypatch):
+def test_a_disk_too_full_for_the_failure_itself_is_still_one_device_that_failed(folder, monkeypatch):
     def no_room(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "cpu.json")
 
     monkeypatch.setattr(parallel_devices, "measure_device", lambda *_, **__: no_room())
     monkeypatch.setattr(timing, "write_record", no_room)
-    folder = small_folder(STUDY)
     (outcome,) = measure_devices(STUDY, [CPU], folder, progress=False)
     assert str(outcome.error) == "cpu.json: No space left on device" == outcome.record.reason
     assert not folder.device_record("cpu").exists()
 
 
-def test_an_interrupt_stops_every_device(loopback: Loopback, small_folder, monkeypatch):
+def test_an_interrupt_stops_every_device(loopback: Loopback, folder, monkeypatch):
     begun, ended = threading.Event(), threading.Event()
 
     def measure(study, device, folder, *, connection=None, **_):
@@ -112,21 +89,20 @@ def test_an_interrupt_stops_every_device(loopback: Loopback, small_folder, monke
 
     monkeypatch.setattr(parallel_devices, "measure_device", measure)
     with pytest.raises(KeyboardInterrupt):
-        measure_devices(STUDY, [CPU, device(loopback, "far")], small_folder(STUDY), progress=False)
+        measure_devices(STUDY, [CPU, loopback.device()], folder, progress=False)
     assert ended.is_set()
 
 
-def test_a_measured_device_keeps_its_record_when_repeating_it_fails(loopback: Loopback, small_folder):
-    folder = small_folder(STUDY)
-    far = device(loopback, "far")
+def test_a_measured_device_keeps_its_record_when_repeating_it_fails(loopback: Loopback, folder):
+    far = loopback.device()
     (first,) = measure_devices(STUDY, [far], folder, progress=False)
     loopback.close()
     (second,) = measure_devices(STUDY, [far], folder, again=True, progress=False)
     assert second.error and second.record == first.record
 
 
-def test_the_command_ends_with_2_and_one_line_when_a_device_failed(loopback: Loopback, small_folder, tmp_path: Path):
-    small_folder(STUDY).path.rename(tmp_path / "made")
+def test_the_command_ends_with_2_and_one_line_when_a_device_failed(loopback: Loopback, folder, tmp_path: Path):
+    folder.path.rename(tmp_path / "made")
     root = Path(__file__).parents[2]
     project = tmp_path / "project"
     (project / "reports").mkdir(parents=True)
@@ -134,12 +110,12 @@ def test_the_command_ends_with_2_and_one_line_when_a_device_failed(loopback: Loo
     (project / "notebooks").symlink_to(root / "notebooks")
     (project / "params").mkdir()
     (project / "params/timed.yaml").write_text(yaml.safe_dump({"study": STUDY.model_dump(mode="json")}))
-    values = loopback.device_values(name="far", label="The far one", python="python3.99")
+    far = loopback.device(label="The far one", python="python3.99")
+    values = far.model_dump(mode="json", exclude_defaults=True)
     (project / "params/far.yaml").write_text(yaml.safe_dump({"device": values}))
     command = [sys.executable, "-c", "from ttsopt_lib.cli import main; main()", "measure", "params/timed.yaml"]
     done = subprocess.run([*command, "--device", "far"], cwd=project, capture_output=True, text=True)
     assert done.returncode == 2, done.stdout + done.stderr
-    label = values["label"]
     (failed,) = [line for line in done.stdout.splitlines() if "'python3.99'" in line]
-    assert f"{label}: failed:" in failed and "127.0.0.1" in failed
-    assert "Traceback" not in done.stderr and f"{label}: could not" in done.stderr
+    assert "The far one: failed:" in failed and "127.0.0.1" in failed
+    assert "Traceback" not in done.stderr and "The far one: could not" in done.stderr

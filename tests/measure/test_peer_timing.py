@@ -4,20 +4,18 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from timed_study import CPU, add_variant, study_of
+from timed_study import CPU, add_variant, study_of, timed_row
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.measure import peers
 from ttsopt_lib.measure.journal import Pair, joined
 from ttsopt_lib.measure.peers import CATALOGUE, missing_packages, versions_of
 from ttsopt_lib.measure.plan import plan_peers, typical_sentence
 from ttsopt_lib.measure.timing import current_measurement, measure_device
-from ttsopt_lib.params import check
 from ttsopt_lib.records.base import RecordError, now, write_record
-from ttsopt_lib.records.device import DeviceRecord, TimingRow
+from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord
-from ttsopt_lib.study import ORIGINAL, PEERS, Device, Study
+from ttsopt_lib.study import ORIGINAL, PEERS, Study
 
 TIMED = ("piper-tts", "sherpa-onnx", "ort-fp16", "openvino-fp32", "hibari-tts")
 QUICK = {"budget_seconds": 20, "warmup_passes": 1, "min_blocks": 2, "max_blocks": 2}
@@ -96,7 +94,7 @@ def test_a_missing_package_is_named_with_the_command_that_helps(monkeypatch):
             raise metadata.PackageNotFoundError(package)
         return "1.0"
 
-    monkeypatch.setattr(peers, "version", version)
+    monkeypatch.setattr("ttsopt_lib.code.version", version)
     missing, command = (missing_packages("openvino-int8") or "").split("; ")
     assert missing.startswith("openvino and") and "nncf" in missing
     assert command.split() == ["pip", "install", "openvino", "nncf"]
@@ -104,7 +102,7 @@ def test_a_missing_package_is_named_with_the_command_that_helps(monkeypatch):
 
 
 def test_over_ssh_only_peers_in_onnxruntime_are_timed(tmp_path):
-    far = check(Device, {**CPU.model_dump(), "runner": "ssh", "host": "pi@pi.local"}, "far")
+    far = CPU.model_copy(update={"runner": "ssh", "host": "pi@pi.local"})
     folder = StudyFolder(study_of("fp32"), tmp_path)
     rows, reasons = plan_peers(far, folder, [ready(name, "m.onnx" if "ort" in name else None) for name in PEERS])
     assert [row.variant for row in rows] == ["ort-int8-dynamic", "ort-fp16"]
@@ -127,24 +125,15 @@ def test_a_variant_cannot_take_a_peers_name_and_an_unknown_peer_is_refused():
 
 @pytest.mark.slow
 def test_a_text_is_taken_to_begin_with_the_sentence_of_median_length(timed):
-    from ttsopt_lib.measure.plan import PlannedSentence
-
-    lengths = (13, 281, 41, 89)
-    sentences = [PlannedSentence(length_class="x", text="", ids=tuple(range(length))) for length in lengths]
-    assert typical_sentence([len(one.ids) for one in sentences]) == 3
+    assert typical_sentence([13, 281, 41, 89]) == 3
     _, _, record = timed
     assert record.first_audio_sentence == 1 and record.sentences[1].length_class == "short"
 
 
 def test_a_peer_that_fails_after_an_interruption_leaves_the_other_samples_paired():
-    def row(variant: str, seconds: float) -> TimingRow:
-        return TimingRow(
-            variant=variant, runtime="onnxruntime", threads=1, load_seconds=[], peak_memory_mb=1, idle_memory_mb=1,
-            seconds=[[seconds]] * 2, audio_seconds=[[1.0]] * 2,
-        )  # fmt: skip
-
-    before = Pair(threads=1, rows=[row(ORIGINAL, 1.0), row("ort-fp16", 2.0)], elapsed_seconds=1, stopped_by=None)
-    after = Pair(threads=1, rows=[row(ORIGINAL, 3.0)], elapsed_seconds=2, stopped_by="budget")
+    rows = [timed_row(ORIGINAL, [[1.0]] * 2), timed_row("ort-fp16", [[2.0]] * 2)]
+    before = Pair(threads=1, rows=rows, elapsed_seconds=1, stopped_by=None)
+    after = Pair(threads=1, rows=[timed_row(ORIGINAL, [[3.0]] * 2)], elapsed_seconds=2, stopped_by="budget")
     (kept,) = joined([before, after])
     assert kept.variant == ORIGINAL and kept.seconds == [[1.0], [1.0], [3.0], [3.0]]
 

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import onnx
 import pytest
+from timed_study import plan_of, rows_of
 
 from ttsopt_lib.measure.calibrated_load import voice_with_work
-from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.runtimes.profile import STAGES, shares, stage_of
 from ttsopt_lib.measure.session import profile_rows
 from ttsopt_lib.records.device import DeviceRecord, ProfileRecord
 from ttsopt_lib.report.chapters import profiles
 from ttsopt_lib.report.facts.timing_rows import summarize_device
-from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, MeasureSettings
+from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device
 
 
 @pytest.fixture(scope="module")
@@ -21,15 +21,8 @@ def profiled(medium_voice: Path, tmp_path_factory: pytest.TempPathFactory) -> di
     worked = tmp_path_factory.mktemp("work") / "model.onnx"
     onnx.save(voice_with_work(medium_voice, 40), str(worked))
     models = {ORIGINAL: medium_voice, "extra-work": worked, ORIGINAL_COPY: medium_voice}
-    plan = TimingPlan(
-        rows=tuple(PlannedRow(variant=n, runtime="onnxruntime", threads=1, model=m) for n, m in models.items()),
-        sentences=(PlannedSentence(length_class="short", text="abc", ids=tuple([1, 5, 0, 6, 0, 7, 0, 2] * 4)),),
-        scales=(0.667, 1.0, 0.0),
-        speaker=None,
-        sample_rate=22050,
-        settings=MeasureSettings(),
-    )
-    return {profile.variant: profile for profile in profile_rows(plan)}
+    rows = [row for name, model in models.items() for row in rows_of(model, name)]
+    return {profile.variant: profile for profile in profile_rows(plan_of(rows))}
 
 
 @pytest.mark.parametrize(
@@ -69,26 +62,33 @@ def test_added_work_is_found_under_its_operator_and_outside_the_stages(profiled)
     assert after.stages["other"] == pytest.approx(added, rel=0.2)
 
 
-def test_uncounted_runs_containers_and_interruptions_are_left_out():
-    def node(name: str, operator: str, ts: int, dur: int = 2_000_000) -> dict:
-        return {"cat": "Node", "name": f"{name}_kernel_time", "args": {"op_name": operator}, "ts": ts, "dur": dur}
+def run(start: int) -> dict:
+    return {"cat": "Session", "name": "model_run", "ts": start, "dur": 9}
 
-    runs = [{"cat": "Session", "name": "model_run", "ts": ts, "dur": 9} for ts in (0, 100, 200)]
-    events = [*runs, node("/dec/a", "Conv", 1, 1), node("/dec/a", "Conv", 101), node("/dec/a", "Conv", 201, 9_000_000)]
-    events += [node("/dp/if", "If", 102), node("/dp/in", "Add", 103), node("/dp/in", "Add", 203)]
+
+def kernel(name: str, operator: str, start: int, seconds: float = 1.0) -> dict:
+    return {
+        "cat": "Node",
+        "name": f"{name}_kernel_time",
+        "ts": start,
+        "dur": int(1e6 * seconds),
+        "args": {"op_name": operator},
+    }
+
+
+def test_uncounted_runs_containers_and_interruptions_are_left_out():
+    events = [run(start) for start in (0, 100, 200)]
+    events += [kernel("/dec/a", "Conv", start, took) for start, took in ((1, 1e-6), (101, 2.0), (201, 9.0))]
+    events += [kernel("/dp/if", "If", 102), kernel("/dp/in", "Add", 103, 2.0), kernel("/dp/in", "Add", 203, 2.0)]
     found = shares(events, sentences=1, uncounted_passes=1)
     assert found["operators"] == {"Conv": 2.0, "Add": 2.0}
     assert found["stages"]["decoder"] == 2.0 and found["stages"]["durations"] == 2.0
 
 
 def test_what_puts_arrays_in_order_for_a_convolution_belongs_to_its_stage():
-    def node(name: str, operator: str, ts: int) -> dict:
-        return {"cat": "Node", "name": f"{name}_kernel_time", "args": {"op_name": operator}, "ts": ts, "dur": 1_000_000}
-
-    run = {"cat": "Session", "name": "model_run", "ts": 0, "dur": 9}
-    there = [node("/flow/Slice", "Slice", 1), node("ReorderInput", "ReorderInput", 2), node("/dec/a", "Conv", 3)]
-    back = [node("ReorderOutput_token_1", "ReorderOutput", 4), node("/Mul", "Mul", 5), node("/dp/b", "Add", 6)]
-    found = shares([run, *reversed(back), *there], sentences=1, uncounted_passes=0)["stages"]
+    there = [kernel("/flow/Slice", "Slice", 1), kernel("ReorderInput", "ReorderInput", 2), kernel("/dec/a", "Conv", 3)]
+    back = [kernel("ReorderOutput_token_1", "ReorderOutput", 4), kernel("/Mul", "Mul", 5), kernel("/dp/b", "Add", 6)]
+    found = shares([run(0), *reversed(back), *there], sentences=1, uncounted_passes=0)["stages"]
     assert found == {"text encoder": 0.0, "durations": 1.0, "flow": 1.0, "decoder": 3.0, "other": 1.0}
 
 
@@ -111,20 +111,9 @@ def test_the_bound_is_amdahls():
     assert "none: every stage became faster<" in table.html and "nan" not in table.html
 
 
-def kernel(name: str, operator: str, start: int, seconds: float) -> dict:
-    return {
-        "cat": "Node",
-        "name": f"{name}_kernel_time",
-        "ts": start,
-        "dur": int(1e6 * seconds),
-        "args": {"op_name": operator, "node_index": str(start)},
-    }
-
-
 def test_a_model_that_is_no_vits_is_told_by_kinds_of_work():
-    events = [{"name": "model_run", "ts": 0, "cat": "Session"}]
     work = {"ConvInteger": 4.0, "FusedConv": 1.0, "MatMulInteger": 2.0, "DynamicQuantizeLSTM": 0.5, "Tanh": 0.25}
-    events += [kernel(f"/a/{name}", name, n, took) for n, (name, took) in enumerate(work.items(), 1)]
+    events = [run(0), *(kernel(f"/a/{name}", name, n, took) for n, (name, took) in enumerate(work.items(), 1))]
     found = shares(events, sentences=1, uncounted_passes=0)
     assert found["stages"] == {"convolutions": 5.0, "matrix products": 2.0, "recurrent layers": 0.5, "other": 0.25}
     assert found["operators"] == work

@@ -6,22 +6,25 @@ import re
 import sys
 import termios
 from pathlib import Path
+from typing import Any
 
 import pytest
+from stand_ins import Actor, Counter
+from timed_study import CPU, plan_of, rows_of, timed_row
 
 from ttsopt_lib.measure import session
 from ttsopt_lib.measure.journal import Journal, Pair
 from ttsopt_lib.measure.machine import energy
 from ttsopt_lib.measure.machine.energy import ROUNDS, measure_energy
-from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
+from ttsopt_lib.measure.plan import TimingPlan
 from ttsopt_lib.measure.progress import Bars
 from ttsopt_lib.measure.remote import device_side, environment, ssh
 from ttsopt_lib.measure.remote.bundle import Job
 from ttsopt_lib.measure.remote.ssh import Connection
 from ttsopt_lib.measure.session import Findings, profile_rows
 from ttsopt_lib.params import check
-from ttsopt_lib.records.device import SittingRecord, TimingRow
-from ttsopt_lib.study import Device, MeasureSettings
+from ttsopt_lib.records.device import SittingRecord
+from ttsopt_lib.study import ORIGINAL, Device
 
 
 def drawn(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -144,52 +147,36 @@ def test_a_quiet_run_draws_nothing(capsys):
 # --- what is counted
 
 
-def plan_of(*variants: str) -> TimingPlan:
-    rows = tuple(PlannedRow(variant=name, runtime="onnxruntime", threads=1, model=Path("a.onnx")) for name in variants)
-    sentence = PlannedSentence(length_class="short", text="Yes.", ids=(1, 2))
-    return TimingPlan(
-        rows=rows, sentences=(sentence,), scales=(0.667, 1.0, 0.0), speaker=None, sample_rate=22050,
-        settings=MeasureSettings(),
-    )  # fmt: skip
-
-
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What a measurement with a worker and a counter of paper does, in order."""
     found: list[str] = []
 
-    class Counter:
-        source = "a counter"
-
+    class Noting(Counter):
         def joules(self) -> float:
             found.append("read")
-            return 5.0 * len(found)
+            return super().joules()
 
-    class Actor:
-        def __init__(self, row: PlannedRow):
-            self.row = row
-
-        def __enter__(self) -> "Actor":
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        def load(self, plan: TimingPlan) -> None:
+    class Noted(Actor):
+        def load(self, plan: TimingPlan) -> dict[str, Any]:
             found.append("load")
+            return super().load(plan)
 
         def repeat(self, seconds: float) -> dict[str, float]:
             found.append("speak" if seconds else "warm up")
-            return {"seconds": 1.0, "audio_seconds": 4.0}
+            return super().repeat(seconds)
 
         def profile(self, plan: TimingPlan) -> dict[str, dict[str, float]]:
             found.append("profile")
-            return {"stages": {}, "operators": {}}
+            return super().profile(plan)
 
-    monkeypatch.setattr(energy, "Worker", Actor)
-    monkeypatch.setattr(session, "Worker", Actor)
-    monkeypatch.setattr(energy, "find_counter", lambda *_: Counter())
+    monkeypatch.setattr(energy, "Worker", Noted)
+    monkeypatch.setattr(session, "Worker", Noted)
+    monkeypatch.setattr(energy, "find_counter", lambda *_: Noting())
     return found
+
+
+PLAN = plan_of(rows_of(Path("a.onnx")))
 
 
 def test_energy_counts_to_its_total_and_never_between_the_two_readings_of_a_round(events):
@@ -199,7 +186,7 @@ def test_energy_counts_to_its_total_and_never_between_the_two_readings_of_a_roun
         counted.append((done, total))
         events.append("step")
 
-    found = measure_energy(plan_of("original", "fp32"), step=step)
+    found = measure_energy(PLAN, step=step)
     assert [len(row.joules) for row in found.rows] == [ROUNDS, ROUNDS]
     total = 2 * (1 + ROUNDS)
     assert counted == [(done, total) for done in range(total + 1)]
@@ -213,7 +200,7 @@ def test_a_progress_bar_that_cannot_be_drawn_is_no_counter_that_stopped(events):
             raise OSError(5, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output error"):
-        measure_energy(plan_of("original", "fp32"), step=step)
+        measure_energy(PLAN, step=step)
 
 
 def test_profiles_count_the_rows_that_have_one(events):
@@ -223,7 +210,7 @@ def test_profiles_count_the_rows_that_have_one(events):
         counted.append((done, total))
         events.append("step")
 
-    profiles = profile_rows(plan_of("original", "fp32"), step)
+    profiles = profile_rows(PLAN, step)
     assert len(profiles) == 2
     assert counted == [(0, 2), (1, 2), (2, 2)]
     assert events == ["step", "profile", "step", "profile", "step"]
@@ -232,13 +219,18 @@ def test_profiles_count_the_rows_that_have_one(events):
 # --- from a device
 
 
-def test_a_device_says_how_far_it_is_in_lines_of_its_protocol(tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def run(tmp_path, monkeypatch) -> Path:
+    """The folder of a run on a device that has its voices."""
     run = tmp_path / "runs" / "r"
     run.mkdir(parents=True)
-    cpu = check(Device, {"name": "a", "label": "a", "kind": "cpu"}, "a")
-    (run / "job.json").write_text(Job(device=cpu, plan=plan_of("original")).model_dump_json())
+    job = Job(device=CPU, plan=plan_of(rows_of(Path("a.onnx"), ORIGINAL)))
+    (run / "job.json").write_text(job.model_dump_json())
     monkeypatch.setattr(device_side, "with_voices", lambda plan, folder: plan)
+    return run
 
+
+def test_a_device_says_how_far_it_is_in_lines_of_its_protocol(run, tmp_path, monkeypatch, capsys):
     class Ended(Exception):
         pass
 
@@ -258,29 +250,20 @@ def test_a_device_says_how_far_it_is_in_lines_of_its_protocol(tmp_path, monkeypa
     ]
 
 
-def timed(sitting: int, threads: int, stopped_by) -> Pair:
-    row = TimingRow(
-        variant="original", runtime="onnxruntime", threads=threads, load_seconds=[0.1], peak_memory_mb=1.0,
-        idle_memory_mb=1.0, seconds=[[0.1], [0.1]], audio_seconds=[[1.0], [1.0]],
-    )  # fmt: skip
-    return Pair(
-        threads=threads, rows=[row], elapsed_seconds=9.0, stopped_by=stopped_by, sitting=sitting, ended="2026-11-01"
-    )
-
-
 @pytest.mark.parametrize("sittings", [(0, 0), (0, 2)])
-def test_with_the_timing_done_and_the_workstation_gone_the_findings_are_kept(tmp_path, monkeypatch, events, sittings):
-    run = tmp_path / "runs" / "r"
-    run.mkdir(parents=True)
-    cpu = check(Device, {"name": "a", "label": "a", "kind": "cpu"}, "a")
-    (run / "job.json").write_text(Job(device=cpu, plan=plan_of("original")).model_dump_json())
+def test_with_the_timing_done_and_the_workstation_gone_the_findings_are_kept(
+    run, tmp_path, monkeypatch, events, sittings
+):
     journal = Journal(run / "blocks.jsonl")
     for number in range(max(sittings) + 1):
         journal.note_sitting(number, SittingRecord(started="2026-11-01", warnings=[f"of {number}"]))
     with (run / "blocks.jsonl").open("a") as file:
         for sitting, stopped_by in zip(sittings, (None, "max_blocks"), strict=True):
-            file.write(timed(sitting, 1, stopped_by).model_dump_json() + "\n")
-    monkeypatch.setattr(device_side, "with_voices", lambda plan, folder: plan)
+            pair = Pair(
+                threads=1, rows=[timed_row(ORIGINAL, [[0.1], [0.1]])], elapsed_seconds=9.0, stopped_by=stopped_by,
+                sitting=sitting, ended="2026-11-01",
+            )  # fmt: skip
+            file.write(pair.model_dump_json() + "\n")
 
     def say(**message: object) -> None:
         raise BrokenPipeError(32, "Broken pipe")

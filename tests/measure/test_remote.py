@@ -3,17 +3,17 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
-from loopback import Loopback, sshd_path
-from timed_study import study_of
+from loopback import Loopback
+from timed_study import study_of, until
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.files import file_sha256
@@ -26,24 +26,8 @@ from ttsopt_lib.params import check
 from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device
 
-needs_sshd = pytest.mark.skipif(sshd_path() is None, reason="sshd is missing: apt install openssh-server rsync")
-pytestmark = needs_sshd
-
 STUDY = study_of("fp32", budget_seconds=30, warmup_passes=1, min_blocks=4, max_blocks=6)
 LONG = study_of("fp32", budget_seconds=30, warmup_passes=1, min_blocks=4, max_blocks=60, interval_width=1e-9)
-
-
-@pytest.fixture
-def loopback(tmp_path: Path) -> Iterator[Loopback]:
-    server = Loopback(tmp_path / "server")
-    yield server
-    server.close()
-
-
-def far_device(server: Loopback, **more: object) -> Device:
-    """The far device; its packages are those of the interpreter that runs the tests."""
-    values = {"python": sys.executable, "venv": False, **more}
-    return check(Device, server.device_values(**values), "far")
 
 
 def error_of(study, device, folder) -> str:
@@ -55,9 +39,8 @@ def error_of(study, device, folder) -> str:
 
 
 @pytest.mark.slow
-def test_one_call_brings_a_record_back_and_leaves_no_run_there(loopback: Loopback, small_folder, capsys):
-    folder = small_folder(STUDY)
-    device = far_device(loopback)
+def test_one_call_brings_a_record_back_and_leaves_no_run_there(loopback: Loopback, folder, capsys):
+    device = loopback.device()
     record = measure_device(STUDY, device, folder)
     drawn = capsys.readouterr()
     assert drawn.out == ""
@@ -83,14 +66,13 @@ def test_what_is_sent_is_told_up_to_its_size(loopback: Loopback, tmp_path: Path)
         (folder / name).write_bytes(os.urandom(size))
     told: list[int] = []
     there = str(loopback.folder / "there")
-    Connection(far_device(loopback)).send(folder, there, told.append)
+    Connection(loopback.device()).send(folder, there, told.append)
     assert told == sorted(told) and told[-1] == 3_070_000
     assert (loopback.folder / "there/a").read_bytes() == (folder / "a").read_bytes()
 
 
 @pytest.mark.slow
-def test_a_second_run_waits_for_the_first_and_sends_nothing_that_is_there(loopback: Loopback, small_folder):
-    folder = small_folder(STUDY)
+def test_a_second_run_waits_for_the_first_and_sends_nothing_that_is_there(loopback: Loopback, folder):
     voices = loopback.folder / "there/voices"
     voices.mkdir(parents=True)
     voice = voices / f"{file_sha256(folder.model(ORIGINAL))}.onnx"
@@ -100,16 +82,15 @@ def test_a_second_run_waits_for_the_first_and_sends_nothing_that_is_there(loopba
         fcntl.flock(lock, fcntl.LOCK_EX)
         release = threading.Timer(6.0, lambda: fcntl.flock(lock, fcntl.LOCK_UN))
         release.start()
-        record = measure_device(STUDY, far_device(loopback), folder, progress=False)
+        record = measure_device(STUDY, loopback.device(), folder, progress=False)
         assert not release.is_alive(), "it did not wait"
     assert record.status == "measured"
     assert voice.stat().st_ino == before, "rsync writes a new file beside the old one"
 
 
 @pytest.mark.slow
-def test_a_voice_that_was_damaged_there_is_noticed_and_sent_again(loopback: Loopback, small_folder):
-    folder = small_folder(STUDY)
-    device = far_device(loopback)
+def test_a_voice_that_was_damaged_there_is_noticed_and_sent_again(loopback: Loopback, folder):
+    device = loopback.device()
     voices = loopback.folder / "there/voices"
     voices.mkdir(parents=True)
     damaged = voices / f"{file_sha256(folder.model(ORIGINAL))}.onnx"
@@ -121,14 +102,14 @@ def test_a_voice_that_was_damaged_there_is_noticed_and_sent_again(loopback: Loop
 @pytest.mark.slow
 def test_a_cut_connection_is_one_line_and_the_next_call_goes_on_after_the_last_pair(loopback: Loopback, small_folder):
     folder = small_folder(LONG)
-    device = far_device(loopback)
+    device = loopback.device()
     seen: list[bool] = []
     threading.Thread(target=cut_after_pairs, args=(loopback, 3, seen)).start()
     message = error_of(LONG, device, folder)
     assert "was lost" in message and "goes on" in message
     assert not folder.device_record("far").exists()
     assert seen == [True], "the device's end is not found while it is there"
-    assert no_measuring_left(loopback), "the device went on measuring for nobody"
+    assert until(lambda: not loopback.is_measuring(), 20), "the device went on measuring for nobody"
     (journal,) = loopback.folder.glob("there/runs/*/blocks.jsonl")
     kept = Journal(journal).pairs
     assert 3 <= len(kept) < 29, "cut too late to test anything"
@@ -143,30 +124,10 @@ def test_a_cut_connection_is_one_line_and_the_next_call_goes_on_after_the_last_p
 
 def cut_after_pairs(server: Loopback, pairs: int, seen: list[bool]) -> None:
     """Cut the connection once so many pairs are on the device's disk; `seen`: whether it was measuring then."""
-    for _ in range(6000):
-        for journal in server.folder.glob("there/runs/*/blocks.jsonl"):
-            if journal.read_bytes().count(b'"stopped_by"') >= pairs:
-                seen.append(is_measuring(server))
-                server.cut()
-                return
-        time.sleep(0.005)
-
-
-def is_measuring(server: Loopback) -> bool:
-    """Whether the device's end of a measurement behind this server is there."""
-    lines = [process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"])]
-    return any(
-        "ttsopt_lib.measure.remote.device_side" in line and str(server.folder / "there") in line for line in lines
-    )
-
-
-def no_measuring_left(server: Loopback) -> bool:
-    """Whether the device's end has gone by itself, some seconds after the connection."""
-    for _ in range(200):
-        if not is_measuring(server):
-            return True
-        time.sleep(0.05)
-    return False
+    journals = "there/runs/*/blocks.jsonl"
+    if until(lambda: any(one.read_bytes().count(b'"stopped_by"') >= pairs for one in server.folder.glob(journals))):
+        seen.append(server.is_measuring())
+        server.cut()
 
 
 def test_a_line_that_was_cut_short_is_dropped_from_the_journal(tmp_path: Path):
@@ -177,90 +138,76 @@ def test_a_line_that_was_cut_short_is_dropped_from_the_journal(tmp_path: Path):
     assert path.read_text() == json.dumps(whole) + "\n"
 
 
-@pytest.mark.slow
-def test_an_unknown_host_key_is_refused(loopback: Loopback, small_folder, tmp_path: Path):
-    (tmp_path / "nobody").touch()
-    device = far_device(loopback, known_hosts=str(tmp_path / "nobody"))
-    assert "not known" in error_of(STUDY, device, small_folder(STUDY))
+def swap_host_key(server: Loopback) -> None:
+    """Have our side know another key of the server."""
+    kind, key, *_ = (server.folder / "client key.pub").read_text().split()
+    (server.folder / "known hosts").write_text(f"[127.0.0.1]:{server.port} {kind} {key}\n")
+
+
+BARE_PYTHON = str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
+Spoil = Callable[[Loopback], object] | None
+TROUBLE: dict[str, tuple[Spoil, dict[str, object], tuple[str, ...]]] = {
+    "an unknown host key": (lambda server: (server.folder / "known hosts").write_text(""), {}, ("not known",)),
+    "another host key": (swap_host_key, {}, ("known one",)),
+    "a key that is not accepted": (
+        lambda server: (server.folder / "authorized_keys").write_text(""),
+        {},
+        ("ssh-copy-id",),
+    ),
+    "switched off": (Loopback.close, {}, ("ssh enabled",)),
+    "a missing Python": (None, {"python": "python3.99"}, ("no 'python3.99'",)),
+    "a program that says nothing": (None, {"python": "true"}, ("^true ", "printed nothing", "a Python")),
+    "a Python without the packages": (None, {"python": BARE_PYTHON}, ("No module",)),
+    "no Raspberry Pi": (None, {"kind": "raspberry_pi"}, ("Raspberry Pi", "not a")),
+}
 
 
 @pytest.mark.slow
-def test_another_host_key_than_the_known_one_is_refused(loopback: Loopback, small_folder):
-    known = loopback.folder / "known hosts"
-    kind, key, *_ = (loopback.folder / "client key.pub").read_text().split()
-    known.write_text(f"[127.0.0.1]:{loopback.port} {kind} {key}\n")
-    assert "known one" in error_of(STUDY, far_device(loopback), small_folder(STUDY))
-
-
-@pytest.mark.slow
-def test_a_key_that_is_not_accepted_says_what_to_do(loopback: Loopback, small_folder):
-    (loopback.folder / "authorized_keys").write_text("")
-    assert "ssh-copy-id" in error_of(STUDY, far_device(loopback), small_folder(STUDY))
-
-
-@pytest.mark.slow
-def test_a_device_that_is_switched_off_is_one_line(loopback: Loopback, small_folder):
-    device = far_device(loopback)
-    loopback.close()
-    assert "ssh enabled" in error_of(STUDY, device, small_folder(STUDY))
-
-
-@pytest.mark.slow
-def test_a_missing_python_is_named(loopback: Loopback, small_folder):
-    device = far_device(loopback, python="python3.99")
-    assert "no 'python3.99'" in error_of(STUDY, device, small_folder(STUDY))
+@pytest.mark.parametrize(("spoil", "values", "said"), TROUBLE.values(), ids=TROUBLE)
+def test_a_device_that_cannot_be_used_is_one_line_that_says_what_to_do(loopback: Loopback, folder, spoil, values, said):
+    device = loopback.device(**values)
+    if spoil:
+        spoil(loopback)
+    message = error_of(STUDY, device, folder)
+    assert all(re.search(words, message) for words in said)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "start_up, expected",
+    ("loopback", "expected"),
     [
-        ('eval "$SSH_ORIGINAL_COMMAND"; echo Welcome', "the login shell printed 'Welcome'"),
-        ('echo Welcome; eval "$SSH_ORIGINAL_COMMAND"', "must be silent"),
+        ("ForceCommand sh -c 'eval \"$SSH_ORIGINAL_COMMAND\"; echo Welcome'", "the login shell printed 'Welcome'"),
+        ("ForceCommand sh -c 'echo Welcome; eval \"$SSH_ORIGINAL_COMMAND\"'", "must be silent"),
     ],
+    indirect=["loopback"],
 )
-def test_a_login_that_prints_something_is_one_line(tmp_path: Path, small_folder, start_up, expected):
-    server = Loopback(tmp_path / "server", f"ForceCommand sh -c '{start_up}'")
-    try:
-        message = error_of(STUDY, far_device(server), small_folder(STUDY))
-    finally:
-        server.close()
+def test_a_login_that_prints_something_is_one_line(loopback: Loopback, folder, expected):
+    message = error_of(STUDY, loopback.device(), folder)
     assert expected in message and "start-up file" in message
 
 
 @pytest.mark.slow
-def test_an_interpreter_that_says_nothing_is_one_line(loopback: Loopback, small_folder):
-    message = error_of(STUDY, far_device(loopback, python="true"), small_folder(STUDY))
-    assert message.startswith("true ") and "printed nothing" in message and "a Python" in message
-
-
-@pytest.mark.slow
-def test_a_python_without_the_packages_says_which_is_missing(loopback: Loopback, small_folder):
-    bare = str(Path(sys.base_prefix) / "bin" / f"python3.{sys.version_info.minor}")
-    assert "No module" in error_of(STUDY, far_device(loopback, python=bare), small_folder(STUDY))
-
-
-@pytest.mark.slow
-def test_too_little_room_is_said_before_anything_is_sent(loopback: Loopback, small_folder, tmp_path: Path):
+def test_too_little_room_is_said_before_anything_is_sent(loopback: Loopback, folder, tmp_path: Path):
     wheels = tmp_path / "wheels"
     wheels.mkdir()
     with open(wheels / "huge-1-py3-none-any.whl", "wb") as huge:
         huge.truncate(2**42)  # a file of 4.4 TB that takes no room here
-    device = far_device(loopback, venv=True, wheels=str(wheels))
-    message = error_of(STUDY, device, small_folder(STUDY))
+    device = loopback.device(venv=True, wheels=str(wheels))
+    message = error_of(STUDY, device, folder)
     assert "are needed" in message and "make room" in message
     assert not list((loopback.folder / "there/voices").iterdir())
 
 
 @pytest.mark.slow
-def test_a_file_that_cannot_be_written_there_is_one_line(tmp_path: Path, small_folder):
-    """The far shell may write files of 50 kB at most: rsync ends as on a full disk."""
-    limit = 'ForceCommand sh -c \'ulimit -f 100; trap "" XFSZ; eval "$SSH_ORIGINAL_COMMAND"\''
-    server = Loopback(tmp_path / "server", limit)
-    try:
-        message = error_of(STUDY, far_device(server), small_folder(STUDY))
-    finally:
-        server.close()
+@pytest.mark.parametrize(
+    "loopback",
+    ['ForceCommand sh -c \'ulimit -f 100; trap "" XFSZ; eval "$SSH_ORIGINAL_COMMAND"\''],
+    indirect=True,
+    ids=["files of 50 kB at most"],
+)
+def test_a_file_that_cannot_be_written_there_is_one_line(loopback: Loopback, folder):
+    """Rsync ends as on a full disk."""
+    message = error_of(STUDY, loopback.device(), folder)
     assert "be written" in message and "disk full" in message and "goes on" in message
 
 
@@ -273,7 +220,7 @@ def test_a_host_that_could_be_read_as_anything_else_is_refused(host):
 def test_words_reach_the_far_side_as_they_are(loopback: Loopback):
     words = ["a b", "$(id)", "`id`", "'; echo no", '"', "*", "~", "\\n"]
     program = "import json, sys; print(json.dumps(sys.argv[1:]))"
-    said = Connection(far_device(loopback)).run([sys.executable, "-c", program, *words])
+    said = Connection(loopback.device()).run([sys.executable, "-c", program, *words])
     assert json.loads(said) == words
 
 
@@ -282,13 +229,6 @@ def test_ssh_keys_without_ssh_are_refused():
         check(Device, {"name": "a", "label": "a", "kind": "cpu", "runner": "ssh"}, "far")
     with pytest.raises(StudyError, match="only for runner: ssh"):
         check(Device, {"name": "a", "label": "a", "kind": "cpu", "host": "pi@raspberrypi"}, "far")
-
-
-@pytest.mark.slow
-def test_a_raspberry_pi_that_is_none_is_not_measured(loopback: Loopback, small_folder):
-    device = far_device(loopback, kind="raspberry_pi")
-    message = error_of(STUDY, device, small_folder(STUDY))
-    assert "Raspberry Pi" in message and "not a" in message
 
 
 def test_a_record_from_before_ssh_still_loads():

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 import pytest
+from timed_study import study_of
 
-from ttsopt_lib.measure.plan import PlannedSentence
-from ttsopt_lib.measure.selfcheck import CheckedRun, Selfcheck, selfcheck
+from ttsopt_lib.measure.selfcheck import CheckedRun, Selfcheck, selfcheck_study
 from ttsopt_lib.statistics.intervals import WithInterval
+from ttsopt_lib.voices.adapters.opening import open_model
 
 
 def run(copy: tuple[float, float], extra: tuple[float, float]) -> CheckedRun:
@@ -31,11 +32,8 @@ def test_of_twenty_runs_seventeen_must_contain_the_truth():
 
 @pytest.mark.slow
 def test_a_voice_with_work_added_is_slower_by_about_what_the_work_takes(medium_voice: Path):
-    sentence = PlannedSentence(length_class="short", text="abc", ids=tuple([1, 5, 0, 6, 0, 7, 0, 2] * 4))
     done = []
-    result = selfcheck(
-        medium_voice, [sentence], (0.667, 1.0, 0.0), 22050, runs=1, blocks=8, done=lambda: done.append(1)
-    )
+    result = selfcheck_study(study_of(), open_model(medium_voice), runs=1, blocks=8, done=lambda: done.append(1))
     assert len(result.runs) == len(done) == 1 and result.runs[0].blocks == 8
     assert result.truth < -0.2, "the work is too little for so small a voice"
     assert result.runs[0].extra.ci[0] < 0.5 * result.truth, "the work was not found"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from timed_study import CPU, add_variant, study_of
+from timed_study import CPU, add_variant, study_of, timed_row
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure import timing
@@ -13,15 +13,14 @@ from ttsopt_lib.measure.blocks import _reason_to_stop, mirrored_visits
 from ttsopt_lib.measure.calibrated_load import voice_with_work, work_alone
 from ttsopt_lib.measure.plan import PlannedRow, plan_rows
 from ttsopt_lib.measure.timing import current_measurement, measure_device, read_variants
-from ttsopt_lib.params import check
 from ttsopt_lib.records.base import read_record
 from ttsopt_lib.records.device import DeviceRecord, TimingRow
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.statistics.intervals import reduction
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, MeasureSettings
-from ttsopt_lib.study import Device as DeviceParams
 
 MULTIPLICATIONS = 60
+TWO = CPU.model_copy(update={"threads": (1, 2)})
 STUDY = study_of(
     "extra-work",
     "work-alone",
@@ -125,8 +124,7 @@ def test_unchanged_measurement_is_not_repeated(measured: DeviceRecord, folder: S
     assert measure_device(STUDY, CPU, folder, progress=False) == measured
     changed = study_of("extra-work", "work-alone", budget_seconds=21)
     assert current_measurement(changed, CPU, folder) is None
-    two = check(DeviceParams, {**CPU.model_dump(), "threads": [1, 2]}, "cpu")
-    assert current_measurement(STUDY, two, folder) is None
+    assert current_measurement(STUDY, TWO, folder) is None
 
 
 @pytest.mark.parametrize(
@@ -141,13 +139,8 @@ def test_unchanged_measurement_is_not_repeated(measured: DeviceRecord, folder: S
     ],
 )
 def test_narrow_intervals_end_the_timing_after_30_blocks_and_the_budget_after_the_least(blocks, fits, reason):
-    rows = [
-        TimingRow(
-            variant=name, runtime="onnxruntime", threads=1, load_seconds=[], peak_memory_mb=0, idle_memory_mb=0,
-            seconds=[[1.0 + 0.001 * (block % 3)] for block in range(blocks)], audio_seconds=[[1.0]] * blocks,
-        )
-        for name in (ORIGINAL, ORIGINAL_COPY)
-    ]  # fmt: skip
+    seconds = [[1.0 + 0.001 * (block % 3)] for block in range(blocks)]
+    rows = [timed_row(name, seconds) for name in (ORIGINAL, ORIGINAL_COPY)]
     assert _reason_to_stop(rows, blocks, fits, MeasureSettings()) == reason
 
 
@@ -162,8 +155,7 @@ def test_second_block_of_a_pair_makes_the_same_visits_backwards():
 @pytest.mark.slow
 def test_later_thread_counts_have_the_variants_that_the_study_names(folder: StudyFolder):
     study = study_of("extra-work", "work-alone", more_threads=["work-alone"], pytorch=["original"])
-    device = check(DeviceParams, {**CPU.model_dump(), "threads": [1, 2]}, "cpu")
-    rows = plan_rows(study, device, folder, read_variants(study, folder), folder.model(ORIGINAL))
+    rows = plan_rows(study, TWO, folder, read_variants(study, folder))
     with_two = [row.variant for row in rows if row.threads == 2]
     assert with_two == [ORIGINAL, "work-alone", ORIGINAL_COPY]
     assert [row.variant for row in rows if row.threads == 1 and row.runtime == "onnxruntime"] == [

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from timed_study import CPU, study_of
+from timed_study import CPU, SHORT_STUDY, plan_of, rows_of, study_of, until
 
 from ttsopt_lib.measure.blocks import time_rows
 from ttsopt_lib.measure.journal import Journal
-from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.timing import measure_device
 from ttsopt_lib.records.base import RecordError
-from ttsopt_lib.study import MeasureSettings
 
 pytestmark = pytest.mark.slow
+
+STUDY = SHORT_STUDY
 
 DRIVER = """
 import sys
@@ -35,25 +35,11 @@ measure_device(study, CPU, StudyFolder(study, Path(sys.argv[1])), progress=False
 """
 
 
-def plan_for(model: Path, speaker: int | None = None) -> TimingPlan:
-    rows = [PlannedRow(variant=name, runtime="onnxruntime", threads=1, model=model) for name in ("original", "fp32")]
-    sentence = PlannedSentence(length_class="short", text="abc", ids=tuple([1, 5, 0, 6, 0, 7, 0, 2] * 4))
-    settings = MeasureSettings(budget_seconds=1, warmup_passes=1, min_blocks=2, max_blocks=4)
-    return TimingPlan(
-        rows=tuple(rows),
-        sentences=(sentence,),
-        scales=(0.667, 1.0, 0.0),
-        speaker=speaker,
-        sample_rate=22050,
-        settings=settings,
-    )
-
-
 def test_truncated_model_is_a_one_line_error_that_names_variant_and_file(tmp_path: Path, quick_voice: Path):
     model = tmp_path / "cut.onnx"
     model.write_bytes(quick_voice.read_bytes()[:20_000])
     with pytest.raises(MeasureError) as error:
-        time_rows(plan_for(model))
+        time_rows(plan_of(rows_of(model)))
     message = str(error.value)
     assert "original" in message and str(model) in message and "ttsopt optimize" in message and "\n" not in message
 
@@ -64,7 +50,7 @@ def test_truncated_model_is_a_one_line_error_that_names_variant_and_file(tmp_pat
 def test_worker_that_is_ended_from_outside_is_a_one_line_error_that_does_not_blame_the_variant(
     quick_voice: Path, end, why
 ):
-    plan = plan_for(quick_voice)
+    plan = plan_of(rows_of(quick_voice))
     with Worker(plan.rows[0]) as worker:
         worker.load(plan)
         os.kill(worker.pid, end)
@@ -75,29 +61,26 @@ def test_worker_that_is_ended_from_outside_is_a_one_line_error_that_does_not_bla
     assert why in message and "optimize" not in message and "\n" not in message
 
 
-def test_changed_model_file_is_refused(small_folder):
-    study = study_of("fp32")
-    folder = small_folder(study)
+def test_changed_model_file_is_refused(folder):
     folder.model("fp32").write_bytes(b"something else")
     with pytest.raises(MeasureError, match=r"fp32/model.onnx: missing, or not the file that its variant.json"):
-        measure_device(study, CPU, folder, progress=False)
+        measure_device(STUDY, CPU, folder, progress=False)
     assert not folder.device_record("cpu").exists()
 
 
-def test_missing_variant_says_what_to_run(small_folder):
-    folder = small_folder(study_of("fp32"))
+def test_missing_variant_says_what_to_run(folder):
     with pytest.raises(RecordError, match="ttsopt optimize"):
         measure_device(study_of("fp32", "int8"), CPU, folder, progress=False)
 
 
 def test_multi_speaker_voice_is_timed(multi_speaker_voice: Path):
-    timing = time_rows(plan_for(multi_speaker_voice, speaker=2))
+    timing = time_rows(plan_of(rows_of(multi_speaker_voice), speaker=2))
     assert len(timing.rows) == 2 and len(timing.rows[0].seconds) >= 2
 
 
 def test_peak_memory_does_not_include_the_process_that_started_the_worker(quick_voice: Path):
     ballast = np.ones(400_000_000 // 8)  # ru_maxrss would carry this over to the worker
-    plan = plan_for(quick_voice)
+    plan = plan_of(rows_of(quick_voice))
     with Worker(plan.rows[0]) as worker:
         worker.load(plan)
         assert worker.time_sentence(0)["peak_memory_mb"] < 300
@@ -105,7 +88,7 @@ def test_peak_memory_does_not_include_the_process_that_started_the_worker(quick_
 
 
 def test_waiting_worker_leaves_the_processor_alone(quick_voice: Path):
-    plan = plan_for(quick_voice)
+    plan = plan_of(rows_of(quick_voice))
     row = plan.rows[0].model_copy(update={"threads": 2})
     with Worker(row) as worker:
         worker.load(plan)
@@ -124,8 +107,7 @@ def comes_to_rest(process: psutil.Process) -> bool:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_interrupted_measurement_leaves_no_record_and_no_process(how, small_folder, tmp_path: Path):
-    folder = small_folder(study_of("fp32"))
+def test_interrupted_measurement_leaves_no_record_and_no_process(how, folder, tmp_path: Path):
     driver = subprocess.Popen(
         [sys.executable, "-c", DRIVER, str(tmp_path), str(Path(__file__).parent), "2000"], stderr=subprocess.PIPE
     )
@@ -169,33 +151,33 @@ def test_killed_measurement_goes_on_after_its_last_pair_of_blocks(small_folder, 
     assert not folder.unfinished("cpu").exists()
 
 
-def test_blocks_of_other_inputs_and_those_of_a_run_made_again_are_not_used(small_folder):
-    study = study_of("fp32", budget_seconds=1, warmup_passes=1, min_blocks=2, max_blocks=2)
-    folder = small_folder(study)
+def test_blocks_of_other_inputs_and_those_of_a_run_made_again_are_not_used(folder):
     left = folder.unfinished("cpu") / "of-other-inputs.jsonl"
     left.parent.mkdir(parents=True)
     left.write_text("never read")
-    record = measure_device(study, CPU, folder, progress=False)
+    record = measure_device(STUDY, CPU, folder, progress=False)
     assert len(record.sittings) == 1 and record.stops[0].blocks == 2
     assert not left.exists()
 
 
 def _journal_with(folder: Path, pairs: int) -> Path:
     """The journal in a folder, once it holds so many pairs."""
-    for _ in range(3000):
-        for path in folder.glob("*.jsonl"):
-            if path.read_text().count('"stopped_by"') >= pairs:
-                return path
-        time.sleep(0.02)
-    raise AssertionError("no pair of blocks was finished")
+    (path,) = until(
+        lambda: [path for path in folder.glob("*.jsonl") if path.read_text().count('"stopped_by"') >= pairs]
+    )
+    return path
 
 
 def _workers_at_work(driver: int) -> list[psutil.Process]:
     """The driver's three workers, once they are past starting up."""
-    for _ in range(2400):
+
+    def at_work() -> list[psutil.Process] | None:
         with suppress(psutil.NoSuchProcess):  # a helper that has just ended
             children = psutil.Process(driver).children()
             if len(children) == 3 and all(sum(child.cpu_times()[:2]) > 0.3 for child in children):
                 return children
-        time.sleep(0.05)
-    raise AssertionError("the workers did not start")
+        return None
+
+    workers = until(at_work, 120)
+    assert workers, "the workers did not start"
+    return workers

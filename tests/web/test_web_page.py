@@ -27,6 +27,8 @@ from web_pages import (
     files_of,
     folder_of,
     open_page,
+    opened,
+    served,
     study_with,
     write_page,
 )
@@ -41,7 +43,6 @@ from ttsopt_lib.voices.source import source_model
 from ttsopt_lib.voices.stream import write_streaming
 from ttsopt_lib.voices.text import phoneme_ids
 from ttsopt_lib.web.build import text_inputs, write_web
-from ttsopt_lib.web.serve import Server
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +91,23 @@ def faults(browser) -> list[str]:
     return [f"{one['id']}: {one['nodes'][0]['html'][:150]}" for one in found]
 
 
+def speak(browser, name: str, what: str | int, **options: object) -> dict:
+    """What a voice of the page speaks: `samples` as an array, and the rest as the page says it."""
+    made = ask(
+        browser,
+        "await ttsopt.speak(...arguments).then(({samples, ...rest}) => ({samples: Array.from(samples), ...rest}))",
+        name,
+        what,
+        options,
+    )
+    return made | {"samples": np.array(made["samples"])}
+
+
+def arrays(inputs: dict) -> dict[str, np.ndarray]:
+    """What `web.json` says that a voice is fed."""
+    return {name: np.array(one["values"], one["dtype"]).reshape(one["shape"]) for name, one in inputs.items()}
+
+
 def spoken(voice: Path, ids: list[int], **feeds: np.ndarray) -> np.ndarray:
     session = open_session(onnx.load(str(voice)), 1)
     inputs = {
@@ -106,18 +124,12 @@ def spoken(voice: Path, ids: list[int], **feeds: np.ndarray) -> np.ndarray:
 def test_a_typed_sentence_is_what_python_speaks(plain_voice, browser, tmp_path):
     page = write_page(study_with("small"), plain_voice, tmp_path)
     text = "Nobody stored this."
-    with Server(page) as server:
-        open_page(browser, server.address)
+    with served(browser, page):
         (ids,) = ask(browser, "await window.ttsopt.ids(arguments[0])", text)
-        made = ask(
-            browser,
-            "await window.ttsopt.speak('small', arguments[0], {scales: [0, 1, 0]})"
-            ".then(({samples, ...rest}) => ({samples: Array.from(samples), ...rest}))",
-            text,
-        )
+        made = speak(browser, "small", text, scales=[0, 1, 0])
         expected = spoken(plain_voice, ids)
-        assert len(made["samples"]) == expected.size and made["sampleRate"] == 22050 and made["seconds"] > 0
-        assert np.abs(np.array(made["samples"]) - expected).max() < 1e-3
+        assert made["samples"].size == expected.size and made["sampleRate"] == 22050 and made["seconds"] > 0
+        assert np.abs(made["samples"] - expected).max() < 1e-3
         type_text(browser, text)
         for name in ("original", "small"):
             press(browser, f"Play {name}")
@@ -126,7 +138,7 @@ def test_a_typed_sentence_is_what_python_speaks(plain_voice, browser, tmp_path):
             figures = r"[\d.]+ s for [\d.]+ s of audio: [\d.]+ times real time; first sound after [\d.]+ s"
             assert re.fullmatch(figures, said(browser, name))
         assert "of the original's time" in browser.find_element(By.ID, "compared").text
-        ask(browser, "await window.ttsopt.speak('original', 0).then(() => 0)")
+        speak(browser, "original", 0)
         assert not [bar for bar in browser.find_elements(By.TAG_NAME, "progress") if bar.is_displayed()]
         assert browser.execute_script("return [crossOriginIsolated, window.violations]") == [True, []]
 
@@ -144,26 +156,20 @@ def test_the_same_noise_makes_the_same_samples(plain_voice, browser, tmp_path):
     ids = stored["inputs"]["input"]["values"]
     # the noise is as long as the speech, which is known when it was spoken once
     probe = open_session(onnx.load(str(plain_voice)), 1)
-    samples = np.asarray(
-        probe.run(
-            None, {k: np.array(v["values"], v["dtype"]).reshape(v["shape"]) for k, v in stored["inputs"].items()}
-        )[0]
-    ).size
+    samples = np.asarray(probe.run(None, arrays(stored["inputs"]))[0]).size
     noise = np.random.default_rng(0).standard_normal((1, 24, samples // 256), dtype=np.float32)
     stored["inputs"][node.output[0]] = {"dtype": "float32", "shape": noise.shape, "values": noise.reshape(-1).tolist()}
     stored["inputs"]["scales"]["values"] = [0.667, 1, 0]
     change(page, variants=[{**original, "bytes": file.stat().st_size}], sentences=about["sentences"])
-    with files_of(page) as (address, _):
-        open_page(browser, address)
-        made = ask(browser, "await window.ttsopt.speak('original', 1).then(({samples}) => Array.from(samples))")
+    with opened(browser, page):
+        made = speak(browser, "original", 1)["samples"]
     expected = spoken(file, ids, scales=np.array([0.667, 1, 0], np.float32), **{node.output[0]: noise})
-    assert len(made) == expected.size and np.abs(np.array(made) - expected).max() < 1e-3
+    assert made.size == expected.size and np.abs(made - expected).max() < 1e-3
 
 
 def test_a_device_is_measured_and_the_record_is_saved_and_sent(plain_voice, browser, tmp_path):
     page = write_page(study_with("small"), plain_voice, tmp_path)
-    with Server(page, study="params/heard.yaml") as server:
-        about = open_page(browser, server.address)
+    with served(browser, page, study="params/heard.yaml") as (server, about):
         seconds = browser.find_element(By.ID, "seconds")
         seconds.clear()
         seconds.send_keys("3")
@@ -211,8 +217,7 @@ def check_record(record: dict, about: dict, voice: Path) -> None:
 
 def test_blocks_mirror_each_other(plain_voice, browser, tmp_path):
     page = write_page(study_with("small", "other"), plain_voice, tmp_path)
-    with files_of(page) as (address, _):
-        open_page(browser, address)
+    with opened(browser, page):
         browser.execute_script(
             "const post = Worker.prototype.postMessage; window.visits = [];"
             "Worker.prototype.postMessage = function (asked) {"
@@ -231,8 +236,7 @@ def test_blocks_mirror_each_other(plain_voice, browser, tmp_path):
 
 def test_a_hidden_tab_pauses(plain_voice, browser, tmp_path):
     page = write_page(study_with("small"), plain_voice, tmp_path)
-    with files_of(page) as (address, _):
-        open_page(browser, address)
+    with opened(browser, page):
         hide = (
             "Object.defineProperty(document, 'hidden', {configurable: true, get: () => arguments[0]});"
             "document.dispatchEvent(new Event('visibilitychange'));"
@@ -260,8 +264,7 @@ def test_a_measurement_can_be_stopped_and_more_threads_are_measured_where_there_
     plain_voice, browser, tmp_path
 ):
     page = write_page(study_with(), plain_voice, tmp_path)
-    with Server(page) as server:
-        open_page(browser, server.address)
+    with served(browser, page):
         press(browser, "Start")
         wait(browser, lambda: browser.find_element(By.ID, "stop").is_displayed())
         press(browser, "Stop")
@@ -280,8 +283,7 @@ def test_a_page_works_below_any_path_and_asks_for_nothing_outside_its_folder(pla
     with files_of(page.parent) as (address, _), chromium(f"--log-net-log={log}", offline) as browser:
         open_page(browser, f"{address}/web/index.html")
         assert browser.execute_script("return [crossOriginIsolated, window.violations]") == [False, []]
-        made = ask(browser, "await window.ttsopt.speak('original', 'Typed.').then(({samples}) => samples.length)")
-        assert made > 1000
+        assert speak(browser, "original", "Typed.")["samples"].size > 1000
         ask(browser, "await ttsopt.measure({seconds: 1, maxBlocks: 2})")
     asked = [  # what the browser itself asks for has no page as its initiator
         event["params"]["url"] for event in events(log) if event["params"].get("initiator", "").startswith(address)
@@ -311,8 +313,7 @@ def test_hostile_texts_stay_texts_and_everything_fits(plain_voice, browser, tmp_
     browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )
-    with Server(page) as server:
-        open_page(browser, server.address)
+    with served(browser, page):
         browser.find_element(By.ID, "seconds").clear()
         browser.find_element(By.ID, "seconds").send_keys("1")
         press(browser, "Start")
@@ -327,8 +328,7 @@ def test_hostile_texts_stay_texts_and_everything_fits(plain_voice, browser, tmp_
 
 def test_the_keyboard_is_enough(plain_voice, browser, tmp_path):
     page = write_page(study_with(), plain_voice, tmp_path)
-    with Server(page) as server:
-        open_page(browser, server.address)
+    with served(browser, page):
 
         def tab_to(name: str) -> None:
             for _ in range(20):
@@ -355,8 +355,7 @@ def test_the_keyboard_is_enough(plain_voice, browser, tmp_path):
 
 def test_a_voice_can_be_stopped_while_it_speaks_and_played_again(plain_voice, browser, tmp_path):
     page = write_page(study_with(), plain_voice, tmp_path)
-    with Server(page) as server:
-        open_page(browser, server.address)
+    with served(browser, page):
         type_text(browser, "This is said again and again. " * 40)
         press(browser, "Play original")
         wait(browser, lambda: said(browser, "original") == "Speaking \u2026")
@@ -370,9 +369,8 @@ def test_a_voice_can_be_stopped_while_it_speaks_and_played_again(plain_voice, br
 @pytest.mark.parametrize("ending", ["original.onnx", "onnxruntime.wasm"])
 def test_a_connection_that_is_cut_is_said_and_tried_again(plain_voice, browser, tmp_path, ending):
     page = write_page(study_with(), plain_voice, tmp_path)
-    with files_of(page) as (address, handler):
+    with opened(browser, page) as (_, handler):
         handler.cut = {ending}
-        open_page(browser, address)
         press(browser, "Play original")
         wait(browser, lambda: "connection was cut" in said(browser, "original"))
         assert said(browser, "original").endswith("Check the connection and try again.")
@@ -387,14 +385,13 @@ def test_missing_files_and_a_lack_of_memory_or_simd_have_a_sentence(plain_voice,
     about = json.loads((page / "web.json").read_text(encoding="utf-8"))
     huge = {**about["variants"][0], "name": "huge", "bytes": 2**53}
     change(page, variants=[*about["variants"], huge])
-    with files_of(page) as (address, _):
-        open_page(browser, address)
+    with opened(browser, page) as (address, _):
         for name, words in (
             ("small", "voices/small.onnx is missing on the server"),
             ("huge", "too little memory for huge"),
         ):
             with pytest.raises(AssertionError, match=words):
-                ask(browser, "await ttsopt.speak(arguments[0], 0)", name)
+                speak(browser, name, 0)
         browser.execute_cdp_cmd(
             "Page.addScriptToEvaluateOnNewDocument", {"source": "WebAssembly.validate = () => false;"}
         )
@@ -412,21 +409,18 @@ def test_a_voice_whose_phonemes_no_page_can_make_speaks_what_is_stored_and_what_
     about = json.loads((page / "web.json").read_text(encoding="utf-8"))
     change(page, voice={**about["voice"], "espeak_voice": None})
     model = open_model(plain_voice)
-    length = "await ttsopt.speak('original', arguments[0], {scales: [0, 1, 0]}).then(({samples}) => samples.length)"
-    with files_of(page) as (address, _):
-        open_page(browser, address)
+    with opened(browser, page):
         assert not browser.find_element(By.ID, "text").is_displayed()
-        assert ask(browser, length, SENTENCE) > 1000
+        assert speak(browser, "original", SENTENCE)["samples"].size > 1000
         with pytest.raises(AssertionError, match="choose a sentence of the study"):
-            ask(browser, length, "Something else.")
-    with Server(page, inputs=partial(text_inputs, model, None)) as server:
-        open_page(browser, server.address)
+            speak(browser, "original", "Something else.")
+    with served(browser, page, inputs=partial(text_inputs, model, None)):
         assert browser.find_element(By.ID, "text").is_displayed()
         text = "Something else. And more."
         expected = sum(spoken(plain_voice, one["input"]["values"]).size for one in text_inputs(model, None, text))
-        assert ask(browser, length, text) == expected
+        assert speak(browser, "original", text, scales=[0, 1, 0])["samples"].size == expected
         with pytest.raises(AssertionError, match="gives no phonemes"):
-            ask(browser, length, "...")
+            speak(browser, "original", "...")
 
 
 def test_pieces_put_together_are_the_whole_and_are_heard_at_once(plain_voice, browser, tmp_path):
@@ -435,33 +429,21 @@ def test_pieces_put_together_are_the_whole_and_are_heard_at_once(plain_voice, br
     write_streaming(open_piper(plain_voice), folder.variant("small") / "streaming")
     page = write_web(study, folder)
     text = "A text of two sentences, of which this is the first. The second one is not much shorter than the first."
-    with Server(page) as server:
-        about = open_page(browser, server.address)
+    with served(browser, page) as (_, about):
         assert [bool(one["pieces"]) for one in about["variants"]] == [False, True]
-        whole, pieces = (
-            ask(
-                browser,
-                "await ttsopt.speak('small', arguments[0], {scales: [0, 1, 0], inPieces: arguments[1]})"
-                ".then(({samples, ...rest}) => ({samples: Array.from(samples), ...rest}))",
-                text,
-                in_pieces,
-            )
-            for in_pieces in (False, True)
-        )
-        assert len(whole["samples"]) == len(pieces["samples"])
-        assert np.abs(np.array(whole["samples"]) - np.array(pieces["samples"])).max() < 1e-3
+        whole = speak(browser, "small", text, scales=[0, 1, 0])
+        pieces = speak(browser, "small", text, scales=[0, 1, 0], inPieces=True)
+        assert whole["samples"].size == pieces["samples"].size
+        assert np.abs(whole["samples"] - pieces["samples"]).max() < 1e-3
         assert 0 < pieces["firstSeconds"] < pieces["seconds"]
         type_text(browser, text)
         press(browser, "Play small")
         wait(browser, lambda: "first sound after" in said(browser, "small"))
         phrased = "A text of one long sentence, which has a pause, and of which each phrase is spoken by itself."
-        counted = (
-            "await ttsopt.speak('small', arguments[0], {scales: [0, 1, 0], phrases: true})"
-            ".then(({samples}) => samples.length)"
-        )
         phrases = phoneme_ids(open_piper(plain_voice).config, phrased, phrases=True)
         assert len(phrases) == 2
-        assert ask(browser, counted, phrased) == sum(spoken(plain_voice, ids).size for ids in phrases)
+        expected = sum(spoken(plain_voice, ids).size for ids in phrases)
+        assert speak(browser, "small", phrased, scales=[0, 1, 0], phrases=True)["samples"].size == expected
         before = said(browser, "small")
         press(browser, "Stop small")
         type_text(browser, phrased)
@@ -469,7 +451,7 @@ def test_pieces_put_together_are_the_whole_and_are_heard_at_once(plain_voice, br
         press(browser, "Play small")
         wait(browser, lambda: "first sound after" in said(browser, "small") and said(browser, "small") != before)
         with pytest.raises(AssertionError, match="cannot speak piece by piece"):
-            ask(browser, "await ttsopt.speak('original', 0, {inPieces: true})")
+            speak(browser, "original", 0, inPieces=True)
 
 
 def test_a_declared_model_speaks_what_it_is_fed_by_the_library(browser, tmp_path):
@@ -481,13 +463,11 @@ def test_a_declared_model_speaks_what_it_is_fed_by_the_library(browser, tmp_path
     source.write_config(original)
     page = write_web(study, folder)
     model = open_model(original)
-    with Server(page, inputs=partial(text_inputs, model, None)) as server:
-        about = open_page(browser, server.address)
+    with served(browser, page, inputs=partial(text_inputs, model, None)) as (_, about):
         assert about["voice"]["phoneme_ids"] is None and about["voice"]["output"] == "sound"
         for what, inputs in ((1, about["sentences"][1]["inputs"]), ("Typed.", text_inputs(model, None, "Typed.")[0])):
-            made = ask(browser, "await ttsopt.speak('original', arguments[0]).then(r => Array.from(r.samples))", what)
-            feed = {name: np.array(one["values"], one["dtype"]).reshape(one["shape"]) for name, one in inputs.items()}
-            (expected,) = open_session(onnx.load(str(original)), 1).run(["sound"], feed)
-            assert np.abs(np.array(made) - np.asarray(expected).reshape(-1)).max() < 1e-3
+            made = speak(browser, "original", what)["samples"]
+            (expected,) = open_session(onnx.load(str(original)), 1).run(["sound"], arrays(inputs))
+            assert np.abs(made - np.asarray(expected).reshape(-1)).max() < 1e-3
         record = ask(browser, "await ttsopt.measure({seconds: 1, maxBlocks: 2})")
         assert record["scales"] == [] and len(record["rows"][0]["seconds"]) == 2

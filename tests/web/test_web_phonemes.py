@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from web_pages import ask, files_of, open_page, study_with, write_page
+from web_pages import ask, opened, study_with, write_page
 
 from ttsopt_lib.paths import shipped_root
 from ttsopt_lib.voices.piper import open_piper
@@ -53,8 +53,7 @@ def test_phrases_are_the_librarys(joe, browser, tmp_path):
         "One, two. Three hundred and twenty thousand, more or less, were counted, and then nobody came.",
         "No pause in this one at all.",
     ]
-    with files_of(page) as (address, _):
-        open_page(browser, address)
+    with opened(browser, page):
         made = page_ids(browser, texts, phrases=True)
     glide = [*config.phoneme_id_map[GLIDE], *config.phoneme_id_map["_"]]
     expected = [phoneme_ids(config, text, MOST_PHONEMES, phrases=True) for text in texts]
@@ -66,8 +65,7 @@ def test_ids_are_the_librarys_but_for_a_sign_that_other_builds_of_espeak_do_not_
     page = write_page(study_with(), joe, tmp_path, variants=[])
     config = open_piper(joe).config
     texts = [*read_sentences(shipped_root() / "params/sentences/harvard.txt")[:300], *HARD]
-    with files_of(page) as (address, _):
-        open_page(browser, address)
+    with opened(browser, page):
         made = page_ids(browser, texts)
     glide = [*config.phoneme_id_map[GLIDE], *config.phoneme_id_map["_"]]
     different = 0
@@ -101,15 +99,12 @@ def test_other_languages_have_their_dictionaries(plain_voice, browser, tmp_path,
     values["phoneme_id_map"] |= {"\u00e7": [60], "\u0281": [61], "\u00f8": [62], "y": [63]}
     Path(f"{own}.json").write_text(json.dumps({**values, "espeak": {"voice": voice}}), encoding="utf-8")
     page = write_page(study_with(), own, tmp_path)
-    with files_of(page) as (address, _):
-        open_page(browser, address)
+    with opened(browser, page):
         assert page_ids(browser, [text]) == [phoneme_ids(open_piper(own).config, text, MOST_PHONEMES)]
 
 
 @pytest.mark.parametrize("text", ["", "   ", "...", "?!"])
 def test_a_text_with_nothing_to_speak_is_said(plain_voice, browser, tmp_path, text):
     page = write_page(study_with(), plain_voice, tmp_path)
-    with files_of(page) as (address, _):
-        open_page(browser, address)
-        with pytest.raises(AssertionError, match="nothing to speak"):
-            page_ids(browser, [text])
+    with opened(browser, page), pytest.raises(AssertionError, match="nothing to speak"):
+        page_ids(browser, [text])

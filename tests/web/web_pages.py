@@ -16,6 +16,7 @@ from ttsopt_lib.params import check
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 from ttsopt_lib.web.build import write_web
+from ttsopt_lib.web.serve import Server
 
 SENTENCE = "The door is open."
 PHONE, LAPTOP = 390, 1280  # CSS pixels
@@ -119,3 +120,18 @@ def change(page: Path, **values: Any) -> None:
     """Change what `web.json` says."""
     path = page / "web.json"
     path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **values}), encoding="utf-8")
+
+
+@contextmanager
+def served(browser: Any, page: Path, **options: Any) -> Iterator[tuple[Server, dict[str, Any]]]:
+    """A page that is open, from its own server; the server, and what the page knows of the study."""
+    with Server(page, **options) as server:
+        yield server, open_page(browser, server.address)
+
+
+@contextmanager
+def opened(browser: Any, page: Path) -> Iterator[tuple[str, type[Files]]]:
+    """A page that is open, from a server as any; its address and the handler."""
+    with files_of(page) as (address, handler):
+        open_page(browser, address)
+        yield address, handler

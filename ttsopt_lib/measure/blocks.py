@@ -25,11 +25,7 @@ from ttsopt_lib.statistics.intervals import reduction
 from ttsopt_lib.study import ORIGINAL, PEERS, MeasureSettings
 
 Visit = tuple[int, int]  # number of the row, number of the sentence
-WEAKEST_FIRST: list[StoppedBy] = [
-    "budget",
-    "max_blocks",
-    "interval",
-]  # the run reports the weakest reason of its groups
+WEAKEST_FIRST: list[StoppedBy] = ["budget", "max_blocks", "interval"]  # a run reports the weakest of its reasons
 FIRST_SHARE = 4.0  # the first thread count is what targets refer to: it gets so many times a later one's time
 
 
@@ -66,10 +62,6 @@ class _Clock:
         """Those that count towards the budget."""
         return self.elapsed - self.opening_seconds
 
-    def left(self, budget_seconds: float) -> float:
-        """What is left of so much of the budget."""
-        return budget_seconds - self.counted
-
 
 def time_rows(
     plan: TimingPlan,
@@ -102,6 +94,7 @@ def time_rows(
     end = float("inf") if limit is None else begun + limit - energy_reserve(plan)
     clock = _Clock(begun - journal.elapsed_seconds, journal.opening_seconds, end)
     shares = [FIRST_SHARE, *[1.0] * (len(plan.thread_counts) - 1)]
+    accelerated = any(row.accelerator for row in plan.rows)
     timed: list[Worker] = []
     for position, threads in enumerate(plan.thread_counts):
         # Time that an earlier thread count did not need is there for the later ones; the first may take theirs as
@@ -110,9 +103,12 @@ def time_rows(
         budgets = (share * settings.budget_seconds, settings.budget_seconds if position == 0 else 0.0)
         done = journal.with_threads(threads)
         if not done or done[-1].stopped_by is None:
-            held = keep if position == 0 and any(row.accelerator for row in plan.rows) else None
+            held = keep if position == 0 and accelerated else None
+            gone = list(done[-1].left_out) if done else []  # a run that goes on has the rows of its earlier blocks
             with nullcontext(held) if held else ExitStack() as stack:
-                rows = _open(plan, threads, stack, clock, started, step, journal)
+                rows = open_rows(plan.without(gone).rows_with(threads), plan, stack, started, step)
+                rows.left_out = gone + rows.left_out
+                clock.opening_seconds += rows.seconds if accelerated else 0.0
                 opened(rows)
                 workers = _time_together(plan, threads, rows, budgets, clock, tick, journal)
             timed = workers if held else timed
@@ -142,24 +138,6 @@ def mirrored_visits(rows: int, sentences: int, order: np.random.Generator) -> tu
     return forward, forward[::-1]
 
 
-def _open(
-    plan: TimingPlan,
-    threads: int,
-    stack: ExitStack,
-    clock: _Clock,
-    started: Callable[[list[int]], None],
-    step: Step,
-    journal: Journal,
-) -> Opened:
-    """The rows of one number of threads, open and warm. Raises `MeasureError`."""
-    rows, left_out = _rows_as_before(plan, threads, journal)
-    found = open_rows(rows, plan, stack, started, step)
-    found.left_out = left_out + found.left_out
-    if any(row.accelerator for row in rows):
-        clock.opening_seconds += found.seconds
-    return found
-
-
 def _time_together(
     plan: TimingPlan,
     threads: int,
@@ -174,17 +152,13 @@ def _time_together(
     The first of the `budgets` holds once there are enough blocks, until then the larger one.
     """
     settings = plan.settings
-
-    def tick_now() -> None:
-        tick(clock.counted)
-
     workers, fresh, left_out = list(opened.ready), list(opened.ready.values()), opened.left_out
     longest_pair, reason = 0.0, None
     while reason is None:
         done = journal.with_threads(threads)
         order = np.random.default_rng([settings.seed, threads, len(done)])
         pair_start = time.monotonic()
-        samples, failed = _time_pair(workers, fresh, plan.sentences, order, tick_now)
+        samples, failed = _time_pair(workers, fresh, plan.sentences, order, lambda: tick(clock.counted))
         left_out = left_out + failed
         gone = [one.row for one in failed]
         kept = [(worker, row) for worker, row in zip(workers, fresh, strict=True) if worker.row not in gone]
@@ -202,19 +176,12 @@ def _time_together(
         )
         blocks = 2 * len(done) + 2
         budget = budgets[0] if blocks >= settings.enough_blocks else max(budgets)
-        another_fits = clock.left(budget) >= longest_pair
+        another_fits = clock.counted + longest_pair <= budget
         reason = _reason_to_stop(joined([*done, pair]), blocks, another_fits, settings)
         if reason is None and time.monotonic() + longest_pair > clock.end:
             reason = "budget"
         journal.add(pair.model_copy(update={"stopped_by": reason}))
     return workers
-
-
-def _rows_as_before(plan: TimingPlan, threads: int, journal: Journal) -> tuple[tuple[PlannedRow, ...], list[LeftOut]]:
-    """The rows to time, and those that are not: a run that goes on has no rows without samples in earlier blocks."""
-    done = journal.with_threads(threads)
-    left_out = list(done[-1].left_out) if done else []
-    return plan.without(left_out).rows_with(threads), left_out
 
 
 def _time_pair(
@@ -267,7 +234,7 @@ def _odd_length(
     row: PlannedRow, timed: TimingRow, original: TimingRow, sentences: Sequence[PlannedSentence]
 ) -> str | None:
     """Why a row does not speak as the original does: it takes much less or more time for a sentence; None: it does."""
-    if not row.speaks or any(peer.another_voice for name, peer in CATALOGUE.items() if name == row.variant):
+    if not row.speaks or (row.is_peer and CATALOGUE[row.variant].another_voice):
         return None
     low, high = PLAUSIBLE_LENGTH
     for number, sentence in enumerate(sentences):

@@ -6,6 +6,7 @@ The page is the one that `ttsopt web` writes, so that a phone that opens it is m
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import psutil
 
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.measure.blocks import FIRST_SHARE, widest
-from ttsopt_lib.measure.machine.chromium import INSTALL, chromedriver, chromium
+from ttsopt_lib.measure.devices import INSTALL_BROWSER, chromium
 from ttsopt_lib.measure.machine.conditions import ConditionsWatch
 from ttsopt_lib.measure.machine.system import describe_system
 from ttsopt_lib.measure.plan import timed_variants, typical_sentence
@@ -25,7 +26,7 @@ from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.progress import Bars
 from ttsopt_lib.measure.sample_checks import sample_doubts
 from ttsopt_lib.records.base import RecordError
-from ttsopt_lib.records.device import DeviceRecord, Doubt, StopRecord
+from ttsopt_lib.records.device import DeviceRecord, Doubt
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Device, MeasureSettings, Study
 
@@ -86,36 +87,23 @@ def measure_in_browser(
     told = dict.fromkeys(text for watch in watches for text in watch.warnings)
     record.warnings = [*(Doubt(text=text) for text in told), *record.warnings]
     assert record.system is not None
-    record.system = describe_system().model_copy(
-        update={
-            "packages": record.system.packages,
-            "browser": record.system.browser,
-            "temperature_c": (watches[0].temperature_c[0], watches[-1].temperature_c[1]),
-            "throttling": (watches[0].throttling[0], watches[-1].throttling[1]),
-        }
-    )
+    system = describe_system()
+    system.packages, system.browser = record.system.packages, record.system.browser
+    system.temperature_c = (watches[0].temperature_c[0], watches[-1].temperature_c[1])
+    system.throttling = (watches[0].throttling[0], watches[-1].throttling[1])
+    record.system = system
     record.device, record.label = device.name, device.label
     return record
 
 
 def with_figures(record: DeviceRecord, settings: MeasureSettings) -> DeviceRecord:
-    """A page's record with what the library finds in its samples: the widest intervals, and what is doubtful."""
+    """A page's record, to which is added what the library finds in its samples: intervals, and what is doubtful."""
     cores = record.system.logical_cores if record.system else None
-    return record.model_copy(
-        update={
-            "stops": [_with_interval(stop, record) for stop in record.stops],
-            "warnings": [
-                *record.warnings,
-                *sample_doubts(record.rows, settings, cores or max(row.threads for row in record.rows)),
-            ],
-            "first_audio_sentence": typical_sentence([sentence.phonemes for sentence in record.sentences]),
-        }
-    )
-
-
-def _with_interval(stop: StopRecord, record: DeviceRecord) -> StopRecord:
-    rows = [row for row in record.rows if row.threads == stop.threads]
-    return stop.model_copy(update={"widest_interval": widest(rows)})
+    for stop in record.stops:
+        stop.widest_interval = widest([row for row in record.rows if row.threads == stop.threads])
+    record.warnings += sample_doubts(record.rows, settings, cores or max(row.threads for row in record.rows))
+    record.first_audio_sentence = typical_sentence([sentence.phonemes for sentence in record.sentences])
+    return record
 
 
 @contextmanager
@@ -132,10 +120,10 @@ def _page(study: Study, folder: StudyFolder, bars: Bars) -> Iterator[str]:
             page = write_web(study, folder, target=Path(name) / "web")
             with Server(page, received=Path(name) / "received") as server:
                 yield server.address
-        except RecordError:
+        except (RecordError, MeasureError):
             raise
         except TtsoptError as error:  # of the page, of a voice that it cannot have
-            raise error if isinstance(error, MeasureError) else MeasureError(str(error)) from None
+            raise MeasureError(str(error)) from None
 
 
 @contextmanager
@@ -152,9 +140,10 @@ def _opened_browser(bars: Bars) -> Iterator[Chrome]:
     if os.geteuid() == 0:  # it refuses to start as root with its sandbox
         options.add_argument("--no-sandbox")
     try:
-        driver = Chrome(options=options, service=ChromeService(chromedriver()))
+        driver = Chrome(options=options, service=ChromeService(shutil.which("chromedriver")))
     except WebDriverException as error:
-        raise MeasureError(f"Chromium did not start ({_said(error)}); {INSTALL} brings both of one version") from None
+        said = f"Chromium did not start ({_said(error)}); {INSTALL_BROWSER} brings both of one version"
+        raise MeasureError(said) from None
     try:
         driver.set_script_timeout(READY_SECONDS)
         yield driver
@@ -216,16 +205,11 @@ def _awaited(driver: Chrome, spent: float, bars: Bars, watch: ConditionsWatch) -
                 f"the page has been {progress.get('doing') or 'at work'} for {now - changed:.0f} s: measure fewer "
                 f"variants in a browser, or on a machine with more memory"
             )
-        _show(progress, spent + now - began, bars)
-
-
-def _show(progress: dict[str, Any], elapsed: float, bars: Bars) -> None:
-    """One bar for the blocks, a line for what comes before them."""
-    words = str(progress.get("doing") or "starting")
-    if words.startswith("block"):
-        bars.tick(elapsed)
-    else:
-        bars.doing(f"{words} in the browser")
+        words = str(progress.get("doing") or "starting")
+        if words.startswith("block"):
+            bars.tick(spent + now - began)
+        else:  # what comes before the blocks
+            bars.doing(f"{words} in the browser")
 
 
 def _said(error: Exception) -> str:

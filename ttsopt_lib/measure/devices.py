@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from ttsopt_lib.measure.machine import nvidia
-from ttsopt_lib.measure.machine.chromium import why_no_browser
+from ttsopt_lib.measure.machine.system import board_model
 from ttsopt_lib.measure.plan import Accelerator
 from ttsopt_lib.records.device import Runtime
 from ttsopt_lib.study import Device
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+INSTALL_BROWSER = "apt install chromium chromium-driver"
 
 
 @dataclass(frozen=True)
@@ -26,20 +30,6 @@ class Probe:
     notes: tuple[str, ...] = ()  # what is not measured on it although it is there
 
 
-def board_model() -> str | None:
-    """The board's name from the device tree, for example "Raspberry Pi 4 Model B Rev 1.4"; None elsewhere."""
-    try:
-        text = Path("/proc/device-tree/model").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    return text.strip("\0 \n") or None
-
-
-def cuda_device_names() -> list[str]:
-    """The NVIDIA GPU that CUDA would use, by its name; empty where there is none."""
-    return nvidia.gpu_names()
-
-
 def torch_reaches_cuda() -> bool:
     """Whether the PyTorch that is installed can use the GPU. Asked in a process of its own: importing it takes seconds
     and memory, and a driver that has started CUDA would keep some of the GPU."""
@@ -48,6 +38,22 @@ def torch_reaches_cuda() -> bool:
         return subprocess.run(asked, capture_output=True, timeout=120).returncode == 0
     except (OSError, subprocess.SubprocessError):
         return False
+
+
+def chromium() -> str | None:
+    """The path of the browser."""
+    return next((found for name in BROWSERS if (found := shutil.which(name))), None)
+
+
+def why_no_browser() -> str | None:
+    """Why no browser can be measured here, and what to do; None: nothing is missing."""
+    if importlib.util.find_spec("selenium") is None:
+        return "Selenium, which drives the browser, is not installed: pip install 'ttsopt[browser]'"
+    if chromium() is None:
+        return f"there is no Chromium on this machine: {INSTALL_BROWSER}"
+    if shutil.which("chromedriver") is None:
+        return f"there is no chromedriver on this machine, by which Chromium is driven: {INSTALL_BROWSER}"
+    return None
 
 
 def probe(device: Device) -> Probe:
@@ -64,7 +70,7 @@ def probe(device: Device) -> Probe:
 def _probe_gpu(device: Device) -> Probe:
     import onnxruntime
 
-    names = cuda_device_names()
+    names = nvidia.gpu_names()
     if not names:
         return Probe(
             "no CUDA device on this machine (nvidia-smi lists none); "

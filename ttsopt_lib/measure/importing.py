@@ -47,7 +47,7 @@ def import_record(
         raise RecordError(f"{file}: measured on a {record.kind}; write kind: {record.kind} for {device.name} as well")
     name = device.name if device else _name_in(record, file)
     path = folder.device_record(name)
-    present = _present(path)
+    present = record_on_file(path)
     if present and present.status == "measured" and present.imported is None:
         raise RecordError(
             f"{file}: {path} was measured here and would be lost; to have both, write a device file with another name "
@@ -108,31 +108,23 @@ def _check(record: DeviceRecord, study: Study, file: Path) -> None:
         raise RecordError(f"{file}: nothing was measured on {record.label}: {record.reason or 'it has no timings'}")
     known = set(study.variant_names) - {ORIGINAL}
     others = {row.variant for row in record.rows} - {ORIGINAL}
-    if record.study not in (None, study.name) or (known and not known & others):
-        other = record.study not in (None, study.name)
-        whose = f"of study {record.study!r}" if other else "without any of its variants"
+    of_another_study = record.study not in (None, study.name)
+    if of_another_study or (known and not known & others):
+        whose = f"of study {record.study!r}" if of_another_study else "without any of its variants"
         raise RecordError(f"{file}: a device record {whose}, not of {study.name!r}; {WANTED} in the same study")
-    shapes = {row.threads: _shape(row.seconds) for row in reversed(record.rows)}  # of the first with so many
+    blocks = {row.threads: len(row.seconds) for row in reversed(record.rows)}  # of the first with so many
     for row in record.rows:
-        shape = shapes[row.threads]  # rows with the same number of threads are timed together
-        whole = _shape(row.seconds) == _shape(row.audio_seconds) == shape and len(shape) == 2
-        if not whole or shape[1] != len(record.sentences) or not _times(row.seconds + row.audio_seconds):
+        timings = row.seconds + row.audio_seconds
+        # rows with the same number of threads are timed together
+        has_all_blocks = len(row.seconds) == len(row.audio_seconds) == blocks[row.threads]
+        has_all_sentences = {len(block) for block in timings} == {len(record.sentences)}
+        are_times = all(0 < one < float("inf") for block in timings for one in block)
+        if not (has_all_blocks and has_all_sentences and are_times):
             raise RecordError(f"{file}: the timings of {row.name} ({row.runtime}) are not whole; copy the file again")
         if not any(
             (one.variant, one.runtime, one.threads) == (ORIGINAL, row.runtime, row.threads) for one in record.rows
         ):
             raise RecordError(f"{file}: {row.name} ({row.runtime}) has no {ORIGINAL} to be compared with")
-
-
-def _shape(values: list[list[float]]) -> tuple[int, ...]:
-    """Blocks and sentences; nothing where the blocks differ in length."""
-    lengths = {len(block) for block in values}
-    return (len(values), *lengths) if len(lengths) == 1 else ()
-
-
-def _times(values: list[list[float]]) -> bool:
-    """Whether these can be seconds."""
-    return all(0 < one < float("inf") for block in values for one in block)
 
 
 def _name_in(record: DeviceRecord, file: Path) -> str:
@@ -145,7 +137,8 @@ def _name_in(record: DeviceRecord, file: Path) -> str:
         ) from None
 
 
-def _present(path: Path) -> DeviceRecord | None:
+def record_on_file(path: Path) -> DeviceRecord | None:
+    """A device's record; None where there is none that can be read."""
     try:
         return read_record(path, DeviceRecord, "measure")
     except RecordError:

@@ -42,6 +42,12 @@ class Opened:
     at_once: int = 1
     seconds: float = 0.0
 
+    def leave_out(self, row: PlannedRow, error: MeasureError) -> None:
+        """Go on without a row. Raises `error` where the others need it."""
+        if not may_be_left_out(row, error):
+            raise error
+        self.left_out.append(LeftOut(row=row, reason=str(error)))
+
 
 def may_be_left_out(row: PlannedRow, error: MeasureError) -> bool:
     """Whether the others are timed without it; without the original there is nothing to compare them with."""
@@ -84,11 +90,8 @@ def open_rows(
     """
     start = time.monotonic()
     step("opening", 0, len(rows))
-    if any(row.accelerator for row in rows):
-        free_mb = psutil.virtual_memory().available / 1e6
-        found = _SideBySide(rows, plan, rows_at_once(rows, usable_cores(), free_mb), stack, started, step).opened()
-    else:
-        found = _one_by_one(rows, plan, stack, started, step)
+    open_all = _side_by_side if any(row.accelerator for row in rows) else _one_by_one
+    found = open_all(rows, plan, stack, started, step)
     found.seconds = time.monotonic() - start
     return found
 
@@ -136,117 +139,95 @@ def _one_by_one(
     return found
 
 
-class _SideBySide:
-    """Rows that are opened a few at the same time, and warmed up one at a time."""
+def _side_by_side(
+    rows: Sequence[PlannedRow], plan: TimingPlan, stack: ExitStack, started: Callable[[list[int]], None], step: Step
+) -> Opened:
+    """A few rows import and load at the same time; one at a time warms up."""
+    at_once = rows_at_once(rows, usable_cores(), psutil.virtual_memory().available / 1e6)
+    found, share = Opened(at_once=at_once), plan.settings.opening_seconds
+    most = opening_limit(len(rows), at_once, plan.settings)
+    end = time.monotonic() + most
+    slots = BoundedSemaphore(at_once)  # of rows that import and load
+    turn = Lock()  # of the row that speaks: alone, or its first runs and its passes would be another's too
+    loaded: list[PlannedRow] = []  # or failed
+    running: dict[Future[TimingRow], Worker] = {}
 
-    def __init__(
-        self,
-        rows: Sequence[PlannedRow],
-        plan: TimingPlan,
-        at_once: int,
-        stack: ExitStack,
-        started: Callable[[list[int]], None],
-        step: Step,
-    ):
-        self._rows, self._plan, self._stack = rows, plan, stack
-        self._started, self._step = started, step
-        self._found = Opened(at_once=at_once)
-        self._most = opening_limit(len(rows), at_once, plan.settings)
-        self._end = time.monotonic() + self._most
-        self._slots = BoundedSemaphore(at_once)  # of rows that import and load
-        self._turn = Lock()  # of the row that speaks: alone, or its first runs and its passes would be another's too
-        self._loaded: list[PlannedRow] = []  # or failed
-        self._running: dict[Future[TimingRow], Worker] = {}
-
-    def opened(self) -> Opened:
-        """All rows, open and warm or left out. Raises `MeasureError`."""
-        order = sorted(self._rows, key=lambda row: row.optional)  # baselines first: without them there is nothing
-        workers: list[Worker] = []
-        with ThreadPoolExecutor(len(order), thread_name_prefix="row") as pool:
-            try:
-                for row in order:
-                    while not self._slots.acquire(timeout=LOOK_SECONDS):
-                        self._look()
-                    if time.monotonic() >= self._end:
-                        self._slots.release()
-                        self._too_late(row)
-                        continue
-                    worker = self._stack.enter_context(Worker(row))  # here: it ends with the thread that started it
-                    workers.append(worker)
-                    self._started([worker.pid])
-                    self._running[pool.submit(self._make_ready, worker)] = worker
-                    self._look()
-                while self._running:
-                    wait(self._running, LOOK_SECONDS, FIRST_COMPLETED)
-                    self._look()
-            except BaseException:
-                for worker in workers:
-                    worker.kill()  # the threads that wait for them end, too
-                raise
-        ready = {worker.row: worker for worker in self._found.ready}
-        self._found.ready = {ready[row]: self._found.ready[ready[row]] for row in self._rows if row in ready}
-        return self._found
-
-    def _make_ready(self, worker: Worker) -> TimingRow:
-        share = self._plan.settings.opening_seconds
-        try:
-            worker.allow(min(share, self._end - time.monotonic()))
-            began = time.monotonic()
-            worker.prepare()
-            worker.wait()
-            row = _load(worker, self._plan)
-            left = share - (time.monotonic() - began)
-        finally:
-            self._loaded.append(worker.row)
-            self._slots.release()
-        if not self._turn.acquire(timeout=max(0.0, self._end - time.monotonic())):
-            raise self._late(worker.row, "it was open and waited for its turn to speak")
-        try:
-            left = min(left, self._end - time.monotonic())
-            worker.allow(left, share=share)
-            _warm_up(worker, row, self._plan, time.monotonic() + left)
-            # an answer that takes longer than everything before is none
-            worker.allow(None, patience=share)
-        finally:
-            self._turn.release()
-        return row
-
-    def _look(self) -> None:
-        """Take what has become ready, and say how far everything is. Raises `MeasureError`."""
-        for future in [one for one in self._running if one.done()]:
-            worker = self._running.pop(future)
-            try:
-                self._found.ready[worker] = future.result()
-            except MeasureError as error:
-                _leave_out(worker, error, self._found)
-        total = len(self._rows)
-        if len(self._loaded) < total:
-            self._step("opening", len(self._loaded), total)
-        else:
-            self._step("warming up", len(self._found.ready) + len(self._found.left_out), total)
-
-    def _too_late(self, row: PlannedRow) -> None:
-        """Leave out a row that was not even begun."""
-        self._loaded.append(row)
-        error = self._late(row, "its turn to open never came")
-        if not may_be_left_out(row, error):
-            raise error
-        self._found.left_out.append(LeftOut(row=row, reason=str(error)))
-
-    def _late(self, row: PlannedRow, doing: str) -> NotReadyError:
+    def late(row: PlannedRow, doing: str) -> NotReadyError:
         return NotReadyError(
-            f"{row.label} was not ready within the {self._most:.0f} s for opening all rows: {doing}; "
+            f"{row.label} was not ready within the {most:.0f} s for opening all rows: {doing}; "
             "limit_seconds in the device's file sets it"
         )
 
+    def make_ready(worker: Worker) -> TimingRow:
+        try:
+            worker.allow(min(share, end - time.monotonic()))
+            began = time.monotonic()
+            worker.prepare()
+            worker.wait()
+            row = _load(worker, plan)
+            left = share - (time.monotonic() - began)
+        finally:
+            loaded.append(worker.row)
+            slots.release()
+        if not turn.acquire(timeout=max(0.0, end - time.monotonic())):
+            raise late(worker.row, "it was open and waited for its turn to speak")
+        try:
+            left = min(left, end - time.monotonic())
+            worker.allow(left, share=share)
+            _warm_up(worker, row, plan, time.monotonic() + left)
+            # an answer that takes longer than everything before is none
+            worker.allow(None, patience=share)
+        finally:
+            turn.release()
+        return row
+
+    def look() -> None:
+        """Take what has become ready, and say how far everything is."""
+        for future in [one for one in running if one.done()]:
+            worker = running.pop(future)
+            try:
+                found.ready[worker] = future.result()
+            except MeasureError as error:
+                _leave_out(worker, error, found)
+        if len(loaded) < len(rows):
+            step("opening", len(loaded), len(rows))
+        else:
+            step("warming up", len(found.ready) + len(found.left_out), len(rows))
+
+    order = sorted(rows, key=lambda row: row.optional)  # baselines first: without them there is nothing
+    workers: list[Worker] = []
+    with ThreadPoolExecutor(len(order), thread_name_prefix="row") as pool:
+        try:
+            for row in order:
+                while not slots.acquire(timeout=LOOK_SECONDS):
+                    look()
+                if time.monotonic() >= end:
+                    slots.release()
+                    loaded.append(row)
+                    found.leave_out(row, late(row, "its turn to open never came"))
+                    continue
+                worker = stack.enter_context(Worker(row))  # here: it ends with the thread that started it
+                workers.append(worker)
+                started([worker.pid])
+                running[pool.submit(make_ready, worker)] = worker
+                look()
+            while running:
+                wait(running, LOOK_SECONDS, FIRST_COMPLETED)
+                look()
+        except BaseException:
+            for worker in workers:
+                worker.kill()  # the threads that wait for them end, too
+            raise
+    ready = {worker.row: worker for worker in found.ready}
+    found.ready = {ready[row]: found.ready[ready[row]] for row in rows if row in ready}
+    return found
+
 
 def _leave_out(worker: Worker, error: MeasureError, found: Opened) -> None:
-    """Go on without a row. Raises `error` where the others need it."""
-    if not may_be_left_out(worker.row, error):
-        raise error
+    """Go on without a worker and its row. Raises `error` where the others need it."""
+    found.leave_out(worker.row, error)
     worker.close()
     found.ready.pop(worker, None)
-    found.left_out.append(LeftOut(row=worker.row, reason=str(error)))
 
 
 def _load(worker: Worker, plan: TimingPlan) -> TimingRow:

@@ -42,11 +42,24 @@ def measure_devices(
     connections = {device.name: Connection(device) for device in devices if device.runner == "ssh"}
     positions = {where: number for number, where in enumerate(machines, start=1)}
 
+    def measure_one(device: Device) -> Outcome:
+        try:
+            record = measure_device(
+                study,
+                device,
+                folder,
+                progress=progress,
+                again=again,
+                connection=connections.get(device.name),
+                position=positions.get(device.where, 0),
+            )
+        except (MeasureError, OSError) as error:
+            failure = error if isinstance(error, MeasureError) else MeasureError(system_words(error))
+            return Outcome(device, record_failure(study, device, folder, str(failure)), failure)
+        return Outcome(device, record)
+
     def measure_all(group: list[Device]) -> list[Outcome]:
-        return [
-            _measure_one(study, device, folder, connections.get(device.name), again, progress, positions)
-            for device in group
-        ]
+        return [measure_one(device) for device in group]
 
     with ThreadPoolExecutor(max(1, len(machines)), thread_name_prefix="device") as pool:
         try:
@@ -60,28 +73,3 @@ def measure_devices(
             raise
     by_name = {outcome.device.name: outcome for outcome in outcomes}
     return [by_name[device.name] for device in devices]
-
-
-def _measure_one(
-    study: Study,
-    device: Device,
-    folder: StudyFolder,
-    connection: Connection | None,
-    again: bool,
-    progress: bool,
-    positions: dict[str, int],
-) -> Outcome:
-    try:
-        record = measure_device(
-            study,
-            device,
-            folder,
-            progress=progress,
-            again=again,
-            connection=connection,
-            position=positions.get(device.where, 0),
-        )
-    except (MeasureError, OSError) as error:
-        failure = error if isinstance(error, MeasureError) else MeasureError(system_words(error))
-        return Outcome(device, record_failure(study, device, folder, str(failure)), failure)
-    return Outcome(device, record)

@@ -14,9 +14,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Literal, NamedTuple
 
+from ttsopt_lib.code import versions
 from ttsopt_lib.records.device import Runtime
 from ttsopt_lib.study import PeerName
 
@@ -34,7 +34,7 @@ class Peer(NamedTuple):
     same_noise: bool = True  # it can be given the noise that our variants are scored with
 
 
-CATALOGUE: Mapping[PeerName, Peer] = {
+CATALOGUE: Mapping[str, Peer] = {
     "piper-tts": Peer("piper-tts", "piper-tts", ("piper-tts", "onnxruntime"), "text to audio", same_noise=False),
     "sherpa-onnx": Peer("sherpa-onnx", "sherpa-onnx", ("sherpa-onnx", "onnx"), same_noise=False),
     "ort-int8-dynamic": Peer("ONNX Runtime, dynamic int8", "onnxruntime", ("onnxruntime", "onnx")),
@@ -49,16 +49,10 @@ TEXT_RUNTIMES = {peer.runtime for peer in CATALOGUE.values() if peer.compared ==
 
 def versions_of(name: PeerName) -> dict[str, str]:
     """Distribution -> version of the peer's packages, without those that are missing."""
-    found = {}
-    for package in CATALOGUE[name].packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {package: found for package, found in versions(CATALOGUE[name].packages).items() if found}
 
 
 def missing_packages(name: PeerName) -> str | None:
     """Why the peer cannot be had here, with the command that helps; None where all its packages are installed."""
-    missing = [package for package in CATALOGUE[name].packages if package not in versions_of(name)]
+    missing = [package for package, found in versions(CATALOGUE[name].packages).items() if found is None]
     return f"{' and '.join(missing)} not installed; pip install {' '.join(missing)}" if missing else None

@@ -145,7 +145,6 @@ def plan_rows(
     device: Device,
     folder: StudyFolder,
     variants: dict[str, VariantRecord],
-    torch_original: Path,
     accelerator: Accelerator | None = None,
     runtimes: tuple[Runtime, ...] = ("onnxruntime", "pytorch"),
 ) -> tuple[PlannedRow, ...]:
@@ -158,34 +157,34 @@ def plan_rows(
     where `runtimes` are those that reach it, PyTorch has a row for each of `device.pytorch` and each variant whose
     network differs and can compute there.
     """
-    rows = []
+    rows, original = [], folder.model(ORIGINAL)
     for position, threads in enumerate(device.threads):
         for name in (*timed_variants(study, first=not position), ORIGINAL_COPY) if "onnxruntime" in runtimes else ():
-            model = folder.model(ORIGINAL if name == ORIGINAL_COPY else name)
             rows.append(
                 PlannedRow(
                     variant=name,
                     runtime="onnxruntime",
                     threads=threads,
-                    model=model,
+                    model=original if name == ORIGINAL_COPY else folder.model(name),
                     accelerator=accelerator,
                     optional=accelerator is not None and name != ORIGINAL,
                 )
             )
-        if accelerator and not position and device.runner == "local" and "pytorch" in runtimes:
-            rows += _accelerated_rows(study, device, torch_original, accelerator, threads)
-        if position or accelerator or device.runner == "ssh" or "pytorch" not in runtimes or not study.measure.pytorch:
+        if position or device.runner == "ssh" or "pytorch" not in runtimes:
             continue
-        for name in dict.fromkeys((ORIGINAL, *study.measure.pytorch)):
-            rows.append(
+        if accelerator:
+            rows += _accelerated_rows(study, device, original, accelerator, threads)
+        elif study.measure.pytorch:
+            rows += [
                 PlannedRow(
                     variant=name,
                     runtime="pytorch",
                     threads=threads,
-                    model=torch_original,
+                    model=original,
                     recipe=tuple(variants[name].recipe),
                 )
-            )
+                for name in dict.fromkeys((ORIGINAL, *study.measure.pytorch))
+            ]
     return tuple(rows)
 
 
@@ -203,7 +202,7 @@ def plan_peers(
     """
     rows, reasons = [], {}
     for peer in peers:
-        about = next(one for name, one in CATALOGUE.items() if name == peer.name)
+        about = CATALOGUE[peer.name]
         if peer.status != "ready":
             reasons[peer.name] = peer.reason or "it could not be made"
         elif about.runtime != "onnxruntime" and (accelerator or device.runner == "ssh"):

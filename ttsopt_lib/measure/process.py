@@ -132,31 +132,16 @@ class Worker:
 
     def open_streams(self, plan: TimingPlan) -> bool:
         """Open the plan's streams; whether this machine can turn a text into ids. Raises `MeasureError`."""
-        return self._ask(
-            {
-                "do": "open streams",
-                "streams": [stream.model_dump(mode="json") for stream in plan.streams],
-                "texts": [text.sentences for text in plan.texts],
-                "words": [text.text for text in plan.texts],
-                "scales": plan.scales,
-                "speaker": plan.speaker,
-                "phonemizer": str(plan.phonemizer) if plan.phonemizer else None,
-            }
-        )["phonemizes"]
+        asked = plan.model_dump(mode="json", include={"streams", "texts", "scales", "speaker", "phonemizer"})
+        return self._ask({"do": "open streams", **asked})["phonemizes"]
 
     def time_stream(self, job: dict[str, Any]) -> dict[str, float | None]:
         """Time one thing of the open streams (see `runtimes/first_sound.py`). Raises `MeasureError`."""
         return self._ask({"do": "time stream", "job": job})
 
     def _task(self, plan: TimingPlan) -> dict[str, Any]:
-        return {
-            "row": self.row.model_dump(mode="json"),
-            "sentences": [sentence.ids for sentence in plan.sentences],
-            "inputs": [sentence.model_dump(mode="json")["inputs"] for sentence in plan.sentences],
-            "texts": [sentence.text for sentence in plan.sentences] if self.row.runtime in TEXT_RUNTIMES else None,
-            "scales": plan.scales,
-            "speaker": plan.speaker,
-        }
+        asked = plan.model_dump(mode="json", include={"sentences", "scales", "speaker"})
+        return {"row": self.row.model_dump(mode="json"), "as_text": self.row.runtime in TEXT_RUNTIMES, **asked}
 
     def time_sentence(self, number: int) -> dict[str, float]:
         """Time one sentence of the plan: `seconds`, `audio_seconds`, `peak_memory_mb`. Raises MeasureError.

@@ -7,7 +7,7 @@ is what the work takes when it is timed alone, beside the voice, over all runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +19,7 @@ from scipy import stats as distributions
 from ttsopt_lib.measure.blocks import time_rows
 from ttsopt_lib.measure.calibrated_load import voice_with_work, work_alone
 from ttsopt_lib.measure.machine.conditions import ConditionsWatch
-from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence, TimingPlan
+from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
 from ttsopt_lib.measure.timing import planned_sentences
 from ttsopt_lib.records.device import TimingRow
 from ttsopt_lib.statistics.intervals import WithInterval, reduction
@@ -95,58 +95,32 @@ class Selfcheck:
 def selfcheck_study(
     study: Study, model: TtsModel, *, runs: int = 20, blocks: int = 12, done: Callable[[], object] = lambda: None
 ) -> Selfcheck:
-    """`selfcheck` of a study's original voice on the two shortest of its timing sentences, with one thread."""
-    voice = model.vits("the self-check")
-    sentences = sorted(planned_sentences(study, model), key=lambda one: len(one.ids))[:2]
-    return selfcheck(
-        voice.path,
-        sentences,
-        model.timing_scales,
-        model.sample_rate,
-        speaker=model.speaker(study.voice.speaker),
-        runs=runs,
-        blocks=blocks,
-        done=done,
-    )
+    """Check a study's original voice on the two shortest of its timing sentences, with one thread.
 
-
-def selfcheck(
-    voice: Path,
-    sentences: Sequence[PlannedSentence],
-    scales: tuple[float, ...],
-    sample_rate: int,
-    *,
-    speaker: int | None = None,
-    runs: int = 20,
-    blocks: int = 12,
-    threads: int = 1,
-    done: Callable[[], object] = lambda: None,
-) -> Selfcheck:
-    """Measure `runs` times with `blocks` blocks each; `done` is called after each run.
-
+    Measures `runs` times with `blocks` blocks each; `done` is called after each run.
     Raises `MeasureError` for a voice that cannot be timed.
     """
     import onnx
 
+    voice = model.vits("the self-check").path
+    sentences = sorted(planned_sentences(study, model), key=lambda one: len(one.ids))[:2]
     settings = MeasureSettings(budget_seconds=1, warmup_passes=1, min_blocks=blocks, max_blocks=blocks)
     with TemporaryDirectory(prefix="ttsopt-") as name, ConditionsWatch() as watch:
         extra, alone = Path(name) / f"{EXTRA}.onnx", Path(name) / f"{ALONE}.onnx"
         onnx.save(voice_with_work(voice, MULTIPLICATIONS), str(extra))
         onnx.save(work_alone(MULTIPLICATIONS), str(alone))
-        models = {ORIGINAL: voice, ORIGINAL_COPY: voice, EXTRA: extra, ALONE: alone}
+        files = {ORIGINAL: voice, ORIGINAL_COPY: voice, EXTRA: extra, ALONE: alone}
         found = []
         for number in range(runs):
             plan = TimingPlan(
                 rows=tuple(
-                    PlannedRow(
-                        variant=variant, runtime="onnxruntime", threads=threads, model=model, speaks=variant != ALONE
-                    )
-                    for variant, model in models.items()
+                    PlannedRow(variant=variant, runtime="onnxruntime", threads=1, model=file, speaks=variant != ALONE)
+                    for variant, file in files.items()
                 ),
                 sentences=tuple(sentences),
-                scales=scales,
-                speaker=speaker,
-                sample_rate=sample_rate,
+                scales=model.timing_scales,
+                speaker=model.speaker(study.voice.speaker),
+                sample_rate=model.sample_rate,
                 settings=settings.model_copy(update={"seed": number}),
             )
             found.append(_checked(time_rows(plan, started=watch.ignore).rows))

@@ -32,8 +32,6 @@ from ttsopt_lib.records.device import (
 )
 from ttsopt_lib.study import ORIGINAL_COPY, PEERS
 
-FIRST_LOOK = "a first look times blocks alone; the complete report measures energy"
-
 
 class Findings(Record):
     """Everything that timing a plan found out: plain data, so that it can travel."""
@@ -71,27 +69,19 @@ def time_plan(
     end = float("inf") if limit is None else time.monotonic() + limit
     system = describe_system(accelerator=accelerator_name)
     watch, short_memory = ConditionsWatch(), memory_warnings(plan)
-    number, started, seen = len(journal.sittings), now(), len(journal.pairs)
+    number, seen, sitting = len(journal.sittings), len(journal.pairs), SittingRecord(started=now())
     accelerated = any(row.accelerator for row in plan.rows)
     gpu_before, gpu_at_work = look_at_gpu() if accelerated else None, None
-    opening: dict[str, float | int] = {}
 
     def note_opening(found: Opened) -> None:
-        seconds = opening.get("opening_seconds", 0.0) + found.seconds
-        opening.update(opening_seconds=seconds, opened_at_once=found.at_once)
+        sitting.opening_seconds = (sitting.opening_seconds or 0.0) + found.seconds
+        sitting.opened_at_once = found.at_once
         note_sitting()
 
     def note_sitting() -> None:
-        journal.note_sitting(
-            number,
-            SittingRecord(
-                started=started,
-                temperature_c=watch.temperature_c,
-                throttling=watch.throttling,
-                warnings=[*short_memory, *watch.warnings],
-                **opening,  # pyright: ignore[reportArgumentType]
-            ),
-        )
+        sitting.temperature_c, sitting.throttling = watch.temperature_c, watch.throttling
+        sitting.warnings = [*short_memory, *watch.warnings]
+        journal.note_sitting(number, sitting)
 
     def tick_and_look(elapsed: float) -> None:
         nonlocal seen, gpu_at_work
@@ -157,7 +147,7 @@ def _warnings(sittings: list[SittingRecord], timing: Timing) -> list[str]:
 def _energy(plan: TimingPlan, timing: Timing, end: float, step: Step) -> EnergyRecord:
     """Joules, or why there are none; an accelerator's rows stay open for them, because opening takes minutes."""
     if plan.only_timing:
-        return EnergyRecord(source=None, reason=FIRST_LOOK)
+        return EnergyRecord(source=None, reason="a first look times blocks alone; the complete report measures energy")
 
     def opened(stack: ExitStack) -> list[Worker]:
         if timing.workers:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
-from ttsopt_lib.measure.machine.system import cpu_name
 from ttsopt_lib.records.base import Record
 from ttsopt_lib.statistics.intervals import log_ratio_interval
 from ttsopt_lib.steps import Strict
@@ -27,7 +27,6 @@ from ttsopt_lib.voices.session import open_session
 Feed = Mapping[str, np.ndarray]  # a graph's inputs by name
 Timer = Callable[[str, Callable[[], Any]], float]  # runs a graph of that name once (samples); returns seconds
 REFERENCE = "reference"  # the name under which a timer gets the graph that all others are compared with
-WARMUP_PASSES = 1
 LEAST_SECONDS = 1e-9  # of a run: a clock that stood still gives no ratio
 
 
@@ -39,17 +38,12 @@ class Speed(Record):
     blocks: int  # that it rests on
     reference_seconds: float  # median over the blocks of what the reference took for all utterances
 
-    @property
-    def is_surely_faster(self) -> bool:
-        """Whether even the worse end of the interval is faster than the reference."""
-        return self.ci[0] > 1
-
 
 class Patience(Strict):
     """When a comparison stops."""
 
     width: float = 0.02  # an interval whose high end is less than this above its low end is narrow enough
-    min_blocks: int = 8  # that are timed in any case; two at a time
+    min_blocks: int = Field(default=8, ge=2)  # that are timed in any case; two at a time
     max_blocks: int = 40  # after which it stops, however wide the interval
     seconds: float = 60.0  # of runs after which it stops, for each group of graphs that are open together
     together: int = 4  # graphs that are open and timed beside the reference at a time: each takes memory
@@ -106,48 +100,24 @@ def wall_seconds(name: str, run: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def compare_all(
-    plan: ComparisonPlan,
-    timer: Timer = wall_seconds,
-    known: Sequence[dict[str, Speed]] = (),
-    found: Callable[[dict[str, Speed]], None] = lambda speeds: None,
-) -> Compared:
-    """Carry out a plan on this machine.
-
-    Args:
-        plan: what is compared.
-        timer: runs a graph and returns the seconds.
-        known: what the first comparisons found before; they are not made again.
-        found: gets what each further one has found.
-
-    Raises:
-        ValueError: a comparison has no utterance, or `patience` asks for fewer than two blocks.
-        RuntimeFailure: ONNX Runtime cannot load or run one of the graphs.
-    """
-    speeds = list(known)
-    for comparison in plan.comparisons[len(speeds) :]:
-        speeds.append(compare(comparison, plan.threads, plan.patience, timer))
-        found(speeds[-1])
-    return Compared(machine=cpu_name(), speeds=speeds)
-
-
-def compare(
-    comparison: Comparison, threads: int = 1, patience: Patience | None = None, timer: Timer = wall_seconds
-) -> dict[str, Speed]:
+def compare(comparison: Comparison, threads: int, patience: Patience, timer: Timer = wall_seconds) -> dict[str, Speed]:
     """How fast each candidate is beside the reference on this machine.
 
     A candidate whose interval is narrow enough is timed no further.
 
+    Args:
+        comparison: what is compared.
+        threads: within an operator.
+        patience: when to stop.
+        timer: runs a graph and returns the seconds.
+
     Raises:
-        ValueError: there is no utterance, or `patience` asks for fewer than two blocks.
+        ValueError: there is no utterance.
         RuntimeFailure: ONNX Runtime cannot load or run one of the graphs.
     """
-    patience = patience or Patience()
     feeds = read_feeds(comparison.feeds)
     if not feeds:
         raise ValueError("no utterance to time on: give at least one")
-    if patience.min_blocks < 2:
-        raise ValueError(f"min_blocks: {patience.min_blocks}, but an interval needs at least two blocks")
     names, found = list(comparison.candidates), {}
     for start in range(0, len(names), patience.together):
         together = names[start : start + patience.together]
@@ -159,10 +129,9 @@ def compare(
 
 def _time_together(runs: Mapping[str, _Run], feeds: Sequence[Feed], patience: Patience) -> dict[str, Speed]:
     """The speeds of graphs that are open at the same time; the reference's name is empty."""
-    for _ in range(WARMUP_PASSES):
-        for feed in feeds:
-            for run in runs.values():
-                run.speak(feed)
+    for feed in feeds:
+        for run in runs.values():
+            run.speak(feed)  # a first time, which is not counted
     left, found = [name for name in runs if name], {}
     logs: dict[str, list[float]] = {name: [] for name in left}
     references: list[float] = []

@@ -13,6 +13,7 @@ from ttsopt_lib.files import content_key, file_sha256
 from ttsopt_lib.measure.browser import measure_in_browser
 from ttsopt_lib.measure.devices import Probe, probe
 from ttsopt_lib.measure.first_sound import SHARE as FIRST_SOUND_SHARE
+from ttsopt_lib.measure.importing import record_on_file
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.machine.system import describe_system
 from ttsopt_lib.measure.plan import (
@@ -30,7 +31,7 @@ from ttsopt_lib.measure.progress import Bars
 from ttsopt_lib.measure.remote.measurement import time_over_ssh
 from ttsopt_lib.measure.remote.ssh import Connection
 from ttsopt_lib.measure.session import Findings, time_plan
-from ttsopt_lib.records.base import RecordError, now, read_if_current, read_record, write_record
+from ttsopt_lib.records.base import now, read_record, write_record
 from ttsopt_lib.records.device import DeviceRecord, Doubt, PeerTiming, Runtime, TimedSentence
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord, VariantRecord
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
     from ttsopt_lib.voices.piper import VoiceConfig
 
 PLANNING = Lock()  # the phonemizer serves one caller at a time; devices are measured by several threads
-
-
 # What decides how many blocks are timed, and what is timed after them: a first look and the complete run differ in
 # these alone.
 HOW_MANY = (
@@ -113,13 +112,9 @@ def current_measurement(study: Study, device: Device, folder: StudyFolder) -> De
     A measured record of the same inputs stays; one that says `not_measured` only while its reason holds. An imported
     one stays as it is: the report says where it differs. Raises RecordError for a variant that is not made yet.
     """
-    key = device_key(study, device, read_variants(study, folder))
-    imported = _imported(device, folder)
-    if imported:
-        return imported
-    present = read_if_current(folder.device_record(device.name), DeviceRecord, key)
-    if present is None:
-        return None
+    present = _on_file(study, device, folder)
+    if present is None or present.imported:
+        return present
     if present.status == "measured":
         timed = {(peer.name, peer.key) for peer in present.peers}
         return present if all((peer.name, peer.key) in timed for peer in read_peers(study, folder)) else None
@@ -128,14 +123,11 @@ def current_measurement(study: Study, device: Device, folder: StudyFolder) -> De
     return present if probe(device).reason == present.reason else None
 
 
-def _imported(device: Device, folder: StudyFolder) -> DeviceRecord | None:
-    """The device's record if it was measured elsewhere and imported."""
-    path = folder.device_record(device.name)
-    try:
-        present = read_record(path, DeviceRecord, "measure") if path.is_file() else None
-    except RecordError:
-        return None
-    return present if present and present.imported else None
+def _on_file(study: Study, device: Device, folder: StudyFolder) -> DeviceRecord | None:
+    """The device's record if it was made of the same inputs, or imported. Raises RecordError as `read_variants`."""
+    key = device_key(study, device, read_variants(study, folder))
+    present = record_on_file(folder.device_record(device.name))
+    return present if present and (present.imported or present.key == key) else None
 
 
 def measure_device(
@@ -143,7 +135,6 @@ def measure_device(
     device: Device,
     folder: StudyFolder,
     *,
-    torch_original: Path | None = None,
     progress: bool = True,
     again: bool = False,
     connection: Connection | None = None,
@@ -153,8 +144,7 @@ def measure_device(
 
     What `current_measurement` finds is returned as it is, unless `again`. Where the device is not at
     hand the record says `not_measured` and why; it never takes the place of the same study's measured one,
-    which may come from the device itself. `torch_original` is the voice file that PyTorch rows are made from
-    (default: the original variant's model). A device with `runner: ssh` is reached by `connection` (default: one
+    which may come from the device itself. A device with `runner: ssh` is reached by `connection` (default: one
     of its own); `position` is the line of its progress bars where several devices are timed at once. A local run that
     was interrupted goes on after its last pair of blocks, unless `again`.
 
@@ -178,7 +168,7 @@ def measure_device(
             write_record(folder.device_record(device.name), record)
             return record
         with PLANNING:
-            plan, reasons = _plan(study, device, folder, variants, peers, torch_original, found)
+            plan, reasons = _plan(study, device, folder, variants, peers, found)
         with Bars(device.label, plan.settings.budget_seconds, progress, position) as bars:
             if device.runner == "ssh":
                 findings = time_over_ssh(plan, device, connection or Connection(device), bars, again=again)
@@ -237,11 +227,8 @@ def _journal(folder: StudyFolder, device: Device, keys: list[str], plan: TimingP
 
 def _keep_outdated(path: Path) -> None:
     """Move a measurement of other variants or settings aside: the device that could repeat it is not at hand."""
-    try:
-        old = read_record(path, DeviceRecord, "measure")
-    except RecordError:
-        return
-    if old.status == "measured":
+    old = record_on_file(path)
+    if old and old.status == "measured":
         path.replace(path.with_name(f"{path.stem}.outdated-{old.created[:10]}.json"))
 
 
@@ -250,10 +237,10 @@ def record_failure(study: Study, device: Device, folder: StudyFolder, reason: st
 
     A record that cannot be written, where a full disk is what failed, is returned all the same.
     """
-    key = device_key(study, device, read_variants(study, folder))
-    present = _imported(device, folder) or read_if_current(folder.device_record(device.name), DeviceRecord, key)
+    present = _on_file(study, device, folder)
     if present and present.status == "measured":
         return present
+    key = device_key(study, device, read_variants(study, folder))
     record = _record(key, device, Probe(reason), status="not_measured")
     with suppress(OSError):
         _keep_outdated(folder.device_record(device.name))
@@ -319,7 +306,6 @@ def _plan(
     folder: StudyFolder,
     variants: dict[str, VariantRecord],
     peers: list[PeerRecord],
-    torch_original: Path | None,
     found: Probe,
 ) -> tuple[TimingPlan, dict[str, str]]:
     """Rows, and the sentences as phoneme ids with the scales of the original voice; the peers that have no row."""
@@ -330,7 +316,7 @@ def _plan(
     runtimes: tuple[Runtime, ...] = found.runtimes
     if not voice.is_vits:
         runtimes = tuple(one for one in runtimes if one == "onnxruntime")
-    rows = plan_rows(study, device, folder, variants, torch_original or original, found.accelerator, runtimes)
+    rows = plan_rows(study, device, folder, variants, found.accelerator, runtimes)
     peer_rows, reasons = plan_peers(device, folder, peers, found.accelerator, runtimes)
     settings, only_timing = settings_for(study, device), study.stage == "first_look"
     streams = () if only_timing else plan_streams(study, device, folder, variants, found.accelerator)

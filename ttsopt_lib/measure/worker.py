@@ -20,9 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
+import psutil
 
 from ttsopt_lib.measure.runtimes.onnx_runtime import ORT_LOADS, Speak, open_onnxruntime
-from ttsopt_lib.measure.runtimes.stopwatch import Stopwatch, WallClock
+from ttsopt_lib.measure.runtimes.stopwatch import DeviceEvents, Stopwatch, WallClock
 
 if TYPE_CHECKING:
     from ttsopt_lib.measure.runtimes.first_sound import FirstSound
@@ -58,13 +59,6 @@ def peak_memory_mb() -> float:
                 return int(line.split()[1]) * 1024 / 1e6
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
-
-
-def resident_memory_mb() -> float:
-    """Resident set of this process now, in MB (10^6 bytes)."""
-    import psutil
-
-    return psutil.Process().memory_info().rss / 1e6
 
 
 def prepare(row: dict[str, Any]) -> None:
@@ -113,10 +107,10 @@ def open_model(
 
 def open_stopwatch(row: dict[str, Any]) -> Stopwatch:
     """The clock that suits the row."""
-    if row["runtime"] == "pytorch":
-        from ttsopt_lib.measure.runtimes.torch_runtime import stopwatch_of
+    if row["runtime"] == "pytorch" and row["accelerator"] == "cuda":
+        import torch
 
-        return stopwatch_of(row)
+        return DeviceEvents(torch.cuda)
     return WallClock()  # ONNX Runtime returns when the audio is there
 
 
@@ -132,13 +126,16 @@ def repeat_sentences(speak: Speak, sentences: list[Any], seconds: float, sample_
 
 
 def sentences_of(request: dict[str, Any]) -> list[Any]:
-    """What the model is fed for each sentence: phoneme ids [T], or all its inputs where it has inputs of its own."""
+    """What the model is fed for each sentence: phoneme ids [T], all its inputs where it has its own, or the text."""
+    if request["as_text"]:
+        return [sentence["text"] for sentence in request["sentences"]]
     fed = []
-    for ids, inputs in zip(request["sentences"], request["inputs"], strict=True):
+    for sentence in request["sentences"]:
         arrays = {
-            name: np.array(one["values"], dtype=one["dtype"]).reshape(one["shape"]) for name, one in inputs.items()
+            name: np.array(one["values"], dtype=one["dtype"]).reshape(one["shape"])
+            for name, one in sentence["inputs"].items()
         }
-        fed.append(arrays or np.array(ids, dtype=np.int64))
+        fed.append(arrays or np.array(sentence["ids"], dtype=np.int64))
     return fed
 
 
@@ -215,8 +212,8 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
                 if row != request["row"]:
                     prepare(request["row"])
                 row = request["row"]
-                idle = resident_memory_mb()
-                sentences = request["texts"] or sentences_of(request)
+                idle = psutil.Process().memory_info().rss / 1e6
+                sentences = sentences_of(request)
                 speak, own_rate, loads = open_model(row, request["scales"], request["speaker"], request["once"])
                 sample_rate = own_rate or request["sample_rate"]
                 stopwatch, first = open_stopwatch(row), {}
@@ -240,10 +237,10 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
             else:
                 assert speak is not None, "a sentence was asked for before a load"
                 reply = time_sentence(speak, sentences, request["sentence"], first, sample_rate, stopwatch, row)
-                if row["runtime"] == "pytorch":
-                    from ttsopt_lib.measure.runtimes.torch_runtime import device_memory_mb
+                if isinstance(stopwatch, DeviceEvents):
+                    import torch
 
-                    reply["device_memory_mb"] = device_memory_mb(row)
+                    reply["device_memory_mb"] = torch.cuda.max_memory_allocated() / 1e6  # the most so far
         except Exception as error:  # whatever a runtime raises: the driver turns it into one line
             message = " ".join(str(error).split()) or type(error).__name__
             reply = {"error": message[:500], "no_speech": isinstance(error, NoSpeechError)}

@@ -76,7 +76,7 @@ def package_files(package: NpmPackage) -> Path:
     Raises:
         WebError: it is not in the cache and cannot be fetched, or is not what its hash says.
     """
-    cache = cache_folder()
+    cache = user_cache() / "npm"
     folder = cache / f"{package.name.replace('/', '+')}-{package.version}"
     if all((folder / name).is_file() for name in package.files.values()):
         return folder
@@ -90,11 +90,6 @@ def package_files(package: NpmPackage) -> Path:
     except OSError as error:
         raise WebError(f"{folder}: cannot be written ({error.strerror}); XDG_CACHE_HOME names another place") from None
     return folder
-
-
-def cache_folder() -> Path:
-    """Where packages are kept."""
-    return user_cache() / "npm"
 
 
 def registry() -> str:

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
@@ -180,7 +180,7 @@ class PageRecord(_Part):
         return self
 
 
-def is_page_record(values: Any) -> bool:
+def is_page_record(values: Any) -> TypeGuard[dict[str, Any]]:
     """Whether the content of a JSON file says that a page saved it."""
     return isinstance(values, dict) and values.get("format") == FORMAT
 
@@ -263,38 +263,18 @@ def _stop(page: PageRecord, threads: int) -> StopRecord:
 
 def _row(row: PageRow, blocks: int) -> TimingRow:
     return TimingRow(
-        variant=row.variant,
         runtime="onnxruntime-web",
-        threads=row.threads,
-        load_seconds=row.load_seconds,
         peak_memory_mb=None,
         idle_memory_mb=None,
         seconds=row.seconds[:blocks],
         audio_seconds=row.audio_seconds[:blocks],
-        model_sha256=row.model_sha256,
-        first_seconds=row.first_seconds,
-    )
-
-
-def browser_of(page: PageRecord) -> BrowserRecord:
-    """What the browser tells, without what makes it a device of its own."""
-    told = page.browser
-    return BrowserRecord(
-        name=told.brand,
-        user_agent=told.user_agent,
-        platform=told.platform,
-        mobile=told.mobile,
-        logical_cores=told.logical_cores,
-        memory_gb=told.memory_gb,
-        cross_origin_isolated=told.cross_origin_isolated,
-        simd=told.simd,
-        webgpu=told.webgpu,
-        onnxruntime_web=page.onnxruntime_web,
+        **row.model_dump(exclude={"seconds", "audio_seconds"}),
     )
 
 
 def _system(page: PageRecord) -> SystemRecord:
     """The machine below a browser, which tells little of it."""
+    told = page.browser.model_dump(exclude={"brands"})
     return SystemRecord(
         hostname_hash=None,
         machine=None,
@@ -309,7 +289,7 @@ def _system(page: PageRecord) -> SystemRecord:
         accelerator=None,
         python=None,
         packages={"onnxruntime-web": page.onnxruntime_web},
-        browser=browser_of(page),
+        browser=BrowserRecord(name=page.browser.brand, onnxruntime_web=page.onnxruntime_web, **told),
     )
 
 

@@ -21,8 +21,8 @@ from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import atomic_path
 from ttsopt_lib.records.base import now
 from ttsopt_lib.web.packages import WebError
+from ttsopt_lib.web.records import is_page_record
 
-RECORD_FORMAT = "ttsopt browser record"
 MOST_BYTES = 4_000_000  # of a record
 MOST_CHARACTERS = 5000  # of a text
 MOST_RECORDS = 500  # in the folder: whoever reaches the server can fill no disk
@@ -43,13 +43,15 @@ HEADERS = {
 }
 
 
-class Server:
+class Server(ThreadingHTTPServer):
     """Serves a page's folder from entering to leaving.
 
     Attributes:
         address: to open in a browser.
         received: folder of the records that were sent back.
     """
+
+    daemon_threads = True
 
     def __init__(
         self,
@@ -74,29 +76,36 @@ class Server:
         """
         if not (folder / "index.html").is_file():
             raise WebError(f"{folder}: no page there; 'ttsopt web STUDY' writes it")
+        self.folder, self.study, self.inputs = folder, study, inputs
         self.received = received or folder.parent / "records" / "received"
+        self.at_work = threading.Lock()  # phonemizers do one thing at a time
         host = lan_host() if lan else "127.0.0.1"
         try:
-            self._server = _PageServer((host, port), folder, self.received, study, inputs)
+            super().__init__((host, port), _PageHandler)
         except OSError as error:
             raise WebError(
                 f"port {port} on {host}: {error.strerror}; --port takes another, 0 any that is free"
             ) from None
-        self.address = f"http://{host}:{self._server.server_address[1]}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
+        place = f"{host}:{self.server_address[1]}"
+        self.address = f"http://{place}/"
+        self.hosts = {place, place.replace("127.0.0.1", "localhost")}
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True)
 
     def __enter__(self) -> Server:
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        self.shutdown()
+        self.server_close()
         self._thread.join()
 
     def wait(self) -> None:
         """Wait until the server ends."""
         self._thread.join()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that closes a connection is no news."""
 
 
 def lan_host() -> str:
@@ -112,25 +121,11 @@ def lan_host() -> str:
     return host
 
 
-class _PageServer(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, place: tuple[str, int], folder: Path, received: Path, study: str, inputs: Inputs | None):
-        self.folder, self.received, self.study, self.inputs = folder, received, study, inputs
-        self.at_work = threading.Lock()  # phonemizers do one thing at a time
-        super().__init__(place, _PageHandler)
-        port = self.server_address[1]
-        self.hosts = {f"{host}:{port}" for host in (place[0], *(("localhost",) if place[0] == "127.0.0.1" else ()))}
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that closes a connection is no news."""
-
-
 class _PageHandler(SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version, sys_version = "ttsopt", ""
     timeout = 60
-    server: _PageServer
+    server: Server
     extensions_map = {
         "": "application/octet-stream",
         ".html": "text/html; charset=utf-8",
@@ -141,7 +136,7 @@ class _PageHandler(SimpleHTTPRequestHandler):
         ".wasm": "application/wasm",
     }
 
-    def __init__(self, request: Any, client_address: Any, server: _PageServer):
+    def __init__(self, request: Any, client_address: Any, server: Server):
         super().__init__(request, client_address, server, directory=str(server.folder))
 
     def do_GET(self) -> None:
@@ -166,7 +161,7 @@ class _PageHandler(SimpleHTTPRequestHandler):
             said = None
         if self.path == "/inputs":
             self._say_inputs(said)
-        elif not isinstance(said, dict) or said.get("format") != RECORD_FORMAT:
+        elif not is_page_record(said):
             self._say(HTTPStatus.BAD_REQUEST, {"error": "this is no record of a measurement"})
         elif said.get("study") != (study := self._about()["study"]):
             self._say(HTTPStatus.BAD_REQUEST, {"error": f"this is a record of another study than {study}"})

@@ -14,8 +14,15 @@ from pathlib import Path
 import psutil
 
 from ttsopt_lib.measure.machine.cpu_quota import Quota, find_quota
-from ttsopt_lib.measure.machine.system import governor, read_text, usable_cores
-from ttsopt_lib.measure.machine.temperature import firmware_flags, temperature_c, throttling, throttling_words
+from ttsopt_lib.measure.machine.system import (
+    firmware_flags,
+    governor,
+    read_text,
+    temperature_c,
+    throttling,
+    throttling_words,
+    usable_cores,
+)
 from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
 from ttsopt_lib.records.device import BeforeAfter
 
@@ -82,9 +89,7 @@ class ConditionsWatch:
         self.warnings = [
             *self._busy_warnings(elapsed),
             *quota_warnings(self._quota, find_quota(), usable_cores()),
-            *_clock_warnings(self._clocks, _throttle_count() - self._throttles),
-            *_raspberry_pi_warnings(self._firmware, firmware_flags()),
-            *_heat_warnings(self.temperature_c[1]),
+            *self._clock_and_heat_warnings(),
             *_power_warnings(),
         ]
         if steal > STEAL * usable_cores():
@@ -118,6 +123,27 @@ class ConditionsWatch:
             f"other processes used {others:.1f} of {os.cpu_count()} cores while timing{who}: "
             f"close them and measure again for sharper figures"
         ]
+
+    def _clock_and_heat_warnings(self) -> list[str]:
+        found, clocks = [], self._clocks
+        throttles = _throttle_count() - self._throttles
+        if throttles > 0:
+            found.append(f"the processor was throttled for heat {throttles} times while timing: cool it")
+        if clocks and min(clocks) < CLOCK_FALL * max(clocks):
+            found.append(
+                f"the clock went between {min(clocks):.0f} and {max(clocks):.0f} MHz while timing: "
+                f"latencies in ms depend on when they were taken; reductions are paired and depend less"
+            )
+        flags, before = firmware_flags() or 0, self._firmware or 0
+        states = throttling_words(flags & ~before | flags & 0xF)  # noted since the timing began, and what is so now
+        if states:
+            found.append(f"the Raspberry Pi reports: {', '.join(states)}; check cooling and power supply")
+        heat = self.temperature_c[1]
+        if heat is not None and heat >= HOT_C:
+            found.append(
+                f"the processor was at {heat:.0f} °C when the timing ended: cool it, or it will lower its clock"
+            )
+        return found
 
 
 def quota_warnings(before: Quota | None, after: Quota | None, cores: int) -> list[str]:
@@ -202,32 +228,6 @@ def _throttle_count() -> int:
 def _fastest_clock_mhz() -> float | None:
     clocks = [read_text(path) for path in CPUS.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
     return max((int(clock) / 1000 for clock in clocks if clock), default=None)
-
-
-def _clock_warnings(clocks: list[float], throttles: int) -> list[str]:
-    found = []
-    if throttles > 0:
-        found.append(f"the processor was throttled for heat {throttles} times while timing: cool it")
-    if clocks and min(clocks) < CLOCK_FALL * max(clocks):
-        found.append(
-            f"the clock went between {min(clocks):.0f} and {max(clocks):.0f} MHz while timing: "
-            f"latencies in ms depend on when they were taken; reductions are paired and depend less"
-        )
-    return found
-
-
-def _raspberry_pi_warnings(before: int | None, after: int | None) -> list[str]:
-    """What the firmware reports now, and what it has noted since the timing began."""
-    if after is None:
-        return []
-    states = throttling_words(after & ~(before or 0) | after & 0xF)
-    return [f"the Raspberry Pi reports: {', '.join(states)}; check cooling and power supply"] if states else []
-
-
-def _heat_warnings(after: float | None) -> list[str]:
-    if after is None or after < HOT_C:
-        return []
-    return [f"the processor was at {after:.0f} °C when the timing ended: cool it, or it will lower its clock"]
 
 
 def _power_warnings() -> list[str]:

@@ -12,10 +12,9 @@ sentences: each row speaks for a while, row after row, forwards and then backwar
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
 
 from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.machine.system import read_text
@@ -30,19 +29,6 @@ FEWEST_ROUNDS = 4  # where `limit_seconds` leaves no time for more; below that n
 OVERHEAD = 1.15  # of a round: its last pass goes on past the second; and of the uncounted pass of each row
 
 
-class EnergyCounter(Protocol):
-    """Something that counts joules."""
-
-    @property
-    def source(self) -> str:
-        """What is counted and by whom, for the report."""
-        ...
-
-    def joules(self) -> float:
-        """Energy since the counter was made; it never goes back. Raises OSError."""
-        ...
-
-
 class NoCounterError(RuntimeError):
     """No energy counter can be read here. The message says why, and what to do where something can be done."""
 
@@ -55,13 +41,11 @@ class RaplCounter:
         self._ranges = [_microjoules(zone / "max_energy_range_uj") for zone in zones]
         self._last = [_microjoules(zone / "energy_uj") for zone in zones]
         self._total = 0
-
-    @property
-    def source(self) -> str:
-        names = ", ".join(read_text(zone / "name") or zone.name for zone in self._zones)
-        return f"RAPL ({names}): the whole processor without memory, everything that runs on it"
+        names = ", ".join(read_text(zone / "name") or zone.name for zone in zones)
+        self.source = f"RAPL ({names}): the whole processor without memory, everything that runs on it"
 
     def joules(self) -> float:
+        """Since this object was made; it never goes back. Raises OSError."""
         now = [_microjoules(zone / "energy_uj") for zone in self._zones]
         for before, after, most in zip(self._last, now, self._ranges, strict=True):
             self._total += after - before if after >= before else after - before + most
@@ -69,10 +53,16 @@ class RaplCounter:
         return self._total / 1e6
 
 
+EnergyCounter = RaplCounter | nvidia.GpuEnergy  # `source`: what is counted and by whom, for the report
+
+
 def find_counter(accelerator: bool, powercap: Path = POWERCAP) -> EnergyCounter:
     """The counter of the GPU, or that of the processor. Raises `NoCounterError`."""
     if accelerator:
-        return _gpu_counter()
+        try:
+            return nvidia.GpuEnergy()
+        except nvidia.NvidiaError as error:
+            raise NoCounterError(str(error)) from None
     # intel-rapl:0 is a package, intel-rapl:0:0 a part of it; AMD's packages have the same names.
     zones = [zone for zone in sorted(powercap.glob("intel-rapl:*")) if zone.name.count(":") == 1]
     packages = [zone for zone in zones if (read_text(zone / "name") or "").startswith("package")]
@@ -87,13 +77,6 @@ def find_counter(accelerator: bool, powercap: Path = POWERCAP) -> EnergyCounter:
         ) from None
     except (OSError, ValueError) as error:
         raise NoCounterError(f"the processor's energy counter cannot be read: {error}") from None
-
-
-def _gpu_counter() -> EnergyCounter:
-    try:
-        return nvidia.GpuEnergy()
-    except nvidia.NvidiaError as error:
-        raise NoCounterError(str(error)) from None
 
 
 def _microjoules(path: Path) -> int:
@@ -138,7 +121,19 @@ def measure_energy(
         MeasureError: a model cannot be timed.
     """
     rows = plan.rows_with(plan.thread_counts[0])
-    found: list[EnergyRow] = []
+    found: dict[Worker, EnergyRow] = {}
+
+    @contextmanager
+    def unless_it_fails(worker: Worker) -> Iterator[None]:
+        """An optional row that fails is left out."""
+        try:
+            yield
+        except MeasureError:
+            if not worker.row.optional:
+                raise
+            worker.close()
+            del found[worker]
+
     try:
         counter = find_counter(any(row.accelerator for row in rows), powercap)
         with ExitStack() as stack:
@@ -147,43 +142,28 @@ def measure_energy(
             if not rounds:
                 raise NoCounterError("no time was left for it within limit_seconds")
             done, total = 0, (1 + rounds) * len(workers)
-            for worker in list(workers):
+            for worker in workers:
                 step(done, total)
                 done += 1
-                try:
+                row = worker.row
+                found[worker] = EnergyRow(variant=row.variant, runtime=row.runtime, mode=row.mode, threads=row.threads)
+                with unless_it_fails(worker):
                     if opened is None:
                         worker.load(plan)
                     worker.repeat(0.0)  # one uncounted pass
-                except MeasureError:
-                    if not worker.row.optional:
-                        raise
-                    worker.close()
-                    workers.remove(worker)
-            found = [
-                EnergyRow(variant=row.variant, runtime=row.runtime, mode=row.mode, threads=row.threads)
-                for row in (worker.row for worker in workers)
-            ]
-            visits = list(zip(workers, found, strict=True))
             for number in range(rounds):
-                for worker, row in visits if number % 2 == 0 else visits[::-1]:
+                for worker in list(found) if number % 2 == 0 else list(found)[::-1]:
                     step(done, total)
                     done += 1
-                    before = _joules(counter)
-                    try:
+                    with unless_it_fails(worker):
+                        before = _joules(counter)
                         spoken = worker.repeat(round_seconds)
-                    except MeasureError:
-                        if not worker.row.optional:
-                            raise
-                        worker.close()
-                        visits = [visit for visit in visits if visit[0] is not worker]
-                        continue
-                    row.joules.append(_joules(counter) - before)
-                    row.audio_seconds.append(spoken["audio_seconds"])
-                    row.seconds.append(spoken["seconds"])
-            found = [row for _, row in visits]
+                        found[worker].joules.append(_joules(counter) - before)
+                        found[worker].audio_seconds.append(spoken["audio_seconds"])
+                        found[worker].seconds.append(spoken["seconds"])
             step(done, done)  # fewer than the total where a row dropped out
     except NoCounterError as error:
         return EnergyRecord(source=None, reason=str(error))
-    if any(sum(row.joules) <= 0 for row in found):
+    if any(sum(row.joules) <= 0 for row in found.values()):
         return EnergyRecord(source=None, reason=f"{counter.source}: the counter stood still, as it does in some clouds")
-    return EnergyRecord(source=counter.source, reason=None, rows=found)
+    return EnergyRecord(source=counter.source, reason=None, rows=list(found.values()))

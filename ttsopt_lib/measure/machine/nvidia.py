@@ -27,7 +27,6 @@ FIELDS = {
     "memory.total": "memory_mib",
 }
 REASONS = ("clocks_event_reasons.active", "clocks_throttle_reasons.active")  # the same to newer and to older drivers
-NUMBERS = ("clock_mhz", "memory_clock_mhz", "max_clock_mhz", "power_w", "power_limit_w", "temperature_c", "memory_mib")
 # Bits of nvmlClocksEventReasons (NVML API reference). Idle and the application's own clocks are no complaint.
 HELD_BACK = {
     0x4: "power limit",
@@ -71,10 +70,11 @@ def parse_gpu(text: str) -> GpuRecord | None:
         (*FIELDS.values(), "held_back"), (part.strip() for part in lines[0].split(",")), strict=False
     ):
         told = said and not said.startswith(("[", "N/A"))  # [N/A], [Not Supported], [Unknown Error]
-        values[field] = (float(said) if field in NUMBERS else said) if told else None
+        values[field] = said if told else None
     bits = values.pop("held_back", None)
     held_back = None if bits is None else [word for bit, word in HELD_BACK.items() if int(bits, 16) & bit]
-    return GpuRecord(**{**values, "name": values.get("name") or "NVIDIA GPU"}, held_back=held_back)
+    name = values.get("name") or "NVIDIA GPU"
+    return GpuRecord.model_validate({**values, "name": name, "held_back": held_back})  # makes the numbers of the texts
 
 
 def first_gpu() -> str:

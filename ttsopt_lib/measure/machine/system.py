@@ -1,4 +1,4 @@
-"""Describe the machine that measured, as far as it tells; nothing here is guessed."""
+"""The machine that measures, and how hot it is, as far as it tells; nothing here is guessed."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import os
 import platform
 import re
 import socket
-from importlib.metadata import PackageNotFoundError, version
+import subprocess
 from pathlib import Path
 
 import psutil
 
-from ttsopt_lib.measure.devices import board_model
+from ttsopt_lib.code import versions
 from ttsopt_lib.records.device import SystemRecord
 
 # What int8 and bf16 kernels ask for: x86 dot products and matrix tiles, Arm dot products and matrix multiply.
@@ -20,6 +20,10 @@ TELLING_FLAGS = (
     "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16",
     "asimd", "asimddp", "i8mm", "bf16", "sve",
 )  # fmt: skip
+PROCESSOR_SENSORS = ("cpu_thermal", "coretemp", "k10temp", "zenpower", "soc_thermal")
+FIRMWARE_FLAGS = Path("/sys/devices/platform")  # soc/soc:firmware/get_throttled; a Raspberry Pi 5 has soc@... there
+NOW_BITS = {0: "under-voltage", 1: "frequency capped", 2: "throttled", 3: "temperature limit"}
+SINCE_BOOT = 16  # the same four again, so many bits higher: has happened since the board was switched on
 PACKAGES = ("onnxruntime", "onnxruntime-gpu", "torch", "numpy", "scipy")
 
 
@@ -38,8 +42,13 @@ def describe_system(accelerator: str | None = None) -> SystemRecord:
         instruction_sets=_instruction_sets(),
         accelerator=accelerator,
         python=platform.python_version(),
-        packages=_packages(),
+        packages={name: found for name, found in versions(PACKAGES).items() if found},
     )
+
+
+def board_model() -> str | None:
+    """The board's name from the device tree, for example "Raspberry Pi 4 Model B Rev 1.4"; None elsewhere."""
+    return read_text("/proc/device-tree/model")
 
 
 def usable_cores() -> int:
@@ -67,6 +76,41 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def temperature_c() -> float | None:
+    """The processor's temperature in degrees Celsius, the hottest of its sensors; None where there is none."""
+    sensors = getattr(psutil, "sensors_temperatures", dict)()
+    for name in PROCESSOR_SENSORS:
+        if sensors.get(name):
+            return max(sensor.current for sensor in sensors[name])
+    return None
+
+
+def throttling() -> list[str] | None:
+    """A Raspberry Pi's own report, in words; empty: nothing to report; None: the machine does not tell."""
+    flags = firmware_flags()
+    return None if flags is None else throttling_words(flags)
+
+
+def throttling_words(flags: int) -> list[str]:
+    """The bits of get_throttled (Raspberry Pi documentation, "vcgencmd"): what is so now, and what was since boot."""
+    now = [name for bit, name in NOW_BITS.items() if flags >> bit & 1]
+    before = [f"{name} since boot" for bit, name in NOW_BITS.items() if flags >> (bit + SINCE_BOOT) & 1]
+    return now + before
+
+
+def firmware_flags() -> int | None:
+    """The number behind get_throttled: from the kernel, else from vcgencmd; None on any other machine."""
+    for path in sorted(FIRMWARE_FLAGS.glob("soc*/soc*firmware/get_throttled")):
+        text = read_text(path)
+        if text:
+            return int(text, 16)
+    try:
+        said = subprocess.run(["vcgencmd", "get_throttled"], capture_output=True, text=True, timeout=10, check=True)
+        return int(said.stdout.strip().rpartition("=")[2], 16)
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
 def read_text(path: str | Path) -> str | None:
     """A small file of /proc or /sys, stripped; None where it is not there or may not be read."""
     try:
@@ -87,13 +131,3 @@ def _instruction_sets() -> list[str]:
     found = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", info, re.MULTILINE)
     flags = set(found.group(1).split()) if found else set()
     return [flag for flag in TELLING_FLAGS if flag in flags]
-
-
-def _packages() -> dict[str, str]:
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -26,11 +26,12 @@ from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import atomic_path, file_sha256
 from ttsopt_lib.measure.devices import Probe, probe
 from ttsopt_lib.measure.journal import Journal
+from ttsopt_lib.measure.machine.system import cpu_name
 from ttsopt_lib.measure.plan import TimingPlan
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.remote.bundle import Job
 from ttsopt_lib.measure.session import Findings, time_plan
-from ttsopt_lib.measure.side_by_side import Compared, ComparisonPlan, Speed, compare_all
+from ttsopt_lib.measure.side_by_side import Compared, ComparisonPlan, Speed, compare
 from ttsopt_lib.study import ORIGINAL
 
 TICK_SECONDS = 0.5
@@ -85,22 +86,18 @@ def read_job(run: Path) -> Job:
 
 def compared(plan: ComparisonPlan, journal: Path) -> Compared:
     """Compare graphs; what `journal` has is not compared again. Raises TtsoptError, OSError, BrokenPipeError."""
-    known: list[dict[str, Speed]] = []
+    found: list[dict[str, Speed]] = []
     for line in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else ():
         with suppress(ValueError):  # a line that was cut off is the last one
-            known.append({name: Speed.model_validate(one) for name, one in json.loads(line).items()})
-    done = len(known)
-    journal.write_text("".join(line_of(one) for one in known), encoding="utf-8")
-
-    def found(speeds: dict[str, Speed]) -> None:
-        nonlocal done
+            found.append({name: Speed.model_validate(one) for name, one in json.loads(line).items()})
+    journal.write_text("".join(line_of(one) for one in found), encoding="utf-8")
+    say(work="comparing", done=len(found), total=len(plan.comparisons))
+    for comparison in plan.comparisons[len(found) :]:
+        found.append(compare(comparison, plan.threads, plan.patience))
         with open(journal, "a", encoding="utf-8") as file:
-            file.write(line_of(speeds))
-        done += 1
-        say(work="comparing", done=done, total=len(plan.comparisons))
-
-    say(work="comparing", done=done, total=len(plan.comparisons))
-    return compare_all(plan, known=known, found=found)
+            file.write(line_of(found[-1]))
+        say(work="comparing", done=len(found), total=len(plan.comparisons))
+    return Compared(machine=cpu_name(), speeds=found)
 
 
 def line_of(speeds: dict[str, Speed]) -> str:

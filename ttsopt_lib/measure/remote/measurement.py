@@ -143,7 +143,9 @@ def _talk(connection: Connection, words: list[str], bars: Bars) -> dict[str, Any
                 elif "waiting" in message:
                     bars.doing("waiting for another run there")
                 elif "error" in message:
-                    raise MeasureError(f"{connection.host}: {_advice(message['error'])}")
+                    error = str(message["error"])
+                    advice = f": make room there; {RESUME}" if "No space left" in error else ""
+                    raise MeasureError(f"{connection.host}: {error}{advice}")
                 elif "findings" in message:
                     findings = message["findings"]
                     process.stdin.write(b"kept\n")
@@ -163,7 +165,3 @@ def _message(line: bytes | str) -> dict[str, Any]:
     except ValueError:
         return {}
     return message if isinstance(message, dict) else {}
-
-
-def _advice(error: str) -> str:
-    return f"{error}: make room there; {RESUME}" if "No space left" in error else error

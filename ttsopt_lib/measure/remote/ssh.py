@@ -16,6 +16,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.paths import resolve
@@ -99,20 +100,11 @@ class Connection:
     @contextmanager
     def talk(self, words: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
         """A command there with our ends of its input and output. Raises `MeasureError` where it failed."""
-        with tempfile.TemporaryFile() as log:
-            process = self._start(
-                ["ssh", *self._options, "--", self.host, shlex.join(words)], stdin=subprocess.PIPE, stderr=log
-            )
-            try:
-                yield process
-                code = process.wait()
-            finally:
-                process.kill()
-                process.wait()
-                self._running = None
-            if code:
-                log.seek(0)
-                raise self.error(code, log.read().decode(errors="replace"), words[0])
+        command = ["ssh", *self._options, "--", self.host, shlex.join(words)]
+        with self._started(command, subprocess.PIPE) as (process, log):
+            yield process
+            if code := process.wait():
+                raise self.error(code, _text(log), words[0])
 
     def stop(self) -> None:
         """Break off whatever runs; the call that waits for it raises. May be called from another thread."""
@@ -136,36 +128,38 @@ class Connection:
         return MeasureError(f"{self.host}: {last}")
 
     def _carry_out(self, command: list[str], heard: Callable[[str], None] = lambda line: None) -> tuple[str, str, int]:
-        with tempfile.TemporaryFile() as log:
-            process = self._start(command, stdin=subprocess.DEVNULL, stderr=log)
+        with self._started(command, subprocess.DEVNULL) as (process, log):
             assert process.stdout is not None
+            output = _listen(process.stdout.fileno(), heard)
+            code = process.wait()
+            return output.decode(errors="replace"), _text(log), code
+
+    @contextmanager
+    def _started(self, command: list[str], stdin: int) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
+        """A command, and the file of its errors: in English, because they are read. It is gone afterwards."""
+        with tempfile.TemporaryFile() as log:
+            english = {**os.environ, "LC_ALL": "C"}
             try:
-                output = _listen(process.stdout.fileno(), heard)
-                process.wait()
+                process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=log, env=english)
+            except FileNotFoundError:
+                package = "rsync" if command[0] == "rsync" else "openssh-client"
+                raise MeasureError(f"{command[0]} is missing on this machine: sudo apt install {package}") from None
+            self._running = process
+            try:
+                if self._stopped:
+                    process.kill()
+                yield process, log
             finally:
                 process.kill()
                 process.wait()
+                assert process.stdout is not None
                 process.stdout.close()
                 self._running = None
-            log.seek(0)
-            return output.decode(errors="replace"), log.read().decode(errors="replace"), process.returncode
 
-    def _start(self, command: list[str], **streams: object) -> subprocess.Popen[bytes]:
-        """Start a command in English, because its messages are read."""
-        try:
-            process = subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "LC_ALL": "C"},
-                **streams,  # type: ignore[call-overload]
-            )
-        except FileNotFoundError:
-            package = "rsync" if command[0] == "rsync" else "openssh-client"
-            raise MeasureError(f"{command[0]} is missing on this machine: sudo apt install {package}") from None
-        self._running = process
-        if self._stopped:
-            process.kill()
-        return process
+
+def _text(log: IO[bytes]) -> str:
+    log.seek(0)
+    return log.read().decode(errors="replace")
 
 
 def _listen(descriptor: int, heard: Callable[[str], None]) -> bytes:

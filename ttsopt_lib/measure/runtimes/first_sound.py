@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ttsopt_lib.measure.runtimes.onnx_runtime import Speak, onnxruntime_session, speaker_of
+from ttsopt_lib.measure.runtimes.onnx_runtime import Speak, onnxruntime_session, piper_feeds, speaker_of
 from ttsopt_lib.voices.pieces import Layout, Run, speak_pieces
 
 Ids = Sequence[np.ndarray]  # phoneme ids of each sentence of a text, int64 [phonemes]
@@ -23,8 +23,7 @@ class Streamed:
         """
         Args:
             stream: a `PlannedStream` as plain data.
-            scales: noise scale, length scale, duration noise scale.
-            speaker: number of the speaker; None for a voice with one.
+            scales: as `piper_feeds` takes them, and so is `speaker`.
         """
         row = {"threads": stream["threads"], "accelerator": None}
         self.whole: Speak = speaker_of(onnxruntime_session({**row, "model": stream["model"]}), scales, speaker)
@@ -32,15 +31,13 @@ class Streamed:
             _runner(onnxruntime_session({**row, "model": stream[half]})) for half in ("encoder", "decoder")
         )
         self._layout = Layout.model_validate(stream["layout"])
-        self._fixed: dict[str, np.ndarray] = {"scales": np.array(scales, dtype=np.float32)}
-        if speaker is not None:
-            self._fixed["sid"] = np.array([speaker], dtype=np.int64)
+        self._feeds_of = piper_feeds(scales, speaker)
 
     def pieces(self, text: Ids, seconds: float | None) -> tuple[list[float], list[float]]:
         """When each piece of a text was there, in seconds from the beginning, and how many seconds of audio it has."""
         start, there, lengths = time.perf_counter(), [], []
         for number, ids in enumerate(text):
-            feeds = {"input": ids[None], "input_lengths": np.array([ids.size], dtype=np.int64), **self._fixed}
+            feeds = self._feeds_of(ids)
             for audio in speak_pieces(self._encoder, self._decoder, self._layout, feeds, seconds, first=not number):
                 there.append(time.perf_counter() - start)
                 lengths.append(audio.size / self._layout.sample_rate)
@@ -53,11 +50,13 @@ class FirstSound:
     def __init__(self, request: dict[str, Any]):
         """
         Args:
-            request: `streams`, `texts` (lists of ids), `words` (their letters), `scales`, `speaker`, `phonemizer`.
+            request: `streams`, `texts`, `scales`, `speaker` and `phonemizer` of a `TimingPlan` as plain data.
         """
         self._voices = [Streamed(one, request["scales"], request["speaker"]) for one in request["streams"]]
-        self._texts: list[Ids] = [[np.array(ids, dtype=np.int64) for ids in text] for text in request["texts"]]
-        self._words = request["words"]
+        self._texts: list[Ids] = [
+            [np.array(ids, dtype=np.int64) for ids in text["sentences"]] for text in request["texts"]
+        ]
+        self._words = [text["text"] for text in request["texts"]]
         self._phonemize = _phonemizer(request["phonemizer"])
         self._shortest = min(self._texts, key=lambda text: sum(ids.size for ids in text))
 

@@ -16,6 +16,33 @@ Speak = Callable[[Any], Any]
 ORT_LOADS = 3  # session creation is short and noisy: a few samples are cheap
 
 
+def session_options(threads: int) -> Any:
+    """ONNX Runtime's options for a worker that computes with so many threads."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    # Threads may spin within a run, as they do for a user; between runs they must not take the core of the
+    # worker whose turn it is.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    options.log_severity_level = 3
+    return options
+
+
+def piper_feeds(scales: list[float], speaker: int | None) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """What a Piper voice is fed, by input, as a function of the phoneme ids [T].
+
+    Args:
+        scales: noise scale, length scale, duration noise scale.
+        speaker: number of the speaker; None for a voice with one.
+    """
+    fixed: dict[str, np.ndarray] = {"scales": np.array(scales, dtype=np.float32)}
+    if speaker is not None:
+        fixed["sid"] = np.array([speaker], dtype=np.int64)
+    return lambda ids: {"input": ids[None], "input_lengths": np.array([ids.size], dtype=np.int64), **fixed}
+
+
 def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
     """A session on the row's ONNX file; with `profile`, the beginning of a file name, it keeps a profile.
 
@@ -23,14 +50,7 @@ def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = row["threads"]
-    options.inter_op_num_threads = 1
-    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    # Threads may spin within a run, as they do for a user; between runs they must not take the core of the
-    # worker whose turn it is.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.log_severity_level = 3
+    options = session_options(row["threads"])
     if profile:
         options.enable_profiling = True
         options.profile_file_prefix = profile
@@ -50,9 +70,8 @@ def speaker_of(session: Any, scales: list[float], speaker: int | None, row: dict
     """A session as a function from phoneme ids [T], or from a graph's inputs, to the audio, float32 [1, 1, samples].
 
     Args:
-        session: of ONNX Runtime, on a Piper voice.
-        scales: noise scale, length scale, duration noise scale.
-        speaker: number of the speaker; None for a voice with one.
+        session: of ONNX Runtime.
+        scales: as `piper_feeds` takes them, and so is `speaker`.
         row: says which outputs hold the samples, or what makes samples of them; None: the first one does.
     """
     wanted, finish = None, _first
@@ -60,15 +79,12 @@ def speaker_of(session: Any, scales: list[float], speaker: int | None, row: dict
         wanted = list(row["outputs"]) or None
         if row["vocoder"]:
             finish = function_of(row["vocoder"], row["code"] and Path(row["code"]))
-    fixed: dict[str, np.ndarray] = {"scales": np.array(scales, dtype=np.float32)}
-    if speaker is not None:
-        fixed["sid"] = np.array([speaker], dtype=np.int64)
+    feeds_of = piper_feeds(scales, speaker)
 
     def speak(ids: np.ndarray | dict[str, np.ndarray]) -> Any:
         if isinstance(ids, dict):
             return finish(*session.run(wanted, ids))
-        lengths = np.array([ids.size], dtype=np.int64)
-        return session.run(wanted, {"input": ids[None], "input_lengths": lengths, **fixed})[0]
+        return session.run(wanted, feeds_of(ids))[0]
 
     return speak
 

@@ -8,43 +8,34 @@ as far as the runtime lets itself be told.
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from ttsopt_lib.measure.runtimes.onnx_runtime import Speak
+from ttsopt_lib.measure.runtimes.onnx_runtime import Speak, piper_feeds, session_options
 
+MODULES = {"openvino": "openvino", "piper-tts": "piper", "sherpa-onnx": "sherpa_onnx", "hibari-tts": "hibari"}
 PRECISION_HINTS = {"openvino-fp32": "f32", "openvino-bf16": "bf16", "openvino-int8": "f32"}
-
-
-class Opened(NamedTuple):
-    """A peer ready to speak."""
-
-    speak: Speak
-    sample_rate: int | None  # Hz; None: the original voice's
 
 
 def prepare_peer(runtime: str) -> None:
     """Import the runtime, which is no part of loading its model."""
-    if runtime == "openvino":
-        import openvino  # noqa: F401
-    elif runtime == "piper-tts":
-        import piper  # noqa: F401
-    elif runtime == "sherpa-onnx":
-        import sherpa_onnx  # noqa: F401
-    else:
-        import hibari  # noqa: F401
+    import_module(MODULES[runtime])
 
 
-def open_peer(row: dict[str, Any], scales: list[float], speaker: int | None) -> Opened:
-    """The row's peer. Raises RuntimeError where it would not be what its name says."""
+def open_peer(row: dict[str, Any], scales: list[float], speaker: int | None) -> tuple[Speak, int | None]:
+    """The row's peer ready to speak, and its sampling rate in Hz; None: that of the original voice.
+
+    Raises RuntimeError where it would not be what its name says.
+    """
     if row["runtime"] == "openvino":
-        return Opened(_openvino(row, scales, speaker), None)
+        return _openvino(row, scales, speaker), None
     if row["runtime"] == "piper-tts":
-        return Opened(_piper_tts(row, scales, speaker), None)
+        return _piper_tts(row, scales, speaker), None
     if row["runtime"] == "sherpa-onnx":
-        return Opened(_sherpa_onnx(row, scales, speaker), None)
+        return _sherpa_onnx(row, scales, speaker), None
     return _hibari_tts(row)
 
 
@@ -73,14 +64,10 @@ def compile_openvino(model: Any, precision: str, threads: int) -> Any:
 
 def _openvino(row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
     compiled = compile_openvino(row["model"], PRECISION_HINTS[row["variant"]], row["threads"])
-    request = compiled.create_infer_request()
-    fixed: dict[str, np.ndarray] = {"scales": np.array(scales, dtype=np.float32)}
-    if speaker is not None:
-        fixed["sid"] = np.array([speaker], dtype=np.int64)
+    request, feeds_of = compiled.create_infer_request(), piper_feeds(scales, speaker)
 
     def speak(ids: np.ndarray) -> np.ndarray:
-        lengths = np.array([ids.size], dtype=np.int64)
-        request.infer({"input": ids[None], "input_lengths": lengths, **fixed})
+        request.infer(feeds_of(ids))
         return request.get_output_tensor(0).data
 
     return speak
@@ -95,12 +82,7 @@ def open_piper_tts(model: Path, threads: int) -> Any:
     from piper import PiperVoice
     from piper.config import PiperConfig
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.force_spinning_stop", "1")  # as all workers: see onnxruntime_session
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(model), session_options(threads), providers=["CPUExecutionProvider"])
     config = json.loads(Path(f"{model}.json").read_text(encoding="utf-8-sig"))
     return PiperVoice(session=session, config=PiperConfig.from_dict(config))
 
@@ -154,9 +136,9 @@ def _sherpa_onnx(row: dict[str, Any], scales: list[float], speaker: int | None) 
     return lambda ids: voice.generate("", sherpa_request(ids, symbols, speaker)).samples
 
 
-def _hibari_tts(row: dict[str, Any]) -> Opened:
+def _hibari_tts(row: dict[str, Any]) -> tuple[Speak, int]:
     from hibari import SAMPLE_RATE, Hibari
 
     voice = Hibari(threads=row["threads"])
     voice("Yes.")  # its text front end is read at the first sentence: that is loading, as the model is
-    return Opened(lambda text: voice(text, seed=0), SAMPLE_RATE)
+    return lambda text: voice(text, seed=0), SAMPLE_RATE

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ttsopt_lib.measure.runtimes.onnx_runtime import Speak
-from ttsopt_lib.measure.runtimes.stopwatch import DeviceEvents, Stopwatch, WallClock
 
 
 def prepare_pytorch(row: dict[str, Any]) -> None:
@@ -32,14 +31,10 @@ def prepare_pytorch(row: dict[str, Any]) -> None:
 
 
 def open_pytorch(row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
-    """The voice with the row's recipe, as a function from phoneme ids [T] to the audio, float32 [1, 1, samples]."""
-    import torch
+    """The voice with the row's recipe, as a function from phoneme ids [T] to the audio, float32 [1, 1, samples].
 
-    return speaker_on(torch.device("cuda" if row["accelerator"] == "cuda" else "cpu"), row, scales, speaker)
-
-
-def speaker_on(device: Any, row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
-    """The same on any device: the ids start and the audio ends in the memory of the processor."""
+    Wherever it computes, the ids start and the audio ends in the memory of the processor.
+    """
     import torch
     from pydantic import TypeAdapter
 
@@ -47,6 +42,7 @@ def speaker_on(device: Any, row: dict[str, Any], scales: list[float], speaker: i
     from ttsopt_lib.optimize.torch_build import build_torch
     from ttsopt_lib.steps import AnyStep
 
+    device = torch.device("cuda" if row["accelerator"] == "cuda" else "cpu")
     recipe = TypeAdapter(list[AnyStep]).validate_python(row["recipe"])
     model = in_mode(build_torch(recipe, Path(row["model"])).eval().to(device), row["mode"])
     scale_values = torch.tensor(scales, dtype=torch.float32, device=device)
@@ -58,17 +54,3 @@ def speaker_on(device: Any, row: dict[str, Any], scales: list[float], speaker: i
         return model(given, torch.tensor([ids.size], device=device), scale_values, sid=sid).cpu().numpy()
 
     return speak
-
-
-def stopwatch_of(row: dict[str, Any]) -> Stopwatch:
-    """Events on the GPU for a row that computes there."""
-    import torch
-
-    return DeviceEvents(torch.cuda) if row["accelerator"] == "cuda" else WallClock()
-
-
-def device_memory_mb(row: dict[str, Any]) -> float | None:
-    """Most that PyTorch had allocated on the GPU so far, in MB (10^6 bytes); None for a row that computes elsewhere."""
-    import torch
-
-    return torch.cuda.max_memory_allocated() / 1e6 if row["accelerator"] == "cuda" else None

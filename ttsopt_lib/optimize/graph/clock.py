@@ -27,7 +27,7 @@ from ttsopt_lib.measure.side_by_side import (
     Feed,
     Patience,
     Timer,
-    compare_all,
+    compare,
     wall_seconds,
     write_feeds,
 )
@@ -95,7 +95,7 @@ class Clock:
             patience: when to stop; default: `Patience()`.
 
         Raises:
-            ValueError: there is no utterance, or `patience` asks for fewer than two blocks.
+            ValueError: there is no utterance.
             RuntimeFailure: ONNX Runtime cannot load or run one of the graphs here.
             MeasureError: the device cannot be reached, or cannot do it.
         """
@@ -109,8 +109,7 @@ class Clock:
                     return compare_over_ssh(plan, self._device, Connection(self._device), bars)
             found = Compared(machine=cpu_name())
             for one in graphs:
-                plan = ComparisonPlan(comparisons=(_written(one, folder / "now"),), threads=threads, patience=patience)
-                found.speeds += compare_all(plan, self._timer).speeds
+                found.speeds.append(compare(_written(one, folder / "now"), threads, patience, self._timer))
                 shutil.rmtree(folder / "now")
             return found
 

@@ -76,8 +76,8 @@ export class Measurement {
    * @returns {Promise<object>} the record
    */
   async run({ seconds = 60, threads = 1, variants, minBlocks = 2, maxBlocks = Infinity }) {
-    const counts = [threads].flat().map((count) => Math.min(count, mostThreads()));
-    const wanted = [...new Set(counts)];
+    const most = mostThreads(), asked = [threads].flat();
+    const wanted = [...new Set(asked.map((count) => Math.min(count, most)))];
     const names = variants ?? this.about.variants.map(({ name }) => name);
     this.visibility = new Visibility();
     this.began = performance.now();
@@ -106,9 +106,7 @@ export class Measurement {
     }
     this.sittings.at(-1).ended = now();
     if (this.visibility.pauses) this.warnings.push("the tab was hidden meanwhile: those blocks were taken again");
-    if (counts.some((count, at) => count < [threads].flat()[at])) {
-      this.warnings.push(`fewer threads than asked for: this page may have ${mostThreads()}`);
-    }
+    if (Math.max(...asked) > most) this.warnings.push(`fewer threads than asked for: this page may have ${most}`);
     const scales = this.sentences[0]?.inputs.scales?.values ?? [];
     return {
       format: "ttsopt browser record",

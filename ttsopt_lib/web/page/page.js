@@ -6,7 +6,7 @@ import { Measurement, Stopped } from "./measure.js";
 import { Phonemizer } from "./phonemes.js";
 import { Player } from "./player.js";
 import { NothingToSpeak, sentenceIds } from "./text.js";
-import { hasSimd, Voices } from "./voices.js";
+import { hasSimd, NO_SIMD, Voices } from "./voices.js";
 
 const ORIGINAL = "original";
 const byId = (id) => document.getElementById(id);
@@ -156,7 +156,7 @@ function element(tag, properties = {}, ...children) {
 const cards = new Map(); // variant -> its parts on the page
 
 function showVoices() {
-  const { variants, sentences, voice } = state.about;
+  const { variants, sentences } = state.about;
   byId("typing").hidden = !takesTexts();
   byId("phrasing").hidden = !state.phonemizer.works;
   const shown = Math.max(0, sentences.findIndex(({ use }) => use === "listening"));
@@ -190,7 +190,6 @@ function showVoices() {
     byId("voices").append(element("li", {}, title, size, button, bar, said));
     cards.set(variant.name, { said, bar, button, busy: false });
   });
-  if (!voice.scales.length && !sentences.length) byId("hear").hidden = true;
 }
 
 const shortest = () => state.about.sentences.reduce((best, one) => (one.phonemes < best.phonemes ? one : best));
@@ -263,15 +262,14 @@ async function hear(name) {
     state.spoken.set(name, { text, rate: seconds / audio });
     compare(text, name);
     await playing.done();
+    if (!isOld()) setButton(name, "Play", false);
   } catch (error) {
     if (isOld()) return;
     loading = null;
     cards.get(name).bar.hidden = true;
     say(name, error.message, true);
     setButton(name, error instanceof NothingToSpeak ? "Play" : "Try again", false);
-    return;
   }
-  if (!isOld()) setButton(name, "Play", false);
 }
 
 /** One sentence about the voice that was just heard and the original, where both have said the same. */
@@ -444,7 +442,7 @@ async function begin() {
   showMeasure();
   byId("hear").hidden = false;
   byId("measure").hidden = false;
-  if (!hasSimd()) fail("This browser cannot run the voices: its WebAssembly has no SIMD. A newer browser has it.");
+  if (!hasSimd()) fail(NO_SIMD);
 }
 
 function fail(text) {

@@ -8,18 +8,17 @@ export class Player {
 
   /**
    * Begin to play; what played before ends.
-   * @returns {{add(samples: Float32Array): void, done(): Promise<void>, isOver: boolean}}
+   * @returns {{add(samples: Float32Array): void, done(): Promise<void>}}
    */
   begin(sampleRate) {
     this.stop();
     this.context ??= new AudioContext();
     this.context.resume(); // a browser lets a page sound after a click alone
     const context = this.context, sources = new Set();
-    let next = 0, ended = () => {};
+    let next = 0, isOver = false, ended = () => {};
     const playing = {
-      isOver: false,
       add(samples) {
-        if (playing.isOver || !samples.length) return;
+        if (isOver || !samples.length) return;
         const buffer = context.createBuffer(1, samples.length, sampleRate);
         buffer.copyToChannel(samples, 0);
         const source = context.createBufferSource();
@@ -41,7 +40,7 @@ export class Player {
       }),
     };
     this.stopNow = () => {
-      playing.isOver = true;
+      isOver = true;
       for (const source of sources) source.stop();
       sources.clear();
       ended();

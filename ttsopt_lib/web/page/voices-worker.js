@@ -57,35 +57,25 @@ function start({ threads, runtimeBytes }) {
   return runtime;
 }
 
-/** Open a variant; the seconds that took, without the download. */
-async function open({ variant, threads, runtimeBytes, warmUp, output }) {
-  if (sessions.has(variant.name)) return { seconds: 0 };
+/** Open a variant, whole or in its two halves; the seconds that took, without the download. */
+async function open({ variant, threads, runtimeBytes, warmUp, output, inPieces }) {
+  const { name, weights, pieces } = variant;
+  if ((inPieces ? halves : sessions).has(name)) return { seconds: 0 };
   await start({ threads, runtimeBytes });
-  const weights = [];
-  for (const { path, file, bytes } of variant.weights) {
-    weights.push({ path, data: await download(file, bytes, variant.name) });
+  const contents = [];
+  for (const { file, bytes } of inPieces ? [pieces.encoder, pieces.decoder] : [variant, ...weights]) {
+    contents.push(await download(file, bytes, name));
   }
-  const model = await download(variant.file, variant.bytes, variant.name);
-  tell(`opening ${variant.name}`);
-  const began = performance.now();
-  sessions.set(variant.name, await session(model, weights.length ? { externalData: weights } : {}));
-  const seconds = (performance.now() - began) / 1000;
-  if (warmUp) await repeat(() => run({ name: variant.name, inputs: warmUp, output }));
-  return { seconds };
-}
-
-/** Open the two halves of a variant; the seconds that took, without the download. */
-async function openPieces({ variant, threads, runtimeBytes, warmUp }) {
-  const { name, pieces } = variant;
-  if (halves.has(name)) return { seconds: 0 };
-  await start({ threads, runtimeBytes });
-  const first = await download(pieces.encoder.file, pieces.encoder.bytes, name);
-  const second = await download(pieces.decoder.file, pieces.decoder.bytes, name);
   tell(`opening ${name}`);
   const began = performance.now();
-  halves.set(name, { encoder: await session(first), decoder: await session(second), pieces });
+  if (inPieces) {
+    halves.set(name, { encoder: await session(contents[0]), decoder: await session(contents[1]), pieces });
+  } else {
+    const externalData = weights.map(({ path }, number) => ({ path, data: contents[number + 1] }));
+    sessions.set(name, await session(contents[0], weights.length ? { externalData } : {}));
+  }
   const seconds = (performance.now() - began) / 1000;
-  if (warmUp) await repeat(() => runPieces({ name, inputs: warmUp }));
+  if (warmUp) await repeat(() => (inPieces ? runPieces : run)({ name, inputs: warmUp, output }));
   return { seconds };
 }
 
@@ -192,7 +182,7 @@ function between(value, axis, start, end) {
   return new ort.Tensor(value.type, part, [...value.dims.slice(0, axis), end - start, ...value.dims.slice(axis + 1)]);
 }
 
-const TASKS = { open, run, openPieces, runPieces };
+const TASKS = { open, run, runPieces };
 
 /** One sentence for people, whatever went wrong. */
 function sentence(error, what) {

@@ -5,6 +5,8 @@ import { WorkerClient, WorkerError } from "./worker-client.js";
 // A module with one function that uses a vector of 128 bits; a browser without SIMD refuses it.
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
 
+export const NO_SIMD = "This browser cannot run the voices: its WebAssembly has no SIMD. A newer browser has it.";
+
 /** Whether this browser's WebAssembly has SIMD, without which ONNX Runtime does not start. */
 export const hasSimd = () => typeof WebAssembly === "object" && WebAssembly.validate(new Uint8Array(SIMD));
 
@@ -31,13 +33,11 @@ export class Voices {
   open(name, warmUp = null, inPieces = false) {
     const variant = this.about.variants.find((one) => one.name === name);
     if (!variant) return Promise.reject(new WorkerError(`The page has no voice ${name}.`));
-    if (!hasSimd()) {
-      return Promise.reject(new WorkerError("This browser cannot run the voices: its WebAssembly has no SIMD. A newer browser has it."));
-    }
+    if (!hasSimd()) return Promise.reject(new WorkerError(NO_SIMD));
     const key = inPieces ? `${name} in pieces` : name;
     if (!this.opened.has(key)) {
       const opening = this.ask({
-        task: inPieces ? "openPieces" : "open", variant, warmUp, output: this.about.voice.output,
+        task: "open", variant, warmUp, inPieces, output: this.about.voice.output,
         threads: this.threads, runtimeBytes: this.about.runtime_bytes,
       });
       opening.catch(() => { // the next call tries again, in a new worker where nothing else is open
@@ -65,9 +65,9 @@ export class Voices {
    * @param {(samples: Float32Array) => void} onPiece
    * @returns {Promise<{seconds: number, firstSeconds: number}>} until the last and until the first samples were there
    */
-  async runPieces(name, inputs, onPiece, warmUp = null) {
+  async runPieces(name, inputs, onPiece) {
     if (!this.hasPieces(name)) throw new WorkerError(`${name} cannot speak piece by piece.`);
-    await this.open(name, warmUp, true);
+    await this.open(name, null, true);
     return this.ask({ task: "runPieces", name, inputs }, onPiece);
   }
 
