@@ -27,7 +27,6 @@ class Reference:
     durations: tuple[int, ...]  # frames of each phoneme
     pitch: NDArray[np.float64] | None  # F0 in Hz [frames], 0 unvoiced; None: not to be measured
     speaker: NDArray[np.float32] | None  # [256]; None: not to be measured, or no speech found
-    encoder: bool  # whether speakers are compared
 
 
 @dataclass(frozen=True)
@@ -45,29 +44,26 @@ def make_reference(
     samples: NDArray[np.int16], durations: tuple[int, ...], sample_rate: int, compared: bool = True
 ) -> Reference:
     """A sentence as the original spoke it, and what is `compared` of it, as far as it can be measured here."""
-    waveform, encoder = as_float(samples), compared and missing_encoder() is None
+    waveform = as_float(samples)
     return Reference(
         samples=samples,
         durations=durations,
         pitch=pitch(waveform, sample_rate) if compared and missing_pitch_tracker() is None else None,
-        speaker=embed(to_16khz(waveform, sample_rate)) if encoder else None,
-        encoder=encoder,
+        speaker=embed(to_16khz(waveform, sample_rate)) if compared and missing_encoder() is None else None,
     )
 
 
 def compare(waveform: NDArray[np.float32], reference: Reference, sample_rate: int) -> Compared:
     """A waveform [samples] with the reference's durations, beside the reference."""
     original = as_float(reference.samples)
-    speaker = embed(to_16khz(waveform, sample_rate)) if reference.encoder else None
+    speaker = None if reference.speaker is None else embed(to_16khz(waveform, sample_rate))
     alike = similarity(speaker, reference.speaker)
     if len(waveform) != len(original):
         return Compared(alike, None, None, None, None)
     above = None
     if has_band_above_8khz(sample_rate):
         above = float(np.mean(log_spectral_distance_db(waveform, original, sample_rate, EDGE_HZ)))
-    error = None
-    if reference.pitch is not None:
-        error = pitch_error(pitch(waveform, sample_rate), reference.pitch)
+    error = None if reference.pitch is None else pitch_error(pitch(waveform, sample_rate), reference.pitch)
     return Compared(
         speaker_similarity=alike,
         log_spectral_distance_db=float(np.mean(log_spectral_distance_db(waveform, original, sample_rate))),

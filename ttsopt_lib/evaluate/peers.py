@@ -8,9 +8,10 @@ without its normalization of loudness, because the variants do too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -62,17 +63,14 @@ def as_peer(
 ) -> list[Utterance]:
     """The original's utterances as the peer is to speak them: the same phonemes, scales and seeds."""
     model = folder.peer(name) / record.model if record.model else folder.model(ORIGINAL)
-    found: list[Utterance] = []
-    for utterance, text in zip(original, texts, strict=True):
-        values = {field.name: getattr(utterance, field.name) for field in fields(Utterance)}
-        values |= {"model": model, "model_sha256": record.key}
-        if CATALOGUE[name].runtime == "onnxruntime":
-            found.append(Utterance(**values))
-            continue
-        if CATALOGUE[name].another_voice:
-            values["sample_rate"] = _own_rate()
-        found.append(PeerUtterance(**values, peer=name, text=text))
-    return found
+    spoken = [replace(utterance, model=model, model_sha256=record.key) for utterance in original]
+    if CATALOGUE[name].runtime == "onnxruntime":
+        return spoken
+    if CATALOGUE[name].another_voice:
+        from hibari import SAMPLE_RATE
+
+        spoken = [replace(utterance, sample_rate=SAMPLE_RATE) for utterance in spoken]
+    return [PeerUtterance(**vars(one), peer=name, text=text) for one, text in zip(spoken, texts, strict=True)]
 
 
 def speak_peer(utterance: PeerUtterance) -> NDArray[np.int16]:
@@ -107,19 +105,14 @@ class _OpenVinoSession:
         from ttsopt_lib.measure.runtimes.peer_runtimes import compile_openvino
 
         self._compiled = compile_openvino(model.SerializeToString(), precision, threads)
-        self._inputs = [_Named(next(iter(port.get_names()))) for port in self._compiled.inputs]
+        self._inputs = [SimpleNamespace(name=next(iter(port.get_names()))) for port in self._compiled.inputs]
 
-    def get_inputs(self) -> list[_Named]:
+    def get_inputs(self) -> list[SimpleNamespace]:
         return self._inputs
 
     def run(self, _outputs: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         result = self._compiled(feeds)
         return [result[port] for port in self._compiled.outputs]
-
-
-@dataclass(frozen=True)
-class _Named:
-    name: str
 
 
 def _openvino(name: PeerName, model: Path) -> Voice:
@@ -170,9 +163,3 @@ def _hibari_tts() -> Voice:
 
     voice = Hibari(threads=1)
     return lambda one: voice(one.text, seed=one.seed)
-
-
-def _own_rate() -> int:
-    from hibari import SAMPLE_RATE
-
-    return SAMPLE_RATE

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.anchors import ANCHORS
-from ttsopt_lib.evaluate.examples import examples_are_current
-from ttsopt_lib.evaluate.intelligibility import Recognizer, find_recognizer
-from ttsopt_lib.evaluate.keys import listening_key, ratings_path, scorer_key, scoring_key, voice_key
+from ttsopt_lib.evaluate.examples import examples_current
+from ttsopt_lib.evaluate.intelligibility import ENGLISH, Recognizer, find_recognizer
+from ttsopt_lib.evaluate.keys import quality_key, ratings_path, scorer_key, scoring_key, voice_key
 from ttsopt_lib.evaluate.peers import as_peer, asked_peers, ready_peers
 from ttsopt_lib.evaluate.predictors.hub_predictors import LABELS
 from ttsopt_lib.evaluate.predictors.mos import OPTIONAL, PredictorError, describe, weights_file
@@ -35,7 +35,7 @@ from ttsopt_lib.evaluate.speak import (
 from ttsopt_lib.files import content_key
 from ttsopt_lib.records.base import RecordError
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.records.quality import MissingSymbol, PredictorRecord, QualityRecord, UnavailablePredictor
+from ttsopt_lib.records.quality import PredictorRecord, QualityRecord, UnavailablePredictor
 from ttsopt_lib.records.variant import PeerRecord
 from ttsopt_lib.statistics.stopping import LOOK, is_decided
 from ttsopt_lib.study import ORIGINAL, PEERS, Study
@@ -43,7 +43,6 @@ from ttsopt_lib.voices.adapters.model import TtsModel
 from ttsopt_lib.voices.adapters.opening import open_model
 
 OTHER_NOISE_ROW = "original, other noise"  # what "the same" means: the original's sentences with other draws
-BESIDES = (*ANCHORS, OTHER_NOISE_ROW)  # rows besides variants and peers; the last one of a voice with noise
 START_SECONDS, SECONDS_PER_UTTERANCE = 20, 0.39
 
 
@@ -74,9 +73,10 @@ class PlannedRow:
             return []
         return [number for number, scores in enumerate(self.scores[: self.needed]) if scores is None]
 
-    def left_of(self, first: int) -> list[int]:
-        """The same of the first so many texts."""
-        return [number for number in self.left if number < first]
+    @property
+    def scored(self) -> list[UtteranceScores]:
+        """The scores of the needed texts that are there."""
+        return [one for one in self.scores[: self.needed] if one is not None]
 
     def stop_if_decided(self, original: PlannedRow, predictor: str, target: float) -> int:
         """Score no further sentences where the first ones decide; how many that saves."""
@@ -99,21 +99,11 @@ class PlannedRow:
 
 @dataclass
 class Plan:
-    """The rows in the order of the tables, then anchors, then peers, and what the record says besides."""
+    """The rows in the order of the tables, then anchors, then peers, and the record that they will fill."""
 
     rows: list[PlannedRow]
     confirmation: list[PlannedRow]  # the original and what speaks beside it on further sentences; or nothing
-    sentences: list[str]
-    confirmation_sentences: list[str]
-    predictors: list[PredictorRecord]
-    unavailable: list[UnavailablePredictor]
-    recognizer: Recognizer | str  # or the reason why there is none
-    encoder: PredictorRecord | str  # of speakers, or the reason why there is none
-    pitch_reason: str | None  # why F0 is not measured
-    rated: Rated
-    missing_symbols: list[MissingSymbol]  # of the `texts` texts that are timed, scored or heard
-    texts: int
-    language_doubts: list[str]  # of the texts' language and the voice's
+    record: QualityRecord  # with all that is known before anything is scored
 
     @property
     def parts(self) -> tuple[list[PlannedRow], list[PlannedRow]]:
@@ -143,6 +133,7 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
 
     Raises as `evaluate_study` does.
     """
+    key = quality_key(study, folder)
     sentences = evaluation_texts(study)
     rated = _ratings(study, folder)
     keys = {name: voice_key(study, folder, name) for name in study.variant_names}
@@ -180,8 +171,7 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
         ]
         rows.append(planned(name, keys[name], sentences, tasks))
         if again or not examples_current(study, folder, name):
-            examples = _utterances(study, voice, study.sentences.listening, "sentences.listening", LISTENING)
-            rows[-1].examples = examples
+            rows[-1].examples = _utterances(study, voice, study.sentences.listening, "sentences.listening", LISTENING)
     if voices[ORIGINAL].has_noise:  # otherwise it would say the very same again
         again_spoken = _utterances(study, voices[ORIGINAL], sentences, evaluation_origin(study), OTHER_NOISE)
         tasks = [replace(task, utterance=one) for task, one in zip(rows[0].tasks, again_spoken, strict=True)]
@@ -208,21 +198,32 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
         tasks = [Task(utterance, loaded, asr, None) for utterance in spoken]
         confirmation.append(planned(name, keys[name], further, tasks))
     texts = [text for texts in spoken_texts(study).values() for text in texts]
-    return Plan(
-        rows,
-        confirmation,
-        sentences,
-        further,
-        predictors,
-        unavailable,
-        recognizer,
-        encoder,
-        pitch_reason,
-        rated,
-        voices[ORIGINAL].missing_symbols(texts),
-        len(texts),
-        voices[ORIGINAL].language_doubt(study.language),
+    record = QualityRecord(
+        key=key,
+        created="",  # when all is scored
+        sentences=sentences,
+        predictors=predictors,
+        asr=asr.label if asr else None,
+        asr_reason=recognizer if isinstance(recognizer, str) else None,
+        asr_language=asr.language if asr else ENGLISH,
+        asr_against=asr.against if asr else "text",
+        rows=[],
+        anchors=[],
+        ratings=rated.rows,
+        ratings_reason=rated.reason,
+        comparisons=rated.comparisons,
+        screened=rated.screened,
+        confirmation_sentences=further,
+        unavailable=unavailable,
+        speaker_encoder=encoder if isinstance(encoder, PredictorRecord) else None,
+        speaker_reason=encoder if isinstance(encoder, str) else None,
+        pitch_reason=pitch_reason,
+        missing_symbols=voices[ORIGINAL].missing_symbols(texts),
+        texts=len(texts),
+        language_doubts=voices[ORIGINAL].language_doubt(study.language),
+        stage=study.stage,
     )
+    return Plan(rows, confirmation, record)
 
 
 def _predictors(study: Study) -> tuple[list[PredictorRecord], list[UnavailablePredictor]]:
@@ -238,23 +239,16 @@ def _predictors(study: Study) -> tuple[list[PredictorRecord], list[UnavailablePr
     return found, unavailable
 
 
-def most_utterances(study: Study) -> int:
-    """How many utterances are spoken and scored, at most: rows that stop early spare some."""
-    voices = len(study.variant_names) + len(study.measure.peers) + len(BESIDES)
-    confirmed, further = study.evaluate.confirmed, study.sentences.confirmation
-    confirmation = further.count * (len(confirmed) + 1) if further and confirmed else 0
-    return study.sentences.evaluation.count * voices + confirmation
-
-
 def expected_seconds(study: Study) -> float:
-    """About how long an evaluation of everything takes, on two cores of a present workstation (measured)."""
-    return START_SECONDS + SECONDS_PER_UTTERANCE * most_utterances(study)
+    """About how long an evaluation of everything takes, on two cores of a present workstation (measured).
 
-
-def examples_current(study: Study, folder: StudyFolder, name: str) -> bool:
-    """Whether a variant's listening examples are all there and made from its present model."""
-    key = listening_key(study, voice_key(study, folder, name))
-    return examples_are_current(folder.audio(name), key)
+    That is the most: rows that stop early spare some utterances, and not every voice has another noise.
+    """
+    rows = len(study.variant_names) + len(study.measure.peers) + len(ANCHORS) + 1  # and the other noise
+    utterances = study.sentences.evaluation.count * rows
+    if further := study.sentences.confirmation:
+        utterances += further.count * (len(study.evaluate.confirmed) + 1)
+    return START_SECONDS + SECONDS_PER_UTTERANCE * utterances
 
 
 def _utterances(study: Study, voice: TtsModel, texts: Sequence[str], origin: str, stream: int) -> list[Utterance]:

@@ -14,34 +14,24 @@ from typing import Any
 from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
 
-from ttsopt_lib.evaluate.examples import write_examples
-from ttsopt_lib.evaluate.intelligibility import ENGLISH, Recognizer, spoken_words, word_error_rate, word_errors
-from ttsopt_lib.evaluate.keys import listening_key, quality_key, voice_key
+from ttsopt_lib.evaluate.examples import examples_current, write_examples
+from ttsopt_lib.evaluate.intelligibility import spoken_words, word_error_rate, word_errors
+from ttsopt_lib.evaluate.keys import quality_key
 from ttsopt_lib.evaluate.paired import Compared, Reference
-from ttsopt_lib.evaluate.plan import (
-    OTHER_NOISE_ROW,
-    Plan,
-    PlannedRow,
-    examples_current,
-    peers_current,
-    plan_evaluation,
-    references,
-)
+from ttsopt_lib.evaluate.plan import OTHER_NOISE_ROW, Plan, PlannedRow, peers_current, plan_evaluation, references
 from ttsopt_lib.evaluate.score_store import ScoreStore
 from ttsopt_lib.evaluate.scores import Scored, score_utterances, tried
 from ttsopt_lib.evaluate.speak import SpeechError, Utterance, speak
 from ttsopt_lib.records.base import RecordError, now, read_if_current, write_record
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.records.quality import NotScored, PairedScores, PredictorRecord, QualityRecord, QualityRow
+from ttsopt_lib.records.quality import NotScored, PairedScores, QualityRecord, QualityRow
 from ttsopt_lib.statistics.stopping import LOOK
 from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.session import RuntimeFailure
 from ttsopt_lib.workers import cluster_workers, local_workers
 
 MAX_PROCESSES = 8  # each holds a voice, the predictors and the recognizer: about 1 GB
-
 BATCH = 4  # utterances that one process takes at a time; the recognizer hears them together
-
 
 Originals = dict[tuple[int, str], Reference]  # the original's utterances, by number and text
 
@@ -108,15 +98,13 @@ def evaluate_study(
     """
     if not again and (done := current_evaluation(study, folder)):
         return done
-    key = quality_key(study, folder)
     store = ScoreStore(folder.score_store, forget=again)
     plan = plan_evaluation(study, folder, store, again)
     count = min(processes or cpu_count(), MAX_PROCESSES)
     bar = tqdm(total=plan.utterances, desc="evaluate", unit="utterance", dynamic_ncols=True)
     with bar, cluster_workers(dask) if dask else local_workers(count) as parallel:
         _Evaluation(study, folder, plan, store, parallel, bar).score()
-    record = _record(plan, key)
-    record.stage = study.stage
+    record = _filled(plan)
     write_record(folder.quality_record, record)
     if study.stage == "complete":
         store.keep_only(key for part in plan.parts for row in part for key in row.keys)
@@ -141,7 +129,9 @@ class _Evaluation:
         """The original first; then the first sentences of every row, which may decide; then the rest."""
         rows, confirmation = self._plan.parts
         self._speak_originals()
-        self._work([_Job(row, part) for row in rows if row.may_stop for part in _batches(row.left_of(LOOK))])
+        self._work(
+            [_Job(row, part) for row in rows if row.may_stop for part in _batches([n for n in row.left if n < LOOK])]
+        )
         primary, target = self._study.evaluate.primary, self._study.targets.predicted_mos_change
         for row in rows:
             self._bar.total -= row.stop_if_decided(rows[0], primary, target)
@@ -187,13 +177,11 @@ class _Evaluation:
                 row.scores[number] = one.scores
 
     def _keep_examples(self, row: PlannedRow, audio: list[Any]) -> None:
-        failures = [(number, one) for number, one in enumerate(audio, 1) if isinstance(one, RuntimeFailure)]
-        for number, failure in failures[:1]:
-            _note_failure(row, failure, f"listening example {number}")
-        if not failures:
-            key = listening_key(self._study, voice_key(self._study, self._folder, row.name))
-            path, texts = self._folder.audio(row.name), self._study.sentences.listening
-            write_examples(path, key, texts, audio, row.examples[0].sample_rate)
+        for number, one in enumerate(audio, 1):
+            if isinstance(one, RuntimeFailure):
+                _note_failure(row, one, f"listening example {number}")
+                return
+        write_examples(self._study, self._folder, row.name, audio, row.examples[0].sample_rate)
 
 
 def _note_failure(row: PlannedRow, failure: RuntimeFailure, what: str) -> None:
@@ -207,12 +195,11 @@ def _speak_examples(examples: Sequence[Utterance]) -> list[Any]:
     return [tried(speak, one) for one in examples]
 
 
-def _quality_row(plan: Plan, row: PlannedRow, original: PlannedRow) -> QualityRow:
+def _quality_row(record: QualityRecord, row: PlannedRow, original: PlannedRow) -> QualityRow:
     """A row's scores; `original` spoke the same sentences."""
-    scores = [one for one in row.scores[: row.needed] if one is not None]
-    hypotheses = _hypotheses(row)
-    heard = _references(plan, original)[: len(hypotheses)]
-    language = _language(plan)
+    scores, hypotheses, language = row.scored, _hypotheses(row), record.asr_language
+    spoken = _references(record, original)[: len(hypotheses)]
+    errors = [word_errors(*pair, language) for pair in zip(spoken, hypotheses, strict=True)]
     return QualityRow(
         variant=row.name,
         key=row.key,
@@ -220,41 +207,32 @@ def _quality_row(plan: Plan, row: PlannedRow, original: PlannedRow) -> QualityRo
         audio_seconds=[score.audio_seconds for score in scores],
         level_above_8khz_db=_known([score.level_above_8khz_db for score in scores]),
         hypotheses=hypotheses or None,
-        wer=word_error_rate(heard, hypotheses, language) if hypotheses else None,
-        word_errors=[word_errors(*pair, language) for pair in zip(heard, hypotheses, strict=True)]
-        if hypotheses
-        else None,
-        paired=_paired(plan, [score.compared for score in scores if score.compared]),
+        wer=word_error_rate(spoken, hypotheses, language) if hypotheses else None,
+        word_errors=errors or None,
+        paired=_paired(record, [score.compared for score in scores if score.compared]),
         stopped=row.stopped,
     )
 
 
 def _hypotheses(row: PlannedRow) -> list[str]:
-    scores = [one for one in row.scores[: row.needed] if one is not None]
-    return [score.hypothesis for score in scores if score.hypothesis is not None]
+    return [score.hypothesis for score in row.scored if score.hypothesis is not None]
 
 
-def _references(plan: Plan, original: PlannedRow) -> list[str]:
+def _references(record: QualityRecord, original: PlannedRow) -> list[str]:
     """What is heard should have been this: the transcribed sentences, or what is heard of the original."""
     heard = _hypotheses(original)
-    relative = isinstance(plan.recognizer, Recognizer) and plan.recognizer.against == "original"
-    return heard if relative else original.texts[: len(heard)]
+    return heard if record.asr_against == "original" else original.texts[: len(heard)]
 
 
-def _language(plan: Plan) -> str:
-    return plan.recognizer.language if isinstance(plan.recognizer, Recognizer) else ENGLISH
-
-
-def _paired(plan: Plan, compared: list[Compared]) -> PairedScores | None:
+def _paired(record: QualityRecord, compared: list[Compared]) -> PairedScores | None:
     """The comparisons of a row's first utterances as columns; None for the original, compared with nothing."""
     if not compared:
         return None
-    with_speaker, with_pitch = isinstance(plan.encoder, PredictorRecord), plan.pitch_reason is None
     return PairedScores(
-        speaker_similarity=[one.speaker_similarity for one in compared] if with_speaker else [],
+        speaker_similarity=[one.speaker_similarity for one in compared] if record.speaker_encoder else [],
         log_spectral_distance_db=_known([one.log_spectral_distance_db for one in compared]),
         log_spectral_distance_above_8khz_db=_known([one.log_spectral_distance_above_8khz_db for one in compared]),
-        f0_error_cents=[one.f0_error_cents for one in compared] if with_pitch else [],
+        f0_error_cents=[] if record.pitch_reason else [one.f0_error_cents for one in compared],
         voicing_disagreement=_known([one.voicing_disagreement for one in compared]),
     )
 
@@ -263,43 +241,25 @@ def _known(values: list[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _record(plan: Plan, key: str) -> QualityRecord:
+def _filled(plan: Plan) -> QualityRecord:
     """The record, when every row is scored."""
-    original = plan.rows[0]
-    done = [(row, _quality_row(plan, row, original)) for row in plan.rows if not row.failed]
+    record = plan.record
+    record.created = now()
+    for row in plan.rows:
+        if row.failed:
+            continue
+        made = _quality_row(record, row, plan.rows[0])
+        if row.name == OTHER_NOISE_ROW:
+            record.other_noise = made
+        else:
+            (record.anchors if row.is_anchor else record.peers if row.is_peer else record.rows).append(made)
+    record.confirmation = [
+        _quality_row(record, row, plan.confirmation[0]) for row in plan.confirmation if not row.failed
+    ]
     failed = {row.name: row for part in plan.parts for row in part if row.failed}
-    asr, encoder = plan.recognizer, plan.encoder
-    words, confirmation_words = (
-        [spoken_words(text, _language(plan)) for text in _references(plan, part[0])] if part else []
-        for part in (plan.rows, plan.confirmation)
+    record.not_scored = [NotScored(variant=name, key=row.key, reason=row.failed or "") for name, row in failed.items()]
+    record.words, record.confirmation_words = (
+        [spoken_words(text, record.asr_language) for text in _references(record, part[0])] if part else []
+        for part in plan.parts
     )
-    return QualityRecord(
-        key=key,
-        created=now(),
-        sentences=plan.sentences,
-        predictors=plan.predictors,
-        asr=asr.label if isinstance(asr, Recognizer) else None,
-        asr_reason=None if isinstance(asr, Recognizer) else asr,
-        asr_language=_language(plan),
-        asr_against=asr.against if isinstance(asr, Recognizer) else "text",
-        rows=[made for row, made in done if not row.is_anchor and not row.is_peer and row.name != OTHER_NOISE_ROW],
-        anchors=[made for row, made in done if row.is_anchor],
-        peers=[made for row, made in done if row.is_peer],
-        ratings=plan.rated.rows,
-        ratings_reason=plan.rated.reason,
-        comparisons=plan.rated.comparisons,
-        screened=plan.rated.screened,
-        other_noise=next((made for row, made in done if row.name == OTHER_NOISE_ROW), None),
-        not_scored=[NotScored(variant=name, key=row.key, reason=row.failed or "") for name, row in failed.items()],
-        confirmation=[_quality_row(plan, row, plan.confirmation[0]) for row in plan.confirmation if not row.failed],
-        confirmation_sentences=plan.confirmation_sentences,
-        confirmation_words=confirmation_words,
-        words=words,
-        unavailable=plan.unavailable,
-        speaker_encoder=encoder if isinstance(encoder, PredictorRecord) else None,
-        speaker_reason=encoder if isinstance(encoder, str) else None,
-        pitch_reason=plan.pitch_reason,
-        missing_symbols=plan.missing_symbols,
-        texts=plan.texts,
-        language_doubts=plan.language_doubts,
-    )
+    return record

@@ -67,13 +67,14 @@ class Scored:
 def score_utterances(tasks: Sequence[Task]) -> list[Scored | RuntimeFailure]:
     """Speak and score utterances; those that are to be transcribed are transcribed together, which is faster."""
     found = [tried(score_utterance, task) for task in tasks]
-    unheard = [(number, one.unheard) for number, one in enumerate(found) if isinstance(one, Scored) and one.scores]
-    by_number = {number: heard for number, heard in unheard if heard is not None}
+    unheard = {
+        number: one.unheard for number, one in enumerate(found) if isinstance(one, Scored) and one.unheard is not None
+    }
     recognizer = next((task.recognizer for task in tasks if task.recognizer), None)
-    if not by_number or recognizer is None:
+    if not unheard or recognizer is None:
         return found
-    words = tried(lambda waveforms: transcribe(recognizer, waveforms), list(by_number.values()))
-    for place, number in enumerate(by_number):
+    words = tried(lambda waveforms: transcribe(recognizer, waveforms), list(unheard.values()))
+    for place, number in enumerate(unheard):
         one = found[number]
         assert isinstance(one, Scored) and one.scores
         if isinstance(words, RuntimeFailure):

@@ -56,12 +56,11 @@ class CrossedMean:
 
 def holm(p_values: list[float]) -> list[float]:
     """p-values corrected for there being several (Holm, 1979), in the same order."""
-    order = sorted(range(len(p_values)), key=lambda number: p_values[number])
-    corrected, highest = [0.0] * len(p_values), 0.0
-    for rank, number in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[number]))
-        corrected[number] = highest
-    return corrected
+    order = np.argsort(p_values)
+    raised = np.arange(len(order), 0, -1) * np.asarray(p_values)[order]
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(raised))
+    return corrected.tolist()
 
 
 @dataclass(frozen=True)
