@@ -65,14 +65,14 @@ def sent(path, key, rater: str, score=lambda clip: 4, change=lambda row: row):
 def test_clips_become_variants_and_the_sentences_their_numbers(folder, key, tmp_path):
     scores = {"original": 5, "fp32": 5, "int8": 3}
     files = [sent(tmp_path / f"{r}.csv", key, r, lambda clip: scores[clip.variant]) for r in ("1-a", "2-b")]
-    collected = collect_ratings(files, STUDY, folder)
-    assert collected.rated.rows is not None
-    assert {row.variant: row.mean for row in collected.rated.rows} == scores
-    assert {row.variant: row.mean for row in collected.rated.comparisons} == {"fp32": -1, "int8": -1}
-    assert {r.sentence for r in collected.ratings if r.test == "acr" and r.trap is None} == {"0", "1", "2"}
-    assert read_ratings(folder.ratings, STUDY.variant_names) == collected.ratings
-    again = collect_ratings([folder.ratings], STUDY, folder)  # a file with names is read as it is
-    assert again.ratings == collected.ratings
+    ratings, rated = collect_ratings(files, STUDY, folder)
+    assert rated.rows is not None
+    assert {row.variant: row.mean for row in rated.rows} == scores
+    assert {row.variant: row.mean for row in rated.comparisons} == {"fp32": -1, "int8": -1}
+    assert {r.sentence for r in ratings if r.test == "acr" and r.trap is None} == {"0", "1", "2"}
+    assert read_ratings(folder.ratings, STUDY.variant_names) == ratings
+    again, _ = collect_ratings([folder.ratings], STUDY, folder)  # a file with names is read as it is
+    assert again == ratings
 
 
 def test_a_wrong_answer_to_a_trap_that_only_the_key_knows_screens_a_rater_out(folder, key, tmp_path):
@@ -80,9 +80,9 @@ def test_a_wrong_answer_to_a_trap_that_only_the_key_knows_screens_a_rater_out(fo
     traps = [name for name, clip in key.clips.items() if clip.use == "trap"]
     wrong = lambda row: [*row[:5], 3, *row[6:]] if row[2] in traps else row  # noqa: E731
     bad = sent(tmp_path / "bad.csv", key, "3-c", lambda clip: 1, wrong)
-    collected = collect_ratings([*good, bad], STUDY, folder)
-    assert [one.rater for one in collected.rated.screened] == ["3-c"]
-    assert collected.rated.rows is not None and [row.mean for row in collected.rated.rows] == [4, 4, 4]
+    _, rated = collect_ratings([*good, bad], STUDY, folder)
+    assert [one.rater for one in rated.screened] == ["3-c"]
+    assert rated.rows is not None and [row.mean for row in rated.rows] == [4, 4, 4]
 
 
 def test_bad_rows_of_every_file_are_named_and_nothing_is_written(folder, key, tmp_path):

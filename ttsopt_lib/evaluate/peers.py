@@ -77,7 +77,7 @@ def speak_peer(utterance: PeerUtterance) -> NDArray[np.int16]:
     """The samples that a WAV file of the utterance holds. Raises `RuntimeFailure`, whatever the peer raises."""
     label = CATALOGUE[utterance.peer].label
     with in_words(f"{label} cannot be opened"):
-        voice = _open(utterance.peer, utterance.model, utterance.model_sha256, utterance.scales)
+        voice = _open(utterance.peer, utterance.model, utterance.model_sha256, utterance.scales, utterance.speaker)
     with in_words(f"{label} cannot speak it"):
         waveform = np.asarray(voice(utterance), dtype=np.float64).reshape(-1)
     if wrong := why_no_speech(waveform, utterance.sample_rate):
@@ -86,16 +86,20 @@ def speak_peer(utterance: PeerUtterance) -> NDArray[np.int16]:
 
 
 @lru_cache(maxsize=1)
-def _open(name: PeerName, model: Path, made: str, scales: tuple[float, ...]) -> Voice:
+def _open(name: PeerName, model: Path, made: str, scales: tuple[float, ...], speaker: int | None) -> Voice:
     """A peer ready to speak on one thread; `made` is the key of its record, so that a changed one is opened anew."""
+    from ttsopt_lib.measure.runtimes.peer_runtimes import open_peer
+
     runtime = CATALOGUE[name].runtime
-    if runtime == "openvino":
+    if runtime == "openvino" and model.suffix == ".onnx":  # NNCF's graph is none, and draws its own noise
         return _openvino(name, model)
     if runtime == "piper-tts":
         return _piper_tts(model)
-    if runtime == "sherpa-onnx":
-        return _sherpa_onnx(model, scales)
-    return _hibari_tts()
+    if runtime == "hibari-tts":
+        return _hibari_tts()
+    row = {"runtime": runtime, "variant": name, "model": str(model), "threads": 1}
+    as_timed = open_peer(row, list(scales), speaker).speak
+    return lambda one: as_timed(np.array(one.ids))
 
 
 class _OpenVinoSession:
@@ -116,25 +120,11 @@ class _OpenVinoSession:
 
 
 def _openvino(name: PeerName, model: Path) -> Voice:
-    from ttsopt_lib.measure.runtimes.peer_runtimes import PRECISION_HINTS, compile_openvino
+    from ttsopt_lib.measure.runtimes.peer_runtimes import PRECISION_HINTS
 
     precision = PRECISION_HINTS[name]
-    if model.suffix == ".onnx":
-        paired = PairedSession(model, open_part=lambda part, threads: _OpenVinoSession(part, threads, precision))
-        return lambda one: paired.speak(one.ids, seed=one.seed, scales=one.scales, sid=one.speaker)[0]
-    compiled = compile_openvino(model, precision, 1)  # its graph is no ONNX any more: it draws its own noise
-
-    def speak(one: PeerUtterance) -> NDArray[np.floating]:
-        feeds = {
-            "input": np.array([one.ids], np.int64),
-            "input_lengths": np.array([len(one.ids)], np.int64),
-            "scales": np.array(one.scales, np.float32),
-        }
-        if one.speaker is not None:
-            feeds["sid"] = np.array([one.speaker], np.int64)
-        return compiled(feeds)[compiled.output(0)]
-
-    return speak
+    paired = PairedSession(model, open_part=lambda part, threads: _OpenVinoSession(part, threads, precision))
+    return lambda one: paired.speak(one.ids, seed=one.seed, scales=one.scales, sid=one.speaker)[0]
 
 
 def _piper_tts(model: Path) -> Voice:
@@ -149,13 +139,6 @@ def _piper_tts(model: Path) -> Voice:
         return np.concatenate([chunk.audio_float_array for chunk in voice.synthesize(one.text, settings)])
 
     return speak
-
-
-def _sherpa_onnx(model: Path, scales: tuple[float, ...]) -> Voice:
-    from ttsopt_lib.measure.runtimes.peer_runtimes import open_sherpa_onnx, sherpa_request, sherpa_symbols
-
-    voice, symbols = open_sherpa_onnx(model, list(scales), 1), sherpa_symbols(model)
-    return lambda one: np.array(voice.generate("", sherpa_request(np.array(one.ids), symbols, one.speaker)).samples)
 
 
 def _hibari_tts() -> Voice:
