@@ -6,9 +6,9 @@ import importlib.util
 import platform
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ttsopt_lib.code import versions
 from ttsopt_lib.measure.devices import probe
 from ttsopt_lib.measure.machine.chromium import chromium, why_no_browser
 from ttsopt_lib.measure.peers import CATALOGUE, versions_of
@@ -79,11 +79,9 @@ def _python() -> Finding:
 
 def _packages() -> list[Finding]:
     findings = []
-    for name, step in PACKAGES.items():
-        try:
-            findings.append(Finding(name, version(name), True, needed=True))
-        except PackageNotFoundError:
-            findings.append(Finding(name, f"missing: '{step}' needs it; {_how_to_install(name)}", False, needed=True))
+    for name, found in versions(tuple(PACKAGES)).items():
+        missing = f"missing: '{PACKAGES[name]}' needs it; {_how_to_install(name)}"
+        findings.append(Finding(name, found or missing, found is not None, needed=True))
     return findings
 
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -127,7 +127,7 @@ def _bundled(model: str) -> tuple[Path, str] | None:
         package = import_module(BUNDLED)
         folder = Path(package.get_model_path())
         origin = f"{BUNDLED.replace('_', '-')} {version(BUNDLED.replace('_', '-'))}"
-    except (ImportError, PackageNotFoundError, AttributeError):
+    except (ImportError, AttributeError):
         return None
     right = model == package.MODEL_NAME and (folder / "model.bin").is_file()
     return (folder, origin) if right else None

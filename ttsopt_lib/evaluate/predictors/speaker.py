@@ -15,7 +15,6 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ttsopt_lib.code import versions
 from ttsopt_lib.evaluate.predictors.stand_ins import stand_in
 from ttsopt_lib.evaluate.signal.mel import mel_spectrum
 from ttsopt_lib.files import file_sha256
@@ -53,10 +53,7 @@ def describe_encoder() -> PredictorRecord | str:
     weights = _weights()
     if isinstance(weights, str):
         return weights
-    try:
-        found = version("resemblyzer")
-    except PackageNotFoundError:
-        found = "of unknown version"
+    found = versions(["resemblyzer"])["resemblyzer"] or "of unknown version"
     return PredictorRecord(name="resemblyzer", label="Resemblyzer", version=found, weights_sha256=file_sha256(weights))
 
 
