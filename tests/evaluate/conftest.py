@@ -129,10 +129,6 @@ def _new_folder(study: Study, place: Path, voice: Path) -> StudyFolder:
 def _small_study(place: Path, **evaluate: Any) -> Study:
     texts = place / "sentences.txt"
     texts.write_text("\n".join(SENTENCES), encoding="utf-8")
-    return _study(texts, evaluate)
-
-
-def _study(texts: Path, evaluate: dict[str, Any]) -> Study:
     return Study.model_validate(
         {
             "name": "small",
@@ -144,11 +140,6 @@ def _study(texts: Path, evaluate: dict[str, Any]) -> Study:
                 "timing": {"short": ["Yes."]},
                 "listening": ["The door is open."],
             },
-            "evaluate": {
-                "predictors": ["dnsmos_p808"],
-                "primary": "dnsmos_p808",
-                "wer_sentences": 0,
-                **evaluate,
-            },
+            "evaluate": {"predictors": ["dnsmos_p808"], "primary": "dnsmos_p808", "wer_sentences": 0, **evaluate},
         }
     )

@@ -5,6 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
+from changing import changed
 
 from ttsopt_lib.evaluate.predictors import hub_predictors, mos
 from ttsopt_lib.evaluate.predictors.hub_predictors import NisqaTts, Utmos, _nisqa_library, hub_weights
@@ -102,9 +103,7 @@ def test_a_study_scores_with_what_is_there_and_says_what_is_not(folder, make_stu
     monkeypatch.setattr(hub_predictors, "_fetch_nisqa", offline)
     asked = ["dnsmos_p808", "utmos", "nisqa_tts"]
     study = make_study(predictors=asked, weights={"utmos": str(utmos_weights)})
-    one = study.sentences.evaluation.model_copy(update={"count": 1})
-    study = study.model_copy(update={"sentences": study.sentences.model_copy(update={"evaluation": one})})
-    record = evaluate_study(study, folder, processes=1)
+    record = evaluate_study(changed(study, sentences={"evaluation": {"count": 1}}), folder, processes=1)
     assert [one.name for one in record.predictors] == ["dnsmos_p808", "utmos"]
     assert all(set(row.scores) == {"dnsmos_p808", "utmos"} for row in record.rows)
     assert [one.label for one in record.unavailable] == ["NISQA-TTS"] and "fetch" in record.unavailable[0].reason

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from changing import changed
 
 from ttsopt_lib.evaluate import peers
 from ttsopt_lib.evaluate.peers import PeerUtterance, as_peer, speak_peer
@@ -27,7 +28,7 @@ def make_ready(folder: StudyFolder, name: PeerName) -> PeerRecord:
 
 
 def with_peers(study: Study, *names: PeerName) -> Study:
-    return study.model_copy(update={"measure": study.measure.model_copy(update={"peers": names})})
+    return changed(study, measure={"peers": names})
 
 
 def spoken_by(name: PeerName, joe, folder: StudyFolder, text: str) -> tuple[np.ndarray, np.ndarray, int]:
