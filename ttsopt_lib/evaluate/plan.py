@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.anchors import ANCHORS
@@ -141,19 +141,26 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
     voices = {name: open_model(folder.model(name)) for name in study.variant_names}
     recognizer = _recognizer(study, voices[ORIGINAL])
     asr = recognizer if isinstance(recognizer, Recognizer) else None
-    heard = study.evaluate.wer_sentences if asr else 0
     encoder, pitch_reason = describe_encoder(), missing_pitch_tracker()
     loaded = tuple((one.name, weights_file(one.name, study.evaluate.weights_of(one.name))) for one in predictors)
     hearing = (asr.label, asr.language) if asr else None
     shared = [scorer_key(study), hearing, predictors, isinstance(encoder, str), pitch_reason]
-
     original = keys[ORIGINAL]
 
-    def planned(name: str, voice: str, texts: list[str], tasks: list[Task]) -> PlannedRow:
-        """A row of tasks; `voice` is the key of what speaks."""
-        if name != ORIGINAL and name not in PEERS:
-            beside = study.evaluate.paired_sentences
-            tasks = [replace(task, compared=number < beside) for number, task in enumerate(tasks)]
+    def planned(
+        name: str,
+        voice: str,
+        texts: list[str],
+        spoken: Sequence[Utterance],
+        heard: int = study.evaluate.wer_sentences,
+        anchor: str | None = None,
+    ) -> PlannedRow:
+        """A row of what is spoken, the first `heard` of it transcribed; `voice` is the key of what speaks."""
+        beside = 0 if name == ORIGINAL or name in PEERS else study.evaluate.paired_sentences
+        tasks = [
+            Task(one, loaded, asr if number < heard else None, anchor, compared=number < beside)
+            for number, one in enumerate(spoken)
+        ]
         its = [
             content_key(
                 [shared, voice, original if task.compared else None],
@@ -166,25 +173,19 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
     rows = []
     for name, voice in voices.items():
         spoken = _utterances(study, voice, sentences, evaluation_origin(study), EVALUATION)
-        tasks = [
-            Task(utterance, loaded, asr if number < heard else None, None) for number, utterance in enumerate(spoken)
-        ]
-        rows.append(planned(name, keys[name], sentences, tasks))
+        rows.append(planned(name, keys[name], sentences, spoken))
         if again or not examples_current(study, folder, name):
             rows[-1].examples = _utterances(study, voice, study.sentences.listening, "sentences.listening", LISTENING)
+    by_original = [task.utterance for task in rows[0].tasks]
     if voices[ORIGINAL].has_noise:  # otherwise it would say the very same again
-        again_spoken = _utterances(study, voices[ORIGINAL], sentences, evaluation_origin(study), OTHER_NOISE)
-        tasks = [replace(task, utterance=one) for task, one in zip(rows[0].tasks, again_spoken, strict=True)]
-        rows.append(planned(OTHER_NOISE_ROW, original, sentences, tasks))
+        spoken = _utterances(study, voices[ORIGINAL], sentences, evaluation_origin(study), OTHER_NOISE)
+        rows.append(planned(OTHER_NOISE_ROW, original, sentences, spoken))
     for anchor in ANCHORS:
-        tasks = [replace(task, anchor=anchor) for task in rows[0].tasks]
-        rows.append(planned(anchor, original, sentences, tasks))
+        rows.append(planned(anchor, original, sentences, by_original, anchor=anchor))
     asked = asked_peers(study, folder)
-    for peer, record in ready_peers(folder).items():
-        spoken = as_peer(peer, record, folder, [task.utterance for task in rows[0].tasks], sentences)
-        tasks = [replace(task, utterance=one) for one, task in zip(spoken, rows[0].tasks, strict=True)]
-        row = planned(peer, record.key, sentences, tasks)
-        row.key = peer_key(study, record, asr.label if asr else None)
+    for peer, made in ready_peers(folder).items():
+        row = planned(peer, made.key, sentences, as_peer(peer, made, folder, by_original, sentences))
+        row.key = peer_key(study, made, asr.label if asr else None)
         if peer in asked or not row.left:  # scored before, and still as it was: what is there stays there
             rows.append(row)
     if study.evaluate.stop_decided and len(sentences) > LOOK:
@@ -195,8 +196,7 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
     further, confirmation = confirmation_texts(study), []
     for name in dict.fromkeys((ORIGINAL, *study.evaluate.confirmed)) if further else ():
         spoken = _utterances(study, voices[name], further, confirmation_origin(study), CONFIRMATION)
-        tasks = [Task(utterance, loaded, asr, None) for utterance in spoken]
-        confirmation.append(planned(name, keys[name], further, tasks))
+        confirmation.append(planned(name, keys[name], further, spoken, heard=len(further)))
     texts = [text for texts in spoken_texts(study).values() for text in texts]
     record = QualityRecord(
         key=key,

@@ -251,8 +251,12 @@ def _filled(plan: Plan) -> QualityRecord:
         made = _quality_row(record, row, plan.rows[0])
         if row.name == OTHER_NOISE_ROW:
             record.other_noise = made
+        elif row.is_anchor:
+            record.anchors.append(made)
+        elif row.is_peer:
+            record.peers.append(made)
         else:
-            (record.anchors if row.is_anchor else record.peers if row.is_peer else record.rows).append(made)
+            record.rows.append(made)
     record.confirmation = [
         _quality_row(record, row, plan.confirmation[0]) for row in plan.confirmation if not row.failed
     ]
