@@ -19,9 +19,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-SETTLED_NS = (
-    3 * 10**9
-)  # least age before a hash is cached: file-system clocks are too coarse to show a second write sooner
+# Least age of a file before its hash is cached: file-system clocks are too coarse to show a second write sooner.
+SETTLED_NS = 3 * 10**9
 
 
 def file_sha256(path: Path) -> str:
