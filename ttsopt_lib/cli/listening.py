@@ -22,10 +22,10 @@ def listen(study: StudyArgument = DEFAULT_STUDY) -> None:
     asked = read_study(study)
     folder = StudyFolder(asked)
     with working_on(folder):
-        made = make_listening_test(asked, folder)
-        trials = ", ".join(f"{count} {test.upper()}" for test, count in made.trials.items())
-        say("listen", f"trials for each listener: {trials}; listener numbers 1 to {asked.listening_test.raters}")
-        say("listen", "made" if made.fresh else "there already, and nothing has changed since")
+        trials, fresh = make_listening_test(asked, folder)
+        counts = ", ".join(f"{count} {test.upper()}" for test, count in trials.items())
+        say("listen", f"trials for each listener: {counts}; listener numbers 1 to {asked.listening_test.raters}")
+        say("listen", "made" if fresh else "there already, and nothing has changed since")
         out.print(f"  {shown(folder.listening / 'index.html')}")
         out.print(f"  {shown(folder.listening_key)} (which voice is which: keep it, do not serve it)")
 

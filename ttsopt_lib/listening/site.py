@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
 from pathlib import Path
 from shutil import copyfile
 from typing import Any
@@ -43,18 +42,13 @@ PAGE = Path(__file__).parent / "page"
 PAGE_FILES = ("index.html", "style.css", "page.js")
 
 
-@dataclass(frozen=True)
-class MadeTest:
-    """What was made."""
-
-    trials: dict[str, int]  # test -> trials of one rater, traps among them
-    fresh: bool  # False: it was there and unchanged
-
-
-def make_listening_test(study: Study, folder: StudyFolder) -> MadeTest:
+def make_listening_test(study: Study, folder: StudyFolder) -> tuple[dict[str, int], bool]:
     """Make the folder of the listening test, or leave it where nothing that it was made from has changed.
 
     An earlier test's key is moved aside, never lost: ratings that were given in it can still be read with it.
+
+    Returns:
+        How many trials each test has for one rater, traps among them; and whether it was made now.
 
     Raises:
         RecordError: a variant's model is not there yet.
@@ -84,14 +78,14 @@ def make_listening_test(study: Study, folder: StudyFolder) -> MadeTest:
     }
     done = read_if_current(folder.listening_key, ListeningKey, content)
     if done and all((folder.listening / "audio" / f"{name}.wav").is_file() for name in done.clips):
-        return MadeTest(trials, fresh=False)
+        return trials, False
     sounds = speak_all(study, folder, trap_answers(asked))
     key = write_site(folder.listening, sounds, asked, content)
     if folder.listening_key.is_file():
         old = folder.listening_key
         old.rename(old.with_name(f"listening_key.{now().replace(':', '')}.{secrets.token_hex(2)}.json"))
     write_record(folder.listening_key, key)
-    return MadeTest(trials, fresh=True)
+    return trials, True
 
 
 def trap_answers(asked: ListeningTest) -> dict[str, list[tuple[int, str]]]:
