@@ -8,7 +8,7 @@ everything is scored. It holds raw scores, sentence by sentence; the report deri
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from joblib import Parallel, cpu_count, delayed
@@ -20,7 +20,7 @@ from ttsopt_lib.evaluate.keys import quality_key
 from ttsopt_lib.evaluate.paired import Compared, Reference
 from ttsopt_lib.evaluate.plan import OTHER_NOISE_ROW, Plan, PlannedRow, peers_current, plan_evaluation, references
 from ttsopt_lib.evaluate.score_store import ScoreStore
-from ttsopt_lib.evaluate.scores import Scored, score_utterances, tried
+from ttsopt_lib.evaluate.scores import Scored, Task, score_utterances, tried
 from ttsopt_lib.evaluate.speak import SpeechError, Utterance, speak
 from ttsopt_lib.records.base import RecordError, now, read_if_current, write_record
 from ttsopt_lib.records.folder import StudyFolder
@@ -34,26 +34,6 @@ MAX_PROCESSES = 8  # each holds a voice, the predictors and the recognizer: abou
 BATCH = 4  # utterances that one process takes at a time; the recognizer hears them together
 
 Originals = dict[tuple[int, str], Reference]  # the original's utterances, by number and text
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What one process does in one go: some utterances of a row, or its listening examples."""
-
-    row: PlannedRow
-    numbers: Sequence[int] = ()
-    examples: bool = False
-
-    def call(self, originals: Originals) -> Any:
-        """A call that joblib can take. The original's utterances are put in when it is made."""
-        if self.examples:
-            return delayed(_speak_examples)(self.row.examples)
-        tasks = []
-        for number in self.numbers:
-            task = self.row.tasks[number]
-            needed = originals[number, self.row.texts[number]] if task.needs_original else None
-            tasks.append(replace(task, reference=needed))
-        return delayed(score_utterances)(tasks)
 
 
 def current_evaluation(study: Study, folder: StudyFolder) -> QualityRecord | None:
@@ -111,10 +91,6 @@ def evaluate_study(
     return record
 
 
-def _batches(numbers: Sequence[int]) -> list[Sequence[int]]:
-    return [numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH)]
-
-
 class _Evaluation:
     """Work through a plan in some processes, and keep what each utterance scores."""
 
@@ -129,69 +105,79 @@ class _Evaluation:
         """The original first; then the first sentences of every row, which may decide; then the rest."""
         rows, confirmation = self._plan.parts
         self._speak_originals()
-        self._work(
-            [_Job(row, part) for row in rows if row.may_stop for part in _batches([n for n in row.left if n < LOOK])]
-        )
+        self._work([(row, [number for number in row.left if number < LOOK]) for row in rows if row.may_stop])
         primary, target = self._study.evaluate.primary, self._study.targets.predicted_mos_change
         for row in rows:
             self._bar.total -= row.stop_if_decided(rows[0], primary, target)
-        jobs = []
-        for row in (*rows, *confirmation):
-            jobs += [_Job(row, part) for part in _batches(row.left)]
-            jobs += [_Job(row, examples=True)] if row.examples else []
-        self._work(jobs)
+        self._work([(row, row.left) for row in (*rows, *confirmation)])
+        self._speak_examples([row for row in rows if row.examples])
 
     def _speak_originals(self) -> None:
         """Score what is left of the original, and keep what others need of it."""
-        jobs = []
+        work = []
         for original, *others in filter(None, self._plan.parts):
             left, needed = set(original.left), references([original, *others])
             for number, compared in needed.items():
                 task = original.tasks[number]
                 original.tasks[number] = replace(task, scored=number in left, kept=True, kept_to_compare=compared)
-            jobs += [_Job(original, part) for part in _batches(sorted(left | needed.keys()))]
-        self._work(jobs)
+            work.append((original, sorted(left | needed.keys())))
+        self._work(work)
 
-    def _work(self, jobs: list[_Job]) -> None:
-        """Do jobs, in as many processes as there are. One that is done with its part of a row begins with the next."""
-        results: Any = self._parallel(job.call(self._originals) for job in jobs)
-        for job, found in zip(jobs, results, strict=True):
-            self._bar.set_postfix_str(job.row.name, refresh=False)
-            self._bar.update(len(found))
-            if job.examples:
-                self._keep_examples(job.row, found)
+    def _work(self, work: list[tuple[PlannedRow, list[int]]]) -> None:
+        """Score sentences of rows, a batch in each process; what a batch scores is kept as soon as it is there."""
+        jobs = [
+            (row, numbers[start : start + BATCH]) for row, numbers in work for start in range(0, len(numbers), BATCH)
+        ]
+        results: Any = self._parallel(delayed(score_utterances)(self._tasks(*job)) for job in jobs)
+        for (row, numbers), found in zip(jobs, results, strict=True):
+            self._advance(row, len(found))
+            for number, one in zip(numbers, found, strict=True):
+                self._keep(row, number, one)
+
+    def _tasks(self, row: PlannedRow, numbers: list[int]) -> list[Task]:
+        """With the original's utterances, where they are needed."""
+        tasks = []
+        for number in numbers:
+            task = row.tasks[number]
+            needed = self._originals[number, row.texts[number]] if task.needs_original else None
+            tasks.append(replace(task, reference=needed))
+        return tasks
+
+    def _keep(self, row: PlannedRow, number: int, found: Scored | RuntimeFailure) -> None:
+        text = row.texts[number]
+        if isinstance(found, RuntimeFailure):
+            _note_failure(row, f"sentence {number + 1} ({text[:60]!r}): {found}")
+            return
+        if found.reference:
+            self._originals[number, text] = found.reference
+        if found.scores:
+            self._store.add(row.keys[number], found.scores)
+            row.scores[number] = found.scores
+
+    def _speak_examples(self, rows: list[PlannedRow]) -> None:
+        """Write the listening examples of rows, each row's in one process."""
+        results: Any = self._parallel(delayed(_spoken)(row.examples) for row in rows)
+        for row, audio in zip(rows, results, strict=True):
+            self._advance(row, len(audio))
+            failures = [f"{number}: {one}" for number, one in enumerate(audio, 1) if isinstance(one, RuntimeFailure)]
+            if failures:
+                _note_failure(row, f"listening example {failures[0]}")
             else:
-                self._keep(job, found)
+                write_examples(self._study, self._folder, row.name, audio, row.examples[0].sample_rate)
 
-    def _keep(self, job: _Job, found: list[Scored | RuntimeFailure]) -> None:
-        """Every utterance's scores are kept as soon as they are there."""
-        row = job.row
-        for number, one in zip(job.numbers, found, strict=True):
-            if isinstance(one, RuntimeFailure):
-                _note_failure(row, one, f"sentence {number + 1} ({row.texts[number][:60]!r})")
-                continue
-            if one.reference:
-                self._originals[number, row.texts[number]] = one.reference
-            if one.scores:
-                self._store.add(row.keys[number], one.scores)
-                row.scores[number] = one.scores
-
-    def _keep_examples(self, row: PlannedRow, audio: list[Any]) -> None:
-        for number, one in enumerate(audio, 1):
-            if isinstance(one, RuntimeFailure):
-                _note_failure(row, one, f"listening example {number}")
-                return
-        write_examples(self._study, self._folder, row.name, audio, row.examples[0].sample_rate)
+    def _advance(self, row: PlannedRow, utterances: int) -> None:
+        self._bar.set_postfix_str(row.name, refresh=False)
+        self._bar.update(utterances)
 
 
-def _note_failure(row: PlannedRow, failure: RuntimeFailure, what: str) -> None:
+def _note_failure(row: PlannedRow, failure: str) -> None:
     """Score no more of a row of which a sentence could not be spoken. Raises `SpeechError` for the original's."""
-    row.failed = row.failed or f"{what}: {failure}"
+    row.failed = row.failed or failure
     if row.name == ORIGINAL:  # everything is compared with it
         raise SpeechError(f"{row.tasks[0].utterance.model}: {row.failed}; what is scored is kept")
 
 
-def _speak_examples(examples: Sequence[Utterance]) -> list[Any]:
+def _spoken(examples: Sequence[Utterance]) -> list[Any]:
     return [tried(speak, one) for one in examples]
 
 
