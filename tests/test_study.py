@@ -112,11 +112,6 @@ def test_a_params_file_that_is_no_study_is_refused(tmp_path, text, expected):
     assert expected in str(caught.value)
 
 
-def test_a_params_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(StudyError, match="nothing.yaml: no such file"):
-        read_study(tmp_path / "nothing.yaml")
-
-
 def test_notebook_parameters_may_be_values_or_files(values):
     (from_values,) = notebook_parameters({"study": values}, study=Study)
     (from_file,) = notebook_parameters({"study": str(PARAMS / "joe.yaml")}, study=Study)

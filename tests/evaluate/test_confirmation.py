@@ -4,7 +4,6 @@ import pytest
 from changing import changed
 from counting import counted
 
-from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
 from ttsopt_lib.study import SentenceRange, Study
 
@@ -54,9 +53,3 @@ def test_words_are_counted_on_every_further_sentence(confirmed, folder):
     for row in record.confirmation:
         assert row.hypotheses is not None and len(row.hypotheses) == 1
         assert row.word_errors is not None and row.wer == sum(row.word_errors) / 4
-
-
-def test_a_file_with_too_few_further_sentences_is_named(confirmed, folder):
-    short = changed(confirmed, sentences={"confirmation": {"count": 5}})
-    with pytest.raises(StudyError, match=r"further.txt: sentences.confirmation: asks for 5 .* line 1 on, the file"):
-        evaluate_study(short, folder, processes=1)

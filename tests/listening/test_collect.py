@@ -1,7 +1,7 @@
 import csv
 
 import pytest
-from tone_test import ASKED, VARIANTS, make
+from tone_test import VARIANTS, make
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.ratings.file import COLUMNS, RatingsError, read_ratings
@@ -33,8 +33,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def key(folder):
-    asked = ASKED.model_copy(update={"tests": ("acr", "ccr", "mushra")})
-    key = make(folder.listening, asked).key
+    key = make(folder.listening, tests=("acr", "ccr", "mushra")).key
     write_record(folder.listening_key, key)
     return key
 
