@@ -70,33 +70,24 @@ def reduction(row: TimingRow, baseline: TimingRow, sentences: list[int] | None =
     if len(row.seconds) != len(baseline.seconds):
         raise ValueError(f"{row.variant}: {len(row.seconds)} blocks, but its baseline has {len(baseline.seconds)}")
     ratio = _seconds_per_audio_second(row, sentences) / _seconds_per_audio_second(baseline, sentences)
-    return _saved(np.log(ratio))
+    center, low, high = (float(end[0]) for end in log_ratio_interval(np.log(ratio)[None]))
+    return WithInterval(1 - np.exp(center), (1 - float(np.exp(high)), 1 - float(np.exp(low))))
 
 
 def joules_per_audio_second(row: EnergyRow) -> WithInterval:
     """Energy of a row in joules per second of audio, over its rounds."""
-    return _typical(_log_energy(row))
+    center, low, high = log_ratio_interval(_log_energy(row)[None])
+    return WithInterval(float(np.exp(center[0])), (float(np.exp(low[0])), float(np.exp(high[0]))))
 
 
 def energy_reduction(row: EnergyRow, baseline: EnergyRow) -> WithInterval:
     """How much less energy a row needs than its baseline per second of audio, as a fraction; paired round by round."""
-    return _saved(_log_energy(row) - _log_energy(baseline))
+    center, low, high = (float(end[0]) for end in log_ratio_interval((_log_energy(row) - _log_energy(baseline))[None]))
+    return WithInterval(1 - np.exp(center), (1 - float(np.exp(high)), 1 - float(np.exp(low))))
 
 
 def _log_energy(row: EnergyRow) -> Array:
     return np.log(np.asarray(row.joules) / np.asarray(row.audio_seconds))
-
-
-def _typical(logs: Array) -> WithInterval:
-    """The typical one of what these are the logarithms of, one per block."""
-    value, low, high = (float(np.exp(end[0])) for end in log_ratio_interval(logs[None]))
-    return WithInterval(value, (low, high))
-
-
-def _saved(logs: Array) -> WithInterval:
-    """What ratios with these logarithms leave of 1."""
-    value, (low, high) = _typical(logs)
-    return WithInterval(1 - value, (1 - high, 1 - low))
 
 
 def length_classes(sentences: list[TimedSentence]) -> dict[str, list[int]]:
