@@ -37,7 +37,7 @@ def scorer_key(study: Study) -> str:
     return content_key(
         [asked.predictors, asked.weights, asked.asr_model, asked.seed],
         versions(SCORING_PACKAGES),
-        code_digest("ttsopt_lib.evaluate.scores", "ttsopt_lib.measure.runtimes.peer_runtimes"),
+        code_digest("ttsopt_lib.evaluate.scores"),
     )
 
 

@@ -8,8 +8,9 @@ without its normalization of loudness, because the variants do too.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from ttsopt_lib.evaluate.signal.waveform import as_written
 from ttsopt_lib.evaluate.speak import Utterance, why_no_speech
 from ttsopt_lib.measure.peers import CATALOGUE
+from ttsopt_lib.measure.runtimes.peer_runtimes import PRECISION_HINTS, compile_openvino, open_peer, open_piper_tts
 from ttsopt_lib.records.base import RecordError, read_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord
@@ -42,12 +44,10 @@ def ready_peers(folder: StudyFolder, names: Sequence[PeerName] = PEERS) -> dict[
     """Those of the peers that were made ready and can be spoken with."""
     found: dict[PeerName, PeerRecord] = {}
     for name in names:
-        try:
+        with suppress(RecordError):
             record = read_record(folder.peer_record(name), PeerRecord, "evaluate --peers")
-        except RecordError:
-            continue
-        if record.status == "ready":
-            found[name] = record
+            if record.status == "ready":
+                found[name] = record
     return found
 
 
@@ -88,15 +88,20 @@ def speak_peer(utterance: PeerUtterance) -> NDArray[np.int16]:
 @lru_cache(maxsize=1)
 def _open(name: PeerName, model: Path, made: str, scales: tuple[float, ...], speaker: int | None) -> Voice:
     """A peer ready to speak on one thread; `made` is the key of its record, so that a changed one is opened anew."""
-    from ttsopt_lib.measure.runtimes.peer_runtimes import open_peer
-
     runtime = CATALOGUE[name].runtime
     if runtime == "openvino" and model.suffix == ".onnx":  # NNCF's graph is none, and draws its own noise
-        return _openvino(name, model)
+        paired = PairedSession(model, open_part=partial(_OpenVinoSession, precision=PRECISION_HINTS[name]))
+        return lambda one: paired.speak(one.ids, seed=one.seed, scales=one.scales, sid=one.speaker)[0]
     if runtime == "piper-tts":
-        return _piper_tts(model)
+        from piper import SynthesisConfig
+
+        piper, settings = open_piper_tts(model, 1), SynthesisConfig(speaker_id=speaker, normalize_audio=False)
+        return lambda one: np.concatenate([part.audio_float_array for part in piper.synthesize(one.text, settings)])
     if runtime == "hibari-tts":
-        return _hibari_tts()
+        from hibari import Hibari
+
+        hibari = Hibari(threads=1)
+        return lambda one: hibari(one.text, seed=one.seed)
     row = {"runtime": runtime, "variant": name, "model": str(model), "threads": 1}
     as_timed = open_peer(row, list(scales), speaker).speak
     return lambda one: as_timed(np.array(one.ids))
@@ -106,8 +111,6 @@ class _OpenVinoSession:
     """A part of a voice in OpenVINO, with the two methods of an ONNX Runtime session that pairing takes."""
 
     def __init__(self, model: Any, threads: int, precision: str):
-        from ttsopt_lib.measure.runtimes.peer_runtimes import compile_openvino
-
         self._compiled = compile_openvino(model.SerializeToString(), precision, threads)
         self._inputs = [SimpleNamespace(name=next(iter(port.get_names()))) for port in self._compiled.inputs]
 
@@ -117,32 +120,3 @@ class _OpenVinoSession:
     def run(self, _outputs: None, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
         result = self._compiled(feeds)
         return [result[port] for port in self._compiled.outputs]
-
-
-def _openvino(name: PeerName, model: Path) -> Voice:
-    from ttsopt_lib.measure.runtimes.peer_runtimes import PRECISION_HINTS
-
-    precision = PRECISION_HINTS[name]
-    paired = PairedSession(model, open_part=lambda part, threads: _OpenVinoSession(part, threads, precision))
-    return lambda one: paired.speak(one.ids, seed=one.seed, scales=one.scales, sid=one.speaker)[0]
-
-
-def _piper_tts(model: Path) -> Voice:
-    from piper import SynthesisConfig
-
-    from ttsopt_lib.measure.runtimes.peer_runtimes import open_piper_tts
-
-    voice = open_piper_tts(model, 1)
-
-    def speak(one: PeerUtterance) -> NDArray[np.floating]:
-        settings = SynthesisConfig(speaker_id=one.speaker, normalize_audio=False)
-        return np.concatenate([chunk.audio_float_array for chunk in voice.synthesize(one.text, settings)])
-
-    return speak
-
-
-def _hibari_tts() -> Voice:
-    from hibari import Hibari
-
-    voice = Hibari(threads=1)
-    return lambda one: voice(one.text, seed=one.seed)
