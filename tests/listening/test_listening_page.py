@@ -78,12 +78,6 @@ def answer(browser, score: int) -> None:
     button(browser, "Next").click()
 
 
-def downloaded(folder: Path, browser) -> list[dict[str, str]]:
-    button(browser, "Download my ratings").click()
-    (path,) = wait(browser, lambda: [p for p in folder.glob("*.csv") if p.stat().st_size])
-    return list(csv.DictReader(io.StringIO(path.read_text())))
-
-
 def test_a_whole_acr_test_by_clicking_with_a_reload_in_the_middle(made, browser, tmp_path):
     begin(browser, made.url, rater=2)
     assert title(browser) == "Rate the quality"
@@ -107,7 +101,9 @@ def test_a_whole_acr_test_by_clicking_with_a_reload_in_the_middle(made, browser,
         given.append(1 + number % 5)
         answer(browser, given[-1])
     assert title(browser) == "Thank you"
-    rows = downloaded(tmp_path / "downloads", browser)
+    button(browser, "Download my ratings").click()
+    (path,) = wait(browser, lambda: [p for p in (tmp_path / "downloads").glob("*.csv") if p.stat().st_size])
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
     assert list(rows[0]) == list(COLUMNS)
     assert [int(row["score"]) for row in rows] == given
     clips = [made.key.clips[row["variant"]] for row in rows]
