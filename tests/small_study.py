@@ -1,6 +1,10 @@
-"""What the YAML file of a small study says."""
+"""What the YAML file of a small study says, and studies that differ in some keys."""
 
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def study_values(
@@ -28,3 +32,11 @@ def study_values(
         "evaluate": {"predictors": ["dnsmos_p808"], "primary": "dnsmos_p808", "wer_sentences": 0},
         **keys,
     }
+
+
+def changed(model: Model, **keys: Any) -> Model:
+    """A copy with other keys; a dict holds the changes of a part."""
+    values = {
+        key: changed(getattr(model, key), **value) if isinstance(value, dict) else value for key, value in keys.items()
+    }
+    return model.model_copy(update=values)

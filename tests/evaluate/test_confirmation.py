@@ -1,8 +1,8 @@
 """Further sentences that only the original and the variants of `evaluate.confirmed` speak."""
 
 import pytest
-from changing import changed
 from counting import counted
+from small_study import changed
 
 from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
 from ttsopt_lib.study import SentenceRange, Study

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pytest
 import torch
-from changing import changed
+from small_study import changed
 
 from ttsopt_lib.evaluate.predictors import hub_predictors, mos
 from ttsopt_lib.evaluate.predictors.hub_predictors import NisqaTts, Utmos, _nisqa_library, hub_weights

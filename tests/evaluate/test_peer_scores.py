@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from changing import changed
+from small_study import changed
 
 from ttsopt_lib.evaluate import peers
 from ttsopt_lib.evaluate.peers import PeerUtterance, as_peer, speak_peer

@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 import soundfile
-from changing import changed
 from counting import counted
 from distributed import LocalCluster
 from onnx import numpy_helper
+from small_study import changed
 
 from ttsopt_lib import workers
 from ttsopt_lib.errors import StudyError

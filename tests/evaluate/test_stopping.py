@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from changing import changed
+from small_study import changed
 
 from ttsopt_lib.evaluate import scores
 from ttsopt_lib.evaluate.paired import Compared

@@ -1,7 +1,7 @@
 import csv
 
 import pytest
-from small_study import study_values
+from small_study import changed, study_values
 from tone_test import VARIANTS, make
 
 from ttsopt_lib.errors import StudyError
@@ -91,6 +91,6 @@ def test_bad_rows_of_every_file_are_named_and_nothing_is_written(folder, key, tm
 
 
 def test_a_study_with_a_ratings_file_of_its_own_says_so(folder, tmp_path):
-    own = STUDY.model_copy(update={"evaluate": STUDY.evaluate.model_copy(update={"ratings": tmp_path / "own.csv"})})
+    own = changed(STUDY, evaluate={"ratings": tmp_path / "own.csv"})
     with pytest.raises(StudyError, match="evaluate.ratings: the study names"):
         collect_ratings([], own, folder)
