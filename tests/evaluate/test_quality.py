@@ -140,7 +140,7 @@ def test_a_damaged_line_of_the_store_is_scored_again(study, folder, scored, monk
     lines = folder.score_store.read_text(encoding="utf-8").splitlines()
     assert len(lines) == 2 * (3 + len(ANCHORS))
     no_scores = json.dumps({"key": json.loads(lines[2])["key"], "scores": {}})
-    damaged = [lines[0], "{", no_scores, *lines[3:-1], lines[-1][:9]]
+    damaged = [lines[0], "{", no_scores, *lines[3:-1], lines[-1][:9]]  # the last one is cut short
     folder.score_store.write_text("\n".join(damaged), encoding="utf-8")
     folder.quality_record.unlink()
     with counted(monkeypatch) as again:
