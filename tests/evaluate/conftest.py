@@ -13,7 +13,7 @@ from small_study import study_values
 
 from ttsopt_lib.evaluate.quality import evaluate_study
 from ttsopt_lib.evaluate.signal.waveform import as_float, as_written, to_16khz
-from ttsopt_lib.evaluate.speak import EVALUATION, Utterance, utterances
+from ttsopt_lib.evaluate.speak import EVALUATION, utterances
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.quality import QualityRecord
 from ttsopt_lib.study import Study
@@ -34,10 +34,10 @@ def joe():
 
 
 @pytest.fixture(scope="session")
-def spoken(joe) -> list[np.ndarray]:
+def spoken(joe, tmp_path_factory) -> list[np.ndarray]:
     """The sentences as the voice gives them, float32 [samples] at 22 050 Hz."""
-    session = PairedSession(joe.path)
-    asked: list[Utterance] = utterances(joe, None, SENTENCES, "tests", 0, EVALUATION)
+    session, study = PairedSession(joe.path), _small_study(tmp_path_factory.mktemp("spoken"))
+    asked = utterances(study, joe, SENTENCES, "tests", EVALUATION)
     return [session.speak(one.ids, seed=one.seed, scales=one.scales)[0] for one in asked]
 
 

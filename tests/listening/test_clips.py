@@ -22,7 +22,7 @@ def test_every_sentence_is_counted_traps_and_the_example_too(tmp_path, monkeypat
     study = check(Study, values, "study")
     voice = SimpleNamespace(sample_rate=22050)
     monkeypatch.setattr(clips, "open_model", lambda path: voice)
-    monkeypatch.setattr(clips, "utterances", lambda voice, speaker, texts, *_: texts)
+    monkeypatch.setattr(clips, "utterances", lambda study, voice, texts, *_: texts)
     monkeypatch.setattr(clips, "speak", lambda text: np.full(4000, 1000, dtype=np.int16))
     sounds = clips.speak_all(study, StudyFolder(study, tmp_path), {"acr": [(2, "poor"), (5, "excellent")]})
     spoken = {name: len(waveforms) for name, waveforms in sounds.spoken.items()}

@@ -14,11 +14,19 @@ from typing import Any
 from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
 
+from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.examples import examples_current, write_examples
 from ttsopt_lib.evaluate.intelligibility import spoken_words, word_error_rate, word_errors
 from ttsopt_lib.evaluate.keys import quality_key
-from ttsopt_lib.evaluate.paired import Compared, Reference
-from ttsopt_lib.evaluate.plan import OTHER_NOISE_ROW, Plan, PlannedRow, peers_current, plan_evaluation, references
+from ttsopt_lib.evaluate.paired import Compared
+from ttsopt_lib.evaluate.plan import (
+    OTHER_NOISE_ROW,
+    Plan,
+    PlannedRow,
+    PlannedSentence,
+    peers_current,
+    plan_evaluation,
+)
 from ttsopt_lib.evaluate.score_store import ScoreStore
 from ttsopt_lib.evaluate.scores import Scored, Task, score_utterances, tried
 from ttsopt_lib.evaluate.speak import SpeechError, Utterance, speak
@@ -26,14 +34,12 @@ from ttsopt_lib.records.base import RecordError, now, read_if_current, write_rec
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.quality import NotScored, PairedScores, QualityRecord, QualityRow
 from ttsopt_lib.statistics.stopping import LOOK
-from ttsopt_lib.study import ORIGINAL, Study
+from ttsopt_lib.study import ORIGINAL, PEERS, Study
 from ttsopt_lib.voices.session import RuntimeFailure
 from ttsopt_lib.workers import cluster_workers, local_workers
 
 MAX_PROCESSES = 8  # each holds a voice, the predictors and the recognizer: about 1 GB
 BATCH = 4  # utterances that one process takes at a time; the recognizer hears them together
-
-Originals = dict[tuple[int, str], Reference]  # the original's utterances, by number and text
 
 
 def current_evaluation(study: Study, folder: StudyFolder) -> QualityRecord | None:
@@ -87,7 +93,7 @@ def evaluate_study(
     record = _filled(plan)
     write_record(folder.quality_record, record)
     if study.stage == "complete":
-        store.keep_only(key for part in plan.parts for row in part for key in row.keys)
+        store.keep_only(one.key for part in plan.parts for row in part for one in row.sentences)
     return record
 
 
@@ -99,60 +105,35 @@ class _Evaluation:
     ) -> None:
         self._study, self._folder, self._plan, self._store = study, folder, plan, store
         self._parallel, self._bar = parallel, bar
-        self._originals: Originals = {}  # what others need
 
     def score(self) -> None:
         """The original first; then the first sentences of every row, which may decide; then the rest."""
         rows, confirmation = self._plan.parts
-        self._speak_originals()
-        self._work([(row, [number for number in row.left if number < LOOK]) for row in rows if row.may_stop])
+        self._work([(part[0], part[0].left) for part in self._plan.parts if part])
+        self._work([(row, [one for one in row.left if one.number < LOOK]) for row in rows if row.may_stop])
         primary, target = self._study.evaluate.primary, self._study.targets.predicted_mos_change
         for row in rows:
             self._bar.total -= row.stop_if_decided(rows[0], primary, target)
         self._work([(row, row.left) for row in (*rows, *confirmation)])
         self._speak_examples([row for row in rows if row.examples])
 
-    def _speak_originals(self) -> None:
-        """Score what is left of the original, and keep what others need of it."""
-        work = []
-        for original, *others in filter(None, self._plan.parts):
-            left, needed = set(original.left), references([original, *others])
-            for number, compared in needed.items():
-                task = original.tasks[number]
-                original.tasks[number] = replace(task, scored=number in left, kept=True, kept_to_compare=compared)
-            work.append((original, sorted(left | needed.keys())))
-        self._work(work)
-
-    def _work(self, work: list[tuple[PlannedRow, list[int]]]) -> None:
+    def _work(self, work: list[tuple[PlannedRow, list[PlannedSentence]]]) -> None:
         """Score sentences of rows, a batch in each process; what a batch scores is kept as soon as it is there."""
-        jobs = [
-            (row, numbers[start : start + BATCH]) for row, numbers in work for start in range(0, len(numbers), BATCH)
-        ]
-        results: Any = self._parallel(delayed(score_utterances)(self._tasks(*job)) for job in jobs)
-        for (row, numbers), found in zip(jobs, results, strict=True):
+        jobs = [(row, left[start : start + BATCH]) for row, left in work for start in range(0, len(left), BATCH)]
+        results: Any = self._parallel(delayed(score_utterances)(_tasks(batch)) for _, batch in jobs)
+        for (row, batch), found in zip(jobs, results, strict=True):
             self._advance(row, len(found))
-            for number, one in zip(numbers, found, strict=True):
-                self._keep(row, number, one)
+            for sentence, one in zip(batch, found, strict=True):
+                self._keep(row, sentence, one)
 
-    def _tasks(self, row: PlannedRow, numbers: list[int]) -> list[Task]:
-        """With the original's utterances, where they are needed."""
-        tasks = []
-        for number in numbers:
-            task = row.tasks[number]
-            needed = self._originals[number, row.texts[number]] if task.needs_original else None
-            tasks.append(replace(task, reference=needed))
-        return tasks
-
-    def _keep(self, row: PlannedRow, number: int, found: Scored | RuntimeFailure) -> None:
-        text = row.texts[number]
+    def _keep(self, row: PlannedRow, sentence: PlannedSentence, found: Scored | RuntimeFailure) -> None:
         if isinstance(found, RuntimeFailure):
-            _note_failure(row, f"sentence {number + 1} ({text[:60]!r}): {found}")
+            _note_failure(row, f"sentence {sentence.number + 1} ({sentence.text[:60]!r}): {found}")
             return
-        if found.reference:
-            self._originals[number, text] = found.reference
+        sentence.reference = found.reference
         if found.scores:
-            self._store.add(row.keys[number], found.scores)
-            row.scores[number] = found.scores
+            self._store.add(sentence.key, found.scores)
+            sentence.scores = found.scores
 
     def _speak_examples(self, rows: list[PlannedRow]) -> None:
         """Write the listening examples of rows, each row's in one process."""
@@ -170,11 +151,19 @@ class _Evaluation:
         self._bar.update(utterances)
 
 
+def _tasks(sentences: list[PlannedSentence]) -> list[Task]:
+    """With the original's utterances, where they are needed: they are there by then."""
+    return [
+        replace(one.task, scored=one.scores is None, reference=one.original.reference if one.original else None)
+        for one in sentences
+    ]
+
+
 def _note_failure(row: PlannedRow, failure: str) -> None:
     """Score no more of a row of which a sentence could not be spoken. Raises `SpeechError` for the original's."""
     row.failed = row.failed or failure
     if row.name == ORIGINAL:  # everything is compared with it
-        raise SpeechError(f"{row.tasks[0].utterance.model}: {row.failed}; what is scored is kept")
+        raise SpeechError(f"{row.sentences[0].task.utterance.model}: {row.failed}; what is scored is kept")
 
 
 def _spoken(examples: Sequence[Utterance]) -> list[Any]:
@@ -189,7 +178,7 @@ def _quality_row(record: QualityRecord, row: PlannedRow, original: PlannedRow) -
     return QualityRow(
         variant=row.name,
         key=row.key,
-        scores={name: [score.predicted[name] for score in scores] for name, _ in row.tasks[0].predictors},
+        scores={name: [score.predicted[name] for score in scores] for name, _ in row.sentences[0].task.predictors},
         audio_seconds=[score.audio_seconds for score in scores],
         level_above_8khz_db=_known([score.level_above_8khz_db for score in scores]),
         hypotheses=hypotheses or None,
@@ -207,7 +196,7 @@ def _hypotheses(row: PlannedRow) -> list[str]:
 def _references(record: QualityRecord, original: PlannedRow) -> list[str]:
     """What is heard should have been this: the transcribed sentences, or what is heard of the original."""
     heard = _hypotheses(original)
-    return heard if record.asr_against == "original" else original.texts[: len(heard)]
+    return heard if record.asr_against == "original" else [one.text for one in original.sentences[: len(heard)]]
 
 
 def _paired(record: QualityRecord, compared: list[Compared]) -> PairedScores | None:
@@ -237,9 +226,9 @@ def _filled(plan: Plan) -> QualityRecord:
         made = _quality_row(record, row, plan.rows[0])
         if row.name == OTHER_NOISE_ROW:
             record.other_noise = made
-        elif row.is_anchor:
+        elif row.name in ANCHORS:
             record.anchors.append(made)
-        elif row.is_peer:
+        elif row.name in PEERS:
             record.peers.append(made)
         else:
             record.rows.append(made)

@@ -38,11 +38,6 @@ class Task:
     kept: bool = False  # of the original: others need its audio ...
     kept_to_compare: bool = False  # ... and some are compared with it
 
-    @property
-    def needs_original(self) -> bool:
-        """Whether it cannot be scored without the original's utterance."""
-        return self.compared or self.anchor is not None
-
 
 @dataclass(frozen=True)
 class UtteranceScores:
