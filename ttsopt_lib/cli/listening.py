@@ -10,7 +10,6 @@ from ttsopt_lib.cli.app import DEFAULT_STUDY, StudyArgument, app, working_on
 from ttsopt_lib.params import read_study
 from ttsopt_lib.pipeline import Pipeline
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.study import Study
 from ttsopt_lib.terminal import out, ratings_table, say, shown, standings_table
 
 
@@ -45,7 +44,7 @@ def ratings(
     asked = read_study(study)
     folder = StudyFolder(asked)
     with working_on(folder):
-        evaluated = _is_evaluated(asked, folder) and current_evaluation(asked, folder) is not None
+        evaluated = folder.quality_record.is_file() and current_evaluation(asked, folder) is not None
         collected, rated = collect_ratings(files, asked, folder, key)
         say("ratings", f"{len(collected)} ratings of {len(files)} files in {shown(folder.ratings)}")
         for one in rated.screened:
@@ -90,7 +89,3 @@ def power(
         few = (f"more than {MOST_RATERS}: take more sentences", "-")
         table.add_row(str(sentences), *(few if raters is None else (str(raters), str(raters * sentences))))
     out.print(table)
-
-
-def _is_evaluated(study: Study, folder: StudyFolder) -> bool:
-    return all(folder.model(name).is_file() for name in study.variant_names) and folder.quality_record.is_file()
