@@ -9,11 +9,12 @@ the original.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ttsopt_lib.evaluate.predictors.speaker import embed, missing_encoder, similarity
+from ttsopt_lib.evaluate.predictors.speaker import embed, encoder_weights, similarity
 from ttsopt_lib.evaluate.signal.pitch import missing_pitch_tracker, pitch, pitch_error
 from ttsopt_lib.evaluate.signal.spectrum import EDGE_HZ, has_band_above_8khz, log_spectral_distance_db
 from ttsopt_lib.evaluate.signal.waveform import as_float, to_16khz
@@ -49,7 +50,7 @@ def make_reference(
         samples=samples,
         durations=durations,
         pitch=pitch(waveform, sample_rate) if compared and missing_pitch_tracker() is None else None,
-        speaker=embed(to_16khz(waveform, sample_rate)) if compared and missing_encoder() is None else None,
+        speaker=embed(to_16khz(waveform, sample_rate)) if compared and isinstance(encoder_weights(), Path) else None,
     )
 
 

@@ -31,14 +31,8 @@ from ttsopt_lib.records.quality import PredictorRecord
 ADVICE = "pip install webrtcvad-wheels, then pip install --no-deps resemblyzer"
 
 
-def missing_encoder() -> str | None:
-    """Why speakers cannot be compared here; None where they can."""
-    found = _weights()
-    return found if isinstance(found, str) else None
-
-
-def _weights() -> Path | str:
-    """The encoder's file of weights, or the reason why there is none."""
+def encoder_weights() -> Path | str:
+    """The encoder's file of weights, or the reason why speakers cannot be compared here."""
     spec = importlib.util.find_spec("resemblyzer")
     if spec is None or not spec.submodule_search_locations:
         return f"package resemblyzer is not installed: {ADVICE}"
@@ -50,7 +44,7 @@ def _weights() -> Path | str:
 
 def describe_encoder() -> PredictorRecord | str:
     """The encoder with its version and the hash of its weights, or the reason why there is none."""
-    weights = _weights()
+    weights = encoder_weights()
     if isinstance(weights, str):
         return weights
     found = versions(["resemblyzer"])["resemblyzer"] or "of unknown version"
