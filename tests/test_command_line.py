@@ -134,10 +134,7 @@ def test_a_defect_is_one_line_and_its_traceback_a_file(monkeypatch, capsys):
 @pytest.mark.slow
 def test_a_terminal_of_few_signs_shows_what_it_can():
     environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
-    commands = [
-        [str(Path(sys.executable).with_name("ttsopt")), "doctor"],
-        [sys.executable, "-m", "ttsopt_lib", "doctor"],
-    ]
-    for command in (*commands, [sys.executable, "-m", "ttsopt_lib.cli", "doctor"]):
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=300)
+    python = [sys.executable, "-m"]
+    for command in ([Path(sys.executable).with_name("ttsopt")], [*python, "ttsopt_lib"], [*python, "ttsopt_lib.cli"]):
+        done = subprocess.run([*command, "doctor"], env=environment, capture_output=True, timeout=300)
         assert done.returncode in (0, 2) and b"Traceback" not in done.stderr and done.stdout.isascii() and done.stdout

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 from onnxruntime import quantization
 from onnxruntime.transformers.float16 import convert_float_to_float16
+from small_study import study_values
 
 from tests.voices.declared_graphs import HOP, READ, TONED, constant, declaration, declare, tiny_tts, toned
 from ttsopt_lib.errors import StudyError
@@ -47,22 +48,13 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
 
 
 def study_of(declaration: Path, recipes: dict[str, list[dict[str, Any]]] = RECIPES, **changes: Any) -> Study:
-    values = {
-        "name": "mine",
+    keys = {
         "voice": {"declared": str(declaration), "licence_chain": ["for tests"]},
         "language": "en",
-        "sentences": {
-            "evaluation": {"file": "params/sentences/harvard.txt", "count": 3},
-            "calibration": {"file": "params/sentences/harvard.txt", "start": 300, "count": 2},
-            "timing": {"one_word": ["Yes."], "short": ["The door is open."]},
-            "listening": ["A rod is used."],
-        },
         "variants": [{"name": name, "recipe": recipe} for name, recipe in recipes.items()],
         "measure": {"budget_seconds": 2, "min_blocks": 4, "max_blocks": 4, "warmup_passes": 1},
-        "evaluate": {"predictors": ["dnsmos_p808"], "primary": "dnsmos_p808", "wer_sentences": 0},
-        **changes,
     }
-    return check(Study, values, "study")
+    return check(Study, study_values("mine", **keys | changes), "study")
 
 
 @pytest.fixture(scope="module")

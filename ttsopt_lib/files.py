@@ -19,9 +19,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-SETTLED_NS = (
-    3 * 10**9
-)  # least age before a hash is cached: file-system clocks are too coarse to show a second write sooner
+# Least age of a file before its hash is cached: file-system clocks are too coarse to show a second write sooner.
+SETTLED_NS = 3 * 10**9
 
 
 def file_sha256(path: Path) -> str:
@@ -47,13 +46,9 @@ def content_key(*parts: Any) -> str:
     """SHA-256 over anything that JSON or pydantic can say; the same parts give the same key."""
 
     def plain(part: Any) -> Any:
-        if isinstance(part, BaseModel):
-            return part.model_dump(mode="json")
-        if isinstance(part, list | tuple):
-            return [plain(item) for item in part]
-        return part
+        return part.model_dump(mode="json") if isinstance(part, BaseModel) else str(part)
 
-    text = json.dumps([plain(part) for part in parts], sort_keys=True, ensure_ascii=False, default=str)
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=plain)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

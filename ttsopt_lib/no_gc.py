@@ -10,10 +10,8 @@ from contextlib import contextmanager
 @contextmanager
 def uncollected() -> Iterator[None]:
     """No search for cycles inside the block: for seconds that make much and throw little away, imports and pages."""
-    before = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if before:
-            gc.enable()
+        gc.enable()

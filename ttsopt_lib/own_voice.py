@@ -12,7 +12,7 @@ import os
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.params import check
@@ -105,9 +105,7 @@ def students_of(name: str) -> Path:
 
 def teacher_of(student: Path) -> str | None:
     """Hash of the voice that the students in a folder learned from; None where there are none, or nothing says so."""
-    with suppress(OSError, ValueError, AttributeError):
-        return json.loads((resolve(student) / "record.json").read_text(encoding="utf-8")).get("voice_sha256")
-    return None
+    return _said(resolve(student) / "record.json").get("voice_sha256")
 
 
 def claim(folder: StudyFolder, voice: Path) -> None:
@@ -143,11 +141,15 @@ def _with_hash(name: str, what: str) -> str:
 def _is_of_another(name: str, voice: Path) -> bool:
     """Whether what lies under a study's name was made of other voices, and nothing of it of this one."""
     folder = project_root() / "reports" / name
-    path, hashes = None, {teacher_of(students_of(name))}
-    for record, key in (("voice.json", "sha256"), ("variants/original/variant.json", "source_sha256")):
-        with suppress(OSError, ValueError, AttributeError):
-            said = json.loads((folder / record).read_text(encoding="utf-8"))
-            hashes.add(said.get(key))
-            path = said.get("path", path)
-    known = hashes - {None}
-    return bool(known) and path != os.path.abspath(voice) and _sha256(voice) not in known
+    named, original = _said(folder / "voice.json"), _said(folder / "variants/original/variant.json")
+    known = {teacher_of(students_of(name)), named.get("sha256"), original.get("source_sha256")} - {None}
+    return bool(known) and named.get("path") != os.path.abspath(voice) and _sha256(voice) not in known
+
+
+def _said(record: Path) -> dict[str, Any]:
+    """What a record says, of whatever schema; nothing where there is none, or no JSON object."""
+    with suppress(OSError, ValueError):
+        said = json.loads(record.read_text(encoding="utf-8"))
+        if isinstance(said, dict):
+            return said
+    return {}

@@ -25,15 +25,11 @@ def locked(folder: StudyFolder) -> Iterator[None]:
         StudyError: another run holds it.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.path / ".lock", timeout=0)
     try:
-        lock.acquire()
+        with FileLock(folder.path / ".lock", timeout=0):
+            yield
     except Timeout:
         raise StudyError(f"{shown(folder.path)}: another ttsopt works on this study; wait for it") from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class Pipeline:
@@ -152,8 +148,8 @@ class Pipeline:
         if stale:
             self._alone()
             what = f"{len(study.variant_names)} variants" + (", and peers" if study.measure.peers else "")
-            confirmed, further = study.evaluate.confirmed, study.sentences.confirmation
-            more = f", {further.count} further ones of {', '.join(confirmed)}" if further and confirmed else ""
+            further, confirmed = study.sentences.confirmation, ", ".join(study.evaluate.confirmed)
+            more = f", {further.count} further ones of {confirmed}" if further else ""
             about = duration(expected_seconds(study))
             say("evaluate", f"{study.sentences.evaluation.count} sentences, {what}{more}: about {about}")
             for one in evaluate_study(study, self.folder, again=again, dask=dask).not_scored:
@@ -182,21 +178,17 @@ class Pipeline:
             out.print(f"  {shown(path)}")
 
     def leave_notebooks(self, *names: str, devices: Sequence[Device] = ()) -> None:
-        """Leave the executed notebooks of steps beside their records, where one of the two is new.
-
-        Args:
-            names: the notebooks, `measure` for each of `devices`.
-        """
+        """Leave executed notebooks, those named and `measure` of each device, beside records that are newer."""
         study = {"study": self.study.model_dump(mode="json")}
-        asked = [(name, None) for name in names if name != "measure"]
-        asked += [("measure", device) for device in devices if "measure" in names]
+        asked = [(name, None) for name in names] + [("measure", device) for device in devices]
         todo = []
         for name, device in asked:
             output = self.folder.notebooks / f"{name}{f'-{device.name}' if device else ''}.ipynb"
             records = self._records(name, device)
             if not all(record.is_file() for record in records):  # the step failed: its notebook would try again
                 continue
-            if _is_newer(output, [notebook_path(name), *records]):
+            written = output.stat().st_mtime_ns if output.is_file() else 0
+            if all(one.stat().st_mtime_ns < written for one in (notebook_path(name), *records)):
                 continue
             todo.append((name, output, study | ({"device": device.model_dump(mode="json")} if device else {})))
         run_notebooks(todo)
@@ -238,11 +230,6 @@ class Pipeline:
         """Before work that takes memory or is timed: end a process that would wait beside it."""
         if self._kernel is not None:
             self._kernel.stop()
-
-
-def _is_newer(path: Path, others: Sequence[Path]) -> bool:
-    """Whether a file is there and was written after all others."""
-    return path.is_file() and all(one.stat().st_mtime_ns < path.stat().st_mtime_ns for one in others)
 
 
 def schedule(asked: MeasureSettings, device: Device) -> str:

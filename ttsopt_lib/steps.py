@@ -145,6 +145,12 @@ Bits = Annotated[
 ]
 
 
+MinimumSize = Annotated[int, Field(ge=1, description="smaller tensors stay float32")]
+Activations = Annotated[
+    Literal["unsigned", "signed"], Field(description="8-bit activations: unsigned for x86, signed for ARM")
+]
+
+
 class QuantizeDynamic(GraphStep):
     """Dynamic int8: weights int8 in the file, activations quantized on the fly.
 
@@ -168,7 +174,7 @@ class QuantizeWeights(GraphStep):
 
     changes_arithmetic: ClassVar = False
     step: Literal["quantize_weights"]
-    minimum_size: int = Field(default=1024, ge=1, description="smaller tensors stay float32")
+    minimum_size: MinimumSize = 1024
     bits: Bits = 8
 
 
@@ -177,7 +183,7 @@ class Fp16(GraphStep):
 
     step: Literal["fp16"]
     arithmetic: Literal["float32", "float16"] = "float32"
-    minimum_size: int = Field(default=1024, ge=1, description="smaller tensors stay float32")
+    minimum_size: MinimumSize = 1024
 
 
 class Pack(GraphStep):
@@ -198,9 +204,7 @@ class QuantizeStatic(GraphStep):
     bits: Bits = 8
     calibration: Literal["minmax", "percentile", "entropy"] = "minmax"
     exclude: tuple[str, ...] = Field(default=(), description="regular expressions of node names that stay float32")
-    activations: Literal["unsigned", "signed"] = Field(
-        default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
-    )
+    activations: Activations = "unsigned"
 
     @model_validator(mode="after")
     def _few_bits_are_of_products(self) -> QuantizeStatic:
@@ -240,9 +244,7 @@ class QuantizeMixed(GraphStep):
         default=None,
         description="with `clock`: a device of params/, or its file, that measures in this machine's place",
     )
-    activations: Literal["unsigned", "signed"] = Field(
-        default="unsigned", description="8-bit activations: unsigned for x86, signed for ARM"
-    )
+    activations: Activations = "unsigned"
 
     @model_validator(mode="after")
     def _device_with_clock(self) -> QuantizeMixed:

@@ -321,37 +321,23 @@ class Study(Strict):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ValueError(f"variants: duplicate name: {', '.join(doubled)}")
-        for key in ("pytorch", "first_sound"):
-            for name in getattr(self.measure, key):
-                if name not in (ORIGINAL, *names):
-                    raise ValueError(
-                        f"measure.{key}: {name!r} is not a variant of this study; it has "
-                        f"{', '.join([ORIGINAL, *names])}"
-                    )
-        for name in self.measure.more_threads or ():
-            if name not in names:
-                raise ValueError(
-                    f"measure.more_threads: {name!r} is not a variant of this study; it has {', '.join(names)} "
-                    f"({ORIGINAL} is always timed)"
-                )
-        for name in self.evaluate.confirmed:
-            if name not in names:
-                raise ValueError(
-                    f"evaluate.confirmed: {name!r} is not a variant of this study; it has {', '.join(names)} "
-                    f"({ORIGINAL} always speaks beside them)"
-                )
+        for key, given, known, remark in (
+            ("measure.pytorch", self.measure.pytorch, [ORIGINAL, *names], ""),
+            ("measure.first_sound", self.measure.first_sound, [ORIGINAL, *names], ""),
+            ("measure.more_threads", self.measure.more_threads, names, f" ({ORIGINAL} is always timed)"),
+            ("evaluate.confirmed", self.evaluate.confirmed, names, f" ({ORIGINAL} always speaks beside them)"),
+            ("listening_test.variants", self.listening_test.variants, names, f" ({ORIGINAL} is always heard)"),
+        ):
+            for name in given or ():
+                if name not in known:
+                    has = ", ".join(known)
+                    raise ValueError(f"{key}: {name!r} is not a variant of this study; it has {has}{remark}")
         if bool(self.evaluate.confirmed) != bool(self.sentences.confirmation):
             missing = "sentences.confirmation" if self.evaluate.confirmed else "evaluate.confirmed"
             raise ValueError(
                 f"{missing} is missing: evaluate.confirmed says which variants speak the sentences of "
                 "sentences.confirmation; give both or neither"
             )
-        for name in self.listening_test.variants:
-            if name not in names:
-                raise ValueError(
-                    f"listening_test.variants: {name!r} is not a variant of this study; it has {', '.join(names)} "
-                    f"({ORIGINAL} is always heard)"
-                )
         if self.evaluate.wer_sentences > self.sentences.evaluation.count:
             raise ValueError(
                 f"evaluate.wer_sentences: {self.evaluate.wer_sentences} is more than "
@@ -364,9 +350,7 @@ class Study(Strict):
         for variant in self.variants:
             if variant.name == name:
                 return variant
-        raise StudyError(
-            f"no variant {name!r} in study {self.name!r}; it has: {', '.join(v.name for v in self.variants)}"
-        )
+        raise StudyError(f"no variant {name!r} in study {self.name!r}; it has: {', '.join(self.variant_names[1:])}")
 
     def with_all_peers(self) -> Study:
         """The same study with every peer that there is."""
@@ -429,27 +413,15 @@ class Device(Strict):
     wheels: Path | None = Field(default=None, description="folder of wheels to send where the device has no network")
 
     @model_validator(mode="after")
-    def _threads_once(self) -> Device:
+    def _keys_fit(self) -> Device:
         if len(set(self.threads)) != len(self.threads):
             raise ValueError(f"threads: {list(self.threads)} has the same number twice")
-        return self
-
-    @model_validator(mode="after")
-    def _modes_fit(self) -> Device:
         if self.pytorch and self.kind != "gpu":
             raise ValueError("pytorch: only for kind: gpu (elsewhere the study's measure.pytorch names the rows)")
         if self.pytorch and (self.pytorch[0] != "fp32" or len(set(self.pytorch)) != len(self.pytorch)):
             raise ValueError("pytorch: must begin with fp32, the baseline, and have no mode twice")
-        return self
-
-    @model_validator(mode="after")
-    def _here(self) -> Device:
         if self.kind == "browser" and self.runner != "local":
             raise ValueError("kind: browser needs runner: local; the page measures other devices, see docs/devices.md")
-        return self
-
-    @model_validator(mode="after")
-    def _reachable(self) -> Device:
         if self.runner == "ssh" and self.host is None:
             raise ValueError("runner: ssh needs host:, for example host: pi@raspberrypi.local")
         far = {"host", "port", "identity", "known_hosts", "folder", "python", "venv", "wheels"} & self.model_fields_set

@@ -35,6 +35,13 @@ def shown(path: Path) -> str:
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
+def figure(value: float | None, ci: tuple[float, float] | None, sign: str = "") -> str:
+    """'1.20 [1.10, 1.30]', '1.20' without an interval, '-' without a value; with `sign` "+" as '+1.20'."""
+    if value is None:
+        return "-"
+    return f"{value:{sign}.2f}" + (f" [{ci[0]:{sign}.2f}, {ci[1]:{sign}.2f}]" if ci else "")
+
+
 def verdict_table(summary: Summary) -> Table:
     """The targets of the last report, what was measured, and whether that meets them."""
     table = Table("claim", "device", "target", "measured", "verdict")
@@ -59,12 +66,6 @@ def standings_table(standings: Sequence[Standing]) -> Table:
 
 def ratings_table(rated: Rated) -> Table:
     """Listeners' ratings: means and changes with their intervals."""
-
-    def figure(value: float | None, ci: tuple[float, float] | None, sign: str = "") -> str:
-        if value is None:
-            return "-"
-        return f"{value:{sign}.2f}" + (f" [{ci[0]:{sign}.2f}, {ci[1]:{sign}.2f}]" if ci else "")
-
     table = Table("test", "variant", "mean, 95 %", "change, 95 %", "raters", "ratings")
     for row in rated.rows or ():
         change = figure(row.change, row.change_ci, "+")

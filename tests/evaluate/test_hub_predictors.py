@@ -1,11 +1,14 @@
 """UTMOS and NISQA-TTS: their loaders, on small files of the same format, and what is said where no hub is reached."""
 
+import io
+
 import numpy as np
 import pytest
 import torch
+from small_study import changed
 
 from ttsopt_lib.evaluate.predictors import hub_predictors, mos
-from ttsopt_lib.evaluate.predictors.hub_predictors import NisqaTts, Utmos, WeightsError, _nisqa_library, hub_weights
+from ttsopt_lib.evaluate.predictors.hub_predictors import NisqaTts, Utmos, _nisqa_library, hub_weights
 from ttsopt_lib.evaluate.quality import evaluate_study
 
 # What weights/nisqa_tts.tar of gabrielmittag/NISQA says of itself, with fewer channels.
@@ -68,53 +71,39 @@ def test_nisqa_hears_a_tone_in_its_band_and_no_more_than_80_db_below(nisqa_weigh
 @pytest.mark.parametrize("load", [Utmos, NisqaTts])
 def test_a_file_that_holds_something_else_is_named(load, tmp_path):
     (tmp_path / "weights").write_bytes(b"<html>not found</html>")
-    with pytest.raises(WeightsError, match=r"weights: no .*fetch "):
+    with pytest.raises(mos.PredictorError, match=r"weights: no .*fetch "):
         load(tmp_path / "weights")
+
+
+def offline(*_, **__):
+    raise OSError("Network is unreachable")
 
 
 @pytest.mark.parametrize("name", mos.OPTIONAL)
 def test_without_a_hub_it_is_said_what_to_fetch_and_where_to_name_it(name, monkeypatch, tmp_path):
-    def offline(*_, **__):
-        raise OSError("Network is unreachable")
-
     monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
     monkeypatch.setattr(hub_predictors.urllib.request, "urlopen", offline)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     with pytest.raises(mos.PredictorError, match=rf"unreachable\); fetch .* evaluate.weights: {name}"):
         mos.describe(name)
-    with pytest.raises(WeightsError, match="gone.pt is not there"):
+    with pytest.raises(mos.PredictorError, match="gone.pt is not there"):
         hub_weights(name, tmp_path / "gone.pt")
 
 
 def test_weights_that_were_changed_on_the_way_are_not_kept(monkeypatch, tmp_path):
-    class Answer:
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            return None
-
-        def read(self):
-            return b"something else"
-
-    monkeypatch.setattr(hub_predictors.urllib.request, "urlopen", lambda *_, **__: Answer())
+    monkeypatch.setattr(hub_predictors.urllib.request, "urlopen", lambda *_, **__: io.BytesIO(b"something else"))
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    with pytest.raises(WeightsError, match="another file"):
+    with pytest.raises(mos.PredictorError, match="another file"):
         hub_weights("nisqa_tts")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 @pytest.mark.slow
 def test_a_study_scores_with_what_is_there_and_says_what_is_not(folder, make_study, utmos_weights, monkeypatch):
-    def offline(*_, **__):
-        raise OSError("Network is unreachable")
-
     monkeypatch.setattr(hub_predictors, "_fetch_nisqa", offline)
     asked = ["dnsmos_p808", "utmos", "nisqa_tts"]
     study = make_study(predictors=asked, weights={"utmos": str(utmos_weights)})
-    one = study.sentences.evaluation.model_copy(update={"count": 1})
-    study = study.model_copy(update={"sentences": study.sentences.model_copy(update={"evaluation": one})})
-    record = evaluate_study(study, folder, processes=1)
+    record = evaluate_study(changed(study, sentences={"evaluation": {"count": 1}}), folder, processes=1)
     assert [one.name for one in record.predictors] == ["dnsmos_p808", "utmos"]
     assert all(set(row.scores) == {"dnsmos_p808", "utmos"} for row in record.rows)
     assert [one.label for one in record.unavailable] == ["NISQA-TTS"] and "fetch" in record.unavailable[0].reason

@@ -1,10 +1,12 @@
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from ttsopt_lib.evaluate.anchors import ANCHORS, degrade
 from ttsopt_lib.evaluate.predictors import mos
+from ttsopt_lib.evaluate.predictors.stand_ins import stand_in
 from ttsopt_lib.evaluate.signal.waveform import as_float, as_written, to_16khz
 
 # Scores of speechmos 0.0.1.1's own function (with librosa 0.11) on the signals of `speechlike`. 2.0 s becomes 16 s by
@@ -21,7 +23,7 @@ def test_p808_gives_the_scores_of_its_package(seconds, speechlike):
 @pytest.fixture(scope="module")
 def packaged_distillmos():
     """The network as its package calls it: padded with zeros to 7.68 s, every frame computed."""
-    with mos.torchaudio_stand_in():
+    with stand_in("torchaudio"):
         from distillmos import ConvTransformerSQAModel
     return ConvTransformerSQAModel().eval()
 
@@ -37,7 +39,6 @@ def test_distillmos_gives_the_scores_of_its_package(heard, capsys, packaged_dist
         assert score == pytest.approx(packaged_distillmos(torch.from_numpy(heard[0])[None]).item(), abs=1e-5)
 
 
-@pytest.mark.slow
 # one frame; odd numbers of frames and samples; the last lengths that leave room for zeros; none; more than a segment
 @pytest.mark.slow
 @pytest.mark.parametrize("samples", [1, 160, 479, 16001, 37777, 90000, 119679, 119680, 119681, 122880, 150001])
@@ -50,10 +51,14 @@ def test_distillmos_skips_no_frame_that_says_something(samples, speechlike, pack
     assert mos.load_predictor("distillmos").score(waveform) == pytest.approx(expected, abs=1e-5)
 
 
-def test_the_stand_in_for_torchaudio_is_gone_after_the_import():
-    before = sys.modules.get("torchaudio")
-    with mos.torchaudio_stand_in():
-        assert "torchaudio" in sys.modules
+@pytest.mark.parametrize("before", [None, ModuleType("torchaudio")])
+def test_a_stand_in_is_gone_after_the_import(monkeypatch, before):
+    if before:
+        monkeypatch.setitem(sys.modules, "torchaudio", before)
+    else:
+        monkeypatch.delitem(sys.modules, "torchaudio", raising=False)
+    with stand_in("torchaudio", size=3):
+        assert sys.modules["torchaudio"].size == 3
     assert sys.modules.get("torchaudio") is before
 
 

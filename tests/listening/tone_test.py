@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,12 +44,13 @@ def tones(asked: ListeningTest) -> Sounds:
 class Made:
     folder: Path
     key: ListeningKey
-    asked: ListeningTest
 
     @property
     def url(self) -> str:
         return (self.folder / "index.html").as_uri()
 
 
-def make(folder: Path, asked: ListeningTest = ASKED) -> Made:
-    return Made(folder, write_site(folder, tones(asked), asked), asked)
+def make(folder: Path, **changes: Any) -> Made:
+    """A test like `ASKED`, but for some keys."""
+    asked = ASKED.model_copy(update=changes)
+    return Made(folder, write_site(folder, tones(asked), asked))

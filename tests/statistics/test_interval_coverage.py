@@ -97,15 +97,6 @@ def test_ranks_are_much_sharper_than_students_t_where_a_machine_is_interrupted()
     assert np.median(high - low) < 0.6 * np.median(t_width)
 
 
-def test_a_plain_percentile_bootstrap_would_cover_too_little():
-    random = np.random.default_rng(0)
-    for kind in ("quiet", "wave", "interruptions"):
-        logs = log_ratios(kind, 8)
-        means = logs[:, random.integers(0, 8, (500, 8))].mean(axis=2)
-        low, high = np.quantile(means, [0.025, 0.975], axis=1)
-        assert covered(low, high) < WORST
-
-
 @pytest.mark.slow
 def test_interval_of_a_mean_contains_the_truth_for_skewed_scores():
     random = np.random.default_rng(0)

@@ -6,16 +6,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ttsopt_lib.cli.app import (
-    DEFAULT_STUDY,
-    StudyArgument,
-    app,
-    working_on,
-)
+from ttsopt_lib.cli.app import DEFAULT_STUDY, StudyArgument, app, working_on
 from ttsopt_lib.params import read_study
 from ttsopt_lib.pipeline import Pipeline
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.study import Study
 from ttsopt_lib.terminal import out, ratings_table, say, shown, standings_table
 
 
@@ -27,11 +21,11 @@ def listen(study: StudyArgument = DEFAULT_STUDY) -> None:
     asked = read_study(study)
     folder = StudyFolder(asked)
     with working_on(folder):
-        made = make_listening_test(asked, folder)
-        trials = ", ".join(f"{count} {test.upper()}" for test, count in made.trials.items())
-        say("listen", f"trials for each listener: {trials}; listener numbers 1 to {asked.listening_test.raters}")
-        say("listen", "made" if made.fresh else "there already, and nothing has changed since")
-        out.print(f"  {shown(made.folder / 'index.html')}")
+        trials, fresh = make_listening_test(asked, folder)
+        counts = ", ".join(f"{count} {test.upper()}" for test, count in trials.items())
+        say("listen", f"trials for each listener: {counts}; listener numbers 1 to {asked.listening_test.raters}")
+        say("listen", "made" if fresh else "there already, and nothing has changed since")
+        out.print(f"  {shown(folder.listening / 'index.html')}")
         out.print(f"  {shown(folder.listening_key)} (which voice is which: keep it, do not serve it)")
 
 
@@ -50,16 +44,16 @@ def ratings(
     asked = read_study(study)
     folder = StudyFolder(asked)
     with working_on(folder):
-        evaluated = _is_evaluated(asked, folder) and current_evaluation(asked, folder) is not None
-        collected = collect_ratings(files, asked, folder, key)
-        say("ratings", f"{len(collected.ratings)} ratings of {len(files)} files in {shown(collected.path)}")
-        for one in collected.rated.screened:
-            say("ratings", f"screened out: {one.rater} ({one.ratings} ratings): {one.reason}")
-        out.print(ratings_table(collected.rated))
-        if collected.rated.rows is None and collected.rated.reason:
-            say("ratings", f"no mean opinion score: {collected.rated.reason}")
+        evaluated = folder.quality_record.is_file() and current_evaluation(asked, folder) is not None
+        collected, rated = collect_ratings(files, asked, folder, key)
+        say("ratings", f"{len(collected)} ratings of {len(files)} files in {shown(folder.ratings)}")
+        for one in rated.screened:
+            say("ratings", f"screened out: {one.words}")
+        out.print(ratings_table(rated))
+        if rated.rows is None and rated.reason:
+            say("ratings", f"no mean opinion score: {rated.reason}")
         margin = abs(asked.targets.mos_change)
-        so_far = standings(screen(collected.ratings)[0], asked.variant_names, margin)
+        so_far = standings(screen(collected)[0], asked.variant_names, margin)
         if so_far:
             say("ratings", f"against the original, margin {margin:g} points; holds however often you look:")
             out.print(standings_table(so_far))
@@ -95,7 +89,3 @@ def power(
         few = (f"more than {MOST_RATERS}: take more sentences", "-")
         table.add_row(str(sentences), *(few if raters is None else (str(raters), str(raters * sentences))))
     out.print(table)
-
-
-def _is_evaluated(study: Study, folder: StudyFolder) -> bool:
-    return all(folder.model(name).is_file() for name in study.variant_names) and folder.quality_record.is_file()

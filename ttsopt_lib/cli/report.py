@@ -67,7 +67,7 @@ def run(
                 failed = steps.measure(devices)
                 steps.evaluate()
                 measured = [one for one in devices if one.label not in failed]
-                steps.leave_notebooks("optimize", "measure", "evaluate", devices=measured)
+                steps.leave_notebooks("optimize", "evaluate", devices=measured)
                 steps.report(devices)
                 refuse_failed(failed)
             out.print(f"done in {duration(time.monotonic() - began)}")
@@ -218,7 +218,7 @@ def measure(
         devices = [one for one in devices if one is not browser]
         if devices:
             failed = steps.measure(devices, again)
-            steps.leave_notebooks("measure", devices=[one for one in devices if one.label not in failed])
+            steps.leave_notebooks(devices=[one for one in devices if one.label not in failed])
             refuse_failed(failed)
 
 

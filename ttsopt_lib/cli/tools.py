@@ -10,11 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ttsopt_lib.cli.app import (
-    DEFAULT_STUDY,
-    StudyArgument,
-    app,
-)
+from ttsopt_lib.cli.app import DEFAULT_STUDY, StudyArgument, app
 from ttsopt_lib.params import read_study
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.terminal import err, out, shown, verdict_table

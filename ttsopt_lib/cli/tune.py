@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from ttsopt_lib.cli.app import app
-from ttsopt_lib.records.tune import Asks, Candidate, TuneRecord
-from ttsopt_lib.terminal import duration, out, say, shown
+from ttsopt_lib.records.tune import Asks, TuneRecord
+from ttsopt_lib.terminal import duration, figure, out, say, shown
 
 
 @app.command()
@@ -50,7 +50,8 @@ def tune(
     if record.chosen:
         row = rows[record.chosen]
         smaller = 1 - (row.size_bytes or 0) / record.size_bytes
-        say("tune", f"{row.name}: {smaller:.1%} smaller, {_speed(row)} times as fast; in {duration(record.seconds)}")
+        speed = figure(row.speedup, row.speedup_ci)
+        say("tune", f"{row.name}: {smaller:.1%} smaller, {speed} times as fast; in {duration(record.seconds)}")
         out.print(f"  {shown(folder.absolute() / 'model.onnx')}")
         return
     near = rows[record.nearest] if record.nearest else None
@@ -72,7 +73,8 @@ def _table(record: TuneRecord) -> Table:
     for row in record.candidates:
         size = "-" if row.size_bytes is None else f"{row.size_bytes / 1e6:.2f}"
         holds = "chosen" if row.name == record.chosen else "no" if row.refused or row.missed else "yes"
-        table.add_row(row.name + "*" * row.on_front, size, _speed(row), _change(row), holds)
+        speed, change = figure(row.speedup, row.speedup_ci), figure(row.change, row.change_ci, "+")
+        table.add_row(row.name + "*" * row.on_front, size, speed, change, holds)
     return table
 
 
@@ -86,15 +88,3 @@ def _reasons(record: TuneRecord) -> list[str]:
         why = "; ".join(filter(None, [further, row.refused, *row.missed]))
         lines += [f"{row.name}: {why}"] if why else []
     return lines
-
-
-def _speed(row: Candidate) -> str:
-    if row.speedup is None or row.speedup_ci is None:
-        return "-"
-    return escape(f"{row.speedup:.2f} [{row.speedup_ci[0]:.2f}, {row.speedup_ci[1]:.2f}]")
-
-
-def _change(row: Candidate) -> str:
-    if row.change is None or row.change_ci is None:
-        return "-"
-    return escape(f"{row.change:+.2f} [{row.change_ci[0]:+.2f}, {row.change_ci[1]:+.2f}]")

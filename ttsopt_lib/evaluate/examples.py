@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ttsopt_lib.evaluate.keys import listening_key
 from ttsopt_lib.files import atomic_folder
 from ttsopt_lib.records.base import Record, read_if_current, write_record
+from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.study import Study
 
 
 class ListeningRecord(Record):
@@ -21,16 +23,19 @@ class ListeningRecord(Record):
 
 
 def write_examples(
-    folder: Path, key: str, sentences: Sequence[str], audio: Sequence[NDArray[np.int16]], sample_rate: int
+    study: Study, folder: StudyFolder, variant: str, audio: Sequence[NDArray[np.int16]], sample_rate: int
 ) -> None:
     """Write 0.wav, 1.wav, ... (16 bit, mono) and what they say; the folder appears whole or stays as it was."""
-    with atomic_folder(folder) as temporary:
+    key = listening_key(study, folder, variant)
+    with atomic_folder(folder.audio(variant)) as temporary:
         for number, samples in enumerate(audio):
             soundfile.write(temporary / f"{number}.wav", samples, sample_rate, subtype="PCM_16")
-        write_record(temporary / "listening.json", ListeningRecord(key=key, sentences=list(sentences)))
+        record = ListeningRecord(key=key, sentences=list(study.sentences.listening))
+        write_record(temporary / "listening.json", record)
 
 
-def examples_are_current(folder: Path, key: str) -> bool:
-    """Whether the examples were made from the model and sentences that `key` stands for, and none is missing."""
-    record = read_if_current(folder / "listening.json", ListeningRecord, key)
-    return record is not None and all((folder / f"{number}.wav").is_file() for number in range(len(record.sentences)))
+def examples_current(study: Study, folder: StudyFolder, variant: str) -> bool:
+    """Whether a variant's listening examples are all there and made from its present model."""
+    audio = folder.audio(variant)
+    record = read_if_current(audio / "listening.json", ListeningRecord, listening_key(study, folder, variant))
+    return record is not None and all((audio / f"{number}.wav").is_file() for number in range(len(record.sentences)))

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -127,7 +127,7 @@ def _bundled(model: str) -> tuple[Path, str] | None:
         package = import_module(BUNDLED)
         folder = Path(package.get_model_path())
         origin = f"{BUNDLED.replace('_', '-')} {version(BUNDLED.replace('_', '-'))}"
-    except (ImportError, PackageNotFoundError, AttributeError):
+    except (ImportError, AttributeError):
         return None
     right = model == package.MODEL_NAME and (folder / "model.bin").is_file()
     return (folder, origin) if right else None
@@ -156,7 +156,13 @@ def transcribe(recognizer: Recognizer, waveforms: Sequence[NDArray[np.float32]])
     of four voices had the same words as one by one.
     """
     model = load_recognizer(recognizer.folder)
-    asked = _asked(model, recognizer.language)
+    asked: dict[str, Any] = {
+        "language": recognizer.language,
+        "beam_size": 5,
+        "temperature": 0.0,
+        "without_timestamps": True,
+        "suppress_tokens": [-1, *_numeral_tokens(model)],
+    }
     short = [number for number, one in enumerate(waveforms) if len(one) <= SHORT_SECONDS * PREDICTOR_RATE]
     model.window = SHORT_WINDOW  # type: ignore[attr-defined]
     words = dict(zip(short, _together(model, [waveforms[number] for number in short], asked), strict=True))
@@ -189,16 +195,6 @@ def _together(model: WhisperModel, waveforms: Sequence[NDArray[np.float32]], ask
         if one.no_speech_prob <= NO_SPEECH or one.avg_logprob > UNSURE:
             words[number].append(one.text.strip())
     return [" ".join(parts) for parts in words]
-
-
-def _asked(model: WhisperModel, language: str) -> dict[str, Any]:
-    return {
-        "language": language,
-        "beam_size": 5,
-        "temperature": 0.0,
-        "without_timestamps": True,
-        "suppress_tokens": [-1, *_numeral_tokens(model)],
-    }
 
 
 @cache

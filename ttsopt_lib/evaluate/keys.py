@@ -37,7 +37,7 @@ def scorer_key(study: Study) -> str:
     return content_key(
         [asked.predictors, asked.weights, asked.asr_model, asked.seed],
         versions(SCORING_PACKAGES),
-        code_digest("ttsopt_lib.evaluate.scores", "ttsopt_lib.measure.runtimes.peer_runtimes"),
+        code_digest("ttsopt_lib.evaluate.scores"),
     )
 
 
@@ -47,10 +47,10 @@ def scoring_key(study: Study) -> str:
     return content_key(scorer_key(study), evaluation_texts(study), [asked.wer_sentences, asked.paired_sentences])
 
 
-def listening_key(study: Study, voice: str) -> str:
-    """Of a variant's listening examples; `voice` is its `voice_key`."""
+def listening_key(study: Study, folder: StudyFolder, variant: str) -> str:
+    """Of a variant's listening examples. Raises `RecordError` where its model is missing."""
     return content_key(
-        voice,
+        voice_key(study, folder, variant),
         study.sentences.listening,
         study.evaluate.seed,
         versions(SPEAKING_PACKAGES),

@@ -9,11 +9,12 @@ the original.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ttsopt_lib.evaluate.predictors.speaker import embed, missing_encoder, similarity
+from ttsopt_lib.evaluate.predictors.speaker import embed, encoder_weights, similarity
 from ttsopt_lib.evaluate.signal.pitch import missing_pitch_tracker, pitch, pitch_error
 from ttsopt_lib.evaluate.signal.spectrum import EDGE_HZ, has_band_above_8khz, log_spectral_distance_db
 from ttsopt_lib.evaluate.signal.waveform import as_float, to_16khz
@@ -27,7 +28,6 @@ class Reference:
     durations: tuple[int, ...]  # frames of each phoneme
     pitch: NDArray[np.float64] | None  # F0 in Hz [frames], 0 unvoiced; None: not to be measured
     speaker: NDArray[np.float32] | None  # [256]; None: not to be measured, or no speech found
-    encoder: bool  # whether speakers are compared
 
 
 @dataclass(frozen=True)
@@ -45,29 +45,26 @@ def make_reference(
     samples: NDArray[np.int16], durations: tuple[int, ...], sample_rate: int, compared: bool = True
 ) -> Reference:
     """A sentence as the original spoke it, and what is `compared` of it, as far as it can be measured here."""
-    waveform, encoder = as_float(samples), compared and missing_encoder() is None
+    waveform = as_float(samples)
     return Reference(
         samples=samples,
         durations=durations,
         pitch=pitch(waveform, sample_rate) if compared and missing_pitch_tracker() is None else None,
-        speaker=embed(to_16khz(waveform, sample_rate)) if encoder else None,
-        encoder=encoder,
+        speaker=embed(to_16khz(waveform, sample_rate)) if compared and isinstance(encoder_weights(), Path) else None,
     )
 
 
 def compare(waveform: NDArray[np.float32], reference: Reference, sample_rate: int) -> Compared:
     """A waveform [samples] with the reference's durations, beside the reference."""
     original = as_float(reference.samples)
-    speaker = embed(to_16khz(waveform, sample_rate)) if reference.encoder else None
+    speaker = None if reference.speaker is None else embed(to_16khz(waveform, sample_rate))
     alike = similarity(speaker, reference.speaker)
     if len(waveform) != len(original):
         return Compared(alike, None, None, None, None)
     above = None
     if has_band_above_8khz(sample_rate):
         above = float(np.mean(log_spectral_distance_db(waveform, original, sample_rate, EDGE_HZ)))
-    error = None
-    if reference.pitch is not None:
-        error = pitch_error(pitch(waveform, sample_rate), reference.pitch)
+    error = None if reference.pitch is None else pitch_error(pitch(waveform, sample_rate), reference.pitch)
     return Compared(
         speaker_similarity=alike,
         log_spectral_distance_db=float(np.mean(log_spectral_distance_db(waveform, original, sample_rate))),

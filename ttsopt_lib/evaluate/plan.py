@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.anchors import ANCHORS
-from ttsopt_lib.evaluate.examples import examples_are_current
-from ttsopt_lib.evaluate.intelligibility import Recognizer, find_recognizer
-from ttsopt_lib.evaluate.keys import listening_key, ratings_path, scorer_key, scoring_key, voice_key
+from ttsopt_lib.evaluate.examples import examples_current
+from ttsopt_lib.evaluate.intelligibility import ENGLISH, Recognizer, find_recognizer
+from ttsopt_lib.evaluate.keys import quality_key, ratings_path, scorer_key, scoring_key, voice_key
+from ttsopt_lib.evaluate.paired import Reference
 from ttsopt_lib.evaluate.peers import as_peer, asked_peers, ready_peers
 from ttsopt_lib.evaluate.predictors.hub_predictors import LABELS
 from ttsopt_lib.evaluate.predictors.mos import OPTIONAL, PredictorError, describe, weights_file
@@ -35,7 +36,7 @@ from ttsopt_lib.evaluate.speak import (
 from ttsopt_lib.files import content_key
 from ttsopt_lib.records.base import RecordError
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.records.quality import MissingSymbol, PredictorRecord, QualityRecord, UnavailablePredictor
+from ttsopt_lib.records.quality import PredictorRecord, QualityRecord, UnavailablePredictor
 from ttsopt_lib.records.variant import PeerRecord
 from ttsopt_lib.statistics.stopping import LOOK, is_decided
 from ttsopt_lib.study import ORIGINAL, PEERS, Study
@@ -43,8 +44,25 @@ from ttsopt_lib.voices.adapters.model import TtsModel
 from ttsopt_lib.voices.adapters.opening import open_model
 
 OTHER_NOISE_ROW = "original, other noise"  # what "the same" means: the original's sentences with other draws
-BESIDES = (*ANCHORS, OTHER_NOISE_ROW)  # rows besides variants and peers; the last one of a voice with noise
 START_SECONDS, SECONDS_PER_UTTERANCE = 20, 0.39
+
+
+@dataclass
+class PlannedSentence:
+    """One utterance of a row, and what is known of it."""
+
+    number: int  # among the texts, from 0
+    text: str
+    key: str  # hash of everything that its scores depend on
+    task: Task  # without the reference that is still to be made
+    scores: UtteranceScores | None  # None: still to be scored
+    original: PlannedSentence | None  # the original's utterance, where it cannot be scored without
+    reference: Reference | None = None  # of the original, once it is spoken: what others need of it
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is still to be scored, or spoken for others."""
+        return self.scores is None or (self.task.kept and self.reference is None)
 
 
 @dataclass
@@ -53,67 +71,48 @@ class PlannedRow:
 
     name: str
     key: str  # of the whole row
-    keys: list[str]  # of each utterance: the hash of everything that its scores depend on
-    texts: list[str]  # what it speaks
-    tasks: list[Task]  # one per text, without the reference that is still to be made
-    scores: list[UtteranceScores | None]  # one per text; None: still to be scored
-    examples: list[Utterance]  # listening examples that are still to be made
+    sentences: list[PlannedSentence]
+    examples: Sequence[Utterance] = ()  # listening examples that are still to be made
     may_stop: bool = False  # whether the first sentences may decide
     stopped: bool = False  # they did
     failed: str | None = None  # why it cannot be scored: the sentence, and the runtime's words
 
     @property
-    def needed(self) -> int:
-        """How many of the texts are to be scored: the first ones where those decided."""
-        return LOOK if self.stopped else len(self.texts)
+    def needed(self) -> list[PlannedSentence]:
+        """The sentences that are to be scored: the first ones where those decided."""
+        return self.sentences[:LOOK] if self.stopped else self.sentences
 
     @property
-    def left(self) -> list[int]:
-        """Numbers of the texts that are still to be scored; none of a row of which one cannot be spoken."""
-        if self.failed:
-            return []
-        return [number for number, scores in enumerate(self.scores[: self.needed]) if scores is None]
+    def left(self) -> list[PlannedSentence]:
+        """The sentences that are still to be spoken; none of a row of which one cannot be."""
+        return [] if self.failed else [one for one in self.needed if one.is_left]
 
-    def left_of(self, first: int) -> list[int]:
-        """The same of the first so many texts."""
-        return [number for number in self.left if number < first]
+    @property
+    def scored(self) -> list[UtteranceScores]:
+        """The scores that are there, of the needed sentences."""
+        return [one.scores for one in self.needed if one.scores]
 
     def stop_if_decided(self, original: PlannedRow, predictor: str, target: float) -> int:
         """Score no further sentences where the first ones decide; how many that saves."""
-        pairs = list(zip(self.scores[:LOOK], original.scores[:LOOK], strict=True))
-        if self.stopped or not self.may_stop or any(one is None for pair in pairs for one in pair):
+        if self.stopped or not self.may_stop:
+            return 0
+        own, baseline = (
+            [one.scores.predicted[predictor] for one in row.sentences[:LOOK] if one.scores] for row in (self, original)
+        )
+        if min(len(own), len(baseline)) < LOOK:
             return 0
         before = len(self.left)
-        scores, baseline = ([one.predicted[predictor] for one in side if one] for side in zip(*pairs, strict=True))
-        self.stopped = is_decided(scores, baseline, target)
+        self.stopped = is_decided(own, baseline, target)
         return before - len(self.left)
-
-    @property
-    def is_peer(self) -> bool:
-        return self.name in PEERS
-
-    @property
-    def is_anchor(self) -> bool:
-        return self.tasks[0].anchor is not None
 
 
 @dataclass
 class Plan:
-    """The rows in the order of the tables, then anchors, then peers, and what the record says besides."""
+    """The rows in the order of the tables, then anchors, then peers, and the record that they will fill."""
 
     rows: list[PlannedRow]
     confirmation: list[PlannedRow]  # the original and what speaks beside it on further sentences; or nothing
-    sentences: list[str]
-    confirmation_sentences: list[str]
-    predictors: list[PredictorRecord]
-    unavailable: list[UnavailablePredictor]
-    recognizer: Recognizer | str  # or the reason why there is none
-    encoder: PredictorRecord | str  # of speakers, or the reason why there is none
-    pitch_reason: str | None  # why F0 is not measured
-    rated: Rated
-    missing_symbols: list[MissingSymbol]  # of the `texts` texts that are timed, scored or heard
-    texts: int
-    language_doubts: list[str]  # of the texts' language and the voice's
+    record: QualityRecord  # with all that is known before anything is scored
 
     @property
     def parts(self) -> tuple[list[PlannedRow], list[PlannedRow]]:
@@ -123,19 +122,16 @@ class Plan:
     @property
     def utterances(self) -> int:
         """How many are left to speak."""
-        rows = [row for part in self.parts for row in part]
-        left = sum(len(row.left) + len(row.examples) for row in rows)
-        return left + sum(len(references(part).keys() - set(part[0].left)) for part in self.parts if part)
+        return sum(len(row.left) + len(row.examples) for part in self.parts for row in part)
 
 
-def references(rows: list[PlannedRow]) -> dict[int, bool]:
-    """The original's sentences (the first row's) that others need: by number, whether any is compared with it."""
-    needed: dict[int, bool] = {}
-    for row in rows:
-        for number in row.left:
-            if row.tasks[number].needs_original:
-                needed[number] = needed.get(number, False) or row.tasks[number].compared
-    return needed
+def _keep_originals(rows: list[PlannedRow]) -> None:
+    """Have the original (the first row) keep what is needed of it to score what is left of the others."""
+    for one in (sentence for row in rows[1:] for sentence in row.left):
+        if one.original:
+            task = one.original.task
+            compared = task.kept_to_compare or one.task.compared
+            one.original.task = replace(task, kept=True, kept_to_compare=compared)
 
 
 def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again: bool = False) -> Plan:
@@ -143,6 +139,7 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
 
     Raises as `evaluate_study` does.
     """
+    key = quality_key(study, folder)
     sentences = evaluation_texts(study)
     rated = _ratings(study, folder)
     keys = {name: voice_key(study, folder, name) for name in study.variant_names}
@@ -150,79 +147,88 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
     voices = {name: open_model(folder.model(name)) for name in study.variant_names}
     recognizer = _recognizer(study, voices[ORIGINAL])
     asr = recognizer if isinstance(recognizer, Recognizer) else None
-    heard = study.evaluate.wer_sentences if asr else 0
     encoder, pitch_reason = describe_encoder(), missing_pitch_tracker()
     loaded = tuple((one.name, weights_file(one.name, study.evaluate.weights_of(one.name))) for one in predictors)
     hearing = (asr.label, asr.language) if asr else None
     shared = [scorer_key(study), hearing, predictors, isinstance(encoder, str), pitch_reason]
+    original, heard = keys[ORIGINAL], study.evaluate.wer_sentences
 
-    original = keys[ORIGINAL]
+    def planned(
+        part: list[PlannedRow], name: str, voice: str, texts: list[str], spoken: Sequence[Utterance], heard: int
+    ) -> PlannedRow:
+        """A row beside those of a part, whose first one is the original's; `voice` is the key of what speaks.
 
-    def planned(name: str, voice: str, texts: list[str], tasks: list[Task]) -> PlannedRow:
-        """A row of tasks; `voice` is the key of what speaks."""
-        if name != ORIGINAL and name not in PEERS:
-            beside = study.evaluate.paired_sentences
-            tasks = [replace(task, compared=number < beside) for number, task in enumerate(tasks)]
-        its = [
-            content_key(
-                [shared, voice, original if task.compared else None],
-                [text, task.utterance.seed, task.anchor, bool(task.recognizer)],
-            )
-            for text, task in zip(texts, tasks, strict=True)
-        ]
-        return PlannedRow(name, content_key(its), its, texts, tasks, [store.get(key) for key in its], [])
+        The first `heard` sentences are transcribed.
+        """
+        beside = 0 if name == ORIGINAL or name in PEERS else study.evaluate.paired_sentences
+        anchor = name if name in ANCHORS else None
+        its = []
+        for number, (text, one) in enumerate(zip(texts, spoken, strict=True)):
+            task = Task(one, loaded, asr if number < heard else None, anchor, compared=number < beside)
+            compared_with = original if task.compared else None
+            key = content_key([shared, voice, compared_with], [text, one.seed, anchor, bool(task.recognizer)])
+            by_original = part[0].sentences[number] if task.compared or anchor else None
+            its.append(PlannedSentence(number, text, key, task, store.get(key), by_original))
+        return PlannedRow(name, content_key([one.key for one in its]), its)
 
-    rows = []
+    rows: list[PlannedRow] = []
     for name, voice in voices.items():
-        spoken = _utterances(study, voice, sentences, evaluation_origin(study), EVALUATION)
-        tasks = [
-            Task(utterance, loaded, asr if number < heard else None, None) for number, utterance in enumerate(spoken)
-        ]
-        rows.append(planned(name, keys[name], sentences, tasks))
+        spoken = utterances(study, voice, sentences, evaluation_origin(study), EVALUATION)
+        rows.append(planned(rows, name, keys[name], sentences, spoken, heard))
         if again or not examples_current(study, folder, name):
-            examples = _utterances(study, voice, study.sentences.listening, "sentences.listening", LISTENING)
-            rows[-1].examples = examples
+            rows[-1].examples = utterances(study, voice, study.sentences.listening, "sentences.listening", LISTENING)
+    by_original = [one.task.utterance for one in rows[0].sentences]
     if voices[ORIGINAL].has_noise:  # otherwise it would say the very same again
-        again_spoken = _utterances(study, voices[ORIGINAL], sentences, evaluation_origin(study), OTHER_NOISE)
-        tasks = [replace(task, utterance=one) for task, one in zip(rows[0].tasks, again_spoken, strict=True)]
-        rows.append(planned(OTHER_NOISE_ROW, original, sentences, tasks))
+        spoken = utterances(study, voices[ORIGINAL], sentences, evaluation_origin(study), OTHER_NOISE)
+        rows.append(planned(rows, OTHER_NOISE_ROW, original, sentences, spoken, heard))
     for anchor in ANCHORS:
-        tasks = [replace(task, anchor=anchor) for task in rows[0].tasks]
-        rows.append(planned(anchor, original, sentences, tasks))
+        rows.append(planned(rows, anchor, original, sentences, by_original, heard))
     asked = asked_peers(study, folder)
-    for peer, record in ready_peers(folder).items():
-        spoken = as_peer(peer, record, folder, [task.utterance for task in rows[0].tasks], sentences)
-        tasks = [replace(task, utterance=one) for one, task in zip(spoken, rows[0].tasks, strict=True)]
-        row = planned(peer, record.key, sentences, tasks)
-        row.key = peer_key(study, record, asr.label if asr else None)
+    for peer, made in ready_peers(folder).items():
+        spoken = as_peer(peer, made, folder, by_original, sentences)
+        row = planned(rows, peer, made.key, sentences, spoken, heard)
+        row.key = peer_key(study, made, asr.label if asr else None)
         if peer in asked or not row.left:  # scored before, and still as it was: what is there stays there
             rows.append(row)
     if study.evaluate.stop_decided and len(sentences) > LOOK:
         for row in rows:
-            row.may_stop = not row.is_peer and row.name not in (ORIGINAL, OTHER_NOISE_ROW, *study.evaluate.confirmed)
+            row.may_stop = row.name not in (ORIGINAL, OTHER_NOISE_ROW, *study.evaluate.confirmed, *PEERS)
             row.stop_if_decided(rows[0], study.evaluate.primary, study.targets.predicted_mos_change)
 
-    further, confirmation = confirmation_texts(study), []
+    further = confirmation_texts(study)
+    confirmation: list[PlannedRow] = []
     for name in dict.fromkeys((ORIGINAL, *study.evaluate.confirmed)) if further else ():
-        spoken = _utterances(study, voices[name], further, confirmation_origin(study), CONFIRMATION)
-        tasks = [Task(utterance, loaded, asr, None) for utterance in spoken]
-        confirmation.append(planned(name, keys[name], further, tasks))
+        spoken = utterances(study, voices[name], further, confirmation_origin(study), CONFIRMATION)
+        confirmation.append(planned(confirmation, name, keys[name], further, spoken, len(further)))
+    _keep_originals(rows)
+    _keep_originals(confirmation)
     texts = [text for texts in spoken_texts(study).values() for text in texts]
-    return Plan(
-        rows,
-        confirmation,
-        sentences,
-        further,
-        predictors,
-        unavailable,
-        recognizer,
-        encoder,
-        pitch_reason,
-        rated,
-        voices[ORIGINAL].missing_symbols(texts),
-        len(texts),
-        voices[ORIGINAL].language_doubt(study.language),
+    record = QualityRecord(
+        key=key,
+        created="",  # when all is scored
+        sentences=sentences,
+        predictors=predictors,
+        asr=asr.label if asr else None,
+        asr_reason=recognizer if isinstance(recognizer, str) else None,
+        asr_language=asr.language if asr else ENGLISH,
+        asr_against=asr.against if asr else "text",
+        rows=[],
+        anchors=[],
+        ratings=rated.rows,
+        ratings_reason=rated.reason,
+        comparisons=rated.comparisons,
+        screened=rated.screened,
+        confirmation_sentences=further,
+        unavailable=unavailable,
+        speaker_encoder=encoder if isinstance(encoder, PredictorRecord) else None,
+        speaker_reason=encoder if isinstance(encoder, str) else None,
+        pitch_reason=pitch_reason,
+        missing_symbols=voices[ORIGINAL].missing_symbols(texts),
+        texts=len(texts),
+        language_doubts=voices[ORIGINAL].language_doubt(study.language),
+        stage=study.stage,
     )
+    return Plan(rows, confirmation, record)
 
 
 def _predictors(study: Study) -> tuple[list[PredictorRecord], list[UnavailablePredictor]]:
@@ -238,27 +244,16 @@ def _predictors(study: Study) -> tuple[list[PredictorRecord], list[UnavailablePr
     return found, unavailable
 
 
-def most_utterances(study: Study) -> int:
-    """How many utterances are spoken and scored, at most: rows that stop early spare some."""
-    voices = len(study.variant_names) + len(study.measure.peers) + len(BESIDES)
-    confirmed, further = study.evaluate.confirmed, study.sentences.confirmation
-    confirmation = further.count * (len(confirmed) + 1) if further and confirmed else 0
-    return study.sentences.evaluation.count * voices + confirmation
-
-
 def expected_seconds(study: Study) -> float:
-    """About how long an evaluation of everything takes, on two cores of a present workstation (measured)."""
-    return START_SECONDS + SECONDS_PER_UTTERANCE * most_utterances(study)
+    """About how long an evaluation of everything takes, on two cores of a present workstation (measured).
 
-
-def examples_current(study: Study, folder: StudyFolder, name: str) -> bool:
-    """Whether a variant's listening examples are all there and made from its present model."""
-    key = listening_key(study, voice_key(study, folder, name))
-    return examples_are_current(folder.audio(name), key)
-
-
-def _utterances(study: Study, voice: TtsModel, texts: Sequence[str], origin: str, stream: int) -> list[Utterance]:
-    return utterances(voice, study.voice.speaker, texts, origin, study.evaluate.seed, stream)
+    That is the most: rows that stop early spare some utterances, and not every voice has another noise.
+    """
+    rows = len(study.variant_names) + len(study.measure.peers) + len(ANCHORS) + 1  # and the other noise
+    count = study.sentences.evaluation.count * rows
+    if further := study.sentences.confirmation:
+        count += further.count * (len(study.evaluate.confirmed) + 1)
+    return START_SECONDS + SECONDS_PER_UTTERANCE * count
 
 
 def _recognizer(study: Study, original: TtsModel) -> Recognizer | str:

@@ -8,62 +8,38 @@ everything is scored. It holds raw scores, sentence by sentence; the report deri
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
 
-from ttsopt_lib.evaluate.examples import write_examples
-from ttsopt_lib.evaluate.intelligibility import ENGLISH, Recognizer, spoken_words, word_error_rate, word_errors
-from ttsopt_lib.evaluate.keys import listening_key, quality_key, voice_key
-from ttsopt_lib.evaluate.paired import Compared, Reference
+from ttsopt_lib.evaluate.anchors import ANCHORS
+from ttsopt_lib.evaluate.examples import examples_current, write_examples
+from ttsopt_lib.evaluate.intelligibility import spoken_words, word_error_rate, word_errors
+from ttsopt_lib.evaluate.keys import quality_key
+from ttsopt_lib.evaluate.paired import Compared
 from ttsopt_lib.evaluate.plan import (
     OTHER_NOISE_ROW,
     Plan,
     PlannedRow,
-    examples_current,
+    PlannedSentence,
     peers_current,
     plan_evaluation,
-    references,
 )
 from ttsopt_lib.evaluate.score_store import ScoreStore
-from ttsopt_lib.evaluate.scores import Scored, score_utterances, tried
+from ttsopt_lib.evaluate.scores import Scored, Task, score_utterances, tried
 from ttsopt_lib.evaluate.speak import SpeechError, Utterance, speak
 from ttsopt_lib.records.base import RecordError, now, read_if_current, write_record
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.records.quality import NotScored, PairedScores, PredictorRecord, QualityRecord, QualityRow
+from ttsopt_lib.records.quality import NotScored, PairedScores, QualityRecord, QualityRow
 from ttsopt_lib.statistics.stopping import LOOK
-from ttsopt_lib.study import ORIGINAL, Study
+from ttsopt_lib.study import ORIGINAL, PEERS, Study
 from ttsopt_lib.voices.session import RuntimeFailure
 from ttsopt_lib.workers import cluster_workers, local_workers
 
 MAX_PROCESSES = 8  # each holds a voice, the predictors and the recognizer: about 1 GB
-
 BATCH = 4  # utterances that one process takes at a time; the recognizer hears them together
-
-
-Originals = dict[tuple[int, str], Reference]  # the original's utterances, by number and text
-
-
-@dataclass(frozen=True)
-class _Job:
-    """What one process does in one go: some utterances of a row, or its listening examples."""
-
-    row: PlannedRow
-    numbers: Sequence[int] = ()
-    examples: bool = False
-
-    def call(self, originals: Originals) -> Any:
-        """A call that joblib can take. The original's utterances are put in when it is made."""
-        if self.examples:
-            return delayed(_speak_examples)(self.row.examples)
-        tasks = []
-        for number in self.numbers:
-            task = self.row.tasks[number]
-            needed = originals[number, self.row.texts[number]] if task.needs_original else None
-            tasks.append(replace(task, reference=needed))
-        return delayed(score_utterances)(tasks)
 
 
 def current_evaluation(study: Study, folder: StudyFolder) -> QualityRecord | None:
@@ -108,23 +84,17 @@ def evaluate_study(
     """
     if not again and (done := current_evaluation(study, folder)):
         return done
-    key = quality_key(study, folder)
     store = ScoreStore(folder.score_store, forget=again)
     plan = plan_evaluation(study, folder, store, again)
     count = min(processes or cpu_count(), MAX_PROCESSES)
     bar = tqdm(total=plan.utterances, desc="evaluate", unit="utterance", dynamic_ncols=True)
     with bar, cluster_workers(dask) if dask else local_workers(count) as parallel:
         _Evaluation(study, folder, plan, store, parallel, bar).score()
-    record = _record(plan, key)
-    record.stage = study.stage
+    record = _filled(plan)
     write_record(folder.quality_record, record)
     if study.stage == "complete":
-        store.keep_only(key for part in plan.parts for row in part for key in row.keys)
+        store.keep_only(one.key for part in plan.parts for row in part for one in row.sentences)
     return record
-
-
-def _batches(numbers: Sequence[int]) -> list[Sequence[int]]:
-    return [numbers[start : start + BATCH] for start in range(0, len(numbers), BATCH)]
 
 
 class _Evaluation:
@@ -135,126 +105,109 @@ class _Evaluation:
     ) -> None:
         self._study, self._folder, self._plan, self._store = study, folder, plan, store
         self._parallel, self._bar = parallel, bar
-        self._originals: Originals = {}  # what others need
 
     def score(self) -> None:
         """The original first; then the first sentences of every row, which may decide; then the rest."""
         rows, confirmation = self._plan.parts
-        self._speak_originals()
-        self._work([_Job(row, part) for row in rows if row.may_stop for part in _batches(row.left_of(LOOK))])
+        self._work([(part[0], part[0].left) for part in self._plan.parts if part])
+        self._work([(row, [one for one in row.left if one.number < LOOK]) for row in rows if row.may_stop])
         primary, target = self._study.evaluate.primary, self._study.targets.predicted_mos_change
         for row in rows:
             self._bar.total -= row.stop_if_decided(rows[0], primary, target)
-        jobs = []
-        for row in (*rows, *confirmation):
-            jobs += [_Job(row, part) for part in _batches(row.left)]
-            jobs += [_Job(row, examples=True)] if row.examples else []
-        self._work(jobs)
+        self._work([(row, row.left) for row in (*rows, *confirmation)])
+        self._speak_examples([row for row in rows if row.examples])
 
-    def _speak_originals(self) -> None:
-        """Score what is left of the original, and keep what others need of it."""
-        jobs = []
-        for original, *others in filter(None, self._plan.parts):
-            left, needed = set(original.left), references([original, *others])
-            for number, compared in needed.items():
-                task = original.tasks[number]
-                original.tasks[number] = replace(task, scored=number in left, kept=True, kept_to_compare=compared)
-            jobs += [_Job(original, part) for part in _batches(sorted(left | needed.keys()))]
-        self._work(jobs)
+    def _work(self, work: list[tuple[PlannedRow, list[PlannedSentence]]]) -> None:
+        """Score sentences of rows, a batch in each process; what a batch scores is kept as soon as it is there."""
+        jobs = [(row, left[start : start + BATCH]) for row, left in work for start in range(0, len(left), BATCH)]
+        results: Any = self._parallel(delayed(score_utterances)(_tasks(batch)) for _, batch in jobs)
+        for (row, batch), found in zip(jobs, results, strict=True):
+            self._advance(row, len(found))
+            for sentence, one in zip(batch, found, strict=True):
+                self._keep(row, sentence, one)
 
-    def _work(self, jobs: list[_Job]) -> None:
-        """Do jobs, in as many processes as there are. One that is done with its part of a row begins with the next."""
-        results: Any = self._parallel(job.call(self._originals) for job in jobs)
-        for job, found in zip(jobs, results, strict=True):
-            self._bar.set_postfix_str(job.row.name, refresh=False)
-            self._bar.update(len(found))
-            if job.examples:
-                self._keep_examples(job.row, found)
+    def _keep(self, row: PlannedRow, sentence: PlannedSentence, found: Scored | RuntimeFailure) -> None:
+        if isinstance(found, RuntimeFailure):
+            _note_failure(row, f"sentence {sentence.number + 1} ({sentence.text[:60]!r}): {found}")
+            return
+        sentence.reference = found.reference
+        if found.scores:
+            self._store.add(sentence.key, found.scores)
+            sentence.scores = found.scores
+
+    def _speak_examples(self, rows: list[PlannedRow]) -> None:
+        """Write the listening examples of rows, each row's in one process."""
+        results: Any = self._parallel(delayed(_spoken)(row.examples) for row in rows)
+        for row, audio in zip(rows, results, strict=True):
+            self._advance(row, len(audio))
+            failures = [f"{number}: {one}" for number, one in enumerate(audio, 1) if isinstance(one, RuntimeFailure)]
+            if failures:
+                _note_failure(row, f"listening example {failures[0]}")
             else:
-                self._keep(job, found)
+                write_examples(self._study, self._folder, row.name, audio, row.examples[0].sample_rate)
 
-    def _keep(self, job: _Job, found: list[Scored | RuntimeFailure]) -> None:
-        """Every utterance's scores are kept as soon as they are there."""
-        row = job.row
-        for number, one in zip(job.numbers, found, strict=True):
-            if isinstance(one, RuntimeFailure):
-                _note_failure(row, one, f"sentence {number + 1} ({row.texts[number][:60]!r})")
-                continue
-            if one.reference:
-                self._originals[number, row.texts[number]] = one.reference
-            if one.scores:
-                self._store.add(row.keys[number], one.scores)
-                row.scores[number] = one.scores
-
-    def _keep_examples(self, row: PlannedRow, audio: list[Any]) -> None:
-        failures = [(number, one) for number, one in enumerate(audio, 1) if isinstance(one, RuntimeFailure)]
-        for number, failure in failures[:1]:
-            _note_failure(row, failure, f"listening example {number}")
-        if not failures:
-            key = listening_key(self._study, voice_key(self._study, self._folder, row.name))
-            path, texts = self._folder.audio(row.name), self._study.sentences.listening
-            write_examples(path, key, texts, audio, row.examples[0].sample_rate)
+    def _advance(self, row: PlannedRow, utterances: int) -> None:
+        self._bar.set_postfix_str(row.name, refresh=False)
+        self._bar.update(utterances)
 
 
-def _note_failure(row: PlannedRow, failure: RuntimeFailure, what: str) -> None:
+def _tasks(sentences: list[PlannedSentence]) -> list[Task]:
+    """With the original's utterances, where they are needed: they are there by then."""
+    return [
+        replace(one.task, scored=one.scores is None, reference=one.original.reference if one.original else None)
+        for one in sentences
+    ]
+
+
+def _note_failure(row: PlannedRow, failure: str) -> None:
     """Score no more of a row of which a sentence could not be spoken. Raises `SpeechError` for the original's."""
-    row.failed = row.failed or f"{what}: {failure}"
+    row.failed = row.failed or failure
     if row.name == ORIGINAL:  # everything is compared with it
-        raise SpeechError(f"{row.tasks[0].utterance.model}: {row.failed}; what is scored is kept")
+        raise SpeechError(f"{row.sentences[0].task.utterance.model}: {row.failed}; what is scored is kept")
 
 
-def _speak_examples(examples: Sequence[Utterance]) -> list[Any]:
+def _spoken(examples: Sequence[Utterance]) -> list[Any]:
     return [tried(speak, one) for one in examples]
 
 
-def _quality_row(plan: Plan, row: PlannedRow, original: PlannedRow) -> QualityRow:
+def _quality_row(record: QualityRecord, row: PlannedRow, original: PlannedRow) -> QualityRow:
     """A row's scores; `original` spoke the same sentences."""
-    scores = [one for one in row.scores[: row.needed] if one is not None]
-    hypotheses = _hypotheses(row)
-    heard = _references(plan, original)[: len(hypotheses)]
-    language = _language(plan)
+    scores, hypotheses, language = row.scored, _hypotheses(row), record.asr_language
+    spoken = _references(record, original)[: len(hypotheses)]
+    errors = [word_errors(*pair, language) for pair in zip(spoken, hypotheses, strict=True)]
     return QualityRow(
         variant=row.name,
         key=row.key,
-        scores={name: [score.predicted[name] for score in scores] for name, _ in row.tasks[0].predictors},
+        scores={name: [score.predicted[name] for score in scores] for name, _ in row.sentences[0].task.predictors},
         audio_seconds=[score.audio_seconds for score in scores],
         level_above_8khz_db=_known([score.level_above_8khz_db for score in scores]),
         hypotheses=hypotheses or None,
-        wer=word_error_rate(heard, hypotheses, language) if hypotheses else None,
-        word_errors=[word_errors(*pair, language) for pair in zip(heard, hypotheses, strict=True)]
-        if hypotheses
-        else None,
-        paired=_paired(plan, [score.compared for score in scores if score.compared]),
+        wer=word_error_rate(spoken, hypotheses, language) if hypotheses else None,
+        word_errors=errors or None,
+        paired=_paired(record, [score.compared for score in scores if score.compared]),
         stopped=row.stopped,
     )
 
 
 def _hypotheses(row: PlannedRow) -> list[str]:
-    scores = [one for one in row.scores[: row.needed] if one is not None]
-    return [score.hypothesis for score in scores if score.hypothesis is not None]
+    return [score.hypothesis for score in row.scored if score.hypothesis is not None]
 
 
-def _references(plan: Plan, original: PlannedRow) -> list[str]:
+def _references(record: QualityRecord, original: PlannedRow) -> list[str]:
     """What is heard should have been this: the transcribed sentences, or what is heard of the original."""
     heard = _hypotheses(original)
-    relative = isinstance(plan.recognizer, Recognizer) and plan.recognizer.against == "original"
-    return heard if relative else original.texts[: len(heard)]
+    return heard if record.asr_against == "original" else [one.text for one in original.sentences[: len(heard)]]
 
 
-def _language(plan: Plan) -> str:
-    return plan.recognizer.language if isinstance(plan.recognizer, Recognizer) else ENGLISH
-
-
-def _paired(plan: Plan, compared: list[Compared]) -> PairedScores | None:
+def _paired(record: QualityRecord, compared: list[Compared]) -> PairedScores | None:
     """The comparisons of a row's first utterances as columns; None for the original, compared with nothing."""
     if not compared:
         return None
-    with_speaker, with_pitch = isinstance(plan.encoder, PredictorRecord), plan.pitch_reason is None
     return PairedScores(
-        speaker_similarity=[one.speaker_similarity for one in compared] if with_speaker else [],
+        speaker_similarity=[one.speaker_similarity for one in compared] if record.speaker_encoder else [],
         log_spectral_distance_db=_known([one.log_spectral_distance_db for one in compared]),
         log_spectral_distance_above_8khz_db=_known([one.log_spectral_distance_above_8khz_db for one in compared]),
-        f0_error_cents=[one.f0_error_cents for one in compared] if with_pitch else [],
+        f0_error_cents=[] if record.pitch_reason else [one.f0_error_cents for one in compared],
         voicing_disagreement=_known([one.voicing_disagreement for one in compared]),
     )
 
@@ -263,43 +216,29 @@ def _known(values: list[float | None]) -> list[float]:
     return [value for value in values if value is not None]
 
 
-def _record(plan: Plan, key: str) -> QualityRecord:
+def _filled(plan: Plan) -> QualityRecord:
     """The record, when every row is scored."""
-    original = plan.rows[0]
-    done = [(row, _quality_row(plan, row, original)) for row in plan.rows if not row.failed]
+    record = plan.record
+    record.created = now()
+    for row in plan.rows:
+        if row.failed:
+            continue
+        made = _quality_row(record, row, plan.rows[0])
+        if row.name == OTHER_NOISE_ROW:
+            record.other_noise = made
+        elif row.name in ANCHORS:
+            record.anchors.append(made)
+        elif row.name in PEERS:
+            record.peers.append(made)
+        else:
+            record.rows.append(made)
+    record.confirmation = [
+        _quality_row(record, row, plan.confirmation[0]) for row in plan.confirmation if not row.failed
+    ]
     failed = {row.name: row for part in plan.parts for row in part if row.failed}
-    asr, encoder = plan.recognizer, plan.encoder
-    words, confirmation_words = (
-        [spoken_words(text, _language(plan)) for text in _references(plan, part[0])] if part else []
-        for part in (plan.rows, plan.confirmation)
+    record.not_scored = [NotScored(variant=name, key=row.key, reason=row.failed or "") for name, row in failed.items()]
+    record.words, record.confirmation_words = (
+        [spoken_words(text, record.asr_language) for text in _references(record, part[0])] if part else []
+        for part in plan.parts
     )
-    return QualityRecord(
-        key=key,
-        created=now(),
-        sentences=plan.sentences,
-        predictors=plan.predictors,
-        asr=asr.label if isinstance(asr, Recognizer) else None,
-        asr_reason=None if isinstance(asr, Recognizer) else asr,
-        asr_language=_language(plan),
-        asr_against=asr.against if isinstance(asr, Recognizer) else "text",
-        rows=[made for row, made in done if not row.is_anchor and not row.is_peer and row.name != OTHER_NOISE_ROW],
-        anchors=[made for row, made in done if row.is_anchor],
-        peers=[made for row, made in done if row.is_peer],
-        ratings=plan.rated.rows,
-        ratings_reason=plan.rated.reason,
-        comparisons=plan.rated.comparisons,
-        screened=plan.rated.screened,
-        other_noise=next((made for row, made in done if row.name == OTHER_NOISE_ROW), None),
-        not_scored=[NotScored(variant=name, key=row.key, reason=row.failed or "") for name, row in failed.items()],
-        confirmation=[_quality_row(plan, row, plan.confirmation[0]) for row in plan.confirmation if not row.failed],
-        confirmation_sentences=plan.confirmation_sentences,
-        confirmation_words=confirmation_words,
-        words=words,
-        unavailable=plan.unavailable,
-        speaker_encoder=encoder if isinstance(encoder, PredictorRecord) else None,
-        speaker_reason=encoder if isinstance(encoder, str) else None,
-        pitch_reason=plan.pitch_reason,
-        missing_symbols=plan.missing_symbols,
-        texts=plan.texts,
-        language_doubts=plan.language_doubts,
-    )
+    return record

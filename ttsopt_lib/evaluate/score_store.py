@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from ttsopt_lib.evaluate.scores import UtteranceScores
 from ttsopt_lib.files import atomic_path
@@ -29,48 +30,40 @@ class ScoreStore:
 
     def __init__(self, path: Path, forget: bool = False):
         self._path = path
-        self._lines: dict[str, str] = {}
+        self._scores: dict[str, UtteranceScores] = {}
         self._mode = "w" if forget else "a"  # what is to be forgotten goes when there is something in its place
         if not forget and path.is_file():
-            self._restore()
-
-    def _restore(self) -> None:
-        text = self._path.read_text(encoding="utf-8", errors="replace")
-        whole = text[: text.rfind("\n") + 1]
-        for line in whole.splitlines():
-            try:
-                self._lines[json.loads(line)["key"]] = line
-            except (ValueError, TypeError, KeyError):  # not written by this class: scored again
-                continue
-        if whole != text:
-            self._write()
+            text = path.read_text(encoding="utf-8", errors="replace")
+            for line in text.splitlines():
+                with suppress(ValueError, TypeError, KeyError):  # cut short, or not written by this class
+                    entry = json.loads(line)
+                    self._scores[entry["key"]] = _SCORES.validate_python(entry["scores"])
+            if not text.endswith("\n"):  # so that what is added begins on a line of its own
+                self._write()
 
     def get(self, key: str) -> UtteranceScores | None:
         """The scores of one utterance, or None where it was not scored yet."""
-        line = self._lines.get(key)
-        if line is None:
-            return None
-        try:
-            return _SCORES.validate_python(json.loads(line)["scores"])
-        except (ValidationError, KeyError):
-            return None
+        return self._scores.get(key)
 
     def add(self, key: str, scores: UtteranceScores) -> None:
         """Keep the scores of one utterance. Raises OSError where they cannot be written."""
-        line = json.dumps({"key": key, "scores": _SCORES.dump_python(scores, mode="json")}, ensure_ascii=False)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._path, self._mode, encoding="utf-8") as file:
-            file.write(line + "\n")
+            file.write(_line(key, scores))
         self._mode = "a"
-        self._lines[key] = line
+        self._scores[key] = scores
 
     def keep_only(self, keys: Iterable[str]) -> None:
         """Forget all other utterances: those of variants that have changed or gone."""
         wanted = set(keys)
-        if not wanted >= self._lines.keys():
-            self._lines = {key: line for key, line in self._lines.items() if key in wanted}
+        if not wanted >= self._scores.keys():
+            self._scores = {key: scores for key, scores in self._scores.items() if key in wanted}
             self._write()
 
     def _write(self) -> None:
         with atomic_path(self._path) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in self._lines.values()), encoding="utf-8")
+            temporary.write_text("".join(_line(*entry) for entry in self._scores.items()), encoding="utf-8")
+
+
+def _line(key: str, scores: UtteranceScores) -> str:
+    return json.dumps({"key": key, "scores": _SCORES.dump_python(scores, mode="json")}, ensure_ascii=False) + "\n"

@@ -38,11 +38,6 @@ class Task:
     kept: bool = False  # of the original: others need its audio ...
     kept_to_compare: bool = False  # ... and some are compared with it
 
-    @property
-    def needs_original(self) -> bool:
-        """Whether it cannot be scored without the original's utterance."""
-        return self.compared or self.anchor is not None
-
 
 @dataclass(frozen=True)
 class UtteranceScores:
@@ -67,13 +62,14 @@ class Scored:
 def score_utterances(tasks: Sequence[Task]) -> list[Scored | RuntimeFailure]:
     """Speak and score utterances; those that are to be transcribed are transcribed together, which is faster."""
     found = [tried(score_utterance, task) for task in tasks]
-    unheard = [(number, one.unheard) for number, one in enumerate(found) if isinstance(one, Scored) and one.scores]
-    by_number = {number: heard for number, heard in unheard if heard is not None}
+    unheard = {
+        number: one.unheard for number, one in enumerate(found) if isinstance(one, Scored) and one.unheard is not None
+    }
     recognizer = next((task.recognizer for task in tasks if task.recognizer), None)
-    if not by_number or recognizer is None:
+    if not unheard or recognizer is None:
         return found
-    words = tried(lambda waveforms: transcribe(recognizer, waveforms), list(by_number.values()))
-    for place, number in enumerate(by_number):
+    words = tried(lambda waveforms: transcribe(recognizer, waveforms), list(unheard.values()))
+    for place, number in enumerate(unheard):
         one = found[number]
         assert isinstance(one, Scored) and one.scores
         if isinstance(words, RuntimeFailure):

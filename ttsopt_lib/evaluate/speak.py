@@ -45,36 +45,38 @@ class Utterance:
     sample_rate: int  # Hz
 
 
-def utterances(
-    voice: TtsModel, speaker: int | None, texts: Sequence[str], origin: str, seed: int, stream: int
-) -> list[Utterance]:
+def utterances(study: Study, voice: TtsModel, texts: Sequence[str], origin: str, stream: int) -> list[Utterance]:
     """The sentences as `voice` is to speak them; sentence i has the same noise whichever the variant.
 
     Args:
+        study: says which speaker of the voice, and the seed.
         voice: the variant.
-        speaker: of a multi-speaker voice; None means its default (`TtsModel.speaker`).
         texts: the sentences.
         origin: file and key of the texts, for messages.
-        seed: of the study.
         stream: `EVALUATION`, `LISTENING`, `OTHER_NOISE` or `CONFIRMATION`.
 
     Raises:
         StudyError: a sentence gives no phonemes, named by `origin` and its number.
         VoiceError: the voice has no such speaker.
     """
-    return [
-        Utterance(
+    found = []
+    for index, text in enumerate(texts):
+        try:
+            ids = voice.utterance_ids(text)
+        except TextError as error:
+            raise StudyError(f"{origin}: sentence {index + 1}: {error}") from None
+        utterance = Utterance(
             voice=voice.path,
             model=voice.path,
             model_sha256=voice.onnx_sha256,
-            ids=_phoneme_ids(voice, text, f"{origin}: sentence {index + 1}"),
+            ids=ids if isinstance(ids, tuple) else tuple(ids),  # a model may give more than numbers: `model.Ids`
             scales=voice.scales,
-            speaker=voice.speaker(speaker),
-            seed=int(np.random.SeedSequence([seed, stream, index]).generate_state(1)[0]),
+            speaker=voice.speaker(study.voice.speaker),
+            seed=int(np.random.SeedSequence([study.evaluate.seed, stream, index]).generate_state(1)[0]),
             sample_rate=voice.sample_rate,
         )
-        for index, text in enumerate(texts)
-    ]
+        found.append(utterance)
+    return found
 
 
 def evaluation_texts(study: Study) -> list[str]:
@@ -170,11 +172,3 @@ def why_no_speech(waveform: NDArray[np.floating], sample_rate: int) -> str | Non
 @lru_cache(maxsize=1)
 def _open_session(voice: Path, model: Path, sha256: str) -> Speaker:
     return open_model(voice).open(None if model == voice else read_model(model))
-
-
-def _phoneme_ids(voice: TtsModel, text: str, origin: str) -> tuple[int, ...]:
-    try:
-        ids = voice.utterance_ids(text)
-        return ids if isinstance(ids, tuple) else tuple(ids)
-    except TextError as error:
-        raise StudyError(f"{origin}: {error}") from None

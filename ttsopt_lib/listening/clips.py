@@ -63,8 +63,8 @@ def speak_all(study: Study, folder: StudyFolder, trap_answers: dict[str, list[tu
 
         def say(name: str, sentences: list[str], origin: str) -> list[Audio]:
             bar.set_postfix_str(name)
-            audio, seed = [], study.evaluate.seed
-            for one in utterances(voices[name], study.voice.speaker, sentences, origin, seed, LISTENING_TEST):
+            audio = []
+            for one in utterances(study, voices[name], sentences, origin, LISTENING_TEST):
                 try:
                     audio.append(as_float(speak(one)))
                 except RuntimeFailure as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from ttsopt_lib.errors import StudyError
@@ -15,18 +14,9 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 
 
-@dataclass(frozen=True)
-class Collected:
-    """What was read."""
-
-    ratings: list[Rating]
-    rated: Rated
-    path: Path  # the file with the variants' names in it
-
-
 def collect_ratings(
-    paths: Sequence[Path], study: Study, folder: StudyFolder, key: Path | None = None, write: bool = True
-) -> Collected:
+    paths: Sequence[Path], study: Study, folder: StudyFolder, key: Path | None = None
+) -> tuple[list[Rating], Rated]:
     """Read all ratings files of a study and write them, with the variants' names, to `records/ratings.csv`.
 
     The files given are all there are: an earlier `ratings.csv` is replaced. Files that already name variants (of
@@ -37,14 +27,16 @@ def collect_ratings(
         study: whose listening test it was.
         folder: of the study.
         key: of an earlier listening test; None takes the present one's, if there is one.
-        write: False only looks.
+
+    Returns:
+        All ratings, and what they say about the variants.
 
     Raises:
         RatingsError: bad rows, each named by file and line; nothing is written then.
         RecordError: a key that cannot be read.
         StudyError: the study names a ratings file of its own.
     """
-    if write and study.evaluate.ratings is not None:
+    if study.evaluate.ratings is not None:
         raise StudyError(
             f"evaluate.ratings: the study names {study.evaluate.ratings}, so collected ratings would not be read; "
             f"take the key out of the study's file"
@@ -61,9 +53,8 @@ def collect_ratings(
             errors.append(str(error))
     if errors:
         raise RatingsError("; ".join(errors))
-    if write:
-        write_ratings(folder.ratings, ratings)
-    return Collected(ratings, rate_variants(ratings, study.variant_names), folder.ratings)
+    write_ratings(folder.ratings, ratings)
+    return ratings, rate_variants(ratings, study.variant_names)
 
 
 def _named(row: Row, key: ListeningKey | None, variants: Sequence[str]) -> Row:
@@ -88,11 +79,7 @@ def _named(row: Row, key: ListeningKey | None, variants: Sequence[str]) -> Row:
     reference = row["reference"]
     if reference:
         other = key.clips.get(reference)
-        if other is None or (other.test, other.sentence, other.use == "trap") != (
-            clip.test,
-            clip.sentence,
-            clip.use == "trap",
-        ):
+        if other is None or other.question != clip.question:
             raise ValueError(f"reference {reference!r} is no clip of the same test and sentence as {name!r}")
         reference = other.variant
     return {

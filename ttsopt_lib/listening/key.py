@@ -19,6 +19,11 @@ class Clip(Record):
     gain_db: float  # one gain for the whole clip, so that all are equally loud
     sha256: str  # of the file
 
+    @property
+    def question(self) -> tuple[str, str, bool]:
+        """What clips that are compared have in common: their test and sentence, and whether they are a trap's."""
+        return self.test, self.sentence, self.use == "trap"
+
 
 class ListeningKey(Record):
     """records/listening_key.json."""

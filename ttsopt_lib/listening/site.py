@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import secrets
-from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 from ttsopt_lib.code import code_digest
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.anchors import LOWPASS
 from ttsopt_lib.evaluate.keys import voice_key
-from ttsopt_lib.files import atomic_folder, content_key
+from ttsopt_lib.files import atomic_folder, content_key, file_sha256
 from ttsopt_lib.listening.clips import ClipWriter, Sounds, speak_all
 from ttsopt_lib.listening.key import ListeningKey
 from ttsopt_lib.listening.orders import rating_order, shuffled, swapped, with_traps
@@ -39,23 +38,17 @@ LABELS = {
     },
 }
 TRAP_ANSWERS = {"acr": (2, 5, 1, 4), "ccr": (3, -3, 2, -2)}  # taken in turn
+PAGE = Path(__file__).parent / "page"
 PAGE_FILES = ("index.html", "style.css", "page.js")
 
 
-@dataclass(frozen=True)
-class MadeTest:
-    """What was made."""
-
-    folder: Path
-    key: ListeningKey
-    trials: dict[str, int]  # test -> trials of one rater, traps among them
-    fresh: bool  # False: it was there and unchanged
-
-
-def make_listening_test(study: Study, folder: StudyFolder) -> MadeTest:
+def make_listening_test(study: Study, folder: StudyFolder) -> tuple[dict[str, int], bool]:
     """Make the folder of the listening test, or leave it where nothing that it was made from has changed.
 
     An earlier test's key is moved aside, never lost: ratings that were given in it can still be read with it.
+
+    Returns:
+        How many trials each test has for one rater, traps among them; and whether it was made now.
 
     Raises:
         RecordError: a variant's model is not there yet.
@@ -77,18 +70,22 @@ def make_listening_test(study: Study, folder: StudyFolder) -> MadeTest:
         study.title,
         [(name, voice_key(study, folder, name)) for name in names],
         code_digest("ttsopt_lib.listening"),
-        [(files("ttsopt_lib.listening") / "page" / name).read_text(encoding="utf-8") for name in PAGE_FILES],
+        [file_sha256(PAGE / name) for name in PAGE_FILES],
     )
+    trials = {
+        test: asked.sentences * _conditions(test, len(names) - 1) + (asked.traps if test in TRAP_ANSWERS else 0)
+        for test in asked.tests
+    }
     done = read_if_current(folder.listening_key, ListeningKey, content)
     if done and all((folder.listening / "audio" / f"{name}.wav").is_file() for name in done.clips):
-        return MadeTest(folder.listening, done, _count(done, asked), fresh=False)
+        return trials, False
     sounds = speak_all(study, folder, trap_answers(asked))
     key = write_site(folder.listening, sounds, asked, content)
     if folder.listening_key.is_file():
         old = folder.listening_key
         old.rename(old.with_name(f"listening_key.{now().replace(':', '')}.{secrets.token_hex(2)}.json"))
     write_record(folder.listening_key, key)
-    return MadeTest(folder.listening, key, _count(key, asked), fresh=True)
+    return trials, True
 
 
 def trap_answers(asked: ListeningTest) -> dict[str, list[tuple[int, str]]]:
@@ -113,8 +110,7 @@ def write_site(target: Path, sounds: Sounds, asked: ListeningTest, content: str 
         page = _Page(sounds, asked, writer, variants, list(sentence_names))
         data = page.data()
         for name in PAGE_FILES:
-            text = (files("ttsopt_lib.listening") / "page" / name).read_text(encoding="utf-8")
-            (folder / name).write_text(text, encoding="utf-8")
+            copyfile(PAGE / name, folder / name)
         script = "window.LISTENING_TEST = " + json.dumps(data, separators=(",", ":"), ensure_ascii=False) + ";\n"
         (folder / "test.js").write_text(script, encoding="utf-8")
     return ListeningKey(
@@ -144,8 +140,7 @@ class _Page:
         for test in self.asked.tests:
             trials, traps = self._trials(test)
             for rater in range(self.asked.raters):
-                order = trials(rater)
-                orders[rater] += with_traps(order, [self._trap(t) for t in traps], self.asked.seed, rater, 99)
+                orders[rater] += with_traps(trials(rater), traps, self.asked.seed, rater, 99)
         trials, orders = _hidden(self.trials, orders)
         example = self.sounds.practice[ORIGINAL]
         return {
@@ -161,17 +156,17 @@ class _Page:
         }
 
     def _trials(self, test: str):
-        """A function from the rater to the order of the trials, and the numbers of the trap trials."""
-        conditions = len(self.variants) + 1 if test == "acr" else len(self.variants) if test == "ccr" else 1
+        """A function from the rater to the order of the trials, and the trap trials."""
+        conditions = _conditions(test, len(self.variants))
         first = len(self.trials)
         for number, sentence in enumerate(self.sentences):
             for condition in range(conditions):
                 self.trials.append({"test": test, "sentence": sentence, **self._clips(test, number, condition)})
         traps = []
         for score, clip in self.sounds.traps.get(test, []):
-            traps.append(len(self.trials))
-            name = secrets.token_hex(3)
             count = 2 if test == "ccr" else 1
+            traps.append([len(self.trials), *range(count)])
+            name = secrets.token_hex(3)
             clips = [self.writer.write("trap", clip, test, name, trap=score) for _ in range(count)]
             self.trials.append({"test": test, "sentence": name, "clips": clips})
 
@@ -180,9 +175,6 @@ class _Page:
             return [[first + s * conditions + c, *self._inside(test, rater, s, c)] for s, c in pairs]
 
         return order, traps
-
-    def _trap(self, trial: int) -> list[int]:
-        return [trial, *range(len(self.trials[trial]["clips"]))]
 
     def _inside(self, test: str, rater: int, sentence: int, condition: int) -> list[int]:
         """In which order one trial's clips are offered."""
@@ -224,6 +216,11 @@ class _Page:
         return trials
 
 
+def _conditions(test: str, variants: int) -> int:
+    """In how many trials a rater hears each sentence."""
+    return {"acr": variants + 1, "ccr": variants, "mushra": 1}[test]
+
+
 def _drawn(names: list[str]) -> list[str]:
     """The names in an order that nobody can know."""
     return secrets.SystemRandom().sample(names, len(names))
@@ -245,12 +242,3 @@ def _hidden(
     return found, [
         [[places[trial], *(clips[trial][clip] for clip in inside)] for trial, *inside in order] for order in orders
     ]
-
-
-def _count(key: ListeningKey, asked: ListeningTest) -> dict[str, int]:
-    """Trials of one rater per test."""
-    rated = {test: [c for c in key.clips.values() if c.test == test and c.use == "rated"] for test in asked.tests}
-    variants = {test: {c.variant for c in clips} - {ORIGINAL} for test, clips in rated.items()}
-    traps = {test: asked.traps if test in TRAP_ANSWERS else 0 for test in asked.tests}
-    per_sentence = {"acr": lambda v: len(v) + 1, "ccr": len, "mushra": lambda v: 1}
-    return {t: asked.sentences * per_sentence[t](variants[t]) + traps[t] for t in asked.tests}

@@ -9,10 +9,46 @@ from ttsopt_lib.study import Study
 
 
 class StudyFolder:
-    """The files of one study: `reports/<name>/` in the project folder."""
+    """The files of one study: `reports/<name>/` in the project folder.
+
+    Attributes:
+        path: the folder.
+        training: run folder of the study's trainings: what students are made from.
+        voice_record: which voice file the folder belongs to, where `--voice` named it.
+        quality_record: what `ttsopt evaluate` scored.
+        score_store: what every utterance scored, from which the quality record is made.
+        ratings: listeners' ratings that `ttsopt ratings` collected, with the variants' names in them.
+        listening: the listening test's page and audio: what is served, and nothing that tells variants apart.
+        listening_key: which variant each of the listening test's clips is. Never in the folder that is served.
+        web: the web page with the study's voices: what is served.
+        received: records of measurements that pages sent back to `ttsopt web --serve`. Never in the folder that is
+            served.
+        spoken: what the variants of the spectrograms said when the report was last made, so that they need not again.
+        rendered: what the last report was made from, so that an unchanged one is not rendered again.
+        notebooks: the executed ones of all steps.
+        tables, figures, summary, html, pdf: the report.
+    """
 
     def __init__(self, study: Study, reports: Path | None = None):
         self.path = (reports or project_root() / "reports") / study.name
+        records = self.path / "records"
+        self.training = self.path / "training"
+        self.voice_record = self.path / "voice.json"
+        self.quality_record = records / "quality.json"
+        self.score_store = records / "scores.jsonl"
+        self.ratings = records / "ratings.csv"
+        self.listening = self.path / "listening"
+        self.listening_key = records / "listening_key.json"
+        self.web = self.path / "web"
+        self.received = records / "received"
+        self.spoken = self.path / "cache" / "spoken.npz"
+        self.rendered = self.path / "cache" / "rendered.json"
+        self.notebooks = self.path / "notebooks"
+        self.tables = self.path / "tables"
+        self.figures = self.path / "figures"
+        self.summary = self.path / "summary.json"
+        self.html = self.path / "report.html"
+        self.pdf = self.path / "report.pdf"
 
     def removable(self) -> list[Path]:
         """What a study wrote, except its training, which is hours of work, and whose voice that is."""
@@ -30,6 +66,10 @@ class StudyFolder:
     def variant_record(self, name: str) -> Path:
         return self.variant(name) / "variant.json"
 
+    def audio(self, name: str) -> Path:
+        """Folder of the report's listening examples of a variant: 0.wav, 1.wav ... as `sentences.listening`."""
+        return self.variant(name) / "audio"
+
     def peer(self, name: str) -> Path:
         """Folder of a peer, something that a user would pick instead: peer.json, and a model where one is made."""
         return self.path / "peers" / name
@@ -41,91 +81,9 @@ class StudyFolder:
         """What the search of a variant's recipe found; there only where the recipe has one."""
         return self.path / "records" / "sensitivity" / f"{variant}.json"
 
-    @property
-    def training(self) -> Path:
-        """Run folder of the study's trainings: what students are made from."""
-        return self.path / "training"
-
-    @property
-    def voice_record(self) -> Path:
-        """Which voice file the folder belongs to, where `--voice` named it."""
-        return self.path / "voice.json"
-
     def device_record(self, name: str) -> Path:
         return self.path / "records" / "devices" / f"{name}.json"
 
     def unfinished(self, device: str) -> Path:
         """Folder of the blocks of an interrupted measurement on this machine, from which it goes on."""
         return self.path / "records" / "devices" / "unfinished" / device
-
-    @property
-    def quality_record(self) -> Path:
-        return self.path / "records" / "quality.json"
-
-    @property
-    def score_store(self) -> Path:
-        """What every utterance scored, from which the quality record is made."""
-        return self.path / "records" / "scores.jsonl"
-
-    @property
-    def ratings(self) -> Path:
-        """Listeners' ratings that `ttsopt ratings` collected, with the variants' names in them."""
-        return self.path / "records" / "ratings.csv"
-
-    @property
-    def listening(self) -> Path:
-        """The listening test's page and audio: what is served, and nothing that tells variants apart."""
-        return self.path / "listening"
-
-    @property
-    def listening_key(self) -> Path:
-        """Which variant each of the listening test's clips is. Never in the folder that is served."""
-        return self.path / "records" / "listening_key.json"
-
-    @property
-    def web(self) -> Path:
-        """The web page with the study's voices: what is served."""
-        return self.path / "web"
-
-    @property
-    def received(self) -> Path:
-        """Records of measurements that pages sent back to `ttsopt web --serve`. Never in the folder that is served."""
-        return self.path / "records" / "received"
-
-    def audio(self, name: str) -> Path:
-        """Folder of the report's listening examples of a variant: 0.wav, 1.wav ... as `sentences.listening`."""
-        return self.variant(name) / "audio"
-
-    @property
-    def notebooks(self) -> Path:
-        return self.path / "notebooks"
-
-    @property
-    def tables(self) -> Path:
-        return self.path / "tables"
-
-    @property
-    def figures(self) -> Path:
-        return self.path / "figures"
-
-    @property
-    def spoken(self) -> Path:
-        """What the variants of the spectrograms said when the report was last made, so that they need not again."""
-        return self.path / "cache" / "spoken.npz"
-
-    @property
-    def rendered(self) -> Path:
-        """What the last report was made from, so that an unchanged one is not rendered again."""
-        return self.path / "cache" / "rendered.json"
-
-    @property
-    def summary(self) -> Path:
-        return self.path / "summary.json"
-
-    @property
-    def html(self) -> Path:
-        return self.path / "report.html"
-
-    @property
-    def pdf(self) -> Path:
-        return self.path / "report.pdf"

@@ -34,18 +34,15 @@ class CrossedMean:
     value: float
     error: float  # standard error
     dof: float  # of the error
-    raters: int
-    sentences: int
-    ratings: int
 
-    def interval(self, level: float = 0.95) -> tuple[float, float]:
-        """The two-sided confidence interval."""
-        half = float(stats.t.ppf((1 + level) / 2, self.dof)) * self.error
+    def interval(self) -> tuple[float, float]:
+        """The two-sided 95 % confidence interval."""
+        half = float(stats.t.ppf(0.975, self.dof)) * self.error
         return self.value - half, self.value + half
 
-    def detectable(self, power: float = 0.8) -> float:
-        """The smallest true difference from zero that ratings like these find with this power (two-sided, 5 %)."""
-        return float(stats.t.ppf(0.975, self.dof) + stats.t.ppf(power, self.dof)) * self.error
+    def detectable(self) -> float:
+        """The smallest true difference from zero that ratings like these find in 8 of 10 tests (two-sided, 5 %)."""
+        return float(stats.t.ppf(0.975, self.dof) + stats.t.ppf(0.8, self.dof)) * self.error
 
     def equivalence_p(self, margin: float) -> float:
         """p-value of the claim that the true value lies within +-`margin`: the worse of two one-sided tests."""
@@ -56,12 +53,11 @@ class CrossedMean:
 
 def holm(p_values: list[float]) -> list[float]:
     """p-values corrected for there being several (Holm, 1979), in the same order."""
-    order = sorted(range(len(p_values)), key=lambda number: p_values[number])
-    corrected, highest = [0.0] * len(p_values), 0.0
-    for rank, number in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[number]))
-        corrected[number] = highest
-    return corrected
+    order = np.argsort(p_values)
+    raised = np.arange(len(order), 0, -1) * np.asarray(p_values)[order]
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(raised))
+    return corrected.tolist()
 
 
 @dataclass(frozen=True)
@@ -120,19 +116,18 @@ def _mean(value: float, residuals: Array, weights: Array, raters: Labels, senten
     rest, left = _rest_variance(residuals, raters, sentences)
     rest *= float(weights @ weights)
     sums = [_cluster_sums(weights * residuals, labels) for labels in (raters, sentences)]
-    counts = [len(one) for one in sums]
-    if min(counts) < 2:
-        raise ValueError(f"an interval needs two raters and two sentences, not {counts[0]} and {counts[1]}")
-    by_rater, by_sentence = (len(one) / (len(one) - 1) * float(one @ one) for one in sums)
+    if min(map(len, sums)) < 2:
+        raise ValueError(f"an interval needs two raters and two sentences, not {len(sums[0])} and {len(sums[1])}")
     variance, spread, counted = rest, 0.0, 1
-    for contribution, count in ((by_rater, counts[0]), (by_sentence, counts[1])):
+    for one in sums:
+        contribution = len(one) / (len(one) - 1) * float(one @ one)
         if contribution > STANDS_OUT * rest:
             variance += contribution - rest
-            spread += contribution**2 / (count - 1)
+            spread += contribution**2 / (len(one) - 1)
             counted -= 1
     spread += (counted * rest) ** 2 / max(1, left)
     dof = variance**2 / spread if spread > 0 else float(max(1, left))
-    return CrossedMean(value, float(np.sqrt(variance)), max(1.0, dof), counts[0], counts[1], len(residuals))
+    return CrossedMean(value, float(np.sqrt(variance)), max(1.0, dof))
 
 
 def _cluster_sums(values: Array, labels: Labels) -> Array:

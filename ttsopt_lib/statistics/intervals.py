@@ -50,9 +50,9 @@ def latency_summary(row: TimingRow, sentences: list[int] | None = None) -> Laten
     return LatencySummary(median.value, float(np.quantile(latencies, 0.95)), median.ci)
 
 
-def rtf(row: TimingRow, sentences: list[int] | None = None) -> WithInterval:
+def rtf(row: TimingRow) -> WithInterval:
     """Real-time factor: wall seconds / seconds of audio made, both summed over a block; median over blocks."""
-    return median_interval(_seconds_per_audio_second(row, sentences))
+    return median_interval(_seconds_per_audio_second(row))
 
 
 def reduction(row: TimingRow, baseline: TimingRow, sentences: list[int] | None = None) -> WithInterval:
@@ -194,7 +194,7 @@ def _chosen(samples: list[list[float]], sentences: list[int] | None) -> Array:
     return array if sentences is None else array[:, sentences]
 
 
-def _seconds_per_audio_second(row: TimingRow, sentences: list[int] | None) -> Array:
+def _seconds_per_audio_second(row: TimingRow, sentences: list[int] | None = None) -> Array:
     return _chosen(row.seconds, sentences).sum(axis=1) / _chosen(row.audio_seconds, sentences).sum(axis=1)
 
 

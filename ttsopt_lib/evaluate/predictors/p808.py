@@ -46,7 +46,10 @@ class P808:
         return float(np.mean([self._score(mel) for mel in segment_mels(waveform, whole)]))
 
     def _score(self, mel: NDArray[np.float64]) -> float:
-        (score,) = self.session.run(None, {"input_1": decibels(mel)[None].astype(np.float32)})
+        """Of the power in mel bands [frames, 120]; the network hears decibels, from -80 to 0, mapped to [-1, 1]."""
+        floored = np.maximum(mel, 1e-10)
+        decibels = np.maximum(10 * np.log10(floored / floored.max()), -80.0)
+        (score,) = self.session.run(None, {"input_1": ((decibels + 40) / 40)[None].astype(np.float32)})
         return float(np.asarray(score)[0, 0])
 
 
@@ -65,9 +68,3 @@ def segment_mels(waveform: NDArray[np.float32], starts: list[int]) -> Iterator[N
 
 def _mel(waveform: NDArray[np.float32]) -> NDArray[np.float64]:
     return mel_spectrum(waveform, RATE, n_fft=WINDOW, hop=HOP, bands=BANDS)
-
-
-def decibels(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Power in mel bands [frames, 120] as decibels below the loudest of them, mapped from [-80, 0] to [-1, 1]."""
-    floored = np.maximum(mel, 1e-10)
-    return (np.maximum(10 * np.log10(floored / floored.max()), -80.0) + 40) / 40

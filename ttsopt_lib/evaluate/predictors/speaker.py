@@ -15,7 +15,6 @@ from __future__ import annotations
 import importlib.util
 import warnings
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ttsopt_lib.code import versions
 from ttsopt_lib.evaluate.predictors.stand_ins import stand_in
 from ttsopt_lib.evaluate.signal.mel import mel_spectrum
 from ttsopt_lib.files import file_sha256
@@ -31,14 +31,8 @@ from ttsopt_lib.records.quality import PredictorRecord
 ADVICE = "pip install webrtcvad-wheels, then pip install --no-deps resemblyzer"
 
 
-def missing_encoder() -> str | None:
-    """Why speakers cannot be compared here; None where they can."""
-    found = _weights()
-    return found if isinstance(found, str) else None
-
-
-def _weights() -> Path | str:
-    """The encoder's file of weights, or the reason why there is none."""
+def encoder_weights() -> Path | str:
+    """The encoder's file of weights, or the reason why speakers cannot be compared here."""
     spec = importlib.util.find_spec("resemblyzer")
     if spec is None or not spec.submodule_search_locations:
         return f"package resemblyzer is not installed: {ADVICE}"
@@ -50,13 +44,10 @@ def _weights() -> Path | str:
 
 def describe_encoder() -> PredictorRecord | str:
     """The encoder with its version and the hash of its weights, or the reason why there is none."""
-    weights = _weights()
+    weights = encoder_weights()
     if isinstance(weights, str):
         return weights
-    try:
-        found = version("resemblyzer")
-    except PackageNotFoundError:
-        found = "of unknown version"
+    found = versions(["resemblyzer"])["resemblyzer"] or "of unknown version"
     return PredictorRecord(name="resemblyzer", label="Resemblyzer", version=found, weights_sha256=file_sha256(weights))
 
 

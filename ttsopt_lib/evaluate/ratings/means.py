@@ -47,13 +47,13 @@ def rate_variants(ratings: Sequence[Rating], variants: Sequence[str]) -> Rated:
     tables = rating_tables(kept, "acr", variants)
     raters, sentences = next(iter(tables.values())).shape if tables else (0, 0)
     rated = Rated(screened=screened, comparisons=_comparisons(kept, variants))
-    if min(raters, sentences) < LEAST:
+    if min(raters, sentences) >= LEAST:
+        rated.rows = [_row(name, table, tables.get(ORIGINAL)) for name, table in tables.items()]
+    else:
         rated.reason = (
             f"the ratings have {raters} raters and {sentences} sentences in their ACR test; "
             f"an interval needs {LEAST} of each"
         )
-        return rated
-    rated.rows = [_row(name, table, tables.get(ORIGINAL)) for name, table in tables.items()]
     return rated
 
 
@@ -91,11 +91,11 @@ def _row(name: str, table: Array, original: Array | None) -> RatingsRow:
     raters, _ = _size(table)
     mean = table_mean(table) if min(_size(table)) >= LEAST else None
     change = table_change(table, original) if original is not None and name != ORIGINAL else None
-    average = float(np.nanmean(table))
+    low, high = mean.interval() if mean else (1.0, 5.0)  # too few say nothing
     return RatingsRow(
         variant=name,
-        mean=average,
-        ci=_within(mean.interval(), 1, 5) if mean else (1.0, 5.0),  # too few say nothing
+        mean=float(np.nanmean(table)),
+        ci=(max(1, low), min(5, high)),
         raters=raters,
         ratings=int(np.isfinite(table).sum()),
         change=change.value if change else None,
@@ -138,7 +138,3 @@ def _size(table: Array) -> tuple[int, int]:
     """Raters and sentences with at least one score."""
     there = np.isfinite(table)
     return int(there.any(axis=1).sum()), int(there.any(axis=0).sum())
-
-
-def _within(ci: tuple[float, float], low: float, high: float) -> tuple[float, float]:
-    return max(low, ci[0]), min(high, ci[1])

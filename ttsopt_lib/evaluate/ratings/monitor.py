@@ -30,34 +30,28 @@ def standings(ratings: Sequence[Rating], variants: Sequence[str], margin: float)
     import pandas as pd
     from anytimemonitor import AnytimeMonitor
 
-    asked = [rating for rating in ratings if rating.test == "acr" and rating.trap is None]
+    asked = [rating for rating in ratings if rating.test == "acr"]
     if not any(rating.variant == ORIGINAL for rating in asked):
         return []
     monitor = AnytimeMonitor(mde_threshold=margin)
-    monitor.add_ratings(
-        pd.DataFrame(
-            {
-                "listener_id": [rating.rater for rating in asked],
-                "item": [rating.sentence for rating in asked],
-                "system": [rating.variant for rating in asked],
-                "rating": [float(rating.score) for rating in asked],
-            }
-        )
-    )
+    given = [(rating.rater, rating.sentence, rating.variant, float(rating.score)) for rating in asked]
+    monitor.add_ratings(pd.DataFrame(given, columns=["listener_id", "item", "system", "rating"]))
     rated = {rating.variant for rating in asked}
     return [_standing(monitor.decision(name, ORIGINAL), name) for name in variants if name in rated - {ORIGINAL}]
 
 
 def _standing(decision, name: str) -> Standing:
     """The package's words in ours; of two ways on, the one that takes fewer."""
+    if decision.verdict == "WAIT":
+        return Standing(name, "too early to say", None, None, None)
     ends = (decision.ci_lo, decision.ci_hi)
     ci = None if None in ends else (float(ends[0]), float(ends[1]))
-    change = float(decision.diff_mean) if decision.verdict != "WAIT" else None
+    change = float(decision.diff_mean)
+    words = {"STOP": "different", "STOP_SEP": "different", "STOP_EQUIV": "equivalent"}
+    if decision.verdict in words:
+        return Standing(name, words[decision.verdict], change, ci, None)
     ways = {"more raters": decision.n_more_listeners, "more sentences": decision.n_more_items}
     open_ways = {way: int(count) for way, count in ways.items() if count is not None and count > 0}
-    words = {"STOP": "different", "STOP_SEP": "different", "STOP_EQUIV": "equivalent", "WAIT": "too early to say"}
-    if decision.verdict in words:
-        return Standing(name, words[decision.verdict], change, ci if decision.verdict != "WAIT" else None, None)
     if not open_ways:
         return Standing(name, "more raters and sentences", change, ci, None)
     way = min(open_ways, key=lambda one: open_ways[one])

@@ -423,7 +423,7 @@ def _crossed(row: RatingsRow) -> CrossedMean | None:
     """The change of a variant's ratings with its standard error, where both are there."""
     if row.change is None or row.change_error is None or row.change_dof is None:
         return None
-    return CrossedMean(row.change, row.change_error, row.change_dof, row.raters, 0, row.ratings)
+    return CrossedMean(row.change, row.change_error, row.change_dof)
 
 
 def _equivalence(record: QualityRecord, margin: float) -> dict[str, float]:
@@ -436,7 +436,7 @@ def _comparisons(record: QualityRecord) -> list[ComparisonSummary]:
     rows = []
     for row in record.comparisons:
         known = row.error is not None and row.dof is not None and row.test == "ccr"
-        crossed = CrossedMean(row.mean, row.error or 0.0, row.dof or 1.0, row.raters, row.sentences, row.ratings)
+        crossed = CrossedMean(row.mean, row.error or 0.0, row.dof or 1.0)
         rows.append(
             ComparisonSummary(
                 test=row.test,
