@@ -221,7 +221,7 @@ def test_a_voice_is_tuned_and_what_is_done_is_not_done_again(plain_voice, tmp_pa
 @pytest.mark.slow
 def test_what_the_first_sentences_leave_open_further_ones_decide(plain_voice, tmp_path, monkeypatch):
     """A candidate that is open on few sentences stands or falls on the further ones alone."""
-    work = tuning._Tuning(plain_voice, tmp_path, Asks(max_loss=0.05), None, "distillmos", None, None)
+    work = tuning._Tuning(plain_voice, tmp_path, Asks(max_loss=0.05), None, "distillmos", None)
     work._records = {name: None for name in work._recipes}  # type: ignore[assignment]
     work._rows = {
         "int8-weights": row("int8-weights", 16, 1.2, 0.0).model_copy(update={"change": None}),
