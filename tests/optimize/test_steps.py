@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 import pytest
 
+from tests.optimize.test_build import make_study
 from ttsopt_lib import code
 from ttsopt_lib.measure.plan import torch_recipe
 from ttsopt_lib.optimize.build import build_study, variant_key
 from ttsopt_lib.optimize.steps.step import source_of, work_of
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.steps import STEPS, Step
-from ttsopt_lib.study import Study
 
 OWN = '''
 """The step `louder`: every weight of the last layer, doubled."""
@@ -79,23 +79,7 @@ def louder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def study(plain_voice, tmp_path):
-    sentences = tmp_path / "sentences.txt"
-    sentences.write_text("The birch canoe slid.\nGlue the sheet.\nRice is served.\n", encoding="utf-8")
-    first, others = ({"file": str(sentences), "start": start, "count": count} for start, count in ((0, 1), (1, 2)))
-    return lambda recipe: Study.model_validate(
-        {
-            "name": "steps",
-            "voice": {"path": str(plain_voice), "licence_chain": ["made up"]},
-            "variants": [{"name": "x", "recipe": recipe}],
-            "evaluate": {"wer_sentences": 0, "paired_sentences": 2},
-            "sentences": {
-                "calibration": first,
-                "evaluation": others,
-                "timing": {"short": ["Glue the sheet."]},
-                "listening": ["Glue the sheet."],
-            },
-        }
-    )
+    return lambda recipe: make_study(plain_voice, tmp_path, {"x": recipe})
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Collection, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from ttsopt_lib.optimize.graph.index import (
     FLOATS,
     RECURRENT,
     WEIGHT_INPUTS,
+    ZERO_POINTS,
     GraphIndex,
     StoredWeight,
     copy_named,
@@ -43,15 +45,6 @@ from ttsopt_lib.voices.session import open_session
 from ttsopt_lib.voices.weights import STAGES
 
 STAGE = re.compile(r"^/?(\w+)[/.]")  # node names begin with the stage, ours or Piper's name of it
-INT8_OPERATORS = (
-    "ConvInteger",
-    "MatMulInteger",
-    "MatMulIntegerToFloat",
-    "DynamicQuantizeMatMul",
-    "DynamicQuantizeLSTM",
-    "QLinearConv",
-    "QLinearMatMul",
-)
 PRODUCTS = tuple(operator for operator in WEIGHT_INPUTS if operator != "Gather")
 
 
@@ -159,7 +152,7 @@ def take_inventory(path: Path, feed: dict[str, np.ndarray], outputs: Sequence[st
 
 def _computes_int8(node: NodeProto, index: GraphIndex) -> bool:
     """Whether ONNX Runtime multiplies int8 here: an integer operator, or one between the right (de)quantizers."""
-    if node.op_type in INT8_OPERATORS:
+    if node.op_type in ZERO_POINTS:
         return True
     if node.op_type not in ("Conv", "MatMul", "Gemm"):
         return False
@@ -210,8 +203,7 @@ def _product_shapes(
     model: ModelProto, index: GraphIndex, feed: dict[str, np.ndarray], audio: str
 ) -> tuple[Shapes, int]:
     """Shapes of all that products read and make in one real run, and the number of audio samples."""
-    probe = ModelProto()
-    probe.CopyFrom(model)
+    probe = deepcopy(model)
     asked: set[str] = set()
     for node in model.graph.node:
         if node.op_type in PRODUCTS and node.domain in DOMAINS:
@@ -229,10 +221,8 @@ def _product_shapes(
 def _macs(node: NodeProto, position: int, shapes: Shapes) -> int:
     """Multiply-accumulates of one node with its weight at `position`, from the shapes of what it reads and makes."""
     data, weight = shapes[node.input[0]], shapes[node.input[position]]
-    if (
-        node.op_type.removeprefix("DynamicQuantize") in RECURRENT
-    ):  # data [steps, utterances, in], or the first two turned
-        return math.prod(data[:2]) * math.prod(weight)
+    if node.op_type.removeprefix("DynamicQuantize") in RECURRENT:
+        return math.prod(data[:2]) * math.prod(weight)  # data [steps, utterances, in], or the first two turned
     result = shapes[node.output[0]]
     if node.op_type == "ConvTranspose":  # weight [in, out / groups, kernel]: each input meets all of its channel's
         return math.prod(data) * math.prod(weight[1:])

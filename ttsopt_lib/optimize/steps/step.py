@@ -111,6 +111,13 @@ class StepWork(ABC, Generic[Settings]):
         layers = sum(self.reaches(step, layer)[0] > 0 for layer in after.weighted)
         return Reached(self.coverage(step, after), layers, self.note(step, after, layers))
 
+    def gained(self, step: Settings, more: Inventory, less: Inventory) -> tuple[Coverage, int]:
+        """How much more of one voice than of another the step reached: fractions, and layers with weights."""
+        high, low = self.coverage(step, more), self.coverage(step, less)
+        coverage = Coverage(parameters=max(high.parameters - low.parameters, 0.0), macs=max(high.macs - low.macs, 0.0))
+        most, least = (sum(self.reaches(step, layer)[0] > 0 for layer in voice.weighted) for voice in (more, less))
+        return coverage, max(most - least, 0)
+
     def coverage(self, step: Settings, voice: Inventory) -> Coverage:
         """Fractions of a finished voice that the step reached."""
         return voice.coverage(lambda layer: self.reaches(step, layer)[0], lambda layer: self.reaches(step, layer)[1])
