@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -228,15 +229,8 @@ def test_what_the_first_sentences_leave_open_further_ones_decide(plain_voice, tm
         "rearranged-int8-weights": row("rearranged-int8-weights", 16, 1.5, 0.0).model_copy(update={"change": None}),
     }
 
-    class Scored:
-        def __init__(self, variant, scores):
-            self.variant, self.scores = variant, {"distillmos": scores}
-
-    class Record:
-        not_scored: list = []
-
-        def __init__(self, rows, confirmation):
-            self.rows, self.confirmation = rows, confirmation
+    def spoken(variant, scores):
+        return SimpleNamespace(variant=variant, scores={"distillmos": scores})
 
     original = [4.0] * 8
     asked = []
@@ -244,12 +238,13 @@ def test_what_the_first_sentences_leave_open_further_ones_decide(plain_voice, tm
     def scored(study, folder):
         asked.append(study.evaluate.confirmed)
         rows = [
-            Scored("original", original),
-            Scored("int8-weights", [3.99] * 8),
-            Scored("rearranged-int8-weights", [3.8, 4.2, 3.7, 4.3, 3.9, 4.1, 3.9, 4.1]),
+            spoken("original", original),
+            spoken("int8-weights", [3.99] * 8),
+            spoken("rearranged-int8-weights", [3.8, 4.2, 3.7, 4.3, 3.9, 4.1, 3.9, 4.1]),
         ]
-        worse = Scored("rearranged-int8-weights", [3.5] * 8)
-        return Record(rows, [Scored("original", original), worse] if study.evaluate.confirmed else [])
+        worse = spoken("rearranged-int8-weights", [3.5] * 8)
+        further = [spoken("original", original), worse] if study.evaluate.confirmed else []
+        return SimpleNamespace(not_scored=[], rows=rows, confirmation=further)
 
     monkeypatch.setattr(tuning, "evaluate_study", scored)
     chosen = work.choose()

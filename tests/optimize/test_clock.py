@@ -287,10 +287,8 @@ def test_a_variant_is_timed_anew_where_its_device_is_another(tmp_path):
 
 def test_the_audio_is_the_output_that_is_asked_for():
     def with_a_size(times: int) -> onnx.ModelProto:
-        model = repeating(times)
-        model.graph.node.append(helper.make_node("Shape", ["output"], ["size"], name="size"))
-        model.graph.output.insert(0, helper.make_tensor_value_info("size", TensorProto.INT64, [1]))
-        return model
+        nodes = [*repeating(times).graph.node, helper.make_node("Shape", ["output"], ["size"], name="size")]
+        return made(nodes, {}, {"input": [None]}, ["size", "output"], rank=1, size=TensorProto.INT64)
 
     def speedup(outputs):
         clock = InventedClock(lambda name, number: 1.0)

@@ -30,17 +30,9 @@ def network(seed):
     """Convolutions with groups, strides, dilations and biases, an upsampling, and two matrices that share an input."""
     rng = np.random.default_rng(seed)
     groups, stride, dilation = [(1, 1, 1), (2, 2, 1), (3, 1, 2), (6, 2, 3)][seed % 4]
+    layout = {"group": groups, "strides": [stride], "dilations": [dilation], "pads": [3, 2]}
     nodes = [
-        helper.make_node(
-            "Conv",
-            ["x", "k1", "b1"],
-            ["a"],
-            name="first",
-            group=groups,
-            strides=[stride],
-            dilations=[dilation],
-            pads=[3, 2],
-        ),
+        helper.make_node("Conv", ["x", "k1", "b1"], ["a"], name="first", **layout),
         helper.make_node("LeakyRelu", ["a"], ["b"], alpha=0.1),
         helper.make_node("Conv", ["b", "k2"], ["c"], name="second"),
         helper.make_node("Relu", ["c"], ["d"]),

@@ -344,7 +344,7 @@ def _copy_original(context: BuildContext, path: Path) -> tuple[list[StepRecord],
     else:
         shutil.copyfile(context.voice.path, path)
     context.voice.write_config(path)
-    finished = take_inventory(path, context.reference, context.voice.outputs)
+    finished = take_inventory(path, context.reference)
     if context.study.voice.as_float:
         note = "the voice came with integer arithmetic: this file is its float form, on the same weights"
     elif context.study.voice.huggingface is not None:
@@ -382,7 +382,7 @@ def _run_recipe(
         if isinstance(step, GraphStep):
             graph = work_of(step).apply(onnx.load(path), step, context)
             path.write_bytes(graph.SerializeToString(deterministic=True))
-            inventory = take_inventory(path, context.reference, context.voice.outputs)
+            inventory = take_inventory(path, context.reference)
         record = record_of(step, inventory, before, context.note)
         if record.layers == 0 and step.reaches_nothing != "expected":
             raise StudyError(

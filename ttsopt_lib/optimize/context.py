@@ -137,7 +137,7 @@ class BuildContext:
                     graph = work_of(step).in_graph(graph, step)
                 path.write_bytes(graph.SerializeToString(deterministic=True))
                 self.voice.write_config(path)
-            self._exports[name] = path, take_inventory(path, self.reference, self.voice.outputs)
+            self._exports[name] = path, take_inventory(path, self.reference)
         return self._exports[name]
 
 

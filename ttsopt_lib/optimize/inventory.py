@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,7 +83,6 @@ class Inventory:
     layers: tuple[Layer, ...]
     parameters_stored: int  # weights, biases and other learned tensors; no scales, zero points or shape constants
     parameters_nonzero: int
-    samples: int  # length of the reference utterance
 
     @property
     def macs(self) -> int:
@@ -111,18 +110,17 @@ class Inventory:
         )
 
 
-def take_inventory(path: Path, feed: dict[str, np.ndarray], outputs: Sequence[str] = ()) -> Inventory:
+def take_inventory(path: Path, feed: dict[str, np.ndarray]) -> Inventory:
     """Count a voice's layers, parameters and multiply-accumulates.
 
     Args:
         path: an ONNX voice: original, our export, or quantized in any of our ways.
         feed: the reference utterance, as the model's inputs.
-        outputs: those with the samples; none: the first of the graph.
     """
     model, packed = unpacked(onnx.load(path))
     model = copy_named(model)
     index = GraphIndex(model.graph)
-    shapes, samples = _product_shapes(model, index, feed, (*outputs, model.graph.output[0].name)[0])
+    shapes = _product_shapes(model, index, feed)
     layers = []
     for node in model.graph.node:
         weights = index.weights_of(node)
@@ -147,7 +145,7 @@ def take_inventory(path: Path, feed: dict[str, np.ndarray], outputs: Sequence[st
                 )
             )
     stored, nonzero = _count_parameters(index)
-    return Inventory(tuple(layers), stored, nonzero, samples)
+    return Inventory(tuple(layers), stored, nonzero)
 
 
 def _computes_int8(node: NodeProto, index: GraphIndex) -> bool:
@@ -199,23 +197,20 @@ def _count_parameters(index: GraphIndex) -> tuple[int, int]:
 Shapes = dict[str, tuple[int, ...]]  # of tensors, by name
 
 
-def _product_shapes(
-    model: ModelProto, index: GraphIndex, feed: dict[str, np.ndarray], audio: str
-) -> tuple[Shapes, int]:
-    """Shapes of all that products read and make in one real run, and the number of audio samples."""
+def _product_shapes(model: ModelProto, index: GraphIndex, feed: dict[str, np.ndarray]) -> Shapes:
+    """Shapes of all that products read and make in one real run."""
     probe = deepcopy(model)
     asked: set[str] = set()
     for node in model.graph.node:
         if node.op_type in PRODUCTS and node.domain in DOMAINS:
             asked.update(name for name in (node.input[0], node.output[0]) if name)
             asked.update(node.input[position] for position in index.weight_inputs(node))
-    for name in sorted(asked):
+    names = sorted(asked)
+    for name in names:
         probe.graph.node.append(helper.make_node("Shape", [name], [f"shape of {name}"]))
         probe.graph.output.append(helper.make_tensor_value_info(f"shape of {name}", TensorProto.INT64, None))
-    session = open_session(probe)
-    names = [output.name for output in session.get_outputs()]
-    values = {name: np.asarray(value) for name, value in zip(names, session.run(names, feed), strict=True)}
-    return {name: tuple(map(int, values[f"shape of {name}"])) for name in asked}, int(values[audio].size)
+    values = open_session(probe).run([f"shape of {name}" for name in names], feed) if names else []
+    return {name: tuple(map(int, shape)) for name, shape in zip(names, values, strict=True)}
 
 
 def _macs(node: NodeProto, position: int, shapes: Shapes) -> int:

@@ -61,7 +61,7 @@ def refit_decoder(
     teacher: HifiGanDecoder,
     kept: Kept,
     latents: Sequence[Tensor],
-    speakers: Sequence[Tensor | None] | None = None,
+    speakers: Sequence[Tensor | None],
 ) -> None:
     """Fit a pruned decoder's weights to its teacher's activations, in place.
 
@@ -70,15 +70,14 @@ def refit_decoder(
         teacher: the whole one.
         kept: layer name -> which of the teacher's output channels that layer of the student still makes.
         latents: of whole utterances, [1, latent_channels, frames] each: half a minute in all is enough.
-        speakers: their speaker embeddings, [1, speaker_channels, 1] each, where the voice has speakers.
+        speakers: their speaker embeddings, [1, speaker_channels, 1] each; None where the voice has one speaker.
     """
-    g = list(speakers) if speakers is not None else [None] * len(latents)
     pre_s, pre_t = student.conv_pre, teacher.conv_pre
     ours = [pre_s(z) for z in latents]  # its input is whole: what is left of it is exact
     theirs = [pre_t(z) for z in latents]
-    if g[0] is not None:
-        ours = [x + student.cond(c) for x, c in zip(ours, g, strict=True)]
-        theirs = [x + teacher.cond(c) for x, c in zip(theirs, g, strict=True)]
+    if speakers[0] is not None:
+        ours = [x + student.cond(g) for x, g in zip(ours, speakers, strict=True)]
+        theirs = [x + teacher.cond(g) for x, g in zip(theirs, speakers, strict=True)]
     slope = teacher.config.slope
     per_stage = len(teacher.resblocks) // len(teacher.ups)
     for stage, (up_s, up_t) in enumerate(zip(student.ups, teacher.ups, strict=True)):
