@@ -250,7 +250,8 @@ class _Counts:
 
     def __init__(self, layers: Sequence[nn.Module], moments: dict[nn.Module, int], parameters: int):
         self.moments, self.parameters = moments, parameters
-        self.shapes = {layer: (*_sizes(layer), _kernel(layer)) for layer in layers}  # before anything goes
+        # of the layers before anything goes: channels in and out, and taps (a matrix has one)
+        self.shapes = {layer: (*_sizes(layer), getattr(layer, "kernel_size", (1,))[0]) for layer in layers}
 
     def left(self, of: str, sets: Sequence[Channels], gone: Sequence[int]) -> float:
         fewer_in: dict[nn.Module, int] = {}
@@ -341,10 +342,6 @@ def _sizes(layer: nn.Module) -> tuple[int, int]:
         return layer.in_features, layer.out_features
     assert isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)
     return layer.in_channels, layer.out_channels
-
-
-def _kernel(layer: nn.Module) -> int:
-    return layer.kernel_size[0] if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d) else 1
 
 
 # --- decoders of other widths -----------------------------------------------------------------------------------
