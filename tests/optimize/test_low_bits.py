@@ -14,8 +14,11 @@ from ttsopt_lib.steps import QuantizeDynamic, QuantizeWeights
 from ttsopt_lib.study import Variant
 
 
-def decibels(signal, error):
-    return 10 * np.log10((signal**2).sum() / (error**2).sum())
+def above_its_error(weight, rounded, inputs):
+    """What a layer puts out beside what the rounding of its weight does to that, dB."""
+    integers, scale = rounded
+    error = inputs @ (integers * scale - weight)
+    return 10 * np.log10(((inputs @ weight) ** 2).sum() / (error**2).sum())
 
 
 @pytest.fixture(scope="module")
@@ -38,38 +41,30 @@ def test_a_weight_has_no_more_levels_than_its_bits_can_tell_apart(layer, bits):
 
 def test_each_bit_more_takes_about_6_db_of_the_error_away(layer):
     weight, inputs, _ = layer
-    left = []
-    for bits in (3, 4, 5, 6):
-        integers, scale = quantize_low(weight, 1, bits, inputs.T @ inputs)
-        left.append(decibels(inputs @ weight, inputs @ (integers * scale - weight)))
-    assert all(4 < gain < 8 for gain in np.diff(left))
+    rounded = [quantize_low(weight, 1, bits, inputs.T @ inputs) for bits in (3, 4, 5, 6)]
+    assert all(4 < gain < 8 for gain in np.diff([above_its_error(weight, one, inputs) for one in rounded]))
 
 
 def test_rounding_that_makes_up_for_itself_beats_rounding_each_weight_alone_on_other_inputs_too(layer):
     weight, chosen_by, judged_by = layer
-    integers, scale = quantize_low(weight, 1, 4, chosen_by.T @ chosen_by)
-    alone, its_scale = quantize_low(weight, 1, 4, np.eye(64))
-    gain = decibels(judged_by @ weight, judged_by @ (integers * scale - weight)) - decibels(
-        judged_by @ weight, judged_by @ (alone * its_scale - weight)
-    )
-    assert gain > 5
+    together, alone = (quantize_low(weight, 1, 4, moments) for moments in (chosen_by.T @ chosen_by, np.eye(64)))
+    assert above_its_error(weight, together, judged_by) > above_its_error(weight, alone, judged_by) + 5
 
 
 def test_levels_where_the_weights_are_beat_equal_steps():
-    weight = np.random.default_rng(1).standard_normal((512, 8)).astype(np.float32)
-    integers, scale = quantize_low(weight, 1, 4, np.eye(512))
+    weight, inputs = normal(np.random.default_rng(1), 512, 8), np.eye(512)
     steps = np.abs(weight).max(axis=0) / 7
-    even = np.rint(weight / steps) * steps
-    assert decibels(weight, integers * scale - weight) > decibels(weight, even - weight) + 1.5
+    even = (np.rint(weight / steps), steps)
+    rounded = quantize_low(weight, 1, 4, inputs)
+    assert above_its_error(weight, rounded, inputs) > above_its_error(weight, even, inputs) + 1.5
 
 
 def test_one_channel_unlike_the_others_does_not_take_their_levels():
-    weight = np.random.default_rng(4).standard_normal((256, 100)).astype(np.float32)
-    moments = np.eye(256)
+    weight, inputs = normal(np.random.default_rng(4), 256, 100), np.eye(256)
 
     def left(values):
-        integers, scale = quantize_low(values, 1, 4, moments)
-        return decibels(values[:, 1:], (integers * scale - values)[:, 1:])
+        integers, scale = quantize_low(values, 1, 4, inputs)
+        return above_its_error(values[:, 1:], (integers[:, 1:], scale[:, 1:]), inputs)
 
     before = left(weight)
     weight[:, 0] += 30

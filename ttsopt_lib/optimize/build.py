@@ -85,7 +85,7 @@ def _key(study: Study, name: str, source: dict[str, str]) -> str:
         code_digest(__name__, *(source_of(step) for step in recipe)),
         versions(LIBRARIES),
         [code_digest("ttsopt_lib.voices.stream"), _must_stream(study, name)] if _streams(study, name) else [],
-        *(["as_float"] if study.voice.as_float else []),
+        study.voice.as_float,
     )
 
 
@@ -157,7 +157,7 @@ def build_study(
         for name in (*trained, *timed):
             bar.set_postfix_str(name)
             records[name] = _build(context, name, keys[name], folder)
-            if (new := variant_key(study, name)) != keys[name]:  # a decoder was trained on the way
+            if name in trained and (new := variant_key(study, name)) != keys[name]:  # now there is a decoder
                 records[name] = records[name].model_copy(update={"key": new})
                 write_record(folder.variant(name) / "variant.json", records[name])
             bar.update()

@@ -195,7 +195,7 @@ class _Tuning:
                 self._records[ORIGINAL].files[MODEL],
                 [{name: value.tolist() for name, value in feed.items()} for feed in feeds],
                 [self._asks.threads, self._clock.where, context.libraries],
-                code_digest("ttsopt_lib.optimize.graph.clock", __name__),
+                code_digest(__name__),
             ]
             keys = {name: content_key(shared, record.files[MODEL]) for name, record in self._made().items()}
             left = {name: self.folder.model(name) for name, key in keys.items() if key not in known}

@@ -105,7 +105,7 @@ def _layers(model: ModelProto) -> list[_Layer]:
     whole = sum(sizes[node.input[1]] for node in nodes)
     layers = []
     for place, node in enumerate(nodes):
-        parameters = sizes[node.input[1]] / max(whole, 1)
+        parameters = sizes[node.input[1]] / whole
         size = (2 * parameters + 1 / len(nodes)) / 3
         layers.append(_Layer(node.name, scope_of(node.name), parameters, size, place))
     return layers
@@ -162,7 +162,7 @@ def _parts(group: _Group) -> list[_Group]:
 def _runs(blocks: Sequence[list[_Layer]], count: int) -> list[_Group]:
     """At most `count` groups of blocks that follow one another, each with about as many parameters."""
     blocks = sorted(blocks, key=lambda layers: min(layer.place for layer in layers))
-    whole = sum(layer.parameters for layers in blocks for layer in layers) or 1.0
+    whole = sum(layer.parameters for layers in blocks for layer in layers)
     runs: dict[int, list[_Layer]] = {}
     before = 0.0
     for layers in blocks:

@@ -82,11 +82,10 @@ class QuantizeMixedWork(Int8Work[QuantizeMixed]):
         key = content_key(
             hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
             [{name: value.tolist() for name, value in feed.items()} for feed in context.calibration],
-            [step.calibration_sentences, step.judged_sentences],
-            code_digest("ttsopt_lib.optimize.graph.sensitivity", __name__),
+            [step.calibration_sentences, step.judged_sentences, step.weight_bits],
+            code_digest(__name__),
             context.libraries,
-            *([step.weight_bits] if step.weight_bits != 8 else ()),
-            *([clock.where, step.clock_threads, step.activations] if clock else ()),
+            [clock.where, step.clock_threads, step.activations] if clock else None,
         )
         mixed = quantize_mixed(
             model,
