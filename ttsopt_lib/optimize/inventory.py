@@ -94,19 +94,22 @@ class Inventory:
         """Layers with a stored weight."""
         return tuple(layer for layer in self.layers if layer.weight is not None)
 
-    def coverage(self, parameters: Callable[[Layer], int], macs: Callable[[Layer], bool]) -> Coverage:
+    def coverage(self, reached: Callable[[Layer], tuple[int, bool]]) -> Coverage:
         """Fractions of the whole that were reached.
 
-        `parameters` says how many of a layer's were, `macs` whether its products were. A weight that several nodes
-        share is stored, and counted, once.
+        `reached` says how many of a layer's parameters were, and whether its products were. A weight that several
+        nodes share is stored, and counted, once.
         """
-        reached: dict[str, int] = {}
-        for layer in self.weighted:
-            assert layer.weight is not None
-            reached[layer.weight] = max(reached.get(layer.weight, 0), parameters(layer))
-        products = sum(layer.macs for layer in self.layers if macs(layer))
+        parameters: dict[str, int] = {}
+        macs = 0
+        for layer in self.layers:
+            count, products = reached(layer)
+            if layer.weight is not None:
+                parameters[layer.weight] = max(parameters.get(layer.weight, 0), count)
+            if products:
+                macs += layer.macs
         return Coverage(
-            parameters=sum(reached.values()) / max(self.parameters_stored, 1), macs=products / max(self.macs, 1)
+            parameters=sum(parameters.values()) / max(self.parameters_stored, 1), macs=macs / max(self.macs, 1)
         )
 
 

@@ -120,7 +120,7 @@ class StepWork(ABC, Generic[Settings]):
 
     def coverage(self, step: Settings, voice: Inventory) -> Coverage:
         """Fractions of a finished voice that the step reached."""
-        return voice.coverage(lambda layer: self.reaches(step, layer)[0], lambda layer: self.reaches(step, layer)[1])
+        return voice.coverage(lambda layer: self.reaches(step, layer))
 
     def stages(self, step: Settings) -> list[str]:
         """The stages of a `StagedVits` that a student takes the place of."""
@@ -229,8 +229,7 @@ def total_coverage(recipe: Sequence[AnyStep], steps: Sequence[StepRecord], finis
         each = [work.reaches(step, layer) for work, step in works if work.optimizes]
         return max((parameters for parameters, _ in each), default=0), any(products for _, products in each)
 
-    present = finished.coverage(lambda layer: reached(layer)[0], lambda layer: reached(layer)[1])
-    found = [present, *(step.coverage for step in steps if step.kind == "removal")]
+    found = [finished.coverage(reached), *(step.coverage for step in steps if step.kind == "removal")]
     return Coverage(parameters=max(one.parameters for one in found), macs=max(one.macs for one in found))
 
 
