@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from tests.optimize.small_graphs import arrays, made, speak
 from tests.optimize.test_coverage import reference
@@ -45,7 +45,7 @@ def test_integers_come_back_as_they_were_and_take_their_bits(bits, dtype):
     packed = pack(adding(values))
     restored = speak(packed, {"x": np.zeros(1, np.float32)})
     np.testing.assert_array_equal(restored, values.astype(np.float32))
-    planes = [numpy_helper.to_array(t) for t in packed.graph.initializer if t.data_type == TensorProto.UINT8]
+    planes = [value for value in arrays(packed).values() if value.dtype == np.uint8]
     stored = sum(plane.size for plane in planes if not (plane.shape == (2**bits,) and dtype == np.uint8))
     assert stored == values.size * bits / 8
     plain, names = unpacked(packed)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from tests.optimize.small_graphs import arrays
 from tests.optimize.test_build import make_study
 from ttsopt_lib import code
 from ttsopt_lib.measure.plan import torch_recipe
@@ -87,10 +88,7 @@ def test_a_new_step_is_built_counted_described_and_keyed(louder, study, tmp_path
     asked = study([{"step": "louder", "times": 3}])
     folder = StudyFolder(asked, tmp_path / "reports")
     original, made = build_study(asked, folder, processes=1)
-    weights = [
-        {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(folder.model(name)).graph.initializer}
-        for name in ("original", "x")
-    ]
+    weights = [arrays(onnx.load(folder.model(name))) for name in ("original", "x")]
     np.testing.assert_allclose(weights[1]["dec.conv_post.weight"].std() / weights[0]["dec.conv_post.weight"].std(), 3)
     (step,) = made.steps
     assert (step.label, step.family, step.note) == ("amplification", "louder", "1 layer is 3 times as loud")
