@@ -113,18 +113,14 @@ def test_channels_that_say_nothing_new_are_fitted_away(medium_voice):
         for conv in (conv for block in blocks for conv in block.convs):
             conv.weight[half:], conv.bias[half:] = conv.weight[:half], conv.bias[:half]
     weights = {name: value.clone() for name, value in whole.state_dict().items()}
-    last = f"ups.{len(whole.ups) - 1}"
+    last, in_blocks = f"ups.{len(whole.ups) - 1}", tuple(f"resblocks.{number}." for number in range(6, 9))
     for name, value in weights.items():
-        if name.startswith(last) and name.endswith("weight"):
+        if name in (f"{last}.weight", "conv_post.weight"):
             weights[name] = value[:, :half]
-        elif name.startswith(f"{last}.") or (
-            name.startswith(tuple(f"resblocks.{i}." for i in range(6, 9))) and "bias" in name
-        ):
+        elif name == f"{last}.bias" or (name.startswith(in_blocks) and name.endswith("bias")):
             weights[name] = value[:half]
-        elif name.startswith(tuple(f"resblocks.{i}." for i in range(6, 9))):
+        elif name.startswith(in_blocks):
             weights[name] = value[:half, :half]
-        elif name == "conv_post.weight":
-            weights[name] = value[:, :half]
     student = with_weights(whole.config, weights)
     z = [torch.randn(1, whole.config.latent_channels, 40, generator=torch.Generator().manual_seed(n)) for n in (1, 2)]
     kept = {f"ups.{n}": torch.arange(up.out_channels) for n, up in enumerate(whole.ups)} | {last: torch.arange(half)}

@@ -10,6 +10,7 @@ import io
 import json
 import re
 import warnings
+from copy import deepcopy
 from pathlib import Path
 
 import onnx
@@ -118,7 +119,7 @@ def _share_constants(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         refill(node.input, [same.get(name, name) for name in node.input])
         if node.op_type == "Constant":
-            value = onnx.AttributeProto.FromString(node.attribute[0].SerializeToString())
+            value = deepcopy(node.attribute[0])
             value.t.name = ""
             output = first.setdefault(value.SerializeToString(deterministic=True), node.output[0])
             if output != node.output[0]:
