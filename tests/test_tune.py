@@ -221,24 +221,29 @@ def test_a_voice_is_tuned_and_what_is_done_is_not_done_again(plain_voice, tmp_pa
 @pytest.mark.slow
 def test_what_the_first_sentences_leave_open_further_ones_decide(plain_voice, tmp_path, monkeypatch):
     """A candidate that is open on few sentences stands or falls on the further ones alone."""
-    work = tuning._Tuning(plain_voice, tmp_path, Asks(max_loss=0.05), None, "distillmos", None, None)
+    work = tuning._Tuning(plain_voice, tmp_path, Asks(max_loss=0.05), None, "distillmos", None)
     work._records = {name: None for name in work._recipes}  # type: ignore[assignment]
     work._rows = {
         "int8-weights": row("int8-weights", 16, 1.2, 0.0).model_copy(update={"change": None}),
         "rearranged-int8-weights": row("rearranged-int8-weights", 16, 1.5, 0.0).model_copy(update={"change": None}),
     }
 
-    def rows(**scores):
-        return [SimpleNamespace(variant=name, scores={"distillmos": own}) for name, own in scores.items()]
+    def spoken(variant, scores):
+        return SimpleNamespace(variant=variant, scores={"distillmos": scores})
 
-    original, asked = [4.0] * 8, []
-    first = {"int8-weights": [3.99] * 8, "rearranged-int8-weights": [3.8, 4.2, 3.7, 4.3, 3.9, 4.1, 3.9, 4.1]}
-    further = {"rearranged-int8-weights": [3.5] * 8}
+    original = [4.0] * 8
+    asked = []
 
     def scored(study, folder):
         asked.append(study.evaluate.confirmed)
-        confirmation = rows(original=original, **further) if study.evaluate.confirmed else []
-        return SimpleNamespace(rows=rows(original=original, **first), confirmation=confirmation, not_scored=[])
+        rows = [
+            spoken("original", original),
+            spoken("int8-weights", [3.99] * 8),
+            spoken("rearranged-int8-weights", [3.8, 4.2, 3.7, 4.3, 3.9, 4.1, 3.9, 4.1]),
+        ]
+        worse = spoken("rearranged-int8-weights", [3.5] * 8)
+        further = [spoken("original", original), worse] if study.evaluate.confirmed else []
+        return SimpleNamespace(not_scored=[], rows=rows, confirmation=further)
 
     monkeypatch.setattr(tuning, "evaluate_study", scored)
     chosen = work.choose()

@@ -320,19 +320,20 @@ def output_called_as_a_weight_would_be() -> Foreign:
     return Foreign(*made, SIZE * SIZE, PRODUCT)
 
 
-@kind
-def convolution_of_opset_11() -> Foreign:
+def convolution(**more: Any) -> Foreign:
     node = helper.make_node("Conv", ["x", "w", "b"], ["y"], name="/conv", pads=[1, 1])
     stored = [tensor("w", numbers(SIZE, SIZE, 3)), tensor("b", numbers(SIZE))]
-    return Foreign(*graph([node], stored, (1, SIZE, FRAMES), opset=11), 3 * SIZE * SIZE + SIZE, 3 * PRODUCT)
+    return Foreign(*graph([node], stored, (1, SIZE, FRAMES), **more), 3 * SIZE * SIZE + SIZE, 3 * PRODUCT)
+
+
+@kind
+def convolution_of_opset_11() -> Foreign:
+    return convolution(opset=11)
 
 
 @kind
 def convolution_of_opset_21() -> Foreign:
-    node = helper.make_node("Conv", ["x", "w", "b"], ["y"], name="/conv", pads=[1, 1])
-    stored = [tensor("w", numbers(SIZE, SIZE, 3)), tensor("b", numbers(SIZE))]
-    made = graph([node], stored, (1, SIZE, FRAMES), opset=21, ir_version=10)
-    return Foreign(*made, 3 * SIZE * SIZE + SIZE, 3 * PRODUCT)
+    return convolution(opset=21, ir_version=10)
 
 
 @kind

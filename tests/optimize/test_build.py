@@ -15,12 +15,7 @@ from piper.patch_voice_with_alignment import add_alignment_output
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.files import file_sha256
 from ttsopt_lib.optimize import build, context
-from ttsopt_lib.optimize.build import (
-    VariantError,
-    build_study,
-    stale_variants,
-    variant_key,
-)
+from ttsopt_lib.optimize.build import VariantError, build_study, stale_variants, variant_key
 from ttsopt_lib.optimize.steps import quantize_weights as weights_step
 from ttsopt_lib.optimize.torch_build import build_torch
 from ttsopt_lib.records.folder import StudyFolder
@@ -157,16 +152,10 @@ def test_a_changed_recipe_or_a_damaged_file_is_built_again_and_alone(built, medi
     shutil.copytree(folder.path, copied.path)
     with copied.model("int8-weights").open("ab") as file:
         file.write(b"x")
-    changed = study.model_copy(
-        update={
-            "variants": tuple(
-                v.model_copy(update={"recipe": (v.recipe[0].model_copy(update={"amount": 0.2}),)})
-                if v.name == "pruned-30"
-                else v
-                for v in study.variants
-            )
-        }
-    )
+    pruned = study.variant("pruned-30")
+    less = pruned.model_copy(update={"recipe": (pruned.recipe[0].model_copy(update={"amount": 0.2}),)})
+    variants = tuple(less if variant is pruned else variant for variant in study.variants)
+    changed = study.model_copy(update={"variants": variants})
     assert stale_variants(changed, copied) == ["int8-weights", "pruned-30"]
     assert stale_variants(changed, copied, only=["fp32"], again=True) == ["fp32"]
 

@@ -7,22 +7,20 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from tests.optimize.small_graphs import made
+from tests.optimize.test_mixed import group, record_of_search
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure.side_by_side import REFERENCE, Patience, Speed
+from ttsopt_lib.optimize.calibration import tensor_values
 from ttsopt_lib.optimize.graph.clock import Clock, Graphs
-from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.graph.part import part_around
 from ttsopt_lib.optimize.graph.sensitivity import layer_groups
 from ttsopt_lib.optimize.steps import quantize_mixed as module
 from ttsopt_lib.optimize.steps.quantize_mixed import quantize_mixed, time_saved
-from ttsopt_lib.optimize.steps.rearrange_decoder import rearrange_decoder
 from ttsopt_lib.records.base import write_record
-from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord
 from ttsopt_lib.steps import QuantizeMixed
-from ttsopt_lib.voices.adapters.piper import voice_feed
-from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.session import open_session
 
 
@@ -46,10 +44,8 @@ def time_graphs(candidates, reference, feeds, timer=None, patience=None, outputs
 
 def repeating(times: int) -> onnx.ModelProto:
     """A graph whose output is so many copies of its input."""
-    ones = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in ("input", "output")]
     node = helper.make_node("Concat", ["input"] * times, ["output"], axis=0, name="repeat")
-    graph = helper.make_graph([node], "repeating", ones[:1], ones[1:])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    return made([node], {}, {"input": [None]}, ["output"], rank=1)
 
 
 FEEDS = [{"input": np.zeros(size, np.float32), "unknown": np.zeros(1)} for size in (2, 5)]
@@ -109,16 +105,13 @@ def test_graphs_are_opened_a_few_at_a_time():
 
 
 def test_a_file_is_timed_as_the_model_in_it_and_its_noise_is_the_same_each_time(tmp_path):
-    value = helper.make_tensor_value_info("input", TensorProto.FLOAT, [None])
     node = helper.make_node("RandomNormalLike", ["input"], ["output"], name="noise")
-    output = helper.make_tensor_value_info("output", TensorProto.FLOAT, [None])
-    model = helper.make_model(helper.make_graph([node], "g", [value], [output]), ir_version=8)
-    model.opset_import[0].version = 15
+    model = made([node], {}, {"input": [None]}, ["output"], rank=1)
     onnx.save(model, tmp_path / "noise.onnx")
     clock = InventedClock(lambda name, number: 1.0)
     found = time_graphs({"file": tmp_path / "noise.onnx"}, model, FEEDS, timer=clock)
     assert found["file"].speedup == pytest.approx(1.0)
-    assert not node.attribute and not model.graph.node[0].attribute, "the model handed in is left alone"
+    assert not model.graph.node[0].attribute, "the model handed in is left alone"
 
 
 def test_noise_is_that_of_the_reference_also_where_nodes_were_put_in_before_it():
@@ -130,8 +123,6 @@ def test_noise_is_that_of_the_reference_also_where_nodes_were_put_in_before_it()
         return 1.0
 
     def random_length(extra: bool) -> onnx.ModelProto:
-        value = helper.make_tensor_value_info("input", TensorProto.FLOAT, [None])
-        output = helper.make_tensor_value_info("output", TensorProto.FLOAT, [None, None])
         nodes = [helper.make_node("Identity", ["input"], ["same"], name="extra")] if extra else []
         source = "same" if extra else "input"
         nodes += [
@@ -140,8 +131,7 @@ def test_noise_is_that_of_the_reference_also_where_nodes_were_put_in_before_it()
             helper.make_node("NonZero", ["positive"], ["places"], name="places"),
             helper.make_node("Cast", ["places"], ["output"], name="cast", to=TensorProto.FLOAT),
         ]
-        graph = helper.make_graph(nodes, "random", [value], [output])
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+        return made(nodes, {}, {"input": [None]}, ["output"], rank=2)
 
     feeds = [{"input": np.zeros(1000, np.float32)}]
     time_graphs({"changed": random_length(True)}, random_length(False), feeds, timer=listening)
@@ -160,26 +150,21 @@ def test_there_has_to_be_something_to_time():
 
 def test_a_part_computes_what_the_whole_computes_there(tiny):
     model, feeds, _ = tiny
-    for group in ("enc_p", "flow/flows.0", "dec/resblocks.1"):
-        names = layer_groups(model)[group]
+    for name in ("enc_p", "flow/flows.0", "dec/resblocks.1"):
+        names = layer_groups(model)[name]
         part = part_around(model, names, feeds)
         kept = {node.name for node in part.model.graph.node}
         assert set(names) <= kept and len(kept) < len(model.graph.node) / 2
         outputs = [value.name for value in part.model.graph.output]
-        probe = onnx.ModelProto()
-        probe.CopyFrom(model)
-        inputs = [name for name in part.feeds[0] if name not in feeds[0]]
-        probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in (*inputs, *outputs))
-        if group == "enc_p":  # before any noise: the values of another run are the same
-            expected = open_session(probe).run(outputs, feeds[0])
-            for one, other in zip(open_session(part.model).run(None, part.feeds[0]), expected, strict=True):
+        found = open_session(part.model).run(outputs, part.feeds[0])
+        assert all(value.size for value in found)
+        if name == "enc_p":  # before any noise: the values of another run are the same
+            (expected,) = tensor_values(model, outputs, feeds)
+            for one, other in zip(found, expected.values(), strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-        else:
-            assert all(value.size for value in open_session(part.model).run(None, part.feeds[0]))
 
 
 def test_what_unpacks_a_weight_goes_with_the_part_and_what_nobody_asked_for_does_not():
-    value, output = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [None]) for name in ("input", "output"))
     nodes = [
         helper.make_node("Cast", ["packed"], ["weight"], name="unpack", to=TensorProto.FLOAT),
         helper.make_node("Neg", ["input"], ["before"], name="before"),
@@ -188,9 +173,7 @@ def test_what_unpacks_a_weight_goes_with_the_part_and_what_nobody_asked_for_does
         helper.make_node("Mul", ["between", "weight"], ["second"], name="second"),
         helper.make_node("Exp", ["second"], ["output"], name="after"),
     ]
-    weight = numpy_helper.from_array(np.asarray([3], np.int8), "packed")
-    graph = helper.make_graph(nodes, "g", [value], [output], [weight])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    model = made(nodes, {"packed": np.array([3], np.int8)}, {"input": [None]}, ["output"], rank=1)
     part = part_around(model, ["first", "second"], [{"input": np.asarray([2.0], np.float32)}])
     assert [node.name for node in part.model.graph.node] == ["unpack", "first", "between", "second"]
     assert part.feeds == [{"before": np.asarray([-2.0])}]
@@ -202,36 +185,14 @@ def test_what_unpacks_a_weight_goes_with_the_part_and_what_nobody_asked_for_does
 # --- the clock in the search --------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def tiny(plain_voice, exported):
-    """A small random voice as a graph, and an utterance; every group is harmless."""
-    voice = open_piper(plain_voice)
-    model = copy_named(rearrange_decoder(onnx.load(exported("plain"))))
-    return model, [voice_feed(voice.config, list(range(3, 20)))], voice.config.sample_rate
-
-
-def searched(model) -> SensitivityRecord:
-    """A record in which every group costs the same."""
-    groups = [
-        GroupSensitivity(
-            group=name, label=name, layers=1, parameters=0.1, time=0.1,
-            level_error_db=0.1, spectral_distance_db=0.1, level_above_8khz_db=0.0,
-        )
-        for name in layer_groups(model)
-    ]  # fmt: skip
-    return SensitivityRecord(key="k", variant="v", sentences=1, groups=groups, chosen=[], created="")
-
-
-def mixed_with(tiny, pace, budget=50.0, known=None):
+def mixed_with(tiny, pace, known=None):
     """The search with an invented clock: seconds of a voice by the names of its groups in int8."""
     model, feeds, rate = tiny
-    step = QuantizeMixed(
-        step="quantize_mixed", budget_db=budget, calibration_sentences=1, judged_sentences=1, clock=True
-    )
+    step = QuantizeMixed(step="quantize_mixed", budget_db=50.0, calibration_sentences=1, judged_sentences=1, clock=True)
     clock = InventedClock(lambda name, number: pace(name))
     macs = {node.name: 1 for node in model.graph.node}
-    record = known or searched(model)
-    return quantize_mixed(model, step, feeds, macs, rate, known=lambda: record, clock=Clock(timer=clock)), clock
+    record = known or record_of_search(model, 0.1)
+    return quantize_mixed(model, step, feeds, macs, rate, known=record, clock=Clock(timer=clock)), clock
 
 
 FAST, SLOW, UP = "dec/resblocks.0", "dec/resblocks.1", "dec/ups.0"
@@ -277,23 +238,15 @@ def test_where_nothing_is_faster_all_arithmetic_stays_float(tiny):
 
 
 def test_a_group_counts_by_the_time_it_saves_and_not_at_all_where_that_is_unsure():
-    def group(name, speedup, ci, seconds):
-        base = {"label": name, "layers": 1, "parameters": 0.1, "time": 0.1, "level_error_db": 0.1}
-        rest = {
-            "spectral_distance_db": 0.1,
-            "level_above_8khz_db": 0.0,
-            "speedup": speedup,
-            "speedup_ci": ci,
-            "seconds_saved": seconds,
-        }
-        return GroupSensitivity(group=name, **base, **rest)
+    def timed(name, speedup, ci, seconds):
+        return group(name, 0.1, speedup=speedup, speedup_ci=ci, seconds_saved=seconds)
 
-    groups = [group("sure", 1.25, (1.2, 1.3), 0.2), group("unsure", 1.25, (0.99, 1.5), 0.5)]
-    assert time_saved([*groups, group("untimed", None, None, None)]) == {"sure": 0.2}
+    groups = [timed("sure", 1.25, (1.2, 1.3), 0.2), timed("unsure", 1.25, (0.99, 1.5), 0.5)]
+    assert time_saved([*groups, group("untimed", 0.1)]) == {"sure": 0.2}
 
 
 def test_a_search_with_another_budget_takes_over_the_timings_of_a_sibling(tmp_path, tiny):
-    record = searched(tiny[0]).model_copy(update={"key": "same", "variant": "other", "machine": "this"})
+    record = record_of_search(tiny.model, 0.1).model_copy(update={"key": "same", "variant": "other", "machine": "this"})
     write_record(tmp_path / "other.json", record)
     found = module._known(tmp_path / "mine.json", "same", "mine")
     assert found is not None and (found.variant, found.machine) == ("mine", "this")
@@ -303,8 +256,7 @@ def test_a_search_with_another_budget_takes_over_the_timings_of_a_sibling(tmp_pa
 def test_a_step_without_the_clock_is_searched_as_before(tiny):
     model, feeds, rate = tiny
     step = QuantizeMixed(step="quantize_mixed", budget_db=0.0, calibration_sentences=1, judged_sentences=1)
-    record = searched(model)
-    mixed = quantize_mixed(model, step, feeds, {}, rate, known=lambda: record)
+    mixed = quantize_mixed(model, step, feeds, {}, rate, known=record_of_search(model, 0.1))
     assert mixed.record.timed_sets == [] and "timed" not in mixed.note
     assert not module.QuantizeMixedWork().times(step)
     assert module.QuantizeMixedWork().times(step.model_copy(update={"clock": True}))
@@ -335,10 +287,8 @@ def test_a_variant_is_timed_anew_where_its_device_is_another(tmp_path):
 
 def test_the_audio_is_the_output_that_is_asked_for():
     def with_a_size(times: int) -> onnx.ModelProto:
-        model = repeating(times)
-        model.graph.node.append(helper.make_node("Shape", ["output"], ["size"], name="size"))
-        model.graph.output.insert(0, helper.make_tensor_value_info("size", TensorProto.INT64, [1]))
-        return model
+        nodes = [*repeating(times).graph.node, helper.make_node("Shape", ["output"], ["size"], name="size")]
+        return made(nodes, {}, {"input": [None]}, ["size", "output"], rank=1, size=TensorProto.INT64)
 
     def speedup(outputs):
         clock = InventedClock(lambda name, number: 1.0)

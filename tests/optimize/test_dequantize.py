@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from int8_graphs import arrays, assert_same, left_of_the_quantizer, made, normal
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime import quantization
 from onnxruntime.quantization import QuantFormat, QuantType
 
+from tests.optimize.small_graphs import arrays, assert_same, feeds_of, left_of_the_quantizer, made, normal, speak
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.graph import to_float as rules
 from ttsopt_lib.optimize.graph.to_float import to_float
@@ -21,10 +21,8 @@ from ttsopt_lib.optimize.steps.quantize_static import quantize_static
 from ttsopt_lib.optimize.steps.step import record_of, total_coverage, work_of
 from ttsopt_lib.steps import Dequantize, QuantizeDynamic, QuantizeStatic
 from ttsopt_lib.voices.graph import attribute
-from ttsopt_lib.voices.session import open_session
 
 SEEDS = range(4)
-LENGTHS = (9, 16, 41)
 STEP = Dequantize(step="dequantize")
 
 
@@ -32,17 +30,9 @@ def network(seed):
     """Convolutions with groups, strides, dilations and biases, an upsampling, and two matrices that share an input."""
     rng = np.random.default_rng(seed)
     groups, stride, dilation = [(1, 1, 1), (2, 2, 1), (3, 1, 2), (6, 2, 3)][seed % 4]
+    layout = {"group": groups, "strides": [stride], "dilations": [dilation], "pads": [3, 2]}
     nodes = [
-        helper.make_node(
-            "Conv",
-            ["x", "k1", "b1"],
-            ["a"],
-            name="first",
-            group=groups,
-            strides=[stride],
-            dilations=[dilation],
-            pads=[3, 2],
-        ),
+        helper.make_node("Conv", ["x", "k1", "b1"], ["a"], name="first", **layout),
         helper.make_node("LeakyRelu", ["a"], ["b"], alpha=0.1),
         helper.make_node("Conv", ["b", "k2"], ["c"], name="second"),
         helper.make_node("Relu", ["c"], ["d"]),
@@ -90,9 +80,9 @@ def lstm_network(seed, lengths_known):
 
 
 class Sentences(quantization.CalibrationDataReader):
-    def __init__(self, seed, scale=3.0):
+    def __init__(self, seed, shape):
         rng = np.random.default_rng(seed + 100)
-        self.feeds = iter([{"x": scale * normal(rng, 1, 6, 30)} for _ in range(3)])
+        self.feeds = iter([{"x": 3 * normal(rng, *shape)} for _ in range(3)])
 
     def get_next(self):
         return next(self.feeds, None)
@@ -104,9 +94,10 @@ def quantized(model, folder: Path, **options):
     return onnx.load(folder / "int8.onnx")
 
 
-def statically(model, folder: Path, seed, **options):
+def statically(model, folder: Path, seed, shape=(1, 6, 30), **options):
     onnx.save(model, folder / "float.onnx")
-    quantization.quantize_static(folder / "float.onnx", folder / "int8.onnx", Sentences(seed), **options)
+    kinds: dict[str, Any] = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8} | options
+    quantization.quantize_static(folder / "float.onnx", folder / "int8.onnx", Sentences(seed, shape), **kinds)
     return onnx.load(folder / "int8.onnx")
 
 
@@ -136,11 +127,6 @@ def with_stored_weights(model, int8):
         value = (integers.astype(np.int32) - zero.astype(np.int32)).astype(np.float32) * scale.astype(np.float32)
         tensor.CopyFrom(numpy_helper.from_array(value.transpose(0, 2, 1).copy() if turned else value, own))
     return result
-
-
-def feeds_of(seed):
-    rng = np.random.default_rng(seed + 200)
-    return [{"x": normal(rng, 1, 6, length)} for length in LENGTHS]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -177,7 +163,7 @@ def test_the_float_form_is_the_integer_chain_up_to_the_rounding_of_its_input(see
     found = to_float(int8).model
     stored = arrays(found)[next(node for node in found.graph.node if node.op_type == "Conv").input[1]]
     for feed in feeds_of(seed):
-        integers, floats = (open_session(one).run(None, feed)[0] for one in (int8, found))
+        integers, floats = speak(int8, feed), speak(found, feed)
         spacing = (max(feed["x"].max(), 0) - min(feed["x"].min(), 0)) / 255
         bound = np.abs(stored).sum(axis=(1, 2)) * spacing / 2 + spacing * float(arrays(int8)["k_scale"])
         assert (np.abs(integers - floats).max(axis=(0, 2)) <= bound + 1e-5).all()
@@ -203,17 +189,13 @@ def test_a_dynamic_lstm_comes_back_as_an_lstm(seed, lengths_known, per_channel, 
     assert_same(found.model, expected, [{"x": normal(rng, size, 3, 6)} for size in sizes])
 
 
-def static_options(**options):
-    return {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QInt8, **options}
-
-
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("layout", [QuantFormat.QDQ, QuantFormat.QOperator])
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("activations", [QuantType.QUInt8, QuantType.QInt8])
 def test_static_quantization_comes_back_as_the_float_network(seed, layout, per_channel, activations, tmp_path):
     model = network(seed)
-    options = static_options(quant_format=layout, per_channel=per_channel, activation_type=activations)
+    options = {"quant_format": layout, "per_channel": per_channel, "activation_type": activations}
     int8 = statically(model, tmp_path, seed, **options)
     assert left_of_the_quantizer(int8)
     found = to_float(int8)
@@ -230,7 +212,7 @@ def test_a_relu_that_the_quantizer_left_out_comes_back(layout, tmp_path):
         helper.make_node("Conv", ["b", "k2"], ["y"], name="second"),
     ]
     model = made(nodes, {"k1": normal(rng, 8, 6, 3), "k2": normal(rng, 4, 8, 3)})
-    int8 = statically(model, tmp_path, 0, **static_options(quant_format=layout))
+    int8 = statically(model, tmp_path, 0, quant_format=layout)
     assert not any(node.op_type == "Relu" for node in int8.graph.node)
     found = to_float(int8).model
     assert [node.op_type for node in found.graph.node] == ["Conv", "Relu", "Conv"]
@@ -248,20 +230,14 @@ def test_our_own_int8_products_with_calibrated_ranges_come_back(tmp_path):
     weights = [arrays(found.model)[node.input[1]] for node in found.model.graph.node if node.op_type == "MatMul"]
     for weight, name in zip(weights, ("m1", "m2"), strict=True):
         assert 0 < np.abs(weight - arrays(model)[name]).max() < 0.1
-    wanted, got = (open_session(one).run(None, feeds[0])[0] for one in (model, found.model))
+    wanted, got = (speak(one, feeds[0]) for one in (model, found.model))
     assert np.abs(got - wanted).max() < 0.1 * np.abs(wanted).max()
 
 
 def test_a_quantized_embedding_comes_back(tmp_path):
+    node = helper.make_node("Gather", ["table", "ids"], ["y"], name="embedding")
     table = normal(np.random.default_rng(0), 30, 6)
-    graph = helper.make_graph(
-        [helper.make_node("Gather", ["table", "ids"], ["y"], name="embedding")],
-        "embedding",
-        [helper.make_tensor_value_info("ids", TensorProto.INT64, [1, None])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, None, 6])],
-        [numpy_helper.from_array(table, "table")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    model = made([node], {"table": table}, {"ids": [1, None]}, ids=TensorProto.INT64)
     int8 = quantized(model, tmp_path, op_types_to_quantize=["Gather"])
     assert left_of_the_quantizer(int8) == ["DequantizeLinear"]
     found = to_float(int8).model
@@ -279,7 +255,7 @@ def test_stored_tensors_that_an_old_graph_lists_among_its_inputs_go_with_them(tm
     found = to_float(int8).model
     listed = {value.name for value in found.graph.input}
     assert "x" in listed and "k1_quantized" in names and "k1_quantized" not in listed
-    assert open_session(found).run(None, feeds_of(0)[0])
+    assert speak(found, feeds_of(0)[0]).size
 
 
 def test_a_float_graph_is_left_as_it_is():
@@ -348,21 +324,13 @@ def test_a_gemm_comes_back(way, transposed, per_channel, tmp_path):
     if way == "dynamic":
         int8 = quantized(model, tmp_path, op_types_to_quantize=["Gemm", "MatMul"], per_channel=per_channel)
     else:
-        feeds = iter([{"x": 3 * normal(rng, 50, 6)} for _ in range(2)])
-        reader = type("Reader", (quantization.CalibrationDataReader,), {"get_next": lambda self: next(feeds, None)})
-        onnx.save(model, tmp_path / "float.onnx")
-        quantization.quantize_static(
-            tmp_path / "float.onnx",
-            tmp_path / "int8.onnx",
-            reader(),
-            **static_options(quant_format=way, per_channel=per_channel),
-        )
-        int8 = onnx.load(tmp_path / "int8.onnx")
+        int8 = statically(model, tmp_path, 4, (50, 6), quant_format=way, per_channel=per_channel)
     assert left_of_the_quantizer(int8)
     found = to_float(int8).model
     assert left_of_the_quantizer(found) == []
-    wanted = open_session(model).run(None, feed := {"x": normal(rng, 20, 6)})[0]
-    error = open_session(found).run(None, feed)[0] - wanted
+    feed = {"x": normal(rng, 20, 6)}
+    wanted = speak(model, feed)
+    error = speak(found, feed) - wanted
     assert 0 < np.abs(error).max() < 0.02 * np.abs(wanted).max()  # of the weights' rounding alone
 
 

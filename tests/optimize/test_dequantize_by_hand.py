@@ -2,18 +2,20 @@
 
 import numpy as np
 import pytest
-from int8_graphs import arrays, assert_same, left_of_the_quantizer, made, normal
 from onnx import TensorProto, helper
 
+from tests.optimize.small_graphs import (
+    LENGTHS,
+    arrays,
+    assert_same,
+    feeds_of,
+    left_of_the_quantizer,
+    made,
+    normal,
+    speak,
+)
 from ttsopt_lib.optimize.graph.to_float import to_float
 from ttsopt_lib.voices.session import open_session
-
-LENGTHS = (9, 16, 41)
-
-
-def feeds_of(seed):
-    rng = np.random.default_rng(seed + 200)
-    return [{"x": normal(rng, 1, 6, length)} for length in LENGTHS]
 
 
 def int8_matrix(rng, columns=7):
@@ -175,7 +177,7 @@ def test_integers_of_unknown_origin_are_dequantized_before_a_float_layer():
     assert found.stayed == {"QuantizeLinear": 1, "DequantizeLinear": 1}
     assert "these stay as they were: 1 DequantizeLinear, 1 QuantizeLinear" in found.note
     for feed in feeds_of(0):
-        before, after = (open_session(one).run(None, feed)[0] for one in (model, found.model))
+        before, after = speak(model, feed), speak(found.model, feed)
         assert np.abs(before - after).max() <= 0.2 / 2 + 1e-5
 
 

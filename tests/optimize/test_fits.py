@@ -9,12 +9,14 @@ from ttsopt_lib.distill.decoder_speed import macs_per_frame
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.networks.hifigan import HifiGanDecoder
 from ttsopt_lib.optimize.build import check_recipes
-from ttsopt_lib.optimize.channels import prune_structured
-from ttsopt_lib.optimize.steps.prune_structured import of_widths
+from ttsopt_lib.optimize.calibration import sentence_feeds
+from ttsopt_lib.optimize.channels import of_widths, prune_structured
 from ttsopt_lib.params import check, read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.steps import PruneStructured
 from ttsopt_lib.study import Study
+from ttsopt_lib.voices.adapters.piper import PiperModel
+from ttsopt_lib.voices.piper import load_piper, open_piper
 
 MODELS = Path(__file__).parents[2] / "models/en_US-joe-medium"
 
@@ -87,10 +89,6 @@ def test_a_damaged_record_is_named(with_recipe, tmp_path, content):
 
 
 def test_widths_are_counted_as_they_are_when_channels_are_gone(plain_voice):
-    from ttsopt_lib.optimize.calibration import sentence_feeds
-    from ttsopt_lib.voices.adapters.piper import PiperModel
-    from ttsopt_lib.voices.piper import load_piper, open_piper
-
     voice = open_piper(plain_voice)
     model = load_piper(voice)
     assert isinstance(model.decoder, HifiGanDecoder)

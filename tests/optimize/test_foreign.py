@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.optimize.foreign_graphs import KINDS, already_int8
+from tests.optimize.small_graphs import arrays
 from tests.optimize.test_quantize import runtime_graph
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.graph.int8 import quantize_tensor
@@ -124,10 +125,7 @@ def test_int8_weights_reach_the_weights_and_are_unpacked_while_loading(kind, tmp
 @pytest.mark.parametrize("operator, gates", [("lstm", 4), ("gru_of_opset_21", 3)])
 def test_a_recurrent_layer_has_a_scale_for_each_direction_and_row_of_both_weights(operator, gates):
     model = KINDS[operator]().model
-    stored = {
-        tensor.name: numpy_helper.to_array(tensor) for tensor in quantize_weights(model, WEIGHTS).graph.initializer
-    }
-    originals = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    stored, originals = arrays(quantize_weights(model, WEIGHTS)), arrays(model)
     for name in ("w", "r"):
         integers, scale = stored[f"{name}_int8"], stored[f"{name}_scale"]
         assert scale.shape == (2, gates * 16, 1)

@@ -3,8 +3,9 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
+from tests.optimize.small_graphs import made, normal, speak
 from ttsopt_lib.optimize.steps.rearrange_decoder import rearrange_decoder
 from ttsopt_lib.voices.paired import PairedSession
 
@@ -39,39 +40,18 @@ def test_real_voice_gets_two_dimensional_kernels(exported):
 )
 def test_polyphase_filter_equals_the_transposed_convolution(kernel, stride, pads):
     rng = np.random.default_rng(kernel)
-    weight = rng.standard_normal((6, 5, kernel)).astype(np.float32)
-    bias = rng.standard_normal(5).astype(np.float32)
+    weight, bias = normal(rng, 6, 5, kernel), normal(rng, 5)
     node = helper.make_node(
         "ConvTranspose", ["x", "w", "b"], ["y"], name="/dec/ups.0/ConvTranspose", strides=[stride], pads=list(pads)
     )
-    graph = helper.make_graph(
-        [node],
-        "upsampling",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 6, None])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
-    x = rng.standard_normal((1, 6, 11)).astype(np.float32)
-    expected, found = (_run(one, x) for one in (model, rearrange_decoder(model)))
+    model = made([node], {"w": weight, "b": bias}, rank=None)
+    feed = {"x": normal(rng, 1, 6, 11)}
+    expected, found = speak(model, feed), speak(rearrange_decoder(model), feed)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_decoder_without_upsampling_layers_is_left_alone():
-    graph = helper.make_graph(
-        [helper.make_node("Conv", ["x", "w"], ["y"], name="/dec/conv/Conv")],
-        "student",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, None])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.ones((4, 4, 3), np.float32), "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], name="/dec/conv/Conv")
+    model = made([node], {"w": np.ones((4, 6, 3), np.float32)})
     assert rearrange_decoder(model) == model
-
-
-def _run(model, x):
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {"x": x})[0])

@@ -2,10 +2,10 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
+from tests.optimize.small_graphs import arrays, made, normal, speak
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.graph.low_bits import input_moments, quantize_low
 from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
@@ -14,8 +14,11 @@ from ttsopt_lib.steps import QuantizeDynamic, QuantizeWeights
 from ttsopt_lib.study import Variant
 
 
-def decibels(signal, error):
-    return 10 * np.log10((signal**2).sum() / (error**2).sum())
+def above_its_error(weight, rounded, inputs):
+    """What a layer puts out beside what the rounding of its weight does to that, dB."""
+    integers, scale = rounded
+    error = inputs @ (integers * scale - weight)
+    return 10 * np.log10(((inputs @ weight) ** 2).sum() / (error**2).sum())
 
 
 @pytest.fixture(scope="module")
@@ -38,38 +41,30 @@ def test_a_weight_has_no_more_levels_than_its_bits_can_tell_apart(layer, bits):
 
 def test_each_bit_more_takes_about_6_db_of_the_error_away(layer):
     weight, inputs, _ = layer
-    left = []
-    for bits in (3, 4, 5, 6):
-        integers, scale = quantize_low(weight, 1, bits, inputs.T @ inputs)
-        left.append(decibels(inputs @ weight, inputs @ (integers * scale - weight)))
-    assert all(4 < gain < 8 for gain in np.diff(left))
+    rounded = [quantize_low(weight, 1, bits, inputs.T @ inputs) for bits in (3, 4, 5, 6)]
+    assert all(4 < gain < 8 for gain in np.diff([above_its_error(weight, one, inputs) for one in rounded]))
 
 
 def test_rounding_that_makes_up_for_itself_beats_rounding_each_weight_alone_on_other_inputs_too(layer):
     weight, chosen_by, judged_by = layer
-    integers, scale = quantize_low(weight, 1, 4, chosen_by.T @ chosen_by)
-    alone, its_scale = quantize_low(weight, 1, 4, np.eye(64))
-    gain = decibels(judged_by @ weight, judged_by @ (integers * scale - weight)) - decibels(
-        judged_by @ weight, judged_by @ (alone * its_scale - weight)
-    )
-    assert gain > 5
+    together, alone = (quantize_low(weight, 1, 4, moments) for moments in (chosen_by.T @ chosen_by, np.eye(64)))
+    assert above_its_error(weight, together, judged_by) > above_its_error(weight, alone, judged_by) + 5
 
 
 def test_levels_where_the_weights_are_beat_equal_steps():
-    weight = np.random.default_rng(1).standard_normal((512, 8)).astype(np.float32)
-    integers, scale = quantize_low(weight, 1, 4, np.eye(512))
+    weight, inputs = normal(np.random.default_rng(1), 512, 8), np.eye(512)
     steps = np.abs(weight).max(axis=0) / 7
-    even = np.rint(weight / steps) * steps
-    assert decibels(weight, integers * scale - weight) > decibels(weight, even - weight) + 1.5
+    even = (np.rint(weight / steps), steps)
+    rounded = quantize_low(weight, 1, 4, inputs)
+    assert above_its_error(weight, rounded, inputs) > above_its_error(weight, even, inputs) + 1.5
 
 
 def test_one_channel_unlike_the_others_does_not_take_their_levels():
-    weight = np.random.default_rng(4).standard_normal((256, 100)).astype(np.float32)
-    moments = np.eye(256)
+    weight, inputs = normal(np.random.default_rng(4), 256, 100), np.eye(256)
 
     def left(values):
-        integers, scale = quantize_low(values, 1, 4, moments)
-        return decibels(values[:, 1:], (integers * scale - values)[:, 1:])
+        integers, scale = quantize_low(values, 1, 4, inputs)
+        return above_its_error(values[:, 1:], (integers[:, 1:], scale[:, 1:]), inputs)
 
     before = left(weight)
     weight[:, 0] += 30
@@ -77,17 +72,8 @@ def test_one_channel_unlike_the_others_does_not_take_their_levels():
 
 
 def test_weights_whose_inputs_were_seen_too_rarely_are_not_rounded_on_them():
-    model = helper.make_model(
-        helper.make_graph(
-            [helper.make_node("MatMul", ["x", "w"], ["y"], name="product")],
-            "product",
-            [helper.make_tensor_value_info("x", 1, ["frames", 40])],
-            [helper.make_tensor_value_info("y", 1, None)],
-            [numpy_helper.from_array(np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32), "w")],
-        ),
-        opset_imports=[helper.make_opsetid("", 15)],
-        ir_version=8,
-    )
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="product")
+    model = made([node], {"w": normal(np.random.default_rng(0), 40, 30)}, {"x": ["frames", 40]}, rank=None)
     x = np.ones((39, 40), np.float32)
     assert not input_moments(model, [{"x": x}], ["w"])
     assert input_moments(model, [{"x": x}, {"x": x}], ["w"])["w"].shape == (40, 40)
@@ -113,7 +99,7 @@ def test_channels_of_zeros_and_of_equal_weights_stay_what_they_are():
 @pytest.mark.parametrize(("dilation", "stride"), [(1, 1), (2, 1), (1, 3)])
 def test_moments_of_a_convolution_are_of_all_its_taps(dilation, stride, rows):
     rng = np.random.default_rng(3)
-    weight = rng.standard_normal((5, 4, *rows, 3)).astype(np.float32)
+    weight = normal(rng, 5, 4, *rows, 3)
     none = [0] * len(rows)
     node = helper.make_node(
         "Conv",
@@ -124,17 +110,10 @@ def test_moments_of_a_convolution_are_of_all_its_taps(dilation, stride, rows):
         strides=[*rows, stride],
         pads=[*none, dilation, *none, 2 * dilation],
     )
-    graph = helper.make_graph(
-        [node],
-        "convolution",
-        [helper.make_tensor_value_info("x", 1, [1, 4, *rows, "frames"])],
-        [helper.make_tensor_value_info("y", 1, None)],
-        [numpy_helper.from_array(weight, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
-    x = rng.standard_normal((1, 4, *rows, 40)).astype(np.float32)
+    model = made([node], {"w": weight}, {"x": [1, 4, *rows, "frames"]}, rank=None)
+    x = normal(rng, 1, 4, *rows, 40)
     moments = input_moments(model, [{"x": x}], ["w"])["w"]
-    y = np.asarray(onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})[0])
+    y = speak(model, {"x": x})
     rows = weight.reshape(5, -1).astype(np.float64)
     # sum over frames of y^2 = w M w', for every channel of the output
     np.testing.assert_allclose(
@@ -147,7 +126,7 @@ def test_few_bits_make_a_voice_of_few_levels_that_multiplies_int8(in_four_bits, 
     quantized, products, sentences = in_four_bits.voice, in_four_bits.products, in_four_bits.sentences
     model = onnx.load(exported("medium"))
     before = model.SerializeToString()
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in quantized.graph.initializer}
+    stored = arrays(quantized)
     matrices = [stored[node.input[1]] for node in quantized.graph.node if node.op_type == "MatMulInteger"]
     assert matrices and all(len(np.unique(matrix)) <= 16 for matrix in matrices)
     weights = [values for name, values in stored.items() if name.endswith("_int8")]
@@ -155,8 +134,7 @@ def test_few_bits_make_a_voice_of_few_levels_that_multiplies_int8(in_four_bits, 
     few = sum(values.size for values in (*weights, *matrices) if len(np.unique(values)) <= 16)
     assert few > 0.7 * sum(values.size for values in (*weights, *matrices))
     onnx.checker.check_model(quantized)
-    audio = onnxruntime.InferenceSession(quantized.SerializeToString()).run(None, dict(sentences[0]))[0]
-    assert np.isfinite(np.asarray(audio)).all()
+    assert np.isfinite(speak(quantized, sentences[0])).all()
     again = quantize_dynamic(model, QuantizeDynamic(step="quantize_dynamic", bits=4), sentences)
     assert model.SerializeToString() == before
     assert again.SerializeToString(deterministic=True) == products.SerializeToString(deterministic=True)
@@ -180,6 +158,6 @@ def test_sums_of_int8_products_fit_into_16_bits_where_the_processor_has_no_more(
     """255 * 64 * 2 < 2 ** 15: processors without VNNI would cut off larger sums of two, and the voice would suffer."""
     eight = quantize_dynamic(onnx.load(exported("medium")), QuantizeDynamic(step="quantize_dynamic"))
     for model in (in_four_bits.products, eight):
-        stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        stored = arrays(model)
         weights = [stored[node.input[1]] for node in model.graph.node if node.op_type == "MatMulInteger"]
         assert weights and all(np.abs(weight.astype(int)).max() <= 64 for weight in weights)

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
 
+from tests.optimize.small_graphs import arrays
+from tests.optimize.test_build import make_study
 from ttsopt_lib.optimize.build import build_study, speak
 from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.graph.int8 import seed_noise
@@ -14,12 +15,10 @@ from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions, quantize_con
 from ttsopt_lib.optimize.graph.ranges import Histogram, histograms
 from ttsopt_lib.optimize.graph.sensitivity import SpectralJudge, compare, layer_groups, sensitivities
 from ttsopt_lib.optimize.steps.quantize_mixed import quantize_mixed, spend
-from ttsopt_lib.optimize.steps.rearrange_decoder import rearrange_decoder
 from ttsopt_lib.records.base import read_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord
 from ttsopt_lib.steps import QuantizeMixed
-from ttsopt_lib.study import Study
 from ttsopt_lib.voices.adapters.piper import voice_feed
 from ttsopt_lib.voices.piper import open_piper
 
@@ -28,31 +27,30 @@ REARRANGE = {"step": "rearrange_decoder"}
 
 
 @pytest.fixture(scope="module")
-def tiny(plain_voice, exported):
-    """A small random voice as a graph, an utterance, and the ranges of its layers."""
-    voice = open_piper(plain_voice)
-    model = copy_named(rearrange_decoder(onnx.load(exported("plain"))))
-    feeds = [voice_feed(voice.config, list(range(3, 30)))]
-    return model, feeds, _ranges(model, feeds), voice.config.sample_rate
-
-
-def _ranges(model, feeds):
-    seeded = copy_named(model)
+def ranges(tiny):
+    """Of the layers of the small voice."""
+    seeded = copy_named(tiny.model)
     seed_noise(seeded)
-    seen = histograms(seeded, quantized_tensors(quantizable_convolutions(model)), feeds)
+    seen = histograms(seeded, quantized_tensors(quantizable_convolutions(tiny.model)), tiny.feeds)
     return {name: histogram.range("minmax") for name, histogram in seen.items()}
 
 
-def _group(name, error):
+def group(name, error, **more):
     return GroupSensitivity(
         group=name, label=name, layers=1, parameters=0.1, time=0.1,
-        level_error_db=error, spectral_distance_db=error, level_above_8khz_db=0.0,
+        level_error_db=error, spectral_distance_db=error, level_above_8khz_db=0.0, **more,
     )  # fmt: skip
 
 
+def record_of_search(model, error):
+    """A record in which every group costs the same."""
+    groups = [group(name, error) for name in layer_groups(model)]
+    return SensitivityRecord(key="k", variant="v", sentences=1, groups=groups, chosen=[], created="")
+
+
 @pytest.mark.slow
-def test_a_ruined_range_makes_its_group_the_most_sensitive(tiny):
-    model, feeds, ranges, rate = tiny
+def test_a_ruined_range_makes_its_group_the_most_sensitive(tiny, ranges):
+    model, feeds, rate = tiny
     groups = layer_groups(model)
     bad = "dec/resblocks.4"
     ruined = dict(ranges)
@@ -68,10 +66,11 @@ def test_a_ruined_range_makes_its_group_the_most_sensitive(tiny):
 
 
 @pytest.mark.slow
-def test_every_group_of_a_voice_is_judged(tiny):
-    model, feeds, ranges, rate = tiny
-    record = sensitivities(model, SpectralJudge(model, feeds, rate), ranges, "key", "int8-mixed")
-    assert [one.group for one in record.groups] == list(layer_groups(model))
+def test_every_group_of_a_voice_is_judged(tiny, ranges):
+    model, feeds, rate = tiny
+    groups = layer_groups(model)
+    record = sensitivities(model, SpectralJudge(model, feeds, rate), ranges, "key", "int8-mixed", groups)
+    assert [one.group for one in record.groups] == list(groups)
     assert not any(one.group.startswith("dp") for one in record.groups)  # durations are given: it would look harmless
     assert all(np.isfinite(one.level_error_db) and one.level_error_db >= 0 for one in record.groups)
     assert 0.3 < sum(one.time for one in record.groups) <= 1
@@ -80,18 +79,16 @@ def test_every_group_of_a_voice_is_judged(tiny):
 
 @pytest.mark.slow
 def test_without_a_budget_no_activation_is_quantized(tiny):
-    model, feeds, _, rate = tiny
+    model, feeds, rate = tiny
     step = QuantizeMixed(step="quantize_mixed", budget_db=0.0, calibration_sentences=1, judged_sentences=1)
-    known = SensitivityRecord(
-        key="k", variant="v", sentences=1, chosen=[], created="", groups=[_group(g, 0.0) for g in layer_groups(model)]
-    )
-    mixed = quantize_mixed(model, step, feeds, {n.name: 1 for n in model.graph.node}, rate, known=lambda: known)
+    macs = {node.name: 1 for node in model.graph.node}
+    mixed = quantize_mixed(model, step, feeds, macs, rate, known=record_of_search(model, 0.0))
     assert not any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in mixed.model.graph.node)
     assert any(tensor.data_type == onnx.TensorProto.INT8 for tensor in mixed.model.graph.initializer)
 
 
 def test_the_budget_goes_where_it_saves_most():
-    groups = [_group("cheap", 0.2), _group("dear", 0.9), _group("small", 0.2), _group("dec/conv_post", 0.0)]
+    groups = [group("cheap", 0.2), group("dear", 0.9), group("small", 0.2), group("dec/conv_post", 0.0)]
     saved = {"cheap": 100, "dear": 100, "small": 10, "dec/conv_post": 1000}
     assert spend(groups, saved, 0.5) == ["cheap", "small"]
     assert spend(groups, saved, 0.3) == ["cheap"]
@@ -99,38 +96,30 @@ def test_the_budget_goes_where_it_saves_most():
 
 
 @pytest.mark.slow
-def test_int8_convolution_is_within_the_steps_of_its_ranges(tiny):
-    model, feeds, ranges, _ = tiny
+def test_int8_convolution_is_within_the_steps_of_its_ranges(tiny, ranges):
+    model = tiny.model
     name = "/dec/conv_pre/Conv"
     node = next(node for node in model.graph.node if node.name == name)
     quantized = quantize_convolutions(model, [name], ranges)
     kinds = [one.op_type for one in quantized.graph.node]
     assert kinds.count("QuantizeLinear") == 2
-    weight = next(t for t in quantized.graph.initializer if t.name == f"{node.input[1]}_int8")
-    scale = next(t for t in quantized.graph.initializer if t.name == f"{node.input[1]}_scale")
-    original = next(t for t in model.graph.initializer if t.name == node.input[1])
-    unpacked = numpy_helper.to_array(weight) * numpy_helper.to_array(scale)[:, None, None, None]
-    steps = numpy_helper.to_array(scale)[:, None, None, None]
-    assert np.all(np.abs(unpacked - numpy_helper.to_array(original)) <= steps / 2 + 1e-7)
+    stored, weight = arrays(quantized), node.input[1]
+    steps = stored[f"{weight}_scale"][:, None, None, None]
+    assert np.all(np.abs(stored[f"{weight}_int8"] * steps - arrays(model)[weight]) <= steps / 2 + 1e-7)
     # Signed activations are the same steps, moved by 128.
-    signed = quantize_convolutions(model, [name], ranges, signed=True)
+    signed = arrays(quantize_convolutions(model, [name], ranges, signed=True))
     for tensor in (node.input[0], node.output[0]):
-        points = [
-            numpy_helper.to_array(next(t for t in graph.graph.initializer if t.name == f"{tensor}_zero"))
-            for graph in (quantized, signed)
-        ]
+        points = [graph[f"{tensor}_zero"] for graph in (stored, signed)]
         assert [point.dtype for point in points] == [np.uint8, np.int8]
         assert int(points[0]) - 128 == int(points[1])
 
 
-def test_seven_bits_of_weight_leave_no_product_to_be_cut_off(tiny):
-    model, _, ranges, _ = tiny
-    name = "/dec/conv_pre/Conv"
-    weights = {}
+def test_seven_bits_of_weight_leave_no_product_to_be_cut_off(tiny, ranges):
+    tops = {}
     for bits in (8, 7):
-        quantized = quantize_convolutions(model, [name], ranges, weight_bits=bits)
-        weights[bits] = next(t for t in quantized.graph.initializer if t.name.endswith("_int8"))
-    tops = {bits: int(np.abs(numpy_helper.to_array(weight)).max()) for bits, weight in weights.items()}
+        stored = arrays(quantize_convolutions(tiny.model, ["/dec/conv_pre/Conv"], ranges, weight_bits=bits))
+        (weight,) = [value for name, value in stored.items() if name.endswith("_int8")]
+        tops[bits] = int(np.abs(weight).max())
     assert tops == {8: 127, 7: 63}
     assert 2 * 255 * tops[7] < 2**15 <= 2 * 255 * tops[8]  # two products in 16 bits
 
@@ -158,22 +147,7 @@ def test_noise_in_the_gaps_counts_and_its_like_in_loud_places_does_not():
 
 @pytest.mark.slow
 def test_mixed_variant_is_a_small_voice_made_the_same_each_time(multi_speaker_voice, tmp_path, monkeypatch):
-    sentences = tmp_path / "sentences.txt"
-    sentences.write_text("The sky is blue.\nRice is served.\nGlue it.\nA rare day.", encoding="utf-8")
-    study = Study.model_validate(
-        {
-            "name": "tiny",
-            "voice": {"path": str(multi_speaker_voice), "speaker": 1},
-            "variants": [{"name": "int8-mixed", "recipe": [REARRANGE, MIXED]}],
-            "sentences": {
-                "evaluation": {"file": str(sentences), "start": 0, "count": 2},
-                "calibration": {"file": str(sentences), "start": 2, "count": 2},
-                "timing": {"short": ["Yes."]},
-                "listening": ["Yes."],
-            },
-            "evaluate": {"wer_sentences": 0},
-        }
-    )
+    study = make_study(multi_speaker_voice, tmp_path, {"int8-mixed": [REARRANGE, MIXED]}, speaker=1)
     folder = StudyFolder(study, tmp_path / "reports")
     original, mixed = build_study(study, folder)
     voice = open_piper(folder.model("int8-mixed"))  # raises where it is no Piper voice

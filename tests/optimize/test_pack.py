@@ -6,10 +6,11 @@ from collections import Counter
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
+from tests.optimize.small_graphs import arrays, made, speak
 from tests.optimize.test_coverage import reference
-from tests.optimize.test_quantize import feeds, runtime_graph, speak
+from tests.optimize.test_quantize import feeds, runtime_graph
 from ttsopt_lib.optimize.inventory import take_inventory
 from ttsopt_lib.optimize.steps.pack import MARK, pack, unpacked
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
@@ -27,20 +28,11 @@ def four_bits(in_four_bits):
 
 def adding(tensor):
     """A graph that adds a stored tensor, as float, to its input."""
-    return helper.make_model(
-        helper.make_graph(
-            [
-                helper.make_node("Cast", ["stored"], ["value"], to=TensorProto.FLOAT),
-                helper.make_node("Add", ["x", "value"], ["y"], name="sum"),
-            ],
-            "adding",
-            [helper.make_tensor_value_info("x", 1, [1])],
-            [helper.make_tensor_value_info("y", 1, None)],
-            [numpy_helper.from_array(tensor, "stored")],
-        ),
-        opset_imports=[helper.make_opsetid("", 15)],
-        ir_version=8,
-    )
+    nodes = [
+        helper.make_node("Cast", ["stored"], ["value"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["x", "value"], ["y"], name="sum"),
+    ]
+    return made(nodes, {"stored": tensor}, {"x": [1]}, rank=None)
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8])
@@ -53,14 +45,12 @@ def test_integers_come_back_as_they_were_and_take_their_bits(bits, dtype):
     packed = pack(adding(values))
     restored = speak(packed, {"x": np.zeros(1, np.float32)})
     np.testing.assert_array_equal(restored, values.astype(np.float32))
-    planes = [numpy_helper.to_array(t) for t in packed.graph.initializer if t.data_type == TensorProto.UINT8]
+    planes = [value for value in arrays(packed).values() if value.dtype == np.uint8]
     stored = sum(plane.size for plane in planes if not (plane.shape == (2**bits,) and dtype == np.uint8))
     assert stored == values.size * bits / 8
     plain, names = unpacked(packed)
-    assert len(names) == 1
-    np.testing.assert_array_equal(
-        numpy_helper.to_array(next(t for t in plain.graph.initializer if t.name in names)), values
-    )
+    (name,) = names
+    np.testing.assert_array_equal(arrays(plain)[name], values)
 
 
 @pytest.mark.parametrize(
@@ -129,15 +119,10 @@ def test_a_graph_within_a_node_keeps_the_names_it_refers_to():
         [],
         [helper.make_tensor_value_info("cast", 1, None)],
     )
-    graph = helper.make_graph(
-        [helper.make_node("If", ["which"], ["y"], "if", then_branch=branch, else_branch=branch)],
-        "branches",
-        [helper.make_tensor_value_info("which", TensorProto.BOOL, [])],
-        [helper.make_tensor_value_info("y", 1, None)],
-        [numpy_helper.from_array(np.tile(np.array([3, -4], np.int8), 64), "stored")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
-    np.testing.assert_array_equal(speak(pack(model), {"which": np.array(True)}), np.tile([3.0, -4.0], 64))
+    node = helper.make_node("If", ["which"], ["y"], "if", then_branch=branch, else_branch=branch)
+    stored = np.tile(np.array([3, -4], np.int8), 64)
+    model = made([node], {"stored": stored}, {"which": []}, rank=None, which=TensorProto.BOOL)
+    np.testing.assert_array_equal(speak(pack(model), {"which": np.array(True)}), stored.astype(np.float32))
 
 
 @pytest.mark.slow

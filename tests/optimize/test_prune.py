@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from ttsopt_lib.optimize.steps.prune_magnitude import prune_magnitude
+from ttsopt_lib.steps import PruneMagnitude
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 
@@ -50,8 +51,8 @@ def test_a_voice_keeps_its_embeddings_biases_and_norms(medium_voice):
 
 @pytest.mark.parametrize("amount", [0.0, 1.0, -0.1])
 def test_an_amount_that_is_no_share_is_refused(amount):
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        prune_magnitude(nn.Linear(2, 2), amount)
+    with pytest.raises(ValueError, match="amount\n.*(greater|less) than"):
+        PruneMagnitude(step="prune_magnitude", amount=amount)
 
 
 def test_a_model_without_weights_to_prune_is_refused():

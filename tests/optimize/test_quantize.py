@@ -6,8 +6,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
+from onnx import helper
 
+from tests.optimize.small_graphs import arrays, made, normal, speak
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.graph.int8 import quantize_tensor
 from ttsopt_lib.optimize.graph.ranges import histograms
@@ -46,11 +47,6 @@ def runtime_graph(model, tmp_path):
     return onnx.load(tmp_path / "runtime.onnx").graph
 
 
-def speak(model, feed):
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, feed)[0])
-
-
 def count(graph, operator):
     return sum(node.op_type == operator for node in graph.node)
 
@@ -82,8 +78,7 @@ def test_int8_weights_take_three_quarters_off_the_file(joe_model, joe_int8_weigh
 
 @pytest.mark.slow
 def test_every_int8_weight_is_within_half_a_step_of_the_original(joe_model, joe_int8_weights):
-    originals = {tensor.name: numpy_helper.to_array(tensor) for tensor in joe_model.graph.initializer}
-    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in joe_int8_weights.graph.initializer}
+    originals, stored = arrays(joe_model), arrays(joe_int8_weights)
     quantized = [name for name in originals if f"{name}_int8" in stored]
     assert len(quantized) == 117
     for name in quantized:
@@ -139,31 +134,23 @@ def test_a_channel_of_zeros_stays_zero():
 
 @pytest.mark.slow
 def test_small_tensors_and_biases_stay_float(joe_int8_weights):
-    by_name = {tensor.name: tensor for tensor in joe_int8_weights.graph.initializer}
-    assert "dec.conv_post.weight" in by_name
-    assert "dec.ups.0.bias" in by_name
+    assert {"dec.conv_post.weight", "dec.ups.0.bias"} <= set(arrays(joe_int8_weights))
 
 
 def test_shared_weights_are_stored_once_and_read_through_identities():
-    weight = np.random.default_rng(0).standard_normal((32, 32)).astype(np.float32)
-    graph = helper.make_graph(
-        [
-            helper.make_node("Identity", ["w"], ["w2"]),
-            helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
-            helper.make_node("MatMul", ["a", "w2"], ["y"], name="second"),
-        ],
-        "shared",
-        [helper.make_tensor_value_info("x", 1, [1, 32])],
-        [helper.make_tensor_value_info("y", 1, [1, 32])],
-        [numpy_helper.from_array(weight, "w")],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 15)], ir_version=8)
+    weight = normal(np.random.default_rng(0), 32, 32)
+    nodes = [
+        helper.make_node("Identity", ["w"], ["w2"]),
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="first"),
+        helper.make_node("MatMul", ["a", "w2"], ["y"], name="second"),
+    ]
+    model = made(nodes, {"w": weight}, {"x": [1, 32]}, rank=2)
     x = np.ones((1, 32), np.float32)
     quantized = quantize_weights(model, WEIGHTS)
     integers, scale = quantize_tensor(weight, 1)
     unpacked = integers * scale
     np.testing.assert_allclose(speak(quantized, {"x": x}), x @ unpacked @ unpacked, rtol=1e-4, atol=1e-4)
-    assert [tensor.name for tensor in quantized.graph.initializer] == ["w_int8", "w_scale"]
+    assert list(arrays(quantized)) == ["w_int8", "w_scale"]
 
 
 def test_dynamic_int8_reaches_nothing_in_a_piper_file_because_no_matmul_holds_a_weight(joe_model):
@@ -258,12 +245,11 @@ def test_the_same_inputs_give_the_same_bytes(medium_model):
 def test_half_precision_halves_the_file_and_keeps_every_weight_to_11_bits(joe_model):
     half = half_precision(joe_model, Fp16(step="fp16"))
     assert len(half.SerializeToString()) < 0.52 * len(joe_model.SerializeToString())
-    before = {tensor.name: numpy_helper.to_array(tensor) for tensor in joe_model.graph.initializer}
-    stored = [tensor for tensor in half.graph.initializer if tensor.name.endswith("_half")]
+    before = arrays(joe_model)
+    stored = {name: value.astype(np.float32) for name, value in arrays(half).items() if name.endswith("_half")}
     assert stored
-    for tensor in stored:
-        value = numpy_helper.to_array(tensor).astype(np.float32)
-        original = before[tensor.name.removesuffix("_half")]
+    for name, value in stored.items():
+        original = before[name.removesuffix("_half")]
         assert np.all(np.abs(value - original) <= np.abs(original) * 2**-11 + 2**-25)
 
 
@@ -293,7 +279,7 @@ def test_signed_activations_are_the_same_steps_moved_by_128(plain_voice, medium_
         for kind in ("unsigned", "signed")
     )
     points = [
-        {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if t.name.endswith("_zero_point")}
+        {name: value for name, value in arrays(model).items() if name.endswith("_zero_point")}
         for model in (unsigned, signed)
     ]
     moved = [name for name, value in points[0].items() if value.dtype == np.uint8]

@@ -18,39 +18,36 @@ from ttsopt_lib.optimize.graph.ranges import histograms
 from ttsopt_lib.optimize.graph.scopes import FEWEST, MOST, group_at
 from ttsopt_lib.optimize.graph.sensitivity import group_label, group_of, layer_groups, sensitivities
 
-ALL = ("Conv", "MatMul", "Gemm")
 
-
-def voice(layers, channels=8):
-    """A chain of layers: (name, operator, weight). Layers of one weight share it."""
-    nodes, stored, last, sizes = [], {}, "x", np.random.default_rng(0)
-    for number, (name, operator, weight) in enumerate(layers):
+def voice(names, channels=8):
+    """A chain of layers with these names; what ends in `MatMul` is one, and all others are convolutions."""
+    nodes, stored, last, sizes = [], [], "x", np.random.default_rng(0)
+    for number, name in enumerate(names):
+        operator = "MatMul" if name.endswith("MatMul") else "Conv"
         shape = (channels, channels, 1) if operator == "Conv" else (channels, channels)
-        stored.setdefault(weight, tensor(weight, sizes.standard_normal(shape) / channels**0.5))
-        output = "y" if number == len(layers) - 1 else f"t{number}"
-        nodes.append(helper.make_node(operator, [last, weight], [output], name=name))
+        stored.append(tensor(f"w{number}", sizes.standard_normal(shape) / channels**0.5))
+        output = "y" if number == len(names) - 1 else f"t{number}"
+        nodes.append(helper.make_node(operator, [last, f"w{number}"], [output], name=name))
         last = output
-    model, feed = graph(nodes, list(stored.values()), (1, channels, channels))
+    model, feed = graph(nodes, stored, (1, channels, channels))
     return copy_named(model), feed
 
 
 def kokoro():
-    """Layers with the names of Kokoro-82M: repeated ones share their weight."""
-    layers = []
-    for repeat in ("", *(f"_{n}" for n in range(1, 12))):
-        scope = "/encoder/bert/encoder/albert_layer_groups.0/albert_layers.0"
-        layers += [(f"{scope}/attention{repeat}/{part}/MatMul", "MatMul", part) for part in ("query", "key", "value")]
-        layers.append((f"{scope}/ffn{repeat}/MatMul", "MatMul", "ffn"))
-    layers += [(f"/encoder/predictor/text_encoder/lstms.{n}/fc/MatMul", "MatMul", f"p{n}") for n in (1, 3, 5)]
+    """Names of layers of Kokoro-82M."""
+    names = [f"/encoder/predictor/text_encoder/lstms.{n}/fc/MatMul" for n in (1, 3, 5)]
     for half in ("F0", "N"):
-        layers += [(f"/encoder/{half}.{n}/conv{m}/Conv", "Conv", f"{half}{n}{m}") for n in range(3) for m in (1, 2)]
-    layers += [(f"/decoder/decoder/decode.{n}/conv{m}/Conv", "Conv", f"d{n}{m}") for n in range(4) for m in (1, 2)]
+        names += [f"/encoder/{half}.{n}/conv{m}/Conv" for n in range(3) for m in (1, 2)]
+    names += [f"/decoder/decoder/decode.{n}/conv{m}/Conv" for n in range(4) for m in (1, 2)]
     for block in range(6):
         scope = f"/decoder/decoder/generator/resblocks.{block}"
         for n in range(2):
-            layers.append((f"{scope}/adain1.{n}/fc/MatMul", "MatMul", f"a{block}{n}"))
-            layers += [(f"{scope}/convs{m}.{n}/Conv", "Conv", f"c{block}{n}{m}") for m in (1, 2)]
-    return [*layers, ("/decoder/decoder/generator/conv_post/Conv", "Conv", "post")]
+            names.append(f"{scope}/adain1.{n}/fc/MatMul")
+            names += [f"{scope}/convs{m}.{n}/Conv" for m in (1, 2)]
+    return [*names, "/decoder/decoder/generator/conv_post/Conv"]
+
+
+CONVOLUTIONS = [name for name in kokoro() if name.endswith("Conv")]
 
 
 def groups_of_vits(model):
@@ -70,58 +67,39 @@ def test_the_groups_of_vits_are_what_they_were(name, request):
     groups, wanted = layer_groups(model), groups_of_vits(model)
     assert groups == wanted and list(groups) == list(wanted) and len(groups) > 8
     assert not any(group.startswith("dp") for group in groups)
-    assert layer_groups(model, macs=dict.fromkeys(groups, 1)) == wanted
     assert group_label("dec/resblocks.8") == "decoder resblocks.8"
     assert [group_label(group) for group in ("enc_p", "flow/flows.2")] == ["text encoder", "flow flows.2"]
 
 
-def test_the_groups_of_another_voice_are_its_modules():
+def test_the_groups_of_another_voice_are_its_modules_and_hold_convolutions_only():
     model, _ = voice(kokoro())
-    groups = layer_groups(model, ALL)
+    groups = layer_groups(model)
     assert FEWEST <= len(groups) <= MOST
-    assert sorted(name for names in groups.values() for name in names) == sorted(name for name, *_ in kokoro())
+    assert sorted(name for names in groups.values() for name in names) == sorted(CONVOLUTIONS)
     for block in range(6):
         members = groups[f"decoder/decoder/generator/resblocks.{block}"]
-        assert len(members) == 6 and all(f"/resblocks.{block}/" in name for name in members)
+        assert len(members) == 4 and all(f"/resblocks.{block}/" in name for name in members)
     assert groups["decoder/decoder/generator/conv_post"] == ["/decoder/decoder/generator/conv_post/Conv"]
     assert all(len({name.split("/")[1] for name in names}) == 1 for names in groups.values())
     assert group_label("decoder/decoder/generator/resblocks.3") == "decoder generator resblocks.3"
 
 
-def test_without_being_asked_for_products_groups_have_convolutions_only():
-    model, _ = voice(kokoro())
-    kinds = {node.name: node.op_type for node in model.graph.node}
-    assert {kinds[name] for names in layer_groups(model).values() for name in names} == {"Conv"}
-    assert {kinds[name] for names in layer_groups(model, ("MatMul",)).values() for name in names} == {"MatMul"}
-
-
-@pytest.mark.parametrize("operators", [ALL, ("MatMul",)])
-def test_repetitions_of_one_weight_are_in_one_group(operators):
-    model, _ = voice(kokoro())
-    weights = {node.name: node.input[1] for node in model.graph.node}
-    holders: dict[str, set[str]] = {}
-    for group, names in layer_groups(model, operators).items():
-        for name in names:
-            holders.setdefault(weights[name], set()).add(group)
-    assert all(len(groups) == 1 for groups in holders.values())
-    assert len(holders["ffn"]) == 1
-
-
 @pytest.mark.parametrize("name", ["", "layer_{}", "Conv_{}"])
-def test_where_names_say_nothing_neighbours_with_about_equal_work_are_a_group(name):
-    model, _ = voice([(name.format(number), "Conv", f"w{number}") for number in range(100)])
-    order = [node.name for node in model.graph.node]
-    macs = {layer: 1 + number // 10 for number, layer in enumerate(order)}
-    groups = layer_groups(model, macs=macs)
+def test_where_names_say_nothing_neighbours_with_about_as_many_parameters_are_a_group(name):
+    model, _ = voice([name.format(number) for number in range(100)])
+    sizes = {node.name: 1 + number // 10 for number, node in enumerate(model.graph.node)}
+    for node, stored in zip(model.graph.node, model.graph.initializer, strict=True):
+        stored.CopyFrom(tensor(stored.name, np.ones((sizes[node.name], 8, 1))))
+    groups = layer_groups(model)
     assert FEWEST <= len(groups) <= MOST
-    assert [layer for names in groups.values() for layer in names] == order
-    work = [sum(macs[layer] for layer in names) for names in list(groups.values())[:-1]]
+    assert [layer for names in groups.values() for layer in names] == list(sizes)
+    work = [sum(sizes[layer] for layer in names) for names in list(groups.values())[:-1]]
     assert max(work) < 2 * min(work)
-    assert list(groups.values())[-1] == order[-1:]
+    assert list(groups.values())[-1] == list(sizes)[-1:]
 
 
 def test_a_voice_of_many_equal_blocks_has_no_more_groups_than_a_search_can_try():
-    model, _ = voice([(f"/blocks.{n}/part.{m}/Conv", "Conv", f"w{n}.{m}") for n in range(60) for m in range(3)])
+    model, _ = voice([f"/blocks.{n}/part.{m}/Conv" for n in range(60) for m in range(3)])
     groups = layer_groups(model)
     assert FEWEST <= len(groups) <= MOST
     blocks = [{int(re.findall(r"\d+", name)[0]) for name in names} for names in list(groups.values())[:-1]]
@@ -129,10 +107,10 @@ def test_a_voice_of_many_equal_blocks_has_no_more_groups_than_a_search_can_try()
 
 
 def test_a_voice_of_few_layers_has_a_group_for_each_and_one_of_none_has_none():
-    model, _ = voice([(f"/a/b{n}/Conv", "Conv", f"w{n}") for n in range(3)])
+    model, _ = voice([f"/a/b{n}/Conv" for n in range(3)])
     assert [len(names) for names in layer_groups(model).values()] == [1, 1, 1]
-    empty, _ = voice([("/a/Relu", "Conv", "w")])
-    assert layer_groups(empty, ("Gemm",)) == {}
+    empty, _ = voice(["/a/MatMul"])
+    assert layer_groups(empty) == {}
 
 
 def test_what_is_no_layer_belongs_to_the_nearest_scope():
@@ -145,7 +123,7 @@ def test_what_is_no_layer_belongs_to_the_nearest_scope():
 
 
 def test_every_group_of_another_voice_is_judged():
-    model, feed = voice([(name, "Conv", weight) for name, operator, weight in kokoro() if operator == "Conv"])
+    model, feed = voice(CONVOLUTIONS)
     names = [name for node in model.graph.node for name in (node.input[0], node.output[0])]
     ranges = {name: seen.range("minmax") for name, seen in histograms(model, names, [feed]).items()}
     judge: Any = SimpleNamespace(
@@ -157,7 +135,7 @@ def test_every_group_of_another_voice_is_judged():
         },
     )
     groups = layer_groups(model)
-    record = sensitivities(model, judge, ranges, "key", "variant")
+    record = sensitivities(model, judge, ranges, "key", "variant", groups)
     assert [one.group for one in record.groups] == list(groups)
     assert all(one.level_error_db > 0 for one in record.groups)
     assert sum(one.parameters for one in record.groups) == pytest.approx(1)

@@ -9,13 +9,14 @@ import numpy as np
 import onnx
 import pytest
 
+from tests.optimize.small_graphs import arrays
+from tests.optimize.test_build import make_study
 from ttsopt_lib import code
 from ttsopt_lib.measure.plan import torch_recipe
 from ttsopt_lib.optimize.build import build_study, variant_key
 from ttsopt_lib.optimize.steps.step import source_of, work_of
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.steps import STEPS, Step
-from ttsopt_lib.study import Study
 
 OWN = '''
 """The step `louder`: every weight of the last layer, doubled."""
@@ -79,23 +80,7 @@ def louder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def study(plain_voice, tmp_path):
-    sentences = tmp_path / "sentences.txt"
-    sentences.write_text("The birch canoe slid.\nGlue the sheet.\nRice is served.\n", encoding="utf-8")
-    first, others = ({"file": str(sentences), "start": start, "count": count} for start, count in ((0, 1), (1, 2)))
-    return lambda recipe: Study.model_validate(
-        {
-            "name": "steps",
-            "voice": {"path": str(plain_voice), "licence_chain": ["made up"]},
-            "variants": [{"name": "x", "recipe": recipe}],
-            "evaluate": {"wer_sentences": 0, "paired_sentences": 2},
-            "sentences": {
-                "calibration": first,
-                "evaluation": others,
-                "timing": {"short": ["Glue the sheet."]},
-                "listening": ["Glue the sheet."],
-            },
-        }
-    )
+    return lambda recipe: make_study(plain_voice, tmp_path, {"x": recipe})
 
 
 @pytest.mark.slow
@@ -103,10 +88,7 @@ def test_a_new_step_is_built_counted_described_and_keyed(louder, study, tmp_path
     asked = study([{"step": "louder", "times": 3}])
     folder = StudyFolder(asked, tmp_path / "reports")
     original, made = build_study(asked, folder, processes=1)
-    weights = [
-        {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(folder.model(name)).graph.initializer}
-        for name in ("original", "x")
-    ]
+    weights = [arrays(onnx.load(folder.model(name))) for name in ("original", "x")]
     np.testing.assert_allclose(weights[1]["dec.conv_post.weight"].std() / weights[0]["dec.conv_post.weight"].std(), 3)
     (step,) = made.steps
     assert (step.label, step.family, step.note) == ("amplification", "louder", "1 layer is 3 times as loud")

@@ -15,7 +15,6 @@ import tempfile
 import time
 import zlib
 from collections.abc import Collection, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ import onnx
 from joblib import cpu_count, delayed
 from tqdm.auto import tqdm
 
-from ttsopt_lib.code import code_digest
+from ttsopt_lib.code import code_digest, versions
 from ttsopt_lib.errors import StudyError, TtsoptError
 from ttsopt_lib.files import atomic_folder, content_key, file_sha256
 from ttsopt_lib.optimize.calibration import calibration_texts
@@ -36,12 +35,7 @@ from ttsopt_lib.records.base import now, write_record
 from ttsopt_lib.records.device import PLAUSIBLE_LENGTH
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import Coverage, StepRecord, VariantRecord, read_variant_if_current
-from ttsopt_lib.steps import (
-    AnyStep,
-    GraphStep,
-    NetworkStep,
-    any_model_steps,
-)
+from ttsopt_lib.steps import AnyStep, GraphStep, NetworkStep, any_model_steps
 from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.onnx_file import VoiceError, model_sha256, read_model, weight_files
@@ -51,7 +45,6 @@ from ttsopt_lib.voices.source import source_declaration, source_path
 from ttsopt_lib.workers import local_workers
 
 MAX_BUILDERS = 4  # processes that make variants side by side: each holds PyTorch and the voice, about 1 GB
-NOTHING = Coverage(parameters=0.0, macs=0.0)
 
 
 # --- what there is to do ----------------------------------------------------------------------------------------
@@ -90,9 +83,9 @@ def _key(study: Study, name: str, source: dict[str, str]) -> str:
         calibration_texts(study.sentences.calibration)[: None if calibrated else 1],
         [work_of(step).files(step) for step in recipe],
         code_digest(__name__, *(source_of(step) for step in recipe)),
-        {library: version(library) for library in LIBRARIES},
+        versions(LIBRARIES),
         [code_digest("ttsopt_lib.voices.stream"), _must_stream(study, name)] if _streams(study, name) else [],
-        *(["as_float"] if study.voice.as_float else []),
+        study.voice.as_float,
     )
 
 
@@ -152,26 +145,22 @@ def build_study(
         from ttsopt_lib.optimize.trial import try_declared  # no variant depends on it
 
         try_declared(study)
-    trained_first = [name for name in stale if _trains(study, name)]  # they take hours, and both cores
-    timed = [name for name in stale if name not in trained_first and _times(study, name)]  # nothing else at work
+    trained = [name for name in stale if _trains(study, name)]  # these take hours, and both cores
+    timed = [name for name in stale if name not in trained and _times(study, name)]  # nothing else at work
+    rest = [name for name in stale if name not in (*trained, *timed)]
+    rest.sort(key=lambda name: not _calibrated(study, name))  # what takes longest comes first
     with (
         tempfile.TemporaryDirectory(prefix="ttsopt-") as scratch,
         tqdm(total=len(stale), desc="variants", unit="variant", disable=not stale) as bar,
     ):
         context = BuildContext(study, Path(scratch), folder)
-        for name in trained_first:
+        for name in (*trained, *timed):
             bar.set_postfix_str(name)
             records[name] = _build(context, name, keys[name], folder)
-            if (new := _key(study, name, _source_hashes(study))) != keys[name]:  # a decoder was trained on the way
+            if name in trained and (new := variant_key(study, name)) != keys[name]:  # now there is a decoder
                 records[name] = records[name].model_copy(update={"key": new})
                 write_record(folder.variant(name) / "variant.json", records[name])
             bar.update()
-        for name in timed:
-            bar.set_postfix_str(name)
-            records[name] = _build(context, name, keys[name], folder)
-            bar.update()
-        rest = [name for name in stale if name not in (*trained_first, *timed)]
-        rest.sort(key=lambda name: not _calibrated(study, name))  # what takes longest comes first
         try:
             with local_workers(max(1, min(processes or cpu_count(), MAX_BUILDERS, len(rest)))) as parallel:
                 made: Any = parallel(delayed(_build_shared)(study, folder, scratch, name, keys[name]) for name in rest)
@@ -196,24 +185,28 @@ def check_recipes(study: Study, names: Collection[str]) -> None:
     """
     voice = None if study.voice.huggingface else source_path(study)
     refuse_other_models(study, names)
-    for variant in (variant for variant in study.variants if variant.name in names):
-        for step in variant.recipe:
-            try:
-                work_of(step).check(step, voice)
-            except TtsoptError as error:
-                raise StudyError(f"variant {variant.name!r}: {error}") from None
+    for name, step in _steps(study, names):
+        try:
+            work_of(step).check(step, voice)
+        except TtsoptError as error:
+            raise StudyError(f"variant {name!r}: {error}") from None
 
 
 def refuse_other_models(study: Study, names: Collection[str] | None = None) -> None:
     """Where the voice is no VITS, refuse recipes of these variants (None: all) that need one. Raises `StudyError`."""
     declaration = source_declaration(study)
-    for variant in study.variants if declaration else ():
-        for step in variant.recipe if names is None or variant.name in names else ():
-            if declaration and not step.any_model:
-                raise StudyError(
-                    f"variant {variant.name!r}: step {step.step} needs a VITS voice, and this is {declaration.name}: "
-                    f"take it out of the recipe; steps for any model are {', '.join(any_model_steps())}"
-                )
+    for name, step in _steps(study, names):
+        if declaration and not step.any_model:
+            raise StudyError(
+                f"variant {name!r}: step {step.step} needs a VITS voice, and this is {declaration.name}: "
+                f"take it out of the recipe; steps for any model are {', '.join(any_model_steps())}"
+            )
+
+
+def _steps(study: Study, names: Collection[str] | None) -> list[tuple[str, AnyStep]]:
+    """Every step of these variants (None: of all), each with its variant's name."""
+    asked = [variant for variant in study.variants if names is None or variant.name in names]
+    return [(variant.name, step) for variant in asked for step in variant.recipe]
 
 
 _CONTEXTS: dict[str, BuildContext] = {}  # of this process, by scratch folder
@@ -351,25 +344,25 @@ def _copy_original(context: BuildContext, path: Path) -> tuple[list[StepRecord],
     else:
         shutil.copyfile(context.voice.path, path)
     context.voice.write_config(path)
-    steps, note = [], ""
-    if context.study.voice.huggingface is not None:
-        note = "the voice came as a Hugging Face folder: this file is our plain export of it"
+    finished = take_inventory(path, context.reference)
     if context.study.voice.as_float:
         note = "the voice came with integer arithmetic: this file is its float form, on the same weights"
-    if note:
-        made = StepRecord(
-            step="export",
-            coverage=NOTHING,
-            layers=0,
-            note=note,
-            label="the export",
-            family="nothing optimized",
-            kind="other",
-            optimizes=False,
-            changes_arithmetic=False,
-        )
-        steps.append(made)
-    return steps, take_inventory(path, context.reference, context.voice.outputs)
+    elif context.study.voice.huggingface is not None:
+        note = "the voice came as a Hugging Face folder: this file is our plain export of it"
+    else:
+        return [], finished
+    made = StepRecord(
+        step="export",
+        coverage=Coverage(parameters=0.0, macs=0.0),
+        layers=0,
+        note=note,
+        label="the export",
+        family="nothing optimized",
+        kind="other",
+        optimizes=False,
+        changes_arithmetic=False,
+    )
+    return [made], finished
 
 
 def _run_recipe(
@@ -389,7 +382,7 @@ def _run_recipe(
         if isinstance(step, GraphStep):
             graph = work_of(step).apply(onnx.load(path), step, context)
             path.write_bytes(graph.SerializeToString(deterministic=True))
-            inventory = take_inventory(path, context.reference, context.voice.outputs)
+            inventory = take_inventory(path, context.reference)
         record = record_of(step, inventory, before, context.note)
         if record.layers == 0 and step.reaches_nothing != "expected":
             raise StudyError(

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 
+import numpy as np
+from onnx import ModelProto, helper
 from onnxruntime.quantization import CalibrationDataReader
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import SentenceRange
 from ttsopt_lib.voices.adapters.model import Feed, TtsModel
-from ttsopt_lib.voices.session import RuntimeFailure, runtime_words
+from ttsopt_lib.voices.session import RuntimeFailure, in_words, open_session, runtime_words
 from ttsopt_lib.voices.text import read_sentences
 
 
@@ -20,6 +23,19 @@ def sentence_feeds(
 ) -> list[Feed]:
     """Each sentence as inputs of the voice. Raises `TextError` for one that gives no phonemes."""
     return [voice.feed(voice.utterance_ids(sentence), speaker, noise) for sentence in sentences]
+
+
+def tensor_values(model: ModelProto, tensors: Sequence[str], feeds: Sequence[Feed]) -> Iterator[dict[str, np.ndarray]]:
+    """What these tensors of a graph hold in each utterance. Noise is drawn anew each time unless it has seeds."""
+    probe = deepcopy(model)
+    del probe.graph.output[:]
+    # without types: ONNX Runtime knows them
+    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in tensors)
+    session = open_session(probe) if tensors else None
+    for number, feed in enumerate(feeds, 1):
+        with in_words(sentence_words(number)):
+            values = session.run(list(tensors), feed) if session else []
+        yield dict(zip(tensors, values, strict=True))
 
 
 class SentenceReader(CalibrationDataReader):

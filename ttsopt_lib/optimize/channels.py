@@ -17,24 +17,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch_pruning as tp
 from torch import Tensor, nn
 
+from ttsopt_lib.distill.decoder_speed import macs_per_frame
 from ttsopt_lib.distill.losses import spectral_loss
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.networks.coupling import Coupling
-from ttsopt_lib.networks.hifigan import HifiGanDecoder
+from ttsopt_lib.networks.hifigan import HifiGanConfig, HifiGanDecoder
 from ttsopt_lib.networks.text_encoder import FeedForward
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.refit import refit_decoder
 from ttsopt_lib.steps import PruneStructured
-
-if TYPE_CHECKING:
-    pass
 
 WEIGHTED = (nn.Conv1d, nn.ConvTranspose1d, nn.Linear)
 JUDGED = 6  # utterances that tell what a channel is worth
@@ -75,13 +73,11 @@ class Pruned:
     Attributes:
         widths: layer name -> (channels before, channels now), where they differ.
         macs, parameters: fractions of the pruned stages' that are gone.
-        kept: layer name -> which of its output channels it still has.
     """
 
     widths: dict[str, tuple[int, int]]
     macs: float
     parameters: float
-    kept: dict[str, Tensor]
 
 
 def prune_structured(model: StagedVits, step: PruneStructured, feeds: Sequence[Feed]) -> Pruned:
@@ -99,6 +95,11 @@ def prune_structured(model: StagedVits, step: PruneStructured, feeds: Sequence[F
         raise PruningError(
             "prune_structured: the decoder is no HiFi-GAN; put the step before distill, or prune other stages"
         )
+    width: dict[nn.Module, int] = {}  # that is asked for, of the layers that decide it
+    if step.decoder_widths is not None:
+        assert isinstance(model.decoder, HifiGanDecoder)
+        refuse_widths(model.decoder, step)
+        width = dict(zip((model.decoder.conv_pre, *model.decoder.ups), step.decoder_widths, strict=True))
     whole = copy.deepcopy(model.decoder)
     stages = [getattr(model, stage) for stage in step.stages]
     names: dict[nn.Module, str] = {x: name for name, x in model.named_modules() if isinstance(x, WEIGHTED)}
@@ -110,13 +111,8 @@ def prune_structured(model: StagedVits, step: PruneStructured, feeds: Sequence[F
     moments = _moments(model, feeds[0], layers)
     judge_channels(model, feeds[:JUDGED], sets)
     counts = _Counts(layers, moments, sum(p.numel() for stage in stages for p in stage.parameters()))
-    if step.decoder_widths is not None:
-        gone = given_widths(sets, model.decoder, step.decoder_widths)
-        if (share := counts.share(step.of, sets, gone)) < step.amount:
-            raise PruningError(
-                f"prune_structured: decoder_widths remove {share:.1%} of the {step.of}, amount asks for "
-                f"{step.amount:.0%}: make them smaller, or lower 'amount'"
-            )
+    if width:
+        gone = [next((one.count - width[layer] for layer in one.outputs if layer in width), 0) for one in sets]
     else:
         gone = choose_widths(sets, counts, step.amount, step.of, step.round_to)
     kept: dict[str, Tensor] = {}
@@ -138,7 +134,7 @@ def prune_structured(model: StagedVits, step: PruneStructured, feeds: Sequence[F
         spoken = [latents(model, feed, number) for number, feed in enumerate(feeds[:REFITTED])]
         refit_decoder(model.decoder, whole, kept, [z for z, _ in spoken], [g for _, g in spoken])
     widths = {names[layer]: (old, _sizes(layer)[1]) for layer, old in before.items() if old != _sizes(layer)[1]}
-    return Pruned(widths, counts.share("macs", sets, gone), counts.share("parameters", sets, gone), kept)
+    return Pruned(widths, counts.share("macs", sets, gone), counts.share("parameters", sets, gone))
 
 
 # --- which channels go together ---------------------------------------------------------------------------------
@@ -253,7 +249,9 @@ class _Counts:
     """Multiply-accumulates and parameters of some layers, as a function of how many channels are gone."""
 
     def __init__(self, layers: Sequence[nn.Module], moments: dict[nn.Module, int], parameters: int):
-        self.layers, self.moments, self.parameters = layers, moments, parameters
+        self.moments, self.parameters = moments, parameters
+        # of the layers before anything goes: channels in and out, and taps (a matrix has one)
+        self.shapes = {layer: (*_sizes(layer), getattr(layer, "kernel_size", (1,))[0]) for layer in layers}
 
     def left(self, of: str, sets: Sequence[Channels], gone: Sequence[int]) -> float:
         fewer_in: dict[nn.Module, int] = {}
@@ -264,17 +262,10 @@ class _Counts:
             for layer, indices in channels.outputs.items():
                 fewer_out[layer] = fewer_out.get(layer, 0) + indices.shape[1] * number
         total = 0
-        for layer in self.layers:
-            channels_in, channels_out, kernel = self.shape[layer]
+        for layer, (channels_in, channels_out, kernel) in self.shapes.items():
             weights = (channels_in - fewer_in.get(layer, 0)) * (channels_out - fewer_out.get(layer, 0)) * kernel
             total += weights * (self.moments[layer] if of == "macs" else 1)
         return total
-
-    @property
-    def shape(self) -> dict[nn.Module, tuple[int, int, int]]:
-        if not hasattr(self, "_shape"):  # of the layers as they were before anything went
-            self._shape = {layer: (*_sizes(layer), _kernel(layer)) for layer in self.layers}
-        return self._shape
 
     def share(self, of: str, sets: Sequence[Channels], gone: Sequence[int]) -> float:
         """The fraction that is gone."""
@@ -329,22 +320,6 @@ def choose_widths(sets: Sequence[Channels], counts: _Counts, amount: float, of: 
         gone = min(smaller, key=damage)
 
 
-def given_widths(sets: Sequence[Channels], decoder: nn.Module, wanted: Sequence[int]) -> list[int]:
-    """How many channels each set loses, so that the decoder has the wanted widths. Raises `PruningError`."""
-    assert isinstance(decoder, HifiGanDecoder)
-    refuse_widths(decoder, wanted)
-    layers = [decoder.conv_pre, *decoder.ups]
-    width = dict(zip(layers, wanted, strict=True))
-    return [next((one.count - width[layer] for layer in one.outputs if layer in width), 0) for one in sets]
-
-
-def refuse_widths(decoder: HifiGanDecoder, wanted: Sequence[int]) -> None:
-    """Raises `PruningError` for widths that cannot be this decoder's."""
-    present = [_sizes(layer)[1] for layer in (decoder.conv_pre, *decoder.ups)]
-    if len(wanted) != len(present) or any(new > old for new, old in zip(wanted, present, strict=True)):
-        raise PruningError(f"prune_structured: decoder_widths: give {len(present)} numbers of at most {present}")
-
-
 def _moments(model: StagedVits, feed: Feed, layers: Sequence[nn.Module]) -> dict[nn.Module, int]:
     """How many times each layer's weights are multiplied while an utterance is spoken."""
     found = dict.fromkeys(layers, 0)
@@ -369,5 +344,64 @@ def _sizes(layer: nn.Module) -> tuple[int, int]:
     return layer.in_channels, layer.out_channels
 
 
-def _kernel(layer: nn.Module) -> int:
-    return layer.kernel_size[0] if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d) else 1
+# --- decoders of other widths -----------------------------------------------------------------------------------
+
+
+def refuse_widths(decoder: HifiGanDecoder, step: PruneStructured) -> None:
+    """Raises `PruningError` for `decoder_widths` that cannot be this decoder's, or that remove too little of it."""
+    wanted, present = step.decoder_widths or (), decoder_widths(decoder)
+    if len(wanted) != len(present) or any(new > old for new, old in zip(wanted, present, strict=True)):
+        raise PruningError(f"prune_structured: decoder_widths: give {len(present)} numbers of at most {present}")
+    with torch.device("meta"):  # counts, and computes nothing
+        share = share_gone(copy.deepcopy(decoder).to("meta"), of_widths(decoder.config, wanted), step.of)
+    if share < step.amount:
+        raise PruningError(
+            f"prune_structured: decoder_widths remove {share:.1%} of the {step.of}, amount asks for "
+            f"{step.amount:.0%}: make them smaller, or lower 'amount'"
+        )
+
+
+def decoder_widths(decoder: HifiGanDecoder) -> list[int]:
+    """Channels after the first convolution and each upsampling."""
+    return [_sizes(layer)[1] for layer in (decoder.conv_pre, *decoder.ups)]
+
+
+def share_gone(whole: HifiGanDecoder, pruned: HifiGanDecoder, of: str) -> float:
+    """The fraction of the decoder's multiply-accumulates (`macs`) or `parameters` that pruning removed."""
+    if of == "macs":
+        before, after = (macs_per_frame(decoder, whole.config.latent_channels) for decoder in (whole, pruned))
+    else:
+        before, after = (sum(p.numel() for p in decoder.parameters()) for decoder in (whole, pruned))
+    return 1 - after / before
+
+
+def of_widths(config: HifiGanConfig, widths: Sequence[int]) -> HifiGanDecoder:
+    """A decoder without values that has these channels after the first convolution and each upsampling."""
+    whole = HifiGanDecoder(config)
+    new = dict(zip(decoder_widths(whole), widths, strict=True))
+    weights = {}
+    for name, layer in whole.named_modules():
+        if isinstance(layer, nn.Conv1d | nn.ConvTranspose1d):
+            into = layer.in_channels if name in ("conv_pre", "cond") else new[layer.in_channels]
+            out = layer.out_channels if name == "conv_post" else new[layer.out_channels]
+            shape = (into, out) if isinstance(layer, nn.ConvTranspose1d) else (out, into)
+            weights[f"{name}.weight"] = torch.empty(*shape, *layer.kernel_size)
+            if layer.bias is not None:
+                weights[f"{name}.bias"] = torch.empty(out)
+    return with_weights(config, weights)
+
+
+def with_weights(config: HifiGanConfig, weights: dict[str, Tensor]) -> HifiGanDecoder:
+    """A decoder of irregular widths: kernels and dilations from the config, channels from the weights themselves."""
+    with torch.device("meta"):
+        decoder = HifiGanDecoder(config)
+    for name, layer in list(decoder.named_modules()):
+        if not isinstance(layer, nn.Conv1d | nn.ConvTranspose1d):
+            continue
+        first, second, *_ = weights[f"{name}.weight"].shape
+        into, out = (first, second) if isinstance(layer, nn.ConvTranspose1d) else (second, first)
+        settings = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
+        new = type(layer)(into, out, layer.kernel_size[0], bias=layer.bias is not None, **settings)
+        decoder.set_submodule(name, new)
+    decoder.load_state_dict({name: value.float() for name, value in weights.items()})
+    return decoder

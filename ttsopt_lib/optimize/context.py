@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ttsopt_lib.code import versions
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import content_key
 from ttsopt_lib.networks.vits import StagedVits
@@ -117,14 +117,9 @@ class BuildContext:
             raise VariantError(f"{self.voice.path}: {words}: the voice itself cannot speak it: {error}") from None
 
     @property
-    def sensitivity_record(self) -> Path:
-        """Where the variant at work keeps what a search found."""
-        return self.folder.sensitivity_record(self.variant)
-
-    @property
-    def libraries(self) -> dict[str, str]:
+    def libraries(self) -> dict[str, str | None]:
         """Versions of the packages that may change the bytes of a variant."""
-        return {library: version(library) for library in LIBRARIES}
+        return versions(LIBRARIES)
 
     def export(self, steps: Sequence[NetworkStep]) -> tuple[Path, Inventory]:
         """The voice after these steps on its network, as an ONNX file. Variants with the same steps share it."""
@@ -142,7 +137,7 @@ class BuildContext:
                     graph = work_of(step).in_graph(graph, step)
                 path.write_bytes(graph.SerializeToString(deterministic=True))
                 self.voice.write_config(path)
-            self._exports[name] = path, take_inventory(path, self.reference, self.voice.outputs)
+            self._exports[name] = path, take_inventory(path, self.reference)
         return self._exports[name]
 
 

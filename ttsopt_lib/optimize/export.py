@@ -10,6 +10,7 @@ import io
 import json
 import re
 import warnings
+from copy import deepcopy
 from pathlib import Path
 
 import onnx
@@ -18,11 +19,12 @@ from torch import Tensor, nn
 
 from ttsopt_lib.files import atomic_path
 from ttsopt_lib.networks.vits import StagedVits
+from ttsopt_lib.optimize.graph.index import refill
 from ttsopt_lib.voices.piper import VoiceConfig, piper_json
 from ttsopt_lib.voices.weights import STAGES
 
-_EXAMPLE_PHONEMES = 23
-"""Length of the text the graph is traced with. Any length does: nothing in the network depends on it."""
+OPSET = 15  # as Piper itself writes
+EXAMPLE_PHONEMES = 23  # that the graph is traced with; any number does, because nothing in the network depends on it
 
 
 class _PiperInterface(nn.Module):
@@ -36,20 +38,19 @@ class _PiperInterface(nn.Module):
         return self.voice(ids, lengths, scales, sid)
 
 
-def export_piper(model: StagedVits, voice_config: VoiceConfig, path: str | Path, opset: int = 15) -> Path:
+def export_piper(model: StagedVits, voice_config: VoiceConfig, path: str | Path) -> Path:
     """Write a voice and its config. Both appear whole or not at all, and the same model gives the same bytes.
 
     Args:
         model: the voice, with its own decoder or a student in its place.
         voice_config: what it is called, speaks and expects; written to `path` with `.json` appended.
         path: where to write the `.onnx` file; its folder is created.
-        opset: ONNX operator set; 15 is what Piper itself writes.
 
     Returns:
         the path of the `.onnx` file.
     """
     path = Path(path)
-    graph = to_onnx(model, voice_config, opset)
+    graph = to_onnx(model, voice_config)
     config = json.dumps(piper_json(voice_config, model.hop_length), ensure_ascii=False, indent=2) + "\n"
     with atomic_path(path) as model_part, atomic_path(Path(f"{path}.json")) as config_part:
         model_part.write_bytes(graph.SerializeToString(deterministic=True))
@@ -57,14 +58,12 @@ def export_piper(model: StagedVits, voice_config: VoiceConfig, path: str | Path,
     return path
 
 
-def to_onnx(model: StagedVits, voice_config: VoiceConfig, opset: int = 15) -> onnx.ModelProto:
-    """The voice as an ONNX model, checked, with Piper's inputs and output.
-
-    Args and meaning as in `export_piper`."""
+def to_onnx(model: StagedVits, voice_config: VoiceConfig) -> onnx.ModelProto:
+    """The voice as an ONNX model, checked, with Piper's inputs and output. Arguments as of `export_piper`."""
     speakers = model.speaker_embedding is not None
     example = (
-        torch.arange(_EXAMPLE_PHONEMES).unsqueeze(0) % model.text_encoder.emb.num_embeddings,
-        torch.tensor([_EXAMPLE_PHONEMES]),
+        torch.arange(EXAMPLE_PHONEMES).unsqueeze(0) % model.text_encoder.emb.num_embeddings,
+        torch.tensor([EXAMPLE_PHONEMES]),
         torch.tensor([0.667, 1.0, 0.8]),
     ) + ((torch.tensor([0]),) if speakers else ())
     buffer = io.BytesIO()
@@ -77,7 +76,7 @@ def to_onnx(model: StagedVits, voice_config: VoiceConfig, opset: int = 15) -> on
                 _PiperInterface(model).eval(),
                 example,
                 buffer,  # type: ignore[arg-type]
-                opset_version=opset,
+                opset_version=OPSET,
                 input_names=["input", "input_lengths", "scales", "sid"][: len(example)],
                 output_names=["output"],
                 dynamic_axes={
@@ -118,18 +117,16 @@ def _share_constants(model: onnx.ModelProto) -> None:
     same: dict[str, str] = {}
     nodes = []
     for node in model.graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = same.get(name, name)
+        refill(node.input, [same.get(name, name) for name in node.input])
         if node.op_type == "Constant":
-            value = onnx.AttributeProto.FromString(node.attribute[0].SerializeToString())
+            value = deepcopy(node.attribute[0])
             value.t.name = ""
             output = first.setdefault(value.SerializeToString(deterministic=True), node.output[0])
             if output != node.output[0]:
                 same[node.output[0]] = output
                 continue
         nodes.append(node)
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
+    refill(model.graph.node, nodes)
 
 
 def _name_like_piper(model: onnx.ModelProto) -> None:
@@ -151,7 +148,6 @@ def _name_like_piper(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         node.name = renamed(node.name)
         for names in (node.input, node.output):
-            for index, name in enumerate(names):
-                names[index] = named.get(name) or renamed(name)
+            refill(names, [named.get(name) or renamed(name) for name in names])
     for tensor in model.graph.initializer:
         tensor.name = named.get(tensor.name) or renamed(tensor.name)

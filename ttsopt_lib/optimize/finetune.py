@@ -14,15 +14,14 @@ from __future__ import annotations
 import copy
 import json
 import warnings
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from ttsopt_lib.distill.decoder_speed import macs_per_frame
 from ttsopt_lib.distill.distillation import teacher_shards
@@ -36,11 +35,13 @@ from ttsopt_lib.files import atomic_folder, file_sha256
 from ttsopt_lib.measure.machine.system import describe_system
 from ttsopt_lib.networks.hifigan import HifiGanConfig, HifiGanDecoder
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.optimize.calibration import Feed
-from ttsopt_lib.optimize.channels import prune_structured
+from ttsopt_lib.optimize.channels import decoder_widths, prune_structured, share_gone, with_weights
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.steps import PruneStructured
 from ttsopt_lib.voices.piper import load_piper, open_piper
+
+if TYPE_CHECKING:
+    from ttsopt_lib.optimize.context import BuildContext
 
 HOURS = 4.0  # of the voice's speech, where there is time to speak them
 SETTINGS = DecoderSettings(
@@ -63,22 +64,13 @@ class FinetuneError(TtsoptError, ValueError):
     """A fine-tuned decoder that cannot be used. The message is one line: which file, what would be right."""
 
 
-@dataclass(frozen=True)
-class PruningInputs:
-    """What pruning anew needs: the whole voice, calibration utterances, and a folder for the training to work in."""
-
-    voice: Path
-    feeds: Sequence[Feed]
-    folder: Path
-
-
-def prune_and_train(model: StagedVits, step: PruneStructured, inputs: PruningInputs | None) -> None:
+def prune_and_train(model: StagedVits, step: PruneStructured, context: BuildContext | None) -> None:
     """The recipe step, in place: put in a decoder that was fine-tuned before, or prune and train one.
 
     Args:
         model: the whole voice.
         step: what is wanted; with no `trained` folder, channels are removed and nothing is trained.
-        inputs: None where there are no sentences, so that only a trained decoder can be put in.
+        context: None where there are no sentences, so that only a trained decoder can be put in.
 
     Raises:
         FinetuneError: the trained decoder is not whole, of another voice, or pruned less than the step asks for.
@@ -87,9 +79,9 @@ def prune_and_train(model: StagedVits, step: PruneStructured, inputs: PruningInp
     trained = None if step.trained is None else resolve(step.trained)
     whole = copy.deepcopy(model.decoder)
     if trained is None or not trained.is_dir():
-        if inputs is None:
+        if context is None:
             raise FinetuneError("prune_structured: for PyTorch it needs a decoder trained before (key: trained)")
-        pruned = prune_structured(model, step, inputs.feeds)
+        pruned = prune_structured(model, step, context.calibration)
         if trained is None:
             return
         warnings.warn(
@@ -101,8 +93,8 @@ def prune_and_train(model: StagedVits, step: PruneStructured, inputs: PruningInp
         how = step.model_dump(mode="json", include={"amount", "of", "round_to", "decoder_widths"}) | {
             "macs_gone": round(pruned.macs, 4)
         }
-        work = inputs.folder / "training" / trained.name
-        finetune_decoder(inputs.voice, model.decoder, resolve(step.corpus), work, trained, step.minutes, pruning=how)
+        voice, work = context.voice.path, context.folder.path / "training" / trained.name
+        finetune_decoder(voice, model.decoder, resolve(step.corpus), work, trained, step.minutes, pruning=how)
     decoder, _ = load_pruned(trained)
     if not isinstance(whole, HifiGanDecoder) or whole.config != decoder.config:
         raise FinetuneError(f"prune_structured: trained: {step.trained} was pruned from the decoder of another voice")
@@ -112,7 +104,7 @@ def prune_and_train(model: StagedVits, step: PruneStructured, inputs: PruningInp
 
 def check_asked(step: PruneStructured, whole: HifiGanDecoder, decoder: HifiGanDecoder) -> None:
     """Raises `FinetuneError` where the decoder in `trained` is not what the step asks for."""
-    has = [decoder.conv_pre.out_channels, *(_out_channels(up) for up in decoder.ups)]
+    has = decoder_widths(decoder)
     if step.decoder_widths is not None and has != list(step.decoder_widths):
         raise FinetuneError(
             f"prune_structured: decoder_widths: {step.trained} has {has}: say so, or name another folder in 'trained'"
@@ -221,39 +213,6 @@ def load_pruned(folder: Path) -> tuple[HifiGanDecoder, dict[str, Any]]:
     if widths(decoder) != sizes["channels"]:
         raise FinetuneError(f"{folder}: config.json: channels: not those of decoder.safetensors")
     return decoder.eval(), json.loads((folder / "record.json").read_text(encoding="utf-8"))
-
-
-def with_weights(config: HifiGanConfig, weights: dict[str, Tensor]) -> HifiGanDecoder:
-    """A decoder of irregular widths: kernels and dilations from the config, channels from the weights themselves."""
-    with torch.device("meta"):
-        decoder = HifiGanDecoder(config)
-    for name, layer in list(decoder.named_modules()):
-        if not isinstance(layer, nn.Conv1d | nn.ConvTranspose1d):
-            continue
-        first, second, *_ = weights[f"{name}.weight"].shape
-        settings = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
-        kernel, bias = layer.kernel_size[0], layer.bias is not None
-        if isinstance(layer, nn.ConvTranspose1d):
-            new: nn.Module = nn.ConvTranspose1d(first, second, kernel, bias=bias, **settings)
-        else:
-            new = nn.Conv1d(second, first, kernel, bias=bias, **settings)
-        decoder.set_submodule(name, new)
-    decoder.load_state_dict({name: value.float() for name, value in weights.items()})
-    return decoder
-
-
-def share_gone(whole: HifiGanDecoder, pruned: HifiGanDecoder, of: str) -> float:
-    """The fraction of the decoder's multiply-accumulates (`macs`) or `parameters` that pruning removed."""
-    if of == "macs":
-        before, after = (macs_per_frame(decoder, whole.config.latent_channels) for decoder in (whole, pruned))
-    else:
-        before, after = (sum(p.numel() for p in decoder.parameters()) for decoder in (whole, pruned))
-    return 1 - after / before
-
-
-def _out_channels(layer: nn.Module) -> int:
-    assert isinstance(layer, nn.Conv1d | nn.ConvTranspose1d)
-    return layer.out_channels
 
 
 def widths(decoder: HifiGanDecoder) -> dict[str, int]:

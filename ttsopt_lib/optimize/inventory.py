@@ -18,7 +18,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from ttsopt_lib.optimize.graph.index import (
     FLOATS,
     RECURRENT,
     WEIGHT_INPUTS,
+    ZERO_POINTS,
     GraphIndex,
     StoredWeight,
     copy_named,
@@ -43,15 +45,6 @@ from ttsopt_lib.voices.session import open_session
 from ttsopt_lib.voices.weights import STAGES
 
 STAGE = re.compile(r"^/?(\w+)[/.]")  # node names begin with the stage, ours or Piper's name of it
-INT8_OPERATORS = (
-    "ConvInteger",
-    "MatMulInteger",
-    "MatMulIntegerToFloat",
-    "DynamicQuantizeMatMul",
-    "DynamicQuantizeLSTM",
-    "QLinearConv",
-    "QLinearMatMul",
-)
 PRODUCTS = tuple(operator for operator in WEIGHT_INPUTS if operator != "Gather")
 
 
@@ -90,7 +83,6 @@ class Inventory:
     layers: tuple[Layer, ...]
     parameters_stored: int  # weights, biases and other learned tensors; no scales, zero points or shape constants
     parameters_nonzero: int
-    samples: int  # length of the reference utterance
 
     @property
     def macs(self) -> int:
@@ -102,34 +94,36 @@ class Inventory:
         """Layers with a stored weight."""
         return tuple(layer for layer in self.layers if layer.weight is not None)
 
-    def coverage(self, parameters: Callable[[Layer], int], macs: Callable[[Layer], bool]) -> Coverage:
+    def coverage(self, reached: Callable[[Layer], tuple[int, bool]]) -> Coverage:
         """Fractions of the whole that were reached.
 
-        `parameters` says how many of a layer's were, `macs` whether its products were. A weight that several nodes
-        share is stored, and counted, once.
+        `reached` says how many of a layer's parameters were, and whether its products were. A weight that several
+        nodes share is stored, and counted, once.
         """
-        reached: dict[str, int] = {}
-        for layer in self.weighted:
-            assert layer.weight is not None
-            reached[layer.weight] = max(reached.get(layer.weight, 0), parameters(layer))
-        products = sum(layer.macs for layer in self.layers if macs(layer))
+        parameters: dict[str, int] = {}
+        macs = 0
+        for layer in self.layers:
+            count, products = reached(layer)
+            if layer.weight is not None:
+                parameters[layer.weight] = max(parameters.get(layer.weight, 0), count)
+            if products:
+                macs += layer.macs
         return Coverage(
-            parameters=sum(reached.values()) / max(self.parameters_stored, 1), macs=products / max(self.macs, 1)
+            parameters=sum(parameters.values()) / max(self.parameters_stored, 1), macs=macs / max(self.macs, 1)
         )
 
 
-def take_inventory(path: Path, feed: dict[str, np.ndarray], outputs: Sequence[str] = ()) -> Inventory:
+def take_inventory(path: Path, feed: dict[str, np.ndarray]) -> Inventory:
     """Count a voice's layers, parameters and multiply-accumulates.
 
     Args:
         path: an ONNX voice: original, our export, or quantized in any of our ways.
         feed: the reference utterance, as the model's inputs.
-        outputs: those with the samples; none: the first of the graph.
     """
     model, packed = unpacked(onnx.load(path))
     model = copy_named(model)
     index = GraphIndex(model.graph)
-    shapes, samples = _product_shapes(model, index, feed, (*outputs, model.graph.output[0].name)[0])
+    shapes = _product_shapes(model, index, feed)
     layers = []
     for node in model.graph.node:
         weights = index.weights_of(node)
@@ -154,12 +148,12 @@ def take_inventory(path: Path, feed: dict[str, np.ndarray], outputs: Sequence[st
                 )
             )
     stored, nonzero = _count_parameters(index)
-    return Inventory(tuple(layers), stored, nonzero, samples)
+    return Inventory(tuple(layers), stored, nonzero)
 
 
 def _computes_int8(node: NodeProto, index: GraphIndex) -> bool:
     """Whether ONNX Runtime multiplies int8 here: an integer operator, or one between the right (de)quantizers."""
-    if node.op_type in INT8_OPERATORS:
+    if node.op_type in ZERO_POINTS:
         return True
     if node.op_type not in ("Conv", "MatMul", "Gemm"):
         return False
@@ -206,33 +200,27 @@ def _count_parameters(index: GraphIndex) -> tuple[int, int]:
 Shapes = dict[str, tuple[int, ...]]  # of tensors, by name
 
 
-def _product_shapes(
-    model: ModelProto, index: GraphIndex, feed: dict[str, np.ndarray], audio: str
-) -> tuple[Shapes, int]:
-    """Shapes of all that products read and make in one real run, and the number of audio samples."""
-    probe = ModelProto()
-    probe.CopyFrom(model)
+def _product_shapes(model: ModelProto, index: GraphIndex, feed: dict[str, np.ndarray]) -> Shapes:
+    """Shapes of all that products read and make in one real run."""
+    probe = deepcopy(model)
     asked: set[str] = set()
     for node in model.graph.node:
         if node.op_type in PRODUCTS and node.domain in DOMAINS:
             asked.update(name for name in (node.input[0], node.output[0]) if name)
             asked.update(node.input[position] for position in index.weight_inputs(node))
-    for name in sorted(asked):
+    names = sorted(asked)
+    for name in names:
         probe.graph.node.append(helper.make_node("Shape", [name], [f"shape of {name}"]))
         probe.graph.output.append(helper.make_tensor_value_info(f"shape of {name}", TensorProto.INT64, None))
-    session = open_session(probe)
-    names = [output.name for output in session.get_outputs()]
-    values = {name: np.asarray(value) for name, value in zip(names, session.run(names, feed), strict=True)}
-    return {name: tuple(map(int, values[f"shape of {name}"])) for name in asked}, int(values[audio].size)
+    values = open_session(probe).run([f"shape of {name}" for name in names], feed) if names else []
+    return {name: tuple(map(int, shape)) for name, shape in zip(names, values, strict=True)}
 
 
 def _macs(node: NodeProto, position: int, shapes: Shapes) -> int:
     """Multiply-accumulates of one node with its weight at `position`, from the shapes of what it reads and makes."""
     data, weight = shapes[node.input[0]], shapes[node.input[position]]
-    if (
-        node.op_type.removeprefix("DynamicQuantize") in RECURRENT
-    ):  # data [steps, utterances, in], or the first two turned
-        return math.prod(data[:2]) * math.prod(weight)
+    if node.op_type.removeprefix("DynamicQuantize") in RECURRENT:
+        return math.prod(data[:2]) * math.prod(weight)  # data [steps, utterances, in], or the first two turned
     result = shapes[node.output[0]]
     if node.op_type == "ConvTranspose":  # weight [in, out / groups, kernel]: each input meets all of its channel's
         return math.prod(data) * math.prod(weight[1:])

@@ -21,9 +21,8 @@ from tqdm.auto import tqdm
 from ttsopt_lib.code import code_digest
 from ttsopt_lib.files import atomic_folder, content_key, file_sha256
 from ttsopt_lib.measure.peers import missing_packages, versions_of
-from ttsopt_lib.optimize.calibration import Feed, sentence_feeds
+from ttsopt_lib.optimize.calibration import Feed, calibration_texts, sentence_feeds
 from ttsopt_lib.optimize.export import sherpa_metadata
-from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.base import now, read_if_current, write_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord
@@ -31,7 +30,6 @@ from ttsopt_lib.study import ORIGINAL, PeerName, Study
 from ttsopt_lib.voices.adapters.model import TtsModel
 from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.piper import VoiceConfig
-from ttsopt_lib.voices.text import read_sentences
 
 ANY_MODEL: tuple[PeerName, ...] = ("ort-int8-dynamic", "ort-fp16", "hibari-tts")  # the others take Piper voices alone
 CALIBRATION_SENTENCES = 8  # for NNCF, as many as our own search takes
@@ -82,7 +80,10 @@ def _make(study: Study, folder: StudyFolder, name: PeerName, voice: TtsModel) ->
         reason = f"it takes Piper voices alone, and this is {voice.kind}"
     with atomic_folder(folder.peer(name)) as target:
         if reason is None:
-            feeds = _calibration(study, voice) if name == "openvino-int8" else []
+            feeds = []
+            if name == "openvino-int8":
+                texts = calibration_texts(study.sentences.calibration)[:CALIBRATION_SENTENCES]
+                feeds = sentence_feeds(voice, texts, study.voice.speaker)
             try:
                 with _quiet():
                     if name in MAKERS:
@@ -113,13 +114,6 @@ def _make(study: Study, folder: StudyFolder, name: PeerName, voice: TtsModel) ->
             for path in target.iterdir():
                 path.unlink()
         write_record(target / "peer.json", record)
-
-
-def _calibration(study: Study, voice: TtsModel) -> list[Feed]:
-    """The first calibration sentences as the voice's inputs, noise and all: what it will be fed in use."""
-    asked = study.sentences.calibration
-    sentences = read_sentences(resolve(asked.file))[asked.start :][: min(asked.count, CALIBRATION_SENTENCES)]
-    return sentence_feeds(voice, sentences, study.voice.speaker)
 
 
 # --- what each tool makes -----------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ error is weighed by the inverse of its level: a plain fit cares for loud vowels 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -23,30 +23,21 @@ from ttsopt_lib.networks.hifigan import HifiGanDecoder, ResBlock1, ResBlock2
 RIDGE = 1e-4  # of the mean power of a feature: keeps a fit on correlated channels from exploding
 QUIET = 0.03  # of the mean power: moments below it count no more than this
 Kept = Mapping[str, Tensor]
+Moments = tuple[Tensor, Tensor, Tensor]  # of an utterance: features [in, time], targets [out, time], weights [time]
 
 
-class _Fit:
-    """Least squares of `target` [out, time] on `features` [in, time], gathered utterance by utterance."""
-
-    def __init__(self) -> None:
-        self.gram: Tensor | None = None
-        self.cross: Tensor | None = None
-
-    def add(self, features: Tensor, target: Tensor, weight: Tensor) -> None:
+def _least_squares(utterances: Iterable[Moments]) -> tuple[Tensor, Tensor]:
+    """Weights [out, in] and biases [out] that make targets of features; one utterance is in memory at a time."""
+    gram, cross = torch.zeros(()), torch.zeros(())
+    for features, target, weight in utterances:
         features = torch.cat([features, features.new_ones(1, features.shape[1])])
         weighted = features * weight
-        gram, cross = (weighted @ features.T).double(), (weighted @ target.T).double()
-        self.gram = gram if self.gram is None else self.gram + gram
-        self.cross = cross if self.cross is None else self.cross + cross
-
-    def solve(self) -> tuple[Tensor, Tensor]:
-        """Weights [out, in] and biases [out]."""
-        assert self.gram is not None and self.cross is not None
-        diagonal = self.gram.diagonal()
-        ridge = torch.full_like(diagonal, RIDGE * float(diagonal[:-1].mean()))
-        ridge[-1] = 0.0  # the bias is free
-        solution = torch.linalg.solve(self.gram + torch.diag(ridge), self.cross).T.float()
-        return solution[:, :-1], solution[:, -1]
+        gram, cross = gram + (weighted @ features.T).double(), cross + (weighted @ target.T).double()
+    diagonal = gram.diagonal()
+    ridge = torch.full_like(diagonal, RIDGE * float(diagonal[:-1].mean()))
+    ridge[-1] = 0.0  # the bias is free
+    solution = torch.linalg.solve(gram + torch.diag(ridge), cross).T.float()
+    return solution[:, :-1], solution[:, -1]
 
 
 def unfolded(x: Tensor, conv: nn.Conv1d) -> Tensor:
@@ -70,8 +61,7 @@ def refit_decoder(
     teacher: HifiGanDecoder,
     kept: Kept,
     latents: Sequence[Tensor],
-    speakers: Sequence[Tensor | None] | None = None,
-    weigh: Callable[[Tensor], Tensor] = level_weights,
+    speakers: Sequence[Tensor | None],
 ) -> None:
     """Fit a pruned decoder's weights to its teacher's activations, in place.
 
@@ -80,43 +70,33 @@ def refit_decoder(
         teacher: the whole one.
         kept: layer name -> which of the teacher's output channels that layer of the student still makes.
         latents: of whole utterances, [1, latent_channels, frames] each: half a minute in all is enough.
-        speakers: their speaker embeddings, [1, speaker_channels, 1] each, where the voice has speakers.
-        weigh: activations of the teacher [channels, time] -> how much each moment counts.
+        speakers: their speaker embeddings, [1, speaker_channels, 1] each; None where the voice has one speaker.
     """
-    g = list(speakers) if speakers is not None else [None] * len(latents)
     pre_s, pre_t = student.conv_pre, teacher.conv_pre
     ours = [pre_s(z) for z in latents]  # its input is whole: what is left of it is exact
     theirs = [pre_t(z) for z in latents]
-    if g[0] is not None:
-        ours = [x + student.cond(c) for x, c in zip(ours, g, strict=True)]
-        theirs = [x + teacher.cond(c) for x, c in zip(theirs, g, strict=True)]
+    if speakers[0] is not None:
+        ours = [x + student.cond(g) for x, g in zip(ours, speakers, strict=True)]
+        theirs = [x + teacher.cond(g) for x, g in zip(theirs, speakers, strict=True)]
     slope = teacher.config.slope
     per_stage = len(teacher.resblocks) // len(teacher.ups)
     for stage, (up_s, up_t) in enumerate(zip(student.ups, teacher.ups, strict=True)):
         assert isinstance(up_s, nn.ConvTranspose1d)
         ours = [F.leaky_relu(x, slope) for x in ours]
         wanted = [up_t(F.leaky_relu(x, slope)) for x in theirs]
-        _fit_upsampling(up_s, ours, [t[:, kept[f"ups.{stage}"]] for t in wanted], weigh)
+        channels = kept[f"ups.{stage}"]
+        _fit_upsampling(up_s, ours, [t[:, channels] for t in wanted])
         ours = [up_s(x) for x in ours]
-        theirs = wanted
         names = [f"resblocks.{stage * per_stage + number}" for number in range(per_stage)]
         blocks = [(student.get_submodule(name), teacher.get_submodule(name)) for name in names]
-        channels = kept[f"ups.{stage}"]
-        ours, theirs = _fit_blocks(blocks, names, kept, channels, ours, theirs, slope, weigh)
+        ours, theirs = _fit_blocks(blocks, names, kept, channels, ours, wanted, slope)
     ours = [F.leaky_relu(x) for x in ours]
     wanted = [teacher.conv_post(F.leaky_relu(x)) for x in theirs]
-    fit = _Fit()
-    for x, t in zip(ours, wanted, strict=True):
-        fit.add(unfolded(x[0], student.conv_post), t[0], weigh(t[0]))
-    weight, bias = fit.solve()
-    student.conv_post.weight.copy_(weight.view_as(student.conv_post.weight))
-    if student.conv_post.bias is not None:
-        student.conv_post.bias.copy_(bias)
+    _fit_conv(student.conv_post, ours, wanted, judged_by=wanted)
 
 
 def _fit_blocks(
-    blocks: list, names: list[str], kept: Kept, channels: Tensor, ours: list[Tensor], theirs: list[Tensor],
-    slope: float, weigh: Callable[[Tensor], Tensor],
+    blocks: list, names: list[str], kept: Kept, channels: Tensor, ours: list[Tensor], theirs: list[Tensor], slope: float
 ) -> tuple[list[Tensor], list[Tensor]]:  # fmt: skip
     """Fit a stage's residual blocks; returns what leaves the stage, in the pruned decoder and in the whole one."""
     inputs_s: list[list[Tensor]] = []  # of each block's last convolution, before its activation
@@ -132,7 +112,7 @@ def _fit_blocks(
             into_s, into_t = [F.leaky_relu(h, slope) for h in hs], [F.leaky_relu(h, slope) for h in ht]
             if inner is not None:
                 made = [inner[1](x) for x in into_t]
-                _fit_conv(inner[0], into_s, [m[:, kept[inner_name]] for m in made], weigh)
+                _fit_conv(inner[0], into_s, [m[:, kept[inner_name]] for m in made])
                 into_s = [F.leaky_relu(inner[0](x), slope) for x in into_s]
                 into_t = [F.leaky_relu(m, slope) for m in made]
             ht = [h + outer[1](x) for h, x in zip(ht, into_t, strict=True)]
@@ -142,15 +122,17 @@ def _fit_blocks(
                 states_s.append(base)
             else:
                 targets = [t[:, channels] - h for t, h in zip(ht, base, strict=True)]
-                _fit_conv(outer[0], into_s, targets, weigh)
+                _fit_conv(outer[0], into_s, targets)
                 hs = [h + outer[0](x) for h, x in zip(base, into_s, strict=True)]
         totals = [total + h for total, h in zip(totals, ht, strict=True)]
-    fit = _Fit()
-    for index, total in enumerate(totals):
-        state = torch.stack([states[index] for states in states_s]).sum(0)
-        features = torch.cat([unfolded(x[index][0], conv) for x, conv in zip(inputs_s, lasts, strict=True)])
-        fit.add(features, (total[:, channels] - state)[0], weigh(total[0]))
-    weight, bias = fit.solve()
+
+    def moments() -> Iterator[Moments]:
+        for index, total in enumerate(totals):
+            state = torch.stack([states[index] for states in states_s]).sum(0)
+            features = torch.cat([unfolded(x[index][0], conv) for x, conv in zip(inputs_s, lasts, strict=True)])
+            yield features, (total[:, channels] - state)[0], level_weights(total[0])
+
+    weight, bias = _least_squares(moments())
     parts = weight.split([conv.in_channels * conv.kernel_size[0] for conv in lasts], dim=1)
     for conv, part in zip(lasts, parts, strict=True):
         conv.weight.copy_(part.reshape(conv.weight.shape))
@@ -172,38 +154,41 @@ def _steps(block_s: nn.Module, block_t: nn.Module, name: str) -> list[tuple]:
     return [(None, outer, "") for outer in zip(block_s.convs, block_t.convs, strict=True)]
 
 
-def _fit_conv(conv: nn.Conv1d, inputs: list[Tensor], targets: list[Tensor], weigh: Callable[[Tensor], Tensor]) -> None:
-    fit = _Fit()
-    for x, t in zip(inputs, targets, strict=True):
-        fit.add(unfolded(x[0], conv), t[0], weigh(x[0]))
-    weight, bias = fit.solve()
+def _fit_conv(
+    conv: nn.Conv1d, inputs: list[Tensor], targets: list[Tensor], judged_by: list[Tensor] | None = None
+) -> None:
+    """Fit one convolution; moments count by the level of `judged_by`, which is that of the inputs unless given."""
+    weight, bias = _least_squares(
+        (unfolded(x[0], conv), t[0], level_weights(level[0]))
+        for x, t, level in zip(inputs, targets, judged_by or inputs, strict=True)
+    )
     conv.weight.copy_(weight.view_as(conv.weight))
     if conv.bias is not None:
         conv.bias.copy_(bias)
 
 
-def _fit_upsampling(
-    up: nn.ConvTranspose1d, inputs: list[Tensor], targets: list[Tensor], weigh: Callable[[Tensor], Tensor]
-) -> None:
+def _fit_upsampling(up: nn.ConvTranspose1d, inputs: list[Tensor], targets: list[Tensor]) -> None:
     """One fit for each phase of the output, on as many inputs as the kernel reaches; the phases share one bias."""
     (stride,), (kernel,), (cut,) = up.stride, up.kernel_size, (int(up.padding[0]),)
     if kernel % stride:
         return  # phases of unequal length: what pruning left is good enough to train from
     taps = kernel // stride
-    fit = _Fit()
-    for x, t in zip(inputs, targets, strict=True):
-        x, t = x[0], t[0]
-        moments = x.shape[1] + taps - 1
-        padded = F.pad(x, (taps - 1, taps - 1))
-        features = torch.stack([padded[:, taps - 1 - k : taps - 1 - k + moments] for k in range(taps)], 1).flatten(0, 1)
-        whole = F.pad(t, (cut, moments * stride - cut - t.shape[1]))
-        phases = whole.reshape(t.shape[0], moments, stride).transpose(1, 2).flatten(0, 1)
-        weight = weigh(F.pad(x, (0, taps - 1)))
-        ends = -(-cut // stride)  # not all phases of the ends are in the output
-        weight[:ends] = 0.0
-        weight[len(weight) - ends :] = 0.0
-        fit.add(features, phases, weight)
-    weight, bias = fit.solve()
+
+    def moments() -> Iterator[Moments]:
+        for x, t in zip(inputs, targets, strict=True):
+            x, t = x[0], t[0]
+            size = x.shape[1] + taps - 1
+            padded = F.pad(x, (taps - 1, taps - 1))
+            features = torch.stack([padded[:, taps - 1 - k : taps - 1 - k + size] for k in range(taps)], 1)
+            whole = F.pad(t, (cut, size * stride - cut - t.shape[1]))
+            phases = whole.reshape(t.shape[0], size, stride).transpose(1, 2).flatten(0, 1)
+            weight = level_weights(F.pad(x, (0, taps - 1)))
+            ends = -(-cut // stride)  # not all phases of the ends are in the output
+            weight[:ends] = 0.0
+            weight[len(weight) - ends :] = 0.0
+            yield features.flatten(0, 1), phases, weight
+
+    weight, bias = _least_squares(moments())
     channels = up.out_channels
     up.weight.copy_(weight.view(channels, stride, up.in_channels, taps).permute(2, 0, 3, 1).reshape(up.weight.shape))
     if up.bias is not None:

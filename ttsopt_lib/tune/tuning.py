@@ -63,7 +63,6 @@ def tune(
     sentences: Path | None = None,
     predictor: PredictorName = "distillmos",
     device: str | None = None,
-    clock: Clock | None = None,
 ) -> TuneRecord:
     """Find the smallest file of a voice that holds what was asked, and write it to `out`.
 
@@ -75,7 +74,6 @@ def tune(
         sentences: a file with one sentence a line, in the voice's language; None for English ones.
         predictor: of MOS.
         device: that the candidates are timed on, by its name in params/ or its file; None: this machine.
-        clock: that compares the candidates; None: that of the device, or of this machine.
 
     Returns:
         the record that stands in `tune.json`; its `chosen` is None where no candidate holds.
@@ -90,7 +88,7 @@ def tune(
     if not voice.is_file():
         raise StudyError(f"{voice}: no such file; give a voice's .onnx, or a .yaml that declares a model")
     _refuse_foreign(voice, out)
-    work = _Tuning(voice, out, asks, sentences, predictor, device, clock)
+    work = _Tuning(voice, out, asks, sentences, predictor, device)
     for doubt in check_inputs(work.checked()):
         say("warning", doubt)
     with locked(work.folder):
@@ -118,11 +116,10 @@ class _Tuning:
         sentences: Path | None,
         predictor: PredictorName,
         device: str | None,
-        clock: Clock | None,
     ):
         self._voice, self._out, self._asks = voice, out, asks
         self._sentences, self._device = sentences, read_devices([device])[0] if device else None
-        self._clock, self._clock_device = clock or Clock(self._device), device
+        self._clock, self._clock_device = Clock(self._device), device
         self._timed_on = ""
         self._predictor: PredictorName = predictor
         study = self._study(stored_in_int8(vits=True, integers=False))
@@ -198,7 +195,7 @@ class _Tuning:
                 self._records[ORIGINAL].files[MODEL],
                 [{name: value.tolist() for name, value in feed.items()} for feed in feeds],
                 [self._asks.threads, self._clock.where, context.libraries],
-                code_digest("ttsopt_lib.optimize.graph.clock", __name__),
+                code_digest(__name__),
             ]
             keys = {name: content_key(shared, record.files[MODEL]) for name, record in self._made().items()}
             left = {name: self.folder.model(name) for name, key in keys.items() if key not in known}

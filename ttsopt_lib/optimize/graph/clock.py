@@ -9,8 +9,9 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from onnx import ModelProto, helper
 
@@ -32,6 +33,7 @@ from ttsopt_lib.measure.side_by_side import (
     write_feeds,
 )
 from ttsopt_lib.study import Device
+from ttsopt_lib.voices.graph import attribute
 from ttsopt_lib.voices.onnx_file import read_model
 
 Graph = ModelProto | Path
@@ -117,17 +119,16 @@ class Clock:
 def _written(graphs: Graphs, folder: Path) -> Comparison:
     """The comparison as files of this folder."""
     folder.mkdir()
-    named = {"reference": graphs.reference} | {
-        str(number): graph for number, graph in enumerate(graphs.candidates.values())
-    }
-    files = {}
-    for name, graph in named.items():
-        files[name] = folder / f"{name}.onnx"
-        files[name].write_bytes(_seeded(graph).SerializeToString(deterministic=True))
+
+    def written(name: str, graph: Graph) -> Path:
+        path = folder / f"{name}.onnx"
+        path.write_bytes(_seeded(graph).SerializeToString(deterministic=True))
+        return path
+
     write_feeds(folder / "feeds.npz", graphs.feeds)
     return Comparison(
-        reference=files["reference"],
-        candidates={name: files[str(number)] for number, name in enumerate(graphs.candidates)},
+        reference=written("reference", graphs.reference),
+        candidates={name: written(str(n), graph) for n, (name, graph) in enumerate(graphs.candidates.items())},
         feeds=folder / "feeds.npz",
         outputs=tuple(graphs.outputs),
     )
@@ -135,11 +136,9 @@ def _written(graphs: Graphs, folder: Path) -> Comparison:
 
 def _seeded(graph: Graph) -> ModelProto:
     """The graph with seeds: those of its first random node, its second ..., whatever nodes lie between."""
-    seeded: Any = read_model(graph) if isinstance(graph, Path) else ModelProto()
-    if isinstance(graph, ModelProto):
-        seeded.CopyFrom(graph)
+    seeded = read_model(graph) if isinstance(graph, Path) else deepcopy(graph)
     random = [node for node in seeded.graph.node if node.op_type.startswith("Random")]
     for number, node in enumerate(random, 1):
-        if not any(one.name == "seed" for one in node.attribute):
+        if attribute(node, "seed", None) is None:
             node.attribute.append(helper.make_attribute("seed", float(number)))
     return seeded

@@ -11,14 +11,10 @@ from collections.abc import Callable
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from ttsopt_lib.optimize.graph.index import GraphIndex
+from ttsopt_lib.optimize.graph.index import GraphIndex, read_in_branches, refill, tensor_names
 from ttsopt_lib.voices.graph import attribute, reads
 
-INTEGERS = tuple(
-    getattr(TensorProto, name)
-    for name in ("INT8", "UINT8", "INT16", "UINT16", "INT32", "INT4", "UINT4")
-    if hasattr(TensorProto, name)
-)
+INTEGERS = tuple(map(TensorProto.DataType.Value, ("INT8", "UINT8", "INT16", "UINT16", "INT32", "INT4", "UINT4")))
 # Operators of one data input that move or choose values and compute nothing: rounding before or after them is the same.
 MOVING = ("Identity", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Gather", "Slice", "Expand", "MaxPool")
 NONNEGATIVE = ("Relu", "Sigmoid", "Softmax", "Exp", "Abs", "Sqrt", "Softplus", "HardSigmoid")
@@ -45,24 +41,21 @@ class FloatGraph:
         self.index = GraphIndex(model.graph)
         self.makers = dict(self.index.producers)
         self.constants = dict(self.index.constants)
-        self.kept = {value.name for value in self.graph.output}
+        self.kept = {value.name for value in self.graph.output} | read_in_branches(self.graph)
         self.nodes: list[NodeProto] = []
         self.done: set[str] = set()
         self.instead: dict[str, str] = {}
         for node in self.graph.node:
             if node.op_type == "Constant" and (tensor := attribute(node, "value", None)) is not None:
                 self.constants[node.output[0]] = tensor
-            for item in node.attribute:
-                self.kept.update(name for inner in item.g.node for name in reads(inner))
-        self._names = {name for node in self.graph.node for name in (*node.input, *node.output)} | set(self.constants)
+        self._names = tensor_names(self.graph)
         self._made: dict[tuple, str] = {}  # what was stored or computed once, by what it is made from
 
     def finish(self) -> None:
         """Make `nodes` the graph's own, without what nothing reads any more."""
         for node in self.nodes:
             for names in (node.input, node.output):
-                for position, name in enumerate(names):
-                    names[position] = self.resolved(name)
+                refill(names, [self.resolved(name) for name in names])
         live = {value.name for value in self.graph.output}
         nodes: list[NodeProto] = []
         for node in reversed(self.nodes):
@@ -71,17 +64,11 @@ class FloatGraph:
                 live.update(reads(node))
         nodes.reverse()
         unread = {tensor.name for tensor in self.graph.initializer} - live
-        for name, values in (("initializer", self.graph.initializer), ("input", self.graph.input)):
-            # Old graphs list every stored tensor among their inputs as well.
-            left = [value for value in values if value.name not in unread]
-            self.graph.ClearField(name)
-            getattr(self.graph, name).extend(left)
+        for values in (self.graph.initializer, self.graph.input):  # old graphs list stored tensors among both
+            refill(values, [value for value in values if value.name not in unread])
         there = {name for node in nodes for name in node.output}
-        known = [value for value in self.graph.value_info if value.name in there]
-        self.graph.ClearField("value_info")
-        self.graph.value_info.extend(known)
-        self.graph.ClearField("node")
-        self.graph.node.extend(nodes)
+        refill(self.graph.value_info, [value for value in self.graph.value_info if value.name in there])
+        refill(self.graph.node, nodes)
 
     def value(self, name: str) -> np.ndarray | None:
         """The array that a tensor always is; None for one that is computed."""
@@ -132,7 +119,7 @@ class FloatGraph:
         self.makers[output] = node
         return output
 
-    def _same(self, first: str, second: str) -> bool:
+    def same(self, first: str, second: str) -> bool:
         """Whether two tensors always hold the same numbers; an absent zero point is 0."""
         if first == second:
             return True
@@ -151,7 +138,7 @@ class FloatGraph:
         if maker.op_type == "DynamicQuantizeLinear":
             return maker.input[0] if [scale, zero] == list(maker.output[1:3]) else None
         if maker.op_type == "QuantizeLinear":
-            same = self._same(scale, maker.input[1]) and self._same(zero, input_of(maker, 2))
+            same = self.same(scale, maker.input[1]) and self.same(zero, input_of(maker, 2))
             values = self.value(maker.input[1])
             if not same or values is None or attribute(maker, "block_size", 0):
                 return None

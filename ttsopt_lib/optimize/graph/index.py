@@ -10,13 +10,16 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
+from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, inliner, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from ttsopt_lib.voices.graph import reads
+from ttsopt_lib.voices.graph import attribute
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 BYTES = (TensorProto.INT8, TensorProto.UINT8)
@@ -47,7 +50,7 @@ EITHER_FACTOR = ("MatMul", "FusedMatMul", "Gemm")  # their weight may also be th
 DOMAINS = ("", "ai.onnx", "com.microsoft")  # whose operators are those above
 REARRANGING = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze")
 UNPACKING = (*REARRANGING, "Cast", "DequantizeLinear")
-# Operator -> positions of the zero points of its weights, and of all its scales and zero points.
+# Operator that multiplies integers -> positions of the zero points of its weights.
 ZERO_POINTS = {
     "ConvInteger": (3,),
     "MatMulInteger": (3,),
@@ -57,6 +60,7 @@ ZERO_POINTS = {
     "QLinearConv": (5,),
     "QLinearMatMul": (5,),
 }
+# Operator -> positions of all its scales and zero points.
 SCALES = {
     "QuantizeLinear": (1, 2),
     "DequantizeLinear": (1, 2),
@@ -132,10 +136,6 @@ class GraphIndex:
         """What is stored at each of `weight_inputs`; None where nothing is (attention scores, a computed basis)."""
         return [self._weight(node, place, position) for place, position in enumerate(self.weight_inputs(node))]
 
-    def weight_of(self, node: NodeProto) -> StoredWeight | None:
-        """The first stored weight of a layer; None where it has none."""
-        return next(filter(None, self.weights_of(node)), None)
-
     def _weight(self, node: NodeProto, place: int, position: int) -> StoredWeight | None:
         stored = self.stored(node.input[position])
         if stored is None or math.prod(stored.tensor.dims) < 2:
@@ -160,9 +160,8 @@ class GraphIndex:
                 name = node.input[cast]
             elif node.op_type in UNPACKING:
                 if node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
-                    axis = next((a.i for a in node.attribute if a.name == "axis"), 1)
                     stored = StoredWeight(self.constants[node.input[0]])
-                    zero_point = self._zero_point(node, 2, stored, axis)
+                    zero_point = self._zero_point(node, 2, stored, attribute(node, "axis", 1))
                 name = node.input[0]
             else:
                 return None
@@ -220,9 +219,7 @@ def inline_identities(graph: GraphProto) -> None:
     kept = {output.name for output in graph.output} | read_in_branches(graph)
     renamed: dict[str, str] = {}
     for node in list(graph.node):
-        for position, name in enumerate(node.input):
-            if name in renamed:
-                node.input[position] = renamed[name]
+        refill(node.input, [renamed.get(name, name) for name in node.input])
         if node.op_type == "Identity" and node.input[0] in stored and node.output[0] not in kept:
             renamed[node.output[0]] = node.input[0]
             graph.node.remove(node)
@@ -234,15 +231,20 @@ def copy_named(model: ModelProto) -> ModelProto:
     Functions of the file's own are written out, weights that are Constant nodes or inputs with a default become
     initializers, and what only rearranges a weight is done. A graph of PyTorch's, as a rule, stays as it is.
     """
-    copy = ModelProto()
-    copy.CopyFrom(inliner.inline_local_functions(model) if model.functions else model)
-    graph = copy.graph
+    copy = inliner.inline_local_functions(model) if model.functions else deepcopy(model)
     _store_constants(copy)
     _fix_defaults(copy)
-    inline_identities(graph)
+    inline_identities(copy.graph)
     _rearrange_weights(copy)
-    name_nodes(graph)
+    name_nodes(copy.graph)
     return copy
+
+
+def refill(field: Any, values: Iterable[Any]) -> None:
+    """Let a repeated field of a graph (its nodes, say) hold these values alone; they may be among those it has."""
+    kept = list(values)
+    del field[:]
+    field.extend(kept)
 
 
 def name_nodes(graph: GraphProto, unnamed: bool = True) -> None:
@@ -271,19 +273,16 @@ def tensor_names(graph: GraphProto) -> set[str]:
     """Every name of a tensor that a graph knows, those of its branches included."""
     names = {value.name for value in (*graph.input, *graph.output, *graph.initializer)}
     for node in graph.node:
-        names.update(reads(node), node.output)
-        for attribute in node.attribute:
-            for branch in (attribute.g, *attribute.graphs):
-                names |= tensor_names(branch)
-    return names
+        names.update(node.input, node.output)
+    return names | read_in_branches(graph)
 
 
 def read_in_branches(graph: GraphProto) -> set[str]:
     """Names that graphs within nodes (of If, Loop) may read: they refer to this one by name."""
     names: set[str] = set()
     for node in graph.node:
-        for attribute in node.attribute:
-            for branch in (attribute.g, *attribute.graphs):
+        for item in node.attribute:
+            for branch in (item.g, *item.graphs):
                 names |= tensor_names(branch)
     return names
 
@@ -296,7 +295,7 @@ def _store_constants(model: ModelProto) -> None:
     """
     graph = model.graph
     index = GraphIndex(graph)
-    if model.producer_name == "pytorch" and any(index.weight_of(node) for node in graph.node):
+    if model.producer_name == "pytorch" and any(weight for node in graph.node for weight in index.weights_of(node)):
         return
     outputs = {output.name for output in graph.output}
     moved: set[str] = set()
@@ -311,10 +310,7 @@ def _store_constants(model: ModelProto) -> None:
 
 def _remove_makers(graph: GraphProto, names: set[str]) -> None:
     """Remove the nodes whose first output is one of these, in place."""
-    if names:
-        kept = [node for node in graph.node if not node.output or node.output[0] not in names]
-        del graph.node[:]
-        graph.node.extend(kept)
+    refill(graph.node, (node for node in graph.node if not node.output or node.output[0] not in names))
 
 
 def _fix_defaults(model: ModelProto) -> None:
@@ -379,7 +375,7 @@ def _fixed(index: GraphIndex, name: str) -> TensorProto | None:
     """A stored tensor, or one that a Constant node holds."""
     node = index.producers.get(name)
     if node is not None and node.op_type == "Constant":
-        return next((a.t for a in node.attribute if a.name == "value"), None)
+        return attribute(node, "value", None)
     return index.constants.get(name)
 
 

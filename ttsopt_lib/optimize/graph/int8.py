@@ -30,11 +30,12 @@ from ttsopt_lib.optimize.graph.index import (
     free_name,
     name_nodes,
     read_in_branches,
+    refill,
     tensor_names,
 )
 from ttsopt_lib.optimize.graph.low_bits import input_moments
 from ttsopt_lib.optimize.steps.step import GraphSettings, GraphWork, Reached
-from ttsopt_lib.records.variant import Coverage
+from ttsopt_lib.voices.graph import attribute
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.inventory import Inventory, Layer
@@ -51,10 +52,7 @@ class Int8Work(GraphWork[GraphSettings]):
         return layer.parameters if layer.stored_int8 else 0, layer.computes_int8
 
     def reached(self, step: GraphSettings, after: Inventory, before: Inventory) -> Reached:
-        now, was = self.coverage(step, after), self.coverage(step, before)
-        coverage = Coverage(parameters=max(now.parameters - was.parameters, 0.0), macs=max(now.macs - was.macs, 0.0))
-        new = sum(layer.stored_int8 for layer in after.weighted) - sum(layer.stored_int8 for layer in before.weighted)
-        layers = max(new, 0)
+        coverage, layers = self.gained(step, after, before)
         return Reached(coverage, layers, self.note(step, after, layers))
 
 
@@ -149,8 +147,7 @@ def avoid_clashes(model: ModelProto, operators: Sequence[str]) -> None:
     renamed = {name: free_name(f"{name}_own", taken) for name in sorted((clashing | others) - fixed)}
     for node in graph.node:
         for names in (node.input, node.output):
-            for place, name in enumerate(names):
-                names[place] = renamed.get(name, name)
+            refill(names, [renamed.get(name, name) for name in names])
     for tensor in graph.initializer:
         tensor.name = renamed.get(tensor.name, tensor.name)
     del graph.value_info[:]
@@ -169,12 +166,10 @@ def quantizer_files(model: ModelProto) -> Iterator[tuple[str, str]]:
 
 def cleaned(quantized: ModelProto, original: ModelProto) -> ModelProto:
     """The voice's own metadata and output again, and no inferred shapes, which only take space."""
-    del quantized.metadata_props[:]
-    quantized.metadata_props.extend(original.metadata_props)
+    refill(quantized.metadata_props, original.metadata_props)
     quantized.producer_name, quantized.producer_version = original.producer_name, original.producer_version
     quantized.graph.name = original.graph.name
-    del quantized.graph.output[:]
-    quantized.graph.output.extend(original.graph.output)
+    refill(quantized.graph.output, original.graph.output)
     del quantized.graph.value_info[:]
     name_nodes(quantized.graph, unnamed=False)
     return quantized
@@ -184,7 +179,7 @@ def seed_noise(model: ModelProto) -> set[str]:
     """Give every unseeded noise node a seed of its own; returns the names of those nodes."""
     seeded = set()
     for number, node in enumerate(model.graph.node):
-        if node.op_type.startswith("Random") and not any(a.name == "seed" for a in node.attribute):
+        if node.op_type.startswith("Random") and attribute(node, "seed", None) is None:
             node.attribute.append(helper.make_attribute("seed", float(number + 1)))
             seeded.add(node.name)
     return seeded

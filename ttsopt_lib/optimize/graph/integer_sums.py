@@ -18,24 +18,17 @@ from ttsopt_lib.voices.graph import attribute
 ROUNDING = ("Floor", "Round", "Ceil")
 
 
-class Factor(NamedTuple):
-    """What a scale is a product of: a number that is stored, or a tensor that is found in every run."""
-
-    value: np.ndarray | None
-    tensor: str
-
-
 class Tail(NamedTuple):
     """What follows an integer product, up to its floats."""
 
     output: str  # the floats
     scale: np.ndarray  # what is left of the factors without the scales of activations: the weight's
-    factors: tuple[Factor, ...]  # of the whole scale
+    factors: tuple[str, ...]  # of the whole scale: tensors that are stored, or found in every run
     bias: str  # integers that are added to the sums; empty: none
     replaced: frozenset[str]  # outputs of all nodes of it
 
 
-def tail_of(graph: FloatGraph, node: NodeProto, activations: Sequence[Factor]) -> Tail | None:
+def tail_of(graph: FloatGraph, node: NodeProto, activations: Sequence[str]) -> Tail | None:
     """What follows an integer product; None where it is nothing known.
 
     Args:
@@ -54,13 +47,13 @@ def tail_of(graph: FloatGraph, node: NodeProto, activations: Sequence[Factor]) -
         return None
     output = reader.output[0]
     replaced.add(output)
-    factors: list[Factor] = []
+    factors: list[str] = []
     found: Tail | None = None
     while (reader := graph.only_reader(output)) is not None and reader.op_type == "Mul":
         factors = [*factors, *_factors(graph, _other_input(reader, output))]
         output = reader.output[0]
         replaced.add(output)
-        scale = _weight_scale(factors, activations)
+        scale = _weight_scale(graph, factors, activations)
         if scale is not None:
             found = Tail(output, scale, tuple(factors), bias, frozenset(replaced))
         if found is not None and (scale is None or len(factors) > len(activations) or len(activations) == 2):
@@ -68,20 +61,21 @@ def tail_of(graph: FloatGraph, node: NodeProto, activations: Sequence[Factor]) -
     return found
 
 
-def _weight_scale(factors: Sequence[Factor], activations: Sequence[Factor]) -> np.ndarray | None:
+def _weight_scale(graph: FloatGraph, factors: Sequence[str], activations: Sequence[str]) -> np.ndarray | None:
     """The product of the factors without the activations' scales; None where one of these is not there yet."""
-    left = _without(factors, activations)
-    numbers = [factor.value for factor in (factors if left is None else left)]
+    left = _without(graph, factors, activations)
     product = np.ones((), np.float32)
-    for number in numbers:
+    for name in factors if left is None else left:
+        number = graph.value(name)
         if number is None:
             return None
         product = product * number.astype(np.float32)
     if left is None:
         # All scales may be one stored number.
-        if len(factors) != 1 or len(activations) != 1 or activations[0].value is None:
+        fixed = graph.value(activations[0]) if len(factors) == len(activations) == 1 else None
+        if fixed is None:
             return None
-        product = product / activations[0].value.astype(np.float32).reshape(())
+        product = product / fixed.astype(np.float32).reshape(())
     return product
 
 
@@ -103,13 +97,14 @@ def float_bias(graph: FloatGraph, tail: Tail) -> np.ndarray | None:
         bias = bias.reshape(sizes) if node.op_type == "Reshape" else np.expand_dims(bias, tuple(sizes))
     if name in graph.constants and bias is not None:
         for factor in tail.factors:
-            if factor.value is None:
+            number = graph.value(factor)
+            if number is None:
                 return None
-            bias = bias * factor.value.astype(np.float32)
+            bias = bias * number.astype(np.float32)
     return bias
 
 
-def _divided_bias(graph: FloatGraph, cast: NodeProto | None, factors: Sequence[Factor]) -> np.ndarray | None:
+def _divided_bias(graph: FloatGraph, cast: NodeProto | None, factors: Sequence[str]) -> np.ndarray | None:
     """The stored float that is divided by the scale of the sums, rounded and cast to integers, in every run."""
     if cast is None or cast.op_type != "Cast" or attribute(cast, "to", 0) != TensorProto.INT32:
         return None
@@ -119,7 +114,7 @@ def _divided_bias(graph: FloatGraph, cast: NodeProto | None, factors: Sequence[F
     if maker is None or maker.op_type != "Div":
         return None
     divisor = _factors(graph, maker.input[1])
-    same = len(divisor) == len(factors) and _without(divisor, factors) is not None
+    same = len(divisor) == len(factors) and _without(graph, divisor, factors) is not None
     return graph.value(maker.input[0]) if same else None
 
 
@@ -131,31 +126,23 @@ def by_output_channel(value: np.ndarray, rank: int) -> np.ndarray | None:
     return value.reshape(-1) if len(shape) == rank and shape[1] == value.size else None
 
 
-def _factors(graph: FloatGraph, name: str) -> list[Factor]:
+def _factors(graph: FloatGraph, name: str) -> list[str]:
     """A product of scales, taken apart."""
-    value, maker = graph.value(name), graph.makers.get(name)
-    if value is None and maker is not None and maker.op_type == "Mul":
+    maker = graph.makers.get(name)
+    if name not in graph.constants and maker is not None and maker.op_type == "Mul":
         return [*_factors(graph, maker.input[0]), *_factors(graph, maker.input[1])]
-    return [Factor(value, name)]
+    return [name]
 
 
-def _without(factors: Sequence[Factor], scales: Sequence[Factor]) -> list[Factor] | None:
+def _without(graph: FloatGraph, factors: Sequence[str], scales: Sequence[str]) -> list[str] | None:
     """The factors but for these scales; None where one of the scales is not among them."""
     left = list(factors)
     for scale in scales:
-        place = next((number for number, factor in enumerate(left) if _equal(factor, scale)), None)
-        if place is None:
+        found = next((factor for factor in left if graph.same(factor, scale)), None)
+        if found is None:
             return None
-        del left[place]
+        left.remove(found)
     return left
-
-
-def _equal(first: Factor, second: Factor) -> bool:
-    if first.tensor == second.tensor:
-        return True
-    if first.value is None or second.value is None:
-        return False
-    return bool(np.array_equal(first.value.reshape(-1), second.value.reshape(-1)))
 
 
 def _other_input(node: NodeProto, name: str) -> str:

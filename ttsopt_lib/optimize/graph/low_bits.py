@@ -18,11 +18,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto
 
-from ttsopt_lib.optimize.calibration import Feed, sentence_words
+from ttsopt_lib.optimize.calibration import Feed, tensor_values
 from ttsopt_lib.optimize.graph.index import GraphIndex
-from ttsopt_lib.voices.session import in_words, open_session
+from ttsopt_lib.voices.graph import attribute
 
 # The outermost level of a tensor, as an 8-bit integer. x86 processors without VNNI add two products of an unsigned byte
 # and a signed one in 16 bits: with more than 7 bits in the weights the sum is cut off (docs/optimizing.md).
@@ -51,19 +51,12 @@ def input_moments(model: ModelProto, feeds: Sequence[Feed], weights: Collection[
     products = {
         node.input[1]: node for node in model.graph.node if _is_product(node, index) and node.input[1] in weights
     }
-    probe = ModelProto()
-    probe.CopyFrom(model)
     asked = sorted({node.input[0] for node in products.values()})
-    given = {value.name for value in probe.graph.output}
-    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in asked if name not in given)
-    session = open_session(probe)
     moments: dict[str, np.ndarray] = {}
     frames: Counter[str] = Counter()
-    for number, feed in enumerate(feeds, 1):
-        with in_words(sentence_words(number)):
-            values = dict(zip(asked, session.run(asked, dict(feed)), strict=True)) if asked else {}
+    for values in tensor_values(model, asked, feeds):
         for weight, node in products.items():
-            inputs = _inputs(node, np.asarray(values[node.input[0]]), tuple(index.constants[weight].dims))
+            inputs = _inputs(node, values[node.input[0]], tuple(index.constants[weight].dims))
             moments[weight] = moments.get(weight, 0.0) + (inputs.T @ inputs).astype(np.float64)
             frames[weight] += len(inputs)
     return {weight: sums for weight, sums in moments.items() if frames[weight] >= len(sums)}
@@ -103,24 +96,18 @@ def _is_product(node: NodeProto, index: GraphIndex) -> bool:
     dims = index.constants[node.input[1]].dims
     if node.op_type == "MatMul":
         return len(dims) == 2
-    attributes = _attributes(node)
-    plain = attributes.get("group", 1) == 1 and attributes.get("auto_pad", b"NOTSET") == b"NOTSET"
+    plain = attribute(node, "group", 1) == 1 and attribute(node, "auto_pad", b"NOTSET") == b"NOTSET"
     in_a_row = len(dims) == 3 or (len(dims) == 4 and dims[2] == 1)  # the latter of a rearranged decoder
     return plain and in_a_row
-
-
-def _attributes(node: NodeProto) -> dict:
-    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def _inputs(node: NodeProto, values: np.ndarray, weight: tuple[int, ...]) -> np.ndarray:
     """What a product's weight is multiplied by, float32 [frames, inputs]."""
     if node.op_type == "MatMul":
         return values.reshape(-1, values.shape[-1]).astype(np.float32)
-    attributes = _attributes(node)
     taps = weight[-1]
-    dilation, stride = (attributes.get(name, [1])[-1] for name in ("dilations", "strides"))
-    pads = attributes.get("pads", [0, 0])
+    dilation, stride = (attribute(node, name, [1])[-1] for name in ("dilations", "strides"))
+    pads = attribute(node, "pads", [0, 0])
     padded = np.pad(values.reshape(*values.shape[:2], -1), ((0, 0), (0, 0), (pads[len(pads) // 2 - 1], pads[-1])))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (taps - 1) * dilation + 1, axis=2)
     windows = windows[:, :, ::stride, ::dilation]  # [utterance, channel, frame, tap]

@@ -7,13 +7,12 @@ alone it is a third.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from onnx import ModelProto, NodeProto, helper
 
-from ttsopt_lib.optimize.calibration import Feed
+from ttsopt_lib.optimize.calibration import Feed, tensor_values
 from ttsopt_lib.voices.graph import reads
-from ttsopt_lib.voices.session import open_session
 
 
 class Part(NamedTuple):
@@ -42,21 +41,19 @@ def part_around(model: ModelProto, names: Collection[str], feeds: Sequence[Feed]
     wanted = {number for number, node in enumerate(nodes) if node.name in names}
     if not wanted:
         raise ValueError(f"no node of these names in the graph: {', '.join(sorted(names)[:3])}")
-    inside = _reached(nodes, wanted) & _needed(nodes, wanted)
-    constant = _constant(model)
-    feeding = _feeding(nodes, inside, constant)
-    kept = [node for number, node in enumerate(nodes) if number in inside | feeding]
+    before = _behind(nodes, {name for number in wanted for name in reads(nodes[number])})
+    inside = _reached(nodes, wanted) & (wanted | before)
+    constants = {name for number in inside for name in reads(nodes[number])} & _constant(model)
+    whole = inside | _behind(nodes, constants)
+    kept = [nodes[number] for number in sorted(whole)]
 
-    made = {name for node in kept for name in node.output}
-    stored = {tensor.name for tensor in model.graph.initializer}
-    inputs = list(
-        dict.fromkeys(name for node in kept for name in reads(node) if name and _is_outside(name, made, stored))
-    )
+    known = {name for node in kept for name in node.output} | {tensor.name for tensor in model.graph.initializer}
+    inputs = list(dict.fromkeys(name for node in kept for name in reads(node) if name and name not in known))
     read_elsewhere = {name for number, node in enumerate(nodes) if number not in inside for name in reads(node)}
     read_elsewhere |= {output.name for output in model.graph.output}
     outputs = [name for number in sorted(inside) for name in nodes[number].output if name in read_elsewhere]
 
-    values = _values(model, inputs, feeds)
+    values = list(tensor_values(model, inputs, feeds))
     part = ModelProto()
     part.ir_version = model.ir_version
     part.opset_import.extend(model.opset_import)
@@ -73,10 +70,6 @@ def part_around(model: ModelProto, names: Collection[str], feeds: Sequence[Feed]
     return Part(part, values)
 
 
-def _is_outside(name: str, made: set[str], stored: set[str]) -> bool:
-    return name not in made and name not in stored
-
-
 def _reached(nodes: Sequence[NodeProto], wanted: set[int]) -> set[int]:
     """Numbers of these nodes and of all that depend on them."""
     tensors: set[str] = set()
@@ -88,15 +81,14 @@ def _reached(nodes: Sequence[NodeProto], wanted: set[int]) -> set[int]:
     return found
 
 
-def _needed(nodes: Sequence[NodeProto], wanted: set[int]) -> set[int]:
-    """Numbers of these nodes and of all that they depend on."""
-    tensors: set[str] = set()
+def _behind(nodes: Sequence[NodeProto], tensors: set[str]) -> set[int]:
+    """Numbers of the nodes that make these tensors, and of all that those depend on."""
+    needed = set(tensors)
     found = set()
     for number in range(len(nodes) - 1, -1, -1):
-        node = nodes[number]
-        if number in wanted or not tensors.isdisjoint(node.output):
+        if not needed.isdisjoint(nodes[number].output):
             found.add(number)
-            tensors.update(reads(node))
+            needed.update(reads(nodes[number]))
     return found
 
 
@@ -106,32 +98,4 @@ def _constant(model: ModelProto) -> set[str]:
     for node in model.graph.node:
         if not node.op_type.startswith("Random") and all(name in found for name in reads(node) if name):
             found.update(node.output)
-    return found
-
-
-def _feeding(nodes: Sequence[NodeProto], inside: set[int], constant: set[str]) -> set[int]:
-    """Numbers of the nodes outside that make the constants which those inside read."""
-    tensors = {name for number in inside for name in reads(nodes[number])} & constant
-    found = set()
-    for number in range(len(nodes) - 1, -1, -1):
-        if number not in inside and not tensors.isdisjoint(nodes[number].output):
-            found.add(number)
-            tensors.update(reads(nodes[number]))
-    return found
-
-
-def _values(model: ModelProto, tensors: Sequence[str], feeds: Sequence[Feed]) -> list[Feed]:
-    """What the tensors hold in each utterance."""
-    given = {value.name for value in model.graph.input}
-    asked = [name for name in tensors if name not in given]
-    probe = ModelProto()
-    probe.CopyFrom(model)
-    del probe.graph.output[:]
-    # without a type: ONNX Runtime knows it
-    probe.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in asked)
-    session = open_session(probe) if asked else None
-    found = []
-    for feed in feeds:
-        made: Any = session.run(asked, feed) if session else []
-        found.append({name: feed[name] for name in tensors if name in given} | dict(zip(asked, made, strict=True)))
     return found

@@ -9,11 +9,12 @@ stays float32.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from copy import deepcopy
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from ttsopt_lib.optimize.graph.index import GraphIndex
+from ttsopt_lib.optimize.graph.index import GraphIndex, refill
 from ttsopt_lib.optimize.graph.int8 import quantize_tensor
 from ttsopt_lib.optimize.graph.ranges import STEPS, Range
 
@@ -46,8 +47,7 @@ def quantize_convolutions(
         signed: activations as signed bytes, which ARM processors multiply faster; the same steps, moved by 128.
         weight_bits: 8, or 7 so that the products of two bytes add up in 16 bits, as processors without VNNI do it.
     """
-    result = ModelProto()
-    result.CopyFrom(model)
+    result = deepcopy(model)
     graph = result.graph
     constants = GraphIndex(graph).constants
     nodes: list[NodeProto] = []
@@ -102,10 +102,8 @@ def quantize_convolutions(
             raise ValueError(f"{output}: read before it is made")
         rounded[output] = output  # another int8 layer that reads it reads the same bytes
     used = {name for node in nodes for name in node.input}
-    for tensor in [tensor for tensor in graph.initializer if tensor.name not in used]:
-        graph.initializer.remove(tensor)
-    del graph.node[:]
-    graph.node.extend(nodes)
+    refill(graph.initializer, (tensor for tensor in graph.initializer if tensor.name in used))
+    refill(graph.node, nodes)
     return result
 
 

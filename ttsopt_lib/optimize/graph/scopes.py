@@ -3,20 +3,19 @@
 An exporter names a node after the module that it came from: `/decoder/generator/resblocks.3/convs1.0/Conv`. The parts
 of a name, which `/` and `.` divide, are a tree. From its root on, whatever is too large for one group is divided into
 what the next part tells apart, the largest first. Where names tell nothing more, layers that follow one another are a
-group, each group of about the same size. Layers that share a weight are in one group, however often a voice repeats
-them: int8 in one of them is int8 in all.
+group, each group of about the same size.
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from onnx import ModelProto, NodeProto, TensorProto
+from onnx import ModelProto
 
-from ttsopt_lib.optimize.graph.index import GraphIndex
 from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions
 
 FEWEST, MOST = 8, 40  # groups, where there are so many layers
@@ -26,52 +25,25 @@ RUNS = 16  # groups of a voice whose names tell nothing
 PART = re.compile(r"[^/.]+")
 
 
-def quantizable_products(model: ModelProto, operators: Collection[str] = ("MatMul", "Gemm")) -> list[NodeProto]:
-    """Matrix products with a stored float matrix as second factor, in the graph's order; several may share it."""
-    constants = GraphIndex(model.graph).constants
-    found = []
-    for node in model.graph.node:
-        weight = constants.get(node.input[1]) if node.op_type in operators and not node.domain else None
-        if weight is not None and weight.data_type == TensorProto.FLOAT and len(weight.dims) == 2:
-            found.append(node)
-    return found
-
-
-def quantizable_layers(model: ModelProto, operators: Collection[str]) -> list[NodeProto]:
-    """Convolutions with a weight of their own and matrix products, of these operators, in the graph's order."""
-    convolutions = quantizable_convolutions(model) if "Conv" in operators else []
-    names = {node.name for node in (*convolutions, *quantizable_products(model, set(operators) - {"Conv"}))}
-    return [node for node in model.graph.node if node.name in names]
-
-
-def scope_groups(
-    model: ModelProto, operators: Collection[str] = ("Conv",), macs: Mapping[str, int] | None = None
-) -> dict[str, list[str]]:
-    """Group -> names of its layers, both in the graph's order. The last layer is a group by itself.
+def scope_groups(model: ModelProto) -> dict[str, list[str]]:
+    """Group -> names of its convolutions, both in the graph's order. The last layer is a group by itself.
 
     Args:
         model: a voice whose nodes all have names of their own (`copy_named`).
-        operators: of the layers: `Conv`, `MatMul`, `Gemm`.
-        macs: multiply-accumulates of each node of an utterance; None: parameters stand for them. A group's size is
-            the mean of its shares of these, of the parameters and of the weights, so that neither what takes time nor
-            what takes space nor a whole half of a voice is one group.
     """
-    units = _units(model, quantizable_layers(model, operators), macs)
-    if not units:
+    layers = _layers(model)
+    if not layers:
         return {}
-    last = max(units, key=lambda unit: unit.place)
-    groups = _divided([unit for unit in units if unit is not last])
-    groups.append(_Group([last], last.scope))
-    groups.sort(key=lambda group: min(unit.place for unit in group.units))
+    groups = [*_divided(layers[:-1]), _Group(layers[-1:], layers[-1].scope)]
+    groups.sort(key=lambda group: min(layer.place for layer in group.layers))
     named: dict[str, list[str]] = {}
-    order = {node.name: place for place, node in enumerate(model.graph.node)}
     for group in groups:
         key = wanted = joined(group.scope) or "layers"
         number = 1
         while key in named:
             number += 1
             key = f"{wanted}#{number}"
-        named[key] = sorted((name for unit in group.units for name in unit.names), key=order.__getitem__)
+        named[key] = [layer.name for layer in sorted(group.layers, key=lambda layer: layer.place)]
     return named
 
 
@@ -96,74 +68,59 @@ def joined(scope: tuple[str, ...]) -> str:
 
 
 @dataclass(frozen=True)
-class _Unit:
-    """Layers that cannot be in different groups.
+class _Layer:
+    """A convolution.
 
     Attributes:
-        names: of the nodes.
-        scope: what their names have in common.
-        size: share of the whole, by which groups are divided.
-        work: share of the multiply-accumulates.
-        place: of the first in the graph.
+        name: of the node.
+        scope: the parts of its name but for the last.
+        parameters: share of those of all layers.
+        size: by which groups are divided: between that share and an equal one for each layer, so that neither what
+            takes space nor a whole half of a voice is one group.
+        place: in the graph's order.
     """
 
-    names: tuple[str, ...]
+    name: str
     scope: tuple[str, ...]
+    parameters: float
     size: float
-    work: float
     place: int
 
 
 @dataclass
 class _Group:
-    units: list[_Unit]
+    layers: list[_Layer]
     scope: tuple[str, ...]  # that they have in common
     whole: bool = False  # whether it is to stay as it is
 
     @property
     def size(self) -> float:
-        return sum(unit.size for unit in self.units)
+        return sum(layer.size for layer in self.layers)
 
 
-def _units(model: ModelProto, layers: Sequence[NodeProto], macs: Mapping[str, int] | None) -> list[_Unit]:
-    """Layers by their weight, in the order in which those are first read."""
+def _layers(model: ModelProto) -> list[_Layer]:
+    """The convolutions of a voice, in the graph's order."""
+    nodes = quantizable_convolutions(model)
     sizes = {tensor.name: math.prod(tensor.dims) for tensor in model.graph.initializer}
-    sharing: dict[str, list[NodeProto]] = {}
-    for node in layers:
-        sharing.setdefault(node.input[1], []).append(node)
-    stored = _shares([sizes[weight] for weight in sharing])
-    work = stored
-    if macs is not None:
-        work = _shares([sum(macs.get(node.name, 0) for node in nodes) for nodes in sharing.values()])
-    return [
-        _Unit(
-            names=tuple(node.name for node in nodes),
-            scope=_common([scope_of(node.name) for node in nodes]),
-            size=(stored[place] + work[place] + 1 / len(sharing)) / 3,
-            work=work[place],
-            place=place,
-        )
-        for place, nodes in enumerate(sharing.values())
-    ]
+    whole = sum(sizes[node.input[1]] for node in nodes)
+    layers = []
+    for place, node in enumerate(nodes):
+        parameters = sizes[node.input[1]] / whole
+        size = (2 * parameters + 1 / len(nodes)) / 3
+        layers.append(_Layer(node.name, scope_of(node.name), parameters, size, place))
+    return layers
 
 
-def _shares(sizes: Sequence[int]) -> list[float]:
-    whole = max(sum(sizes), 1)
-    return [size / whole for size in sizes]
+def _grouped(layers: list[_Layer]) -> _Group:
+    """These layers, and the parts with which the names of all begin (`commonprefix` knows tuples, too)."""
+    return _Group(layers, tuple(os.path.commonprefix([layer.scope for layer in layers])))
 
 
-def _common(scopes: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
-    """The parts with which all begin."""
-    first, last = min(scopes), max(scopes)
-    same = [a == b for a, b in zip(first, last, strict=False)]
-    return first[: same.index(False) if False in same else len(same)]
-
-
-def _divided(units: list[_Unit]) -> list[_Group]:
-    """Groups of all units: at least `FEWEST` where there are so many units, none `LARGE` that can be divided."""
-    groups = [_Group(units, _common([unit.scope for unit in units]))] if units else []
+def _divided(layers: list[_Layer]) -> list[_Group]:
+    """Groups of all layers: at least `FEWEST` where there are so many layers, none `LARGE` that can be divided."""
+    groups = [_grouped(layers)] if layers else []
     while True:
-        open_ones = [group for group in groups if not group.whole and len(group.units) > 1]
+        open_ones = [group for group in groups if not group.whole and len(group.layers) > 1]
         largest = max(open_ones, key=lambda group: group.size, default=None)
         if largest is None or (largest.size <= LARGE and len(groups) >= FEWEST):
             return groups
@@ -171,11 +128,11 @@ def _divided(units: list[_Unit]) -> list[_Group]:
         parts = _parts(largest)
         if len(parts) == 1:
             wanted = max(round(largest.size * RUNS), 2 if largest.size > LARGE else 1, FEWEST - len(groups) + 1)
-            parts = _runs([[unit] for unit in largest.units], min(wanted, room))
+            parts = _runs([[layer] for layer in largest.layers], min(wanted, room))
             for part in parts:
                 part.whole = True
         elif len(parts) > room:
-            parts = _runs([part.units for part in parts], room)
+            parts = _runs([part.layers for part in parts], room)
         if len(parts) == 1:
             largest.whole = True
         else:
@@ -186,29 +143,30 @@ def _divided(units: list[_Unit]) -> list[_Group]:
 def _parts(group: _Group) -> list[_Group]:
     """What the next part of the names tells apart; all that is small, and what has no next part, is one group."""
     depth = len(group.scope)
-    by_part: dict[str, list[_Unit]] = {}
-    for unit in group.units:
-        by_part.setdefault(unit.scope[depth] if len(unit.scope) > depth else "", []).append(unit)
+    by_part: dict[str, list[_Layer]] = {}
+    for layer in group.layers:
+        by_part.setdefault(layer.scope[depth] if len(layer.scope) > depth else "", []).append(layer)
     rest = by_part.pop("", [])
     parts = []
-    for units in by_part.values():
-        if len(by_part) > 1 and sum(unit.size for unit in units) < SMALL:
-            rest += units
+    for layers in by_part.values():
+        part = _grouped(layers)
+        if len(by_part) > 1 and part.size < SMALL:
+            rest += layers
         else:
-            parts.append(_Group(units, _common([unit.scope for unit in units])))
+            parts.append(part)
     if rest:
         parts.append(_Group(rest, group.scope, whole=bool(parts)))
     return parts
 
 
-def _runs(blocks: Sequence[list[_Unit]], count: int) -> list[_Group]:
-    """At most `count` groups of blocks that follow one another, each with about as much work."""
-    blocks = sorted(blocks, key=lambda units: min(unit.place for unit in units))
-    whole = sum(unit.work for units in blocks for unit in units) or 1.0
-    runs: dict[int, list[_Unit]] = {}
+def _runs(blocks: Sequence[list[_Layer]], count: int) -> list[_Group]:
+    """At most `count` groups of blocks that follow one another, each with about as many parameters."""
+    blocks = sorted(blocks, key=lambda layers: min(layer.place for layer in layers))
+    whole = sum(layer.parameters for layers in blocks for layer in layers)
+    runs: dict[int, list[_Layer]] = {}
     before = 0.0
-    for units in blocks:
-        size = sum(unit.work for unit in units)
-        runs.setdefault(min(int((before + size / 2) / whole * count), count - 1), []).extend(units)
+    for layers in blocks:
+        size = sum(layer.parameters for layer in layers)
+        runs.setdefault(min(int((before + size / 2) / whole * count), count - 1), []).extend(layers)
         before += size
-    return [_Group(units, _common([unit.scope for unit in units])) for units in runs.values()]
+    return [_grouped(layers) for layers in runs.values()]

@@ -25,12 +25,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto
+from tqdm.auto import tqdm
 
 from ttsopt_lib.evaluate.signal.spectrum import has_band_above_8khz, level_above_8khz_db
 from ttsopt_lib.optimize.calibration import Feed
-from ttsopt_lib.optimize.graph.qdq import quantize_convolutions
+from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions, quantize_convolutions
 from ttsopt_lib.optimize.graph.ranges import Range
-from ttsopt_lib.optimize.graph.scopes import group_at, quantizable_layers, scope_groups
+from ttsopt_lib.optimize.graph.scopes import group_at, scope_groups
 from ttsopt_lib.records.base import now
 from ttsopt_lib.records.variant import UNLIKE_DB, GroupSensitivity, SensitivityRecord
 from ttsopt_lib.voices.adapters.model import Speaker
@@ -43,13 +44,10 @@ FLOOR = 1e-9  # of the utterance's strongest band: 90 dB below it is silence
 PROFILED_RUNS = 5
 STAGES = re.compile(r"^/?(enc_p|flow|dec)/")  # not /dp: durations
 NAMES = {"enc_p": "text encoder", "flow": "flow", "dec": "decoder"}
-OPERATORS = ("Conv",)  # of the layers that groups have, unless others are asked for
 
 
-def layer_groups(
-    model: ModelProto, operators: Collection[str] = OPERATORS, macs: Mapping[str, int] | None = None
-) -> dict[str, list[str]]:
-    """Group of layers -> names of its layers, in the graph's order.
+def layer_groups(model: ModelProto) -> dict[str, list[str]]:
+    """Group of convolutions -> names of its layers, in the graph's order.
 
     Of VITS the text encoder is one group, each coupling of the flow and each module of the decoder another; what
     decides durations is in none. Of any other voice the names say what a group is (`scopes.py`), and not what decides
@@ -58,14 +56,11 @@ def layer_groups(
 
     Args:
         model: a voice whose nodes all have names (`copy_named`).
-        operators: of the layers: `Conv`, and `MatMul` and `Gemm`, of which those with a stored matrix are meant.
-        macs: multiply-accumulates of each node of an utterance, by which groups of other voices than VITS become
-            about equally large; None: parameters stand for them.
     """
     if not is_vits(model):
-        return scope_groups(model, operators, macs)
+        return scope_groups(model)
     groups: dict[str, list[str]] = {}
-    for node in quantizable_layers(model, operators):
+    for node in quantizable_convolutions(model):
         group = group_of(node.name)
         if group:
             groups.setdefault(group, []).append(node.name)
@@ -161,7 +156,7 @@ def sensitivities(
     ranges: Mapping[str, Range],
     key: str,
     variant: str,
-    groups: Mapping[str, Collection[str]] | None = None,
+    groups: Mapping[str, Collection[str]],
     weight_bits: int = 8,
 ) -> SensitivityRecord:
     """Judge every group of layers alone.
@@ -169,16 +164,13 @@ def sensitivities(
     Args:
         model: the voice in float32.
         judge: made from the same voice.
-        ranges: of every tensor of `layer_groups`.
+        ranges: of what the layers of the groups read and make.
         key: hash of everything the record is made from.
         variant: whose recipe asked.
-        groups: of convolutions; None: those of `layer_groups`.
+        groups: those of `layer_groups`.
         weight_bits: of the int8 weights.
     """
-    from tqdm.auto import tqdm
-
-    groups = layer_groups(model) if groups is None else groups
-    layers = {node.name: node for node in model.graph.node}
+    weights = {node.name: node.input[1] for node in model.graph.node if node.op_type == "Conv"}
     sizes = {tensor.name: int(np.prod(tensor.dims)) for tensor in model.graph.initializer if len(tensor.dims) > 1}
     times = _profile(model, judge.feeds[0], None if is_vits(model) else groups)
     found = []
@@ -189,8 +181,7 @@ def sensitivities(
                 group=group,
                 label=group_label(group),
                 layers=len(names),
-                parameters=sum(sizes[weight] for weight in {layers[name].input[1] for name in names})
-                / max(sum(sizes.values()), 1),
+                parameters=sum(sizes[weights[name]] for name in names) / max(sum(sizes.values()), 1),
                 time=times.get(group, 0.0) / max(sum(times.values()), 1e-9),
                 **errors,  # pyright: ignore[reportArgumentType]
             )

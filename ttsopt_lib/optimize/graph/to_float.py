@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.graph.float_form import (
     MOVING,
     FloatGraph,
+    Placing,
     along,
     by_channel,
     by_column,
@@ -31,11 +33,10 @@ from ttsopt_lib.optimize.graph.float_form import (
     input_of,
     one_number,
 )
-from ttsopt_lib.optimize.graph.index import copy_named
-from ttsopt_lib.optimize.graph.integer_sums import Factor, Tail, by_output_channel, float_bias, tail_of
+from ttsopt_lib.optimize.graph.index import DOMAINS, copy_named
+from ttsopt_lib.optimize.graph.integer_sums import Tail, by_output_channel, float_bias, tail_of
 from ttsopt_lib.voices.graph import attribute
 
-DOMAINS = ("", "ai.onnx", "com.microsoft")
 QUANTIZED = re.compile(r"QLinear|QOrdered|QGemm|QAttention|QEmbed|DynamicQuantize|[Qq]uantizeLinear|Integer|NBits|Bnb4")
 PAIRS = {"QLinearAdd": "Add", "QLinearMul": "Mul"}
 SINGLE = {"QLinearSigmoid": "Sigmoid", "QLinearLeakyRelu": "LeakyRelu"}
@@ -79,9 +80,7 @@ def to_float(model: ModelProto) -> Dequantized:
     rules.run()
     after = _quantized_nodes(rules.model.graph)
     if after == before:
-        same = ModelProto()
-        same.CopyFrom(model)
-        return Dequantized(same, Counter(), before)
+        return Dequantized(deepcopy(model), Counter(), before)
     return Dequantized(rules.model, before - after, after)
 
 
@@ -106,11 +105,11 @@ class _Operand(NamedTuple):
     name: str
     zero: str
     floats: str = ""
-    scale: Factor | None = None
+    scale: str = ""
 
     @property
     def stored(self) -> bool:
-        return self.scale is None
+        return not self.scale
 
 
 class _Rules(FloatGraph):
@@ -163,7 +162,7 @@ class _Rules(FloatGraph):
         weights = [one for one in sides if one.stored]
         if len(sides) < 2 or len(weights) == 2 or (convolution and not sides[1].stored):
             return False
-        tail = tail_of(self, node, [one.scale for one in sides if one.scale is not None])
+        tail = tail_of(self, node, [one.scale for one in sides if not one.stored])
         if tail is None or (not weights and not np.allclose(tail.scale, 1.0, rtol=1e-6)):
             return False
         bias = float_bias(self, tail) if tail.bias else None
@@ -191,18 +190,12 @@ class _Rules(FloatGraph):
         return True
 
     def _product(self, node: NodeProto, sides: list[_Operand], tail: Tail, bias: np.ndarray | None) -> bool:
-        inputs = []
-        for one, placed in zip(sides, (one_number, by_column), strict=True):
-            factor = self.weight(one.name, tail.scale, one.zero, placed) if one.stored else one.floats
-            if factor is None:
-                return False
-            inputs.append(factor)
-        if bias is None:
-            self.add("MatMul", inputs, tail.output, node.name)
-        else:
-            product = self.add("MatMul", inputs, self.fresh(f"{tail.output}_product"), node.name)
-            self.add("Add", [product, self._stored_bias(node, bias)], tail.output, f"{node.name}/Bias")
-        return True
+        data, weight = (
+            self.weight(one.name, tail.scale, one.zero, placed) if one.stored else one.floats
+            for one, placed in zip(sides, (one_number, by_column), strict=True)
+        )
+        added = "" if bias is None else self._stored_bias(node, bias)
+        return self._matrix_product(node, data, weight, added, tail.output)
 
     def _stored_bias(self, node: NodeProto, value: np.ndarray) -> str:
         return self.store(("bias", value.shape, value.tobytes()), f"{node.output[0]}_bias", value)
@@ -221,24 +214,23 @@ class _Rules(FloatGraph):
         if value is not None and value.size != 1:
             return None
         floats = self.floats(name, scale, zero)
-        return None if floats is None else _Operand(name, zero, floats, Factor(value, scale))
+        return None if floats is None else _Operand(name, zero, floats, scale)
 
     def _scaled_product(self, node: NodeProto) -> bool:
         """MatMulIntegerToFloat(A, B, scales, zero points, bias)."""
         first, second, *scales = node.input[:4]
         data = self.floats(first, scales[0], input_of(node, 4))
         weight = self._columns(second, scales[1], input_of(node, 5))
-        return self._matrix_product(node, data, weight, input_of(node, 6))
+        return self._matrix_product(node, data, weight, input_of(node, 6), node.output[0])
 
     def _dynamic_product(self, node: NodeProto) -> bool:
         """DynamicQuantizeMatMul(A in float, B, its scale and zero point, bias)."""
         weight = self.weight(node.input[1], node.input[2], input_of(node, 3), by_column)
-        return self._matrix_product(node, node.input[0], weight, input_of(node, 4))
+        return self._matrix_product(node, node.input[0], weight, input_of(node, 4), node.output[0])
 
-    def _matrix_product(self, node: NodeProto, data: str | None, weight: str | None, bias: str) -> bool:
+    def _matrix_product(self, node: NodeProto, data: str | None, weight: str | None, bias: str, output: str) -> bool:
         if data is None or weight is None:
             return False
-        output = node.output[0]
         product = self.fresh(f"{output}_product") if bias else output
         self.add("MatMul", [data, weight], product, node.name)
         if bias:
@@ -268,15 +260,32 @@ class _Rules(FloatGraph):
         return True
 
     def _linear_convolution(self, node: NodeProto) -> bool:
-        """QLinearConv: (x, scale, zero), (weight, scale, zero), (scale, zero) of the output, and a bias in integers."""
-        weight = self.weight(node.input[3], node.input[4], node.input[5], by_channel)
+        return self._linear_layer(node, "Conv", by_channel, output=6, bias=8)
+
+    def _linear_gemm(self, node: NodeProto) -> bool:
+        if attribute(node, "alpha", 1.0) != 1.0:
+            return False
+        axis = 0 if attribute(node, "transB", 0) else 1
+        return self._linear_layer(node, "Gemm", lambda value, rank: along(value, rank, axis), output=7, bias=6)
+
+    def _linear_layer(self, node: NodeProto, operator: str, placed: Placing, output: int, bias: int) -> bool:
+        """QLinearConv or QGemm: (x, scale, zero), (weight, scale, zero), and a bias in integers.
+
+        At `output` are the scale and the zero point of the result; without these it is floats.
+        """
+        weight = self.weight(node.input[3], node.input[4], node.input[5], placed)
         data = None if weight is None else self.floats_or_dequantized(*node.input[:3])
         if data is None or weight is None:
             return False
         inputs = [data, weight]
-        if bias := input_of(node, 8):
-            inputs.append(self._integer_bias(bias, node.input[1], node.input[4]) or "")
-        return all(inputs) and self._requantized(node, "Conv", inputs, node.input[6], node.input[7], node)
+        if integers := input_of(node, bias):
+            inputs.append(self._integer_bias(integers, node.input[1], node.input[4]) or "")
+        if not all(inputs):
+            return False
+        if scale := input_of(node, output):
+            return self._requantized(node, operator, inputs, scale, input_of(node, output + 1), node)
+        self.add(operator, inputs, node.output[0], node.name, node)
+        return True
 
     def _linear_product(self, node: NodeProto) -> bool:
         data = self.floats_or_dequantized(*node.input[:3])
@@ -284,26 +293,6 @@ class _Rules(FloatGraph):
         if data is None or weight is None:
             return False
         return self._requantized(node, "MatMul", [data, weight], node.input[6], node.input[7])
-
-    def _linear_gemm(self, node: NodeProto) -> bool:
-        """QGemm: as QLinearConv, of matrices; without the scale of an output it gives floats."""
-        if attribute(node, "alpha", 1.0) != 1.0:
-            return False
-        axis = 0 if attribute(node, "transB", 0) else 1
-        integers, scale, zero = node.input[3:6]
-        weight = self.weight(integers, scale, zero, lambda value, rank: along(value, rank, axis))
-        data = None if weight is None else self.floats_or_dequantized(*node.input[:3])
-        if data is None or weight is None:
-            return False
-        inputs = [data, weight]
-        if bias := input_of(node, 6):
-            inputs.append(self._integer_bias(bias, node.input[1], node.input[4]) or "")
-        if not all(inputs):
-            return False
-        if input_of(node, 7):
-            return self._requantized(node, "Gemm", inputs, node.input[7], input_of(node, 8), node)
-        self.add("Gemm", inputs, node.output[0], node.name, node)
-        return True
 
     def _linear_elementwise(self, node: NodeProto) -> bool:
         """A sum, a product or an activation function between quantized tensors."""

@@ -8,7 +8,6 @@ from onnx import ModelProto
 
 from ttsopt_lib.optimize.graph.to_float import to_float
 from ttsopt_lib.optimize.steps.step import GraphWork, Reached
-from ttsopt_lib.records.variant import Coverage
 from ttsopt_lib.steps import Dequantize
 
 if TYPE_CHECKING:
@@ -27,17 +26,14 @@ class DequantizeWork(GraphWork[Dequantize]):
         context.note = found.note
         return found.model
 
+    def reaches(self, step: Dequantize, layer: Layer) -> tuple[int, bool]:
+        """What is int8: this step is to take it away."""
+        return layer.parameters if layer.stored_int8 or layer.computes_int8 else 0, layer.computes_int8
+
     def reached(self, step: Dequantize, after: Inventory, before: Inventory) -> Reached:
         """What was int8 before and is not any more."""
-        now, was = (voice.coverage(_int8_parameters, lambda layer: layer.computes_int8) for voice in (after, before))
-        coverage = Coverage(parameters=max(was.parameters - now.parameters, 0.0), macs=max(was.macs - now.macs, 0.0))
-        left, had = (sum(_int8_parameters(layer) > 0 for layer in voice.weighted) for voice in (after, before))
-        layers = max(had - left, 0)
+        coverage, layers = self.gained(step, before, after)
         return Reached(coverage, layers, self.note(step, after, layers))
 
     def note(self, step: Dequantize, after: Inventory, layers: int) -> str:
         return f"{layers} of {len(after.weighted)} layers with weights compute in float32 on the weights they had"
-
-
-def _int8_parameters(layer: Layer) -> int:
-    return layer.parameters if layer.stored_int8 or layer.computes_int8 else 0

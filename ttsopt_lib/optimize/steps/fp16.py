@@ -18,7 +18,7 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
-from ttsopt_lib.optimize.graph.index import copy_named, free_name, tensor_names
+from ttsopt_lib.optimize.graph.index import copy_named, free_name, refill, tensor_names
 from ttsopt_lib.optimize.steps.step import GraphWork
 from ttsopt_lib.steps import Fp16
 
@@ -68,9 +68,7 @@ def _stored(model: ModelProto, minimum_size: int) -> ModelProto:
     taken, named = tensor_names(graph), {node.name for node in graph.node}
     defaults = {value.name for value in graph.input}  # inputs that a caller may leave out
     for tensor in list(graph.initializer):
-        if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < max(minimum_size, 1):
-            continue
-        if tensor.name in defaults:
+        if tensor.data_type != TensorProto.FLOAT or math.prod(tensor.dims) < minimum_size or tensor.name in defaults:
             continue
         values = numpy_helper.to_array(tensor)
         if np.abs(values).max() > LARGEST:
@@ -80,7 +78,5 @@ def _stored(model: ModelProto, minimum_size: int) -> ModelProto:
         graph.initializer.append(numpy_helper.from_array(values.astype(np.float16), half))
         node = free_name(f"{name}/Unpack", named)
         unpacking.append(helper.make_node("Cast", [half], [name], name=node, to=TensorProto.FLOAT))
-    nodes = [*unpacking, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    refill(graph.node, [*unpacking, *graph.node])
     return model

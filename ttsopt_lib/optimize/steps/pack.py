@@ -15,12 +15,13 @@ import itertools
 import math
 import string
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from ttsopt_lib.optimize.graph.index import BYTES, copy_named
+from ttsopt_lib.optimize.graph.index import BYTES, copy_named, refill
 from ttsopt_lib.optimize.steps.step import GraphWork
 from ttsopt_lib.steps import Pack
 from ttsopt_lib.voices.graph import reads
@@ -68,9 +69,7 @@ def pack(model: ModelProto) -> ModelProto:
         integers, floats = tensor.data_type in BYTES, tensor.data_type == TensorProto.FLOAT
         if (integers and packer.integers(tensor)) or (floats and packer.half(tensor)):
             graph.initializer.remove(tensor)
-    nodes = [*packer.nodes, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    refill(graph.node, [*packer.nodes, *graph.node])
     graph.initializer.extend(packer.tensors.values())
     _shorten_names(graph)
     return result
@@ -97,12 +96,9 @@ def unpacked(model: ModelProto) -> tuple[ModelProto, set[str]]:
     part = helper.make_model(graph, opset_imports=model.opset_import, ir_version=model.ir_version)
     session = open_session(part)
     values = {name: np.asarray(value) for name, value in zip(wanted, session.run(wanted, {}), strict=True)}
-    plain = ModelProto()
-    plain.CopyFrom(model)
-    del plain.graph.node[:]
-    plain.graph.node.extend(rest)
-    del plain.graph.initializer[:]
-    plain.graph.initializer.extend(tensor for name, tensor in stored.items() if name in read)
+    plain = deepcopy(model)
+    refill(plain.graph.node, rest)
+    refill(plain.graph.initializer, (tensor for name, tensor in stored.items() if name in read))
     plain.graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in values.items())
     return plain, {name for name, value in values.items() if value.dtype in (np.int8, np.uint8)}
 

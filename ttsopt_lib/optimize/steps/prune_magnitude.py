@@ -11,6 +11,7 @@ A voice that is known as an ONNX graph only has no network: `prune_graph` does t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 PRUNABLE = (nn.Conv1d, nn.Conv2d, nn.ConvTranspose1d, nn.Linear)
 RECURRENT = (nn.LSTM, nn.GRU, nn.RNN)
-NO_LAYER = "prune_magnitude: the model has no convolution, linear or recurrent layer whose weights could be pruned"
 
 
 class NoLayer(ValueError):
@@ -79,22 +79,16 @@ def prune_magnitude(model: nn.Module, amount: float) -> int:
         how many weights were set to zero, exactly `round(amount * weights)`.
 
     Raises:
-        ValueError: `amount` is not between 0 and 1, or the model has no layer with weights.
+        NoLayer: the model has no layer with weights.
     """
-    _check(amount)
     weights = [module.weight for module in model.modules() if isinstance(module, PRUNABLE)]
     for module in model.modules():
         if isinstance(module, RECURRENT):
             weights += [weight for name, weight in module.named_parameters() if name.startswith("weight")]
-    if not weights:
-        raise NoLayer(NO_LAYER)
+    pruned, count = _pruned([weight.detach().cpu().numpy() for weight in weights], amount)
     with torch.no_grad():
-        flat = torch.cat([weight.reshape(-1) for weight in weights])
-        smallest = _smallest(flat.abs().cpu().numpy(), amount)
-        count = len(smallest)
-        flat[torch.from_numpy(smallest)] = 0.0
-        for weight, pruned in zip(weights, flat.split([w.numel() for w in weights]), strict=True):
-            weight.copy_(pruned.view_as(weight))
+        for weight, value in zip(weights, pruned, strict=True):
+            weight.copy_(torch.from_numpy(value))
     return count
 
 
@@ -107,9 +101,8 @@ def prune_graph(model: ModelProto, amount: float) -> tuple[ModelProto, int]:
         (a copy with zeros, how many there are new: exactly `round(amount * weights)`)
 
     Raises:
-        ValueError: as `prune_magnitude`.
+        NoLayer: the model has no layer with weights.
     """
-    _check(amount)
     result = copy_named(model)
     index = GraphIndex(result.graph)
     found: dict[str, TensorProto] = {}
@@ -118,26 +111,21 @@ def prune_graph(model: ModelProto, amount: float) -> tuple[ModelProto, int]:
             for weight in index.weights_of(node):
                 if weight is not None and weight.tensor.data_type in FLOATS:
                     found[weight.name] = weight.tensor
-    if not found:
-        raise NoLayer(NO_LAYER)
-    values = [numpy_helper.to_array(tensor) for tensor in found.values()]
-    flat = np.concatenate([value.reshape(-1).astype(np.result_type(value, np.float32)) for value in values])
-    smallest = _smallest(np.abs(flat), amount)
-    flat[smallest] = 0.0
-    parts = np.split(flat, np.cumsum([value.size for value in values])[:-1])
-    for tensor, value, part in zip(found.values(), values, parts, strict=True):
-        pruned = part.reshape(value.shape).astype(value.dtype)
-        tensor.CopyFrom(numpy_helper.from_array(pruned, tensor.name))
-    return result, len(smallest)
+    pruned, count = _pruned([numpy_helper.to_array(tensor) for tensor in found.values()], amount)
+    for tensor, value in zip(found.values(), pruned, strict=True):
+        tensor.CopyFrom(numpy_helper.from_array(value, tensor.name))
+    return result, count
 
 
-def _check(amount: float) -> None:
-    if not 0.0 < amount < 1.0:
-        raise ValueError(f"prune_magnitude: amount must be between 0 and 1, got {amount}")
-
-
-def _smallest(sizes: np.ndarray, amount: float) -> np.ndarray:
-    """Places of the smallest, as many as the fraction says."""
-    count = round(amount * sizes.size)
+def _pruned(weights: Sequence[np.ndarray], amount: float) -> tuple[list[np.ndarray], int]:
+    """The weights with the smallest of all set to zero, and how many these are. Raises `NoLayer` without weights."""
+    if not weights:
+        raise NoLayer(
+            "prune_magnitude: the model has no convolution, linear or recurrent layer whose weights could be pruned"
+        )
+    flat = np.concatenate([weight.reshape(-1).astype(np.result_type(weight, np.float32)) for weight in weights])
+    count = round(amount * flat.size)
     # A partition and not a threshold: where many weights are equally small, exactly `count` of them go.
-    return np.argpartition(sizes, count)[:count]
+    flat[np.argpartition(np.abs(flat), count)[:count]] = 0.0
+    parts = np.split(flat, np.cumsum([weight.size for weight in weights])[:-1])
+    return [part.reshape(weight.shape).astype(weight.dtype) for part, weight in zip(parts, weights, strict=True)], count

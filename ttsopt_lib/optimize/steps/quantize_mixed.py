@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx import ModelProto
+from tqdm.auto import tqdm
 
 from ttsopt_lib.code import code_digest
 from ttsopt_lib.files import content_key
-from ttsopt_lib.measure.side_by_side import Patience
 from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.graph.clock import Clock, Graphs
 from ttsopt_lib.optimize.graph.index import copy_named
@@ -52,7 +52,6 @@ if TYPE_CHECKING:
 
 LAST_LAYERS = ("dec/conv_post",)  # of a VITS; of another voice the last group is the last layer
 RANGE_RULE = "squared_error"  # docs/optimizing.md says what the others gave
-PATIENCE = Patience(width=0.02, min_blocks=8, max_blocks=40, seconds=60)  # of the clock, for a group or a set
 
 
 class QuantizeMixedWork(Int8Work[QuantizeMixed]):
@@ -79,15 +78,14 @@ class QuantizeMixedWork(Int8Work[QuantizeMixed]):
 
     def apply(self, model: ModelProto, step: QuantizeMixed, context: BuildContext) -> ModelProto:
         """Search and quantize. The sensitivities that it needs are kept: another budget reuses them."""
-        path, clock = context.sensitivity_record, _clock_of(step)
+        path, clock = context.folder.sensitivity_record(context.variant), _clock_of(step)
         key = content_key(
             hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest(),
             [{name: value.tolist() for name, value in feed.items()} for feed in context.calibration],
-            [step.calibration_sentences, step.judged_sentences],
-            code_digest("ttsopt_lib.optimize.graph.sensitivity", __name__),
+            [step.calibration_sentences, step.judged_sentences, step.weight_bits],
+            code_digest(__name__),
             context.libraries,
-            *([step.weight_bits] if step.weight_bits != 8 else ()),
-            *([clock.where, step.clock_threads, step.activations] if clock else ()),
+            [clock.where, step.clock_threads, step.activations] if clock else None,
         )
         mixed = quantize_mixed(
             model,
@@ -95,7 +93,7 @@ class QuantizeMixedWork(Int8Work[QuantizeMixed]):
             context.calibration,
             {layer.node: layer.macs for layer in context.inventory.layers},
             context.voice.sample_rate,
-            known=lambda: _known(path, key, context.variant),
+            known=_known(path, key, context.variant),
             key=key,
             variant=context.variant,
             clock=clock,
@@ -128,7 +126,7 @@ def quantize_mixed(
     feeds: Sequence[Feed],
     macs: Mapping[str, int],
     sample_rate: int,
-    known: Callable[[], SensitivityRecord | None] = lambda: None,
+    known: SensitivityRecord | None = None,
     key: str = "",
     variant: str = "",
     clock: Clock | None = None,
@@ -159,7 +157,7 @@ def quantize_mixed(
     ranges = {name: histogram.range(RANGE_RULE) for name, histogram in seen.items()}
     judge = SpectralJudge(result, feeds[: step.judged_sentences], sample_rate, opened)
     never = LAST_LAYERS if is_vits(result) else tuple(groups)[-1:]
-    record = known() or sensitivities(result, judge, ranges, key, variant, groups, step.weight_bits)
+    record = known or sensitivities(result, judge, ranges, key, variant, groups, step.weight_bits)
 
     def in_int8(chosen: Sequence[str], whole: ModelProto = result) -> ModelProto:
         names = [name for group in chosen for name in groups[group]]
@@ -169,7 +167,7 @@ def quantize_mixed(
     saved: Mapping[str, float] = {group: sum(macs.get(name, 0) for name in names) for group, names in groups.items()}
     if clock:
         judged = feeds[: step.judged_sentences]
-        group_clock = _GroupClock(result, in_int8, judged, step.clock_threads, clock, outputs)
+        group_clock = _GroupClock(clock, step.clock_threads, result, in_int8, judged, outputs)
         record = group_clock.time_groups(
             record, {group: names for group, names in groups.items() if group not in never}
         )
@@ -195,7 +193,7 @@ def quantize_mixed(
     # In the graph's order, whatever the order in which they were bought.
     kept = [group for group in groups if group in chosen]
     record = record.model_copy(update={"chosen": kept, "error_db": error, "budget_db": step.budget_db})
-    rest = [*(group_label(group) for group in groups if group not in chosen)]
+    rest = [group_label(group) for group in groups if group not in chosen]
     note = _note(kept, [*rest, "the duration predictor"] if is_vits(result) else rest, error, step.budget_db)
     return Mixed(
         model=quantize_weights(quantized, QuantizeWeights(step="quantize_weights")),
@@ -211,57 +209,36 @@ def _clock_of(step: QuantizeMixed) -> Clock | None:
     return Clock(read_devices([step.clock_device])[0] if step.clock_device else None)
 
 
+@dataclass(frozen=True)
 class _GroupClock:
     """Times groups of layers in int8 beside the same in float32."""
 
-    def __init__(
-        self,
-        model: ModelProto,
-        in_int8: Callable[[Sequence[str], ModelProto], ModelProto],
-        feeds: Sequence[Feed],
-        threads: int,
-        clock: Clock,
-        outputs: Sequence[str],
-    ):
-        """
-        Args:
-            model: the voice in float32.
-            in_int8: makes these groups int8 in the voice, or in a part of it.
-            feeds: utterances; groups are timed on the first, sets on all.
-            threads: within an operator.
-            clock: where.
-            outputs: of the whole voice.
-        """
-        self._model, self._in_int8, self._feeds = model, in_int8, feeds
-        self._threads, self._clock, self._outputs = threads, clock, outputs
+    clock: Clock
+    threads: int  # within an operator
+    model: ModelProto  # the voice in float32
+    in_int8: Callable[[Sequence[str], ModelProto], ModelProto]  # makes these groups int8 in the voice or a part of it
+    feeds: Sequence[Feed]  # utterances; groups are timed on the first, sets on all
+    outputs: Sequence[str]  # of the whole voice
 
     def time_groups(self, record: SensitivityRecord, layers: Mapping[str, Sequence[str]]) -> SensitivityRecord:
-        """The record with how fast each group is in int8; those timed before stay.
-
-        Args:
-            record: of the search.
-            layers: group -> names of its nodes; others are not timed.
-        """
-        from tqdm.auto import tqdm
-
+        """The record with how fast each group of `layers` (group -> names of its nodes) is; those timed before stay."""
         left = [one.group for one in record.groups if one.speedup is None and one.group in layers]
         if not left:
             return record
         parts = (self._part(group, layers[group]) for group in tqdm(left, desc="clock", leave=False))
-        compared = self._clock.compare(parts, self._threads, PATIENCE)
+        compared = self.clock.compare(parts, self.threads)
         found = {group: speeds[group] for group, speeds in zip(left, compared.speeds, strict=True)}
-        groups = list(record.groups)
-        for number, one in enumerate(groups):
-            if one.group in found:
-                speed = found[one.group]
+        groups = []
+        for one in record.groups:
+            if speed := found.get(one.group):
                 saved = speed.reference_seconds * (1 - 1 / speed.speedup)
-                update = {"speedup": speed.speedup, "speedup_ci": speed.ci, "seconds_saved": saved}
-                groups[number] = one.model_copy(update=update)
+                one = one.model_copy(update={"speedup": speed.speedup, "speedup_ci": speed.ci, "seconds_saved": saved})
+            groups.append(one)
         return record.model_copy(update={"groups": groups, "machine": record.machine or compared.machine})
 
     def _part(self, group: str, names: Sequence[str]) -> Graphs:
-        part = part_around(self._model, names, self._feeds[:1])
-        return Graphs({group: self._in_int8([group], part.model)}, part.model, part.feeds)
+        part = part_around(self.model, names, self.feeds[:1])
+        return Graphs({group: self.in_int8([group], part.model)}, part.model, part.feeds)
 
     def time_set(
         self, record: SensitivityRecord, chosen: list[str], quantized: ModelProto
@@ -271,8 +248,8 @@ class _GroupClock:
             if known.groups == chosen:
                 return record, known
         name = "+".join(chosen)
-        graphs = Graphs({name: quantized}, self._model, self._feeds, self._outputs)
-        (found,) = self._clock.compare([graphs], self._threads, PATIENCE).speeds
+        graphs = Graphs({name: quantized}, self.model, self.feeds, self.outputs)
+        (found,) = self.clock.compare([graphs], self.threads).speeds
         made = TimedSet(groups=chosen, speedup=found[name].speedup, speedup_ci=found[name].ci)
         return record.model_copy(update={"timed_sets": [*record.timed_sets, made]}), made
 
@@ -305,17 +282,13 @@ def spend(
     budget."""
     if budget <= 0:
         return []
-    prices = {
-        one.group: (one.level_error_db / saved[one.group], one.level_error_db)
-        for one in groups
-        if saved.get(one.group) and one.group not in never
-    }
+    for_sale = [one for one in groups if saved.get(one.group) and one.group not in never]
     chosen: list[str] = []
     left = budget
-    for group in sorted(prices, key=lambda name: (prices[name][0], name)):
-        if prices[group][1] <= left:
-            chosen.append(group)
-            left -= prices[group][1]
+    for one in sorted(for_sale, key=lambda one: (one.level_error_db / saved[one.group], one.group)):
+        if one.level_error_db <= left:
+            chosen.append(one.group)
+            left -= one.level_error_db
     return chosen
 
 

@@ -15,7 +15,7 @@ from onnxruntime import quantization
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.calibration import Feed, SentenceReader
-from ttsopt_lib.optimize.graph.index import GraphIndex, copy_named
+from ttsopt_lib.optimize.graph.index import GraphIndex, copy_named, refill
 from ttsopt_lib.optimize.graph.int8 import (
     Int8Work,
     avoid_clashes,
@@ -148,29 +148,26 @@ def _as_integers(
 
     The QDQ form needs a scale for each channel, which DequantizeLinear does not know in old operator sets.
     """
-    index = GraphIndex(model.graph)
-    for node in [node for node in model.graph.node if node.op_type == "MatMulInteger" and node.input[0] in ranged]:
+    graph = model.graph
+    index = GraphIndex(graph)
+    for node in [node for node in graph.node if node.op_type == "MatMulInteger" and node.input[0] in ranged]:
         (cast,) = index.readers[node.output[0]]
         (scaled,) = index.readers[cast.output[0]]
         place = next(place for place, name in enumerate(scaled.input) if name != cast.output[0])
         (own,) = [name for name in index.producers[scaled.input[place]].input if name in index.constants]
         both = numpy_helper.to_array(index.constants[own]) * steps[node.input[0]][0]
         scaled.input[place] = f"{node.name}_steps"
-        model.graph.initializer.append(numpy_helper.from_array(both.astype(np.float32), f"{node.name}_steps"))
+        graph.initializer.append(numpy_helper.from_array(both.astype(np.float32), f"{node.name}_steps"))
     for integers, node in ranged.items():
         for name, value in zip(node.output[1:], steps[integers], strict=True):
-            model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+            graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
         fixed = helper.make_node("QuantizeLinear", [node.input[0], *node.output[1:]], [integers], name=node.name)
         node.CopyFrom(fixed)
-    read = {name for node in model.graph.node for name in node.input}
-    unread = [node for node in model.graph.node if node.op_type == "Mul" and node.output[0] not in read]
-    outputs = {output.name for output in model.graph.output}
-    for node in unread:
-        if node.output[0] not in outputs:
-            model.graph.node.remove(node)
-    read = {name for node in model.graph.node for name in reads(node)} | outputs
-    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in read]:
-        model.graph.initializer.remove(tensor)
+    outputs = {output.name for output in graph.output}
+    read = {name for node in graph.node for name in reads(node)} | outputs
+    refill(graph.node, (node for node in graph.node if node.op_type != "Mul" or node.output[0] in read))
+    read = {name for node in graph.node for name in reads(node)} | outputs
+    refill(graph.initializer, (tensor for tensor in graph.initializer if tensor.name in read))
 
 
 def _as_products(model: ModelProto, rounded: Mapping[str, list[NodeProto]]) -> None:
@@ -192,9 +189,7 @@ def _as_products(model: ModelProto, rounded: Mapping[str, list[NodeProto]]) -> N
         ]
         gone |= {cast.output[0], scaled.output[0], both.output[0]}
     nodes = [new for node in model.graph.node for new in replaced.get(node.output[0], [node])]
-    kept = [node for node in nodes if node.output[0] not in gone or node.op_type == "MatMul"]
-    del model.graph.node[:]
-    model.graph.node.extend(kept)
+    refill(model.graph.node, (node for node in nodes if node.output[0] not in gone or node.op_type == "MatMul"))
 
 
 def _opset(model: ModelProto) -> int:
@@ -224,5 +219,4 @@ def _unseed_noise(model: ModelProto, names: set[str]) -> None:
     """A deployed voice draws its noise anew for every utterance: take the calibration's seeds away again."""
     for node in model.graph.node:
         if node.name in names:
-            for attribute in [a for a in node.attribute if a.name == "seed"]:
-                node.attribute.remove(attribute)
+            refill(node.attribute, (attribute for attribute in node.attribute if attribute.name != "seed"))

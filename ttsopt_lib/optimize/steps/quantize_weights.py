@@ -15,6 +15,7 @@ from ttsopt_lib.optimize.graph.index import (
     GraphIndex,
     copy_named,
     free_name,
+    refill,
     tensor_names,
 )
 from ttsopt_lib.optimize.graph.int8 import Int8Work, layers_in_few_bits, moments_of, quantize_tensor
@@ -88,9 +89,7 @@ def quantize_weights(model: ModelProto, step: QuantizeWeights, feeds: Sequence[F
         if not is_float:
             node = free_name(f"{name}/Type", named)
             unpacking.append(helper.make_node("Cast", [product], [name], name=node, to=tensor.data_type))
-    nodes = [*unpacking, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
+    refill(graph.node, [*unpacking, *graph.node])
     return result
 
 

@@ -12,12 +12,13 @@ vocoder's are one-dimensional. Three changes, each equal to what it replaces up 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from copy import deepcopy
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from ttsopt_lib.optimize.graph.index import DECODER, GraphIndex, inline_identities
+from ttsopt_lib.optimize.graph.index import DECODER, GraphIndex, inline_identities, refill
 from ttsopt_lib.optimize.steps.step import GraphWork
 from ttsopt_lib.steps import RearrangeDecoder
 from ttsopt_lib.voices.graph import attribute
@@ -54,8 +55,7 @@ def rearrange_decoder(model: ModelProto) -> ModelProto:
     A decoder without transposed convolutions (an inverse-STFT student) is left alone: it runs at the rate of frames,
     and its layers alternate with operators that would have to change back each time.
     """
-    result = ModelProto()
-    result.CopyFrom(model)
+    result = deepcopy(model)
     inline_identities(result.graph)
     decoder = [node for node in result.graph.node if DECODER.match(node.name)]
     if not any(node.op_type == "ConvTranspose" for node in decoder):
@@ -109,7 +109,7 @@ class _Lift:
         self.flat: set[str] = set()  # lifted tensors that were brought back to three as well
 
     def run(self) -> None:
-        self.constant("layout_time_axes", np.array([2], np.int64))
+        self.constant(_AXES, np.array([2], np.int64))
         for node in list(self.graph.node):
             if DECODER.match(node.name) and self._lift(node):
                 continue
@@ -119,11 +119,8 @@ class _Lift:
         for name in self.flat_outputs:
             self._flatten(name)
         read = {name for node in self.nodes for name in node.input}
-        self.nodes = [node for node in self.nodes if node.op_type != "Constant" or node.output[0] in read]
-        for tensor in [tensor for tensor in self.graph.initializer if tensor.name not in read]:
-            self.graph.initializer.remove(tensor)
-        del self.graph.node[:]
-        self.graph.node.extend(self.nodes)
+        refill(self.graph.node, (node for node in self.nodes if node.op_type != "Constant" or node.output[0] in read))
+        refill(self.graph.initializer, (tensor for tensor in self.graph.initializer if tensor.name in read))
 
     def constant(self, name: str, value: np.ndarray) -> str:
         self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
@@ -187,6 +184,15 @@ class _Lift:
         # [in, out, tap, phase] -> [out, phase, in, tap], the taps turned round as a convolution reads them
         phases = padded.reshape(channels_in, channels, taps, stride)[:, :, ::-1].transpose(1, 3, 0, 2)
         stem, name = node.name.rpartition("/")[0], node.output[0]
+
+        def add(operator: str, what: str, inputs: list[str], output: str, **attributes: Any) -> str:
+            label = f"{stem}/{operator}_{what}"
+            self.nodes.append(helper.make_node(operator, inputs, [output], name=label, **attributes))
+            return output
+
+        def integers(what: str, *values: int) -> str:
+            return self.constant(f"{name}_{what}", np.array(values, np.int64))
+
         inputs = [
             self._four(node.input[0]),
             self._weight(node, phases.reshape(channels * stride, channels_in, 1, taps)),
@@ -194,38 +200,15 @@ class _Lift:
         if len(node.input) > 2:
             bias = numpy_helper.to_array(self.index.constants[node.input[2]])
             inputs.append(self.constant(f"{node.input[2]}_phases", np.repeat(bias, stride)))
-        split = self.constant(f"{name}_split", np.array([0, channels, stride, -1], np.int64))
-        joined = self.constant(f"{name}_joined", np.array([0, channels, 1, -1], np.int64))
-        bounds = (first, -(taps * stride - kernel + last) or np.iinfo(np.int64).max)
-        start, end = (
-            self.constant(f"{name}_{which}", np.array([bound], np.int64))
-            for which, bound in zip(("start", "end"), bounds, strict=True)
-        )
-        time_axis = self.constant(f"{name}_axis", np.array([3], np.int64))
-        steps: list[tuple[str, str, list[str], dict]] = [
-            (
-                "Conv",
-                "phases",
-                inputs,
-                {
-                    "kernel_shape": [1, taps],
-                    "pads": [0, taps - 1, 0, taps - 1],
-                    "strides": [1, 1],
-                    "dilations": [1, 1],
-                    "group": 1,
-                },
-            ),
-            ("Reshape", "split", [f"{name}_phases", split], {}),
-            ("Transpose", "turned", [f"{name}_split_4d"], {"perm": [0, 1, 3, 2]}),
-            ("Reshape", "joined", [f"{name}_turned_4d", joined], {}),
-            ("Slice", "cut", [f"{name}_joined_4d", start, end, time_axis], {}),
-        ]
-        for operator, what, reads, attributes in steps:
-            output = f"{name}_phases" if what == "phases" else f"{name}_4d" if what == "cut" else f"{name}_{what}_4d"
-            self.nodes.append(
-                helper.make_node(operator, reads, [output], name=f"{stem}/{operator}_{what}", **attributes)
-            )
-        self.lifted[name] = f"{name}_4d"
+        pads = [0, taps - 1, 0, taps - 1]
+        settings = {"kernel_shape": [1, taps], "pads": pads, "strides": [1, 1], "dilations": [1, 1], "group": 1}
+        made = add("Conv", "phases", inputs, f"{name}_phases", **settings)
+        made = add("Reshape", "split", [made, integers("split", 0, channels, stride, -1)], f"{name}_split_4d")
+        made = add("Transpose", "turned", [made], f"{name}_turned_4d", perm=[0, 1, 3, 2])
+        made = add("Reshape", "joined", [made, integers("joined", 0, channels, 1, -1)], f"{name}_joined_4d")
+        end = -(taps * stride - kernel + last) or np.iinfo(np.int64).max
+        bounds = [integers("start", first), integers("end", end), integers("axis", 3)]
+        self.lifted[name] = add("Slice", "cut", [made, *bounds], f"{name}_4d")
 
     def _weight(self, node: NodeProto, value: np.ndarray) -> str:
         """A weight in its new shape; layers that share one go on sharing it."""

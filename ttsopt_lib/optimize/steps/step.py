@@ -111,9 +111,16 @@ class StepWork(ABC, Generic[Settings]):
         layers = sum(self.reaches(step, layer)[0] > 0 for layer in after.weighted)
         return Reached(self.coverage(step, after), layers, self.note(step, after, layers))
 
+    def gained(self, step: Settings, more: Inventory, less: Inventory) -> tuple[Coverage, int]:
+        """How much more of one voice than of another the step reached: fractions, and layers with weights."""
+        high, low = self.coverage(step, more), self.coverage(step, less)
+        coverage = Coverage(parameters=max(high.parameters - low.parameters, 0.0), macs=max(high.macs - low.macs, 0.0))
+        most, least = (sum(self.reaches(step, layer)[0] > 0 for layer in voice.weighted) for voice in (more, less))
+        return coverage, max(most - least, 0)
+
     def coverage(self, step: Settings, voice: Inventory) -> Coverage:
         """Fractions of a finished voice that the step reached."""
-        return voice.coverage(lambda layer: self.reaches(step, layer)[0], lambda layer: self.reaches(step, layer)[1])
+        return voice.coverage(lambda layer: self.reaches(step, layer))
 
     def stages(self, step: Settings) -> list[str]:
         """The stages of a `StagedVits` that a student takes the place of."""
@@ -222,8 +229,7 @@ def total_coverage(recipe: Sequence[AnyStep], steps: Sequence[StepRecord], finis
         each = [work.reaches(step, layer) for work, step in works if work.optimizes]
         return max((parameters for parameters, _ in each), default=0), any(products for _, products in each)
 
-    present = finished.coverage(lambda layer: reached(layer)[0], lambda layer: reached(layer)[1])
-    found = [present, *(step.coverage for step in steps if step.kind == "removal")]
+    found = [finished.coverage(reached), *(step.coverage for step in steps if step.kind == "removal")]
     return Coverage(parameters=max(one.parameters for one in found), macs=max(one.macs for one in found))
 
 

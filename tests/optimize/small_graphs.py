@@ -9,21 +9,35 @@ from onnx import TensorProto, helper, numpy_helper
 from ttsopt_lib.voices.session import open_session
 
 QUANTIZERS = re.compile("Integer|QLinear|[Qq]uantize|QGemm")
+LENGTHS = (9, 16, 41)
 
 
 def arrays(model):
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
 
 
-def made(nodes, tensors, inputs=None, outputs=("y",), rank=3):
-    """A model of these nodes; `inputs` are names and shapes, and every output has `rank` axes."""
+def made(nodes, tensors, inputs=None, outputs=("y",), rank: int | None = 3, **kinds):
+    """A model of these nodes.
+
+    Args:
+        nodes: in order.
+        tensors: name -> what is stored.
+        inputs: names and shapes.
+        outputs: their names.
+        rank: how many axes each output has; None: not known.
+        kinds: types of inputs and outputs that are no float32.
+    """
     given = inputs or {"x": [1, 6, None]}
+
+    def value(name, shape):
+        return helper.make_tensor_value_info(name, kinds.get(name, TensorProto.FLOAT), shape)
+
     graph = helper.make_graph(
         nodes,
         "network",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in given.items()],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank) for name in outputs],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in tensors.items()],
+        [value(name, shape) for name, shape in given.items()],
+        [value(name, None if rank is None else [None] * rank) for name in outputs],
+        [numpy_helper.from_array(np.asarray(stored), name) for name, stored in tensors.items()],
     )
     domains = [helper.make_opsetid("", 15), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(graph, opset_imports=domains, ir_version=8)
@@ -31,6 +45,17 @@ def made(nodes, tensors, inputs=None, outputs=("y",), rank=3):
 
 def normal(rng, *shape):
     return rng.standard_normal(shape).astype(np.float32)
+
+
+def feeds_of(seed):
+    """Utterances of six channels."""
+    rng = np.random.default_rng(seed + 200)
+    return [{"x": normal(rng, 1, 6, length)} for length in LENGTHS]
+
+
+def speak(model, feed):
+    """The first output."""
+    return np.asarray(open_session(model).run(None, feed)[0])
 
 
 def left_of_the_quantizer(model):
