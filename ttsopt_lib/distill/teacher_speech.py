@@ -152,15 +152,15 @@ def write_shard(voice_onnx: Path, sha256: str, lines: dict[int, str], seed: int,
 @torch.inference_mode()
 def speak(voice: PiperVoice, network: StagedVits, ids: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """One utterance at the voice's own noise scales: the latents and samples, one row per frame or sample."""
-    config = voice.config
-    speaker = int(rng.integers(config.num_speakers)) if network.speaker_embedding is not None else 0
+    noise_scale, length_scale, noise_w = voice.config.inference.scales
+    speaker = int(rng.integers(voice.config.num_speakers)) if network.speaker_embedding is not None else 0
     g = network.speaker(torch.tensor([speaker]))
-    hidden, mean, log_std, mask = network.encode(torch.tensor([ids]), torch.tensor([len(ids)]), g)
+    hidden, mean, log_std, mask = network.encode(torch.tensor([ids]), torch.tensor([len(ids)]))
     noise = torch.from_numpy(rng.standard_normal((1, 2, len(ids)), dtype=np.float32))
-    durations = network.durations(hidden, mask, noise, config.length_scale, config.noise_w, g)
+    durations = network.durations(hidden, mask, noise, length_scale, noise_w, g)
     frame_mean, frame_log_std, frame_mask = network.expand(mean, log_std, durations)
     noise = torch.from_numpy(rng.standard_normal(tuple(frame_mean.shape), dtype=np.float32))
-    z_p = frame_mean + noise * frame_log_std.exp() * config.noise_scale
+    z_p = frame_mean + noise * frame_log_std.exp() * noise_scale
     z = network.flow_inverse(z_p, frame_mask, g)
     samples = network.decode(z, g)[0, 0].numpy()
 

@@ -23,8 +23,7 @@ from ttsopt_lib.distill.utterances import Segments, Utterances, latent_error
 from ttsopt_lib.distill.validation import Validation
 from ttsopt_lib.networks.hifigan import HifiGanDecoder
 from ttsopt_lib.networks.istft import IstftDecoder
-from ttsopt_lib.networks.speech import SpeechStudent
-from ttsopt_lib.networks.students import FlowStudent
+from ttsopt_lib.networks.students import FlowStudent, SpeechStudent
 from ttsopt_lib.networks.vits import StagedVits
 
 LEVEL_FRAMES = 600  # seven seconds tell the mean spectrum of a voice

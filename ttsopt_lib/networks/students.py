@@ -181,3 +181,23 @@ class FlowStudent(nn.Module):
         for block in self.blocks:
             x = block(x, rows)
         return ((base + self.proj(self.norm(x))) * rows).transpose(1, 2)
+
+
+class SpeechStudent(nn.Module):
+    """The stages of a voice that run at frame rate, as one network to train: a decoder, and a flow where it has one.
+
+    With a flow it is given the latents before it (`z_p`), otherwise those after it (`z`).
+    """
+
+    def __init__(self, decoder: nn.Module, flow: FlowStudent | None = None):
+        super().__init__()
+        self.decoder = decoder
+        self.flow = flow
+
+    def forward(self, latents: Tensor, g: Tensor | None = None) -> Tensor:
+        """Latents [B, C, T] and a speaker embedding [B, speaker_channels, 1] to a waveform [B, 1, T * hop]."""
+        return self.decoder(self.decoded_latents(latents, g), g)
+
+    def decoded_latents(self, latents: Tensor, g: Tensor | None = None) -> Tensor:
+        """What its decoder is given [B, C, T]: the latents, or what the student of the flow makes of them."""
+        return latents if self.flow is None else self.flow(latents, torch.ones_like(latents[:, :1]), g)

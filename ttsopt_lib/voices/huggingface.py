@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ttsopt_lib.networks.config import VitsConfig
 from ttsopt_lib.networks.hifigan import HifiGanConfig
-from ttsopt_lib.networks.vits import StagedVits, VitsConfig
+from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.voices.piper import VoiceConfig, VoiceError, parse_config
 
 # Names in `transformers.VitsModel`, and the names of the same layers here.
@@ -204,7 +205,7 @@ def _shape(config, folder: Path) -> VitsConfig:
             block_type=1,
             block_kernels=tuple(config.resblock_kernel_sizes),
             block_dilations=tuple(map(tuple, config.resblock_dilation_sizes)),
-            speaker_channels=config.speaker_embedding_size if speakers > 1 else 0,
+            speaker_channels=config.speaker_embedding_size,
             slope=config.leaky_relu_slope,
         ),
     )

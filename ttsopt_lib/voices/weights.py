@@ -5,14 +5,17 @@ its weights; then every layer is replaced by one read from the node of the same 
 such as a pruned one that we exported ourselves, loads like any other.
 """
 
+import re
+
 import numpy as np
 import torch
 from torch import nn
 
+from ttsopt_lib.networks.config import VitsConfig
 from ttsopt_lib.networks.durations import InverseAffine, SplineCoupling
 from ttsopt_lib.networks.hifigan import HifiGanConfig
 from ttsopt_lib.networks.text_encoder import RelativeAttention
-from ttsopt_lib.networks.vits import StagedVits, VitsConfig
+from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.voices.graph import VitsGraph, attribute
 
 STAGES = {
@@ -37,9 +40,8 @@ def read_vits(graph: VitsGraph) -> StagedVits:
         model = StagedVits(config)
     for name, module in list(model.named_modules()):
         stage, _, rest = name.partition(".")
-        path = "/".join(filter(None, [STAGES.get(stage, stage), rest]))
-        path = path.replace(".", "/")
-        path = _dotted_numbers(path)
+        # `attn_layers.0.conv_q`, as PyTorch names it, is `attn_layers.0/conv_q` in ONNX
+        path = re.sub(r"\.(?!\d)", "/", ".".join(filter(None, [STAGES.get(stage, stage), rest])))
         if isinstance(module, nn.Embedding):
             model.set_submodule(name, _embedding(graph, path))
         elif isinstance(module, nn.Linear):
@@ -55,20 +57,9 @@ def read_vits(graph: VitsGraph) -> StagedVits:
         elif isinstance(module, InverseAffine):
             module.m, module.scale = map(_parameter, _affine(graph, path))
         elif isinstance(module, SplineCoupling):
-            module.bin_scale = _bin_scale(graph, path)
-    model.text_encoder.embedding_scale = _embedding_scale(graph)
+            module.bin_scale = _scalar(graph, path, "Div", otherwise=1.0)
+    model.text_encoder.embedding_scale = _scalar(graph, "enc_p", "Mul", otherwise=1.0)
     return model.eval()
-
-
-def _dotted_numbers(path: str) -> str:
-    """`attn_layers/0/conv_q`, as PyTorch counts, to `attn_layers.0/conv_q`, as ONNX does."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part.isdigit() and parts:
-            parts[-1] += "." + part
-        else:
-            parts.append(part)
-    return "/".join(parts)
 
 
 def _refuse_quantized(graph: VitsGraph) -> None:
@@ -92,18 +83,15 @@ def read_config(graph: VitsGraph) -> VitsConfig:
         raise LookupError("no layers enc_p/encoder/attn_layers: this is not the text encoder of a VITS voice")
     keys, _ = _relative_embeddings(graph, f"{attention}.0")
     feed_forward = _weight(graph, "enc_p/encoder/ffn_layers.0/conv_1")
-    couplings = graph.indices("flow/flows")
-    couplings = [number for number in couplings if graph.scopes(f"flow/flows.{number}/enc")]
+    couplings = [number for number in graph.indices("flow/flows") if graph.scopes(f"flow/flows.{number}/enc")]
     if not couplings:
         raise LookupError("no layers flow/flows: this is not the flow of a VITS voice")
     wavenet = f"flow/flows.{couplings[0]}/enc/in_layers"
-    wavenet_layers = graph.indices(wavenet)
     in_weight = _weight(graph, f"{wavenet}.0")
     speakers = graph.embedding_rows("sid") or 1
     speaker_channels = _embedding(graph, "emb_g").weight.shape[1] if speakers > 1 else 0
 
     stochastic = bool(graph.scopes("dp/convs"))
-    duration = {}
     if stochastic:
         spline_couplings = tuple(n for n in graph.indices("dp/flows") if graph.scopes(f"dp/flows.{n}/convs"))
         proj = f"dp/flows.{spline_couplings[-1]}"
@@ -112,7 +100,7 @@ def read_config(graph: VitsGraph) -> VitsConfig:
             "duration_layers": len(graph.indices("dp/convs/convs_sep")),
             "duration_couplings": spline_couplings,
             "duration_bins": (_weight(graph, f"{proj}/proj").shape[0] + 1) // 3,
-            "duration_bound": _bound(graph, proj),
+            "duration_bound": _scalar(graph, proj, "LessOrEqual", otherwise=5.0),
         }
     else:
         weight = _weight(graph, "dp/conv_1")
@@ -132,9 +120,7 @@ def read_config(graph: VitsGraph) -> VitsConfig:
         window=keys.shape[1] // 2,
         flow_couplings=len(couplings),
         flow_kernel=in_weight.shape[2],
-        flow_dilations=tuple(
-            attribute(_node(graph, f"{wavenet}.{n}", "Conv"), "dilations", [1])[0] for n in wavenet_layers
-        ),
+        flow_dilations=_dilations(graph, wavenet),
         flow_channels=in_weight.shape[1],
         stochastic_durations=stochastic,
         decoder=_decoder_config(graph, speaker_channels),
@@ -159,16 +145,16 @@ def _decoder_config(graph: VitsGraph, speaker_channels: int) -> HifiGanConfig:
         upsample_kernels=tuple(_weight(graph, f"dec/ups.{n}", "ConvTranspose").shape[2] for n in stages),
         block_type=1 if two_per_dilation else 2,
         block_kernels=tuple(_weight(graph, f"dec/resblocks.{n}/{name}.0").shape[2] for n in first_stage),
-        block_dilations=tuple(
-            tuple(
-                attribute(_node(graph, f"dec/resblocks.{n}/{name}.{layer}", "Conv"), "dilations", [1])[0]
-                for layer in graph.indices(f"dec/resblocks.{n}/{name}")
-            )
-            for n in first_stage
-        ),
+        block_dilations=tuple(_dilations(graph, f"dec/resblocks.{n}/{name}") for n in first_stage),
         speaker_channels=speaker_channels,
         slope=_decimal(attribute(next(graph.nodes("dec", "LeakyRelu")), "alpha", 0.01)),
     )
+
+
+def _dilations(graph: VitsGraph, path: str) -> tuple[int, ...]:
+    """Of the convolutions that are numbered under a path."""
+    convolutions = (_node(graph, f"{path}.{n}", "Conv") for n in graph.indices(path))
+    return tuple(attribute(node, "dilations", [1])[0] for node in convolutions)
 
 
 def _decimal(value: float) -> float:
@@ -300,20 +286,6 @@ def _affine(graph: VitsGraph, path: str) -> tuple[np.ndarray, np.ndarray]:
     return np.broadcast_to(shift.reshape(-1, 1), (2, 1)), np.broadcast_to(scale.reshape(-1, 1), (2, 1))
 
 
-def _scalar(graph: VitsGraph, path: str, *kinds: str) -> float | None:
-    return next((float(v) for _, v in graph.constants(graph.nodes(path, *kinds)) if v.size == 1), None)
-
-
-def _embedding_scale(graph: VitsGraph) -> float:
-    scale = _scalar(graph, "enc_p", "Mul")
-    return 1.0 if scale is None else scale
-
-
-def _bin_scale(graph: VitsGraph, path: str) -> float:
-    scale = _scalar(graph, path, "Div")
-    return 1.0 if scale is None else scale
-
-
-def _bound(graph: VitsGraph, path: str) -> float:
-    bound = _scalar(graph, path, "LessOrEqual")
-    return 5.0 if bound is None else bound
+def _scalar(graph: VitsGraph, path: str, kind: str, otherwise: float) -> float:
+    """The first constant of one number that nodes of a kind consume."""
+    return next((float(v) for _, v in graph.constants(graph.nodes(path, kind)) if v.size == 1), otherwise)
