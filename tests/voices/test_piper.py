@@ -162,7 +162,11 @@ def test_names_of_initializers_do_not_matter(loaded, tmp_path, name):
 def test_default_voice_has_the_shape_it_is_known_for(loaded):
     voice, model = loaded("joe")
     assert sum(parameter.numel() for parameter in model.parameters()) == 15_650_459
-    assert (voice.config.sample_rate, voice.config.quality, voice.config.language_code) == (22050, "medium", "en_US")
+    assert (voice.config.sample_rate, voice.config.audio.quality, voice.config.language_code) == (
+        22050,
+        "medium",
+        "en_US",
+    )
     assert voice.config.inference.scales == (0.667, 1.0, 0.8)
     assert model.hop_length == 256
 

@@ -43,6 +43,7 @@ class Audio(_Section):
     sample_rate: Annotated[int, Field(ge=8000, le=192000)]
     """Samples per second."""
     quality: str | None = None
+    """Piper's name for the size: x_low, low, medium or high."""
 
 
 class Espeak(_Section):
@@ -55,8 +56,11 @@ class Inference(_Section):
     """How the voice speaks unless told otherwise."""
 
     noise_scale: Annotated[float, Field(ge=0)] = 0.667
+    """Standard deviation of the prior's noise."""
     length_scale: Annotated[float, Field(gt=0)] = 1.0
+    """Factor on every duration."""
     noise_w: Annotated[float, Field(ge=0)] = 0.8
+    """Standard deviation of the duration predictor's noise."""
 
     @property
     def scales(self) -> tuple[float, float, float]:
@@ -119,29 +123,9 @@ class VoiceConfig(_Section):
         return self.audio.sample_rate
 
     @property
-    def quality(self) -> str | None:
-        """Piper's name for the size: x_low, low, medium or high; None where the file does not say."""
-        return self.audio.quality
-
-    @property
     def language_code(self) -> str:
         """As in `en_US`; the phonemizer's voice where the file does not say."""
         return self.language.code or self.espeak.voice
-
-    @property
-    def noise_scale(self) -> float:
-        """Standard deviation of the prior's noise."""
-        return self.inference.noise_scale
-
-    @property
-    def length_scale(self) -> float:
-        """Factor on every duration."""
-        return self.inference.length_scale
-
-    @property
-    def noise_w(self) -> float:
-        """Standard deviation of the duration predictor's noise."""
-        return self.inference.noise_w
 
 
 @dataclass(frozen=True)

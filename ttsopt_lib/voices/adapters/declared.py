@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from ttsopt_lib.voices.graph import attribute
 from ttsopt_lib.voices.language import other_language
 from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, check_operators, model_sha256, read_model
 from ttsopt_lib.voices.session import RuntimeFailure, in_words
-from ttsopt_lib.voices.text import TextError, espeak_phonemes
+from ttsopt_lib.voices.text import TextError, counted, espeak_phonemes
 
 WHOLE = (TensorProto.INT64, TensorProto.INT32, TensorProto.INT16, TensorProto.INT8, TensorProto.UINT8, TensorProto.BOOL)
 COPIES = ("Cast", "Identity")  # operators that keep numbers and their shape ...
@@ -92,20 +91,22 @@ class DeclaredModel(TtsModel):
             ids = self._ids_in(asked.table[text], f"{self.origin}: ids.table, for {text[:60]!r},")
         else:
             ids = self._called(text)
-        self._check_rows(ids, text)
+        for name, given in self.declaration.inputs.items():
+            if isinstance(given, Given) and given.row == "length" and given.array:
+                rows, spoken = given.array.shape[0], self._spoken(ids)
+                if spoken >= rows:
+                    raise TextError(
+                        f"text {text[:60]!r} has {spoken} ids, and the input {name} is made for fewer than {rows}: put "
+                        "each sentence on a line of its own"
+                    )
         return ids
 
     def missing_symbols(self, texts: Sequence[str]) -> list[MissingSymbol]:
-        times: Counter[str] = Counter()
-        sentences: Counter[str] = Counter()
-        for text in texts if self.declaration.ids.espeak else ():
-            lost = [symbol for symbol, number in self._symbols(text) if number is None]
-            times.update(lost)
-            sentences.update(set(lost))
-        return [
-            MissingSymbol(symbol=symbol, left_out_by="voice", times=count, sentences=sentences[symbol])
-            for symbol, count in times.most_common()
-        ]
+        if not self.declaration.ids.espeak:
+            return []
+        return counted(
+            [(symbol, "voice") for symbol, number in self._symbols(text) if number is None] for text in texts
+        )
 
     def language_doubt(self, language: str | None) -> list[str]:
         return other_language(language, self.language_code, "its declaration, key language")
@@ -125,8 +126,12 @@ class DeclaredModel(TtsModel):
             elif given.given is not None:
                 assert isinstance(ids, Ids)
                 values = ids.beside[given.given]
+            elif given.array is not None:
+                values = given.array.values()
+                if given.row is not None:
+                    values = values[self._spoken(ids) if given.row == "length" else given.row]
             else:
-                values = self._numbers(given, ids)
+                values = given.value
             feed[name] = shaped(values, self.inputs[name])
         return feed
 
@@ -232,22 +237,6 @@ class DeclaredModel(TtsModel):
         """How many ids there are without the marks at both ends."""
         asked = self.declaration.ids
         return len(ids) - (len(asked.begin) + len(asked.end) if asked.espeak else 0)
-
-    def _check_rows(self, ids: Sequence[int], text: str) -> None:
-        for name, given in self.declaration.inputs.items():
-            if isinstance(given, Given) and given.row == "length" and given.array:
-                rows = given.array.shape[0]
-                if self._spoken(ids) >= rows:
-                    raise TextError(
-                        f"text {text[:60]!r} has {self._spoken(ids)} ids, and the input {name} is made for fewer than "
-                        f"{rows}: put each sentence on a line of its own"
-                    )
-
-    def _numbers(self, given: Given, ids: Sequence[int]) -> Any:
-        if given.array is None:
-            return given.value
-        values = given.array.values()
-        return values if given.row is None else values[self._spoken(ids) if given.row == "length" else given.row]
 
 
 class DeclaredSpeaker:

@@ -14,11 +14,11 @@ import numpy as np
 from onnx import ModelProto, load
 
 from ttsopt_lib.records.quality import MissingSymbol
+from ttsopt_lib.voices.graph import NORMAL, UNIFORM
 from ttsopt_lib.voices.onnx_file import VoiceError
 from ttsopt_lib.voices.piper import PiperVoice
 
 Feed = dict[str, np.ndarray]  # a graph's inputs by name
-NORMAL, UNIFORM = ("RandomNormalLike", "RandomNormal"), ("RandomUniformLike", "RandomUniform")  # operators that draw
 
 
 class Ids(tuple[int, ...]):
@@ -35,16 +35,15 @@ class Ids(tuple[int, ...]):
         return tuple(self), self.beside
 
     def __eq__(self, other: object) -> bool:
-        return tuple.__eq__(self, other) is True and _equal(self.beside, getattr(other, "beside", {}))
+        beside = getattr(other, "beside", {})
+        if tuple.__eq__(self, other) is not True or self.beside.keys() != beside.keys():
+            return False
+        return all(np.array_equal(self.beside[name], beside[name]) for name in beside)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     __hash__ = tuple.__hash__
-
-
-def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
 class Speaker(Protocol):

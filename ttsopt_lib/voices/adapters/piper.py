@@ -58,11 +58,12 @@ class PiperModel(TtsModel):
     @property
     def timing_scales(self) -> tuple[float, ...]:
         # noise_w 0: every run speaks the same durations, so that runs can be compared
-        return (self.config.noise_scale, self.config.length_scale, 0.0)
+        return (*self.scales[:2], 0.0)
 
     @property
     def has_noise(self) -> bool:
-        return any((self.config.noise_scale, self.config.noise_w)) and super().has_noise
+        noise_scale, _, noise_w = self.scales
+        return (noise_scale > 0 or noise_w > 0) and super().has_noise
 
     def speaker(self, asked: int | None) -> int | None:
         return speaker_of(self.config, asked)
@@ -98,7 +99,7 @@ def voice_feed(config: VoiceConfig, ids: Sequence[int], speaker: int | None = No
         speaker: of a multi-speaker voice; None means its default (`speaker_of`).
         noise: the voice's own noise scales; False for none, which makes durations and length repeatable.
     """
-    scales = config.inference.scales if noise else (0.0, config.length_scale, 0.0)
+    scales = config.inference.scales if noise else (0.0, config.inference.length_scale, 0.0)
     feed = {
         "input": np.asarray([ids], np.int64),
         "input_lengths": np.asarray([len(ids)], np.int64),
