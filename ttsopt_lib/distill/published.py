@@ -47,11 +47,6 @@ class DistillError(TtsoptError, ValueError):
     """A run or a student that cannot be used. The message is one line: which file, what would be right."""
 
 
-def has_student(folder: Path) -> bool:
-    """Whether a folder holds published students."""
-    return (folder / WEIGHTS).is_file()
-
-
 def load_student(folder: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
     """Published students, ready to speak, by the stage they stand for, and their training record.
 

@@ -15,16 +15,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ttsopt_lib.distill.teacher_speech import TeacherDataError, claim_folder
-from ttsopt_lib.distill.utterances import read_columns
+from ttsopt_lib.distill.teacher_speech import claim_folder, save_shard, sentences_of
+from ttsopt_lib.distill.utterances import Tensors, read_columns
 from ttsopt_lib.files import atomic_path
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.voices.piper import PiperVoice
-from ttsopt_lib.voices.text import TextError, phoneme_ids, read_sentences
+from ttsopt_lib.voices.text import read_sentences
 
 SHARD_LINES = 500
 LEAST_SHARDS = 4  # the first of them is held out
@@ -35,7 +34,7 @@ COLUMNS = ("ids", "hidden", "mean", "log_std")
 
 
 @dataclass(frozen=True)
-class Sentences:
+class Sentences(Tensors):
     """A batch, padded at the end: ids and lengths int64 [B, T] and [B]; hidden, mean, log_std [B, C, T]."""
 
     ids: Tensor
@@ -43,13 +42,6 @@ class Sentences:
     hidden: Tensor
     mean: Tensor
     log_std: Tensor
-
-    def share(self, rank: int, processes: int) -> Sentences:
-        """Every `processes`-th sentence, from number `rank` on."""
-        return Sentences(*(getattr(self, name)[rank::processes] for name in self.__dataclass_fields__))
-
-    def to(self, device: torch.device) -> Sentences:
-        return Sentences(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
 
 
 class TextData:
@@ -167,21 +159,11 @@ def write_text_shard(voice: PiperVoice, teacher: StagedVits, lines: list[str], p
     """Encode lines and write them as one shard: arrays of all sentences end to end, with their lengths."""
     rows: list[dict[str, np.ndarray]] = []
     for line in lines:
-        try:
-            sentences = phoneme_ids(voice.config, line)
-        except TextError:  # a line of dots or digits in another script says nothing
-            continue
-        for ids in sentences:
+        for ids in sentences_of(voice, line):
             hidden, mean, log_std, _ = teacher.encode(torch.tensor([ids]), torch.tensor([len(ids)]))
             columns = {"hidden": hidden, "mean": mean, "log_std": log_std}
             rows.append(
                 {name: value[0].T.numpy().astype(np.float16) for name, value in columns.items()}
                 | {"ids": np.asarray(ids, np.int16), "phonemes": np.asarray([len(ids)], np.int32)}
             )
-    if not rows:
-        raise TeacherDataError(
-            f"{voice.name}: {len(lines)} lines of the corpus give no phonemes at all; is it in the voice's language?"
-        )
-    # safetensors writes memory as it lies, and a transposed array does not lie as its shape says.
-    with atomic_path(path) as partial:
-        save_file({key: np.ascontiguousarray(np.concatenate([row[key] for row in rows])) for key in rows[0]}, partial)
+    save_shard(voice, rows, len(lines), path)

@@ -131,20 +131,30 @@ def write_shard(voice_onnx: Path, sha256: str, lines: dict[int, str], seed: int,
             raise TeacherDataError(f"{voice_onnx}: is another voice for this worker than for the one who asks")
         _loaded[voice_onnx, sha256] = (voice, load_piper(voice))
     voice, network = _loaded[voice_onnx, sha256]
-    utterances = []
-    for number, line in lines.items():
-        try:
-            sentences = phoneme_ids(voice.config, line)
-        except TextError:  # a line of dots or digits in another script says nothing
-            continue
-        for part, ids in enumerate(sentences):
-            utterances.append(speak(voice, network, ids, np.random.default_rng([seed, number, part])))
-    if not utterances:
+    utterances = [
+        speak(voice, network, ids, np.random.default_rng([seed, number, part]))
+        for number, line in lines.items()
+        for part, ids in enumerate(sentences_of(voice, line))
+    ]
+    save_shard(voice, utterances, len(lines), path)
+
+
+def sentences_of(voice: PiperVoice, line: str) -> list[list[int]]:
+    """Phoneme ids of each sentence; none where a line says nothing: dots, or digits in another script."""
+    try:
+        return phoneme_ids(voice.config, line)
+    except TextError:
+        return []
+
+
+def save_shard(voice: PiperVoice, rows: list[dict[str, np.ndarray]], lines: int, path: Path) -> None:
+    """Write what was made of so many lines, end to end. Raises `TeacherDataError` where that is nothing."""
+    if not rows:
         raise TeacherDataError(
-            f"{voice.name}: {len(lines)} lines of the corpus give no phonemes at all; is it in the voice's language?"
+            f"{voice.name}: {lines} lines of the corpus give no phonemes at all; is it in the voice's language?"
         )
     # safetensors writes memory as it lies, and a transposed array does not lie as its shape says.
-    joined = {key: np.ascontiguousarray(np.concatenate([u[key] for u in utterances])) for key in utterances[0]}
+    joined = {key: np.ascontiguousarray(np.concatenate([row[key] for row in rows])) for key in rows[0]}
     with atomic_path(path) as partial:
         save_file(joined, partial)
 
