@@ -42,10 +42,7 @@ _UNUSED = ("posterior_encoder.", "duration_predictor.post_", "duration_predictor
 
 
 def load_huggingface(folder: str | Path) -> StagedVits:
-    """Load a local folder that holds a VITS model as `transformers` saves it.
-
-    Args:
-        folder: with `config.json` and `model.safetensors`.
+    """Load a local folder with `config.json` and `model.safetensors`, as `transformers` saves a VITS model.
 
     Raises:
         VoiceError: if a file is missing, is no VITS, or does not fit the config.

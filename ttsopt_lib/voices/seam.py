@@ -9,7 +9,6 @@ a name, so that every Piper voice has one: the original, quantized ones, student
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import onnx
 
@@ -25,27 +24,17 @@ class StreamError(VoiceError):
     """A voice that cannot be spoken piece by piece, or a size of pieces that does not fit; says what would be right."""
 
 
-@dataclass(frozen=True)
-class Halves:
-    """A voice in two graphs.
-
-    Attributes:
-        encoder: from the voice's inputs to `tensors`.
-        decoder: from `tensors` to audio.
-        tensors: names of what the first hands to the second.
-    """
-
-    encoder: onnx.ModelProto
-    decoder: onnx.ModelProto
-    tensors: tuple[str, ...]
-
-
-def split_voice(model: onnx.ModelProto, source: str = "the model") -> Halves:
+def split_voice(
+    model: onnx.ModelProto, source: str = "the model"
+) -> tuple[onnx.ModelProto, onnx.ModelProto, tuple[str, ...]]:
     """Cut a voice behind the noise of its latent frames.
 
     Args:
         model: the voice; it is left as it is.
         source: what messages call it.
+
+    Returns:
+        A graph from the voice's inputs to some tensors, one from these to audio, and the names of the tensors.
 
     Raises:
         StreamError: it has no such noise.
@@ -65,7 +54,7 @@ def split_voice(model: onnx.ModelProto, source: str = "the model") -> Halves:
     tensors = _handed_over(graph, behind)
     encoder = part_of(model, list(tensors), [])
     decoder = part_of(model, [model.graph.output[0].name], list(tensors))
-    return Halves(encoder, decoder, tensors)
+    return encoder, decoder, tensors
 
 
 def _descendants(model: onnx.ModelProto, name: str) -> list[onnx.NodeProto]:

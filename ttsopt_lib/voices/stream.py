@@ -48,24 +48,22 @@ class Parts(NamedTuple):
 
 
 def streaming_parts(voice: PiperVoice, called: str = "") -> Parts:
-    """Make a voice ready to be spoken piece by piece; this takes some seconds.
-
-    Args:
-        voice: the voice.
-        called: what messages call the voice; its path where nothing is given.
+    """Make a voice ready to be spoken piece by piece; this takes some seconds. Messages name it as it is `called`.
 
     Raises:
         StreamError: the voice cannot be spoken piece by piece; the message says which node sees everything.
     """
     model, called = read_model(voice.path), called or str(voice.path)
-    halves = split_voice(model, called)
-    encoder = open_session(halves.encoder)
+    encoder, decoder, handed = split_voice(model, called)
+    session = open_session(encoder)
     probes = []
     phonemes = sorted({one for ids in voice.config.phoneme_id_map.values() for one in ids})
     for number, symbols in enumerate(PROBE_SYMBOLS):  # phonemes by chance
         feeds = voice_feed(voice.config, np.random.default_rng(number).choice(phonemes, symbols).tolist())
-        probes.append(dict(zip(halves.tensors, run_graph(encoder, feeds), strict=True)))
-    decoder = _typed(halves.decoder, encoder)
+        probes.append(dict(zip(handed, run_graph(session, feeds), strict=True)))
+    inputs = [_value(session, value.name) for value in decoder.graph.input]  # of the types that the first half gives
+    del decoder.graph.input[:]
+    decoder.graph.input.extend(inputs)
     try:
         times = TimeAxes(decoder, probes)
         stateful = with_states(decoder, times, probes[0])
@@ -75,9 +73,9 @@ def streaming_parts(voice: PiperVoice, called: str = "") -> Parts:
             "(`quantize_static`), and one without attention behind its durations, can"
         ) from None
     needed = {value.name for value in stateful.model.graph.input}
-    tensors = {name: times.axes.get(name) for name in halves.tensors if name in needed}
-    del halves.encoder.graph.output[:]
-    halves.encoder.graph.output.extend(_value(encoder, name) for name in tensors)
+    tensors = {name: times.axes.get(name) for name in handed if name in needed}
+    del encoder.graph.output[:]
+    encoder.graph.output.extend(_value(session, name) for name in tensors)
     layout = Layout(
         sample_rate=voice.config.sample_rate,
         hop=int(times.rates[decoder.graph.output[0].name]),
@@ -87,16 +85,11 @@ def streaming_parts(voice: PiperVoice, called: str = "") -> Parts:
         tensors=tensors,
         states=stateful.states,
     )
-    return Parts(halves.encoder, stateful.model, layout)
+    return Parts(encoder, stateful.model, layout)
 
 
 def write_streaming(voice: PiperVoice, folder: Path, called: str = "") -> Layout:
     """Write the two halves of a voice, its config and their layout into a folder, whole or not at all.
-
-    Args:
-        voice: the voice.
-        folder: takes the place of what is there.
-        called: as for `streaming_parts`.
 
     Raises:
         StreamError: the voice cannot be spoken piece by piece.
@@ -175,23 +168,9 @@ class StreamingVoice:
             yield from self.speak_ids(ids, speaker=speaker, seconds=seconds, first=number == 0)
 
     def speak_ids(
-        self,
-        ids: Sequence[int],
-        speaker: int | None = None,
-        seconds: float | None = None,
-        first: bool = True,
+        self, ids: Sequence[int], speaker: int | None = None, seconds: float | None = None, first: bool = True
     ) -> Iterator[Audio]:
-        """Speak one sentence in pieces.
-
-        Args:
-            ids: its phoneme ids.
-            speaker: number of the speaker; None: as the voice's config says.
-            seconds: of every piece, in place of pieces that grow.
-            first: whether somebody waits for the first piece.
-
-        Yields:
-            float32 [samples].
-        """
+        """Speak one sentence, as `speak` does; `first`: whether somebody waits for its first piece."""
         if seconds is not None and seconds < self.layout.frame_seconds:
             raise StreamError(
                 f"pieces of {seconds:g} s: a frame of this voice takes {self.layout.frame_seconds:.3f} s, give that or "
@@ -206,12 +185,3 @@ def _value(session: Session, name: str) -> ValueInfoProto:
     """An output of a session as the input or output of a graph."""
     kind = TYPES[next(value.type for value in session.get_outputs() if value.name == name)]
     return helper.make_tensor_value_info(name, kind, None)
-
-
-def _typed(decoder: ModelProto, encoder: Session) -> ModelProto:
-    """The second half with inputs of the types that the first half gives."""
-    typed = ModelProto()
-    typed.CopyFrom(decoder)
-    del typed.graph.input[:]
-    typed.graph.input.extend(_value(encoder, value.name) for value in decoder.graph.input)
-    return typed

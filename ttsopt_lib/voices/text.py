@@ -225,11 +225,7 @@ def _phonemes(config: VoiceConfig, text: str) -> list[list[str]]:
 
 
 def espeak_phonemes(voice: str, text: str) -> list[list[str]]:
-    """Phonemes of each sentence in a text, as espeak-ng makes them, in Unicode's decomposed form.
-
-    Args:
-        voice: of espeak-ng, as in `en-us`.
-        text: what to say.
+    """Phonemes of each sentence in a text, as espeak-ng makes them with its `voice`, in Unicode's decomposed form.
 
     Raises:
         VoiceError: espeak-ng has no such voice.

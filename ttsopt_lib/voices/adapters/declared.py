@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,49 +26,27 @@ COPIES = ("Cast", "Identity")  # operators that keep numbers and their shape ...
 RANKS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")  # ... or the numbers alone
 
 
-@dataclass(frozen=True)
 class DeclaredModel(TtsModel):
     """A declared model that was opened.
 
     Attributes:
-        path: the `.onnx` file.
-        onnx_sha256: its hash.
         declaration: what it is fed and what its audio is.
         inputs: of the graph, by name.
         rows: of the table in which the numbers of an input are looked up, by name.
         origin: where the declaration stands, for messages.
     """
 
-    path: Path
-    onnx_sha256: str
-    declaration: Declaration
-    inputs: dict[str, ValueInfoProto] = field(repr=False, compare=False)
-    rows: dict[str, int] = field(repr=False, compare=False)
-    origin: Path | str = field(repr=False, compare=False)
-
-    @property
-    def kind(self) -> str:
-        return self.declaration.name
-
-    @property
-    def sample_rate(self) -> int:
-        return self.declaration.sample_rate
-
-    @property
-    def language_code(self) -> str:
-        return self.declaration.language
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        return self.declaration.outputs
-
-    @property
-    def vocoder(self) -> str | None:
-        return self.declaration.vocoder
-
-    @property
-    def code(self) -> Path | None:
-        return self.declaration.code
+    def __init__(self, path: Path, graph: ModelProto, declaration: Declaration, origin: Path | str):
+        """`graph` is what is in the file."""
+        self.path, self.onnx_sha256 = path, model_sha256(path)
+        self.declaration, self.origin = declaration, origin
+        self.inputs, self.rows = _real_inputs(graph), _table_rows(graph)
+        self.kind, self.sample_rate, self.language_code = (
+            declaration.name,
+            declaration.sample_rate,
+            declaration.language,
+        )
+        self.outputs, self.vocoder, self.code = declaration.outputs, declaration.vocoder, declaration.code
 
     def utterance_ids(self, text: str) -> Sequence[int]:
         asked = self.declaration.ids
@@ -289,10 +266,10 @@ def open_declared(path: Path, declaration: Declaration, origin: Path | str) -> D
     Raises:
         VoiceError: one line that names the file and the key, and says what to write.
     """
-    model = read_model(path)
-    rows = _table_rows(model)
-    _check(model, path, declaration, origin, rows)
-    return DeclaredModel(path, model_sha256(path), declaration, _real_inputs(model), rows, origin)
+    graph = read_model(path)
+    model = DeclaredModel(path, graph, declaration, origin)
+    _check(model, graph)
+    return model
 
 
 def declaration_beside(path: Path) -> Declaration | None:
@@ -353,11 +330,9 @@ def _table_rows(model: ModelProto) -> dict[str, int]:
     return rows
 
 
-def _check(
-    model: ModelProto, path: Path, declaration: Declaration, origin: Path | str, rows: Mapping[str, int]
-) -> None:
-    inputs = _real_inputs(model)
-    check_operators(model, path)
+def _check(model: DeclaredModel, graph: ModelProto) -> None:
+    path, declaration, origin, inputs = model.path, model.declaration, model.origin, model.inputs
+    check_operators(graph, path)
     for name in declaration.inputs:
         if name not in inputs:
             raise VoiceError(
@@ -379,8 +354,8 @@ def _check(
         if given in ("ids", "mask") or isinstance(given, Given) and given.each is not None:
             _check_any_length(inputs[name], key)
         if isinstance(given, Given) and given.given is None:
-            _check_numbers(given, inputs[name], rows.get(name), key)
-    outputs = {value.name: value for value in model.graph.output}
+            _check_numbers(given, inputs[name], model.rows.get(name), key)
+    outputs = {value.name: value for value in graph.graph.output}
     for key, function in (("vocoder", declaration.vocoder), ("ids.function", declaration.ids.function)):
         if function:
             imported(function, declaration.code, f"{origin}: key {key}")
