@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
 from ttsopt_lib.distill.teacher_speech import claim_folder, save_shard, sentences_of
@@ -72,20 +73,17 @@ class TextData:
     def sentences(self, chosen: np.ndarray) -> Sentences:
         """The sentences of these numbers."""
         starts, lengths = self.starts[chosen], self.lengths[chosen]
-        made = {name: side_by_side(rows, starts, lengths) for name, rows in self.columns.items()}
+        stretches = [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
+
+        def padded(name: str) -> Tensor:
+            rows = [torch.from_numpy(self.columns[name][stretch].astype(np.float32)) for stretch in stretches]
+            return pad_sequence(rows, batch_first=True)
+
         return Sentences(
-            made["ids"].long(),
+            padded("ids").long(),
             torch.from_numpy(lengths.astype(np.int64)),
-            *(made[name].transpose(1, 2).contiguous() for name in ("hidden", "mean", "log_std")),
+            *(padded(name).transpose(1, 2).contiguous() for name in ("hidden", "mean", "log_std")),
         )
-
-
-def side_by_side(rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> Tensor:
-    """Stretches of rows [N, ...], padded at the end with zeros: float32 [B, longest, ...]."""
-    padded = np.zeros((len(starts), int(lengths.max()), *rows.shape[1:]), np.float32)
-    for row, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
-        padded[row, :length] = rows[start : start + length]
-    return torch.from_numpy(padded)
 
 
 def read_corpus(

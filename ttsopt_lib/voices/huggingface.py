@@ -145,18 +145,17 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_config(folder: Path):
     from transformers import VitsConfig as HuggingFaceConfig
 
-    content = _read_json(folder / "config.json")
+    path = folder / "config.json"
+    content = _read_json(path)
     if content.get("model_type") != "vits":
-        raise VoiceError(
-            f"{folder / 'config.json'}: key model_type: {content.get('model_type')!r}; only 'vits' models can be loaded"
-        )
+        raise VoiceError(f"{path}: key model_type: {content.get('model_type')!r}; only 'vits' models can be loaded")
     try:
         config = HuggingFaceConfig.from_dict(content)
     except Exception as error:  # transformers validates with exceptions of its own
-        raise VoiceError(f"{folder / 'config.json'}: not a VITS config ({error})") from error
+        raise VoiceError(f"{path}: not a VITS config ({error})") from error
     if config.hidden_act != "relu" or not config.window_size:
         raise VoiceError(
-            f"{folder / 'config.json'}: keys hidden_act and window_size: {config.hidden_act!r} and "
+            f"{path}: keys hidden_act and window_size: {config.hidden_act!r} and "
             f"{config.window_size!r}; VITS voices have 'relu' and a window of 1 or more"
         )
     return config

@@ -285,7 +285,11 @@ def piper_json(config: VoiceConfig, hop_length: int | None = None) -> dict[str, 
 
 def _check(path: Path, graph: VitsGraph, config: VoiceConfig) -> None:
     """Refuse a graph that is no VITS, and a config that belongs to another."""
-    config_path = f"{path}.json"
+
+    def wrong(key: str, words: str) -> VoiceError:
+        return VoiceError(f"{path}.json: key {key}: {words}")
+
+    of_another = "is this the config of another voice?"
     missing = [name for name in _INPUTS if name not in graph.inputs]
     kinds = {node.op_type for node in graph.graph.node}
     if missing:
@@ -307,37 +311,24 @@ def _check(path: Path, graph: VitsGraph, config: VoiceConfig) -> None:
         raise VoiceError(f"{path}: not a VITS voice: it has no phoneme embedding or no duration predictor")
 
     if config.num_symbols != symbols:
-        raise VoiceError(
-            f"{config_path}: key num_symbols: {config.num_symbols}, but {path.name} knows {symbols} phonemes; "
-            "is this the config of another voice?"
-        )
+        raise wrong("num_symbols", f"{config.num_symbols}, but {path.name} knows {symbols} phonemes; {of_another}")
     largest = max((number for ids in config.phoneme_id_map.values() for number in ids), default=-1)
     if not 0 <= largest < symbols:
-        raise VoiceError(
-            f"{config_path}: key phoneme_id_map: its largest id is {largest}, but {path.name} knows the ids 0 to "
-            f"{symbols - 1}; is this the config of another voice?"
+        raise wrong(
+            "phoneme_id_map",
+            f"its largest id is {largest}, but {path.name} knows the ids 0 to {symbols - 1}; {of_another}",
         )
     speakers = graph.embedding_rows("sid") or 1
     if config.num_speakers != speakers:
-        raise VoiceError(
-            f"{config_path}: key num_speakers: {config.num_speakers}, but {path.name} has {speakers}; "
-            "is this the config of another voice?"
-        )
-    unknown = [name for name, number in config.speaker_id_map.items() if not 0 <= number < speakers]
-    if unknown:
-        raise VoiceError(
-            f"{config_path}: key speaker_id_map: {unknown[0]} has number {config.speaker_id_map[unknown[0]]}, "
-            f"but {path.name} has the speakers 0 to {speakers - 1}"
-        )
+        raise wrong("num_speakers", f"{config.num_speakers}, but {path.name} has {speakers}; {of_another}")
+    there = f"but {path.name} has the speakers 0 to {speakers - 1}"
+    for name, number in config.speaker_id_map.items():
+        if not 0 <= number < speakers:
+            raise wrong("speaker_id_map", f"{name} has number {number}, {there}")
     if config.default_speaker_id is not None and config.default_speaker_id >= speakers:
-        raise VoiceError(
-            f"{config_path}: key default_speaker_id: {config.default_speaker_id}, "
-            f"but {path.name} has the speakers 0 to {speakers - 1}"
-        )
+        raise wrong("default_speaker_id", f"{config.default_speaker_id}, {there}")
     strides = [attribute(node, "strides", [1])[0] for node in graph.graph.node if node.op_type == "ConvTranspose"]
     # A decoder without transposed convolutions (a student's) says nothing here about its hop length.
     if strides and config.hop_length not in (None, math.prod(strides)):
-        raise VoiceError(
-            f"{config_path}: key hop_length: {config.hop_length}, but {path.name} makes {math.prod(strides)} "
-            "samples per frame; is this the config of another voice?"
-        )
+        made = f"{path.name} makes {math.prod(strides)} samples per frame"
+        raise wrong("hop_length", f"{config.hop_length}, but {made}; {of_another}")

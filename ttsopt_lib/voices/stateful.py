@@ -126,7 +126,7 @@ class _Builder:
             state = self._state(source, left, zero)
             parts = [state, source]
             if right:
-                parts.append(self._only(LAST, self._zeros(source, right, zero), source, right))
+                parts.append(self._zeros_in(LAST, source, right, zero))
             inside = self._joined(parts, source)
             self._last(f"{state}_next", inside, source, span)
             if rounding:
@@ -187,9 +187,7 @@ class _Builder:
         kept, hold = -(-span // stride), span + 1 - stride  # frames still to come add to `hold` entries
         if hold < 0:
             raise NotLocal(f"{node.op_type} {node.name} leaves moments empty")
-        state = self._state(source, 0)
-        whole = self._joined([state, source], source)
-        self._last(f"{state}_next", whole, source, kept)
+        whole = self._with_past(source, kept)
         wide, length = self._widened(whole, source, output, LEAST_COLUMNS if self.rounds else 0)
         self._copy(node, [wide, *node.input[1:]], [f"{output}_raw"], pads=other_pads)
         start = self._chosen(FIRST, kept * stride, left)
@@ -205,9 +203,9 @@ class _Builder:
         begin, end = pads(node, self.times)
         if begin < 0 or end < 0:
             raise NotLocal(f"{node.op_type} {node.name} takes entries away")
-        parts = [self._only(FIRST, self._zeros(source, begin), source, begin)] if begin else []
+        parts = [self._zeros_in(FIRST, source, begin)] if begin else []
         parts.append(source)
-        parts += [self._only(LAST, self._zeros(source, end), source, end)] if end else []
+        parts += [self._zeros_in(LAST, source, end)] if end else []
         self.nodes.append(helper.make_node("Concat", parts, [output], axis=self.times.axes[source]))
         self.lags[output] = self.lags[source] - begin
 
@@ -217,9 +215,7 @@ class _Builder:
         start, end = cut(node, self.times)
         lag = self.lags[source] + start
         if end:
-            state = self._state(source, 0)
-            source = self._joined([state, source], source)
-            self._last(f"{state}_next", source, node.input[0], end)
+            source = self._with_past(source, end)
             lag += end
         first = self._chosen(FIRST, 0, start)
         last = self._chosen(LAST, -end if end else EVERYTHING, -end if end else EVERYTHING)
@@ -242,9 +238,7 @@ class _Builder:
                 self.lags[name] = lag * self.times.rates[name]
 
     def _waiting(self, name: str, early: int, where: str) -> str:
-        state = self._state(name, 0)
-        whole = self._joined([state, name], name)
-        self._last(f"{state}_next", whole, name, early)
+        whole = self._with_past(name, early)
         used = f"{name}_until_{where}"
         end = self._chosen(LAST, -early, EVERYTHING)
         self._cut_into(used, whole, self.times.axes[name], self._number(0), end)
@@ -280,6 +274,13 @@ class _Builder:
         shape[self.times.axes[like]] = count
         return np.full(shape, zero, self.times.types[like])
 
+    def _with_past(self, source: str, count: int) -> str:
+        """A tensor behind its last entries in the pieces before, of which the first piece has none."""
+        state = self._state(source, 0)
+        whole = self._joined([state, source], source)
+        self._last(f"{state}_next", whole, source, count)
+        return whole
+
     def _joined(self, parts: Sequence[str], like: str) -> str:
         output = f"{parts[0]}_and_{parts[1]}"
         self.nodes.append(helper.make_node("Concat", list(parts), [output], axis=self.times.axes[like]))
@@ -292,12 +293,10 @@ class _Builder:
     def _cut_into(self, output: str, source: str, axis: int, start: str, end: str) -> None:
         self.nodes.append(helper.make_node("Slice", [source, start, end, self._number(axis)], [output]))
 
-    def _zeros(self, like: str, count: int, zero: int = 0) -> str:
+    def _zeros_in(self, when: str, like: str, count: int, zero: int = 0) -> str:
+        """So many zeros in the first or last piece, none in the others."""
         value = self._nothing(like, count, zero)
-        return self._constant(f"zeros_{'x'.join(map(str, value.shape))}_{value.dtype.name}_{zero}", value)
-
-    def _only(self, when: str, zeros: str, like: str, count: int) -> str:
-        """These zeros in the first or last piece, none in the others."""
+        zeros = self._constant(f"zeros_{'x'.join(map(str, value.shape))}_{value.dtype.name}_{zero}", value)
         output = f"{zeros}_{when}"
         if output not in self._made:
             self._made.add(output)
