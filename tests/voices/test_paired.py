@@ -97,11 +97,9 @@ def test_bad_calls_say_what_would_be_right(session):
         session.speak(IDS, durations=[1, 2])
 
 
-def test_what_is_no_voice_is_refused(tmp_path, medium_voice):
+def test_what_is_no_voice_is_refused(tmp_path):
     with pytest.raises(VoiceError, match="no such file"):
         PairedSession(tmp_path / "absent.onnx")
-    with pytest.raises(VoiceError, match="not a whole ONNX file"):
-        PairedSession(medium_voice.read_bytes()[:5000])
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     result = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
     graph = onnx.helper.make_graph([onnx.helper.make_node("Neg", ["x"], ["y"])], "g", [value], [result])

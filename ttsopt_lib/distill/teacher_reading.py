@@ -50,7 +50,7 @@ class TextData:
 
     def __init__(self, shards: list[Path]):
         *columns, self.lengths = read_columns(shards, (*COLUMNS, "phonemes"))
-        self.columns = dict(zip(COLUMNS, columns, strict=True))
+        self.columns: dict[str, np.ndarray] = dict(zip(COLUMNS, columns, strict=True))
         self.starts = np.cumsum(self.lengths) - self.lengths
 
     def __len__(self) -> int:

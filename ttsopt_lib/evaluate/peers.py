@@ -127,7 +127,7 @@ def _openvino(name: PeerName, model: Path) -> Voice:
 
     precision = PRECISION_HINTS[name]
     if model.suffix == ".onnx":
-        paired = PairedSession(model, open_part=lambda part, threads: _OpenVinoSession(part, threads, precision))
+        paired = PairedSession(model, open_part=lambda part: _OpenVinoSession(part, 1, precision))
         return lambda one: paired.speak(one.ids, seed=one.seed, scales=one.scales, sid=one.speaker)[0]
     compiled = compile_openvino(model, precision, 1)  # its graph is no ONNX any more: it draws its own noise
 

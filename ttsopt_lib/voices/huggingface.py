@@ -37,6 +37,7 @@ _RENAMES = [
     (r"^decoder\.upsampler", r"decoder.ups"),
     (r"^embed_speaker", r"speaker_embedding"),
 ]
+ESPEAK_VOICE = "en-us"  # by which `transformers.VitsTokenizer` makes phonemes
 # Only training uses these.
 _UNUSED = ("posterior_encoder.", "duration_predictor.post_", "duration_predictor.flows.1.")
 
@@ -78,7 +79,7 @@ def load_huggingface(folder: str | Path) -> StagedVits:
     return model.eval()
 
 
-def piper_config_for(folder: str | Path, espeak_voice: str = "en-us") -> VoiceConfig:
+def piper_config_for(folder: str | Path) -> VoiceConfig:
     """The Piper config under which an exported Hugging Face voice is given the ids its own tokenizer would give.
 
     Character vocabularies become Piper's phoneme type `text`, phonemized ones `espeak`. Where the tokenizer puts a
@@ -86,7 +87,6 @@ def piper_config_for(folder: str | Path, espeak_voice: str = "en-us") -> VoiceCo
 
     Args:
         folder: with `config.json`, `vocab.json` and `tokenizer_config.json`.
-        espeak_voice: the phonemizer's voice, for a phonemized vocabulary.
 
     Raises:
         VoiceError: if a file is missing, or if the text needs a step that Piper does not have (uroman).
@@ -112,8 +112,8 @@ def piper_config_for(folder: str | Path, espeak_voice: str = "en-us") -> VoiceCo
     ids |= {"_": [0] if tokenizer.get("add_blank", True) else [], "^": [], "$": []}
     raw: dict[str, Any] = {
         "audio": {"sample_rate": config.sampling_rate},
-        "espeak": {"voice": espeak_voice if phonemized else language},
-        "language": {"code": language or espeak_voice},
+        "espeak": {"voice": ESPEAK_VOICE if phonemized else language},
+        "language": {"code": language or ESPEAK_VOICE},
         "inference": {
             "noise_scale": config.noise_scale,
             "length_scale": 1.0 / config.speaking_rate,

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 
 from ttsopt_lib.voices.graph import NORMAL, VitsGraph
 from ttsopt_lib.voices.onnx_file import VoiceError, read_model
@@ -55,21 +54,19 @@ class PairedSession:
 
     def __init__(
         self,
-        voice: str | Path | bytes | onnx.ModelProto,
-        threads: int = 1,
-        open_part: Callable[[onnx.ModelProto, int], Any] = open_session,
+        voice: str | Path | onnx.ModelProto,
+        open_part: Callable[[onnx.ModelProto], Any] = open_session,
     ):
         """
         Args:
-            voice: path of an `.onnx` file, or its content, or the loaded model (which is not changed).
-            threads: threads the runtime may use.
-            open_part: makes a session of a graph and a number of threads, with the methods `get_inputs` and `run` of
-                ONNX Runtime's.
+            voice: path of an `.onnx` file, or the loaded model (which is not changed).
+            open_part: makes a session of a graph, with the methods `get_inputs` and `run` of ONNX Runtime's.
 
         Raises:
             VoiceError: if the graph is not one of a VITS voice.
         """
-        source, model = _load(voice)
+        source = "the model" if isinstance(voice, onnx.ModelProto) else str(voice)
+        model = voice if isinstance(voice, onnx.ModelProto) else read_model(Path(voice))
         graph = VitsGraph(model)
         self.speakers = graph.embedding_rows("sid") or 1
         self._needs_sid = "sid" in graph.inputs
@@ -92,9 +89,9 @@ class PairedSession:
         shape = [onnx.helper.make_node("Shape", [node.input[0]], [_SHAPE]) for node in prior_noises]
         lasts = [self._durations, *([_SHAPE] if shape else [])]
         self.latent_channels: int | None = None
-        self._open_timing = partial(open_part, part_of(model, lasts, noises, shape), threads)
+        self._open_timing = partial(open_part, part_of(model, lasts, noises, shape))
         outputs = [value.name for value in model.graph.output[:1]]
-        self._speech = open_part(part_of(model, outputs, [*noises, self._durations], []), threads)
+        self._speech = open_part(part_of(model, outputs, [*noises, self._durations]))
 
     @cached_property
     def _timing(self) -> Any:
@@ -164,17 +161,6 @@ class PairedSession:
         sid = int(feed["sid"][0]) if "sid" in feed else None
         ids = [int(one) for one in feed["input"].reshape(-1)]
         return self.speak(ids, seed=seed, durations=durations, scales=feed["scales"].tolist(), sid=sid)
-
-
-def _load(voice: str | Path | bytes | onnx.ModelProto) -> tuple[str, onnx.ModelProto]:
-    if isinstance(voice, onnx.ModelProto):
-        return "the model", voice
-    if not isinstance(voice, bytes):
-        return str(voice), read_model(Path(voice))
-    try:
-        return "the model", onnx.load_model_from_string(voice)
-    except DecodeError as error:
-        raise VoiceError(f"the model: not a whole ONNX file ({error}); make it again") from error
 
 
 def part_of(
