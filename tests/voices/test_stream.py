@@ -223,10 +223,20 @@ def test_pieces_begin_short_and_grow(medium_voice):
         list(voice.speak_ids([1, 2, 3], seconds=0.0001))
 
 
+@pytest.fixture
+def command(medium_voice, monkeypatch):
+    """Runs `ttsopt speak` on a voice as the terminal does, which ends with this exit code."""
+
+    def run(*arguments: object, code: str = "0") -> None:
+        monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), *map(str, arguments)])
+        with pytest.raises(SystemExit, match=code):
+            main()
+
+    return run
+
+
 @pytest.mark.parametrize(("arguments", "spoken"), [([], 1), (["--phrases"], 2)])
-def test_the_command_speaks_phrase_by_phrase_where_it_is_told_to(
-    medium_voice, tmp_path, monkeypatch, arguments, spoken
-):
+def test_the_command_speaks_phrase_by_phrase_where_it_is_told_to(command, tmp_path, monkeypatch, arguments, spoken):
     said = []
     speak_ids = StreamingVoice.speak_ids
 
@@ -235,36 +245,26 @@ def test_the_command_speaks_phrase_by_phrase_where_it_is_told_to(
         return speak_ids(self, ids, **options)
 
     monkeypatch.setattr(StreamingVoice, "speak_ids", noted)
-    text = "aba aba aba aba aba aba, aba aba aba aba aba aba."
-    output = str(tmp_path / "speech.wav")
-    monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), text, "-o", output, *arguments])
-    with pytest.raises(SystemExit, match="0"):
-        main()
+    command("aba aba aba aba aba aba, aba aba aba aba aba aba.", "-o", tmp_path / "speech.wav", *arguments)
     assert said == [True, False][:spoken], "somebody waits for the first one alone"
 
 
-def test_the_command_writes_what_it_says_while_it_computes(medium_voice, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_what_it_says_while_it_computes(command, tmp_path, capsys):
     output = tmp_path / "speech.wav"
-    monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), "aba. aba aba.", "-o", str(output)])
-    with pytest.raises(SystemExit, match="0"):
-        main()
+    command("aba. aba aba.", "-o", output)
     with wave.open(str(output)) as file:
         assert file.getframerate() == 22050 and file.getnframes() > 1000
     assert "first sound after" in capsys.readouterr().err
 
 
-def test_a_file_that_cannot_be_written_is_one_line(medium_voice, tmp_path, monkeypatch, capsys):
+def test_a_file_that_cannot_be_written_is_one_line(command, tmp_path, capsys):
     output = str(tmp_path / "nowhere" / "speech.wav")
-    monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), "aba", "-o", output])
-    with pytest.raises(SystemExit, match="2"):
-        main()
+    command("aba", "-o", output, code="2")
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert output in line
 
 
-def test_where_nothing_plays_audio_it_says_what_to_do(medium_voice, monkeypatch, capsys):
+def test_where_nothing_plays_audio_it_says_what_to_do(command, monkeypatch, capsys):
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), "aba"])
-    with pytest.raises(SystemExit, match="2"):
-        main()
+    command("aba", code="2")
     assert "--output speech.wav" in capsys.readouterr().err

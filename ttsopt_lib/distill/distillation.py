@@ -45,8 +45,6 @@ from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
 
 Stage = Literal["text_encoder", "flow", "decoder", "speech"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-TOGETHER: tuple[Stage, ...] = ("flow", "decoder")
-"""What `speech` begins with; the decoder's discriminators go on with it."""
 LEAST_SHARE = 0.5
 """Of a new student's weights, which another voice's students must have in its sizes to be a better beginning."""
 
@@ -301,7 +299,7 @@ def start_from_stages(trainer: TrainingRun, out: Path) -> dict[str, str]:
     """
     state = out / "decoder" / "state.pt"
     weights, hashes = {}, {}
-    for stage in TOGETHER:
+    for stage in ("flow", "decoder"):
         best = out / stage / "best.safetensors"
         for path in (best, state):
             if not path.exists():

@@ -9,6 +9,7 @@ import re
 
 import numpy as np
 import torch
+from onnx import NodeProto
 from torch import nn
 
 from ttsopt_lib.networks.config import VitsConfig
@@ -166,7 +167,7 @@ def _parameter(array: np.ndarray) -> nn.Parameter:
     return nn.Parameter(torch.from_numpy(np.array(array, dtype=np.float32, order="C")))
 
 
-def _node(graph: VitsGraph, path: str, kind: str):
+def _node(graph: VitsGraph, path: str, kind: str) -> NodeProto:
     node = next(graph.nodes(path, kind), None)
     if node is None:
         raise LookupError(f"no {kind} node under /{path}: this is not a VITS voice as Piper exports it")
@@ -184,8 +185,9 @@ def _weight(graph: VitsGraph, path: str, kind: str = "Conv") -> np.ndarray:
     return _constant(graph, path, _node(graph, path, kind).input[1])
 
 
-def _bias(graph: VitsGraph, path: str, node) -> np.ndarray | None:
-    return _constant(graph, path, node.input[2]) if len(node.input) > 2 and node.input[2] else None
+def _weight_and_bias(graph: VitsGraph, path: str, node: NodeProto) -> tuple[np.ndarray, np.ndarray | None]:
+    bias = _constant(graph, path, node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    return _constant(graph, path, node.input[1]), bias
 
 
 def _embedding(graph: VitsGraph, path: str) -> nn.Embedding:
@@ -204,7 +206,8 @@ def _linear(graph: VitsGraph, path: str) -> nn.Linear:
     """A projection over channels: a convolution of kernel 1 in Piper's graphs, a MatMul and an Add in ours."""
     conv = next(graph.nodes(path, "Conv"), None)
     if conv is not None:
-        weight, bias = _constant(graph, path, conv.input[1])[:, :, 0], _bias(graph, path, conv)
+        weight, bias = _weight_and_bias(graph, path, conv)
+        weight = weight[:, :, 0]
     else:
         weight = _constant(graph, path, _node(graph, path, "MatMul").input[1]).T
         bias = next((value for _, value in graph.constants(graph.nodes(path, "Add"))), None)
@@ -215,7 +218,7 @@ def _linear(graph: VitsGraph, path: str) -> nn.Linear:
 def _conv(graph: VitsGraph, path: str, like: nn.Conv1d) -> nn.Conv1d:
     """A convolution. Padding is our layer's, because Piper pads some of its inputs with a node of its own."""
     node = _node(graph, path, "Conv")
-    weight, bias = _constant(graph, path, node.input[1]), _bias(graph, path, node)
+    weight, bias = _weight_and_bias(graph, path, node)
     groups = attribute(node, "group", 1)
     dilation = attribute(node, "dilations", [1])[0]
     padding = like.padding if isinstance(like.padding, str) else (weight.shape[2] - 1) * dilation // 2
@@ -234,7 +237,7 @@ def _conv(graph: VitsGraph, path: str, like: nn.Conv1d) -> nn.Conv1d:
 
 def _conv_transpose(graph: VitsGraph, path: str) -> nn.ConvTranspose1d:
     node = _node(graph, path, "ConvTranspose")
-    weight, bias = _constant(graph, path, node.input[1]), _bias(graph, path, node)
+    weight, bias = _weight_and_bias(graph, path, node)
     layer = nn.ConvTranspose1d(
         weight.shape[0],
         weight.shape[1],
