@@ -52,11 +52,7 @@ class PairedSession:
             noise. One who knows them can set them: with durations given, half of the voice then need not be opened.
     """
 
-    def __init__(
-        self,
-        voice: str | Path | onnx.ModelProto,
-        open_part: Callable[[onnx.ModelProto], Any] = open_session,
-    ):
+    def __init__(self, voice: str | Path | onnx.ModelProto, open_part: Callable[[onnx.ModelProto], Any] = open_session):
         """
         Args:
             voice: path of an `.onnx` file, or the loaded model (which is not changed).

@@ -41,12 +41,9 @@ class DeclaredModel(TtsModel):
         self.path, self.onnx_sha256 = path, model_sha256(path)
         self.declaration, self.origin = declaration, origin
         self.inputs, self.rows = _real_inputs(graph), _table_rows(graph)
-        self.kind, self.sample_rate, self.language_code = (
-            declaration.name,
-            declaration.sample_rate,
-            declaration.language,
-        )
-        self.outputs, self.vocoder, self.code = declaration.outputs, declaration.vocoder, declaration.code
+        self.kind, self.language_code = declaration.name, declaration.language
+        self.sample_rate, self.outputs = declaration.sample_rate, declaration.outputs
+        self.vocoder, self.code = declaration.vocoder, declaration.code
 
     def utterance_ids(self, text: str) -> Sequence[int]:
         asked = self.declaration.ids
