@@ -101,16 +101,7 @@ class TextEncoderStudent(nn.Module):
         small_linear_weights(self)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Encode phonemes.
-
-        Args:
-            ids: phoneme ids, int64 [batch, time].
-            lengths: real phonemes in each row, int64 [batch].
-
-        Returns:
-            hidden [batch, channels, time], prior mean and log standard deviation [batch, latent_channels, time], and
-            the mask [batch, 1, time] that is 1 on real phonemes.
-        """
+        """As `TextEncoder.forward`."""
         positions = torch.arange(ids.shape[1], device=ids.device)
         mask = (positions.unsqueeze(0) < lengths.unsqueeze(1)).to(self.proj.weight.dtype)
         rows = mask.unsqueeze(-1)
@@ -138,7 +129,7 @@ class RowStudent(nn.Module):
         self.proj = nn.Linear(config.channels, out_channels)
         small_linear_weights(self)
 
-    def stack(self, x: Tensor, rows: Tensor, g: Tensor | None) -> Tensor:
+    def stack(self, x: Tensor, rows: Tensor | None, g: Tensor | None) -> Tensor:
         """All behind `pre`: `x` [batch, time, channels], `rows` [batch, time, 1] (0 on padding), speaker embedding `g`
         [batch, speaker_channels, 1] to [batch, time, out_channels]."""
         if g is not None and self.cond is not None:
@@ -172,11 +163,13 @@ class FlowStudent(RowStudent):
         self.config = config
         nn.init.xavier_uniform_(self.pre.weight)
 
-    def forward(self, z_p: Tensor, mask: Tensor, g: Tensor | None = None) -> Tensor:
-        """`z_p` [batch, latent_channels, frames], `mask` [batch, 1, frames] to latent frames of the same shape."""
+    def forward(self, z_p: Tensor, mask: Tensor | None = None, g: Tensor | None = None) -> Tensor:
+        """`z_p` [batch, latent_channels, frames], `mask` [batch, 1, frames] (None: nothing is padding) to latent frames
+        of the same shape."""
         base = (z_p.flip(1) if self.config.mirrored else z_p).transpose(1, 2)
-        rows = mask.transpose(1, 2)
-        return ((base + self.stack(self.pre(base), rows, g)) * rows).transpose(1, 2)
+        rows = None if mask is None else mask.transpose(1, 2)
+        latents = base + self.stack(self.pre(base), rows, g)
+        return (latents if rows is None else latents * rows).transpose(1, 2)
 
 
 class SpeechStudent(nn.Module):
@@ -196,4 +189,4 @@ class SpeechStudent(nn.Module):
 
     def decoded_latents(self, latents: Tensor, g: Tensor | None = None) -> Tensor:
         """What its decoder is given [B, C, T]: the latents, or what the student of the flow makes of them."""
-        return latents if self.flow is None else self.flow(latents, torch.ones_like(latents[:, :1]), g)
+        return latents if self.flow is None else self.flow(latents, g=g)

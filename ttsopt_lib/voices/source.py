@@ -41,11 +41,7 @@ def source_path(study: Study, folder: StudyFolder | None = None) -> Path:
 
 
 def source_declaration(study: Study) -> Declaration | None:
-    """What declares the study's model; None for a Piper or a Hugging Face voice.
-
-    Raises:
-        VoiceError: as `source_path`.
-    """
+    """What declares the study's model; None for a Piper or a Hugging Face voice. Raises as `source_path`."""
     source = study.voice
     if source.kokoro is not None:
         return declare_kokoro(source.kokoro, user_cache())
@@ -82,11 +78,7 @@ def source_model(study: Study, folder: StudyFolder | None = None) -> TtsModel:
 
 
 def source_before_export(study: Study) -> TtsModel:
-    """The same; of a Hugging Face folder that may have no export yet, what reads texts and cannot speak them.
-
-    Raises:
-        VoiceError: as `source_model`.
-    """
+    """The same; of a Hugging Face folder that may have no export yet, what reads texts and cannot speak them."""
     if study.voice.huggingface is None:
         return source_model(study)
     config = piper_config_for(resolve(study.voice.huggingface))

@@ -72,22 +72,12 @@ def _split(phonemes: Sequence[str], most: int) -> list[list[str]]:
 
 
 def utterance_ids(config: VoiceConfig, text: str) -> list[int]:
-    """Phoneme ids of a text spoken in one go: its sentences joined by a space.
-
-    Raises:
-        TextError: if the text gives no phonemes.
-        VoiceError: if the voice's config names a phonemizer or language that does not exist.
-    """
+    """Phoneme ids of a text spoken in one go: its sentences joined by a space. Raises as `phoneme_ids`."""
     return _ids(config, _joined(_phonemes(config, text)))
 
 
 def missing_symbols(config: VoiceConfig, texts: Sequence[str]) -> list[MissingSymbol]:
-    """What the phonemizer makes of some texts and is not spoken, the most frequent first.
-
-    Raises:
-        TextError: if a text gives no phonemes.
-        VoiceError: if the voice's config names a phonemizer or language that does not exist.
-    """
+    """What the phonemizer makes of some texts and is not spoken, the most frequent first. Raises as `phoneme_ids`."""
 
     def lost(text: str) -> Iterator[tuple[str, str]]:
         for symbol in symbols_of(config, _joined(_phonemes(config, text))):
