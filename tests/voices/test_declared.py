@@ -450,26 +450,29 @@ def test_a_table_gives_them_too_and_a_folder_keeps_them(tmp_path: Path) -> None:
     assert again.feed(again.utterance_ids(TEXT))["tones"].tolist() == [[0, 1, 2]]
 
 
+SAID = {"ids": [1, 2], "tones": [1, 2], "colour": [0.0] * 16}
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
         ([1, 2], r"gives no '(tones|colour)', which the input (tones|colour) takes \(it gives: ids\)"),
         ({"tones": [1]}, r"gives no 'ids' \(it gives: tones\)"),
-        ({"ids": [1, 2], "tones": [1], "colour": [0.0] * 16}, "1 along the axis ids, where there are 2 ids"),
-        ({"ids": [1, 2], "tones": [1, 0.5], "colour": [0.0] * 16}, "give whole numbers"),
-        ({"ids": [1, 2], "tones": [1, 2], "colour": [0.0] * 15}, r"numbers of shape \[1, 15\]"),
-        ({"ids": [1, 2], "tones": "high", "colour": [0.0] * 16}, "does not fit the input"),
-        ({"ids": [1, 2], "tones": [[1], [1, 2]], "colour": [0.0] * 16}, "does not fit the input"),
-        ({"ids": [1, 2], "tones": None, "colour": [0.0] * 16}, "does not fit the input"),
-        ({"ids": [1, 2], "tones": [1, 9], "colour": [0.0] * 16}, "9 is out of range: the model has the numbers 0 to 8"),
-        ({"ids": [1, 2], "tones": [1, 2], "colour": [float("nan")] * 16}, "NaN is among the numbers"),
-        ({"ids": [1, 999], "tones": [1, 2], "colour": [0.0] * 16}, "'ids' what the input tokens does not take: 999 is"),
-        ({"ids": [1, 1.5], "tones": [1, 2], "colour": [0.0] * 16}, "'ids' what the input tokens .* give whole numbers"),
-        ({"ids": [1, 2**70], "tones": [1, 2], "colour": [0.0] * 16}, "'ids' what the input tokens does not take"),
-        ({"ids": "words", "tones": [1, 2], "colour": [0.0] * 16}, "'ids' what the input tokens does not take"),
-        ({"ids": None, "tones": [1, 2], "colour": [0.0] * 16}, "'ids' what the input tokens does not take"),
-        ({"ids": [[1, 2], [3, 4]], "tones": [1, 2], "colour": [0.0] * 16}, r"numbers of shape \[2, 2\]"),
-        ({"ids": [], "tones": [], "colour": [0.0] * 16}, "gives no ids: write words"),
+        (SAID | {"tones": [1]}, "1 along the axis ids, where there are 2 ids"),
+        (SAID | {"tones": [1, 0.5]}, "give whole numbers"),
+        (SAID | {"colour": [0.0] * 15}, r"numbers of shape \[1, 15\]"),
+        (SAID | {"tones": "high"}, "does not fit the input"),
+        (SAID | {"tones": [[1], [1, 2]]}, "does not fit the input"),
+        (SAID | {"tones": None}, "does not fit the input"),
+        (SAID | {"tones": [1, 9]}, "9 is out of range: the model has the numbers 0 to 8"),
+        (SAID | {"colour": [float("nan")] * 16}, "NaN is among the numbers"),
+        (SAID | {"ids": [1, 999]}, "'ids' what the input tokens does not take: 999 is"),
+        (SAID | {"ids": [1, 1.5]}, "'ids' what the input tokens .* give whole numbers"),
+        (SAID | {"ids": [1, 2**70]}, "'ids' what the input tokens does not take"),
+        (SAID | {"ids": "words"}, "'ids' what the input tokens does not take"),
+        (SAID | {"ids": None}, "'ids' what the input tokens does not take"),
+        (SAID | {"ids": [[1, 2], [3, 4]]}, r"numbers of shape \[2, 2\]"),
+        (SAID | {"ids": [], "tones": []}, "gives no ids: write words"),
     ],
 )
 def test_what_does_not_fit_beside_the_ids_is_one_line(tmp_path: Path, said: Any, message: str) -> None:
