@@ -56,11 +56,7 @@ def study_with(voice: Path, student: Path, training: dict | None) -> Study:
 
 @pytest.mark.slow
 def test_what_a_training_would_take_is_said_and_nothing_is_trained(
-    medium_voice: Path,
-    corpus: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    medium_voice: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.chdir(tmp_path)
     training = {"student": "models/random/student", "corpus": corpus, "minutes": 100.0}
@@ -82,10 +78,7 @@ def test_what_a_training_would_take_is_said_and_nothing_is_trained(
 
 @pytest.mark.slow
 def test_a_missing_student_is_trained_published_and_put_into_the_voice(
-    medium_voice: Path,
-    corpus: Path,  # noqa: F811
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    medium_voice: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ttsopt_lib.distill.validation.SHORTEST", 0.1)
     monkeypatch.chdir(tmp_path)
@@ -165,11 +158,7 @@ main()
 
 
 @pytest.mark.slow
-def test_two_processes_train_and_publish_one_student(
-    medium_voice: Path,
-    corpus: Path,  # noqa: F811
-    tmp_path: Path,
-) -> None:
+def test_two_processes_train_and_publish_one_student(medium_voice: Path, corpus: Path, tmp_path: Path) -> None:
     student, settings = tmp_path / "student", tiny_settings().model_dump(mode="json")
     training = {"student": student, "corpus": corpus, "minutes": 1.0, "settings": settings}
     study = study_with(medium_voice, student, training)

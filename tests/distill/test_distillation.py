@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,21 @@ def shards(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPathFa
     return speak_corpus(medium_voice, corpus, tmp_path_factory.mktemp("teacher"), hours=1.0, workers=1)
 
 
-def trainer_in(out: Path, voice: Path, shards: list[Path], config: DecoderSettings) -> DecoderTrainer:
-    out.mkdir(exist_ok=True)
-    validation = Validation(Utterances(shards[:1]), 22050, config.validation_utterances)
-    return DecoderTrainer(load_piper(open_piper(voice)), Utterances(shards[1:]), validation, out, config)
+NewTrainer = Callable[..., DecoderTrainer]
+
+
+@pytest.fixture
+def new_trainer(medium_voice: Path, shards: list[Path], tmp_path: Path) -> NewTrainer:
+    """Makes a trainer in a folder of this name, of tiny settings with these changes."""
+
+    def make(name: str = "run", **changes: Any) -> DecoderTrainer:
+        (tmp_path / name).mkdir(exist_ok=True)
+        config = tiny_config(**changes)
+        validation = Validation(Utterances(shards[:1]), 22050, config.validation_utterances)
+        teacher, data = load_piper(open_piper(medium_voice)), Utterances(shards[1:])
+        return DecoderTrainer(teacher, data, validation, tmp_path / name, config)
+
+    return make
 
 
 # --- teacher data -----------------------------------------------------------------------------------------------
@@ -101,27 +113,21 @@ def test_cut_edges_are_not_trusted_and_true_ends_are(shards: list[Path]) -> None
         data.batch(np.random.default_rng(0), 2, longest + 1, 4)
 
 
-# --- losses -----------------------------------------------------------------------------------------------------
-
-
 # --- training ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_interrupted_training_goes_on_bit_for_bit(
-    medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None
-) -> None:
-    config = tiny_config()
-    straight = trainer_in(tmp_path / "straight", medium_voice, shards, config)
+def test_interrupted_training_goes_on_bit_for_bit(new_trainer: NewTrainer, listener: None) -> None:
+    straight = new_trainer("straight")
     straight.run()
-    first = trainer_in(tmp_path / "stopped", medium_voice, shards, config)
+    first = new_trainer("stopped")
     for _ in range(4):  # into the adversarial phase
         first.train_step()
     first.save()
-    second = trainer_in(tmp_path / "stopped", medium_voice, shards, config)
+    second = new_trainer("stopped")
     second.load()
     second.run()
-    assert second.step == straight.step == config.steps
+    assert second.step == straight.step == straight.config.steps
     for name, value in straight.student.state_dict().items():
         assert torch.equal(value, second.student.state_dict()[name]), name
     for name, value in straight.average.state_dict().items():
@@ -130,32 +136,27 @@ def test_interrupted_training_goes_on_bit_for_bit(
 
 
 @pytest.mark.slow
-def test_settings_that_a_run_went_on_with_are_in_its_record(
-    medium_voice: Path, shards: list[Path], tmp_path: Path
-) -> None:
-    first = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config())
+def test_settings_that_a_run_went_on_with_are_in_its_record(new_trainer: NewTrainer) -> None:
+    first = new_trainer()
     first.train_step()
     first.save()
-    second = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config(adversarial_weight=2.0))
+    second = new_trainer(adversarial_weight=2.0)
     second.load()
     assert second.record()["changed_settings"] == [{"from_step": 1, "settings": {"adversarial_weight": [1.0, 2.0]}}]
 
 
 @pytest.mark.slow
-def test_training_comes_nearer_to_the_teacher(medium_voice: Path, shards: list[Path], tmp_path: Path) -> None:
-    config = tiny_config(regression_steps=40, hint_steps=40, adversarial_steps=0, warmup_steps=5, learning_rate=3e-3)
-    trainer = trainer_in(tmp_path / "run", medium_voice, shards, config)
-    steps = [trainer.train_step() for _ in range(config.steps)]
+def test_training_comes_nearer_to_the_teacher(new_trainer: NewTrainer) -> None:
+    trainer = new_trainer(regression_steps=40, hint_steps=40, adversarial_steps=0, warmup_steps=5, learning_rate=3e-3)
+    steps = [trainer.train_step() for _ in range(trainer.config.steps)]
     for name in ("log_magnitude", "hint"):
         early, late = (np.mean([step[name] for step in part]) for part in (steps[:5], steps[-5:]))
         assert late < 0.9 * early, name
 
 
 @pytest.mark.slow
-def test_a_step_with_a_non_finite_gradient_is_skipped_and_counted(
-    medium_voice: Path, shards: list[Path], tmp_path: Path
-) -> None:
-    trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config())
+def test_a_step_with_a_non_finite_gradient_is_skipped_and_counted(new_trainer: NewTrainer) -> None:
+    trainer = new_trainer()
     before = {name: value.clone() for name, value in trainer.student.state_dict().items()}
     bias = trainer.shipping.get_parameter("decoder.head.projection.bias")
     bias.register_hook(lambda gradient: gradient * math.nan)
@@ -167,9 +168,9 @@ def test_a_step_with_a_non_finite_gradient_is_skipped_and_counted(
 
 @pytest.mark.slow
 def test_a_worse_or_broken_student_does_not_replace_the_best(
-    medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None, monkeypatch: pytest.MonkeyPatch
+    new_trainer: NewTrainer, listener: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config())
+    trainer = new_trainer()
     scores = iter([-0.5, -0.7, math.nan, -0.2])
     monkeypatch.setattr(trainer.validation, "score", lambda *_: {"predicted_mos_change": next(scores)})
     kept = []
@@ -185,14 +186,11 @@ def test_a_worse_or_broken_student_does_not_replace_the_best(
 
 
 @pytest.mark.slow
-def test_a_student_that_makes_no_finite_samples_scores_nan(
-    medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None
-) -> None:
-    validation = Validation(Utterances(shards[:1]), 22050, 2)
-    broken = IstftDecoder(tiny_config().decoder)
+def test_a_student_that_makes_no_finite_samples_scores_nan(new_trainer: NewTrainer, listener: None) -> None:
+    trainer = new_trainer()
+    broken = IstftDecoder(trainer.config.decoder)
     broken.head.projection.bias.data[5] = math.nan
-    scores = validation.score(lambda pair, g: broken(pair.z, g), load_piper(open_piper(medium_voice)))
-    trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config())
+    scores = trainer.validation.score(lambda pair, g: broken(pair.z, g), trainer.teacher)
     assert math.isnan(scores["predicted_mos_change"]) and not trainer.is_better(scores, None)
 
 
@@ -228,14 +226,11 @@ def test_each_predictor_says_its_own_and_the_teachers_scores_are_taken_once(
 
 
 @pytest.mark.slow
-def test_losses_in_training_are_of_the_students_own_samples(
-    medium_voice: Path, shards: list[Path], tmp_path: Path
-) -> None:
+def test_losses_in_training_are_of_the_students_own_samples(new_trainer: NewTrainer) -> None:
     """A student that makes silence is as far off in training as on a whole utterance, however wide the margins."""
     losses = []
     for margin in (1, 8):
-        config = tiny_config(segment_frames=32, margin_frames=margin, adversarial_frames=8, batch=8, hint_steps=0)
-        trainer = trainer_in(tmp_path / str(margin), medium_voice, shards, config)
+        trainer = new_trainer(str(margin), segment_frames=32, margin_frames=margin, batch=8, hint_steps=0)
         trainer.shipping.get_parameter("decoder.head.projection.bias").data[:513] = -14.0
         losses.append(trainer.train_step()["complex"])
     assert losses[1] == pytest.approx(losses[0], rel=0.15)
@@ -247,9 +242,7 @@ def test_a_worker_speaks_with_the_voice_that_was_asked_for(medium_voice: Path, t
 
 
 @pytest.mark.slow
-def test_a_short_time_gets_a_schedule_that_fits(
-    medium_voice: Path, shards: list[Path], tmp_path: Path, listener: None
-) -> None:
+def test_a_short_time_gets_a_schedule_that_fits(new_trainer: NewTrainer, listener: None) -> None:
     whole = DecoderSettings()
     assert whole.in_steps(10**6) is whole
     half = whole.in_steps(whole.steps // 2)
@@ -257,7 +250,7 @@ def test_a_short_time_gets_a_schedule_that_fits(
     tiny = whole.in_steps(9)
     assert (tiny.steps, tiny.regression_steps) == (9, 4) and tiny.validate_every == 2
 
-    trainer = trainer_in(tmp_path / "run", medium_voice, shards, tiny_config(adversarial_steps=10**6))
+    trainer = new_trainer(adversarial_steps=10**6)
     trainer.run(minutes=0.1)
     assert trainer.step <= trainer.config.steps < 10**6
     assert trainer.curve[-1]["step"] == trainer.step > 20
@@ -266,17 +259,10 @@ def test_a_short_time_gets_a_schedule_that_fits(
 @pytest.mark.slow
 @pytest.mark.parametrize(("first", "later"), [(0.05, 0.0), (0.0, 0.05)], ids=["slow start", "slow later"])
 def test_time_is_used_though_the_first_steps_say_another_pace(
-    first,
-    later,
-    medium_voice: Path,
-    shards: list[Path],
-    tmp_path: Path,
-    listener: None,
-    monkeypatch: pytest.MonkeyPatch,
+    first, later, new_trainer: NewTrainer, listener: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a GPU, whose first steps hold its start-up: half of the time was left unused."""
-    settings = tiny_config(adversarial_steps=10**6, regression_steps=10**6)
-    trainer, clock = trainer_in(tmp_path / "run", medium_voice, shards, settings), [0.0]
+    trainer, clock = new_trainer(adversarial_steps=10**6, regression_steps=10**6), [0.0]
 
     def step() -> dict[str, float]:
         clock[0] += 1.0 + (20 * first if trainer.step < 20 else 20 * later)  # invented seconds
@@ -384,11 +370,11 @@ def test_a_published_student_can_be_trained_further(
 
 @pytest.mark.slow
 def test_a_new_student_begins_with_what_fits_of_another_voices_students(
-    medium_voice: Path, shards: list[Path], run: Path, tmp_path: Path
+    new_trainer: NewTrainer, medium_voice: Path, run: Path, tmp_path: Path
 ) -> None:
     published = publish_student(medium_voice, run, tmp_path / "published", measure_speed=False)
     theirs = load_student(tmp_path / "published")[0]["decoder"].state_dict()
-    trainer = trainer_in(tmp_path / "same", medium_voice, shards, tiny_config())
+    trainer = new_trainer("same")
     (began,) = start_from_similar(trainer, tmp_path / "published").values()
     assert began["weights_sha256"] == published["weights_sha256"] and began["share"] == 1.0
     assert began["minutes"] == published["total_minutes"]
@@ -400,7 +386,7 @@ def test_a_new_student_begins_with_what_fits_of_another_voices_students(
     assert start_from_similar(trainer, tmp_path / "published") == {}, "they may have heard what is held out here"
 
     other = IstftDecoderConfig(latent_channels=24, channels=8, inner_channels=8, blocks=2)
-    trainer = trainer_in(tmp_path / "other", medium_voice, shards, tiny_config(decoder=other))
+    trainer = new_trainer("other", decoder=other)
     before = {name: value.clone() for name, value in trainer.shipping.state_dict().items()}
     assert start_from_similar(trainer, tmp_path / "published") == {}, "too little of it fits"
     for name, value in before.items():
@@ -439,17 +425,14 @@ def test_a_batch_that_cannot_be_shared_is_refused() -> None:
 
 
 @pytest.mark.slow
-def test_the_flow_in_speech_is_held_to_the_teachers_latents(
-    medium_voice: Path, shards: list[Path], tmp_path: Path
-) -> None:
+def test_the_flow_in_speech_is_held_to_the_teachers_latents(new_trainer: NewTrainer) -> None:
     flow = FlowStudentConfig(latent_channels=24, channels=16, inner_channels=24, kernel_size=5, blocks=2)
     errors = {}
     for weight in (0.0, 30.0):
-        config = tiny_config(
-            flow=flow, latent_weight=weight, regression_steps=60, adversarial_steps=0, hint_steps=0, warmup_steps=5,
-            learning_rate=3e-3, batch=4,
+        trainer = new_trainer(
+            str(weight), flow=flow, latent_weight=weight, regression_steps=60, adversarial_steps=0, hint_steps=0,
+            warmup_steps=5, learning_rate=3e-3, batch=4,
         )  # fmt: skip
-        trainer = trainer_in(tmp_path / str(weight), medium_voice, shards, config)
         terms = [trainer.train_step() for _ in range(60)]
         assert ("latent_error" in terms[0]) == (weight > 0)
         pair = trainer.validation.pairs[0]

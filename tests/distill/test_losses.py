@@ -47,22 +47,23 @@ def test_bands_share_out_all_bins(bins: int) -> None:
     assert bands.shape == (24, bins) and (bands.sum(0) == 1).all() and (bands.sum(1) >= 1).all()
 
 
-def two_sentences(frames: float) -> tuple[Sentences, Tensor]:
-    """A batch whose second sentence is padded, and the log frames [2, 1, 40] that its teacher wants."""
+ZERO = torch.zeros(2, 3, 40)
+
+
+def two_sentences(frames: float) -> tuple[Sentences, Tensor, Tensor]:
+    """A batch whose second sentence is padded, the log frames [2, 1, 40] that its teacher wants, and its mask."""
     lengths = torch.tensor([40, 25])
-    shape = (2, 3, 40)
-    batch = Sentences(torch.ones(2, 40, dtype=torch.int64), lengths, *(torch.zeros(shape) for _ in range(3)))
-    return batch, torch.full((2, 1, 40), math.log(frames))
+    batch = Sentences(torch.ones(2, 40, dtype=torch.int64), lengths, ZERO, ZERO, ZERO)
+    mask = (torch.arange(40) < lengths[:, None]).float()[:, None]
+    return batch, torch.full((2, 1, 40), math.log(frames)), mask
 
 
 def test_an_error_that_a_phrase_shares_costs_more_than_the_same_here_and_there() -> None:
-    batch, wanted = two_sentences(frames=3.0)
-    mask = (torch.arange(40) < batch.lengths[:, None]).float()[:, None]
+    batch, wanted, mask = two_sentences(frames=3.0)
     signs = torch.where(torch.arange(40) % 2 == 0, 1.0, -1.0).expand(2, 3, 40)
-    zero = torch.zeros(2, 3, 40)
     shared, scattered = (
-        text_losses(batch, wanted, mean * mask, zero, wanted, mask)
-        for mean in (torch.full_like(zero, 0.1), 0.1 * signs)
+        text_losses(batch, wanted, mean * mask, ZERO, wanted, mask)
+        for mean in (torch.full_like(ZERO, 0.1), 0.1 * signs)
     )
     torch.testing.assert_close(shared["mean"], scattered["mean"])
     assert shared["mean"] == pytest.approx(0.01)
@@ -76,24 +77,20 @@ def test_an_error_that_a_phrase_shares_costs_more_than_the_same_here_and_there()
 
 
 def test_padding_costs_nothing() -> None:
-    batch, wanted = two_sentences(frames=3.0)
-    mask = (torch.arange(40) < batch.lengths[:, None]).float()[:, None]
-    off = torch.ones(2, 3, 40)
+    batch, wanted, mask = two_sentences(frames=3.0)
     for terms in (
-        text_losses(batch, wanted, off * (1 - mask), off * 0, wanted, mask),
-        text_losses(batch, wanted, off * 0, off * 0, wanted * mask, mask),
+        text_losses(batch, wanted, (ZERO + 1) * (1 - mask), ZERO, wanted, mask),
+        text_losses(batch, wanted, ZERO, ZERO, wanted * mask, mask),
     ):
         assert {name: float(value) for name, value in terms.items()} == dict.fromkeys(terms, 0.0)
 
 
 def test_length_is_counted_in_whole_frames_and_can_be_learned() -> None:
-    batch, wanted = two_sentences(frames=1.2)  # spoken as two
-    mask = (torch.arange(40) < batch.lengths[:, None]).float()[:, None]
-    zero = torch.zeros(2, 3, 40)
-    same = text_losses(batch, wanted, zero, zero, torch.full_like(wanted, math.log(1.9)), mask)
+    batch, wanted, mask = two_sentences(frames=1.2)  # spoken as two
+    same = text_losses(batch, wanted, ZERO, ZERO, torch.full_like(wanted, math.log(1.9)), mask)
     assert same["length"] == 0 and same["durations"] > 0
     shorter = torch.full_like(wanted, math.log(0.9)).requires_grad_(True)
-    length = text_losses(batch, wanted, zero, zero, shorter, mask)["length"]
+    length = text_losses(batch, wanted, ZERO, ZERO, shorter, mask)["length"]
     assert float(length.detach()) == pytest.approx(0.25)  # one frame for two
     (gradient,) = torch.autograd.grad(length, shorter)
     assert (gradient[mask > 0] < 0).all() and (gradient[mask == 0] == 0).all()

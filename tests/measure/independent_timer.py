@@ -29,7 +29,7 @@ BLOCKS = 24
 def main() -> None:
     for name in sys.argv[1:]:
         voice = open_piper(Path(name))
-        study, scales = read_study(Path("params/joe.yaml")), (voice.config.noise_scale, voice.config.length_scale, 0.0)
+        study, scales = read_study(Path("params/joe.yaml")), (*voice.config.inference.scales[:2], 0.0)
         row = PlannedRow(variant=ORIGINAL, runtime="onnxruntime", threads=1, model=voice.path)
         sentences = [one for one in planned_sentences(study, PiperModel(voice)) if one.length_class != "long"]
         plan = TimingPlan(

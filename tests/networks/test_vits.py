@@ -34,13 +34,6 @@ def test_forward_is_its_stages(model):
         assert torch.equal(model(ids, lengths, QUIET)[:, 0], waveform)
 
 
-def test_each_phonemes_prior_lasts_as_long_as_the_phoneme(model):
-    mean = torch.arange(4.0).reshape(1, 1, 4).expand(1, 24, 4)
-    expanded, _, mask = model.expand(mean, mean, torch.tensor([[[2.0, 0.0, 3.0, 1.0]]]))
-    assert expanded[0, 0].tolist() == [0, 0, 2, 2, 2, 3]
-    assert mask.tolist() == [[[1.0] * 6]]
-
-
 def test_speech_without_frames_is_one_frame(model):
     ids = torch.randint(0, 40, (1, 3))
     with torch.inference_mode():

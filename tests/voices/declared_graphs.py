@@ -118,10 +118,13 @@ def toned() -> onnx.ModelProto:
     return model
 
 
-TONED: dict[str, Any] = {  # what they are given
+INPUTS: dict[str, Any] = {  # what they are given
     "tokens": "ids",
     "style": {"file": "styles.bin", "shape": [STYLES, 1, 8], "row": "length"},
     "speed": {"value": 0.5},
+}
+TONED: dict[str, Any] = {
+    **INPUTS,
     "tones": {"given": "tones"},
     "languages": {"each": 2},
     "colour": {"given": "colour"},
@@ -142,11 +145,7 @@ def declaration(**changes: Any) -> dict[str, Any]:
         "language": "en",
         "audio": "sound",
         "ids": {"espeak": "en-us", "symbols": "symbols.json", "begin": [0], "end": [0]},
-        "inputs": {
-            "tokens": "ids",
-            "style": {"file": "styles.bin", "shape": [STYLES, 1, 8], "row": "length"},
-            "speed": {"value": 0.5},
-        },
+        "inputs": INPUTS,
         **changes,
     }
 

@@ -1,5 +1,7 @@
 """A voice that is spoken piece by piece says what the whole voice says."""
 
+import json
+import shutil
 import wave
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from ttsopt_lib.cli import main
 from ttsopt_lib.optimize.build import build_study, stale_variants
@@ -21,11 +23,12 @@ from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.steps import QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from ttsopt_lib.voices.graph import NORMAL
 from ttsopt_lib.voices.onnx_file import VoiceError
-from ttsopt_lib.voices.paired import PairedSession, duration_noise, prior_noise
+from ttsopt_lib.voices.paired import PairedSession, duration_noise, part_of, prior_noise
 from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.seam import StreamError, split_voice
-from ttsopt_lib.voices.stream import DECODER, ENCODER, LAYOUT, StreamingVoice, streaming_parts, write_streaming
+from ttsopt_lib.voices.stream import DECODER, ENCODER, LAYOUT, StreamingVoice, write_streaming
 from ttsopt_lib.voices.text import phoneme_ids
 
 pytestmark = pytest.mark.slow
@@ -34,10 +37,19 @@ EXACT = 1e-4  # of full scale
 SCALES = (0.667, 1.0, 0.8)
 
 
-def differences(path: Path, lengths, seconds=(None, 0.03, 0.2), sid=None) -> list[float]:
+def with_noise(encoder: onnx.ModelProto, noises: list[np.ndarray]) -> onnx.ModelProto:
+    """The first half of a voice, which speaks one utterance with the last of these noises in place of its own draws."""
+    random = [node.output[0] for node in encoder.graph.node if node.op_type in NORMAL]
+    given = part_of(encoder, [value.name for value in encoder.graph.output], random)
+    values = zip(noises[-len(random) :], random, strict=True)
+    given.graph.initializer.extend(numpy_helper.from_array(noise, name) for noise, name in values)
+    return given
+
+
+def differences(path: Path, folder: Path, lengths, seconds=(None, 0.03, 0.2), sid=None) -> list[float]:
     """Between pieces put together and the whole voice, at equal noise, for utterances of so many phonemes."""
-    voice = open_piper(path)
-    streaming = StreamingVoice(voice, parts=streaming_parts(voice, noise_given=True))
+    write_streaming(open_piper(path), folder)
+    encoder = onnx.load(folder / ENCODER)
     whole, found = PairedSession(path), []
     for seed, length in enumerate(lengths):
         generator = np.random.default_rng(seed)
@@ -46,8 +58,10 @@ def differences(path: Path, lengths, seconds=(None, 0.03, 0.2), sid=None) -> lis
         channels, frames = whole.latent_channels, int(durations.sum())
         assert channels is not None
         noises = [duration_noise(seed, length)[None], prior_noise(seed, channels, frames)[None]]
+        onnx.save(with_noise(encoder, noises), folder / ENCODER)
+        streaming = StreamingVoice(folder)
         for size in seconds:
-            pieces = list(streaming.speak_ids(ids, sid, SCALES, size, noises=noises[-len(streaming.layout.noises) :]))
+            pieces = list(streaming.speak_ids(ids, sid, size))
             together = np.concatenate(pieces)
             assert together.shape == audio.shape
             found.append(float(np.abs(together - audio).max()))
@@ -55,62 +69,71 @@ def differences(path: Path, lengths, seconds=(None, 0.03, 0.2), sid=None) -> lis
 
 
 @pytest.mark.parametrize("quality", ["low", "medium", "high", "deterministic"])
-def test_pieces_are_the_whole_for_voices_of_every_quality(quality, random_voice):
-    assert (
-        max(differences(random_voice(quality), [1, 7, 60, 120], sid=1 if quality == "deterministic" else None)) < EXACT
-    )
+def test_pieces_are_the_whole_for_voices_of_every_quality(quality, random_voice, tmp_path):
+    sid = 1 if quality == "deterministic" else None
+    assert max(differences(random_voice(quality), tmp_path, [1, 7, 60, 120], sid=sid)) < EXACT
 
 
-def test_a_voice_with_speakers_is_spoken_by_the_one_asked_for(multi_speaker_voice):
-    assert max(differences(multi_speaker_voice, [60], sid=1)) < EXACT
+def test_a_voice_with_speakers_is_spoken_by_the_one_asked_for(multi_speaker_voice, tmp_path):
+    assert max(differences(multi_speaker_voice, tmp_path, [60], sid=1)) < EXACT
 
 
-@pytest.fixture(scope="module")
-def feeds(medium_voice):
-    ids = np.random.default_rng(5).integers(1, 40, (1, 50))
-    return [
-        {"input": ids, "input_lengths": np.array([50]), "scales": np.array(SCALES, dtype=np.float32)},
-    ]
+@pytest.fixture
+def changed(medium_voice, tmp_path):
+    """Saves a voice with the graph that is made of it."""
+
+    def save(change) -> Path:
+        path = tmp_path / "voice.onnx"
+        onnx.save(change(onnx.load(medium_voice)), path)
+        shutil.copy(f"{medium_voice}.json", f"{path}.json")
+        return path
+
+    return save
+
+
+FEEDS = [
+    {
+        "input": np.random.default_rng(5).integers(1, 40, (1, 50)),
+        "input_lengths": np.array([50]),
+        "scales": np.array(SCALES, dtype=np.float32),
+    }
+]
 
 
 CHANGES = {
-    "rearranged": lambda model, feeds: rearrange_decoder(model),
-    "int8 weights": lambda model, feeds: quantize_weights(model, QuantizeWeights(step="quantize_weights"), feeds),
-    "static int8": lambda model, feeds: quantize_static(model, QuantizeStatic(step="quantize_static"), feeds),
-    "rearranged static int8": lambda model, feeds: quantize_static(
-        rearrange_decoder(model), QuantizeStatic(step="quantize_static"), feeds
+    "rearranged": rearrange_decoder,
+    "int8 weights": lambda model: quantize_weights(model, QuantizeWeights(step="quantize_weights"), FEEDS),
+    "static int8": lambda model: quantize_static(model, QuantizeStatic(step="quantize_static"), FEEDS),
+    "rearranged static int8": lambda model: quantize_static(
+        rearrange_decoder(model), QuantizeStatic(step="quantize_static"), FEEDS
     ),
 }
 
 
 @pytest.mark.parametrize("name", CHANGES)
-def test_pieces_of_an_optimized_voice_are_its_whole(name, medium_voice, feeds, tmp_path):
-    path = tmp_path / "voice.onnx"
-    onnx.save(CHANGES[name](onnx.load(medium_voice), feeds), path)
-    Path(f"{path}.json").write_bytes(Path(f"{medium_voice}.json").read_bytes())
-    assert max(differences(path, [7, 60, 120])) < EXACT
+def test_pieces_of_an_optimized_voice_are_its_whole(name, changed, tmp_path):
+    assert max(differences(changed(CHANGES[name]), tmp_path / "streaming", [7, 60, 120])) < EXACT
 
 
-def test_a_voice_whose_ranges_depend_on_the_utterance_is_refused_with_what_helps(medium_voice, tmp_path):
+def test_a_voice_whose_ranges_depend_on_the_utterance_is_refused_with_what_helps(changed):
     step = QuantizeDynamic(step="quantize_dynamic", operators=("Conv",))
-    path = tmp_path / "voice.onnx"
-    onnx.save(quantize_dynamic(onnx.load(medium_voice), step), path)
-    Path(f"{path}.json").write_bytes(Path(f"{medium_voice}.json").read_bytes())
+    path = changed(lambda model: quantize_dynamic(model, step))
     with pytest.raises(StreamError, match="voice.onnx.*DynamicQuantizeLinear.*quantize_static"):
         StreamingVoice(path)
 
 
-def test_a_mean_over_all_moments_is_refused(medium_voice, tmp_path):
+def test_a_mean_over_all_moments_is_refused(changed):
     """As a normalization over time would be: a piece has another mean than the whole."""
-    model = onnx.load(medium_voice)
-    output = model.graph.output[0].name
-    for node in model.graph.node:
-        node.output[:] = [f"{name}_before" if name == output else name for name in node.output]
-    model.graph.node.append(helper.make_node("ReduceMean", [f"{output}_before"], ["mean"], axes=[-1], keepdims=1))
-    model.graph.node.append(helper.make_node("Sub", [f"{output}_before", "mean"], [output]))
-    path = tmp_path / "voice.onnx"
-    onnx.save(model, path)
-    Path(f"{path}.json").write_bytes(Path(f"{medium_voice}.json").read_bytes())
+
+    def without_mean(model: onnx.ModelProto) -> onnx.ModelProto:
+        output = model.graph.output[0].name
+        for node in model.graph.node:
+            node.output[:] = [f"{name}_before" if name == output else name for name in node.output]
+        model.graph.node.append(helper.make_node("ReduceMean", [f"{output}_before"], ["mean"], axes=[-1], keepdims=1))
+        model.graph.node.append(helper.make_node("Sub", [f"{output}_before", "mean"], [output]))
+        return model
+
+    path = changed(without_mean)
     with pytest.raises(StreamError, match="ReduceMean.*mixes all moments"):
         StreamingVoice(path)
 
@@ -125,8 +148,6 @@ def test_a_graph_that_is_no_voice_is_refused():
 
 def test_the_files_say_the_same_with_plain_onnx_runtime(medium_voice, tmp_path):
     """As docs/streaming.md shows it, without this library."""
-    import json
-
     folder = tmp_path / "streaming"
     write_streaming(open_piper(medium_voice), folder)
     assert {path.name for path in folder.iterdir()} == {ENCODER, DECODER, LAYOUT, f"{ENCODER}.json"}
@@ -202,10 +223,20 @@ def test_pieces_begin_short_and_grow(medium_voice):
         list(voice.speak_ids([1, 2, 3], seconds=0.0001))
 
 
+@pytest.fixture
+def command(medium_voice, monkeypatch):
+    """Runs `ttsopt speak` on a voice as the terminal does, which ends with this exit code."""
+
+    def run(*arguments: object, code: str = "0") -> None:
+        monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), *map(str, arguments)])
+        with pytest.raises(SystemExit, match=code):
+            main()
+
+    return run
+
+
 @pytest.mark.parametrize(("arguments", "spoken"), [([], 1), (["--phrases"], 2)])
-def test_the_command_speaks_phrase_by_phrase_where_it_is_told_to(
-    medium_voice, tmp_path, monkeypatch, arguments, spoken
-):
+def test_the_command_speaks_phrase_by_phrase_where_it_is_told_to(command, tmp_path, monkeypatch, arguments, spoken):
     said = []
     speak_ids = StreamingVoice.speak_ids
 
@@ -214,36 +245,26 @@ def test_the_command_speaks_phrase_by_phrase_where_it_is_told_to(
         return speak_ids(self, ids, **options)
 
     monkeypatch.setattr(StreamingVoice, "speak_ids", noted)
-    text = "aba aba aba aba aba aba, aba aba aba aba aba aba."
-    output = str(tmp_path / "speech.wav")
-    monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), text, "-o", output, *arguments])
-    with pytest.raises(SystemExit, match="0"):
-        main()
+    command("aba aba aba aba aba aba, aba aba aba aba aba aba.", "-o", tmp_path / "speech.wav", *arguments)
     assert said == [True, False][:spoken], "somebody waits for the first one alone"
 
 
-def test_the_command_writes_what_it_says_while_it_computes(medium_voice, tmp_path, monkeypatch, capsys):
+def test_the_command_writes_what_it_says_while_it_computes(command, tmp_path, capsys):
     output = tmp_path / "speech.wav"
-    monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), "aba. aba aba.", "-o", str(output)])
-    with pytest.raises(SystemExit, match="0"):
-        main()
+    command("aba. aba aba.", "-o", output)
     with wave.open(str(output)) as file:
         assert file.getframerate() == 22050 and file.getnframes() > 1000
     assert "first sound after" in capsys.readouterr().err
 
 
-def test_a_file_that_cannot_be_written_is_one_line(medium_voice, tmp_path, monkeypatch, capsys):
+def test_a_file_that_cannot_be_written_is_one_line(command, tmp_path, capsys):
     output = str(tmp_path / "nowhere" / "speech.wav")
-    monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), "aba", "-o", output])
-    with pytest.raises(SystemExit, match="2"):
-        main()
+    command("aba", "-o", output, code="2")
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert output in line
 
 
-def test_where_nothing_plays_audio_it_says_what_to_do(medium_voice, monkeypatch, capsys):
+def test_where_nothing_plays_audio_it_says_what_to_do(command, monkeypatch, capsys):
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr("sys.argv", ["ttsopt", "speak", str(medium_voice), "aba"])
-    with pytest.raises(SystemExit, match="2"):
-        main()
+    command("aba", code="2")
     assert "--output speech.wav" in capsys.readouterr().err

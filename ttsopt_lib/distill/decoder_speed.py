@@ -27,7 +27,7 @@ ROUNDS = 15
 def decoder_speed(teacher: nn.Module, student: nn.Module, channels: int) -> dict[str, float | int | str]:
     """Median milliseconds on `FRAMES` frames of `channels` latents; the speed-up is a median over the rounds."""
     z = np.random.default_rng(0).standard_normal((1, channels, FRAMES)).astype(np.float32)
-    sessions = [onnx_session(network, channels) for network in (teacher, student)]
+    sessions = [open_session(export_decoder(network, channels)) for network in (teacher, student)]
     times: list[list[float]] = [[], []]
     for _ in range(ROUNDS):
         for session, taken in zip(sessions, times, strict=True):
@@ -62,11 +62,6 @@ def macs_per_frame(teacher: nn.Module, channels: int) -> int:
     for hook in hooks:
         hook.remove()
     return counted // FRAMES
-
-
-def onnx_session(network: nn.Module, channels: int) -> onnxruntime.InferenceSession:
-    """A decoder as an ONNX Runtime session with input `z` [1, channels, T] of any length T, on one thread."""
-    return open_session(export_decoder(network, channels))
 
 
 def export_decoder(network: nn.Module, channels: int) -> bytes:

@@ -24,7 +24,7 @@ import torch
 from accelerate import PartialState
 from safetensors.torch import load_file
 
-from ttsopt_lib.distill.published import DistillError, has_student, load_student
+from ttsopt_lib.distill.published import WEIGHTS, DistillError, load_student
 from ttsopt_lib.distill.settings import DistillSettings
 from ttsopt_lib.distill.teacher_hints import hifigan_decoder
 from ttsopt_lib.distill.teacher_reading import TextData, read_corpus
@@ -45,8 +45,6 @@ from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
 
 Stage = Literal["text_encoder", "flow", "decoder", "speech"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-TOGETHER: tuple[Stage, ...] = ("flow", "decoder")
-"""What `speech` begins with; the decoder's discriminators go on with it."""
 LEAST_SHARE = 0.5
 """Of a new student's weights, which another voice's students must have in its sizes to be a better beginning."""
 
@@ -107,10 +105,13 @@ class Distillation:
             else self.speech_trainer(stage, folder, minutes)
         )
         if (folder / "state.pt").exists():
-            check_same_run(folder, trainer)
+            path = folder / "record.json"
+            before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            check_same_run(before, trainer)
             trainer.load()
-            trainer.origin |= began_with(folder)
-            warn_of_later_students(trainer, self.out)
+            began = ("started_from", "started_from_minutes", "began_with")
+            trainer.origin |= {key: before[key] for key in began if key in before}
+            warn_of_later_students(before, trainer, self.out)
         elif start is not None:
             trainer.origin |= start_from_student(trainer, start)
         elif stage == "speech":
@@ -261,13 +262,6 @@ def start_from_student(trainer: TrainingRun, folder: Path) -> dict[str, Any]:
     return {"started_from": record["weights_sha256"], "started_from_minutes": trained_minutes(record)}
 
 
-def began_with(folder: Path) -> dict[str, Any]:
-    """What the record of a run that goes on says of its beginning."""
-    path = folder / "record.json"
-    record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {key: record[key] for key in ("started_from", "started_from_minutes", "began_with") if key in record}
-
-
 def start_from_similar(trainer: TrainingRun, folder: Path) -> dict[str, Any]:
     """Put those weights of another voice's students into a fresh trainer that have its sizes, if they are most of it.
 
@@ -275,7 +269,7 @@ def start_from_similar(trainer: TrainingRun, folder: Path) -> dict[str, Any]:
         What the record says of it; nothing where the trainer keeps its fresh weights: there are no such students, they
         are of other sizes, or of this very voice, whose held-out sentences they may have learned.
     """
-    if not has_student(resolve(folder)):
+    if not (resolve(folder) / WEIGHTS).is_file():
         return {}
     students, record = load_student(resolve(folder))
     if record.get("voice_sha256") == trainer.origin.get("voice_sha256", ""):
@@ -305,7 +299,7 @@ def start_from_stages(trainer: TrainingRun, out: Path) -> dict[str, str]:
     """
     state = out / "decoder" / "state.pt"
     weights, hashes = {}, {}
-    for stage in TOGETHER:
+    for stage in ("flow", "decoder"):
         best = out / stage / "best.safetensors"
         for path in (best, state):
             if not path.exists():
@@ -317,10 +311,9 @@ def start_from_stages(trainer: TrainingRun, out: Path) -> dict[str, str]:
     return hashes
 
 
-def warn_of_later_students(trainer: TrainingRun, out: Path) -> None:
+def warn_of_later_students(before: dict[str, Any], trainer: TrainingRun, out: Path) -> None:
     """Warn where a training that goes on had begun with students that have been trained further since."""
-    record = trainer.out / "record.json"
-    began = json.loads(record.read_text(encoding="utf-8")).get("started_from") if record.exists() else None
+    began = before.get("started_from")
     if not isinstance(began, dict):
         return
     later = [stage for stage, sha in began.items() if file_sha256(out / stage / "best.safetensors") != sha]
@@ -342,12 +335,11 @@ def put_weights(trainer: TrainingRun, weights: dict[str, torch.Tensor], source: 
         raise DistillError(f"{source}: holds a student of other sizes than this run's settings") from error
 
 
-def check_same_run(folder: Path, trainer: TrainingRun) -> None:
-    """A run goes on with the student and data it began with; the schedule may change."""
-    path = folder / "record.json"
-    if not path.exists():
+def check_same_run(before: dict[str, Any], trainer: TrainingRun) -> None:
+    """A run goes on with the student and data of its record from before; the schedule may change."""
+    if not before:
         return
-    before, after = json.loads(path.read_text(encoding="utf-8")), trainer.record()
+    after = trainer.record()
     sizes = [
         {name: value for name, value in record["config"].items() if isinstance(value, dict)}
         for record in (before, after)
@@ -356,4 +348,4 @@ def check_same_run(folder: Path, trainer: TrainingRun) -> None:
     same_data = before.get("teacher_data_sha256") == after.get("teacher_data_sha256")
     if not same_student or not same_data:
         what = "with other teacher data" if same_student else "for a student of other sizes"
-        raise DistillError(f"{folder}: this run began {what}; delete it to begin anew, or name another")
+        raise DistillError(f"{trainer.out}: this run began {what}; delete it to begin anew, or name another")

@@ -51,13 +51,9 @@ class TrainingEstimate:
 def estimate_training(
     study: Study, folder: StudyFolder, minutes: float | None = None, stages: Sequence[Stage] = STAGES
 ) -> TrainingEstimate:
-    """What `train_students` will take. The teacher speaks some lines for it; nothing is written.
+    """What `train_students` will take for these `stages`, with so many `minutes` together (None: what the study says).
 
-    Args:
-        study: its `training` says with what text.
-        folder: of the study.
-        minutes: for all stages together; None for what the study says.
-        stages: which would be trained.
+    The teacher speaks some lines for it; nothing is written.
 
     Raises:
         StudyError: the study says nothing of training, or its settings are not sound.

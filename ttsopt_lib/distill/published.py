@@ -38,18 +38,10 @@ KINDS: dict[str, tuple[type, type]] = {
     "decoder": (IstftDecoder, IstftDecoderConfig),
 }
 """Stage of a `StagedVits` -> its student and what sizes it has."""
-BEFORE_SPEECH = ("text_encoder", "flow", "decoder")
-"""The trainings that the record of `speech` tells of."""
-RUN_FILES = ("best.safetensors", "best.json", "record.json")
 
 
 class DistillError(TtsoptError, ValueError):
     """A run or a student that cannot be used. The message is one line: which file, what would be right."""
-
-
-def has_student(folder: Path) -> bool:
-    """Whether a folder holds published students."""
-    return (folder / WEIGHTS).is_file()
 
 
 def load_student(folder: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
@@ -112,7 +104,7 @@ def publish_student(voice_onnx: Path, run: Path, target: Path, measure_speed: bo
     records: dict[str, dict[str, Any]] = {}
     weights, sizes = {}, {}
     for training in trainings:
-        for name in RUN_FILES:
+        for name in ("best.safetensors", "best.json", "record.json"):
             if not (run / training / name).is_file():
                 raise DistillError(f"{run / training / name}: no such file; that training has not validated yet")
         record = json.loads((run / training / "record.json").read_text(encoding="utf-8"))
@@ -125,7 +117,7 @@ def publish_student(voice_onnx: Path, run: Path, target: Path, measure_speed: bo
         sizes |= {stage: config[stage] for stage in stages}
     record = records.pop(main)
     began_elsewhere = isinstance(record.get("started_from"), str)  # with published students, not with this run's
-    for training in BEFORE_SPEECH if whole else ():
+    for training in ("text_encoder", "flow", "decoder") if whole else ():
         if training not in records and not began_elsewhere and (run / training / "record.json").is_file():
             records[training] = json.loads((run / training / "record.json").read_text(encoding="utf-8"))
     minutes = sum(one["wall_minutes"] for one in (record, *records.values()))

@@ -30,6 +30,14 @@ class TrainingSettings(BaseModel):
     save_every: int = Field(default=250, ge=1)
     patience: int = Field(default=20, ge=1, description="validations without improvement before training stops")
 
+    def _scaled(self, part: float, steps: int) -> dict[str, int]:
+        """What any schedule changes where only `steps`, a `part` of its steps, are taken."""
+        return {
+            "decay_steps": round(self.decay_steps * part),
+            "warmup_steps": min(self.warmup_steps, max(1, steps // 10)),
+            "validate_every": min(self.validate_every, max(1, steps // 4)),
+        }
+
 
 class RegressionSettings(TrainingSettings):
     """A student that learns its teacher's outputs by regression alone."""
@@ -41,15 +49,7 @@ class RegressionSettings(TrainingSettings):
         steps = max(steps, 2)
         if steps >= self.steps:
             return self
-        part = steps / self.steps
-        return self.model_copy(
-            update={
-                "steps": steps,
-                "decay_steps": round(self.decay_steps * part),
-                "warmup_steps": min(self.warmup_steps, max(1, steps // 10)),
-                "validate_every": min(self.validate_every, max(1, steps // 4)),
-            }
-        )
+        return self.model_copy(update={"steps": steps, **self._scaled(steps / self.steps, steps)})
 
 
 class TextSettings(RegressionSettings):
@@ -118,16 +118,12 @@ class DecoderSettings(TrainingSettings):
             return self
         part = steps / self.steps
         regression = min(self.regression_steps, steps // 2)
-        return self.model_copy(
-            update={
-                "regression_steps": regression,
-                "adversarial_steps": steps - regression,
-                "hint_steps": max(regression, round(self.hint_steps * part)) if self.hint_steps else 0,
-                "decay_steps": round(self.decay_steps * part),
-                "warmup_steps": min(self.warmup_steps, max(1, steps // 10)),
-                "validate_every": min(self.validate_every, max(1, steps // 4)),
-            }
-        )
+        changes = {
+            "regression_steps": regression,
+            "adversarial_steps": steps - regression,
+            "hint_steps": max(regression, round(self.hint_steps * part)) if self.hint_steps else 0,
+        }
+        return self.model_copy(update=changes | self._scaled(part, steps))
 
     @model_validator(mode="after")
     def _segments_hold_what_is_heard(self) -> DecoderSettings:

@@ -29,16 +29,9 @@ SEED = 7  # of the corpus that the students of joe were trained on
 
 
 def short_sentences(lines: Sequence[str], count: int, seed: int = SEED) -> list[str]:
-    """Sentences cut from prose, each once, in an order shuffled by the seed.
+    """Sentences cut from lines of prose, each once: `count`, or all there are.
 
-    Args:
-        lines: the prose, one line a text.
-        count: how many to cut.
-        seed: of the order, and of what a sentence ends with.
-
-    Returns:
-        `count` sentences, or all there are, if those are fewer.
-    """
+    The seed decides their order, and what each of them ends with."""
     chance = random.Random(seed)
     found = set()
     for line in lines:

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.numpy import save_file
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
-from ttsopt_lib.distill.teacher_speech import TeacherDataError, claim_folder
-from ttsopt_lib.distill.utterances import read_columns
+from ttsopt_lib.distill.teacher_speech import claim_folder, save_shard, sentences_of
+from ttsopt_lib.distill.utterances import Tensors, read_columns
 from ttsopt_lib.files import atomic_path
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.voices.piper import PiperVoice
-from ttsopt_lib.voices.text import TextError, phoneme_ids, read_sentences
+from ttsopt_lib.voices.text import read_sentences
 
 SHARD_LINES = 500
 LEAST_SHARDS = 4  # the first of them is held out
@@ -35,7 +35,7 @@ COLUMNS = ("ids", "hidden", "mean", "log_std")
 
 
 @dataclass(frozen=True)
-class Sentences:
+class Sentences(Tensors):
     """A batch, padded at the end: ids and lengths int64 [B, T] and [B]; hidden, mean, log_std [B, C, T]."""
 
     ids: Tensor
@@ -44,20 +44,13 @@ class Sentences:
     mean: Tensor
     log_std: Tensor
 
-    def share(self, rank: int, processes: int) -> Sentences:
-        """Every `processes`-th sentence, from number `rank` on."""
-        return Sentences(*(getattr(self, name)[rank::processes] for name in self.__dataclass_fields__))
-
-    def to(self, device: torch.device) -> Sentences:
-        return Sentences(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
-
 
 class TextData:
     """Many sentences end to end, as `read_corpus` wrote them."""
 
     def __init__(self, shards: list[Path]):
         *columns, self.lengths = read_columns(shards, (*COLUMNS, "phonemes"))
-        self.columns = dict(zip(COLUMNS, columns, strict=True))
+        self.columns: dict[str, np.ndarray] = dict(zip(COLUMNS, columns, strict=True))
         self.starts = np.cumsum(self.lengths) - self.lengths
 
     def __len__(self) -> int:
@@ -80,20 +73,17 @@ class TextData:
     def sentences(self, chosen: np.ndarray) -> Sentences:
         """The sentences of these numbers."""
         starts, lengths = self.starts[chosen], self.lengths[chosen]
-        made = {name: side_by_side(rows, starts, lengths) for name, rows in self.columns.items()}
+        stretches = [slice(start, start + length) for start, length in zip(starts, lengths, strict=True)]
+
+        def padded(name: str) -> Tensor:
+            rows = [torch.from_numpy(self.columns[name][stretch].astype(np.float32)) for stretch in stretches]
+            return pad_sequence(rows, batch_first=True)
+
         return Sentences(
-            made["ids"].long(),
+            padded("ids").long(),
             torch.from_numpy(lengths.astype(np.int64)),
-            *(made[name].transpose(1, 2).contiguous() for name in ("hidden", "mean", "log_std")),
+            *(padded(name).transpose(1, 2).contiguous() for name in ("hidden", "mean", "log_std")),
         )
-
-
-def side_by_side(rows: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> Tensor:
-    """Stretches of rows [N, ...], padded at the end with zeros: float32 [B, longest, ...]."""
-    padded = np.zeros((len(starts), int(lengths.max()), *rows.shape[1:]), np.float32)
-    for row, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
-        padded[row, :length] = rows[start : start + length]
-    return torch.from_numpy(padded)
 
 
 def read_corpus(
@@ -167,21 +157,11 @@ def write_text_shard(voice: PiperVoice, teacher: StagedVits, lines: list[str], p
     """Encode lines and write them as one shard: arrays of all sentences end to end, with their lengths."""
     rows: list[dict[str, np.ndarray]] = []
     for line in lines:
-        try:
-            sentences = phoneme_ids(voice.config, line)
-        except TextError:  # a line of dots or digits in another script says nothing
-            continue
-        for ids in sentences:
+        for ids in sentences_of(voice, line):
             hidden, mean, log_std, _ = teacher.encode(torch.tensor([ids]), torch.tensor([len(ids)]))
             columns = {"hidden": hidden, "mean": mean, "log_std": log_std}
             rows.append(
                 {name: value[0].T.numpy().astype(np.float16) for name, value in columns.items()}
                 | {"ids": np.asarray(ids, np.int16), "phonemes": np.asarray([len(ids)], np.int32)}
             )
-    if not rows:
-        raise TeacherDataError(
-            f"{voice.name}: {len(lines)} lines of the corpus give no phonemes at all; is it in the voice's language?"
-        )
-    # safetensors writes memory as it lies, and a transposed array does not lie as its shape says.
-    with atomic_path(path) as partial:
-        save_file({key: np.ascontiguousarray(np.concatenate([row[key] for row in rows])) for key in rows[0]}, partial)
+    save_shard(voice, rows, len(lines), path)

@@ -131,20 +131,30 @@ def write_shard(voice_onnx: Path, sha256: str, lines: dict[int, str], seed: int,
             raise TeacherDataError(f"{voice_onnx}: is another voice for this worker than for the one who asks")
         _loaded[voice_onnx, sha256] = (voice, load_piper(voice))
     voice, network = _loaded[voice_onnx, sha256]
-    utterances = []
-    for number, line in lines.items():
-        try:
-            sentences = phoneme_ids(voice.config, line)
-        except TextError:  # a line of dots or digits in another script says nothing
-            continue
-        for part, ids in enumerate(sentences):
-            utterances.append(speak(voice, network, ids, np.random.default_rng([seed, number, part])))
-    if not utterances:
+    utterances = [
+        speak(voice, network, ids, np.random.default_rng([seed, number, part]))
+        for number, line in lines.items()
+        for part, ids in enumerate(sentences_of(voice, line))
+    ]
+    save_shard(voice, utterances, len(lines), path)
+
+
+def sentences_of(voice: PiperVoice, line: str) -> list[list[int]]:
+    """Phoneme ids of each sentence; none where a line says nothing: dots, or digits in another script."""
+    try:
+        return phoneme_ids(voice.config, line)
+    except TextError:
+        return []
+
+
+def save_shard(voice: PiperVoice, rows: list[dict[str, np.ndarray]], lines: int, path: Path) -> None:
+    """Write what was made of so many lines, end to end. Raises `TeacherDataError` where that is nothing."""
+    if not rows:
         raise TeacherDataError(
-            f"{voice.name}: {len(lines)} lines of the corpus give no phonemes at all; is it in the voice's language?"
+            f"{voice.name}: {lines} lines of the corpus give no phonemes at all; is it in the voice's language?"
         )
     # safetensors writes memory as it lies, and a transposed array does not lie as its shape says.
-    joined = {key: np.ascontiguousarray(np.concatenate([u[key] for u in utterances])) for key in utterances[0]}
+    joined = {key: np.ascontiguousarray(np.concatenate([row[key] for row in rows])) for key in rows[0]}
     with atomic_path(path) as partial:
         save_file(joined, partial)
 
@@ -152,15 +162,15 @@ def write_shard(voice_onnx: Path, sha256: str, lines: dict[int, str], seed: int,
 @torch.inference_mode()
 def speak(voice: PiperVoice, network: StagedVits, ids: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """One utterance at the voice's own noise scales: the latents and samples, one row per frame or sample."""
-    config = voice.config
-    speaker = int(rng.integers(config.num_speakers)) if network.speaker_embedding is not None else 0
+    noise_scale, length_scale, noise_w = voice.config.inference.scales
+    speaker = int(rng.integers(voice.config.num_speakers)) if network.speaker_embedding is not None else 0
     g = network.speaker(torch.tensor([speaker]))
-    hidden, mean, log_std, mask = network.encode(torch.tensor([ids]), torch.tensor([len(ids)]), g)
+    hidden, mean, log_std, mask = network.encode(torch.tensor([ids]), torch.tensor([len(ids)]))
     noise = torch.from_numpy(rng.standard_normal((1, 2, len(ids)), dtype=np.float32))
-    durations = network.durations(hidden, mask, noise, config.length_scale, config.noise_w, g)
+    durations = network.durations(hidden, mask, noise, length_scale, noise_w, g)
     frame_mean, frame_log_std, frame_mask = network.expand(mean, log_std, durations)
     noise = torch.from_numpy(rng.standard_normal(tuple(frame_mean.shape), dtype=np.float32))
-    z_p = frame_mean + noise * frame_log_std.exp() * config.noise_scale
+    z_p = frame_mean + noise * frame_log_std.exp() * noise_scale
     z = network.flow_inverse(z_p, frame_mask, g)
     samples = network.decode(z, g)[0, 0].numpy()
 

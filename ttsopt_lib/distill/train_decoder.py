@@ -19,12 +19,11 @@ from ttsopt_lib.distill.losses import power_loss, spectral_loss
 from ttsopt_lib.distill.settings import DecoderSettings
 from ttsopt_lib.distill.teacher_hints import Hints, hifigan_decoder
 from ttsopt_lib.distill.training_run import TrainingRun, adam, set_height
-from ttsopt_lib.distill.utterances import Segments, Utterances, latent_error
+from ttsopt_lib.distill.utterances import Utterances, latent_error
 from ttsopt_lib.distill.validation import Validation
 from ttsopt_lib.networks.hifigan import HifiGanDecoder
 from ttsopt_lib.networks.istft import IstftDecoder
-from ttsopt_lib.networks.speech import SpeechStudent
-from ttsopt_lib.networks.students import FlowStudent
+from ttsopt_lib.networks.students import FlowStudent, SpeechStudent
 from ttsopt_lib.networks.vits import StagedVits
 
 LEVEL_FRAMES = 600  # seven seconds tell the mean spectrum of a voice
@@ -58,7 +57,10 @@ class DecoderTrainer(TrainingRun):
             if decoder is None:
                 decoder = IstftDecoder(config.decoder)
                 start_from_teacher(decoder, hifigan_decoder(teacher), data)
-                self.hints = self.new_hints(decoder).to(self.accelerator.device)
+                rng = np.random.default_rng(config.seed)
+                sample = data.batch(rng, HINT_SAMPLE, config.segment_frames, config.margin_frames)
+                hints = Hints(decoder, hifigan_decoder(teacher), sample.z, self.teacher.speaker(sample.speakers))
+                self.hints = hints.to(self.accelerator.device)
             flow = FlowStudent(config.flow) if config.flow else None
             speech = SpeechStudent(copy.deepcopy(decoder), flow)
             self.shape = copy.deepcopy(speech)
@@ -74,17 +76,6 @@ class DecoderTrainer(TrainingRun):
         self.critic_optimizer = self.accelerator.prepare_optimizer(
             adam(self.discriminators, config.adversarial_learning_rate)
         )
-
-    def new_hints(self, decoder: IstftDecoder) -> Hints:
-        """What the student's features shall foresee, scaled by a few segments."""
-        c = self.config
-        sample = self.data.batch(np.random.default_rng(c.seed), HINT_SAMPLE, c.segment_frames, c.margin_frames)
-        return Hints(decoder, hifigan_decoder(self.teacher), sample.z, self.teacher.speaker(sample.speakers))
-
-    def segments(self, rng: np.random.Generator, count: int) -> Segments:
-        """`count` random segments on the device that trains."""
-        c = self.config
-        return self.data.batch(rng, count, c.segment_frames, c.margin_frames).to(self.accelerator.device)
 
     def keep_features(self, block: nn.Module, inputs: tuple, output: Tensor) -> None:
         self.features = output
@@ -108,7 +99,8 @@ class DecoderTrainer(TrainingRun):
         rng = np.random.default_rng([c.seed, self.step])
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         # Every process draws the same batch and works on its share of it.
-        batch = self.segments(rng, c.batch).share(rank, processes)
+        batch = self.data.batch(rng, c.batch, c.segment_frames, c.margin_frames)
+        batch = batch.share(rank, processes).to(self.accelerator.device)
         g = self.teacher.speaker(batch.speakers)
         with self.accelerator.autocast():
             latents = self.speech.decoded_latents(batch.z_p if c.flow else batch.z, g)

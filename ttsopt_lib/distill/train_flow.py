@@ -50,7 +50,7 @@ class FlowTrainer(TrainingRun):
         batch = batch.share(self.accelerator.process_index, self.accelerator.num_processes).to(self.accelerator.device)
         g = self.teacher.speaker(batch.speakers)
         with self.accelerator.autocast():
-            made = self.flow(batch.z_p, torch.ones_like(batch.z_p[:, :1]), g)
+            made = self.flow(batch.z_p, g=g)
         error = latent_error(made, batch, self.latent_variance)
         self.accelerator.backward(error)
         return self.finish_step({"latent_error": error})
@@ -60,11 +60,7 @@ class FlowTrainer(TrainingRun):
         """Squared error on held-out utterances over the variance, and what the teacher's decoder makes of it."""
         students = nn.ModuleDict({"flow": FlowStudent(self.config.flow)}).eval()
         students.load_state_dict(shipped)
-        students.to(self.accelerator.device)
-
-        def made(z_p: Tensor, g: Tensor | None) -> Tensor:
-            return students["flow"](z_p, torch.ones_like(z_p[:, :1]), g)
-
-        error = self.validation.latent_error(lambda pair, g: made(pair.z_p, g), self.teacher, self.latent_variance)
-        heard = self.validation.score(lambda pair, g: self.teacher.decode(made(pair.z_p, g), g), self.teacher)
+        flow = students.to(self.accelerator.device)["flow"]
+        error = self.validation.latent_error(lambda pair, g: flow(pair.z_p, g=g), self.teacher, self.latent_variance)
+        heard = self.validation.score(lambda pair, g: self.teacher.decode(flow(pair.z_p, g=g), g), self.teacher)
         return {"held_out_latent_error": error} | heard

@@ -56,10 +56,11 @@ class TextTrainer(TrainingRun):
         self.teacher = teacher.eval().requires_grad_(False).to(self.accelerator.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            encoder = TextEncoderStudent(config.text_encoder)
-            durations = DurationStudent(config.durations)
+            students = text_students(config)
+            encoder = students["text_encoder"]
+            assert isinstance(encoder, TextEncoderStudent)
             start_from_teacher(encoder, teacher, data)
-        self.train_these(text_students(encoder, durations).to(self.accelerator.device))
+        self.train_these(students.to(self.accelerator.device))
 
     def train_step(self) -> dict[str, float]:
         """Train on one batch of sentences, at noise and for speakers drawn anew."""
@@ -81,12 +82,33 @@ class TextTrainer(TrainingRun):
         self.accelerator.backward(text_error(terms, c))
         return self.finish_step(terms)
 
+    @torch.inference_mode()
     def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
-        """Score on held-out sentences, at the noise that voices are spoken with."""
-        c = self.config
-        students = text_students(TextEncoderStudent(c.text_encoder), DurationStudent(c.durations)).eval()
+        """Mean errors on held-out sentences, at the noise that voices are spoken with."""
+        config, teacher, held_out, device = self.config, self.teacher, self.held_out, self.accelerator.device
+        students = text_students(config).eval()
         students.load_state_dict(shipped)
-        return score_text(students.to(self.accelerator.device), self.teacher, self.held_out, c)
+        students.to(device)
+        rng = np.random.default_rng(config.seed)
+        order = np.argsort(held_out.lengths, kind="stable")[:: max(1, len(held_out) // 200)]
+        totals: dict[str, list[float]] = {}
+        for first in range(0, len(order), SCORED_TOGETHER):
+            batch = held_out.sentences(order[first : first + SCORED_TOGETHER]).to(device)
+            noise = torch.from_numpy(rng.standard_normal((len(batch.ids), 2, batch.ids.shape[1]), dtype=np.float32))
+            noise = noise.to(device) * VOICE_NOISE_W
+            g = teacher.speaker(draw_speakers(teacher, rng, len(batch.ids)).to(device))
+            wanted = teacher_log_frames(teacher, batch, noise, g)
+            mean, log_std, log_frames, mask = speak_text(students, batch, noise, g)
+            terms = text_losses(batch, wanted, mean, log_std, log_frames, mask)
+            frames, frames_wanted = (spoken_frames(value, mask) for value in (log_frames, wanted))
+            entry = {f"held_out_{name}": float(value) for name, value in terms.items()} | {
+                "text_error": float(text_error(terms, config)),
+                "frames_off_per_phoneme": float((frames - frames_wanted).abs().sum() / mask.sum()),
+                "length_change": float(frames.sum() / frames_wanted.sum() - 1),
+            }
+            for name, value in entry.items():
+                totals.setdefault(name, []).append(value)
+        return {name: float(np.mean(values)) for name, values in totals.items()}
 
 
 def draw_speakers(teacher: StagedVits, rng: np.random.Generator, count: int) -> Tensor:
@@ -95,39 +117,13 @@ def draw_speakers(teacher: StagedVits, rng: np.random.Generator, count: int) -> 
     return torch.from_numpy(rng.integers(1 if embedding is None else embedding.num_embeddings, size=count))
 
 
-@torch.inference_mode()
-def score_text(students: nn.Module, teacher: StagedVits, held_out: TextData, config: TextSettings) -> dict[str, float]:
-    """Mean errors on held-out sentences, at the noise that voices are spoken with.
-
-    Args:
-        students: holds a `text_encoder` and a `duration_predictor`, on the teacher's device.
-    """
-    rng = np.random.default_rng(config.seed)
-    device = next(teacher.parameters()).device
-    order = np.argsort(held_out.lengths, kind="stable")[:: max(1, len(held_out) // 200)]
-    totals: dict[str, list[float]] = {}
-    for first in range(0, len(order), SCORED_TOGETHER):
-        batch = held_out.sentences(order[first : first + SCORED_TOGETHER]).to(device)
-        noise = torch.from_numpy(rng.standard_normal((len(batch.ids), 2, batch.ids.shape[1]), dtype=np.float32))
-        noise = noise.to(device) * VOICE_NOISE_W
-        g = teacher.speaker(draw_speakers(teacher, rng, len(batch.ids)).to(device))
-        wanted = teacher_log_frames(teacher, batch, noise, g)
-        mean, log_std, log_frames, mask = speak_text(students, batch, noise, g)
-        terms = text_losses(batch, wanted, mean, log_std, log_frames, mask)
-        frames, frames_wanted = (spoken_frames(value, mask) for value in (log_frames, wanted))
-        entry = {f"held_out_{name}": float(value) for name, value in terms.items()} | {
-            "text_error": float(text_error(terms, config)),
-            "frames_off_per_phoneme": float((frames - frames_wanted).abs().sum() / mask.sum()),
-            "length_change": float(frames.sum() / frames_wanted.sum() - 1),
-        }
-        for name, value in entry.items():
-            totals.setdefault(name, []).append(value)
-    return {name: float(np.mean(values)) for name, values in totals.items()}
-
-
-def text_students(encoder: TextEncoderStudent, durations: DurationStudent) -> nn.ModuleDict:
+def text_students(config: TextSettings) -> nn.ModuleDict:
     """Both, under the names of the stages they stand for."""
-    return nn.ModuleDict({"text_encoder": encoder, "duration_predictor": durations})
+    students = {
+        "text_encoder": TextEncoderStudent(config.text_encoder),
+        "duration_predictor": DurationStudent(config.durations),
+    }
+    return nn.ModuleDict(students)
 
 
 def speak_text(students: nn.Module, batch: Sentences, noise: Tensor, g: Tensor | None) -> tuple[Tensor, ...]:

@@ -220,7 +220,7 @@ class TrainingRun(ABC):
 
     # --- what is kept ---------------------------------------------------------------------------------------------
 
-    def validate(self, losses: dict[str, float]) -> dict[str, float]:
+    def validate(self, losses: dict[str, float]) -> None:
         """Score the averaged weights as they would ship (float16) and keep them where nothing before was as good."""
         shipped = {name: value.half().cpu() for name, value in self.average.state_dict().items()}
         entry = {"step": self.step, "minutes": self.seconds / 60, "skipped": self.skipped, **losses}
@@ -231,7 +231,6 @@ class TrainingRun(ABC):
                 save_file(shipped, partial)
             self.write_json("best.json", entry)
         self.write_json("record.json", self.record())
-        return entry
 
     def is_better(self, entry: dict[str, float], best: dict[str, float] | None) -> bool:
         """Whether a validation beats the best so far: finite, and better by the criterion."""

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -20,7 +21,22 @@ class SegmentError(TtsoptError, ValueError):
 
 
 @dataclass(frozen=True)
-class Segments:
+class Tensors:
+    """Tensors that go together, field by field."""
+
+    def share(self, rank: int, processes: int) -> Self:
+        """Of a batch every `processes`-th entry, from number `rank` on."""
+        return type(self)(*(part[rank::processes] for part in self._parts()))
+
+    def to(self, device: torch.device) -> Self:
+        return type(self)(*(part.to(device) for part in self._parts()))
+
+    def _parts(self) -> list[Tensor]:
+        return [getattr(self, field.name) for field in fields(self)]
+
+
+@dataclass(frozen=True)
+class Segments(Tensors):
     """A batch: latents before and after the flow [B, C, T], samples and how far each can be trusted [B, T * hop], and
     speakers [B]."""
 
@@ -30,28 +46,15 @@ class Segments:
     trust: Tensor
     speakers: Tensor
 
-    def share(self, rank: int, processes: int) -> Segments:
-        """Every `processes`-th segment, from number `rank` on."""
-        return Segments(*(part[rank::processes] for part in self.parts()))
-
-    def to(self, device: torch.device) -> Segments:
-        return Segments(*(part.to(device) for part in self.parts()))
-
-    def parts(self) -> tuple[Tensor, ...]:
-        return tuple(getattr(self, field.name) for field in fields(self))
-
 
 @dataclass(frozen=True)
-class Utterance:
+class Utterance(Tensors):
     """A whole utterance: latents before and after the flow [1, C, T], samples [T * hop], speaker [1]."""
 
     z_p: Tensor
     z: Tensor
     samples: Tensor
     speaker: Tensor
-
-    def to(self, device: torch.device) -> Utterance:
-        return Utterance(*(part.to(device) for part in (self.z_p, self.z, self.samples, self.speaker)))
 
 
 class Utterances:
@@ -134,15 +137,14 @@ class Utterances:
 
 def read_columns(shards: list[Path], names: Sequence[str]) -> list[np.ndarray]:
     """Arrays of all shards end to end, in the order of the names; one at a time: hours of speech are gigabytes."""
-
-    def column(name: str) -> np.ndarray:
+    columns = []
+    for name in names:
         parts = []
         for path in shards:
             with safe_open(path, framework="numpy") as shard:
                 parts.append(shard.get_tensor(name))
-        return np.concatenate(parts)
-
-    return [column(name) for name in names]
+        columns.append(np.concatenate(parts))
+    return columns
 
 
 def latent_error(made: Tensor, batch: Segments, variance: float) -> Tensor:

@@ -103,15 +103,15 @@ def _open(name: PeerName, model: Path, made: str, scales: tuple[float, ...], spe
         hibari = Hibari(threads=1)
         return lambda one: hibari(one.text, seed=one.seed)
     row = {"runtime": runtime, "variant": name, "model": str(model), "threads": 1}
-    as_timed = open_peer(row, list(scales), speaker).speak
+    as_timed, _ = open_peer(row, list(scales), speaker)
     return lambda one: as_timed(np.array(one.ids))
 
 
 class _OpenVinoSession:
     """A part of a voice in OpenVINO, with the two methods of an ONNX Runtime session that pairing takes."""
 
-    def __init__(self, model: Any, threads: int, precision: str):
-        self._compiled = compile_openvino(model.SerializeToString(), precision, threads)
+    def __init__(self, model: Any, precision: str):
+        self._compiled = compile_openvino(model.SerializeToString(), precision, 1)
         self._inputs = [SimpleNamespace(name=next(iter(port.get_names()))) for port in self._compiled.inputs]
 
     def get_inputs(self) -> list[SimpleNamespace]:

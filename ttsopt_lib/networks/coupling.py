@@ -9,15 +9,18 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ttsopt_lib.networks.config import VitsConfig
+
 
 class WaveNet(nn.Module):
     """Gated dilated convolutions with residual and skip paths (van den Oord et al. 2016)."""
 
-    def __init__(self, channels: int, kernel: int, dilations: list[int], speaker_channels: int = 0):
+    def __init__(self, config: VitsConfig):
         super().__init__()
+        channels, kernel, dilations = config.flow_channels, config.flow_kernel, config.flow_dilations
         layers = len(dilations)
-        if speaker_channels:
-            self.cond_layer = nn.Conv1d(speaker_channels, 2 * channels * layers, 1)
+        if config.speaker_channels:
+            self.cond_layer = nn.Conv1d(config.speaker_channels, 2 * channels * layers, 1)
         self.in_layers = nn.ModuleList(
             nn.Conv1d(channels, 2 * channels, kernel, dilation=d, padding=(kernel - 1) * d // 2) for d in dilations
         )
@@ -54,18 +57,11 @@ class WaveNet(nn.Module):
 class Coupling(nn.Module):
     """Inverse of one coupling: the first half of the channels says what to subtract from the second."""
 
-    def __init__(
-        self,
-        latent_channels: int,
-        channels: int,
-        kernel: int,
-        dilations: list[int],
-        speaker_channels: int = 0,
-    ):
+    def __init__(self, config: VitsConfig):
         super().__init__()
-        self.pre = nn.Conv1d(latent_channels // 2, channels, 1)
-        self.enc = WaveNet(channels, kernel, dilations, speaker_channels)
-        self.post = nn.Conv1d(channels, latent_channels // 2, 1)
+        self.pre = nn.Conv1d(config.latent_channels // 2, config.flow_channels, 1)
+        self.enc = WaveNet(config)
+        self.post = nn.Conv1d(config.flow_channels, config.latent_channels // 2, 1)
 
     def forward(self, x: Tensor, mask: Tensor, g: Tensor | None = None) -> Tensor:
         """[batch, latent_channels, frames] to the same shape."""
@@ -85,24 +81,14 @@ class Flip(nn.Module):
 class Flow(nn.Module):
     """Couplings with flips between them, run from the last to the first."""
 
-    def __init__(
-        self,
-        latent_channels: int,
-        channels: int,
-        kernel: int,
-        dilations: list[int],
-        couplings: int,
-        speaker_channels: int = 0,
-    ):
+    def __init__(self, config: VitsConfig):
         super().__init__()
         self.flows = nn.ModuleList()
-        for _ in range(couplings):
-            self.flows.append(Coupling(latent_channels, channels, kernel, dilations, speaker_channels))
-            self.flows.append(Flip())
+        for _ in range(config.flow_couplings):
+            self.flows.extend([Coupling(config), Flip()])
 
     def forward(self, z_p: Tensor, mask: Tensor, g: Tensor | None = None) -> Tensor:
         """Prior samples `z_p` [batch, latent_channels, frames] to latent frames of the same shape."""
-        x = z_p
         for layer in reversed(self.flows):
-            x = layer(x, mask, g)
-        return x
+            z_p = layer(z_p, mask, g)
+        return z_p

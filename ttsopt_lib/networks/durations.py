@@ -10,11 +10,12 @@ interval with a boolean mask; that is the same numbers, but costs an ONNX graph 
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ttsopt_lib.networks.config import VitsConfig
 
 _MIN_BIN = 1e-3
 _MIN_DERIVATIVE = 1e-3
@@ -73,9 +74,10 @@ def inverse_spline(y: Tensor, widths: Tensor, heights: Tensor, derivatives: Tens
 class DilatedSeparable(nn.Module):
     """Depthwise convolutions with growing dilation, each with a pointwise one, layer norms, GELU and a residual."""
 
-    def __init__(self, channels: int, kernel: int, layers: int):
+    def __init__(self, config: VitsConfig):
         super().__init__()
-        dilations = [kernel**layer for layer in range(layers)]
+        channels, kernel = config.hidden_channels, config.duration_kernel
+        dilations = [kernel**layer for layer in range(config.duration_layers)]
         self.convs_sep = nn.ModuleList(
             nn.Conv1d(channels, channels, kernel, groups=channels, dilation=d, padding=(kernel - 1) * d // 2)
             for d in dilations
@@ -97,14 +99,14 @@ class DilatedSeparable(nn.Module):
 class SplineCoupling(nn.Module):
     """Inverse of one spline coupling: the first half of the pair says how to bend the second."""
 
-    def __init__(self, channels: int, kernel: int, layers: int, bins: int, bound: float):
+    def __init__(self, config: VitsConfig):
         super().__init__()
-        self.bins = bins
-        self.bound = bound
-        self.bin_scale = math.sqrt(channels)
-        self.pre = nn.Conv1d(1, channels, 1)
-        self.convs = DilatedSeparable(channels, kernel, layers)
-        self.proj = nn.Conv1d(channels, 3 * bins - 1, 1)
+        self.bins = config.duration_bins
+        self.bound = config.duration_bound
+        self.bin_scale = math.sqrt(config.hidden_channels)
+        self.pre = nn.Conv1d(1, config.hidden_channels, 1)
+        self.convs = DilatedSeparable(config)
+        self.proj = nn.Conv1d(config.hidden_channels, 3 * self.bins - 1, 1)
 
     def forward(self, first: Tensor, second: Tensor, condition: Tensor, mask: Tensor) -> Tensor:
         """`first`, `second`, `mask` [batch, 1, time], `condition` [batch, channels, time]; returns the new second."""
@@ -133,26 +135,17 @@ class InverseAffine(nn.Module):
 class StochasticDurationPredictor(nn.Module):
     """Noise to log durations, given the text."""
 
-    def __init__(
-        self,
-        channels: int,
-        kernel: int,
-        layers: int,
-        couplings: Sequence[int],
-        bins: int,
-        bound: float = 5.0,
-        speaker_channels: int = 0,
-    ):
-        """`couplings`: the positions of the couplings among the flows, as the reference code counts them (7, 5, 3)."""
+    def __init__(self, config: VitsConfig):
         super().__init__()
+        channels = config.hidden_channels
         self.pre = nn.Conv1d(channels, channels, 1)
-        if speaker_channels:
-            self.cond = nn.Conv1d(speaker_channels, channels, 1)
-        self.convs = DilatedSeparable(channels, kernel, layers)
+        if config.speaker_channels:
+            self.cond = nn.Conv1d(config.speaker_channels, channels, 1)
+        self.convs = DilatedSeparable(config)
         self.proj = nn.Conv1d(channels, channels, 1)
         self.flows = nn.ModuleDict({"0": InverseAffine()})
-        for position in sorted(couplings):
-            self.flows[str(position)] = SplineCoupling(channels, kernel, layers, bins, bound)
+        for position in sorted(config.duration_couplings):
+            self.flows[str(position)] = SplineCoupling(config)
 
     def forward(self, hidden: Tensor, mask: Tensor, noise: Tensor, g: Tensor | None = None) -> Tensor:
         """Predict log durations.
@@ -180,10 +173,11 @@ class StochasticDurationPredictor(nn.Module):
 class DurationPredictor(nn.Module):
     """Log durations by two convolutions, without noise."""
 
-    def __init__(self, channels: int, inner: int, kernel: int, speaker_channels: int = 0):
+    def __init__(self, config: VitsConfig):
         super().__init__()
-        if speaker_channels:
-            self.cond = nn.Conv1d(speaker_channels, channels, 1)
+        channels, inner, kernel = config.hidden_channels, config.duration_inner, config.duration_kernel
+        if config.speaker_channels:
+            self.cond = nn.Conv1d(config.speaker_channels, channels, 1)
         self.conv_1 = nn.Conv1d(channels, inner, kernel, padding=kernel // 2)
         self.norm_1 = nn.LayerNorm(inner)
         self.conv_2 = nn.Conv1d(inner, inner, kernel, padding=kernel // 2)

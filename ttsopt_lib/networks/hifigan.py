@@ -8,6 +8,7 @@ name of the layer in a Piper graph. No weight norm: it is a training device, and
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -52,10 +53,7 @@ class HifiGanConfig:
     @property
     def hop_length(self) -> int:
         """Samples per latent frame."""
-        hop = 1
-        for rate in self.upsample_rates:
-            hop *= rate
-        return hop
+        return math.prod(self.upsample_rates)
 
 
 def _same_conv(channels: int, kernel: int, dilation: int) -> nn.Conv1d:

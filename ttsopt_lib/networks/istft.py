@@ -116,13 +116,10 @@ def inverse_stft(real: Tensor, imaginary: Tensor, n_fft: int, hop: int) -> Tenso
     (t + 1/2) * hop.
     """
     if torch.onnx.is_in_onnx_export():
-        frames = inverse_dft(real, imaginary, n_fft)
-    else:
-        frames = torch.fft.irfft(torch.complex(real, imaginary), n=n_fft)
-    if torch.onnx.is_in_onnx_export():
-        frames = frames * SynthesisWindow.apply(n_fft)
-    else:  # made on the device: a copy to a GPU would wait for it, and cannot be captured in a CUDA graph
-        frames = frames * synthesis_window(n_fft, frames.device)
+        frames = inverse_dft(real, imaginary, n_fft) * SynthesisWindow.apply(n_fft)
+    else:  # its window is made on the device: a copy to a GPU would wait for it, and no CUDA graph captures one
+        window = synthesis_window(n_fft, real.device)
+        frames = torch.fft.irfft(torch.complex(real, imaginary), n=n_fft) * window
     overlap = n_fft // hop
     # Overlap-add without a loop over frames: piece k of every frame lands k hops later.
     pieces = [

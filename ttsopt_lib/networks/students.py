@@ -101,16 +101,7 @@ class TextEncoderStudent(nn.Module):
         small_linear_weights(self)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Encode phonemes.
-
-        Args:
-            ids: phoneme ids, int64 [batch, time].
-            lengths: real phonemes in each row, int64 [batch].
-
-        Returns:
-            hidden [batch, channels, time], prior mean and log standard deviation [batch, latent_channels, time], and
-            the mask [batch, 1, time] that is 1 on real phonemes.
-        """
+        """As `TextEncoder.forward`."""
         positions = torch.arange(ids.shape[1], device=ids.device)
         mask = (positions.unsqueeze(0) < lengths.unsqueeze(1)).to(self.proj.weight.dtype)
         rows = mask.unsqueeze(-1)
@@ -123,22 +114,37 @@ class TextEncoderStudent(nn.Module):
         return hidden, mean, log_std, mask.unsqueeze(1)
 
 
-class DurationStudent(nn.Module):
-    """Log durations from the student encoder's hidden states and noise."""
+class RowStudent(nn.Module):
+    """A stack of ConvNeXt blocks between two projections, which knows the speaker where there are several."""
 
-    def __init__(self, config: DurationStudentConfig):
+    def __init__(self, config: DurationStudentConfig | FlowStudentConfig, in_channels: int, out_channels: int):
         super().__init__()
-        self.config = config
-        self.pre = nn.Linear(config.hidden_channels + config.noise_channels, config.channels)
-        if config.speaker_channels:
-            self.cond = nn.Linear(config.speaker_channels, config.channels)
+        self.pre = nn.Linear(in_channels, config.channels)
+        self.cond = nn.Linear(config.speaker_channels, config.channels) if config.speaker_channels else None
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(config.channels, config.inner_channels, config.kernel_size, 1 / config.blocks)
             for _ in range(config.blocks)
         )
         self.norm = nn.LayerNorm(config.channels, eps=1e-6)
-        self.proj = nn.Linear(config.channels, 1)
+        self.proj = nn.Linear(config.channels, out_channels)
         small_linear_weights(self)
+
+    def stack(self, x: Tensor, rows: Tensor | None, g: Tensor | None) -> Tensor:
+        """All behind `pre`: `x` [batch, time, channels], `rows` [batch, time, 1] (0 on padding), speaker embedding `g`
+        [batch, speaker_channels, 1] to [batch, time, out_channels]."""
+        if g is not None and self.cond is not None:
+            x = x + self.cond(g.transpose(1, 2))
+        for block in self.blocks:
+            x = block(x, rows)
+        return self.proj(self.norm(x))
+
+
+class DurationStudent(RowStudent):
+    """Log durations from the student encoder's hidden states and noise."""
+
+    def __init__(self, config: DurationStudentConfig):
+        super().__init__(config, config.hidden_channels + config.noise_channels, 1)
+        self.config = config
 
     def forward(self, hidden: Tensor, mask: Tensor, noise: Tensor, g: Tensor | None = None) -> Tensor:
         """`hidden` [batch, hidden_channels, time], `mask` [batch, 1, time], `noise` [batch, 2, time] (already scaled;
@@ -146,38 +152,41 @@ class DurationStudent(nn.Module):
         log frames per phoneme [batch, 1, time]."""
         x = torch.cat([hidden, noise[:, : self.config.noise_channels]], dim=1) if self.config.noise_channels else hidden
         x, rows = self.pre(x.transpose(1, 2)), mask.transpose(1, 2)
-        if g is not None and self.config.speaker_channels:
-            x = x + self.cond(g.transpose(1, 2))
-        for block in self.blocks:
-            x = block(x, rows)
-        return self.proj(self.norm(x)).transpose(1, 2) * mask
+        return self.stack(x, rows, g).transpose(1, 2) * mask
 
 
-class FlowStudent(nn.Module):
+class FlowStudent(RowStudent):
     """Prior samples to latent frames, as the `Flow` it learned from."""
 
     def __init__(self, config: FlowStudentConfig):
-        super().__init__()
+        super().__init__(config, config.latent_channels, config.latent_channels)
         self.config = config
-        self.pre = nn.Linear(config.latent_channels, config.channels)
-        if config.speaker_channels:
-            self.cond = nn.Linear(config.speaker_channels, config.channels)
-        self.blocks = nn.ModuleList(
-            ConvNeXtBlock(config.channels, config.inner_channels, config.kernel_size, 1 / config.blocks)
-            for _ in range(config.blocks)
-        )
-        self.norm = nn.LayerNorm(config.channels, eps=1e-6)
-        self.proj = nn.Linear(config.channels, config.latent_channels)
-        small_linear_weights(self)
         nn.init.xavier_uniform_(self.pre.weight)
 
-    def forward(self, z_p: Tensor, mask: Tensor, g: Tensor | None = None) -> Tensor:
-        """`z_p` [batch, latent_channels, frames], `mask` [batch, 1, frames] to latent frames of the same shape."""
+    def forward(self, z_p: Tensor, mask: Tensor | None = None, g: Tensor | None = None) -> Tensor:
+        """`z_p` [batch, latent_channels, frames], `mask` [batch, 1, frames] (None: nothing is padding) to latent frames
+        of the same shape."""
         base = (z_p.flip(1) if self.config.mirrored else z_p).transpose(1, 2)
-        rows = mask.transpose(1, 2)
-        x = self.pre(base)
-        if g is not None and self.config.speaker_channels:
-            x = x + self.cond(g.transpose(1, 2))
-        for block in self.blocks:
-            x = block(x, rows)
-        return ((base + self.proj(self.norm(x))) * rows).transpose(1, 2)
+        rows = None if mask is None else mask.transpose(1, 2)
+        latents = base + self.stack(self.pre(base), rows, g)
+        return (latents if rows is None else latents * rows).transpose(1, 2)
+
+
+class SpeechStudent(nn.Module):
+    """The stages of a voice that run at frame rate, as one network to train: a decoder, and a flow where it has one.
+
+    With a flow it is given the latents before it (`z_p`), otherwise those after it (`z`).
+    """
+
+    def __init__(self, decoder: nn.Module, flow: FlowStudent | None = None):
+        super().__init__()
+        self.decoder = decoder
+        self.flow = flow
+
+    def forward(self, latents: Tensor, g: Tensor | None = None) -> Tensor:
+        """Latents [B, C, T] and a speaker embedding [B, speaker_channels, 1] to a waveform [B, 1, T * hop]."""
+        return self.decoder(self.decoded_latents(latents, g), g)
+
+    def decoded_latents(self, latents: Tensor, g: Tensor | None = None) -> Tensor:
+        """What its decoder is given [B, C, T]: the latents, or what the student of the flow makes of them."""
+        return latents if self.flow is None else self.flow(latents, g=g)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ttsopt_lib.networks.config import VitsConfig
+
 
 def band_to_square(band: Tensor, zeros: Tensor, window: int) -> Tensor:
     """Spread per-distance scores over all pairs of positions.
@@ -43,16 +45,17 @@ def square_to_band(square: Tensor, zeros: Tensor, window: int) -> Tensor:
 class RelativeAttention(nn.Module):
     """Self-attention with an embedding for each distance up to `window`, for keys and for values."""
 
-    def __init__(self, channels: int, heads: int, head_channels: int, window: int, bias: bool = True):
+    def __init__(self, config: VitsConfig):
         super().__init__()
-        self.head_channels = head_channels
-        self.window = window
-        self.conv_q = nn.Linear(channels, heads * head_channels, bias=bias)
-        self.conv_k = nn.Linear(channels, heads * head_channels, bias=bias)
-        self.conv_v = nn.Linear(channels, heads * head_channels, bias=bias)
-        self.conv_o = nn.Linear(heads * head_channels, channels, bias=bias)
-        self.emb_rel_k = nn.Parameter(torch.zeros(1, 2 * window + 1, head_channels))
-        self.emb_rel_v = nn.Parameter(torch.zeros(1, 2 * window + 1, head_channels))
+        self.head_channels = config.head_channels
+        self.window = config.window
+        channels, inner, bias = config.hidden_channels, config.heads * config.head_channels, config.attention_bias
+        self.conv_q = nn.Linear(channels, inner, bias=bias)
+        self.conv_k = nn.Linear(channels, inner, bias=bias)
+        self.conv_v = nn.Linear(channels, inner, bias=bias)
+        self.conv_o = nn.Linear(inner, channels, bias=bias)
+        self.emb_rel_k = nn.Parameter(torch.zeros(1, 2 * self.window + 1, self.head_channels))
+        self.emb_rel_v = nn.Parameter(torch.zeros(1, 2 * self.window + 1, self.head_channels))
 
     def forward(self, x: Tensor, key_bias: Tensor) -> Tensor:
         """`x` [batch, time, channels] to the same shape; `key_bias` [batch, 1, 1, time] is added to every score."""
@@ -77,8 +80,9 @@ class RelativeAttention(nn.Module):
 class FeedForward(nn.Module):
     """Two convolutions over time with a ReLU between."""
 
-    def __init__(self, channels: int, inner: int, kernel: int):
+    def __init__(self, config: VitsConfig):
         super().__init__()
+        channels, inner, kernel = config.hidden_channels, config.encoder_inner, config.encoder_kernel
         # "same" also serves even kernels, but odd ones, which is all there is in practice, need no string at export.
         padding = "same" if kernel % 2 == 0 else kernel // 2
         self.conv_1 = nn.Conv1d(channels, inner, kernel, padding=padding)
@@ -93,24 +97,13 @@ class FeedForward(nn.Module):
 class Transformer(nn.Module):
     """Layers of attention and feed-forward, each followed by a sum and a layer norm."""
 
-    def __init__(
-        self,
-        channels: int,
-        inner: int,
-        kernel: int,
-        layers: int,
-        heads: int,
-        head_channels: int,
-        window: int,
-        bias: bool = True,
-    ):
+    def __init__(self, config: VitsConfig):
         super().__init__()
-        self.attn_layers = nn.ModuleList(
-            RelativeAttention(channels, heads, head_channels, window, bias) for _ in range(layers)
-        )
-        self.norm_layers_1 = nn.ModuleList(nn.LayerNorm(channels) for _ in range(layers))
-        self.ffn_layers = nn.ModuleList(FeedForward(channels, inner, kernel) for _ in range(layers))
-        self.norm_layers_2 = nn.ModuleList(nn.LayerNorm(channels) for _ in range(layers))
+        layers = range(config.encoder_layers)
+        self.attn_layers = nn.ModuleList(RelativeAttention(config) for _ in layers)
+        self.norm_layers_1 = nn.ModuleList(nn.LayerNorm(config.hidden_channels) for _ in layers)
+        self.ffn_layers = nn.ModuleList(FeedForward(config) for _ in layers)
+        self.norm_layers_2 = nn.ModuleList(nn.LayerNorm(config.hidden_channels) for _ in layers)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """`x` [batch, time, channels], `mask` [batch, 1, time] to [batch, time, channels]."""
@@ -126,12 +119,12 @@ class Transformer(nn.Module):
 class TextEncoder(nn.Module):
     """Phoneme ids to hidden states, and mean and log standard deviation of the prior."""
 
-    def __init__(self, symbols: int, latent_channels: int, channels: int, transformer: Transformer):
+    def __init__(self, config: VitsConfig):
         super().__init__()
-        self.embedding_scale = math.sqrt(channels)
-        self.emb = nn.Embedding(symbols, channels)
-        self.encoder = transformer
-        self.proj = nn.Conv1d(channels, 2 * latent_channels, 1)
+        self.embedding_scale = math.sqrt(config.hidden_channels)
+        self.emb = nn.Embedding(config.symbols, config.hidden_channels)
+        self.encoder = Transformer(config)
+        self.proj = nn.Conv1d(config.hidden_channels, 2 * config.latent_channels, 1)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Encode phonemes.

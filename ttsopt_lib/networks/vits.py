@@ -10,46 +10,14 @@ at a dynamic text length, takes its sizes from a config and not from its layers 
 no decoder for Piper's `low` and `medium` voices.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
+from ttsopt_lib.networks.config import VitsConfig
 from ttsopt_lib.networks.coupling import Flow
 from ttsopt_lib.networks.durations import DurationPredictor, StochasticDurationPredictor
-from ttsopt_lib.networks.hifigan import HifiGanConfig, HifiGanDecoder
-from ttsopt_lib.networks.text_encoder import TextEncoder, Transformer
-
-
-@dataclass(frozen=True)
-class VitsConfig:
-    """Shape of a VITS voice; see the classes that take each part for what it means."""
-
-    symbols: int
-    speakers: int
-    speaker_channels: int
-    latent_channels: int
-    hidden_channels: int
-    encoder_inner: int
-    encoder_kernel: int
-    encoder_layers: int
-    heads: int
-    head_channels: int
-    window: int
-    flow_couplings: int
-    flow_kernel: int
-    flow_dilations: tuple[int, ...]
-    flow_channels: int
-    stochastic_durations: bool
-    duration_kernel: int
-    decoder: HifiGanConfig
-    duration_inner: int = 256
-    """Channels of the deterministic duration predictor."""
-    duration_layers: int = 3
-    duration_couplings: tuple[int, ...] = (3, 5, 7)
-    duration_bins: int = 10
-    duration_bound: float = 5.0
-    attention_bias: bool = True
+from ttsopt_lib.networks.hifigan import HifiGanDecoder
+from ttsopt_lib.networks.text_encoder import TextEncoder
 
 
 class StagedVits(nn.Module):
@@ -65,46 +33,12 @@ class StagedVits(nn.Module):
 
     def __init__(self, config: VitsConfig):
         super().__init__()
-        speaker_channels = config.speaker_channels if config.speakers > 1 else 0
         self.hop_length = config.decoder.hop_length
         self.speaker_embedding = nn.Embedding(config.speakers, config.speaker_channels) if config.speakers > 1 else None
-        self.text_encoder = TextEncoder(
-            config.symbols,
-            config.latent_channels,
-            config.hidden_channels,
-            Transformer(
-                config.hidden_channels,
-                config.encoder_inner,
-                config.encoder_kernel,
-                config.encoder_layers,
-                config.heads,
-                config.head_channels,
-                config.window,
-                config.attention_bias,
-            ),
-        )
-        if config.stochastic_durations:
-            self.duration_predictor: nn.Module = StochasticDurationPredictor(
-                config.hidden_channels,
-                config.duration_kernel,
-                config.duration_layers,
-                config.duration_couplings,
-                config.duration_bins,
-                config.duration_bound,
-                speaker_channels,
-            )
-        else:
-            self.duration_predictor = DurationPredictor(
-                config.hidden_channels, config.duration_inner, config.duration_kernel, speaker_channels
-            )
-        self.flow = Flow(
-            config.latent_channels,
-            config.flow_channels,
-            config.flow_kernel,
-            list(config.flow_dilations),
-            config.flow_couplings,
-            speaker_channels,
-        )
+        self.text_encoder = TextEncoder(config)
+        predictor = StochasticDurationPredictor if config.stochastic_durations else DurationPredictor
+        self.duration_predictor: nn.Module = predictor(config)
+        self.flow = Flow(config)
         self.decoder: nn.Module = HifiGanDecoder(config.decoder)
 
     def speaker(self, sid: Tensor | None) -> Tensor | None:
@@ -120,10 +54,10 @@ class StagedVits(nn.Module):
             raise ValueError(f"this voice has {count} speakers: give sid, a number from 0 to {count - 1}")
         return self.speaker_embedding(sid).unsqueeze(-1)
 
-    def encode(self, ids: Tensor, lengths: Tensor, g: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def encode(self, ids: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Phoneme ids, int64 [batch, time], and their counts, int64 [batch], to hidden states
         [batch, hidden_channels, time], the prior's mean and log standard deviation [batch, latent_channels, time]
-        and the mask [batch, 1, time]. VITS does not condition its text encoder, so `g` changes nothing."""
+        and the mask [batch, 1, time]."""
         return self.text_encoder(ids, lengths)
 
     def durations(
@@ -196,7 +130,7 @@ class StagedVits(nn.Module):
         embedding `g`."""
         noise_scale, length_scale, noise_w = scales[0], scales[1], scales[2]
         g = self.speaker(sid)
-        hidden, mean, log_std, mask = self.encode(ids, lengths, g)
+        hidden, mean, log_std, mask = self.encode(ids, lengths)
         if durations is None:
             durations = self.durations(hidden, mask, duration_noise, length_scale, noise_w, g)
         mean, log_std, frame_mask = self.expand(mean, log_std, durations.to(mean.dtype))
@@ -230,13 +164,6 @@ class StagedVits(nn.Module):
         Returns:
             waveform, float32 [batch, 1, 1, samples].
         """
-        z, g = self.latent(
-            ids,
-            lengths,
-            scales,
-            sid,
-            duration_noise=duration_noise,
-            prior_noise=prior_noise,
-            durations=durations,
-        )
+        given = {"duration_noise": duration_noise, "prior_noise": prior_noise, "durations": durations}
+        z, g = self.latent(ids, lengths, scales, sid, **given)
         return self.decode(z, g).unsqueeze(1)

@@ -237,7 +237,7 @@ def latents(model: StagedVits, feed: Feed, seed: int, gradients: bool = False) -
         torch.manual_seed(seed)
         with torch.no_grad():
             g = model.speaker(sid)
-            hidden, _, _, mask = model.encode(ids, lengths, g)
+            hidden, _, _, mask = model.encode(ids, lengths)
             durations = model.durations(hidden, mask, None, scales[1], scales[2], g)
         return model.latent(ids, lengths, scales, sid, durations=durations)
 

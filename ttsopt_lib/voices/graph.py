@@ -15,7 +15,7 @@ import onnx
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-_RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike")
+NORMAL, UNIFORM = ("RandomNormalLike", "RandomNormal"), ("RandomUniformLike", "RandomUniform")  # operators that draw
 
 
 class VitsGraph:
@@ -35,7 +35,7 @@ class VitsGraph:
         # Nodes are in topological order, so one pass finds every tensor that no input and no noise reaches.
         self._constant = set(self._initializers)
         for node in self.graph.node:
-            if node.op_type not in _RANDOM and all(name in self._constant for name in reads(node) if name):
+            if node.op_type not in NORMAL + UNIFORM and all(name in self._constant for name in reads(node) if name):
                 self._constant.update(node.output)
         self._scopes: defaultdict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in self.graph.node:

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ttsopt_lib.networks.config import VitsConfig
 from ttsopt_lib.networks.hifigan import HifiGanConfig
-from ttsopt_lib.networks.vits import StagedVits, VitsConfig
+from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.voices.piper import VoiceConfig, VoiceError, parse_config
 
 # Names in `transformers.VitsModel`, and the names of the same layers here.
@@ -36,15 +37,13 @@ _RENAMES = [
     (r"^decoder\.upsampler", r"decoder.ups"),
     (r"^embed_speaker", r"speaker_embedding"),
 ]
+ESPEAK_VOICE = "en-us"  # by which `transformers.VitsTokenizer` makes phonemes
 # Only training uses these.
 _UNUSED = ("posterior_encoder.", "duration_predictor.post_", "duration_predictor.flows.1.")
 
 
 def load_huggingface(folder: str | Path) -> StagedVits:
-    """Load a local folder that holds a VITS model as `transformers` saves it.
-
-    Args:
-        folder: with `config.json` and `model.safetensors`.
+    """Load a local folder with `config.json` and `model.safetensors`, as `transformers` saves a VITS model.
 
     Raises:
         VoiceError: if a file is missing, is no VITS, or does not fit the config.
@@ -80,7 +79,7 @@ def load_huggingface(folder: str | Path) -> StagedVits:
     return model.eval()
 
 
-def piper_config_for(folder: str | Path, espeak_voice: str = "en-us") -> VoiceConfig:
+def piper_config_for(folder: str | Path) -> VoiceConfig:
     """The Piper config under which an exported Hugging Face voice is given the ids its own tokenizer would give.
 
     Character vocabularies become Piper's phoneme type `text`, phonemized ones `espeak`. Where the tokenizer puts a
@@ -88,7 +87,6 @@ def piper_config_for(folder: str | Path, espeak_voice: str = "en-us") -> VoiceCo
 
     Args:
         folder: with `config.json`, `vocab.json` and `tokenizer_config.json`.
-        espeak_voice: the phonemizer's voice, for a phonemized vocabulary.
 
     Raises:
         VoiceError: if a file is missing, or if the text needs a step that Piper does not have (uroman).
@@ -114,8 +112,8 @@ def piper_config_for(folder: str | Path, espeak_voice: str = "en-us") -> VoiceCo
     ids |= {"_": [0] if tokenizer.get("add_blank", True) else [], "^": [], "$": []}
     raw: dict[str, Any] = {
         "audio": {"sample_rate": config.sampling_rate},
-        "espeak": {"voice": espeak_voice if phonemized else language},
-        "language": {"code": language or espeak_voice},
+        "espeak": {"voice": ESPEAK_VOICE if phonemized else language},
+        "language": {"code": language or ESPEAK_VOICE},
         "inference": {
             "noise_scale": config.noise_scale,
             "length_scale": 1.0 / config.speaking_rate,
@@ -147,18 +145,17 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _read_config(folder: Path):
     from transformers import VitsConfig as HuggingFaceConfig
 
-    content = _read_json(folder / "config.json")
+    path = folder / "config.json"
+    content = _read_json(path)
     if content.get("model_type") != "vits":
-        raise VoiceError(
-            f"{folder / 'config.json'}: key model_type: {content.get('model_type')!r}; only 'vits' models can be loaded"
-        )
+        raise VoiceError(f"{path}: key model_type: {content.get('model_type')!r}; only 'vits' models can be loaded")
     try:
         config = HuggingFaceConfig.from_dict(content)
     except Exception as error:  # transformers validates with exceptions of its own
-        raise VoiceError(f"{folder / 'config.json'}: not a VITS config ({error})") from error
+        raise VoiceError(f"{path}: not a VITS config ({error})") from error
     if config.hidden_act != "relu" or not config.window_size:
         raise VoiceError(
-            f"{folder / 'config.json'}: keys hidden_act and window_size: {config.hidden_act!r} and "
+            f"{path}: keys hidden_act and window_size: {config.hidden_act!r} and "
             f"{config.window_size!r}; VITS voices have 'relu' and a window of 1 or more"
         )
     return config
@@ -204,7 +201,7 @@ def _shape(config, folder: Path) -> VitsConfig:
             block_type=1,
             block_kernels=tuple(config.resblock_kernel_sizes),
             block_dilations=tuple(map(tuple, config.resblock_dilation_sizes)),
-            speaker_channels=config.speaker_embedding_size if speakers > 1 else 0,
+            speaker_channels=config.speaker_embedding_size,
             slope=config.leaky_relu_slope,
         ),
     )

@@ -9,12 +9,8 @@ from ttsopt_lib.voices.piper import VoiceConfig, VoiceError
 
 
 def language_doubt(config: VoiceConfig, language: str | None) -> list[str]:
-    """What to say where a voice speaks another language than the texts are in; nothing where it is the same.
-
-    Args:
-        config: of the voice.
-        language: of the texts, as in `en`; None: nobody has said.
-    """
+    """What to say where a voice speaks another language than the texts are in; nothing where it is the same, or where
+    nobody has said in which `language` (as in `en`) the texts are."""
     phonemized = config.phoneme_type == "espeak" and config.espeak.voice
     key = "espeak.voice" if phonemized else "language.code"
     speaks = config.espeak.voice if phonemized else config.language_code

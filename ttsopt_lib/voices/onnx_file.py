@@ -19,8 +19,6 @@ from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import file_sha256
 
 _NO_VOICE = "a voice is an .onnx file with its config beside it as .onnx.json"
-
-
 DOMAINS = ("", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")  # of operators that ONNX Runtime has
 DECLARED = "ttsopt_model"  # the key by which `model.onnx.json` is known as a declaration
 
@@ -65,11 +63,7 @@ def check_operators(model: onnx.ModelProto, path: Path) -> None:
 
 
 def weight_files(path: Path) -> list[Path]:
-    """The files beside an ONNX file that hold its weights; none where it holds them itself.
-
-    Raises:
-        VoiceError: as `read_model` does.
-    """
+    """The files beside an ONNX file that hold its weights; none where it holds them itself. Raises as `read_model`."""
     _check_there(path)
     return [_data_file(path, location) for location in _locations(path, file_sha256(path))]
 
@@ -77,9 +71,7 @@ def weight_files(path: Path) -> list[Path]:
 def model_sha256(path: Path) -> str:
     """SHA-256 of an ONNX file and, where weights lie beside it, of their files after it, in hex.
 
-    Raises:
-        VoiceError: as `read_model` does.
-    """
+    Raises as `read_model`."""
     beside = weight_files(path)
     if not beside:
         return file_sha256(path)

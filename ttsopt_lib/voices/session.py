@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime
+from numpy.typing import NDArray
 
 from ttsopt_lib.errors import TtsoptError
 
@@ -27,6 +28,12 @@ class Session(onnxruntime.InferenceSession):
         """As `onnxruntime.InferenceSession.run`. Raises `RuntimeFailure`."""
         with in_words("ONNX Runtime cannot run it"):
             return super().run(output_names, input_feed, run_options)
+
+
+def run_graph(session: Any, feeds: Mapping[str, NDArray], outputs: Sequence[str] | None = None) -> list[NDArray]:
+    """A graph's outputs, or those that are named. Of the feeds it is given those that are inputs of it."""
+    wanted = {value.name for value in session.get_inputs()}
+    return session.run(outputs, {name: array for name, array in feeds.items() if name in wanted})
 
 
 @contextmanager

@@ -22,11 +22,8 @@ from ttsopt_lib.voices.piper import PiperVoice, VoiceError, open_piper, packaged
 def source_path(study: Study, folder: StudyFolder | None = None) -> Path:
     """Say where the `.onnx` of the voice that a study names lies.
 
-    A Hugging Face voice is no ONNX file: what stands for it is its export, the variant `original`.
-
-    Args:
-        study: names the voice.
-        folder: where the study's files lie, by default below the project folder.
+    A Hugging Face voice is no ONNX file: what stands for it is its export, the variant `original`, in the study's
+    `folder` (by default below the project folder).
 
     Raises:
         VoiceError: the package, or what declares the model, is not there or not sound.
@@ -44,11 +41,7 @@ def source_path(study: Study, folder: StudyFolder | None = None) -> Path:
 
 
 def source_declaration(study: Study) -> Declaration | None:
-    """What declares the study's model; None for a Piper or a Hugging Face voice.
-
-    Raises:
-        VoiceError: as `source_path`.
-    """
+    """What declares the study's model; None for a Piper or a Hugging Face voice. Raises as `source_path`."""
     source = study.voice
     if source.kokoro is not None:
         return declare_kokoro(source.kokoro, user_cache())
@@ -63,11 +56,7 @@ def source_name(study: Study) -> str:
 
 
 def source_model(study: Study, folder: StudyFolder | None = None) -> TtsModel:
-    """Open and check the voice that a study names.
-
-    Args:
-        study: names the voice.
-        folder: where the study's files lie, by default below the project folder.
+    """Open and check the voice that a study names; `folder` as for `source_path`.
 
     Raises:
         VoiceError: the voice is not there, not sound, or has no such speaker as the study asks for.
@@ -89,11 +78,7 @@ def source_model(study: Study, folder: StudyFolder | None = None) -> TtsModel:
 
 
 def source_before_export(study: Study) -> TtsModel:
-    """The same; of a Hugging Face folder that may have no export yet, what reads texts and cannot speak them.
-
-    Raises:
-        VoiceError: as `source_model`.
-    """
+    """The same; of a Hugging Face folder that may have no export yet, what reads texts and cannot speak them."""
     if study.voice.huggingface is None:
         return source_model(study)
     config = piper_config_for(resolve(study.voice.huggingface))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
 from ttsopt_lib.voices.graph import attribute
-from ttsopt_lib.voices.pieces import FIRST, LAST
+from ttsopt_lib.voices.pieces import FIRST, LAST, StateLayout
 from ttsopt_lib.voices.time_axes import CONVOLUTIONS, Kernel, NotLocal, TimeAxes, cut, kernel, pads
 
 EVERYTHING = int(np.iinfo(np.int64).max)
@@ -29,37 +29,19 @@ LEAST_COLUMNS = 65
 
 
 @dataclass(frozen=True)
-class State:
-    """What is kept from piece to piece.
-
-    Attributes:
-        name: of the input; the output is called `next`.
-        start: what it is before the first piece.
-    """
-
-    name: str
-    start: NDArray
-
-    @property
-    def next(self) -> str:
-        """The output that is the next piece's input."""
-        return f"{self.name}_next"
-
-
-@dataclass(frozen=True)
 class Stateful:
     """A decoder with states.
 
     Attributes:
         model: inputs are those of the decoder, `FIRST`, `LAST` and the states; outputs are audio and the next states.
-        states: all of them, in the order of the outputs.
+        states: what is kept from piece to piece, by the input's name, in the order of the outputs `NAME_next`.
         wait: frames after its own that the first piece needs.
         shortest: frames of the longest utterance that has to be one piece to equal the whole voice's.
         free: frames of a piece that take no longer than fewer, because of what is computed at least.
     """
 
     model: onnx.ModelProto
-    states: tuple[State, ...]
+    states: dict[str, StateLayout]
     wait: int
     shortest: int
     free: int
@@ -86,15 +68,15 @@ class _Builder:
         self.model, self.times, self.tensors = model, times, tensors
         self.nodes: list[NodeProto] = []
         self.constants: dict[str, NDArray] = {}
-        self.states: list[State] = []
+        self.states: dict[str, StateLayout] = {}
         # How many entries a tensor still lacks of those that belong to the frames seen so far.
         self.lags: dict[str, Fraction] = {}
         self._made: set[str] = set()  # results that several nodes share
         self.widened: list[Fraction] = []  # entries a frame of what is computed on `LEAST_COLUMNS` at least
-        self.rounds = any(node.op_type == "QuantizeLinear" for node in times.moving_nodes())
+        self.rounds = any(node.op_type == "QuantizeLinear" for node in times.moving_nodes)
 
     def build(self) -> Stateful:
-        graph, moving = self.model.graph, {id(node) for node in self.times.moving_nodes()}
+        graph, moving = self.model.graph, {id(node) for node in self.times.moving_nodes}
         masks = [name for name in self.times.axes if name in self.tensors and (self.tensors[name] == 1).all()]
         for name in self.times.graph.inputs:
             if name in self.times.axes:
@@ -136,22 +118,19 @@ class _Builder:
         over = kernel(node, self.times)
         span, left, right = over.span, over.left, over.right
         lag, inside = self.lags[node.input[0]], node.input[0]
-        rounding: list[NodeProto] = []
         back = self.times.graph.producers.get(inside)
-        if back is not None and back.op_type == "DequantizeLinear":
-            rounding = [back]
+        rounding = back if back is not None and back.op_type == "DequantizeLinear" else None
         if span:
             # Beside a convolution of int8, entries are kept as integers, so that runtimes find their int8 kernel.
-            source = rounding[0].input[0] if rounding else inside
-            zero = self._zero_point(rounding[0]) if rounding else 0
+            source, zero = (rounding.input[0], self._zero_point(rounding)) if rounding else (inside, 0)
             state = self._state(source, left, zero)
             parts = [state, source]
             if right:
-                parts.append(self._only(LAST, self._zeros(source, right, zero), source, right))
+                parts.append(self._zeros_in(LAST, source, right, zero))
             inside = self._joined(parts, source)
             self._last(f"{state}_next", inside, source, span)
-            for one in rounding:
-                self._copy(one, [inside, *one.input[1:]], [f"{state}_floats"])
+            if rounding:
+                self._copy(rounding, [inside, *rounding.input[1:]], [f"{state}_floats"])
                 inside = f"{state}_floats"
         if self.rounds and not rounding and attribute(node, "group", 1) == 1:
             self._wide_convolution(node, inside, over)
@@ -208,9 +187,7 @@ class _Builder:
         kept, hold = -(-span // stride), span + 1 - stride  # frames still to come add to `hold` entries
         if hold < 0:
             raise NotLocal(f"{node.op_type} {node.name} leaves moments empty")
-        state = self._state(source, 0)
-        whole = self._joined([state, source], source)
-        self._last(f"{state}_next", whole, source, kept)
+        whole = self._with_past(source, kept)
         wide, length = self._widened(whole, source, output, LEAST_COLUMNS if self.rounds else 0)
         self._copy(node, [wide, *node.input[1:]], [f"{output}_raw"], pads=other_pads)
         start = self._chosen(FIRST, kept * stride, left)
@@ -226,9 +203,9 @@ class _Builder:
         begin, end = pads(node, self.times)
         if begin < 0 or end < 0:
             raise NotLocal(f"{node.op_type} {node.name} takes entries away")
-        parts = [self._only(FIRST, self._zeros(source, begin), source, begin)] if begin else []
+        parts = [self._zeros_in(FIRST, source, begin)] if begin else []
         parts.append(source)
-        parts += [self._only(LAST, self._zeros(source, end), source, end)] if end else []
+        parts += [self._zeros_in(LAST, source, end)] if end else []
         self.nodes.append(helper.make_node("Concat", parts, [output], axis=self.times.axes[source]))
         self.lags[output] = self.lags[source] - begin
 
@@ -238,9 +215,7 @@ class _Builder:
         start, end = cut(node, self.times)
         lag = self.lags[source] + start
         if end:
-            state = self._state(source, 0)
-            source = self._joined([state, source], source)
-            self._last(f"{state}_next", source, node.input[0], end)
+            source = self._with_past(source, end)
             lag += end
         first = self._chosen(FIRST, 0, start)
         last = self._chosen(LAST, -end if end else EVERYTHING, -end if end else EVERYTHING)
@@ -263,9 +238,7 @@ class _Builder:
                 self.lags[name] = lag * self.times.rates[name]
 
     def _waiting(self, name: str, early: int, where: str) -> str:
-        state = self._state(name, 0)
-        whole = self._joined([state, name], name)
-        self._last(f"{state}_next", whole, name, early)
+        whole = self._with_past(name, early)
         used = f"{name}_until_{where}"
         end = self._chosen(LAST, -early, EVERYTHING)
         self._cut_into(used, whole, self.times.axes[name], self._number(0), end)
@@ -291,7 +264,8 @@ class _Builder:
     def _state(self, source: str, zeros: int, zero: int = 0) -> str:
         """A new input that begins as so many zeros; `zero` is the number that stands for it."""
         name = f"state_{len(self.states)}"
-        self.states.append(State(name, self._nothing(source, zeros, zero)))
+        start = self._nothing(source, zeros, zero)
+        self.states[name] = StateLayout(shape=list(start.shape), type=start.dtype.name, fill=zero if start.size else 0)
         return name
 
     def _nothing(self, like: str, count: int, zero: int) -> NDArray:
@@ -299,6 +273,13 @@ class _Builder:
         shape = list(self.times.shapes[like])
         shape[self.times.axes[like]] = count
         return np.full(shape, zero, self.times.types[like])
+
+    def _with_past(self, source: str, count: int) -> str:
+        """A tensor behind its last entries in the pieces before, of which the first piece has none."""
+        state = self._state(source, 0)
+        whole = self._joined([state, source], source)
+        self._last(f"{state}_next", whole, source, count)
+        return whole
 
     def _joined(self, parts: Sequence[str], like: str) -> str:
         output = f"{parts[0]}_and_{parts[1]}"
@@ -312,12 +293,10 @@ class _Builder:
     def _cut_into(self, output: str, source: str, axis: int, start: str, end: str) -> None:
         self.nodes.append(helper.make_node("Slice", [source, start, end, self._number(axis)], [output]))
 
-    def _zeros(self, like: str, count: int, zero: int = 0) -> str:
+    def _zeros_in(self, when: str, like: str, count: int, zero: int = 0) -> str:
+        """So many zeros in the first or last piece, none in the others."""
         value = self._nothing(like, count, zero)
-        return self._constant(f"zeros_{'x'.join(map(str, value.shape))}_{value.dtype.name}_{zero}", value)
-
-    def _only(self, when: str, zeros: str, like: str, count: int) -> str:
-        """These zeros in the first or last piece, none in the others."""
+        zeros = self._constant(f"zeros_{'x'.join(map(str, value.shape))}_{value.dtype.name}_{zero}", value)
         output = f"{zeros}_{when}"
         if output not in self._made:
             self._made.add(output)
@@ -358,11 +337,11 @@ class _Builder:
                 graph.input.append(value)
         for name in (FIRST, LAST):
             graph.input.append(helper.make_tensor_value_info(name, TensorProto.INT64, [1]))
-        for state in self.states:
-            kind = helper.np_dtype_to_tensor_dtype(state.start.dtype)
-            graph.input.append(helper.make_tensor_value_info(state.name, kind, [None] * state.start.ndim))
-            graph.output.append(helper.make_tensor_value_info(state.next, kind, [None] * state.start.ndim))
+        for name, state in self.states.items():
+            kind, shape = helper.np_dtype_to_tensor_dtype(np.dtype(state.type)), [None] * len(state.shape)
+            graph.input.append(helper.make_tensor_value_info(name, kind, shape))
+            graph.output.append(helper.make_tensor_value_info(f"{name}_next", kind, shape))
         wait = self.lags[output] / self.times.rates[output]
         shortest = LEAST_COLUMNS if self.rounds else 0
         free = int(LEAST_COLUMNS // max(self.widened)) if self.widened else 0
-        return Stateful(model, tuple(self.states), -int(-wait // 1), shortest, free)
+        return Stateful(model, self.states, -int(-wait // 1), shortest, free)

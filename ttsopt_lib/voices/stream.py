@@ -11,21 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 from pydantic import ValidationError
 
 from ttsopt_lib.files import atomic_folder
+from ttsopt_lib.voices.adapters.piper import voice_feed
 from ttsopt_lib.voices.onnx_file import VoiceError, read_model
-from ttsopt_lib.voices.pieces import DECODER, ENCODER, LAYOUT, Audio, Feeds, Layout, StateLayout, speak_pieces
-from ttsopt_lib.voices.piper import PiperVoice, VoiceConfig, open_piper, speaker_of
+from ttsopt_lib.voices.pieces import DECODER, ENCODER, LAYOUT, Audio, Layout, speak_pieces
+from ttsopt_lib.voices.piper import PiperVoice, open_piper
 from ttsopt_lib.voices.seam import StreamError, split_voice
-from ttsopt_lib.voices.session import Session, open_session
-from ttsopt_lib.voices.stateful import State, with_states
+from ttsopt_lib.voices.session import Session, open_session, run_graph
+from ttsopt_lib.voices.stateful import with_states
 from ttsopt_lib.voices.text import phoneme_ids
 from ttsopt_lib.voices.time_axes import NotLocal, TimeAxes
 
@@ -47,24 +47,25 @@ class Parts(NamedTuple):
     layout: Layout
 
 
-def streaming_parts(voice: PiperVoice, noise_given: bool = False, called: str = "") -> Parts:
-    """Make a voice ready to be spoken piece by piece; this takes some seconds.
-
-    Args:
-        voice: the voice.
-        noise_given: whether both noises become inputs (see `split_voice`).
-        called: what messages call the voice; its path where nothing is given.
+def streaming_parts(voice: PiperVoice, called: str = "") -> Parts:
+    """Make a voice ready to be spoken piece by piece; this takes some seconds. Messages name it as it is `called`.
 
     Raises:
         StreamError: the voice cannot be spoken piece by piece; the message says which node sees everything.
     """
     model, called = read_model(voice.path), called or str(voice.path)
-    halves = split_voice(model, called)
-    encoder = open_session(halves.encoder)
-    probes = [_probe(voice, encoder, halves.tensors, number) for number in range(len(PROBE_SYMBOLS))]
-    decoder = _typed(halves.decoder, encoder)
+    encoder, decoder, handed = split_voice(model, called)
+    session = open_session(encoder)
+    probes = []
+    phonemes = sorted({one for ids in voice.config.phoneme_id_map.values() for one in ids})
+    for number, symbols in enumerate(PROBE_SYMBOLS):  # phonemes by chance
+        feeds = voice_feed(voice.config, np.random.default_rng(number).choice(phonemes, symbols).tolist())
+        probes.append(dict(zip(handed, run_graph(session, feeds), strict=True)))
+    inputs = [_value(session, value.name) for value in decoder.graph.input]  # of the types that the first half gives
+    del decoder.graph.input[:]
+    decoder.graph.input.extend(inputs)
     try:
-        times = TimeAxes(decoder, lambda number: probes[number])
+        times = TimeAxes(decoder, probes)
         stateful = with_states(decoder, times, probes[0])
     except NotLocal as error:
         raise StreamError(
@@ -72,10 +73,9 @@ def streaming_parts(voice: PiperVoice, noise_given: bool = False, called: str = 
             "(`quantize_static`), and one without attention behind its durations, can"
         ) from None
     needed = {value.name for value in stateful.model.graph.input}
-    tensors = {name: times.axes.get(name) for name in halves.tensors if name in needed}
-    halves = split_voice(model, called, noise_given) if noise_given else halves
-    del halves.encoder.graph.output[:]
-    halves.encoder.graph.output.extend(_value(encoder, name) for name in tensors)
+    tensors = {name: times.axes.get(name) for name in handed if name in needed}
+    del encoder.graph.output[:]
+    encoder.graph.output.extend(_value(session, name) for name in tensors)
     layout = Layout(
         sample_rate=voice.config.sample_rate,
         hop=int(times.rates[decoder.graph.output[0].name]),
@@ -83,24 +83,18 @@ def streaming_parts(voice: PiperVoice, noise_given: bool = False, called: str = 
         shortest=stateful.shortest,
         free=stateful.free,
         tensors=tensors,
-        noises=list(halves.noises),
-        states={state.name: _layout_of(state) for state in stateful.states},
+        states=stateful.states,
     )
-    return Parts(halves.encoder, stateful.model, layout)
+    return Parts(encoder, stateful.model, layout)
 
 
 def write_streaming(voice: PiperVoice, folder: Path, called: str = "") -> Layout:
     """Write the two halves of a voice, its config and their layout into a folder, whole or not at all.
 
-    Args:
-        voice: the voice.
-        folder: takes the place of what is there.
-        called: as for `streaming_parts`.
-
     Raises:
         StreamError: the voice cannot be spoken piece by piece.
     """
-    parts = streaming_parts(voice, called=called)
+    parts = streaming_parts(voice, called)
     with atomic_folder(folder) as temporary:
         onnx.save(parts.encoder, temporary / ENCODER)
         onnx.save(parts.decoder, temporary / DECODER)
@@ -133,21 +127,21 @@ class StreamingVoice:
         layout: how its halves are used together.
     """
 
-    def __init__(self, voice: Path | PiperVoice, threads: int = 1, parts: Parts | None = None):
+    def __init__(self, path: Path, threads: int = 1):
         """
         Args:
-            voice: a Piper voice's `.onnx`, or the folder that `write_streaming` made, or the voice.
+            path: a Piper voice's `.onnx`, or the folder that `write_streaming` made.
             threads: threads the runtime may use.
-            parts: its halves, where they are there already.
 
         Raises:
             VoiceError: a file cannot be read.
             StreamError: the voice cannot be spoken piece by piece.
         """
-        if isinstance(voice, Path) and voice.is_dir():
-            parts, voice = read_streaming(voice), open_piper(voice / ENCODER)
-        voice = voice if isinstance(voice, PiperVoice) else open_piper(voice)
-        parts = parts or streaming_parts(voice)
+        if path.is_dir():
+            parts, voice = read_streaming(path), open_piper(path / ENCODER)
+        else:
+            voice = open_piper(path)
+            parts = streaming_parts(voice)
         self.config, self.layout = voice.config, parts.layout
         self._encoder, self._decoder = (open_session(part, threads) for part in (parts.encoder, parts.decoder))
 
@@ -174,81 +168,20 @@ class StreamingVoice:
             yield from self.speak_ids(ids, speaker=speaker, seconds=seconds, first=number == 0)
 
     def speak_ids(
-        self,
-        ids: Sequence[int],
-        speaker: int | None = None,
-        scales: Sequence[float] | None = None,
-        seconds: float | None = None,
-        first: bool = True,
-        noises: Sequence[NDArray] = (),
+        self, ids: Sequence[int], speaker: int | None = None, seconds: float | None = None, first: bool = True
     ) -> Iterator[Audio]:
-        """Speak one sentence in pieces.
-
-        Args:
-            ids: its phoneme ids.
-            speaker: number of the speaker; None: as the voice's config says.
-            scales: noise scale, length scale, duration noise scale; None: the voice's own.
-            seconds: of every piece, in place of pieces that grow.
-            first: whether somebody waits for the first piece.
-            noises: the noise itself, for parts that were made with `noise_given`.
-
-        Yields:
-            float32 [samples].
-        """
+        """Speak one sentence, as `speak` does; `first`: whether somebody waits for its first piece."""
         if seconds is not None and seconds < self.layout.frame_seconds:
             raise StreamError(
                 f"pieces of {seconds:g} s: a frame of this voice takes {self.layout.frame_seconds:.3f} s, give that or "
                 "more"
             )
-        feeds = _feeds(self.config, ids, speaker, scales) | dict(zip(self.layout.noises, noises, strict=True))
-        yield from speak_pieces(
-            partial(_run, self._encoder), partial(_run, self._decoder), self.layout, feeds, seconds, first
-        )
-
-
-def _feeds(
-    config: VoiceConfig, ids: Sequence[int], speaker: int | None, scales: Sequence[float] | None
-) -> dict[str, NDArray]:
-    """The inputs of a voice for one sentence."""
-    own = (config.noise_scale, config.length_scale, config.noise_w)
-    feeds: dict[str, NDArray] = {
-        "input": np.asarray(ids, dtype=np.int64)[None],
-        "input_lengths": np.array([len(ids)], dtype=np.int64),
-        "scales": np.asarray(own if scales is None else scales, dtype=np.float32),
-    }
-    sid = speaker_of(config, speaker)
-    return feeds if sid is None else feeds | {"sid": np.array([sid], dtype=np.int64)}
-
-
-def _probe(voice: PiperVoice, encoder: Session, tensors: Sequence[str], number: int) -> dict[str, NDArray]:
-    """What the halves of a voice hand over for an utterance of phonemes by chance."""
-    generator = np.random.default_rng(number)
-    phonemes = sorted({one for ids in voice.config.phoneme_id_map.values() for one in ids})
-    feeds = _feeds(voice.config, generator.choice(phonemes, PROBE_SYMBOLS[number]).tolist(), None, None)
-    return dict(zip(tensors, _run(encoder, feeds), strict=True))
-
-
-def _run(session: Session, feeds: Feeds) -> list[NDArray]:
-    wanted = {value.name for value in session.get_inputs()}
-    values: Any = session.run(None, {name: value for name, value in feeds.items() if name in wanted})
-    return values
+        encoder, decoder = (partial(run_graph, session) for session in (self._encoder, self._decoder))
+        feeds = voice_feed(self.config, ids, speaker)
+        yield from speak_pieces(encoder, decoder, self.layout, feeds, seconds, first)
 
 
 def _value(session: Session, name: str) -> ValueInfoProto:
     """An output of a session as the input or output of a graph."""
     kind = TYPES[next(value.type for value in session.get_outputs() if value.name == name)]
     return helper.make_tensor_value_info(name, kind, None)
-
-
-def _typed(decoder: ModelProto, encoder: Session) -> ModelProto:
-    """The second half with inputs of the types that the first half gives."""
-    typed = ModelProto()
-    typed.CopyFrom(decoder)
-    del typed.graph.input[:]
-    typed.graph.input.extend(_value(encoder, value.name) for value in decoder.graph.input)
-    return typed
-
-
-def _layout_of(state: State) -> StateLayout:
-    fill = int(state.start.reshape(-1)[0]) if state.start.size else 0
-    return StateLayout(shape=list(state.start.shape), type=state.start.dtype.name, fill=fill)

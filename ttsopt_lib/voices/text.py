@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +40,7 @@ def phoneme_ids(config: VoiceConfig, text: str, most: int | None = None, phrases
         sentences = [part for sentence in sentences for part in _phrases(sentence)]
     if most is not None:
         sentences = [part for sentence in sentences for part in _split(sentence, most)]
-    return [_ids(config, symbols_of(config, sentence)) for sentence in sentences]
+    return [_ids(config, sentence) for sentence in sentences]
 
 
 def _phrases(phonemes: Sequence[str]) -> list[list[str]]:
@@ -72,33 +72,30 @@ def _split(phonemes: Sequence[str], most: int) -> list[list[str]]:
 
 
 def utterance_ids(config: VoiceConfig, text: str) -> list[int]:
-    """Phoneme ids of a text spoken in one go: its sentences joined by a space.
-
-    Raises:
-        TextError: if the text gives no phonemes.
-        VoiceError: if the voice's config names a phonemizer or language that does not exist.
-    """
-    return _ids(config, symbols_of(config, _joined(_phonemes(config, text))))
+    """Phoneme ids of a text spoken in one go: its sentences joined by a space. Raises as `phoneme_ids`."""
+    return _ids(config, _joined(_phonemes(config, text)))
 
 
 def missing_symbols(config: VoiceConfig, texts: Sequence[str]) -> list[MissingSymbol]:
-    """What the phonemizer makes of some texts and is not spoken, the most frequent first.
+    """What the phonemizer makes of some texts and is not spoken, the most frequent first. Raises as `phoneme_ids`."""
 
-    Raises:
-        TextError: if a text gives no phonemes.
-        VoiceError: if the voice's config names a phonemizer or language that does not exist.
-    """
-    times: Counter[tuple[str, str]] = Counter()
-    sentences: Counter[tuple[str, str]] = Counter()
-    for text in texts:
-        lost = []
+    def lost(text: str) -> Iterator[tuple[str, str]]:
         for symbol in symbols_of(config, _joined(_phonemes(config, text))):
             if symbol not in config.phoneme_id_map:
-                lost.append((symbol, "voice"))
+                yield symbol, "voice"
             elif len(symbol) == 1 and not unicodedata.is_normalized("NFD", symbol):
-                lost.append((symbol, "piper"))
-        times.update(lost)
-        sentences.update(set(lost))
+                yield symbol, "piper"
+
+    return counted(lost(text) for text in texts)
+
+
+def counted(lost: Iterable[Iterable[tuple[str, str]]]) -> list[MissingSymbol]:
+    """The symbols that each text lost, and who leaves them out, added up; the most frequent first."""
+    times: Counter[tuple[str, str]] = Counter()
+    sentences: Counter[tuple[str, str]] = Counter()
+    for of_text in map(list, lost):
+        times.update(of_text)
+        sentences.update(set(of_text))
     return [
         MissingSymbol(symbol=symbol, left_out_by=who, times=count, sentences=sentences[symbol, who])  # type: ignore[arg-type]
         for (symbol, who), count in times.most_common()
@@ -128,9 +125,8 @@ def _times(count: int) -> str:
 
 def _shown(symbol: str) -> str:
     """A mark needs something to stand on, and its number says which it is."""
-    return (
-        f"\u25cc{symbol} U+{ord(symbol):04X}" if len(symbol) == 1 and unicodedata.category(symbol)[0] == "M" else symbol
-    )
+    is_mark = len(symbol) == 1 and unicodedata.category(symbol)[0] == "M"
+    return f"\u25cc{symbol} U+{ord(symbol):04X}" if is_mark else symbol
 
 
 def symbols_of(config: VoiceConfig, phonemes: Sequence[str]) -> list[str]:
@@ -195,9 +191,9 @@ def _joined(sentences: list[list[str]]) -> list[str]:
     return first + [phoneme for sentence in others for phoneme in (" ", *sentence)]
 
 
-def _ids(config: VoiceConfig, symbols: Sequence[str]) -> list[int]:
+def _ids(config: VoiceConfig, phonemes: Sequence[str]) -> list[int]:
     """Their ids, as `piper` puts them together. It prints a line for each one that the map does not have."""
-    known = [symbol for symbol in symbols if symbol in config.phoneme_id_map]
+    known = [symbol for symbol in symbols_of(config, phonemes) if symbol in config.phoneme_id_map]
     if config.from_tokenizer:  # a tokenizer strips what remains of the text
         spoken = [at for at, symbol in enumerate(known) if symbol != " "]
         known = known[spoken[0] : spoken[-1] + 1]
@@ -219,11 +215,7 @@ def _phonemes(config: VoiceConfig, text: str) -> list[list[str]]:
 
 
 def espeak_phonemes(voice: str, text: str) -> list[list[str]]:
-    """Phonemes of each sentence in a text, as espeak-ng makes them, in Unicode's decomposed form.
-
-    Args:
-        voice: of espeak-ng, as in `en-us`.
-        text: what to say.
+    """Phonemes of each sentence in a text, as espeak-ng makes them with its `voice`, in Unicode's decomposed form.
 
     Raises:
         VoiceError: espeak-ng has no such voice.
@@ -245,5 +237,4 @@ def _speaker(config: VoiceConfig) -> "Speaker":
     from piper import PiperVoice as Speaker
     from piper.config import PiperConfig
 
-    settings = piper_json(config)
-    return Speaker(session=None, config=PiperConfig.from_dict(settings))  # type: ignore[arg-type]
+    return Speaker(session=None, config=PiperConfig.from_dict(piper_json(config)))  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ that nothing has to be known of names.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -21,67 +21,17 @@ from ttsopt_lib.voices.graph import VitsGraph, attribute, reads
 from ttsopt_lib.voices.session import open_session
 
 # Each entry of the result depends on the entries at the same place, whatever the axes are called.
-LOCAL = set(
-    [
-        "Abs",
-        "Add",
-        "And",
-        "Cast",
-        "Ceil",
-        "Clip",
-        "Cos",
-        "Div",
-        "Elu",
-        "Equal",
-        "Erf",
-        "Exp",
-        "Expand",
-        "Floor",
-        "Gelu",
-        "Greater",
-        "GreaterOrEqual",
-        "HardSigmoid",
-        "Identity",
-        "LeakyRelu",
-        "Less",
-        "LessOrEqual",
-        "Log",
-        "Max",
-        "Min",
-        "Mod",
-        "Mul",
-        "Neg",
-        "Not",
-        "Or",
-        "PRelu",
-        "Pow",
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "Reciprocal",
-        "Relu",
-        "Reshape",
-        "Resize",
-        "Round",
-        "Sigmoid",
-        "Sign",
-        "Sin",
-        "Softplus",
-        "Split",
-        "Sqrt",
-        "Squeeze",
-        "Sub",
-        "Tanh",
-        "Transpose",
-        "Unsqueeze",
-        "Where",
-        "Xor",
-        "Tile",
-    ]
-)
+LOCAL = {
+    "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Cos", "DequantizeLinear", "Div", "Elu", "Equal", "Erf", "Exp",
+    "Expand", "Floor", "Gelu", "Greater", "GreaterOrEqual", "HardSigmoid", "Identity", "LeakyRelu", "Less",
+    "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "PRelu", "Pow", "QuantizeLinear",
+    "Reciprocal", "Relu", "Reshape", "Resize", "Round", "Sigmoid", "Sign", "Sin", "Softplus", "Split", "Sqrt",
+    "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Unsqueeze", "Where", "Xor",
+}  # fmt: skip
 # These mix along axes that they name, and are local where time is none of them.
-ALONG_AXES = set(
-    ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "Softmax", "LogSoftmax", "Concat", "Gather"]
-)
+ALONG_AXES = {
+    "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "Softmax", "LogSoftmax", "Concat", "Gather",
+}  # fmt: skip
 PRODUCTS = {"MatMul", "MatMulInteger", "Gemm"}
 CONVOLUTIONS = {"Conv", "ConvInteger", "QLinearConv"}
 SHAPES = {"Shape", "Size", "ConstantOfShape", "Range"}  # depend on lengths, not on what the entries are
@@ -100,19 +50,20 @@ class TimeAxes:
         rates: entries for each further frame, likewise.
         shapes: of every tensor that is no constant, in the first utterance.
         types: NumPy's types of them.
+        moving_nodes: the nodes whose results depend on what happens when, in the graph's order.
     """
 
-    def __init__(self, model: onnx.ModelProto, run: Callable[[int], Mapping[str, NDArray]]):
+    def __init__(self, model: onnx.ModelProto, utterances: Sequence[Mapping[str, NDArray]]):
         """
         Args:
             model: a graph.
-            run: its inputs for one of two utterances of different lengths (0 or 1), by their names.
+            utterances: its inputs by their names, for two utterances of different lengths.
 
         Raises:
             NotLocal: a tensor grows with the utterance on two axes, or a node mixes all moments.
         """
         self.graph = VitsGraph(model)
-        values, others = (_values(model, self.graph, run(number)) for number in range(2))
+        values, others = (_values(model, self.graph, feeds) for feeds in utterances)
         one = self.shapes = {name: np.shape(value) for name, value in values.items()}
         self.types = {name: np.asarray(value).dtype for name, value in values.items()}
         times = {name: _time(one[name], np.shape(others[name])) for name in one}
@@ -123,11 +74,7 @@ class TimeAxes:
             raise NotLocal(f"its inputs have {len(lengths)} lengths in time")
         ((_, frames),) = lengths
         self.rates = {name: Fraction(entries, frames) for name, entries in more.items()}
-        self._moving = self._found_moving()
-
-    def moving_nodes(self) -> list[NodeProto]:
-        """The nodes whose results depend on what happens when, in the graph's order."""
-        return self._moving
+        self.moving_nodes = self._found_moving()
 
     def _found_moving(self) -> list[NodeProto]:
         moving, found = {name for name in self.graph.inputs if name in self.axes}, []

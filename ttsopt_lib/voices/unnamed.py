@@ -9,8 +9,6 @@ import onnx
 
 from ttsopt_lib.voices.graph import VitsGraph, attribute
 
-_NO_VITS = "its layers are not in the order of a VITS voice as Piper exports it"
-
 
 def with_scopes(graph: VitsGraph) -> VitsGraph:
     """The same graph with every node named by the path of its layer.
@@ -24,7 +22,7 @@ def with_scopes(graph: VitsGraph) -> VitsGraph:
     try:
         paths = _paths(graph, convolutions)
     except (IndexError, StopIteration, ValueError):
-        raise LookupError(_NO_VITS) from None
+        raise LookupError("its layers are not in the order of a VITS voice as Piper exports it") from None
 
     following = "enc_p"
     layer = iter(paths)
@@ -36,7 +34,7 @@ def with_scopes(graph: VitsGraph) -> VitsGraph:
             scope = "enc_p/emb"
         elif node.op_type == "Gather" and node.input[1] == "sid":
             scope = "emb_g"
-        elif node.op_type in ("Sub", "Mul") and any(shape == (2, 1) for shape in _constant_shapes(graph, node)):
+        elif node.op_type in ("Sub", "Mul") and (2, 1) in _constant_shapes(graph, node):
             scope = "dp/flows.0"
         else:
             scope = following

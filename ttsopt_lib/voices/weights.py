@@ -5,14 +5,18 @@ its weights; then every layer is replaced by one read from the node of the same 
 such as a pruned one that we exported ourselves, loads like any other.
 """
 
+import re
+
 import numpy as np
 import torch
+from onnx import NodeProto
 from torch import nn
 
+from ttsopt_lib.networks.config import VitsConfig
 from ttsopt_lib.networks.durations import InverseAffine, SplineCoupling
 from ttsopt_lib.networks.hifigan import HifiGanConfig
 from ttsopt_lib.networks.text_encoder import RelativeAttention
-from ttsopt_lib.networks.vits import StagedVits, VitsConfig
+from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.voices.graph import VitsGraph, attribute
 
 STAGES = {
@@ -37,9 +41,8 @@ def read_vits(graph: VitsGraph) -> StagedVits:
         model = StagedVits(config)
     for name, module in list(model.named_modules()):
         stage, _, rest = name.partition(".")
-        path = "/".join(filter(None, [STAGES.get(stage, stage), rest]))
-        path = path.replace(".", "/")
-        path = _dotted_numbers(path)
+        # `attn_layers.0.conv_q`, as PyTorch names it, is `attn_layers.0/conv_q` in ONNX
+        path = re.sub(r"\.(?!\d)", "/", ".".join(filter(None, [STAGES.get(stage, stage), rest])))
         if isinstance(module, nn.Embedding):
             model.set_submodule(name, _embedding(graph, path))
         elif isinstance(module, nn.Linear):
@@ -55,20 +58,9 @@ def read_vits(graph: VitsGraph) -> StagedVits:
         elif isinstance(module, InverseAffine):
             module.m, module.scale = map(_parameter, _affine(graph, path))
         elif isinstance(module, SplineCoupling):
-            module.bin_scale = _bin_scale(graph, path)
-    model.text_encoder.embedding_scale = _embedding_scale(graph)
+            module.bin_scale = _scalar(graph, path, "Div", otherwise=1.0)
+    model.text_encoder.embedding_scale = _scalar(graph, "enc_p", "Mul", otherwise=1.0)
     return model.eval()
-
-
-def _dotted_numbers(path: str) -> str:
-    """`attn_layers/0/conv_q`, as PyTorch counts, to `attn_layers.0/conv_q`, as ONNX does."""
-    parts: list[str] = []
-    for part in path.split("/"):
-        if part.isdigit() and parts:
-            parts[-1] += "." + part
-        else:
-            parts.append(part)
-    return "/".join(parts)
 
 
 def _refuse_quantized(graph: VitsGraph) -> None:
@@ -92,18 +84,15 @@ def read_config(graph: VitsGraph) -> VitsConfig:
         raise LookupError("no layers enc_p/encoder/attn_layers: this is not the text encoder of a VITS voice")
     keys, _ = _relative_embeddings(graph, f"{attention}.0")
     feed_forward = _weight(graph, "enc_p/encoder/ffn_layers.0/conv_1")
-    couplings = graph.indices("flow/flows")
-    couplings = [number for number in couplings if graph.scopes(f"flow/flows.{number}/enc")]
+    couplings = [number for number in graph.indices("flow/flows") if graph.scopes(f"flow/flows.{number}/enc")]
     if not couplings:
         raise LookupError("no layers flow/flows: this is not the flow of a VITS voice")
     wavenet = f"flow/flows.{couplings[0]}/enc/in_layers"
-    wavenet_layers = graph.indices(wavenet)
     in_weight = _weight(graph, f"{wavenet}.0")
     speakers = graph.embedding_rows("sid") or 1
     speaker_channels = _embedding(graph, "emb_g").weight.shape[1] if speakers > 1 else 0
 
     stochastic = bool(graph.scopes("dp/convs"))
-    duration = {}
     if stochastic:
         spline_couplings = tuple(n for n in graph.indices("dp/flows") if graph.scopes(f"dp/flows.{n}/convs"))
         proj = f"dp/flows.{spline_couplings[-1]}"
@@ -112,7 +101,7 @@ def read_config(graph: VitsGraph) -> VitsConfig:
             "duration_layers": len(graph.indices("dp/convs/convs_sep")),
             "duration_couplings": spline_couplings,
             "duration_bins": (_weight(graph, f"{proj}/proj").shape[0] + 1) // 3,
-            "duration_bound": _bound(graph, proj),
+            "duration_bound": _scalar(graph, proj, "LessOrEqual", otherwise=5.0),
         }
     else:
         weight = _weight(graph, "dp/conv_1")
@@ -132,9 +121,7 @@ def read_config(graph: VitsGraph) -> VitsConfig:
         window=keys.shape[1] // 2,
         flow_couplings=len(couplings),
         flow_kernel=in_weight.shape[2],
-        flow_dilations=tuple(
-            attribute(_node(graph, f"{wavenet}.{n}", "Conv"), "dilations", [1])[0] for n in wavenet_layers
-        ),
+        flow_dilations=_dilations(graph, wavenet),
         flow_channels=in_weight.shape[1],
         stochastic_durations=stochastic,
         decoder=_decoder_config(graph, speaker_channels),
@@ -159,16 +146,16 @@ def _decoder_config(graph: VitsGraph, speaker_channels: int) -> HifiGanConfig:
         upsample_kernels=tuple(_weight(graph, f"dec/ups.{n}", "ConvTranspose").shape[2] for n in stages),
         block_type=1 if two_per_dilation else 2,
         block_kernels=tuple(_weight(graph, f"dec/resblocks.{n}/{name}.0").shape[2] for n in first_stage),
-        block_dilations=tuple(
-            tuple(
-                attribute(_node(graph, f"dec/resblocks.{n}/{name}.{layer}", "Conv"), "dilations", [1])[0]
-                for layer in graph.indices(f"dec/resblocks.{n}/{name}")
-            )
-            for n in first_stage
-        ),
+        block_dilations=tuple(_dilations(graph, f"dec/resblocks.{n}/{name}") for n in first_stage),
         speaker_channels=speaker_channels,
         slope=_decimal(attribute(next(graph.nodes("dec", "LeakyRelu")), "alpha", 0.01)),
     )
+
+
+def _dilations(graph: VitsGraph, path: str) -> tuple[int, ...]:
+    """Of the convolutions that are numbered under a path."""
+    convolutions = (_node(graph, f"{path}.{n}", "Conv") for n in graph.indices(path))
+    return tuple(attribute(node, "dilations", [1])[0] for node in convolutions)
 
 
 def _decimal(value: float) -> float:
@@ -180,7 +167,7 @@ def _parameter(array: np.ndarray) -> nn.Parameter:
     return nn.Parameter(torch.from_numpy(np.array(array, dtype=np.float32, order="C")))
 
 
-def _node(graph: VitsGraph, path: str, kind: str):
+def _node(graph: VitsGraph, path: str, kind: str) -> NodeProto:
     node = next(graph.nodes(path, kind), None)
     if node is None:
         raise LookupError(f"no {kind} node under /{path}: this is not a VITS voice as Piper exports it")
@@ -198,8 +185,9 @@ def _weight(graph: VitsGraph, path: str, kind: str = "Conv") -> np.ndarray:
     return _constant(graph, path, _node(graph, path, kind).input[1])
 
 
-def _bias(graph: VitsGraph, path: str, node) -> np.ndarray | None:
-    return _constant(graph, path, node.input[2]) if len(node.input) > 2 and node.input[2] else None
+def _weight_and_bias(graph: VitsGraph, path: str, node: NodeProto) -> tuple[np.ndarray, np.ndarray | None]:
+    bias = _constant(graph, path, node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    return _constant(graph, path, node.input[1]), bias
 
 
 def _embedding(graph: VitsGraph, path: str) -> nn.Embedding:
@@ -218,7 +206,8 @@ def _linear(graph: VitsGraph, path: str) -> nn.Linear:
     """A projection over channels: a convolution of kernel 1 in Piper's graphs, a MatMul and an Add in ours."""
     conv = next(graph.nodes(path, "Conv"), None)
     if conv is not None:
-        weight, bias = _constant(graph, path, conv.input[1])[:, :, 0], _bias(graph, path, conv)
+        weight, bias = _weight_and_bias(graph, path, conv)
+        weight = weight[:, :, 0]
     else:
         weight = _constant(graph, path, _node(graph, path, "MatMul").input[1]).T
         bias = next((value for _, value in graph.constants(graph.nodes(path, "Add"))), None)
@@ -229,7 +218,7 @@ def _linear(graph: VitsGraph, path: str) -> nn.Linear:
 def _conv(graph: VitsGraph, path: str, like: nn.Conv1d) -> nn.Conv1d:
     """A convolution. Padding is our layer's, because Piper pads some of its inputs with a node of its own."""
     node = _node(graph, path, "Conv")
-    weight, bias = _constant(graph, path, node.input[1]), _bias(graph, path, node)
+    weight, bias = _weight_and_bias(graph, path, node)
     groups = attribute(node, "group", 1)
     dilation = attribute(node, "dilations", [1])[0]
     padding = like.padding if isinstance(like.padding, str) else (weight.shape[2] - 1) * dilation // 2
@@ -248,7 +237,7 @@ def _conv(graph: VitsGraph, path: str, like: nn.Conv1d) -> nn.Conv1d:
 
 def _conv_transpose(graph: VitsGraph, path: str) -> nn.ConvTranspose1d:
     node = _node(graph, path, "ConvTranspose")
-    weight, bias = _constant(graph, path, node.input[1]), _bias(graph, path, node)
+    weight, bias = _weight_and_bias(graph, path, node)
     layer = nn.ConvTranspose1d(
         weight.shape[0],
         weight.shape[1],
@@ -300,20 +289,6 @@ def _affine(graph: VitsGraph, path: str) -> tuple[np.ndarray, np.ndarray]:
     return np.broadcast_to(shift.reshape(-1, 1), (2, 1)), np.broadcast_to(scale.reshape(-1, 1), (2, 1))
 
 
-def _scalar(graph: VitsGraph, path: str, *kinds: str) -> float | None:
-    return next((float(v) for _, v in graph.constants(graph.nodes(path, *kinds)) if v.size == 1), None)
-
-
-def _embedding_scale(graph: VitsGraph) -> float:
-    scale = _scalar(graph, "enc_p", "Mul")
-    return 1.0 if scale is None else scale
-
-
-def _bin_scale(graph: VitsGraph, path: str) -> float:
-    scale = _scalar(graph, path, "Div")
-    return 1.0 if scale is None else scale
-
-
-def _bound(graph: VitsGraph, path: str) -> float:
-    bound = _scalar(graph, path, "LessOrEqual")
-    return 5.0 if bound is None else bound
+def _scalar(graph: VitsGraph, path: str, kind: str, otherwise: float) -> float:
+    """The first constant of one number that nodes of a kind consume."""
+    return next((float(v) for _, v in graph.constants(graph.nodes(path, kind)) if v.size == 1), otherwise)

@@ -219,24 +219,20 @@ def _written(error: Any, values: Any) -> list[str]:
 
 def whole(declaration: Declaration, folder: Path, origin: Path) -> Declaration:
     """The declaration with what its files hold in their place; relative paths start from `folder`."""
-    ids, inputs = declaration.ids, dict(declaration.inputs)
-    changes: dict[str, Any] = {}
+    values = declaration.model_dump()
     for key in ("symbols", "table"):
-        file = getattr(ids, key)
+        file = values["ids"][key]
         if isinstance(file, Path):
-            changes[key] = read_json(folder / file, f"{origin}: key ids.{key}")
-    for name, given in inputs.items():
+            values["ids"][key] = read_json(folder / file, f"{origin}: key ids.{key}")
+    for name, given in declaration.inputs.items():
         if isinstance(given, Given) and given.file is not None:
             array = read_array(folder / given.file, given.shape, f"{origin}: key inputs.{name}")
-            inputs[name] = Given(row=given.row, array=Array.of(array))
-    values = declaration.model_dump()
-    values["ids"] |= changes
-    if declaration.vocoder or ids.function:
+            values["inputs"][name] = {"row": given.row, "array": Array.of(array).model_dump()}
+    if declaration.vocoder or declaration.ids.function:
         values["code"] = code = (folder / (declaration.code or "")).absolute()
         # so that what was made, timed and scored with them is made again when they change
-        files = {name: file_of(name, code) for name in (declaration.vocoder, ids.function) if name}
+        files = {name: file_of(name, code) for name in (declaration.vocoder, declaration.ids.function) if name}
         values["modules"] = {name: file_sha256(file) for name, file in files.items() if file}
-    values["inputs"] = {name: one if isinstance(one, str) else one.model_dump() for name, one in inputs.items()}
     if declaration.package is not None:
         folder = package_folder(declaration.package, f"{origin}: key package")
     if declaration.model is not None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,56 +19,31 @@ from ttsopt_lib.voices.graph import attribute
 from ttsopt_lib.voices.language import other_language
 from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, check_operators, model_sha256, read_model
 from ttsopt_lib.voices.session import RuntimeFailure, in_words
-from ttsopt_lib.voices.text import TextError, espeak_phonemes
+from ttsopt_lib.voices.text import TextError, counted, espeak_phonemes
 
 WHOLE = (TensorProto.INT64, TensorProto.INT32, TensorProto.INT16, TensorProto.INT8, TensorProto.UINT8, TensorProto.BOOL)
 COPIES = ("Cast", "Identity")  # operators that keep numbers and their shape ...
 RANKS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")  # ... or the numbers alone
 
 
-@dataclass(frozen=True)
 class DeclaredModel(TtsModel):
     """A declared model that was opened.
 
     Attributes:
-        path: the `.onnx` file.
-        onnx_sha256: its hash.
         declaration: what it is fed and what its audio is.
         inputs: of the graph, by name.
         rows: of the table in which the numbers of an input are looked up, by name.
         origin: where the declaration stands, for messages.
     """
 
-    path: Path
-    onnx_sha256: str
-    declaration: Declaration
-    inputs: dict[str, ValueInfoProto] = field(repr=False, compare=False)
-    rows: dict[str, int] = field(repr=False, compare=False)
-    origin: Path | str = field(repr=False, compare=False)
-
-    @property
-    def kind(self) -> str:
-        return self.declaration.name
-
-    @property
-    def sample_rate(self) -> int:
-        return self.declaration.sample_rate
-
-    @property
-    def language_code(self) -> str:
-        return self.declaration.language
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        return self.declaration.outputs
-
-    @property
-    def vocoder(self) -> str | None:
-        return self.declaration.vocoder
-
-    @property
-    def code(self) -> Path | None:
-        return self.declaration.code
+    def __init__(self, path: Path, graph: ModelProto, declaration: Declaration, origin: Path | str):
+        """`graph` is what is in the file."""
+        self.path, self.onnx_sha256 = path, model_sha256(path)
+        self.declaration, self.origin = declaration, origin
+        self.inputs, self.rows = _real_inputs(graph), _table_rows(graph)
+        self.kind, self.language_code = declaration.name, declaration.language
+        self.sample_rate, self.outputs = declaration.sample_rate, declaration.outputs
+        self.vocoder, self.code = declaration.vocoder, declaration.code
 
     def utterance_ids(self, text: str) -> Sequence[int]:
         asked = self.declaration.ids
@@ -92,20 +65,22 @@ class DeclaredModel(TtsModel):
             ids = self._ids_in(asked.table[text], f"{self.origin}: ids.table, for {text[:60]!r},")
         else:
             ids = self._called(text)
-        self._check_rows(ids, text)
+        for name, given in self.declaration.inputs.items():
+            if isinstance(given, Given) and given.row == "length" and given.array:
+                rows, spoken = given.array.shape[0], self._spoken(ids)
+                if spoken >= rows:
+                    raise TextError(
+                        f"text {text[:60]!r} has {spoken} ids, and the input {name} is made for fewer than {rows}: put "
+                        "each sentence on a line of its own"
+                    )
         return ids
 
     def missing_symbols(self, texts: Sequence[str]) -> list[MissingSymbol]:
-        times: Counter[str] = Counter()
-        sentences: Counter[str] = Counter()
-        for text in texts if self.declaration.ids.espeak else ():
-            lost = [symbol for symbol, number in self._symbols(text) if number is None]
-            times.update(lost)
-            sentences.update(set(lost))
-        return [
-            MissingSymbol(symbol=symbol, left_out_by="voice", times=count, sentences=sentences[symbol])
-            for symbol, count in times.most_common()
-        ]
+        if not self.declaration.ids.espeak:
+            return []
+        return counted(
+            [(symbol, "voice") for symbol, number in self._symbols(text) if number is None] for text in texts
+        )
 
     def language_doubt(self, language: str | None) -> list[str]:
         return other_language(language, self.language_code, "its declaration, key language")
@@ -125,8 +100,12 @@ class DeclaredModel(TtsModel):
             elif given.given is not None:
                 assert isinstance(ids, Ids)
                 values = ids.beside[given.given]
+            elif given.array is not None:
+                values = given.array.values()
+                if given.row is not None:
+                    values = values[self._spoken(ids) if given.row == "length" else given.row]
             else:
-                values = self._numbers(given, ids)
+                values = given.value
             feed[name] = shaped(values, self.inputs[name])
         return feed
 
@@ -233,22 +212,6 @@ class DeclaredModel(TtsModel):
         asked = self.declaration.ids
         return len(ids) - (len(asked.begin) + len(asked.end) if asked.espeak else 0)
 
-    def _check_rows(self, ids: Sequence[int], text: str) -> None:
-        for name, given in self.declaration.inputs.items():
-            if isinstance(given, Given) and given.row == "length" and given.array:
-                rows = given.array.shape[0]
-                if self._spoken(ids) >= rows:
-                    raise TextError(
-                        f"text {text[:60]!r} has {self._spoken(ids)} ids, and the input {name} is made for fewer than "
-                        f"{rows}: put each sentence on a line of its own"
-                    )
-
-    def _numbers(self, given: Given, ids: Sequence[int]) -> Any:
-        if given.array is None:
-            return given.value
-        values = given.array.values()
-        return values if given.row is None else values[self._spoken(ids) if given.row == "length" else given.row]
-
 
 class DeclaredSpeaker:
     """A declared model, or a variant of it, ready to speak. It keeps its own durations, and does not tell them."""
@@ -300,10 +263,10 @@ def open_declared(path: Path, declaration: Declaration, origin: Path | str) -> D
     Raises:
         VoiceError: one line that names the file and the key, and says what to write.
     """
-    model = read_model(path)
-    rows = _table_rows(model)
-    _check(model, path, declaration, origin, rows)
-    return DeclaredModel(path, model_sha256(path), declaration, _real_inputs(model), rows, origin)
+    graph = read_model(path)
+    model = DeclaredModel(path, graph, declaration, origin)
+    _check(model, graph)
+    return model
 
 
 def declaration_beside(path: Path) -> Declaration | None:
@@ -364,11 +327,9 @@ def _table_rows(model: ModelProto) -> dict[str, int]:
     return rows
 
 
-def _check(
-    model: ModelProto, path: Path, declaration: Declaration, origin: Path | str, rows: Mapping[str, int]
-) -> None:
-    inputs = _real_inputs(model)
-    check_operators(model, path)
+def _check(model: DeclaredModel, graph: ModelProto) -> None:
+    path, declaration, origin, inputs = model.path, model.declaration, model.origin, model.inputs
+    check_operators(graph, path)
     for name in declaration.inputs:
         if name not in inputs:
             raise VoiceError(
@@ -390,8 +351,8 @@ def _check(
         if given in ("ids", "mask") or isinstance(given, Given) and given.each is not None:
             _check_any_length(inputs[name], key)
         if isinstance(given, Given) and given.given is None:
-            _check_numbers(given, inputs[name], rows.get(name), key)
-    outputs = {value.name: value for value in model.graph.output}
+            _check_numbers(given, inputs[name], model.rows.get(name), key)
+    outputs = {value.name: value for value in graph.graph.output}
     for key, function in (("vocoder", declaration.vocoder), ("ids.function", declaration.ids.function)):
         if function:
             imported(function, declaration.code, f"{origin}: key {key}")

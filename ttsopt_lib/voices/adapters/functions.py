@@ -13,10 +13,8 @@ from typing import Any
 def function_of(name: str, folder: Path | None) -> Callable[..., Any]:
     """The function of `module:function`.
 
-    Args:
-        name: of a module and a function in it.
-        folder: where to look for the module before everything that is installed, and for what it imports later after
-            that; None: nowhere else.
+    A `folder`, if there is one, is where to look for the module before everything that is installed, and for what it
+    imports later after that.
 
     Raises:
         ImportError, AttributeError: there is none; or whatever the module raises.

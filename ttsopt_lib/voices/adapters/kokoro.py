@@ -35,11 +35,7 @@ LICENCES = (
 
 
 def declare_kokoro(source: KokoroSource, cache: Path) -> Declaration:
-    """Kokoro as a declared model.
-
-    Args:
-        source: what the study says of it.
-        cache: folder where the parts of the package are put together.
+    """Kokoro as a declared model; in the folder `cache` the parts of the package are put together.
 
     Raises:
         VoiceError: the package, the style's file, or the model's is not there or not whole.

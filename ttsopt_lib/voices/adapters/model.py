@@ -14,11 +14,11 @@ import numpy as np
 from onnx import ModelProto, load
 
 from ttsopt_lib.records.quality import MissingSymbol
+from ttsopt_lib.voices.graph import NORMAL, UNIFORM
 from ttsopt_lib.voices.onnx_file import VoiceError
 from ttsopt_lib.voices.piper import PiperVoice
 
 Feed = dict[str, np.ndarray]  # a graph's inputs by name
-NORMAL, UNIFORM = ("RandomNormalLike", "RandomNormal"), ("RandomUniformLike", "RandomUniform")  # operators that draw
 
 
 class Ids(tuple[int, ...]):
@@ -35,16 +35,15 @@ class Ids(tuple[int, ...]):
         return tuple(self), self.beside
 
     def __eq__(self, other: object) -> bool:
-        return tuple.__eq__(self, other) is True and _equal(self.beside, getattr(other, "beside", {}))
+        beside = getattr(other, "beside", {})
+        if tuple.__eq__(self, other) is not True or self.beside.keys() != beside.keys():
+            return False
+        return all(np.array_equal(self.beside[name], beside[name]) for name in beside)
 
     def __ne__(self, other: object) -> bool:
         return not self == other
 
     __hash__ = tuple.__hash__
-
-
-def _equal(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return one.keys() == other.keys() and all(np.array_equal(one[name], other[name]) for name in one)
 
 
 class Speaker(Protocol):
@@ -87,52 +86,36 @@ class TtsModel(ABC):
     Attributes:
         path: the `.onnx` file.
         onnx_sha256: its hash; where weights lie in files beside it, of it and of them.
+        kind: what messages call it: `a Piper voice`.
         sample_rate: of the audio, Hz.
         language_code: what it speaks, as in `en_US` or `en-us`; empty where nobody says.
+        scales: what `speak` is given to speak as the model does unless told otherwise; empty where there is nothing.
+        outputs: the graph's output with the samples, or those that the vocoder makes samples of; none: the first.
+        vocoder: `module:function` of what makes samples of the outputs; None: they are samples.
+        code: folder where the vocoder's module is looked for first.
         is_vits: whether it is one, so that there is a network to load and to export (`vits`).
     """
 
     path: Path
     onnx_sha256: str
+    kind: str
+    sample_rate: int
+    language_code: str
+    scales: tuple[float, ...] = ()
+    outputs: tuple[str, ...] = ()
+    vocoder: str | None = None
+    code: Path | None = None
     is_vits: ClassVar[bool] = False
 
     @property
-    @abstractmethod
-    def sample_rate(self) -> int: ...
-
-    @property
-    @abstractmethod
-    def language_code(self) -> str: ...
-
-    @property
-    def scales(self) -> tuple[float, ...]:
-        """What `speak` is given to speak as the model does unless told otherwise; empty where there is nothing."""
-        return ()
-
-    @property
     def timing_scales(self) -> tuple[float, ...]:
-        """The same where every run has to last as long as the one before."""
+        """`scales` where every run has to last as long as the one before."""
         return self.scales
 
     @property
     def has_noise(self) -> bool:
         """Whether the graph draws random numbers, without which it speaks a text the same each time."""
         return any(node.op_type in NORMAL + UNIFORM for node in load(self.path, load_external_data=False).graph.node)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """The graph's output with the samples, or those that the vocoder makes samples of; none: the first."""
-        return ()
-
-    @property
-    def vocoder(self) -> str | None:
-        """`module:function` of what makes samples of the outputs; None: they are samples."""
-        return None
-
-    @property
-    def code(self) -> Path | None:
-        """Folder where the vocoder's module is looked for first."""
-        return None
 
     def speaker(self, asked: int | None) -> int | None:
         """Number of the speaker: whom a study asks for, or the model's own default. Raises `VoiceError`."""
@@ -174,11 +157,6 @@ class TtsModel(ABC):
     @abstractmethod
     def write_config(self, model: Path) -> None:
         """Write what goes with `model`, a variant's `.onnx` file, beside it: `model.onnx.json`."""
-
-    @property
-    @abstractmethod
-    def kind(self) -> str:
-        """What messages call it: `a Piper voice`."""
 
     def vits(self, what: str) -> PiperVoice:
         """The model as the VITS voice that some work needs.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -19,50 +18,32 @@ from ttsopt_lib.voices.piper import PiperVoice, VoiceConfig, speaker_of
 from ttsopt_lib.voices.text import missing_symbols, utterance_ids
 
 
-@dataclass(frozen=True)
 class PiperModel(TtsModel):
-    """A Piper voice that was opened. Its noise and its durations can be handed in."""
+    """A Piper voice that was opened. Its noise and its durations can be handed in.
 
-    voice: PiperVoice
+    Attributes:
+        config: what its `.onnx.json` says.
+    """
+
+    kind = "a Piper voice"
     is_vits: ClassVar[bool] = True
 
-    @property
-    def path(self) -> Path:  # type: ignore[override]
-        return self.voice.path
-
-    @property
-    def onnx_sha256(self) -> str:  # type: ignore[override]
-        return self.voice.onnx_sha256
-
-    @property
-    def config(self) -> VoiceConfig:
-        """What its `.onnx.json` says."""
-        return self.voice.config
-
-    @property
-    def kind(self) -> str:
-        return "a Piper voice"
-
-    @property
-    def sample_rate(self) -> int:
-        return self.config.sample_rate
-
-    @property
-    def language_code(self) -> str:
-        return self.config.language_code
-
-    @property
-    def scales(self) -> tuple[float, ...]:
-        return self.config.inference.scales
+    def __init__(self, voice: PiperVoice):
+        self.voice = voice
+        self.path, self.onnx_sha256 = voice.path, voice.onnx_sha256
+        self.config = config = voice.config
+        self.sample_rate, self.language_code = config.sample_rate, config.language_code
+        self.scales = config.inference.scales
 
     @property
     def timing_scales(self) -> tuple[float, ...]:
         # noise_w 0: every run speaks the same durations, so that runs can be compared
-        return (self.config.noise_scale, self.config.length_scale, 0.0)
+        return (*self.scales[:2], 0.0)
 
     @property
     def has_noise(self) -> bool:
-        return any((self.config.noise_scale, self.config.noise_w)) and super().has_noise
+        noise_scale, _, noise_w = self.scales
+        return (noise_scale > 0 or noise_w > 0) and super().has_noise
 
     def speaker(self, asked: int | None) -> int | None:
         return speaker_of(self.config, asked)
@@ -98,7 +79,7 @@ def voice_feed(config: VoiceConfig, ids: Sequence[int], speaker: int | None = No
         speaker: of a multi-speaker voice; None means its default (`speaker_of`).
         noise: the voice's own noise scales; False for none, which makes durations and length repeatable.
     """
-    scales = config.inference.scales if noise else (0.0, config.length_scale, 0.0)
+    scales = config.inference.scales if noise else (0.0, config.inference.length_scale, 0.0)
     feed = {
         "input": np.asarray([ids], np.int64),
         "input_lengths": np.asarray([len(ids)], np.int64),

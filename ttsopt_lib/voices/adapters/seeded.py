@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
-from ttsopt_lib.voices.adapters.model import NORMAL, UNIFORM, Feed
-from ttsopt_lib.voices.graph import VitsGraph, attribute
+from ttsopt_lib.voices.adapters.model import Feed
+from ttsopt_lib.voices.graph import NORMAL, UNIFORM, VitsGraph, attribute
 from ttsopt_lib.voices.onnx_file import VoiceError
 from ttsopt_lib.voices.paired import part_of
-from ttsopt_lib.voices.session import Session, open_session
+from ttsopt_lib.voices.session import Session, open_session, run_graph
 
 FLOAT = int(TensorProto.FLOAT)
 TYPES = {"tensor(float16)": int(TensorProto.FLOAT16), "tensor(double)": int(TensorProto.DOUBLE)}  # that noise may have
@@ -40,10 +40,9 @@ class SeededSession:
         graph = VitsGraph(model)
         makers = [graph.producers[name] for name in outputs if name in graph.producers]
         needed: set[str] = set().union(*(graph.ancestors(node) for node in makers))
-        self._draws = [
-            node for node in model.graph.node if node.op_type in NORMAL + UNIFORM and node.output[0] in needed
-        ]
-        _refuse_other_draws(model)
+        drawing = [node for node in model.graph.node if node.op_type in NORMAL + UNIFORM]
+        self._draws = [node for node in drawing if node.output[0] in needed]
+        _refuse_other_draws(model.graph)
         noises = [node.output[0] for node in self._draws]
         self._types = types = {node.output[0]: int(attribute(node, "dtype", 0)) or FLOAT for node in self._draws}
         self._shapes: list[tuple[int, ...] | Session] = []
@@ -61,23 +60,21 @@ class SeededSession:
             self._shapes.append(session)
             if not attribute(node, "dtype", 0):
                 types[node.output[0]] = TYPES.get(session.get_outputs()[1].type, FLOAT)
-        if not noises:
-            self._session, self._outputs = open_session(model), list(outputs)
-        else:
-            self._session = open_session(_typed(part_of(model, list(outputs), noises), model, types))
-            self._outputs = list(outputs)
+        self._outputs = list(outputs)
+        part = _typed(part_of(model, self._outputs, noises), model, types) if noises else model
+        self._session = open_session(part)
 
     def run(self, feed: Feed, seed: int) -> list[np.ndarray]:
         """The outputs for the inputs and a seed. Raises `RuntimeFailure`."""
         given = dict(feed)
         for number, (node, shape) in enumerate(zip(self._draws, self._shapes, strict=True)):
             if not isinstance(shape, tuple):
-                (found, _) = _run(shape, given)
+                (found, _) = run_graph(shape, given)
                 shape = tuple(int(size) for size in found)
             draws = _draw(node, shape, np.random.default_rng((seed, number)))
             kind = helper.tensor_dtype_to_np_dtype(self._types[node.output[0]])
             given[node.output[0]] = draws.astype(kind, copy=False)
-        return _run(self._session, given, self._outputs)
+        return run_graph(self._session, given, self._outputs)
 
 
 def _draw(node: NodeProto, shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
@@ -101,23 +98,14 @@ def _typed(part: ModelProto, model: ModelProto, types: dict[str, int], untyped: 
     return part
 
 
-def _run(session: Session, feed: Feed, outputs: list[str] | None = None) -> list[np.ndarray]:
-    wanted = {value.name for value in session.get_inputs()}
-    return session.run(outputs, {name: array for name, array in feed.items() if name in wanted})
-
-
-def _refuse_other_draws(model: ModelProto) -> None:
-    def look(graph: onnx.GraphProto, inside: bool) -> None:
-        for node in graph.node:
-            draws = node.op_type in OTHERS or (inside and node.op_type in NORMAL + UNIFORM)
-            if draws:
-                where = " inside a loop or a branch" if inside else ""
-                raise VoiceError(
-                    f"the model draws noise with {node.op_type}{where}, which cannot be made the same for two "
-                    "variants: export it with noise of RandomNormalLike, or with none"
-                )
-            for item in node.attribute:
-                for sub in (item.g, *item.graphs) if item.HasField("g") or item.graphs else ():
-                    look(sub, True)
-
-    look(model.graph, False)
+def _refuse_other_draws(graph: onnx.GraphProto, inside: bool = False) -> None:
+    for node in graph.node:
+        if node.op_type in OTHERS or (inside and node.op_type in NORMAL + UNIFORM):
+            where = " inside a loop or a branch" if inside else ""
+            raise VoiceError(
+                f"the model draws noise with {node.op_type}{where}, which cannot be made the same for two "
+                "variants: export it with noise of RandomNormalLike, or with none"
+            )
+        for item in node.attribute:
+            for inner in (item.g, *item.graphs):
+                _refuse_other_draws(inner, inside=True)
