@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ttsopt_lib.report.schema import Estimate, Interval
+from ttsopt_lib.report.estimates import Estimate, Interval
 
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"

@@ -15,20 +15,8 @@ from pydantic import ConfigDict, Field
 from ttsopt_lib.records.device import SystemRecord
 from ttsopt_lib.records.quality import MissingSymbol, NotScored, ScreenedRater, UnavailablePredictor
 from ttsopt_lib.records.variant import StepKind
-from ttsopt_lib.report.device_schema import ClassSummary as ClassSummary
-from ttsopt_lib.report.device_schema import DeviceSummary as DeviceSummary
-from ttsopt_lib.report.device_schema import FirstSoundRow as FirstSoundRow
-from ttsopt_lib.report.device_schema import FirstSoundSummary as FirstSoundSummary
-from ttsopt_lib.report.device_schema import IdsTime as IdsTime
-from ttsopt_lib.report.device_schema import ImportSummary as ImportSummary
-from ttsopt_lib.report.device_schema import LatencyMs as LatencyMs
-from ttsopt_lib.report.device_schema import RuntimeChange as RuntimeChange
-from ttsopt_lib.report.device_schema import TimingSummary as TimingSummary
-from ttsopt_lib.report.estimates import ZERO as ZERO
-from ttsopt_lib.report.estimates import Estimate as Estimate
-from ttsopt_lib.report.estimates import Interval as Interval
-from ttsopt_lib.report.estimates import Part
-from ttsopt_lib.report.estimates import estimate as estimate
+from ttsopt_lib.report.device_schema import DeviceSummary, TimingSummary
+from ttsopt_lib.report.estimates import Estimate, Interval, Part
 from ttsopt_lib.study import Stage, Targets
 
 # Of what the notebook of the report carries as data: its summary, and the files that stand beside the page.
@@ -323,7 +311,7 @@ class WebSummary(Part):
 class Facts(Part):
     """What was measured of a study, and what each figure is worth; nothing is chosen yet."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(populate_by_name=True)
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     stage: Stage = "complete"  # first_look: fewer blocks or sentences than the study asks for

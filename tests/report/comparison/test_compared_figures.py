@@ -12,9 +12,9 @@ from rich.console import Console
 from ttsopt_lib.report.comparison.compare import Comparison, Difference, OneSided, compare
 from ttsopt_lib.report.comparison.figures import CENTS, FILE_SIZE, PERCENT, Group, figures
 from ttsopt_lib.report.comparison.views import ALONE, CHANGED, REST, markdown, page, remarks, terminal
+from ttsopt_lib.report.device_schema import LatencyMs
 from ttsopt_lib.report.schema import (
     Estimate,
-    LatencyMs,
     PairedSummary,
     PeerSummary,
     PeerTimingSummary,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from ttsopt_lib.report.estimates import Estimate, estimate
 from ttsopt_lib.report.numbers import (
     CENTS,
     CHANGE,
@@ -26,13 +27,11 @@ from ttsopt_lib.report.numbers import (
 )
 from ttsopt_lib.report.schema import (
     DeviceSummary,
-    Estimate,
     PeerSummary,
     QualitySummary,
     Summary,
     TimingSummary,
     WerSummary,
-    estimate,
 )
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 

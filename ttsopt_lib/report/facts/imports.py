@@ -8,8 +8,8 @@ from ttsopt_lib.records.base import RecordError, read_record
 from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VariantRecord
+from ttsopt_lib.report.device_schema import ImportSummary
 from ttsopt_lib.report.facts.findings import listed
-from ttsopt_lib.report.schema import ImportSummary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study
 
 MODEL = "model.onnx"
