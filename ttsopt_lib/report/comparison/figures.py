@@ -25,14 +25,7 @@ from ttsopt_lib.report.numbers import (
     Unit,
     counted,
 )
-from ttsopt_lib.report.schema import (
-    DeviceSummary,
-    PeerSummary,
-    QualitySummary,
-    Summary,
-    TimingSummary,
-    WerSummary,
-)
+from ttsopt_lib.report.schema import DeviceSummary, PeerSummary, QualitySummary, Summary, TimingSummary, WerSummary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 Condition = tuple[str, object]  # the words for "it is not the same", and what must be the same

@@ -55,9 +55,11 @@ def import_summary(
     different = [name for name, digest in timed.items() if digest and digest != variants[name].files.get(MODEL)]
     doubts = []
     if different:
-        doubts.append(f"the voice {_files(different)} of {listed(different)} {_differ(different)} from today's")
+        files, differ = ("file", "differs") if len(different) == 1 else ("files", "differ")
+        doubts.append(f"the voice {files} of {listed(different)} {differ} from today's")
     if unknown:
-        doubts.append(f"which voice {_files(unknown)} of {listed(unknown)} {_was(unknown)} timed is not known")
+        files, were = ("file", "was") if len(unknown) == 1 else ("files", "were")
+        doubts.append(f"which voice {files} of {listed(unknown)} {were} timed is not known")
     texts = [text for group in study.sentences.timing.values() for text in group]
     if [sentence.text for sentence in record.sentences] != texts:
         doubts.append("other sentences were timed than the study's")
@@ -69,15 +71,3 @@ def import_summary(
         unknown=unknown,
         doubts=doubts,
     )
-
-
-def _files(names: Sequence[str]) -> str:
-    return "file" if len(names) == 1 else "files"
-
-
-def _differ(names: Sequence[str]) -> str:
-    return "differs" if len(names) == 1 else "differ"
-
-
-def _was(names: Sequence[str]) -> str:
-    return "was" if len(names) == 1 else "were"

@@ -21,13 +21,7 @@ from ttsopt_lib.report.facts.advice import advice
 from ttsopt_lib.report.facts.confirmation import choosing, held_out, on_further_sentences, original_beside, references
 from ttsopt_lib.report.facts.first_sound import first_sound
 from ttsopt_lib.report.facts.imports import further_devices, import_summary, of_this_study
-from ttsopt_lib.report.facts.paired_rows import (
-    character_errors,
-    paired_summary,
-    rate_summary,
-    with_tests,
-    word_errors,
-)
+from ttsopt_lib.report.facts.paired_rows import character_errors, paired_summary, rate_summary, with_tests, word_errors
 from ttsopt_lib.report.facts.peers import summarize_peers
 from ttsopt_lib.report.facts.students import students
 from ttsopt_lib.report.facts.timing_rows import summarize_device
