@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import golden_pages
@@ -57,45 +58,30 @@ def _each_interval_once() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], records.Case]:
     """The records of an invented study by its name."""
-    made: dict[str, records.Case] = {}
-
-    def get(name: str) -> records.Case:
-        if name not in made:
-            made[name] = records.CASES[name](tmp_path_factory.mktemp("reports"))
-        return made[name]
-
-    return get
+    return cache(lambda name: records.CASES[name](tmp_path_factory.mktemp("reports")))
 
 
 @pytest.fixture(scope="session")
 def summary(case: Callable[[str], records.Case]) -> Callable[[str], Summary]:
     """The summary of an invented study by its name; a copy that a test may change."""
-    made: dict[str, Summary] = {}
-
-    def get(name: str) -> Summary:
-        if name not in made:
-            made[name] = summarize(*case(name))
-        return made[name].model_copy(deep=True)
-
-    return get
+    made = cache(lambda name: summarize(*case(name)))
+    return lambda name: made(name).model_copy(deep=True)
 
 
 @pytest.fixture(scope="session")
 def rendered(case: Callable[[str], records.Case], can_print: bool) -> Callable[[str], StudyFolder]:
     """The folder of an invented study after its report was rendered."""
-    done: dict[str, StudyFolder] = {}
 
+    @cache
     def get(name: str) -> StudyFolder:
-        if name not in done:
-            study, devices, folder = case(name)
-            result = render_report(study, devices, folder)
-            if can_print:
-                assert not result.messages, result.messages
-            else:
-                assert result.paths == [folder.html, folder.summary] and not folder.pdf.exists()
-                assert len(result.messages) == 1 and "pango is not installed" in result.messages[0]
-            done[name] = folder
-        return done[name]
+        study, devices, folder = case(name)
+        result = render_report(study, devices, folder)
+        if can_print:
+            assert not result.messages, result.messages
+        else:
+            assert result.paths == [folder.html, folder.summary] and not folder.pdf.exists()
+            assert len(result.messages) == 1 and "pango is not installed" in result.messages[0]
+        return folder
 
     return get
 
