@@ -354,16 +354,11 @@ def write_quality(
         )
 
     def rated(one: Made) -> RatingsRow:
-        low, change, high = one.change - 0.05, one.change, one.change + 0.05
-        changed: dict[str, Any] = {
-            "change": change,
-            "change_ci": (low, high),
-            "change_error": 0.025,
-            "change_dof": 60.0,
-        }
+        change, ci = one.change, (4.3 + one.change, 4.5 + one.change)
+        changed: dict[str, Any] = {"change": change, "change_ci": (change - 0.05, change + 0.05)}
+        changed |= {"change_error": 0.025, "change_dof": 60.0}
         if one.name == ORIGINAL:
             changed = dict.fromkeys(changed)
-        ci = (4.3 + change, 4.5 + change)
         return RatingsRow(variant=one.name, mean=4.4 + change, ci=ci, raters=12, ratings=144, **changed)
 
     record = QualityRecord(

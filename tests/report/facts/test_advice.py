@@ -212,10 +212,6 @@ def test_a_stage_that_takes_most_of_the_time_is_named(summary):
     assert found.figures["share_cpu"] == pytest.approx(0.2 / 0.293)
 
 
-def test_a_latency_target_that_is_met_needs_no_advice_on_stages(calm):
-    assert "largest_stage" not in by_rule(calm)
-
-
 def test_int8_that_saves_nothing_is_blamed_on_the_processor_only_where_it_lacks_the_instructions(calm, golden):
     calm.variants = [v for v in calm.variants if v.name != "int8-dynamic-conv"]
     computing = [v.name for v in calm.variants if v.name.startswith("int8-static")]
