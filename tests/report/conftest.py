@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import golden_pages
 import invented_records as records
-import numpy as np
 import pytest
 
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.render import render_report
 from ttsopt_lib.report.schema import Summary
-from ttsopt_lib.statistics import intervals
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,26 +31,6 @@ def golden(request: pytest.FixtureRequest) -> Callable[..., None]:
     heading = request.node.name.removeprefix("test_").replace("_", " ")
     rewrite = bool(request.config.getoption(golden_pages.OPTION, default=False))
     return lambda *texts: golden_pages.check(page, {heading: texts}, rewrite, whole=False)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _each_interval_once() -> Iterator[None]:
-    """Most of what a summary takes are intervals of timings, and most tests change nothing of the timings.
-
-    Equal samples have equal intervals (tests/statistics/test_interval_coverage.py is about them): they are kept.
-    """
-    known: dict[tuple[tuple[int, ...], bytes], tuple[np.ndarray, ...]] = {}
-    computed = intervals.log_ratio_interval
-
-    def looked_up(logs: np.ndarray) -> tuple[np.ndarray, ...]:
-        key = logs.shape, logs.tobytes()
-        if key not in known:
-            known[key] = computed(logs)
-        return tuple(end.copy() for end in known[key])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intervals, "log_ratio_interval", looked_up)
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -251,7 +251,10 @@ def test_a_section_that_cannot_be_made_leaves_the_earlier_report_whole(case, tmp
 
 @pytest.mark.slow
 def test_without_pango_the_page_is_written_and_the_package_named(rendered, monkeypatch, tmp_path):
-    monkeypatch.setattr(pdf, "import_printer", _no_pango)
+    def no_pango():
+        raise pdf.PdfUnavailable("no report.pdf: pango is not installed (sudo apt-get install libpango-1.0-0)")
+
+    monkeypatch.setattr(pdf, "import_printer", no_pango)
     with pytest.raises(pdf.PdfUnavailable, match="pango"):
         pdf.write_pdf("<p>x</p>", tmp_path / "x.pdf")
     assert not list(tmp_path.iterdir())
@@ -264,10 +267,6 @@ def test_a_printer_without_its_libraries_prints_nothing_itself(monkeypatch, tmp_
     with pytest.raises(pdf.PdfUnavailable, match="pango"):
         pdf.import_printer()
     assert capsys.readouterr() == ("", "")
-
-
-def _no_pango():
-    raise pdf.PdfUnavailable("no report.pdf: pango is not installed (sudo apt-get install libpango-1.0-0)")
 
 
 def test_the_printer_loads_nothing():
