@@ -232,8 +232,8 @@ def write_device(
 
 def write_device_record(folder: StudyFolder, device: Device, **values: Any) -> None:
     """The record of a device with these values."""
-    about = {"key": f"key-{device.name}", "device": device.name, "label": device.label, "kind": device.kind}
-    write_record(folder.device_record(device.name), DeviceRecord(**about, created=CREATED, **values))
+    values |= {"key": f"key-{device.name}", "device": device.name, "label": device.label, "kind": device.kind}
+    write_record(folder.device_record(device.name), DeviceRecord(created=CREATED, **values))
 
 
 def _profile(one: Made, threads: int, speed: float) -> ProfileRecord:

@@ -7,14 +7,13 @@ change are zero by definition, so every row has the same shape.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from ttsopt_lib.records.device import SystemRecord
-from ttsopt_lib.records.quality import MissingSymbol, NotScored, ScreenedRater, UnavailablePredictor
-from ttsopt_lib.records.variant import StepKind
+from ttsopt_lib.records.quality import MissingSymbol, NotScored, PredictorRecord, ScreenedRater, UnavailablePredictor
+from ttsopt_lib.records.variant import Coverage, StepKind
 from ttsopt_lib.report.device_schema import DeviceSummary, TimingSummary
 from ttsopt_lib.report.estimates import Estimate, Interval, Part
 from ttsopt_lib.study import Stage, Targets
@@ -29,19 +28,12 @@ Claim = Literal["size_reduction", "latency_reduction", "first_sound_ms", "mos_ch
 # --- variants ---------------------------------------------------------------------------------------------------
 
 
-class CoverageSummary(Part):
-    """Fractions of the stored parameters and of the multiply-accumulates that were reached."""
-
-    parameters: float
-    macs: float
-
-
 class StepSummary(Part):
     """What one step of a recipe reached."""
 
     step: str
     settings: dict[str, Any]
-    coverage: CoverageSummary
+    coverage: Coverage
     layers: int
     note: str
     label: str = ""  # what sentences call the step
@@ -79,7 +71,7 @@ class VariantSummary(Part):
     parameters: int
     size_bytes: int
     size_reduction: float
-    coverage: CoverageSummary
+    coverage: Coverage
     note: str
     parent: str | None
     parameters_nonzero: int
@@ -180,13 +172,9 @@ class QualitySummary(Part):
     paired: PairedSummary | None = None
 
 
-class PredictorSummary(Part):
-    """A model that predicts listeners' scores."""
+class PredictorSummary(PredictorRecord):
+    """A model that predicts listeners' scores, and whether it is to be believed."""
 
-    name: str
-    label: str
-    version: str
-    weights_sha256: str
     primary: bool
     orders_anchors: bool | None = None  # whether it puts every anchor significantly below the original
     missed_anchors: list[str] = []  # those that it does not
@@ -422,8 +410,3 @@ class Summary(Decided):
     """summary.json."""
 
     advice: list[Advice] = []
-
-
-def read_summary(path: Path) -> Summary:
-    """A summary from its file."""
-    return Summary.model_validate_json(path.read_text(encoding="utf-8"))

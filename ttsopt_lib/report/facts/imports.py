@@ -10,6 +10,7 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VariantRecord
 from ttsopt_lib.report.device_schema import ImportSummary
 from ttsopt_lib.report.facts.findings import listed
+from ttsopt_lib.report.facts.timing_rows import device_of
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study
 
 MODEL = "model.onnx"
@@ -24,9 +25,7 @@ def further_devices(devices: Sequence[Device], folder: StudyFolder) -> list[Devi
         except RecordError:  # one that nobody asked for
             continue
         if record.imported and path.stem == record.device and record.device not in named:
-            threads = tuple(dict.fromkeys(row.threads for row in record.rows)) or (1,)
-            values = {"name": record.device, "label": record.label, "kind": record.kind, "threads": threads}
-            found.append(Device.model_validate(values))
+            found.append(device_of(record))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from ttsopt_lib.report.facts.timing_rows import summarize_device
 from ttsopt_lib.report.facts.web import web_summary
 from ttsopt_lib.report.schema import (
     ComparisonSummary,
-    CoverageSummary,
     Decided,
     DeviceSummary,
     Estimate,
@@ -75,7 +74,8 @@ def measured_facts(study: Study, devices: Sequence[Device], folder: StudyFolder)
     """What was measured, with its intervals and tests. Raises as `summarize`."""
     variants = [read_record(folder.variant_record(name), VariantRecord, "optimize") for name in study.variant_names]
     quality, quality_reason = _quality_record(folder)
-    device_rows, judged = _devices(study, [*devices, *further_devices(devices, folder)], folder, variants)
+    by_name = {variant.name: variant for variant in variants}
+    device_rows, judged = _devices(study, [*devices, *further_devices(devices, folder)], folder, by_name)
     system = next((device.system for device in device_rows if device.judged), None)
     commit, dirty = git_state()
     notes = {variant.name: variant.note for variant in study.variants}
@@ -133,7 +133,7 @@ def measured_facts(study: Study, devices: Sequence[Device], folder: StudyFolder)
         language_doubts=quality.language_doubts,
         students=students(study),
         peers=summarize_peers(study, folder, judged, scored(quality, quality.peers), variants[0].size_bytes),
-        web=web_summary(folder, {variant.name: variant for variant in variants}),
+        web=web_summary(folder, by_name),
     )
 
 
@@ -155,7 +155,7 @@ def variant_summary(record: VariantRecord, original: VariantRecord, note: str = 
         parameters=record.parameters_stored,
         size_bytes=record.size_bytes,
         size_reduction=1 - record.size_bytes / original.size_bytes,
-        coverage=CoverageSummary(**record.coverage.model_dump()),
+        coverage=record.coverage,
         note=note,
         parent=record.parent,
         parameters_nonzero=record.parameters_nonzero,
@@ -205,18 +205,17 @@ def _voice_name(study: Study) -> str:
 
 
 def _devices(
-    study: Study, devices: Sequence[Device], folder: StudyFolder, variants: Sequence[VariantRecord]
+    study: Study, devices: Sequence[Device], folder: StudyFolder, variants: Mapping[str, VariantRecord]
 ) -> tuple[list[DeviceSummary], dict[str, DeviceRecord | None]]:
     """Every device, and the records of those that are judged."""
-    by_name = {record.name: record for record in variants}
+    not_streamed = {name: one.not_streamed for name, one in variants.items() if one.not_streamed}
     rows, judged = [], {}
     for device in devices:
         record = _device_record(device, folder, study)
         row = summarize_device(device, record)
-        row.imported = import_summary(record, study, by_name)
+        row.imported = import_summary(record, study, variants)
         whole = record and record.status == "measured" and record.stage == "complete"
         if record and whole and record.kind not in verdict.NOT_STREAMED:
-            not_streamed = {one.name: one.not_streamed for one in variants if one.not_streamed}
             row.first_sound = first_sound(record.first_sound, not_streamed)
         rows.append(row)
         if row.judged:
@@ -236,9 +235,11 @@ def _quality_record(folder: StudyFolder) -> tuple[QualityRecord, str | None]:
     """The record, and None; a record of nothing, and the reason, where nothing was evaluated."""
     if not folder.quality_record.is_file():
         reason = "the voices were not evaluated yet (ttsopt evaluate)"
-        nothing: dict[str, Any] = {name: [] for name in ("sentences", "predictors", "rows", "anchors")}
-        why = dict.fromkeys(("asr_reason", "ratings_reason", "speaker_reason", "pitch_reason"), reason)
-        return QualityRecord(key="", created="", asr=None, ratings=None, **nothing, **why), reason
+        nothing = QualityRecord(
+            key="", created="", sentences=[], predictors=[], rows=[], anchors=[], ratings=None, asr=None,
+            asr_reason=reason, ratings_reason=reason, speaker_reason=reason, pitch_reason=reason,
+        )  # fmt: skip
+        return nothing, reason
     record = read_record(folder.quality_record, QualityRecord, "evaluate")
     if not any(row.variant == ORIGINAL for row in record.rows):
         raise RecordError(f"{folder.quality_record}: no scores of the original; run 'ttsopt evaluate' again")

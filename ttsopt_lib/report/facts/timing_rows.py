@@ -41,11 +41,20 @@ def summarize_device(device: Device, record: DeviceRecord | None) -> DeviceSumma
     )
 
 
+def device_of(record: DeviceRecord) -> Device:
+    """The device that a record is of, with the numbers of threads that were timed there."""
+    threads = tuple(dict.fromkeys(row.threads for row in record.rows)) or (1,)
+    about = {"name": record.device, "label": record.label, "kind": record.kind, "threads": threads}
+    return Device.model_validate(about)
+
+
 def _not_run(device: Device) -> DeviceRecord:
     """What stands for the record of a device that was never measured."""
     reason = f"not run yet (ttsopt measure --device {device.name})"
-    about = {"device": device.name, "label": device.label, "kind": device.kind}
-    return DeviceRecord(key="", **about, status="not_measured", reason=reason, created="", system=None)
+    return DeviceRecord(
+        key="", device=device.name, label=device.label, kind=device.kind, status="not_measured", reason=reason,
+        created="", system=None,
+    )  # fmt: skip
 
 
 def summarize_peer(row: TimingRow, record: DeviceRecord) -> TimingSummary:
