@@ -377,10 +377,7 @@ class Facts(Part):
 
     def variant(self, name: str) -> VariantSummary:
         """The variant of that name. Raises KeyError."""
-        for variant in self.variants:
-            if variant.name == name:
-                return variant
-        raise KeyError(name)
+        return {variant.name: variant for variant in self.variants}[name]
 
     def quality_of(self, name: str, predictor: str | None = None) -> QualitySummary | None:
         """A variant's scores by a predictor, by default the primary one."""
@@ -390,12 +387,8 @@ class Facts(Part):
 
     def timing_of(self, device: DeviceSummary, name: str) -> TimingSummary | None:
         """A variant's timing where the targets look: the device's runtime and first number of threads, float32."""
-        rows = (
-            row
-            for row in device.rows
-            if (row.variant, row.runtime, row.threads, row.mode) == (name, device.runtime, device.threads, "fp32")
-        )
-        return next(rows, None)
+        place = (name, device.runtime, device.threads, "fp32")
+        return next((row for row in device.rows if (row.variant, row.runtime, row.threads, row.mode) == place), None)
 
 
 class Decided(Facts):
