@@ -13,8 +13,6 @@ from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.facts.timing_rows import device_of
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study
 
-MODEL = "model.onnx"
-
 
 def further_devices(devices: Sequence[Device], folder: StudyFolder) -> list[Device]:
     """The devices of imported records that nobody named: they are shown all the same."""
@@ -51,7 +49,8 @@ def import_summary(
         if name in variants:
             timed[name] = timed.get(name) or row.model_sha256
     unknown = [name for name, digest in timed.items() if digest is None]
-    different = [name for name, digest in timed.items() if digest and digest != variants[name].files.get(MODEL)]
+    today = {name: variants[name].files.get("model.onnx") for name in timed}
+    different = [name for name, digest in timed.items() if digest and digest != today[name]]
     doubts = []
     if different:
         files, differ = ("file", "differs") if len(different) == 1 else ("files", "differ")
