@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 
-import invented_records as records
 import numpy as np
 import pandas as pd
 import pytest
-from invented_records import FURTHER, SENTENCES
+from invented_records import FURTHER, SENTENCES, good
 
 from ttsopt_lib.records.base import read_record
 from ttsopt_lib.records.quality import QualityRecord
@@ -102,7 +101,7 @@ def test_the_notebook_of_the_step_shows_them_or_says_why_not(case, record):
 
 
 def test_a_record_of_before_has_none(tmp_path):
-    study, devices, folder = records.good(tmp_path)
+    study, devices, folder = good(tmp_path)
     old = json.loads(folder.quality_record.read_text(encoding="utf-8"))
     for key in ("confirmation", "confirmation_sentences", "confirmation_words"):
         del old[key]
