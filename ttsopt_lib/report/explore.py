@@ -34,14 +34,14 @@ def open_folder(study: Study, reports: str | None = None) -> StudyFolder:
     return StudyFolder(study, resolve(Path(reports)) if reports else None)
 
 
-def speak_both(study: Study, folder: StudyFolder, text: str, variants: Sequence[str], seed: int = 0) -> list[Spoken]:
+def speak_both(study: Study, folder: StudyFolder, text: str, variants: Sequence[str]) -> list[Spoken]:
     """`text` spoken by two variants with the same noise and the durations of the first.
 
     Raises what `spectrograms.speak_together` raises, and StudyError where they are not two.
     """
     if len(variants) != 2:
         raise StudyError(f"variants: give two to compare, not {len(variants)}")
-    return speak_together(study, folder, text, variants, seed)
+    return speak_together(study, folder, text, variants)
 
 
 def stage_times(folder: StudyFolder, device: str, variants: Sequence[str]) -> pd.DataFrame | str:

@@ -12,7 +12,6 @@ from ttsopt_lib.report.estimates import Estimate, Interval
 
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"
-DASH = "\N{EN DASH}"
 
 
 def number(value: float, digits: int = 0) -> str:
