@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import golden_pages
 import invented_records as records
-import numpy as np
 import pytest
 
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.render import render_report
 from ttsopt_lib.report.schema import Summary
-from ttsopt_lib.statistics import intervals
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -34,68 +33,33 @@ def golden(request: pytest.FixtureRequest) -> Callable[..., None]:
     return lambda *texts: golden_pages.check(page, {heading: texts}, rewrite, whole=False)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _each_interval_once() -> Iterator[None]:
-    """Most of what a summary takes are intervals of timings, and most tests change nothing of the timings.
-
-    Equal samples have equal intervals (tests/statistics/test_interval_coverage.py is about them): they are kept.
-    """
-    known: dict[tuple[tuple[int, ...], bytes], tuple[np.ndarray, ...]] = {}
-    computed = intervals.log_ratio_interval
-
-    def looked_up(logs: np.ndarray) -> tuple[np.ndarray, ...]:
-        key = logs.shape, logs.tobytes()
-        if key not in known:
-            known[key] = computed(logs)
-        return tuple(end.copy() for end in known[key])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(intervals, "log_ratio_interval", looked_up)
-        yield
-
-
 @pytest.fixture(scope="session")
 def case(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], records.Case]:
     """The records of an invented study by its name."""
-    made: dict[str, records.Case] = {}
-
-    def get(name: str) -> records.Case:
-        if name not in made:
-            made[name] = records.CASES[name](tmp_path_factory.mktemp("reports"))
-        return made[name]
-
-    return get
+    return cache(lambda name: records.CASES[name](tmp_path_factory.mktemp("reports")))
 
 
 @pytest.fixture(scope="session")
 def summary(case: Callable[[str], records.Case]) -> Callable[[str], Summary]:
     """The summary of an invented study by its name; a copy that a test may change."""
-    made: dict[str, Summary] = {}
-
-    def get(name: str) -> Summary:
-        if name not in made:
-            made[name] = summarize(*case(name))
-        return made[name].model_copy(deep=True)
-
-    return get
+    made = cache(lambda name: summarize(*case(name)))
+    return lambda name: made(name).model_copy(deep=True)
 
 
 @pytest.fixture(scope="session")
 def rendered(case: Callable[[str], records.Case], can_print: bool) -> Callable[[str], StudyFolder]:
     """The folder of an invented study after its report was rendered."""
-    done: dict[str, StudyFolder] = {}
 
+    @cache
     def get(name: str) -> StudyFolder:
-        if name not in done:
-            study, devices, folder = case(name)
-            result = render_report(study, devices, folder)
-            if can_print:
-                assert not result.messages, result.messages
-            else:
-                assert result.paths == [folder.html, folder.summary] and not folder.pdf.exists()
-                assert len(result.messages) == 1 and "pango is not installed" in result.messages[0]
-            done[name] = folder
-        return done[name]
+        study, devices, folder = case(name)
+        result = render_report(study, devices, folder)
+        if can_print:
+            assert not result.messages, result.messages
+        else:
+            assert result.paths == [folder.html, folder.summary] and not folder.pdf.exists()
+            assert len(result.messages) == 1 and "pango is not installed" in result.messages[0]
+        return folder
 
     return get
 

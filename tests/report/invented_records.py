@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -71,11 +71,10 @@ class Made:
     pytorch: bool = False
     nonzero: float = 1.0
     streamed: bool = False
-    notes: list[str] = field(default_factory=list)
 
 
 GOOD = [
-    Made("fp32", time=1.01, pytorch=False),
+    Made("fp32", time=1.01),
     Made("int8-dynamic", ("dynamic",), 1.0, 1.0, 0.0, (0.012, 0.008), pytorch=True),
     Made("int8-weights", ("weights",), 0.262, 1.005, 0.005, (0.98, 0.99)),
     Made("int8-static", ("static",), 0.31, 0.53, -0.98, (0.93, 0.97), 9.0, 0.16),
@@ -105,7 +104,7 @@ MANY = [
 ]
 
 
-def study_of(made: list[Made], name: str = "fixture", listening: int = 2, confirmed: tuple[str, ...] = ()) -> Study:
+def study_of(made: list[Made], name: str, confirmed: tuple[str, ...] = ()) -> Study:
     """The default study with other variants and fewer sentences."""
     study = read_study(resolve(Path("params/joe.yaml")))
     values = study.model_dump(mode="json")
@@ -115,7 +114,7 @@ def study_of(made: list[Made], name: str = "fixture", listening: int = 2, confir
         for one in made
     ]
     values["sentences"]["evaluation"]["count"] = SENTENCES
-    values["sentences"]["listening"] = values["sentences"]["listening"][:listening]
+    values["sentences"]["listening"] = values["sentences"]["listening"][:2]
     values["measure"]["pytorch"] = [ORIGINAL, *(one.name for one in made if one.pytorch)]
     values["measure"]["more_threads"] = None
     values["measure"]["first_sound"] = [ORIGINAL, *(one.name for one in made if one.streamed)]
@@ -133,7 +132,7 @@ def default_devices() -> list[Device]:
     return [read_device(resolve(Path(f"params/{name}.yaml"))) for name in ("cpu", "gpu", "raspberry_pi")]
 
 
-def write_variants(folder: StudyFolder, made: list[Made], audio_seconds: float = 0.3) -> None:
+def write_variants(folder: StudyFolder, made: list[Made]) -> None:
     """variant.json and listening examples of the original and of each variant."""
     for one in [Made(ORIGINAL), *made]:
         size = round(SIZE * one.size)
@@ -168,14 +167,14 @@ def write_variants(folder: StudyFolder, made: list[Made], audio_seconds: float =
             created=CREATED,
         )
         write_record(folder.variant_record(one.name), record)
-        write_audio(folder, one.name, audio_seconds)
+        write_audio(folder, one.name)
 
 
-def write_audio(folder: StudyFolder, name: str, seconds: float, sentences: int = 2) -> None:
+def write_audio(folder: StudyFolder, name: str) -> None:
     """Chirps in place of speech."""
-    time = np.arange(round(22050 * seconds)) / 22050
+    time = np.arange(round(22050 * 0.3)) / 22050
     folder.audio(name).mkdir(parents=True, exist_ok=True)
-    for index in range(sentences):
+    for index in range(2):
         wave = 0.3 * np.sin(2 * np.pi * (200 + 80 * index + 150 * time) * time)
         soundfile.write(folder.audio(name) / f"{index}.wav", wave, 22050, subtype="PCM_16")
 
@@ -211,14 +210,11 @@ def write_device(
         for one in known
     ]
     rows += [_row(rng, one, "pytorch", device.threads[0], 1.36 * speed, blocks) for one in known if one.pytorch]
-    record = DeviceRecord(
-        key=f"key-{device.name}",
-        device=device.name,
-        label=device.label,
-        kind=device.kind,
+    write_device_record(
+        folder,
+        device,
         status="measured",
         reason=None,
-        created=CREATED,
         system=system("Raspberry Pi 5" if device.kind == "raspberry_pi" else None),
         sentences=[
             TimedSentence(length_class=name, text="...", phonemes=5 * 3**index)
@@ -232,7 +228,12 @@ def write_device(
         first_sound=_first_sound(rng, device.threads[0], known, speed, blocks),
         warnings=[Doubt(text="load average was 1.9 when the timing began: other programs were running")],
     )
-    write_record(folder.device_record(device.name), record)
+
+
+def write_device_record(folder: StudyFolder, device: Device, **values: Any) -> None:
+    """The record of a device with these values."""
+    values |= {"key": f"key-{device.name}", "device": device.name, "label": device.label, "kind": device.kind}
+    write_record(folder.device_record(device.name), DeviceRecord(created=CREATED, **values))
 
 
 def _profile(one: Made, threads: int, speed: float) -> ProfileRecord:
@@ -309,29 +310,14 @@ def _row(
 
 def write_not_measured(folder: StudyFolder, device: Device, reason: str) -> None:
     """A device that was asked for and not there."""
-    record = DeviceRecord(
-        key=f"key-{device.name}",
-        device=device.name,
-        label=device.label,
-        kind=device.kind,
-        status="not_measured",
-        reason=reason,
-        created=CREATED,
-        system=None,
-    )
-    write_record(folder.device_record(device.name), record)
+    write_device_record(folder, device, status="not_measured", reason=reason, system=None)
 
 
 def write_quality(
-    folder: StudyFolder,
-    made: list[Made],
-    ratings: bool = False,
-    wer: bool = True,
-    seed: int = 0,
-    confirmed: tuple[str, ...] = (),
+    folder: StudyFolder, made: list[Made], ratings: bool = False, wer: bool = True, confirmed: tuple[str, ...] = ()
 ) -> None:
     """Scores of every variant and of two anchors, sentence by sentence, with or without listeners' ratings."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
 
     def scores_of_original(count: int) -> dict[str, Any]:
         return {"distillmos": rng.normal(4.0, 0.25, count), "dnsmos_p808": rng.normal(3.9, 0.2, count)}
@@ -367,20 +353,14 @@ def write_quality(
             voicing_disagreement=(0.1 * far * rng.uniform(0, 1, count)).tolist(),
         )
 
-    rated = [
-        RatingsRow(
-            variant=one.name,
-            mean=4.4 + one.change,
-            ci=(4.3 + one.change, 4.5 + one.change),
-            raters=12,
-            ratings=144,
-            change=None if one.name == ORIGINAL else one.change,
-            change_ci=None if one.name == ORIGINAL else (one.change - 0.05, one.change + 0.05),
-            change_error=None if one.name == ORIGINAL else 0.025,
-            change_dof=None if one.name == ORIGINAL else 60.0,
-        )
-        for one in [Made(ORIGINAL), *made]
-    ]
+    def rated(one: Made) -> RatingsRow:
+        change, ci = one.change, (4.3 + one.change, 4.5 + one.change)
+        changed: dict[str, Any] = {"change": change, "change_ci": (change - 0.05, change + 0.05)}
+        changed |= {"change_error": 0.025, "change_dof": 60.0}
+        if one.name == ORIGINAL:
+            changed = dict.fromkeys(changed)
+        return RatingsRow(variant=one.name, mean=4.4 + change, ci=ci, raters=12, ratings=144, **changed)
+
     record = QualityRecord(
         key="key-quality",
         created=CREATED,
@@ -393,7 +373,7 @@ def write_quality(
         asr_reason=None if wer else "the recognizer's model is not there",
         rows=[row(one) for one in [Made(ORIGINAL), *made]],
         anchors=[row(one) for one in anchors],
-        ratings=rated if ratings else None,
+        ratings=[rated(one) for one in [Made(ORIGINAL), *made]] if ratings else None,
         ratings_reason=None if ratings else "no ratings file was given (evaluate.ratings)",
         comparisons=[comparison(made[-1].name, "ccr", -0.3), comparison(made[-1].name, "mushra", 78.0)]
         if ratings
@@ -425,24 +405,24 @@ def comparison(variant: str, test: Literal["ccr", "mushra"], mean: float) -> Com
 Case = tuple[Study, list[Device], StudyFolder]
 
 
-def good(reports: Path, ratings: bool = False, audio_seconds: float = 0.3) -> Case:
+def good(reports: Path) -> Case:
     """One device measured, one variant that meets every target, and is confirmed."""
     confirmed = ("distilled-int8",)
     study, devices = study_of(GOOD, "good", confirmed=confirmed), default_devices()
     folder = StudyFolder(study, reports)
-    write_variants(folder, GOOD, audio_seconds)
+    write_variants(folder, GOOD)
     write_device(folder, devices[0], GOOD)
     write_not_measured(folder, devices[1], "this machine has no CUDA device")
     write_not_measured(folder, devices[2], "this machine is no Raspberry Pi")
-    write_quality(folder, GOOD, ratings, confirmed=confirmed)
+    write_quality(folder, GOOD, confirmed=confirmed)
     return study, devices, folder
 
 
-def bad(reports: Path, audio_seconds: float = 0.3) -> Case:
+def bad(reports: Path) -> Case:
     """Everything slower, some larger, nothing that keeps the quality."""
     study, devices = study_of(BAD, "bad"), default_devices()
     folder = StudyFolder(study, reports)
-    write_variants(folder, BAD, audio_seconds)
+    write_variants(folder, BAD)
     write_device(folder, devices[0], BAD)
     write_not_measured(folder, devices[1], "this machine has no CUDA device")
     write_quality(folder, BAD, wer=False)
@@ -461,15 +441,12 @@ def unmeasured(reports: Path) -> Case:
     return study, devices, folder
 
 
-def many(reports: Path, audio_seconds: float = 0.3) -> Case:
+def many(reports: Path) -> Case:
     """Twelve variants on four measured devices."""
     study = study_of(MANY, "many")
-    devices = [
-        *default_devices(),
-        Device(name="laptop", label="Laptop", kind="cpu", threads=(1,)),
-    ]
+    devices = [*default_devices(), Device(name="laptop", label="Laptop", kind="cpu", threads=(1,))]
     folder = StudyFolder(study, reports)
-    write_variants(folder, MANY, audio_seconds)
+    write_variants(folder, MANY)
     for index, device in enumerate(devices):
         write_device(folder, device, MANY, seed=index, speed=(1.0, 0.4, 6.0, 1.3)[index], blocks=10)
     write_quality(folder, MANY, ratings=True)

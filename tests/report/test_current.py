@@ -22,10 +22,14 @@ def kept(case, tmp_path):
     return study, devices, folder
 
 
+def again(study, devices, folder):
+    """What is told of the last report in place of rendering it."""
+    return current_report(folder, report_key(study, devices, folder))
+
+
 def test_what_was_rendered_is_told_again(kept):
-    study, devices, folder = kept
-    again = current_report(folder, report_key(study, devices, folder))
-    assert again == ([folder.html, folder.pdf, folder.summary], ["a message"])
+    folder = kept[-1]
+    assert again(*kept) == ([folder.html, folder.pdf, folder.summary], ["a message"])
 
 
 @pytest.mark.parametrize(
@@ -37,18 +41,18 @@ def test_what_was_rendered_is_told_again(kept):
     ],
 )
 def test_a_file_that_was_changed_or_is_gone_has_it_rendered_again(kept, path):
-    study, devices, folder = kept
+    folder = kept[-1]
     (folder.path / path).write_text("changed")
-    assert current_report(folder, report_key(study, devices, folder)) is None
+    assert again(*kept) is None
     (folder.path / path).unlink()
-    assert current_report(folder, report_key(study, devices, folder)) is None
+    assert again(*kept) is None
 
 
 def test_a_new_record_has_it_rendered_again(kept):
-    study, devices, folder = kept
-    folder.variant_record("another").parent.mkdir(parents=True)
-    folder.variant_record("another").write_text("{}")
-    assert current_report(folder, report_key(study, devices, folder)) is None
+    record = kept[-1].variant_record("another")
+    record.parent.mkdir(parents=True)
+    record.write_text("{}")
+    assert again(*kept) is None
 
 
 @pytest.mark.parametrize("what", ["study", "devices", "commit", "pango", "code"])
@@ -68,4 +72,4 @@ def test_another_question_or_another_printer_has_it_rendered_again(kept, monkeyp
         code.parent.mkdir(parents=True)
         code.write_text("another")
         monkeypatch.setattr(current, "__file__", str(code))
-    assert current_report(folder, report_key(study, devices, folder)) is None
+    assert again(study, devices, folder) is None

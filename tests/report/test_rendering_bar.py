@@ -11,22 +11,27 @@ from ttsopt_lib.notebooks import CellDefect, Kernel, notebook_seconds, run_noteb
 from ttsopt_lib.report import render
 
 
-def test_a_notebook_moves_its_bar_cell_by_cell_to_the_end(tmp_path, monkeypatch, capsys):
-    cells = [
-        {"cell_type": "markdown", "source": "# Title"},
-        {"cell_type": "code", "source": "word = 'no'", "metadata": {"tags": ["parameters"]}},
-        {"cell_type": "code", "source": "print(word)"},
-        {"cell_type": "markdown", "source": "text"},
-        {"cell_type": "code", "source": "print(word)"},
-    ]
-    code = {"outputs": [], "execution_count": None}
-    cells = [{"metadata": {}, **(code if cell["cell_type"] == "code" else {}), **cell} for cell in cells]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    (tmp_path / "params").mkdir()
-    (tmp_path / "notebooks").mkdir()
-    notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 4}
-    (tmp_path / "notebooks/small.ipynb").write_text(json.dumps(notebook))
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Writes notebooks/small.ipynb of a project: a first cell with parameters, then these cells of code."""
+
+    def write(parameters, *sources):
+        code = {"cell_type": "code", "outputs": [], "execution_count": None}
+        text = {"cell_type": "markdown", "source": "text", "metadata": {}}
+        first = {**code, "source": parameters, "metadata": {"tags": ["parameters"]}}
+        cells = [text, first, text, *({**code, "source": source, "metadata": {}} for source in sources)]
+        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 4}
+        for folder in ("params", "notebooks"):
+            (tmp_path / folder).mkdir()
+        (tmp_path / "notebooks/small.ipynb").write_text(json.dumps(notebook))
+        monkeypatch.chdir(tmp_path)
+
+    return write
+
+
+def test_a_notebook_moves_its_bar_cell_by_cell_to_the_end(small, tmp_path, monkeypatch, capsys):
+    small("word = 'no'", "print(word)", "print(word)")
     assert notebook_seconds("small") == notebooks.START + notebooks.FIRST_CELL + notebooks.CELL
     moved = []
     monkeypatch.setattr(notebooks, "tqdm", type("Bar", (tqdm,), {"update": lambda bar, n=1: noted(bar, n)}))
@@ -43,22 +48,8 @@ def test_a_notebook_moves_its_bar_cell_by_cell_to_the_end(tmp_path, monkeypatch,
 
 
 @pytest.mark.slow
-def test_a_kernel_that_was_started_early_runs_the_notebook_and_ends_with_it(tmp_path, monkeypatch):
-    (tmp_path / "params").mkdir()
-    (tmp_path / "notebooks").mkdir()
-    code = {"cell_type": "code", "outputs": [], "execution_count": None}
-    cells = [
-        {**code, "source": "fail = None", "metadata": {"tags": ["parameters"]}},
-        {
-            **code,
-            "source": "import os, sys; print(os.getpid(), 'colorsys' in sys.modules); 1 / (not fail)",
-            "metadata": {},
-        },
-    ]
-    kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = {"cells": cells, "metadata": {"kernelspec": kernelspec}, "nbformat": 4, "nbformat_minor": 4}
-    (tmp_path / "notebooks/small.ipynb").write_text(json.dumps(notebook))
-    monkeypatch.chdir(tmp_path)
+def test_a_kernel_that_was_started_early_runs_the_notebook_and_ends_with_it(small, tmp_path):
+    small("fail = None", "import os, sys; print(os.getpid(), 'colorsys' in sys.modules); 1 / (not fail)")
     out = tmp_path / "out.ipynb"
     with Kernel() as kernel:
         kernel.start("colorsys")

@@ -13,6 +13,15 @@ from ttsopt_lib.report import render
 pytestmark = pytest.mark.slow
 
 
+def failing(error):
+    """A function that does nothing but raise."""
+
+    def fail(*_, **__):
+        raise error
+
+    return fail
+
+
 @pytest.fixture
 def there(rendered, case, tmp_path, monkeypatch):
     """A folder with an earlier report in it; sections that are made at once."""
@@ -58,11 +67,7 @@ def test_page_pdf_and_summary_are_of_the_same_run(there):
 @pytest.mark.parametrize("where", ["run_notebook", "page_of", "write_pdf"])
 def test_an_interrupt_leaves_the_last_whole_report(there, monkeypatch, where):
     make, folder = there
-
-    def interrupted(*_, **__):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(render, where, interrupted)
+    monkeypatch.setattr(render, where, failing(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         make()
     assert is_earlier(folder) and not list(folder.path.rglob("*.part*"))
@@ -90,11 +95,7 @@ def test_a_report_that_cannot_take_its_place_leaves_the_earlier_one(there, monke
 @pytest.mark.parametrize("error", [NotebookError("a section"), OSError(28, "No space left on device", "report.html")])
 def test_a_report_that_cannot_be_made_leaves_the_earlier_one_and_says_so(there, monkeypatch, where, error):
     make, folder = there
-
-    def failed(*_, **__):
-        raise error
-
-    monkeypatch.setattr(render, where, failed)
+    monkeypatch.setattr(render, where, failing(error))
     with pytest.raises(render.ReportError, match=r"(a section|No space left on device); .*report\.html .*earlier run"):
         make()
     assert is_earlier(folder)
@@ -106,11 +107,7 @@ def test_a_report_that_cannot_be_made_leaves_the_earlier_one_and_says_so(there, 
 @pytest.mark.parametrize("error", [AssertionError(), ValueError("two\nlines"), MemoryError(), OSError(28, "No space")])
 def test_whatever_stops_the_pdf_page_and_summary_are_there(there, monkeypatch, error):
     make, folder = there
-
-    def failed(*_, **__):
-        raise error
-
-    monkeypatch.setattr(render, "write_pdf", failed)
+    monkeypatch.setattr(render, "write_pdf", failing(error))
     done = make()
     (message,) = done.messages
     assert "no report.pdf: WeasyPrint" in message and type(error).__name__ in message and "\n" not in message

@@ -28,11 +28,12 @@ class Rendered(NamedTuple):
 
 def report_key(study: Study, devices: Sequence[Device], folder: StudyFolder) -> str:
     """A hash of everything that a report is made from: records, audio, students, code, and what is printed of git."""
-    package = Path(__file__).parents[1]
     evaluation, confirmation = study.sentences.evaluation, study.sentences.confirmation
+    # of a study's folder what a report reads: not what it wrote, and none of the training's
+    read = [Path(__file__).parents[1], *(folder.path / part for part in ("records", "variants", "peers"))]
+    below = sorted(path for place in read for path in place.rglob("*") if path.is_file())
     files = [
-        *sorted(path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts),
-        *_records(folder),
+        *(path for path in below if "__pycache__" not in path.parts),
         folder.web / "web.json",  # of the page that a report links to: it names the files there by their hashes
         *(resolve(one.file) for one in (evaluation, confirmation) if one),
         notebook_path("report"),
@@ -62,12 +63,6 @@ def keep_current(folder: StudyFolder, key: str, rendered: Rendered) -> None:
     kept = {"key": key, "paths": paths, "messages": rendered.messages, "files": _made(folder)}
     with atomic_path(folder.rendered) as temporary:
         temporary.write_text(json.dumps(kept), encoding="utf-8")
-
-
-def _records(folder: StudyFolder) -> list[Path]:
-    """The files of a study that a report reads: not those that it wrote, and none of the training's."""
-    places = ("records", "variants", "peers")
-    return sorted(path for place in places for path in (folder.path / place).rglob("*") if path.is_file())
 
 
 def _made(folder: StudyFolder) -> dict[str, str]:

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from ttsopt_lib.evaluate.intelligibility import WITHOUT_SPACES
 from ttsopt_lib.records.quality import QualityRecord
-from ttsopt_lib.report.schema import Estimate, Summary, WerSummary, estimate
+from ttsopt_lib.report.estimates import Estimate, estimate
+from ttsopt_lib.report.schema import Summary, WerSummary
 
 
 class Rates(NamedTuple):

@@ -10,7 +10,7 @@ Interval = tuple[float, float]
 class Part(BaseModel):
     """Base of every part of the summary. Unknown keys are refused, so that a summary of another schema is noticed."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(extra="forbid")
 
 
 class Estimate(Part):

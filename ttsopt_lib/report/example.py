@@ -79,12 +79,12 @@ def _refuse_paths(folder: Path) -> None:
 
 
 def _refuse_large(folder: Path) -> None:
-    sizes = {path.name: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
-    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    sizes = {path: path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    total = sum(sizes.values())
     if total > LIMIT:
-        largest = max(sizes, key=lambda name: sizes[name])
+        largest = max(sizes, key=lambda path: sizes[path])
         raise ExampleError(
-            f"the example is {total / 1e6:.1f} MB, more than {LIMIT / 1e6:g} MB (largest file: {largest}, "
+            f"the example is {total / 1e6:.1f} MB, more than {LIMIT / 1e6:g} MB (largest file: {largest.name}, "
             f"{sizes[largest] / 1e6:.1f} MB); take a study with fewer variants or listening sentences"
         )
 

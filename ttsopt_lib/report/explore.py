@@ -6,11 +6,14 @@ difference between their spectrograms is what was done to the voice and not a sh
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import soundfile
+from IPython.display import HTML
 
 from ttsopt_lib.errors import StudyError, TtsoptError
 from ttsopt_lib.paths import resolve
@@ -19,6 +22,7 @@ from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.chapters.spectrograms import Spoken, speak_together, spectrograms
 from ttsopt_lib.report.facts.findings import listed
+from ttsopt_lib.report.printing.audio import MIME, data_uri
 from ttsopt_lib.report.printing.html import figure
 from ttsopt_lib.study import Study
 
@@ -30,14 +34,14 @@ def open_folder(study: Study, reports: str | None = None) -> StudyFolder:
     return StudyFolder(study, resolve(Path(reports)) if reports else None)
 
 
-def speak_both(study: Study, folder: StudyFolder, text: str, variants: Sequence[str], seed: int = 0) -> list[Spoken]:
+def speak_both(study: Study, folder: StudyFolder, text: str, variants: Sequence[str]) -> list[Spoken]:
     """`text` spoken by two variants with the same noise and the durations of the first.
 
     Raises what `spectrograms.speak_together` raises, and StudyError where they are not two.
     """
     if len(variants) != 2:
         raise StudyError(f"variants: give two to compare, not {len(variants)}")
-    return speak_together(study, folder, text, variants, seed)
+    return speak_together(study, folder, text, variants)
 
 
 def stage_times(folder: StudyFolder, device: str, variants: Sequence[str]) -> pd.DataFrame | str:
@@ -62,20 +66,11 @@ def stage_times(folder: StudyFolder, device: str, variants: Sequence[str]) -> pd
 
 def picture(spoken: Sequence[Spoken]) -> Any:
     """Spectrograms of all renderings with their caption, to display in a notebook."""
-    from IPython.display import HTML
-
     return HTML(figure(spectrograms(spoken), ""))
 
 
 def players(spoken: Sequence[Spoken]) -> Any:
     """Audio players of all renderings, side by side, to display in a notebook. Levels are untouched."""
-    import io
-
-    import soundfile
-    from IPython.display import HTML
-
-    from ttsopt_lib.report.printing.audio import MIME, data_uri
-
     cells = []
     for one in spoken:
         buffer = io.BytesIO()

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ttsopt_lib.report.schema import Estimate, Interval
+from ttsopt_lib.report.estimates import Estimate, Interval
 
 MINUS = "\N{MINUS SIGN}"
 NARROW = "\N{NARROW NO-BREAK SPACE}"
-DASH = "\N{EN DASH}"
 
 
 def number(value: float, digits: int = 0) -> str:

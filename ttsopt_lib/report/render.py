@@ -7,7 +7,6 @@ error leaves the last whole report as it was. The error says so; a script sees t
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import re
@@ -118,8 +117,7 @@ def page_of(notebook: Path) -> tuple[Summary, str]:
     if carried is None:
         raise ReportError("notebooks/report.ipynb carries no summary: it needs the cell 'report.first_page()'")
     summary = Summary.model_validate(carried)
-    page = with_anchors(_filled(node, _page_facts(summary), code=False))
-    return summary, page.replace("<!-- contents -->", contents(page))
+    return summary, _filled(node, _page_facts(summary), code=False)
 
 
 def notebook_page(notebook: Path, title: str, subtitle: str) -> str:
@@ -129,12 +127,11 @@ def notebook_page(notebook: Path, title: str, subtitle: str) -> str:
     node = nbformat.read(notebook, as_version=4)
     node.cells = [cell for cell in node.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     facts = {"title": title, "voice": "ttsopt", "subtitle": subtitle, "description": subtitle, "footer": ""}
-    page = with_anchors(_filled(node, facts, code=True))
-    return page.replace("<!-- contents -->", contents(page))
+    return _filled(node, facts, code=True)
 
 
 def _filled(node: Any, facts: dict[str, str], code: bool) -> str:
-    """The template filled with what the notebook shows."""
+    """The template filled with what the notebook shows, and with the contents of the page."""
     from nbconvert.exporters import HTMLExporter
     from nbconvert.exporters.templateexporter import TemplateExporter
 
@@ -148,7 +145,8 @@ def _filled(node: Any, facts: dict[str, str], code: bool) -> str:
     )
     # HTMLExporter would parse the finished page, all its figures and audio, to mark what only Jupyter's templates have.
     page, _ = TemplateExporter.from_notebook_node(exporter, node, resources={"page": facts})
-    return page
+    page = with_anchors(page)
+    return page.replace("<!-- contents -->", contents(page))
 
 
 def with_anchors(page: str) -> str:
@@ -190,7 +188,7 @@ def _page_facts(summary: Summary) -> dict[str, str]:
         "title": summary.title,
         "voice": summary.voice,
         "subtitle": f"{summary.voice}, {date}",
-        "description": html.unescape(f"Size, latency and quality of {len(summary.variants)} variants of a voice"),
+        "description": f"Size, latency and quality of {len(summary.variants)} variants of a voice",
         "footer": f"Made {summary.created} from the records of study {summary.study}{commit}.",
     }
 

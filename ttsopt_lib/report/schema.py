@@ -7,28 +7,15 @@ change are zero by definition, so every row has the same shape.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
 from ttsopt_lib.records.device import SystemRecord
-from ttsopt_lib.records.quality import MissingSymbol, NotScored, ScreenedRater, UnavailablePredictor
-from ttsopt_lib.records.variant import StepKind
-from ttsopt_lib.report.device_schema import ClassSummary as ClassSummary
-from ttsopt_lib.report.device_schema import DeviceSummary as DeviceSummary
-from ttsopt_lib.report.device_schema import FirstSoundRow as FirstSoundRow
-from ttsopt_lib.report.device_schema import FirstSoundSummary as FirstSoundSummary
-from ttsopt_lib.report.device_schema import IdsTime as IdsTime
-from ttsopt_lib.report.device_schema import ImportSummary as ImportSummary
-from ttsopt_lib.report.device_schema import LatencyMs as LatencyMs
-from ttsopt_lib.report.device_schema import RuntimeChange as RuntimeChange
-from ttsopt_lib.report.device_schema import TimingSummary as TimingSummary
-from ttsopt_lib.report.estimates import ZERO as ZERO
-from ttsopt_lib.report.estimates import Estimate as Estimate
-from ttsopt_lib.report.estimates import Interval as Interval
-from ttsopt_lib.report.estimates import Part
-from ttsopt_lib.report.estimates import estimate as estimate
+from ttsopt_lib.records.quality import MissingSymbol, NotScored, PredictorRecord, ScreenedRater, UnavailablePredictor
+from ttsopt_lib.records.variant import Coverage, StepKind
+from ttsopt_lib.report.device_schema import DeviceSummary, TimingSummary
+from ttsopt_lib.report.estimates import Estimate, Interval, Part
 from ttsopt_lib.study import Stage, Targets
 
 # Of what the notebook of the report carries as data: its summary, and the files that stand beside the page.
@@ -41,19 +28,12 @@ Claim = Literal["size_reduction", "latency_reduction", "first_sound_ms", "mos_ch
 # --- variants ---------------------------------------------------------------------------------------------------
 
 
-class CoverageSummary(Part):
-    """Fractions of the stored parameters and of the multiply-accumulates that were reached."""
-
-    parameters: float
-    macs: float
-
-
 class StepSummary(Part):
     """What one step of a recipe reached."""
 
     step: str
     settings: dict[str, Any]
-    coverage: CoverageSummary
+    coverage: Coverage
     layers: int
     note: str
     label: str = ""  # what sentences call the step
@@ -91,7 +71,7 @@ class VariantSummary(Part):
     parameters: int
     size_bytes: int
     size_reduction: float
-    coverage: CoverageSummary
+    coverage: Coverage
     note: str
     parent: str | None
     parameters_nonzero: int
@@ -192,13 +172,9 @@ class QualitySummary(Part):
     paired: PairedSummary | None = None
 
 
-class PredictorSummary(Part):
-    """A model that predicts listeners' scores."""
+class PredictorSummary(PredictorRecord):
+    """A model that predicts listeners' scores, and whether it is to be believed."""
 
-    name: str
-    label: str
-    version: str
-    weights_sha256: str
     primary: bool
     orders_anchors: bool | None = None  # whether it puts every anchor significantly below the original
     missed_anchors: list[str] = []  # those that it does not
@@ -323,7 +299,7 @@ class WebSummary(Part):
 class Facts(Part):
     """What was measured of a study, and what each figure is worth; nothing is chosen yet."""
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, protected_namespaces=())
+    model_config = ConfigDict(populate_by_name=True)
 
     schema_version: Literal[1] = Field(default=1, alias="schema")
     stage: Stage = "complete"  # first_look: fewer blocks or sentences than the study asks for
@@ -401,10 +377,7 @@ class Facts(Part):
 
     def variant(self, name: str) -> VariantSummary:
         """The variant of that name. Raises KeyError."""
-        for variant in self.variants:
-            if variant.name == name:
-                return variant
-        raise KeyError(name)
+        return {variant.name: variant for variant in self.variants}[name]
 
     def quality_of(self, name: str, predictor: str | None = None) -> QualitySummary | None:
         """A variant's scores by a predictor, by default the primary one."""
@@ -414,12 +387,8 @@ class Facts(Part):
 
     def timing_of(self, device: DeviceSummary, name: str) -> TimingSummary | None:
         """A variant's timing where the targets look: the device's runtime and first number of threads, float32."""
-        rows = (
-            row
-            for row in device.rows
-            if (row.variant, row.runtime, row.threads, row.mode) == (name, device.runtime, device.threads, "fp32")
-        )
-        return next(rows, None)
+        place = (name, device.runtime, device.threads, "fp32")
+        return next((row for row in device.rows if (row.variant, row.runtime, row.threads, row.mode) == place), None)
 
 
 class Decided(Facts):
@@ -434,8 +403,3 @@ class Summary(Decided):
     """summary.json."""
 
     advice: list[Advice] = []
-
-
-def read_summary(path: Path) -> Summary:
-    """A summary from its file."""
-    return Summary.model_validate_json(path.read_text(encoding="utf-8"))

@@ -14,9 +14,9 @@ from ttsopt_lib.report.chapters import quality as quality_chapter
 from ttsopt_lib.report.chapters import sizes as reach
 from ttsopt_lib.report.error_rates import rates_of
 from ttsopt_lib.report.facts.summary import confirmed, known_damage, ratings_reason, scored, variant_summary
-from ttsopt_lib.report.facts.timing_rows import summarize_device
+from ttsopt_lib.report.facts.timing_rows import device_of, summarize_device
 from ttsopt_lib.report.schema import DeviceSummary, VariantSummary
-from ttsopt_lib.study import ORIGINAL, Device, Study
+from ttsopt_lib.study import ORIGINAL, Study
 
 
 def sizes(records: Iterable[VariantRecord]) -> pd.DataFrame:
@@ -85,6 +85,4 @@ def _variants(records: Iterable[VariantRecord]) -> list[VariantSummary]:
 
 
 def _device(record: DeviceRecord) -> list[DeviceSummary]:
-    threads = tuple(dict.fromkeys(row.threads for row in record.rows)) or (1,)
-    device = Device(name=record.device, label=record.label, kind=record.kind, threads=threads)  # type: ignore[arg-type]
-    return [summarize_device(device, record)] if record.rows else []
+    return [summarize_device(device_of(record), record)] if record.rows else []

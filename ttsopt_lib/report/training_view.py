@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from IPython.display import clear_output, display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -66,8 +67,6 @@ def _panel(axes: Axes, stage: str, record: dict[str, Any]) -> None:
 
 def watch(run: Path, every_seconds: float = 30.0, rounds: int | None = None) -> None:
     """Draw the curves again and again below a notebook's cell, until it is interrupted or `rounds` are over."""
-    from IPython.display import clear_output, display
-
     done = 0
     while rounds is None or done < rounds:
         figure = training_curves(run)

@@ -23,11 +23,12 @@ from ttsopt_lib.report.chapters import (
     timings,
     tradeoff,
 )
+from ttsopt_lib.report.comparison.compare import open_summary
 from ttsopt_lib.report.facts import findings, verdict
 from ttsopt_lib.report.facts.advice import advice
 from ttsopt_lib.report.printing.html import escape
 from ttsopt_lib.report.printing.plot_style import LOOKS, look
-from ttsopt_lib.report.schema import Estimate, StepSummary, Summary, read_summary
+from ttsopt_lib.report.schema import Estimate, StepSummary, Summary
 from ttsopt_lib.report.sections import Report
 
 NAMES = ["good", "bad", "unmeasured", "many"]
@@ -71,7 +72,7 @@ def test_every_number_in_the_prose_is_in_the_summary(name, summary):
 
 
 def test_every_number_in_the_prose_of_the_example_is_in_its_summary():
-    one = read_summary(resolve(Path("reports/example/summary.json")))
+    one = open_summary(resolve(Path("reports/example")))
     one.advice = advice(one)
     trace = Tracer(one)
     assert {sentence: wrong for sentence in prose(one) if (wrong := trace.untraced(sentence))} == {}

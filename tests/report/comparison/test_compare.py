@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from figure_names import PREDICTED, TIME, WORDS
+from figure_names import CHARACTERS, PREDICTED, TIME, WORDS
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -18,7 +18,8 @@ from ttsopt_lib.report.comparison.views import CHANGED, REST, headline, markdown
 from ttsopt_lib.report.schema import Estimate, Summary
 
 
-def row(found: Comparison, what: str, subject: str) -> Difference:
+def row(found: Comparison, what: str, subject: str = "fp32") -> Difference:
+    """A figure of a variant or peer, on the first device where it was timed."""
     return next(one for one in found.differences if one.what == what and one.subject.split(",")[0] == subject)
 
 
@@ -42,45 +43,48 @@ def test_a_slower_variant_is_worse_and_the_others_are_not(summary):
     found = compare(summary("good"), after)
     one = row(found, TIME, "int8-weights")
     assert one.outcome == "worse" and one.change and one.change.value == pytest.approx(0.5)
-    assert row(found, TIME, "fp32").outcome == "unclear"
+    assert row(found, TIME).outcome == "unclear"
 
 
-def set_errors(summary: Summary, name: str, value: float, ci: tuple[float, float] | None) -> None:
-    quality = summary.quality_of(name)
-    assert quality and quality.wer_figures
-    quality.wer = quality.wer_figures.value = value
-    quality.wer_figures.ci = ci
+def set_errors(summary: Summary, value: float, ci: tuple[float, float] | None, rate: str = "wer") -> None:
+    quality = summary.quality_of("fp32")
+    figures = getattr(quality, f"{rate}_figures")
+    setattr(quality, rate, value)
+    figures.value, figures.ci = value, ci
 
 
-def test_error_rates_are_judged_by_the_intervals_of_the_rates(summary):
+@pytest.mark.parametrize(("rate", "what"), [("wer", WORDS), ("cer", CHARACTERS)])
+def test_error_rates_are_judged_by_the_intervals_of_the_rates(rate, what, summary):
     before, after = summary("good"), summary("good")
-    set_errors(before, "fp32", 0.10, (0.07, 0.13))
-    set_errors(after, "fp32", 0.12, (0.09, 0.15))
-    assert row(compare(before, after), WORDS, "fp32").outcome == "unclear"
-    set_errors(after, "fp32", 0.30, (0.27, 0.33))
-    one = row(compare(before, after), WORDS, "fp32")
+    set_errors(before, 0.10, (0.07, 0.13), rate)
+    set_errors(after, 0.12, (0.09, 0.15), rate)
+    assert row(compare(before, after), what).outcome == "unclear"
+    set_errors(after, 0.30, (0.27, 0.33), rate)
+    one = row(compare(before, after), what)
     assert one.outcome == "worse" and one.after.startswith("30.0") and one.printed_change.startswith("+20.0 percentage")
-    assert row(compare(after, before), WORDS, "fp32").outcome == "better"
+    assert row(compare(after, before), what).outcome == "better"
+    after.asr = "another"
+    assert row(compare(before, after), what).note.endswith(" recognizer")
 
 
 def test_the_error_rates_change_against_the_original_is_not_taken_for_the_rate(summary):
     before, after = summary("good"), summary("good")
     for one in (before, after):
-        set_errors(one, "fp32", 0.10, (0.07, 0.13))
+        set_errors(one, 0.10, (0.07, 0.13))
     quality = after.quality_of("fp32")
     assert quality and quality.wer_figures
     quality.wer_figures.change = Estimate(value=0.09, ci=(0.08, 0.10))
-    assert row(compare(before, after), WORDS, "fp32").outcome == "unclear"
+    assert row(compare(before, after), WORDS).outcome == "unclear"
 
 
 @pytest.mark.parametrize("ci", [None, (0.0, 0.0)])
 def test_error_rates_without_a_width_are_shown_and_not_judged(ci, summary):
     before, after = summary("good"), summary("good")
-    set_errors(before, "fp32", 0.0, ci)
-    set_errors(after, "fp32", 0.5, (0.49, 0.51))
-    one = row(compare(before, after), WORDS, "fp32")
+    set_errors(before, 0.0, ci)
+    set_errors(after, 0.5, (0.49, 0.51))
+    one = row(compare(before, after), WORDS)
     assert one.outcome == "not tested" and "no interval" in one.note and one.after.startswith("50.0")
-    assert row(compare(before, before), WORDS, "fp32").outcome == "same"
+    assert row(compare(before, before), WORDS).outcome == "same"
 
 
 @pytest.mark.parametrize(
@@ -89,8 +93,8 @@ def test_error_rates_without_a_width_are_shown_and_not_judged(ci, summary):
 )
 def test_error_rates_of_another_recognizer_or_other_sentences_are_not_compared(changed, why, summary):
     after = summary("good").model_copy(update=changed)
-    set_errors(after, "fp32", 0.5, (0.49, 0.51))
-    one = row(compare(summary("good"), after), WORDS, "fp32")
+    set_errors(after, 0.5, (0.49, 0.51))
+    one = row(compare(summary("good"), after), WORDS)
     assert one.outcome == "not compared" and one.note.endswith(f" {why}") and one.change is None
 
 
@@ -129,7 +133,7 @@ def test_listeners_scores_are_compared_where_both_have_them(summary):
     assert quality and quality.human_mos and quality.human_mos.ci
     quality.human_mos.value -= 1.0
     quality.human_mos.ci = (quality.human_mos.ci[0] - 1.0, quality.human_mos.ci[1] - 1.0)
-    assert row(compare(summary("many"), after), "MOS (listeners)", "fp32").outcome == "worse"
+    assert row(compare(summary("many"), after), "MOS (listeners)").outcome == "worse"
 
 
 def test_a_larger_file_is_worse_without_an_interval(summary):
@@ -144,10 +148,10 @@ def test_a_small_change_within_the_intervals_is_no_difference(summary):
     quality = after.quality_of("fp32")
     assert quality
     quality.predicted_mos.value += 0.02
-    assert row(compare(summary("good"), after), PREDICTED, "fp32").outcome == "unclear"
+    assert row(compare(summary("good"), after), PREDICTED).outcome == "unclear"
     quality.predicted_mos.value += 1.0
     quality.predicted_mos.ci = tuple(end + 1.02 for end in quality.predicted_mos.ci)
-    assert row(compare(summary("good"), after), PREDICTED, "fp32").outcome == "better"
+    assert row(compare(summary("good"), after), PREDICTED).outcome == "better"
 
 
 def test_latencies_of_two_machines_are_not_compared(summary, golden):
@@ -174,7 +178,7 @@ def test_another_runtime_version_is_said(summary):
 def test_another_version_of_a_predictor_is_not_compared(summary):
     after = summary("good")
     after.predictors[0].weights_sha256 = "f" * 64
-    assert row(compare(summary("good"), after), PREDICTED, "fp32").outcome == "not compared"
+    assert row(compare(summary("good"), after), PREDICTED).outcome == "not compared"
 
 
 def test_two_voices_and_variants_of_one_alone_are_said(summary):

@@ -8,13 +8,14 @@ from typing import get_args
 import pytest
 from figure_names import CHARACTERS, DISTANCE, DISTANCE_ABOVE, ENERGY, FIRST_AUDIO, GPU_MEMORY, PREDICTED, TIME, WORDS
 from rich.console import Console
+from test_compare import row
 
-from ttsopt_lib.report.comparison.compare import Comparison, Difference, OneSided, compare
+from ttsopt_lib.report.comparison.compare import Comparison, OneSided, compare
 from ttsopt_lib.report.comparison.figures import CENTS, FILE_SIZE, PERCENT, Group, figures
 from ttsopt_lib.report.comparison.views import ALONE, CHANGED, REST, markdown, page, remarks, terminal
+from ttsopt_lib.report.device_schema import LatencyMs
 from ttsopt_lib.report.schema import (
     Estimate,
-    LatencyMs,
     PairedSummary,
     PeerSummary,
     PeerTimingSummary,
@@ -26,10 +27,6 @@ from ttsopt_lib.study import ORIGINAL
 
 VOICE = "fp32"
 TWO_JOULES = "2.00 J [1.94, 2.06]"
-
-
-def row(found: Comparison, what: str, subject: str = VOICE) -> Difference:
-    return next(one for one in found.differences if one.what == what and one.subject.split(",")[0] == subject)
 
 
 def alone(found: Comparison, what: str) -> list[OneSided]:
@@ -60,25 +57,6 @@ def spoken(summary: Summary, joules: float = 2.0) -> Summary:
 
 
 # --- quality ------------------------------------------------------------------------------------------------------
-
-
-def set_characters(summary: Summary, value: float, ci: tuple[float, float] | None) -> None:
-    quality = summary.quality_of(VOICE)
-    assert quality and quality.cer_figures
-    quality.cer = quality.cer_figures.value = value
-    quality.cer_figures.ci = ci
-
-
-def test_character_errors_are_judged_by_the_intervals_of_the_rates(summary):
-    before, after = summary("good"), summary("good")
-    set_characters(before, 0.03, (0.02, 0.04))
-    set_characters(after, 0.035, (0.025, 0.045))
-    assert row(compare(before, after), CHARACTERS).outcome == "unclear"
-    set_characters(after, 0.20, (0.18, 0.22))
-    one = row(compare(before, after), CHARACTERS)
-    assert one.outcome == "worse" and one.printed_change.startswith("+17.0 percentage")
-    after.asr = "another"
-    assert row(compare(before, after), CHARACTERS).note.endswith(" recognizer")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A voice that was scored on the first sentences only is compared with the original on those."""
 
+import invented_records as records
 import pytest
 
 from ttsopt_lib.records.base import read_record, write_record
@@ -20,18 +21,14 @@ def cut(row: QualityRow, count: int) -> QualityRow:
     )
 
 
-@pytest.fixture
-def decided(case) -> tuple[QualityRecord, Summary]:
-    """The study `good`, where one variant and the first anchor stopped; its record is put back."""
-    study, devices, folder = case("good")
-    record = read_record(folder.quality_record, QualityRecord, "evaluate")
-    early = record.model_copy(deep=True)
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory) -> tuple[QualityRecord, Summary]:
+    """The study `good`, where one variant and the first anchor stopped."""
+    study, devices, folder = records.good(tmp_path_factory.mktemp("reports"))
+    early = read_record(folder.quality_record, QualityRecord, "evaluate")
     early.rows[1], early.anchors[0] = cut(early.rows[1], LOOK), cut(early.anchors[0], LOOK)
     write_record(folder.quality_record, early)
-    try:
-        return early, summarize(study, devices, folder)
-    finally:
-        write_record(folder.quality_record, record)
+    return early, summarize(study, devices, folder)
 
 
 def test_its_changes_are_paired_on_its_own_sentences_at_the_level_of_the_look(decided):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from ttsopt_lib.records.base import RecordError
+from ttsopt_lib.report.comparison.compare import open_summary
 from ttsopt_lib.report.facts.summary import summarize
-from ttsopt_lib.report.schema import read_summary
 from ttsopt_lib.study import SentenceRange
 
 TOP = (
@@ -54,7 +54,7 @@ def test_has_the_keys_that_scripts_rely_on(name, summary, tmp_path):
 def test_survives_being_written_and_read(summary, tmp_path):
     text = summary("good").model_dump_json(by_alias=True)
     (tmp_path / "summary.json").write_text(text)
-    assert read_summary(tmp_path / "summary.json").model_dump_json(by_alias=True) == text
+    assert open_summary(tmp_path).model_dump_json(by_alias=True) == text
 
 
 def test_the_same_records_give_the_same_numbers(case, summary):

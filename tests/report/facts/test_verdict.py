@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from test_advice import set_latency
 
 from ttsopt_lib.report.facts import verdict
 from ttsopt_lib.report.schema import Estimate, Summary
@@ -14,12 +15,6 @@ def set_change(summary: Summary, name: str, choosing: tuple[float, float], held_
     assert row
     for field, (value, half) in (("change_choosing", choosing), ("change_held_out", held_out)):
         setattr(row.predicted_mos, field, Estimate(value=value, ci=(value - half, value + half)))
-
-
-def set_speed(summary: Summary, name: str, value: float, half: float = 0.01) -> None:
-    row = summary.timing_of(summary.devices[0], name)
-    assert row
-    row.latency_reduction = Estimate(value=value, ci=(value - half, value + half))
 
 
 def decide(summary: Summary) -> dict[str, verdict.VerdictRow]:
@@ -51,7 +46,7 @@ def test_the_fastest_of_those_that_qualify_is_chosen(study):
 
 
 def test_a_faster_variant_that_is_too_large_is_not_chosen(study):
-    set_speed(study, "fp32", 0.9)
+    set_latency(study, "fp32", 0.9)
     decide(study)
     assert study.optimized["cpu"] == "distilled-int8"
 
@@ -69,26 +64,8 @@ def test_the_choice_looks_at_one_half_and_the_verdict_at_the_other(study):
     assert (row.measured, row.status) == (-0.3, "fail")
 
 
-def test_halves_are_the_even_and_the_odd_sentences(case):
-    from ttsopt_lib.records.base import read_record
-    from ttsopt_lib.records.quality import QualityRecord
-    from ttsopt_lib.report.facts.summary import scored
-
-    _, _, folder = case("good")
-    record = read_record(folder.quality_record, QualityRecord, "evaluate").model_copy(deep=True)
-    original, changed = record.rows[0], record.rows[1]
-    changed.scores["distillmos"] = [
-        score + (0.5 if number % 2 else -0.5) + 0.01 * (number % 3)
-        for number, score in enumerate(original.scores["distillmos"])
-    ]
-    row = next(row for row in scored(record, [changed]) if row.predictor == "distillmos")
-    assert row.predicted_mos.change_choosing and row.predicted_mos.change_held_out
-    assert row.predicted_mos.change_choosing.value == pytest.approx(-0.5, abs=0.02)
-    assert row.predicted_mos.change_held_out.value == pytest.approx(0.5, abs=0.02)
-
-
 def test_the_worse_end_of_the_interval_counts(study):
-    set_speed(study, "distilled-int8", 0.61, half=0.02)
+    set_latency(study, "distilled-int8", 0.61, half=0.02)
     row = decide(study)["latency_reduction"]
     assert row.measured == 0.61 > row.target
     assert row.status == "fail"
@@ -96,8 +73,8 @@ def test_the_worse_end_of_the_interval_counts(study):
 
 def test_baseline_and_its_copy_are_never_chosen(study):
     study.targets = study.targets.model_copy(update={"size_reduction": 0.0, "predicted_mos_change": -4.0})
-    set_speed(study, "original", 0.99)
-    set_speed(study, "original-copy", 0.99)
+    set_latency(study, "original", 0.99)
+    set_latency(study, "original-copy", 0.99)
     decide(study)
     assert study.optimized["cpu"] not in ("original", "original-copy", None)
 

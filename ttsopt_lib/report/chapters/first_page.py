@@ -7,12 +7,13 @@ from typing import Any
 
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.chapters import first_sound, quality_words
+from ttsopt_lib.report.estimates import Estimate, estimate
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import code, listed
 from ttsopt_lib.report.facts.verdict import HELD_OUT, candidates, meets
 from ttsopt_lib.report.printing.html import escape, mark
 from ttsopt_lib.report.printing.table import Column, Table, name_of, printed, reason
-from ttsopt_lib.report.schema import Choice, DeviceSummary, Estimate, Summary, estimate
+from ttsopt_lib.report.schema import Choice, DeviceSummary, Summary
 from ttsopt_lib.study import ORIGINAL
 
 CLAIMS = {

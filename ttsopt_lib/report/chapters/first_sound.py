@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ttsopt_lib.report.device_schema import DeviceSummary, FirstSoundSummary
 from ttsopt_lib.report.facts import first_sound as facts
 from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.numbers import MS, SHARE, Unit, counted
 from ttsopt_lib.report.printing.html import bullets
 from ttsopt_lib.report.printing.table import Column, Table, name_of, printed, row_of
-from ttsopt_lib.report.schema import DeviceSummary, FirstSoundSummary, Summary
+from ttsopt_lib.report.schema import Summary
 
 NOT_WHOLE, ONE_PIECE = '<span class="none">not spoken whole</span>', '<span class="none">one piece</span>'
 WORTH_SAYING = 0.2  # of the time to the first sound: what the phonemizer takes, or what pieces cost

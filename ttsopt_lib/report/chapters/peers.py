@@ -12,10 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 from ttsopt_lib.report.error_rates import WORDS, Rates, rate_of, rates_of
+from ttsopt_lib.report.estimates import estimate
 from ttsopt_lib.report.numbers import CHANGE, COUNT, FILE_SIZE, JOULES, MS, PERCENT, REDUCTION, RTF, SCORE
 from ttsopt_lib.report.printing.html import bullets, on_paper, paragraphs
 from ttsopt_lib.report.printing.table import BASELINE, NONE, Column, Table, name_of, reason
-from ttsopt_lib.report.schema import DeviceSummary, PeerSummary, Summary, estimate
+from ttsopt_lib.report.schema import DeviceSummary, PeerSummary, Summary
 from ttsopt_lib.study import ORIGINAL
 
 

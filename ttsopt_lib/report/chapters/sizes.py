@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ttsopt_lib.records.variant import UNLIKE_DB
+from ttsopt_lib.records.variant import UNLIKE_DB, Coverage
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import bits_of, listed
@@ -24,7 +24,7 @@ from ttsopt_lib.report.printing.plot_style import (
     target_line,
 )
 from ttsopt_lib.report.printing.table import Column, Table, name_of, reason, row_of
-from ttsopt_lib.report.schema import CoverageSummary, StepSummary, Summary, VariantSummary
+from ttsopt_lib.report.schema import StepSummary, Summary, VariantSummary
 from ttsopt_lib.study import ORIGINAL
 
 ROW = 0.19  # inches of height for a line of a figure
@@ -154,7 +154,7 @@ def _quantization_note(summary: Summary, variant: VariantSummary, step: StepSumm
     return f"`{variant.name}`: {_packed(variant, step.coverage)}" if step.kind == "packing" else ""
 
 
-def _packed(variant: VariantSummary, reached: CoverageSummary) -> str:
+def _packed(variant: VariantSummary, reached: Coverage) -> str:
     """What packing made of the weights, and what it costs."""
     bits = bits_of(variant)
     most = f", most of them {bits} bits" if bits < 8 else ""
@@ -165,7 +165,7 @@ def _packed(variant: VariantSummary, reached: CoverageSummary) -> str:
     )
 
 
-def _products_and_weights(products: StepSummary, stored: CoverageSummary) -> str:
+def _products_and_weights(products: StepSummary, stored: Coverage) -> str:
     """Which weights take part in int8 arithmetic, and which are only stored as integers."""
     return (
         f"{products.label} computes {numbers.percent(products.coverage.macs, 1)} of the multiply-accumulates in 8-bit "

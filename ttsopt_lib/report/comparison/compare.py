@@ -23,9 +23,9 @@ from ttsopt_lib.records.base import RecordError, read_record
 from ttsopt_lib.report.comparison.figures import Figure, Group, Key, figures
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary
 from ttsopt_lib.statistics.crossed import holm
+from ttsopt_lib.statistics.significance import ALPHA
 from ttsopt_lib.study import ORIGINAL_COPY
 
-SIGNIFICANT = 0.05
 Z95 = 1.959964
 SMALL_SIZE = 0.001  # of the file: a header's worth of bytes is no change
 Outcome = Literal["better", "worse", "same", "unclear", "not tested", "not compared"]
@@ -226,7 +226,7 @@ def _outcome(one: _Pair, change: Estimate, p: float | None) -> tuple[Outcome, st
         return ("same" if abs(change.value) < SMALL_SIZE else improved), ""
     if p is None:
         return ("same", "") if change.value == 0 else ("not tested", "no interval in the reports")
-    if p >= SIGNIFICANT:
+    if p >= ALPHA:
         return "unclear", ""
     return ("same" if one.before.unit.is_nothing(change) else improved), ""
 

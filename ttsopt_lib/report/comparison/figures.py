@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from ttsopt_lib.report.estimates import Estimate, estimate
 from ttsopt_lib.report.numbers import (
     CENTS,
     CHANGE,
@@ -24,16 +25,7 @@ from ttsopt_lib.report.numbers import (
     Unit,
     counted,
 )
-from ttsopt_lib.report.schema import (
-    DeviceSummary,
-    Estimate,
-    PeerSummary,
-    QualitySummary,
-    Summary,
-    TimingSummary,
-    WerSummary,
-    estimate,
-)
+from ttsopt_lib.report.schema import DeviceSummary, PeerSummary, QualitySummary, Summary, TimingSummary, WerSummary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 Condition = tuple[str, object]  # the words for "it is not the same", and what must be the same

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib.resources import files
 from typing import get_args
 
@@ -119,12 +118,12 @@ def page(found: Comparison) -> str:
         tables.append(f"<h2>{escape(title)}</h2>")
         for number, (group, members) in enumerate(_grouped(rows)):
             caption = f"{title}, {group[0].lower()}{group[1:]}: B against A"
-            table = _table(caption, HEADINGS, [_cells(one) for one in members], (2, 3, 4))
-            tables.append(replace(table, name=f"part-{part}-{number}").html)
+            cells = [_cells(one) for one in members]
+            tables.append(_table(f"part-{part}-{number}", caption, HEADINGS, cells, (2, 3, 4)).html)
     if found.one_sided:
         tables.append(f"<h2>{ALONE}</h2>")
         rows = [_cells_alone(one) for one in found.one_sided]
-        tables.append(_table("Figures that one of the two reports has", ONE_SIDED, rows, (3,)).html)
+        tables.append(_table("one-sided", "Figures that one of the two reports has", ONE_SIDED, rows, (3,)).html)
     body = "\n".join(
         [
             '<div class="lead">' + paragraphs([headline(found)]) + "</div>",
@@ -162,7 +161,9 @@ def _cells_alone(one: OneSided) -> tuple[str, ...]:
     return _named(one), one.subject, one.report, one.value
 
 
-def _table(caption: str, headings: Sequence[str], rows: Sequence[tuple[str, ...]], numeric: Sequence[int]) -> Table:
+def _table(
+    name: str, caption: str, headings: Sequence[str], rows: Sequence[tuple[str, ...]], numeric: Sequence[int]
+) -> Table:
     """Printed cells as a table, in which the second column names something."""
 
     def column(number: int) -> Column:
@@ -172,7 +173,7 @@ def _table(caption: str, headings: Sequence[str], rows: Sequence[tuple[str, ...]
         return Column("", headings[number], COUNT if number in numeric else None, cell=cell)
 
     columns = [column(number) for number in range(len(headings))]
-    return Table("one-sided", caption, columns, rows, kind="stack compared")
+    return Table(name, caption, columns, rows, kind="stack compared")
 
 
 def _outcome(one: Difference) -> str:

@@ -8,6 +8,7 @@ makes other figures doubtful, then what stands between the study and its targets
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from ttsopt_lib.report import numbers
@@ -229,26 +230,25 @@ def threads(summary: Decided) -> Iterator[Advice]:
             (r for r in device.rows if r.variant == name and r.runtime in ("onnxruntime", "onnxruntime-web")),
             key=lambda row: row.threads,
         )
-        for few, many in zip(rows, rows[1:], strict=False):
+        for few, many in pairwise(rows):
             saved = 1 - many.rtf / few.rtf
-            figures = {f"ms_{row.threads}_threads": row.latency_ms.median for row in (few, many)} | {"saved": saved}
-            spent = f"`{name}` takes {_took(few)} and {_took(many)}"
             if saved < LITTLE_GAIN:
-                yield Advice(
-                    rule="threads",
-                    text=f"Threads beyond {few.threads} bring {'nothing' if saved <= 0 else 'little'} on "
-                    f"{device.label}: give the other cores to other sentences.",
-                    because=f"{spent}, {numbers.less(saved, 'less', 'more')} time per second of audio.",
-                    figures=figures,
-                )
+                much = "nothing" if saved <= 0 else "little"
+                instead = "give the other cores to other sentences"
+                text = f"Threads beyond {few.threads} bring {much} on {device.label}: {instead}."
+            elif many is rows[-1] and _apart(few, many):
+                text = f"Where cores are free, {many.threads} threads pay on {device.label}."
+            else:
+                continue
+            yield Advice(
+                rule="threads",
+                text=text,
+                because=f"`{name}` takes {_took(few)} and {_took(many)}, {numbers.less(saved, 'less', 'more')} time "
+                "per second of audio.",
+                figures={f"ms_{row.threads}_threads": row.latency_ms.median for row in (few, many)} | {"saved": saved},
+            )
+            if saved < LITTLE_GAIN:
                 break
-            if many is rows[-1] and _apart(few, many):
-                yield Advice(
-                    rule="threads",
-                    text=f"Where cores are free, {many.threads} threads pay on {device.label}.",
-                    because=f"{spent}, {numbers.less(saved, 'less', 'more')} time per second of audio.",
-                    figures=figures,
-                )
 
 
 # --- what to leave out -----------------------------------------------------------------------

@@ -96,7 +96,7 @@ def undecided(summary: Decided) -> Iterator[Advice]:
             continue
         unit = numbers.CHANGE if row.claim.endswith("change") else numbers.REDUCTION
         part = f" {HELD_OUT}" if row.claim == "predicted_mos_change" else ""
-        goal = numbers.signed(row.target) if row.claim.endswith("change") else numbers.percent(row.target)
+        measured = Estimate(value=row.measured, ci=row.ci)
         distance = abs(row.measured - row.target)
         side = row.measured - row.ci[0] if row.measured >= row.target else row.ci[1] - row.measured
         times = (side / distance) ** 2 if distance else math.inf
@@ -117,9 +117,9 @@ def undecided(summary: Decided) -> Iterator[Advice]:
         yield Advice(
             rule=f"more_{what}",
             text=text,
-            because=f"The target of {goal} lies inside the interval of what was measured, "
-            f"{unit.figure(Estimate(value=row.measured, ci=row.ci))}{part}; {enough}.",
-            figures=as_figures("measured", Estimate(value=row.measured, ci=row.ci))
+            because=f"The target of {unit.value(row.target)} lies inside the interval of what was measured, "
+            f"{unit.figure(measured)}{part}; {enough}.",
+            figures=as_figures("measured", measured)
             | {"target": row.target, "have": count}
             | ({"needed": needed} if needed else {})
             | ({"available": available} if needed and available is not None else {}),

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ttsopt_lib.records.device import FirstSoundRecord, StreamedRow
-from ttsopt_lib.report.schema import Estimate, FirstSoundRow, FirstSoundSummary, IdsTime
+from ttsopt_lib.report.device_schema import FirstSoundRow, FirstSoundSummary, IdsTime
+from ttsopt_lib.report.estimates import Estimate
 from ttsopt_lib.statistics.intervals import log_ratio_interval, median_interval
 from ttsopt_lib.study import ORIGINAL
 

@@ -8,11 +8,10 @@ from ttsopt_lib.records.base import RecordError, read_record
 from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VariantRecord
+from ttsopt_lib.report.device_schema import ImportSummary
 from ttsopt_lib.report.facts.findings import listed
-from ttsopt_lib.report.schema import ImportSummary
+from ttsopt_lib.report.facts.timing_rows import device_of
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study
-
-MODEL = "model.onnx"
 
 
 def further_devices(devices: Sequence[Device], folder: StudyFolder) -> list[Device]:
@@ -24,9 +23,7 @@ def further_devices(devices: Sequence[Device], folder: StudyFolder) -> list[Devi
         except RecordError:  # one that nobody asked for
             continue
         if record.imported and path.stem == record.device and record.device not in named:
-            threads = tuple(dict.fromkeys(row.threads for row in record.rows)) or (1,)
-            values = {"name": record.device, "label": record.label, "kind": record.kind, "threads": threads}
-            found.append(Device.model_validate(values))
+            found.append(device_of(record))
     return found
 
 
@@ -52,12 +49,15 @@ def import_summary(
         if name in variants:
             timed[name] = timed.get(name) or row.model_sha256
     unknown = [name for name, digest in timed.items() if digest is None]
-    different = [name for name, digest in timed.items() if digest and digest != variants[name].files.get(MODEL)]
+    today = {name: variants[name].files.get("model.onnx") for name in timed}
+    different = [name for name, digest in timed.items() if digest and digest != today[name]]
     doubts = []
     if different:
-        doubts.append(f"the voice {_files(different)} of {listed(different)} {_differ(different)} from today's")
+        files, differ = ("file", "differs") if len(different) == 1 else ("files", "differ")
+        doubts.append(f"the voice {files} of {listed(different)} {differ} from today's")
     if unknown:
-        doubts.append(f"which voice {_files(unknown)} of {listed(unknown)} {_was(unknown)} timed is not known")
+        files, were = ("file", "was") if len(unknown) == 1 else ("files", "were")
+        doubts.append(f"which voice {files} of {listed(unknown)} {were} timed is not known")
     texts = [text for group in study.sentences.timing.values() for text in group]
     if [sentence.text for sentence in record.sentences] != texts:
         doubts.append("other sentences were timed than the study's")
@@ -69,15 +69,3 @@ def import_summary(
         unknown=unknown,
         doubts=doubts,
     )
-
-
-def _files(names: Sequence[str]) -> str:
-    return "file" if len(names) == 1 else "files"
-
-
-def _differ(names: Sequence[str]) -> str:
-    return "differs" if len(names) == 1 else "differ"
-
-
-def _was(names: Sequence[str]) -> str:
-    return "was" if len(names) == 1 else "were"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from ttsopt_lib.evaluate.intelligibility import character_errors, spoken_characters
+from ttsopt_lib.evaluate import intelligibility
 from ttsopt_lib.records.quality import QualityRecord, QualityRow
 from ttsopt_lib.report.facts.confirmation import held_out, original_beside, references
 from ttsopt_lib.report.schema import Estimate, Finding, PairedSummary, QualitySummary, WerSummary
@@ -44,7 +44,7 @@ def paired_summary(row: QualityRow, original: QualityRow) -> PairedSummary | Non
 
 def _mean(values: Sequence[float | None]) -> Estimate | None:
     found = bootstrap_mean([value for value in values if value is not None])
-    return Estimate(value=found.value, ci=found.ci) if found else None
+    return Estimate(**found._asdict()) if found else None
 
 
 class Errors(NamedTuple):
@@ -57,34 +57,25 @@ class Errors(NamedTuple):
 Counting = Callable[[QualityRow, QualityRecord], Errors | None]
 
 
-def _word_errors(row: QualityRow, record: QualityRecord) -> Errors | None:
+def word_errors(row: QualityRow, record: QualityRecord) -> Errors | None:
     """None where they were not kept sentence by sentence."""
     if not row.word_errors or (len(row.word_errors) != len(record.words) and not row.stopped):
         return None
     return Errors(row.word_errors, record.words[: len(row.word_errors)])
 
 
-def _character_errors(row: QualityRow, record: QualityRecord) -> Errors | None:
+def character_errors(row: QualityRow, record: QualityRecord) -> Errors | None:
     """None where nothing was transcribed."""
     if not row.hypotheses:
         return None
     language, expected = record.asr_language, references(row, record)
     heard = zip(expected, row.hypotheses, strict=False)
-    counts = [character_errors(*pair, language) for pair in heard]
-    return Errors(counts, [spoken_characters(text, language) for text in expected])
+    counts = [intelligibility.character_errors(*pair, language) for pair in heard]
+    return Errors(counts, [intelligibility.spoken_characters(text, language) for text in expected])
 
 
-def wer_summary(row: QualityRow, original: QualityRow, record: QualityRecord) -> WerSummary | None:
-    """A row's word error rate and its change; None where it was not measured sentence by sentence."""
-    return _rate_summary(_word_errors, row, original, record)
-
-
-def cer_summary(row: QualityRow, original: QualityRow, record: QualityRecord) -> WerSummary | None:
-    """A row's character error rate and its change; None where fewer than two sentences were transcribed."""
-    return _rate_summary(_character_errors, row, original, record)
-
-
-def _rate_summary(count: Counting, row: QualityRow, original: QualityRow, record: QualityRecord) -> WerSummary | None:
+def rate_summary(count: Counting, row: QualityRow, original: QualityRow, record: QualityRecord) -> WerSummary | None:
+    """A row's error rate and its change; None where fewer than two sentences were counted one by one."""
     errors = count(row, record)
     rate = error_rate(*errors) if errors else None
     if rate is None:
@@ -126,9 +117,9 @@ def with_tests(rows: list[QualitySummary], record: QualityRecord, margin: float)
     for predictor in record.predictors:
         _judge_scores([row for row in rows if row.predictor == predictor.name], raw, record, margin)
     words = [(row.variant, row.wer_figures or row.relative_wer) for row in rows]
-    _judge_errors(_word_errors, words, raw, record)
+    _judge_errors(word_errors, words, raw, record)
     characters = [(row.variant, row.cer_figures or row.relative_cer) for row in rows]
-    _judge_errors(_character_errors, characters, raw, record)
+    _judge_errors(character_errors, characters, raw, record)
     return rows
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from ttsopt_lib.measure.peers import CATALOGUE
 from ttsopt_lib.records.base import read_record
-from ttsopt_lib.records.device import DeviceRecord, PeerTiming
+from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord
 from ttsopt_lib.report.facts.timing_rows import summarize_peer
@@ -57,9 +57,9 @@ def _peer(
 
 
 def _timing(name: PeerName, device: str, record: DeviceRecord) -> PeerTimingSummary:
-    found = next((timing for timing in record.peers if timing.name == name), PeerTiming.model_construct(row=None))
-    row = summarize_peer(found.row, record) if found.row else None
-    reason = None if row else getattr(found, "reason", None) or NOT_RUN
+    found = next((timing for timing in record.peers if timing.name == name), None)
+    row = summarize_peer(found.row, record) if found and found.row else None
+    reason = None if row else (found and found.reason) or NOT_RUN
     return PeerTimingSummary(device=device, status="measured" if row else "not_measured", reason=reason, row=row)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +15,19 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.quality import QualityRecord, QualityRow, RatingsRow
 from ttsopt_lib.records.variant import SensitivityRecord, VariantRecord
 from ttsopt_lib.report.error_rates import WORDS, rates_of
+from ttsopt_lib.report.estimates import ZERO
 from ttsopt_lib.report.facts import verdict
 from ttsopt_lib.report.facts.advice import advice
 from ttsopt_lib.report.facts.confirmation import choosing, held_out, on_further_sentences, original_beside, references
 from ttsopt_lib.report.facts.first_sound import first_sound
 from ttsopt_lib.report.facts.imports import further_devices, import_summary, of_this_study
-from ttsopt_lib.report.facts.paired_rows import cer_summary, paired_summary, wer_summary, with_tests
+from ttsopt_lib.report.facts.paired_rows import character_errors, paired_summary, rate_summary, with_tests, word_errors
 from ttsopt_lib.report.facts.peers import summarize_peers
 from ttsopt_lib.report.facts.students import students
 from ttsopt_lib.report.facts.timing_rows import summarize_device
 from ttsopt_lib.report.facts.web import web_summary
 from ttsopt_lib.report.schema import (
-    ZERO,
     ComparisonSummary,
-    CoverageSummary,
     Decided,
     DeviceSummary,
     Estimate,
@@ -75,14 +74,15 @@ def measured_facts(study: Study, devices: Sequence[Device], folder: StudyFolder)
     """What was measured, with its intervals and tests. Raises as `summarize`."""
     variants = [read_record(folder.variant_record(name), VariantRecord, "optimize") for name in study.variant_names]
     quality, quality_reason = _quality_record(folder)
-    device_rows, judged = _devices(study, [*devices, *further_devices(devices, folder)], folder, variants)
+    by_name = {variant.name: variant for variant in variants}
+    device_rows, judged = _devices(study, [*devices, *further_devices(devices, folder)], folder, by_name)
     system = next((device.system for device in device_rows if device.judged), None)
     commit, dirty = git_state()
     notes = {variant.name: variant.note for variant in study.variants}
     declaration = declaration_beside(folder.model(ORIGINAL))
-    margin = abs(study.targets.predicted_mos_change)
-    anchors = with_tests(known_damage(study, quality), quality, margin) if quality else []
-    other_noise = [quality.other_noise] if quality and quality.other_noise else []
+    encoder, margin = quality.speaker_encoder, abs(study.targets.predicted_mos_change)
+    anchors = with_tests(known_damage(study, quality), quality, margin)
+    other_noise = scored(quality, [quality.other_noise] if quality.other_noise else [])
     return Facts(
         stage=_stage(quality, list(judged.values())),
         study=study.name,
@@ -95,54 +95,52 @@ def measured_facts(study: Study, devices: Sequence[Device], folder: StudyFolder)
         targets=study.targets,
         variants=[variant_summary(record, variants[0], notes.get(record.name, "")) for record in variants],
         devices=device_rows,
-        quality=_quality(study, quality) if quality else [],
+        quality=_quality(study, quality),
         anchors=anchors,
         title=study.title,
-        predictors=_predictors(study, quality, anchors) if quality else [],
+        predictors=_predictors(study, quality, anchors),
         source_sha256=variants[0].source_sha256,
         licence_chain=list(study.voice.licence_chain or (declaration.licence_chain if declaration else ())),
         model=declaration.name if declaration else None,
-        asr=quality.asr if quality else None,
-        asr_reason=quality.asr_reason if quality else quality_reason,
-        asr_language=quality.asr_language if quality else None,
-        asr_against=quality.asr_against if quality else "text",
-        ratings_reason=ratings_reason(quality) if quality else quality_reason,
-        comparisons=_comparisons(quality) if quality else [],
-        screened_raters=len(quality.screened) if quality else 0,
-        screened=quality.screened if quality else [],
+        asr=quality.asr,
+        asr_reason=quality.asr_reason,
+        asr_language=None if quality_reason else quality.asr_language,
+        asr_against=quality.asr_against,
+        ratings_reason=ratings_reason(quality),
+        comparisons=_comparisons(quality),
+        screened_raters=len(quality.screened),
+        screened=quality.screened,
         quality_reason=quality_reason,
-        quality_created=quality.created if quality else None,
-        evaluation_sentences=len(quality.sentences) if quality else 0,
+        quality_created=quality.created or None,
+        evaluation_sentences=len(quality.sentences),
         evaluation_sentences_available=_available(study, study.sentences.evaluation),
         confirmation_sentences_available=_available(study, study.sentences.confirmation),
-        wer_sentences=len(quality.words) if quality and quality.words else study.evaluate.wer_sentences,
-        paired_sentences=_compared_sentences(quality) if quality else None,
+        wer_sentences=len(quality.words) or study.evaluate.wer_sentences,
+        paired_sentences=_compared_sentences(quality),
         timing_sentences=sum(len(texts) for texts in study.sentences.timing.values()),
         listening=list(study.sentences.listening),
         sensitivity=_sensitivity(study, folder),
-        other_noise=with_tests(scored(quality, other_noise), quality, margin) if quality else [],
-        confirmation=[row for row in confirmed(quality) if row.variant in study.variant_names] if quality else [],
-        confirmation_sentences=len(quality.confirmation_sentences) if quality else 0,
-        unavailable_predictors=quality.unavailable if quality else [],
-        not_scored=quality.not_scored if quality else [],
-        speaker_encoder=_encoder_words(quality),
-        speaker_reason=quality.speaker_reason if quality else quality_reason,
-        pitch_reason=quality.pitch_reason if quality else quality_reason,
-        missing_symbols=quality.missing_symbols if quality else [],
-        texts=quality.texts if quality else 0,
-        language_doubts=quality.language_doubts if quality else [],
+        other_noise=with_tests(other_noise, quality, margin),
+        confirmation=[row for row in confirmed(quality) if row.variant in study.variant_names],
+        confirmation_sentences=len(quality.confirmation_sentences),
+        unavailable_predictors=quality.unavailable,
+        not_scored=quality.not_scored,
+        speaker_encoder=f"{encoder.label} {encoder.version}" if encoder else None,
+        speaker_reason=quality.speaker_reason,
+        pitch_reason=quality.pitch_reason,
+        missing_symbols=quality.missing_symbols,
+        texts=quality.texts,
+        language_doubts=quality.language_doubts,
         students=students(study),
-        peers=summarize_peers(
-            study, folder, judged, scored(quality, quality.peers) if quality else [], variants[0].size_bytes
-        ),
-        web=web_summary(folder, {variant.name: variant for variant in variants}),
+        peers=summarize_peers(study, folder, judged, scored(quality, quality.peers), variants[0].size_bytes),
+        web=web_summary(folder, by_name),
     )
 
 
-def _stage(quality: QualityRecord | None, devices: Sequence[DeviceRecord | None]) -> Stage:
+def _stage(quality: QualityRecord, devices: Sequence[DeviceRecord | None]) -> Stage:
     """What the records say, whoever renders them: a first look as long as one of them is."""
     measured = [record for record in devices if record and record.status == "measured"]
-    return "first_look" if any(one and one.stage == "first_look" for one in (quality, *measured)) else "complete"
+    return "first_look" if any(one.stage == "first_look" for one in (quality, *measured)) else "complete"
 
 
 # --- variants ---------------------------------------------------------------------------------------------------
@@ -157,7 +155,7 @@ def variant_summary(record: VariantRecord, original: VariantRecord, note: str = 
         parameters=record.parameters_stored,
         size_bytes=record.size_bytes,
         size_reduction=1 - record.size_bytes / original.size_bytes,
-        coverage=CoverageSummary(**record.coverage.model_dump()),
+        coverage=record.coverage,
         note=note,
         parent=record.parent,
         parameters_nonzero=record.parameters_nonzero,
@@ -165,19 +163,7 @@ def variant_summary(record: VariantRecord, original: VariantRecord, note: str = 
         compressed_bytes=record.compressed_bytes,
         compressed_reduction=1 - record.compressed_bytes / original.compressed_bytes,
         steps=[
-            StepSummary(
-                step=step.step,
-                settings=_settings(settings),
-                coverage=CoverageSummary(**step.coverage.model_dump()),
-                layers=step.layers,
-                note=step.note,
-                label=step.label,
-                family=step.family,
-                kind=step.kind,
-                remedy=step.remedy,
-                optimizes=step.optimizes,
-                stages=step.stages,
-            )
+            StepSummary(settings=_settings(settings), **step.model_dump(exclude={"changes_arithmetic"}))
             for step, settings in zip(record.steps, record.recipe, strict=False)
         ],
         files=record.files,
@@ -219,18 +205,17 @@ def _voice_name(study: Study) -> str:
 
 
 def _devices(
-    study: Study, devices: Sequence[Device], folder: StudyFolder, variants: Sequence[VariantRecord]
+    study: Study, devices: Sequence[Device], folder: StudyFolder, variants: Mapping[str, VariantRecord]
 ) -> tuple[list[DeviceSummary], dict[str, DeviceRecord | None]]:
     """Every device, and the records of those that are judged."""
-    by_name = {record.name: record for record in variants}
+    not_streamed = {name: one.not_streamed for name, one in variants.items() if one.not_streamed}
     rows, judged = [], {}
     for device in devices:
         record = _device_record(device, folder, study)
         row = summarize_device(device, record)
-        row.imported = import_summary(record, study, by_name)
+        row.imported = import_summary(record, study, variants)
         whole = record and record.status == "measured" and record.stage == "complete"
         if record and whole and record.kind not in verdict.NOT_STREAMED:
-            not_streamed = {one.name: one.not_streamed for one in variants if one.not_streamed}
             row.first_sound = first_sound(record.first_sound, not_streamed)
         rows.append(row)
         if row.judged:
@@ -246,9 +231,15 @@ def _device_record(device: Device, folder: StudyFolder, study: Study) -> DeviceR
 # --- quality ----------------------------------------------------------------------------------------------------
 
 
-def _quality_record(folder: StudyFolder) -> tuple[QualityRecord | None, str | None]:
+def _quality_record(folder: StudyFolder) -> tuple[QualityRecord, str | None]:
+    """The record, and None; a record of nothing, and the reason, where nothing was evaluated."""
     if not folder.quality_record.is_file():
-        return None, "the voices were not evaluated yet (ttsopt evaluate)"
+        reason = "the voices were not evaluated yet (ttsopt evaluate)"
+        nothing = QualityRecord(
+            key="", created="", sentences=[], predictors=[], rows=[], anchors=[], ratings=None, asr=None,
+            asr_reason=reason, ratings_reason=reason, speaker_reason=reason, pitch_reason=reason,
+        )  # fmt: skip
+        return nothing, reason
     record = read_record(folder.quality_record, QualityRecord, "evaluate")
     if not any(row.variant == ORIGINAL for row in record.rows):
         raise RecordError(f"{folder.quality_record}: no scores of the original; run 'ttsopt evaluate' again")
@@ -306,14 +297,14 @@ def confirmed(record: QualityRecord) -> list[QualitySummary]:
 
 def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary]:
     """One summary per row and predictor, each change paired by sentence with the original's."""
-    ratings = {row.variant: row for row in record.ratings or []}
+    ratings, rates = {row.variant: row for row in record.ratings or []}, rates_of(record)
     found = []
     for row in rows:
         itself, original = row.variant == ORIGINAL, original_beside(row, record)
         level = LEVEL if row.stopped else 0.95
         paired = paired_summary(row, original)
-        wer, cer = wer_summary(row, original, record), cer_summary(row, original, record)
-        rates = rates_of(record)
+        similarity = paired.speaker_similarity if paired else None
+        wer, cer = (rate_summary(count, row, original, record) for count in (word_errors, character_errors))
         for predictor in (p.name for p in record.predictors if p.name in row.scores):
             scores, baseline = row.scores[predictor], original.scores[predictor]
             mean, kept = _mean(scores), held_out(record, row, predictor)
@@ -332,9 +323,7 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
                         level=level,
                     ),
                     wer=row.wer if rates is WORDS else None,
-                    speaker_similarity=paired.speaker_similarity.value
-                    if paired and paired.speaker_similarity
-                    else None,
+                    speaker_similarity=similarity.value if similarity else None,
                     human_mos=_human(ratings.get(row.variant)),
                     level_above_8khz_db=_mean(row.level_above_8khz_db),
                     level_above_8khz_change_db=ZERO
@@ -381,25 +370,18 @@ def _compared_sentences(record: QualityRecord) -> int | None:
     return max((len(one.log_spectral_distance_db) for one in compared), default=None)
 
 
-def _encoder_words(record: QualityRecord | None) -> str | None:
-    encoder = record.speaker_encoder if record else None
-    return f"{encoder.label} {encoder.version}" if encoder else None
-
-
 def _mean(scores: list[float]) -> Estimate:
     """Mean over sentences; one sentence has no interval."""
     if len(scores) < 2:
         return Estimate(value=scores[0] if scores else float("nan"), ci=None)
-    value, ci = mean_interval(scores)
-    return Estimate(value=value, ci=ci)
+    return Estimate(**mean_interval(scores)._asdict())
 
 
 def _change(scores: list[float], baseline: list[float], level: float = 0.95) -> Estimate | None:
     """Paired change; None where there is nothing to pair, or too little for an interval."""
     if len(scores) < 2 or len(scores) != len(baseline):
         return None
-    value, ci = paired_change(scores, baseline, level)
-    return Estimate(value=value, ci=ci)
+    return Estimate(**paired_change(scores, baseline, level)._asdict())
 
 
 def _human(row: RatingsRow | None) -> HumanMos | None:

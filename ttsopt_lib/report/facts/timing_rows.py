@@ -5,53 +5,56 @@ from __future__ import annotations
 from statistics import mean, median
 
 from ttsopt_lib.records.device import DeviceRecord, Runtime, TimingRow
-from ttsopt_lib.report.schema import (
-    ZERO,
-    ClassSummary,
-    DeviceSummary,
-    Estimate,
-    LatencyMs,
-    RuntimeChange,
-    TimingSummary,
-)
+from ttsopt_lib.report.device_schema import ClassSummary, DeviceSummary, LatencyMs, RuntimeChange, TimingSummary
+from ttsopt_lib.report.estimates import ZERO, Estimate
 from ttsopt_lib.statistics import intervals
 from ttsopt_lib.study import ORIGINAL, Device
 
 
 def summarize_device(device: Device, record: DeviceRecord | None) -> DeviceSummary:
     """A device's timings; without a record, "not measured" with what to do about it."""
-    reason = None if record else f"not run yet (ttsopt measure --device {device.name})"
-    rows = record.rows if record and record.status == "measured" else []
+    record = record or _not_run(device)
+    rows = record.rows if record.status == "measured" else []
+    first, energy = record.first_audio_sentence, record.energy
     return DeviceSummary(
         device=device.name,
         status="measured" if rows else "not_measured",
-        reason=(record.reason or "nothing was timed") if record and not rows else reason,
-        system=record.system if record else None,
-        rows=[_timing(row, rows, record) for row in rows] if record else [],
+        reason=None if rows else record.reason or "nothing was timed",
+        system=record.system,
+        rows=[_timing(row, rows, record) for row in rows],
         label=device.label,
         kind=device.kind,
         threads=device.threads[0],
-        created=record.created if record else None,
+        created=record.created or None,
         blocks=min((len(row.seconds) for row in rows), default=0),
-        scales=record.scales if record else [],
-        stopped_by=record.stopped_by if record else None,
-        elapsed_seconds=record.elapsed_seconds if record else 0.0,
+        scales=record.scales,
+        stopped_by=record.stopped_by,
+        elapsed_seconds=record.elapsed_seconds,
         runtime_changes=_runtime_changes(rows),
-        warnings=record.warnings if record else [],
-        profiles=record.profiles if record else [],
-        first_audio_sentence=first_sentence(record),
-        stops=record.stops if record else [],
-        sittings=record.sittings if record else [],
-        energy_source=record.energy.source if record and record.energy else None,
-        energy_reason=record.energy.reason if record and record.energy else None,
+        warnings=record.warnings,
+        profiles=record.profiles,
+        first_audio_sentence=None if first is None else record.sentences[first].text,
+        stops=record.stops,
+        sittings=record.sittings,
+        energy_source=energy.source if energy else None,
+        energy_reason=energy.reason if energy else None,
     )
 
 
-def first_sentence(record: DeviceRecord | None) -> str | None:
-    """The sentence that the text of the time to first audio begins with."""
-    if record is None or record.first_audio_sentence is None:
-        return None
-    return record.sentences[record.first_audio_sentence].text
+def device_of(record: DeviceRecord) -> Device:
+    """The device that a record is of, with the numbers of threads that were timed there."""
+    threads = tuple(dict.fromkeys(row.threads for row in record.rows)) or (1,)
+    about = {"name": record.device, "label": record.label, "kind": record.kind, "threads": threads}
+    return Device.model_validate(about)
+
+
+def _not_run(device: Device) -> DeviceRecord:
+    """What stands for the record of a device that was never measured."""
+    reason = f"not run yet (ttsopt measure --device {device.name})"
+    return DeviceRecord(
+        key="", device=device.name, label=device.label, kind=device.kind, status="not_measured", reason=reason,
+        created="", system=None,
+    )  # fmt: skip
 
 
 def summarize_peer(row: TimingRow, record: DeviceRecord) -> TimingSummary:
@@ -63,15 +66,14 @@ def summarize_peer(row: TimingRow, record: DeviceRecord) -> TimingSummary:
 
 def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> TimingSummary:
     baseline = _find(rows, ORIGINAL, row.runtime, row.threads)
-    latency = intervals.latency_summary(row)
-    speed = intervals.rtf(row)
+    speed, first = intervals.rtf(row), record.first_audio_sentence
     return TimingSummary(
         variant=row.variant,
         runtime=row.runtime,
         threads=row.threads,
         samples=sum(len(block) for block in row.seconds),
         blocks=len(row.seconds),
-        latency_ms=LatencyMs(median=latency.median, p95=latency.p95, ci=latency.ci),
+        latency_ms=_latency(row),
         rtf=speed.value,
         rtf_ci=speed.ci,
         peak_memory_mb=row.peak_memory_mb,
@@ -84,13 +86,17 @@ def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> Timi
         length_classes=[
             _class(name, row, baseline, numbers) for name, numbers in intervals.length_classes(record.sentences).items()
         ],
-        first_audio_ms=_first_audio(row, record),
+        first_audio_ms=None if first is None else _latency(row, [first]),
     )
+
+
+def _latency(row: TimingRow, sentences: list[int] | None = None) -> LatencyMs:
+    return LatencyMs(**intervals.latency_summary(row, sentences)._asdict())
 
 
 def _class(name: str, row: TimingRow, baseline: TimingRow | None, numbers: list[int]) -> ClassSummary:
     """The row on the sentences of one length class, given by their numbers."""
-    latency = intervals.latency_summary(row, numbers)
+    latency = _latency(row, numbers)
     return ClassSummary(
         length_class=name,
         median_ms=latency.median,
@@ -100,22 +106,13 @@ def _class(name: str, row: TimingRow, baseline: TimingRow | None, numbers: list[
     )
 
 
-def _first_audio(row: TimingRow, record: DeviceRecord) -> LatencyMs | None:
-    """Latency of the sentence that a text begins with."""
-    if record.first_audio_sentence is None:
-        return None
-    found = intervals.latency_summary(row, [record.first_audio_sentence])
-    return LatencyMs(median=found.median, p95=found.p95, ci=found.ci)
-
-
 def _reduction(row: TimingRow, baseline: TimingRow | None, sentences: list[int] | None = None) -> Estimate | None:
     """The reduction against `baseline`, which has the same runtime and threads; None where it was not timed."""
     if baseline is None:
         return None
     if row is baseline:
         return ZERO
-    value, ci = intervals.reduction(row, baseline, sentences)
-    return Estimate(value=value, ci=ci)
+    return Estimate(**intervals.reduction(row, baseline, sentences)._asdict())
 
 
 def _energy(row: TimingRow, record: DeviceRecord, against: Runtime | None = None) -> dict[str, Estimate | None]:
@@ -124,7 +121,8 @@ def _energy(row: TimingRow, record: DeviceRecord, against: Runtime | None = None
     The original's runtime is `against` (default: the row's own).
     """
     rows = record.energy.rows if record.energy else []
-    own = next((e for e in rows if (e.variant, e.runtime, e.threads, e.mode) == _place(row)), None)
+    place = (row.variant, row.runtime, row.threads, row.mode)
+    own = next((e for e in rows if (e.variant, e.runtime, e.threads, e.mode) == place), None)
     if own is None:
         return {}
     wanted = (ORIGINAL, against or row.runtime, row.threads)
@@ -132,10 +130,6 @@ def _energy(row: TimingRow, record: DeviceRecord, against: Runtime | None = None
     spent = Estimate(**intervals.joules_per_audio_second(own)._asdict())
     less = ZERO if own is baseline else Estimate(**intervals.energy_reduction(own, baseline)._asdict())
     return {"energy_j_per_audio_second": spent, "energy_reduction": less}
-
-
-def _place(row: TimingRow) -> tuple[str, str, int, str]:
-    return row.variant, row.runtime, row.threads, row.mode
 
 
 def _runtime_changes(rows: list[TimingRow]) -> list[RuntimeChange]:
@@ -146,16 +140,16 @@ def _runtime_changes(rows: list[TimingRow]) -> list[RuntimeChange]:
         if after.runtime == "pytorch" or before is None or len(before.seconds) != len(after.seconds):
             continue
         # the one comparison across runtimes, and called so: intervals.reduction refuses it unless the names agree
-        value, ci = intervals.reduction(after, before.model_copy(update={"runtime": after.runtime}))
+        reduction = intervals.reduction(after, before.model_copy(update={"runtime": after.runtime}))
         changes.append(
             RuntimeChange(
                 variant=after.variant,
                 threads=after.threads,
                 before=before.runtime,
                 after=after.runtime,
-                before_ms=intervals.latency_summary(before).median,
-                after_ms=intervals.latency_summary(after).median,
-                latency_reduction=Estimate(value=value, ci=ci),
+                before_ms=_latency(before).median,
+                after_ms=_latency(after).median,
+                latency_reduction=Estimate(**reduction._asdict()),
             )
         )
     return changes

@@ -166,8 +166,9 @@ def verdict(facts: Facts, choices: Sequence[Choice]) -> list[VerdictRow]:
             rows.append(_row(facts, "latency_reduction", device.device, None, None, reason))
     if not facts.measured_devices:
         reason = "no device was measured, so no variant could be chosen"
-        rows += [_row(facts, claim, None, None, None, reason) for claim in _asked(facts)]
-        rows = [row for row in rows if row.device or row.claim != "latency_reduction"]  # that stands for each device
+        rows += [  # each device has its row of the latency already
+            _row(facts, claim, None, None, None, reason) for claim in _asked(facts) if claim != "latency_reduction"
+        ]
     return sorted(rows, key=lambda row: _ORDER.index(row.claim))
 
 

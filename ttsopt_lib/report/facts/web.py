@@ -13,8 +13,6 @@ from ttsopt_lib.records.variant import VariantRecord
 from ttsopt_lib.report.schema import WebSummary, WebVoice
 
 ABOUT, PAGE = "web.json", "index.html"
-MODEL = "model.onnx"
-LEVEL = 6  # of zlib, as servers compress while they send
 
 
 def web_summary(folder: StudyFolder, variants: Mapping[str, VariantRecord]) -> WebSummary | None:
@@ -28,7 +26,7 @@ def web_summary(folder: StudyFolder, variants: Mapping[str, VariantRecord]) -> W
         record, file = variants.get(str(one.get("name"))), folder.web / str(one.get("file"))
         if record is None or not _inside(file, folder.web):
             continue
-        current = one.get("sha256") == record.files.get(MODEL)
+        current = one.get("sha256") == record.files.get("model.onnx")
         voices.append(
             WebVoice(
                 variant=record.name,
@@ -74,4 +72,4 @@ def _inside(file: Path, folder: Path) -> bool:
 
 
 def _compressed(file: Path) -> int:
-    return len(zlib.compress(file.read_bytes(), LEVEL))
+    return len(zlib.compress(file.read_bytes(), 6))  # the level at which servers compress while they send
