@@ -14,16 +14,18 @@ from ttsopt_lib.report.chapters.quality_words import mos_finding, p_words, rate_
 from ttsopt_lib.report.error_rates import CHARACTERS, WORDS, Rates, figures_of, rate_of, rates_of
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.numbers import CENTS, CHANGE, COSINE, DECIBELS, LEVEL_CHANGE, PERCENT, RATE_CHANGE, SCORE, Unit
-from ttsopt_lib.report.printing.forest import FOREST_ROW, forest, right_column
 from ttsopt_lib.report.printing.html import bullets, not_printed, note, paragraphs
 from ttsopt_lib.report.printing.plot_style import (
+    FOREST_ROW,
     GREY,
     WIDTH,
     Chart,
     Look,
     axis_label,
+    forest,
     look,
     new_figure,
+    right_column,
     set_title,
     target_line,
 )

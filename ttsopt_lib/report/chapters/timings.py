@@ -18,15 +18,17 @@ from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.facts.verdict import not_judged
 from ttsopt_lib.report.numbers import COUNT, MS, REDUCTION, RTF, counted
-from ttsopt_lib.report.printing.forest import FOREST_ROW, forest, right_column
 from ttsopt_lib.report.printing.html import FEW, escape, not_printed, on_paper
 from ttsopt_lib.report.printing.plot_style import (
     BASELINE,
+    FOREST_ROW,
     WIDTH,
     Chart,
     axis_label,
+    forest,
     look,
     new_figure,
+    right_column,
     set_title,
     target_line,
 )
