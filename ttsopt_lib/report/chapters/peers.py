@@ -11,7 +11,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from ttsopt_lib.report.chapters.timings import LESS
 from ttsopt_lib.report.error_rates import WORDS, Rates, rate_of, rates_of
+from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.numbers import CHANGE, COUNT, FILE_SIZE, JOULES, MS, PERCENT, REDUCTION, RTF, SCORE
 from ttsopt_lib.report.printing.html import bullets, on_paper, paragraphs
 from ttsopt_lib.report.printing.table import BASELINE, NONE, Column, Table, name_of, reason
@@ -56,13 +58,7 @@ def _table(summary: Summary, another_voice: bool) -> Table:
             Column("samples", of="timing.samples"),
             Column("median_ms", of="timing.latency_ms.estimate", interval=True),
             Column("rtf", "RTF", RTF, _rtf, interval=True),
-            Column(
-                "latency_reduction",
-                "Less time per second of audio",
-                REDUCTION,
-                "timing.latency_reduction",
-                interval=True,
-            ),
+            Column("latency_reduction", LESS, REDUCTION, "timing.latency_reduction", interval=True),
             Column("peak_memory_mb", "Peak memory, MB", COUNT, "timing.peak_memory_mb"),
             Column("load_ms", "Load, ms", MS.bare, "timing.load_ms"),
             Column("first_audio_ms", of="timing.first_audio_ms.estimate", interval=True),
@@ -106,11 +102,10 @@ def notes(summary: Summary) -> list[str]:
         "candidates for the optimized variant.",
     ]
     same_voice = [peer for peer in summary.peers if peer.quality and not peer.another_voice]
-    alone = [f"`{peer.name}`" for peer in same_voice if not peer.same_noise]
-    if alone:
+    if alone := ", ".join(f"`{peer.name}`" for peer in same_voice if not peer.same_noise):
         found.append(
-            f"Scored with noise of their own, where the variants share theirs: {', '.join(alone)}. Their changes are "
-            "paired by sentence alone."
+            f"Scored with noise of their own, where the variants share theirs: {alone}. Their changes are paired by "
+            "sentence alone."
         )
     return found
 
@@ -124,24 +119,15 @@ def _rows(summary: Summary, another_voice: bool) -> list[SimpleNamespace]:
         return []
     if not summary.measured_devices:
         return [_peer(summary, None, peer) for peer in wanted]
+    # beside another voice, which takes text: the original as something that takes text
+    takes_text = [peer for peer in summary.peers if not peer.another_voice and peer.compared == "text to audio"]
+    same_input = takes_text if another_voice else []
     rows = []
     for device in summary.measured_devices:
-        rows += [_ours(summary, device, name) for name in _beside(summary, device, another_voice)]
-        rows += [_peer(summary, device, peer) for peer in [*_same_input(summary, another_voice), *wanted]]
+        ours = [ORIGINAL] if another_voice else [ORIGINAL, findings.shown_on(summary, device)]
+        rows += [_ours(summary, device, name) for name in ours if name]
+        rows += [_peer(summary, device, peer) for peer in [*same_input, *wanted]]
     return rows
-
-
-def _beside(summary: Summary, device: DeviceSummary, another_voice: bool) -> list[str]:
-    """Our rows to compare with: the baseline, and what was chosen (or came closest)."""
-    choice = next((choice for choice in summary.choices if choice.device == device.device), None)
-    chosen = (choice.variant or choice.closest) if choice else None
-    return [ORIGINAL, chosen] if chosen and not another_voice else [ORIGINAL]
-
-
-def _same_input(summary: Summary, another_voice: bool) -> list[PeerSummary]:
-    """The original as something that takes text: what another voice that takes text is to be held against."""
-    found = [peer for peer in summary.peers if not peer.another_voice and peer.compared == "text to audio"]
-    return found if another_voice else []
 
 
 def _ours(summary: Summary, device: DeviceSummary, name: str) -> SimpleNamespace:

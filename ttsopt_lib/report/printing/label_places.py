@@ -59,8 +59,9 @@ def place_labels(axes: Axes, points: Sequence[Point], fontsize: float, keep_free
         note.set_verticalalignment("bottom")
         if moved:
             near = (min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1))
+            x_near, y_near = axes.transData.inverted().transform(near)
             axes.annotate(
-                "", axes.transData.inverted().transform(near), (point.x, point.y), zorder=2.6,
+                "", (x_near, y_near), (point.x, point.y), zorder=2.6,
                 arrowprops={"arrowstyle": "-", "color": "#777777", "linewidth": 0.6, "shrinkA": point.radius},
             )  # fmt: skip
         taken.append(box)
