@@ -239,7 +239,7 @@ def _measured(rows: Sequence[TimingSummary], profile: ProfileRecord) -> Estimate
 def _noise(rows: Sequence[TimingSummary]) -> float:
     """How far the original may differ from itself: the farther end of the A/A row's interval, as a fraction."""
     found = (row.latency_reduction for row in rows if row.variant == ORIGINAL_COPY and row.runtime == "onnxruntime")
-    ends = [end for one in found if one for end in (one.ci or (one.value,))]
+    ends = [end for one in found if one for end in one.ends]
     return max((abs(end) for end in ends), default=0.0)
 
 

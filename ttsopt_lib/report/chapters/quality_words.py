@@ -36,8 +36,10 @@ def mos_finding(mos: PredictedMos, margin: float) -> str:
     return f"no measurable difference{_once_corrected(mos.change)}; {shown}"
 
 
-def rate_finding(figures: WerSummary, rates: Rates) -> str:
+def rate_finding(figures: WerSummary | None, rates: Rates) -> str:
     """What the test says about an error rate."""
+    if figures is None:
+        return "not measured"
     if figures.finding is None:
         return "not tested"
     if figures.finding == "no_difference":

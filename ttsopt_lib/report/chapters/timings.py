@@ -376,7 +376,7 @@ def _latency_panel(axes: Axes, summary: Summary, device: DeviceSummary, names: l
     forest(axes, names, estimates, [known.get(name, BASELINE) for name in names], scale=100)
     right_column(axes, [numbers.percent(one.value) if one else "not measured" for one in estimates])
     target = summary.targets.latency_reduction
-    ends = [100 * end for one in estimates if one for end in (one.ci or (one.value,))]
+    ends = [100 * end for one in estimates if one for end in one.ends]
     axes.set_xlim(min([-5.0, *ends]) - 3, max([100 * target, *ends]) + 5)
     target_line(axes, 100 * target, f"target {numbers.percent(target)}")
     if not alone:

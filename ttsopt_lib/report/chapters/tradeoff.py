@@ -132,10 +132,8 @@ def _picture(
 def _mark(axes: Axes, point: Position, area: float) -> None:
     """A point with its intervals; those of peers are below and open."""
     style = point.look
-    x_low, x_high = (100 * end for end in point.latency.ci or (point.latency.value,) * 2)
-    y_low, y_high = point.change.ci or (point.y, point.y)
-    axes.plot([x_low, x_high], [point.y] * 2, color=style.colour, linewidth=0.9, zorder=2)
-    axes.plot([point.x] * 2, [y_low, y_high], color=style.colour, linewidth=0.9, zorder=2)
+    axes.plot([100 * end for end in point.latency.ends], [point.y] * 2, color=style.colour, linewidth=0.9, zorder=2)
+    axes.plot([point.x] * 2, point.change.ends, color=style.colour, linewidth=0.9, zorder=2)
     drawn: dict[str, Any]
     if style == PEER:
         drawn = {"facecolor": "white", "alpha": 0.8, "edgecolor": style.colour, "linewidth": 0.9, "zorder": 2.5}
@@ -148,8 +146,8 @@ def _frame(axes: Axes, summary: Summary, points: Sequence[Position]) -> None:
     """Limits, targets and the corner that meets both."""
     targets = summary.targets
     goal_x, goal_y = 100 * targets.latency_reduction, targets.predicted_mos_change
-    xs = [100 * end for p in points for end in (p.latency.ci or (p.latency.value,))]
-    ys = [end for p in points for end in (p.change.ci or (p.change.value,))]
+    xs = [100 * end for p in points for end in p.latency.ends]
+    ys = [end for p in points for end in p.change.ends]
     x_low, x_high = min([0.0, *xs]), max([goal_x, *xs])
     y_low, y_high = min([goal_y, *ys]), max([0.0, *ys])
     x_pad, y_pad = 0.09 * (x_high - x_low), 0.16 * (y_high - y_low)

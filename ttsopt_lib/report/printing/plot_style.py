@@ -171,7 +171,7 @@ def forest(
     for index, (estimate, style) in enumerate(zip(rows, looks, strict=True)):
         if estimate is None:
             continue
-        low, high = estimate.ci or (estimate.value, estimate.value)
+        low, high = estimate.ends
         axes.plot([scale * low, scale * high], [index] * 2, color=style.colour, linewidth=1.6, zorder=2.5)
         axes.plot(
             scale * estimate.value, index, style.marker, color=style.colour, markersize=5,
