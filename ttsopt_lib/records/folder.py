@@ -109,11 +109,6 @@ class StudyFolder:
         return self.path / "figures"
 
     @property
-    def spoken(self) -> Path:
-        """What the variants of the spectrograms said when the report was last made, so that they need not again."""
-        return self.path / "cache" / "spoken.npz"
-
-    @property
     def rendered(self) -> Path:
         """What the last report was made from, so that an unchanged one is not rendered again."""
         return self.path / "cache" / "rendered.json"

@@ -7,13 +7,9 @@ figure reads in grey and for the colour-blind: bright is loud, and in a differen
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
-from zipfile import BadZipFile
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,13 +17,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ttsopt_lib.code import code_digest
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.evaluate.keys import listening_key, voice_key
 from ttsopt_lib.evaluate.signal.waveform import as_float, as_written
 from ttsopt_lib.evaluate.speak import SpeechError
-from ttsopt_lib.files import atomic_path, content_key
-from ttsopt_lib.records.base import RecordError
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts.findings import chosen_or_closest, listed
@@ -113,45 +105,11 @@ def study_spectrograms(summary: Summary, study: Study, folder: StudyFolder) -> t
         return None, f"the model files of {listed(missing)} are not in this folder"
     text = summary.listening[-1]
     try:
-        spoken = _spoken(study, folder, text, names)
+        spoken = speak_together(study, folder, text, names)
     except SpeechError as error:
         return None, str(error)
     chart = spectrograms(spoken, text, same=summary.same)
     return chart._replace(narrow=spectrograms(spoken, text, NARROW).figure), ""
-
-
-def _spoken(study: Study, folder: StudyFolder, text: str, names: Sequence[str]) -> list[Spoken]:
-    """As `speak_together`; where voices, text and code are those of the last report, what they said then."""
-    try:
-        voices = [listening_key(study, voice_key(study, folder, name)) for name in names]
-    except RecordError:  # speaking says what is missing
-        return speak_together(study, folder, text, names)
-    key = content_key(voices, list(names), text, code_digest("ttsopt_lib.report.chapters.spectrograms"))
-    spoken = read_spoken(folder.spoken, key, names)
-    if spoken is None:
-        spoken = speak_together(study, folder, text, names)
-        with suppress(OSError):  # no room for it: the next report speaks again
-            write_spoken(folder.spoken, key, spoken)
-    return spoken
-
-
-def read_spoken(path: Path, key: str, names: Sequence[str]) -> list[Spoken] | None:
-    """What the variants said, if it was kept under this `key`; None where it was not or cannot be read."""
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            if str(kept["key"]) != key:
-                return None
-            rates = kept["sample_rates"].tolist()
-            return [Spoken(name, kept[f"samples{number}"], rates[number]) for number, name in enumerate(names)]
-    except (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error):
-        return None
-
-
-def write_spoken(path: Path, key: str, spoken: Sequence[Spoken]) -> None:
-    """Keep what the variants said, whole or not at all."""
-    samples = {f"samples{number}": one.samples for number, one in enumerate(spoken)}
-    with atomic_path(path) as temporary:
-        np.savez(temporary, allow_pickle=False, key=key, sample_rates=[one.sample_rate for one in spoken], **samples)
 
 
 def spectrum_db(spoken: Spoken) -> NDArray[np.float32]:
