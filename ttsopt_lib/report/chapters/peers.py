@@ -38,15 +38,19 @@ def _table(summary: Summary, another_voice: bool) -> Table:
     rows = _rows(summary, another_voice)
     joules = any(row.timing and row.timing.energy_j_per_audio_second for row in rows)
     per_second = "timing.energy_j_per_audio_second"
+    if another_voice:
+        name, caption = "other_voices", f"ANOTHER VOICE: absolute figures, not comparable in quality{by}"
+        voice, score, change = "Voice", "Predicted MOS", ""
+    else:
+        name, caption = "peers", f"The same voice by other means, timed in the same blocks{by}"
+        voice, score, change = "What", "", "Predicted MOS change"
     return Table(
-        "other_voices" if another_voice else "peers",
-        f"ANOTHER VOICE: absolute figures, not comparable in quality{by}"
-        if another_voice
-        else f"The same voice by other means, timed in the same blocks{by}",
+        name,
+        caption,
         [
             Column("device", of="device.device"),
             Column("kind"),
-            Column("variant", "Voice" if another_voice else "What", cell=_name),
+            Column("variant", voice, cell=_name),
             Column("label"),
             Column("versions"),
             Column("compared"),
@@ -57,7 +61,9 @@ def _table(summary: Summary, another_voice: bool) -> Table:
             Column("threads", of="timing.threads"),
             Column("samples", of="timing.samples"),
             Column("median_ms", of="timing.latency_ms.estimate", interval=True),
-            Column("rtf", "RTF", RTF, _rtf, interval=True),
+            Column(
+                "rtf", "RTF", RTF, lambda row: row.timing and estimate(row.timing.rtf, row.timing.rtf_ci), interval=True
+            ),
             Column("latency_reduction", LESS, REDUCTION, "timing.latency_reduction", interval=True),
             Column("peak_memory_mb", "Peak memory, MB", COUNT, "timing.peak_memory_mb"),
             Column("load_ms", "Load, ms", MS.bare, "timing.load_ms"),
@@ -66,16 +72,8 @@ def _table(summary: Summary, another_voice: bool) -> Table:
             Column("energy_reduction", of="timing.energy_reduction", interval=True),
             Column("predictor", of="quality.predictor"),
             Column("sentences", of="quality.sentences"),
-            Column(
-                "predicted_mos", "Predicted MOS" if another_voice else "", SCORE, "quality.predicted_mos", interval=True
-            ),
-            Column(
-                "change",
-                "" if another_voice else "Predicted MOS change",
-                CHANGE,
-                "quality.predicted_mos.change",
-                interval=True,
-            ),
+            Column("predicted_mos", score, SCORE, "quality.predicted_mos", interval=True),
+            Column("change", change, CHANGE, "quality.predicted_mos.change", interval=True),
             *_error_rates(rates_of(summary)),
             Column("", "Joules per second of audio" if joules else "", JOULES.bare._replace(digits=3), per_second),
         ],
@@ -171,10 +169,6 @@ def _peer(summary: Summary, device: DeviceSummary | None, peer: PeerSummary) -> 
 def _name(row: Any) -> str:
     small = f"{row.compared}; not measured: {row.reason}" if row.reason else row.compared
     return f"{name_of(row)}<br>{reason(small)}"
-
-
-def _rtf(row: Any):
-    return row.timing and estimate(row.timing.rtf, row.timing.rtf_ci)
 
 
 def _error_rates(rates: Rates) -> list[Column]:

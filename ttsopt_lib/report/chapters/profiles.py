@@ -14,15 +14,7 @@ from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.numbers import MS, PERCENT, REDUCTION, SHARE, number, percent
 from ttsopt_lib.report.printing.html import FEW, figure, not_printed, on_paper
-from ttsopt_lib.report.printing.plot_style import (
-    ORANGE,
-    SKY,
-    WIDTH,
-    Chart,
-    axis_label,
-    new_figure,
-    set_title,
-)
+from ttsopt_lib.report.printing.plot_style import ORANGE, SKY, WIDTH, Chart, axis_label, new_figure, set_title
 from ttsopt_lib.report.printing.table import NONE, Column, Table, figure_cell, name_of
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary, TimingSummary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY

@@ -29,16 +29,7 @@ from ttsopt_lib.report.printing.plot_style import (
     set_title,
     target_line,
 )
-from ttsopt_lib.report.printing.table import (
-    BASELINE,
-    NONE,
-    Column,
-    Table,
-    figure_cell,
-    name_of,
-    printed,
-    row_of,
-)
+from ttsopt_lib.report.printing.table import BASELINE, NONE, Column, Table, figure_cell, name_of, printed, row_of
 from ttsopt_lib.report.schema import PredictorSummary, QualitySummary, Summary
 from ttsopt_lib.study import ORIGINAL
 from ttsopt_lib.voices.text import missing_words

@@ -6,15 +6,7 @@ from matplotlib.axes import Axes
 
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts.findings import listed, with_students
-from ttsopt_lib.report.printing.plot_style import (
-    GREEN,
-    GREY,
-    WIDTH,
-    Chart,
-    new_figure,
-    set_title,
-    target_line,
-)
+from ttsopt_lib.report.printing.plot_style import GREEN, GREY, WIDTH, Chart, new_figure, set_title, target_line
 from ttsopt_lib.report.schema import StudentSummary, Summary, VariantSummary
 from ttsopt_lib.study import ORIGINAL
 
