@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -14,6 +15,7 @@ from golden_pages import title
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ttsopt_lib.distill.decoder_speed import FRAMES
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.base import RecordError
@@ -21,12 +23,14 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.chapters import profiles, spectrograms, students
 from ttsopt_lib.report.chapters.spectrograms import Spoken, shown_variants, study_spectrograms
 from ttsopt_lib.report.chapters.students import distillation_notes
+from ttsopt_lib.report.explore import speak_both, stage_times
 from ttsopt_lib.report.facts.students import student_summary
 from ttsopt_lib.report.numbers import NARROW
 from ttsopt_lib.report.printing.plot_style import NARROW as PHONE
 from ttsopt_lib.report.printing.plot_style import WIDTH, svg_text
 from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary, Summary
 from ttsopt_lib.steps import Distill
+from ttsopt_lib.study import Variant
 from ttsopt_lib.voices.session import RuntimeFailure
 
 
@@ -267,12 +271,6 @@ def test_without_model_files_the_reason_is_said(case, summary, golden):
 
 @pytest.mark.slow
 def test_variants_speak_with_the_same_durations(medium_voice, tmp_path):
-    import shutil
-
-    from ttsopt_lib.errors import StudyError
-    from ttsopt_lib.report.explore import speak_both, stage_times
-    from ttsopt_lib.study import Variant
-
     study = read_study(resolve(Path("params/joe.yaml"))).model_copy(update={"variants": (Variant(name="fp32"),)})
     folder = StudyFolder(study, tmp_path)
     for name in ("original", "fp32"):
@@ -287,8 +285,6 @@ def test_variants_speak_with_the_same_durations(medium_voice, tmp_path):
 
 
 def test_stage_times_of_two_variants_stand_side_by_side(case):
-    from ttsopt_lib.report.explore import stage_times
-
     _, _, folder = case("good")
     frame = stage_times(folder, "cpu", ["original", "distilled-int8"])
     assert not isinstance(frame, str)
