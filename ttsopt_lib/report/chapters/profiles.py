@@ -158,7 +158,9 @@ def top_operators(summary: Summary) -> Table:
     rows = []
     for device in summary.measured_devices:
         shown = findings.shown_on(summary, device)
-        for before, after in (pair for pair in _pairs(device) if pair[1].variant == shown):
+        for before, after in _pairs(device):
+            if after.variant != shown:
+                continue
             times = _times(before.operators, after.operators)
             found = [_operator(device, before, after, f"`{name}`", pair) for name, pair in times.items()]
             found.sort(key=lambda row: -max(row.share, row.share_after))

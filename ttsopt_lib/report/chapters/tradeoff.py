@@ -84,9 +84,9 @@ def tradeoff_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
         return None
     points, peers = positions(summary, device), peer_positions(summary, device)
     alt = f"Scatter plot of latency reduction on {device.label} against change of the predicted MOS. " + "; ".join(
-        f"{name}: {numbers.REDUCTION.figure(point.latency)} faster, {numbers.CHANGE.figure(point.change)}, "
-        f"{numbers.megabytes(point.size_bytes)} MB"
-        for name, point in [*((p.name, p) for p in points), *((f"peer {p.name}", p) for p in peers)]
+        f"{'peer ' if p.look == PEER else ''}{p.name}: {numbers.REDUCTION.figure(p.latency)} faster, "
+        f"{numbers.CHANGE.figure(p.change)}, {numbers.megabytes(p.size_bytes)} MB"
+        for p in [*points, *peers]
     )
     caption = (
         "Up and to the right is better; the area of a mark is the size of the file. The shaded corner meets both "
@@ -109,6 +109,7 @@ def _picture(
     largest = max(point.size_bytes for point in shown)
     areas = [130.0 * point.size_bytes / largest for point in shown]  # square points
     marks = list(zip(shown, areas, strict=True))
+    # peers first, then from large to small: what is drawn later lies on top
     for point, area in sorted(marks, key=lambda mark: -math.inf if mark[0].look == PEER else -mark[1]):
         _mark(axes, point, area)
     _frame(axes, summary, shown)
@@ -130,7 +131,7 @@ def _picture(
 
 
 def _mark(axes: Axes, point: Position, area: float) -> None:
-    """A point with its intervals; those of peers are below and open."""
+    """A point with its intervals; a peer's is open."""
     style = point.look
     axes.plot([100 * end for end in point.latency.ends], [point.y] * 2, color=style.colour, linewidth=0.9, zorder=2)
     axes.plot([point.x] * 2, point.change.ends, color=style.colour, linewidth=0.9, zorder=2)

@@ -38,7 +38,7 @@ def place_labels(axes: Axes, points: Sequence[Point], fontsize: float, keep_free
     figure.draw_without_rendering()  # type: ignore[union-attr]
     scale = figure.dpi / 72  # pixels of a typographic point
     pixels = axes.transData.transform([(point.x, point.y) for point in points]).tolist()
-    taken = [*keep_free]
+    inside, taken = axes.get_window_extent(), [*keep_free]
     for point, (x, y) in zip(points, pixels, strict=True):
         radius = point.radius * scale
         taken.append(Bbox.from_extents(x - radius, y - radius, x + radius, y + radius))
@@ -54,7 +54,7 @@ def place_labels(axes: Axes, points: Sequence[Point], fontsize: float, keep_free
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.4},
         )  # fmt: skip
         size = note.get_window_extent().size
-        box, moved = _free_spot((x, y), point.radius, size, taken, axes.get_window_extent(), scale)
+        box, moved = _free_spot((x, y), point.radius, size, taken, inside, scale)
         note.set_position(((box.x0 - x) / scale, (box.y0 - y) / scale))
         note.set_verticalalignment("bottom")
         if moved:

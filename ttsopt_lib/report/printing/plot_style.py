@@ -157,11 +157,11 @@ def target_line(axes: Axes, value: float, text: str, vertical: bool = True) -> N
     words: dict[str, Any] = {"textcoords": "offset points", "fontsize": 6.5, "color": "#444444"}
     if vertical:
         axes.axvline(value, **line)
-        axes.annotate(text, (value, 1.0), (0, 2), ("data", "axes fraction"), ha="center", **words)
+        axes.annotate(text, (value, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 2), ha="center", **words)
     else:
         axes.axhline(value, **line)
         lines = text.replace(" ", "\n", 1)
-        axes.annotate(lines, (1.0, value), (3, 0), ("axes fraction", "data"), ha="left", va="center", **words)
+        axes.annotate(lines, (1.0, value), xycoords=("axes fraction", "data"), xytext=(3, 0), va="center", **words)
 
 
 def forest(
