@@ -54,9 +54,9 @@ def conclusion(summary: Summary) -> list[str]:
             f"To use it, deploy `variants/{name}/model.onnx` with the `model.onnx.json` beside it: "
             + ("it is fed as the original is." if summary.model else "it is a drop-in Piper voice.")
         )
-        sentences += [claim] if (claim := quality_words.unheard(summary, name)) else []
-    sentences += _open_questions(summary)
-    return sentences
+        if claim := quality_words.unheard(summary, name):
+            sentences.append(claim)
+    return [*sentences, *_open_questions(summary)]
 
 
 def _open_questions(summary: Summary) -> list[str]:
