@@ -33,7 +33,7 @@ from ttsopt_lib.report.printing.plot_style import (
     target_line,
 )
 from ttsopt_lib.report.printing.table import Column, Table, name_of, printed, reason, row_of
-from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary
+from ttsopt_lib.report.schema import DeviceSummary, Summary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 RTF_FORMULA = "real-time factor (RTF) = wall time / audio time; below 1 is faster than real time"
@@ -175,10 +175,10 @@ def _side_by_side(summary: Summary, shown: Sequence[DeviceSummary], first: int, 
             place = device.device, device.runtime, device.threads
             return printed(timing and timing.latency_ms.median, MS.bare) + marks(found, *place, row.variant)
 
-        def less(row: Any) -> Estimate | None:
-            return findings.latency_of(summary, device, row.variant)
-
-        return [Column("", f"{device.label}, ms", MS, cell=median), Column("", "less", REDUCTION, less)]
+        return [
+            Column("", f"{device.label}, ms", MS, cell=median),
+            Column("", "less", REDUCTION, lambda row: findings.latency_of(summary, device, row.variant)),
+        ]
 
     names = dict.fromkeys(row.variant for device in shown for row in device.rows)
     table = Table(
