@@ -23,7 +23,6 @@ class StudyFolder:
         web: the web page with the study's voices: what is served.
         received: records of measurements that pages sent back to `ttsopt web --serve`. Never in the folder that is
             served.
-        spoken: what the variants of the spectrograms said when the report was last made, so that they need not again.
         rendered: what the last report was made from, so that an unchanged one is not rendered again.
         notebooks: the executed ones of all steps.
         tables, figures, summary, html, pdf: the report.
@@ -41,7 +40,6 @@ class StudyFolder:
         self.listening_key = records / "listening_key.json"
         self.web = self.path / "web"
         self.received = records / "received"
-        self.spoken = self.path / "cache" / "spoken.npz"
         self.rendered = self.path / "cache" / "rendered.json"
         self.notebooks = self.path / "notebooks"
         self.tables = self.path / "tables"

@@ -61,4 +61,9 @@ def rate_of(row: Any, name: str) -> Estimate | None:
 
 def figures_of(row: Any, name: str) -> WerSummary | None:
     """The same with its change, where it was counted sentence by sentence."""
-    return getattr(row, name if name.startswith("relative") else f"{name}_figures")
+    return getattr(row, figures_field(name))
+
+
+def figures_field(name: str) -> str:
+    """Where a row has them."""
+    return name if name.startswith("relative") else f"{name}_figures"

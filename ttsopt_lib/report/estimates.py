@@ -19,6 +19,11 @@ class Estimate(Part):
     value: float
     ci: Interval | None
 
+    @property
+    def ends(self) -> Interval:
+        """Its interval; the value twice where there is none."""
+        return self.ci or (self.value, self.value)
+
 
 ZERO = Estimate(value=0.0, ci=(0.0, 0.0))  # the baseline against itself, by definition
 

@@ -33,6 +33,7 @@ from ttsopt_lib.report.chapters import (
 )
 from ttsopt_lib.report.chapters.spectrograms import study_spectrograms
 from ttsopt_lib.report.error_rates import rates_of
+from ttsopt_lib.report.facts.findings import chosen_or_closest
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.facts.verdict import HELD_OUT
 from ttsopt_lib.report.printing.audio import Players
@@ -127,9 +128,7 @@ class Report:
     def first_page(self) -> Html:
         """The verdict, the trade-off, before and after to hear. Carries the summary itself as data."""
         summary = self.summary
-        chosen = list(dict.fromkeys(name for name in summary.optimized.values() if name))
-        closest = [choice.closest for choice in summary.choices if choice.closest]
-        compared = [ORIGINAL, *(chosen or closest[:1])]
+        compared = [ORIGINAL, *chosen_or_closest(summary)]
         stage = first_page.stage_note(summary)
         return Html(
             paragraphs([stage], "first-look") if stage else "",

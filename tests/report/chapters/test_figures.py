@@ -23,6 +23,12 @@ def charts(summary: Summary) -> list[Chart]:
     return [chart for draw in drawn if (chart := with_narrow(draw, summary))]
 
 
+@pytest.fixture(scope="module")
+def drawn(summary) -> list[Chart]:
+    """The figures of the study "many"."""
+    return charts(summary("many"))
+
+
 def test_there_are_four_where_all_was_measured_and_only_sizes_where_nothing_was(summary):
     assert [chart.name for chart in charts(summary("good"))] == ["size", "latency", "quality", "tradeoff"]
     assert [chart.name for chart in charts(summary("unmeasured"))] == ["size"]
@@ -34,10 +40,10 @@ def test_there_are_four_where_all_was_measured_and_only_sizes_where_nothing_was(
 def test_names_in_the_trade_off_cover_no_other_name(name, form, summary):
     chart = with_narrow(tradeoff_chart, summary(name))
     assert chart
-    drawn = getattr(chart, form)
-    canvas = FigureCanvasAgg(drawn)
-    drawn.draw_without_rendering()
-    texts = [text for text in drawn.axes[0].texts if text.get_text()]
+    figure = getattr(chart, form)
+    canvas = FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    texts = [text for text in figure.axes[0].texts if text.get_text()]
     names = {variant.name for variant in summary(name).variants}
     written = {text.get_text() for text in texts}
     assert names - {"original"} <= written and "original (baseline)" in written
@@ -101,8 +107,8 @@ def test_the_same_numbers_give_the_same_bytes(summary):
 
 
 @pytest.mark.slow
-def test_svgs_are_well_formed_small_and_load_nothing(summary):
-    for chart in charts(summary("many")):
+def test_svgs_are_well_formed_small_and_load_nothing(drawn):
+    for chart in drawn:
         svg = svg_text(chart)
         ET.fromstring(svg)
         assert len(svg) < 120_000
@@ -111,25 +117,25 @@ def test_svgs_are_well_formed_small_and_load_nothing(summary):
 
 
 @pytest.mark.slow
-def test_text_of_figures_uses_the_fonts_of_the_page(summary):
-    for chart in charts(summary("good")):
+def test_text_of_figures_uses_the_fonts_of_the_page(drawn):
+    for chart in drawn:
         svg = svg_text(chart)
         assert "<text" in svg and "DejaVu" not in svg and "system-ui" in svg
 
 
 @pytest.mark.slow
-def test_ids_of_several_figures_in_one_page_differ(summary):
-    drawn = [text for chart in charts(summary("many")) for text in (svg_text(chart), narrow_svg_text(chart))]
-    ids = [found for text in drawn for found in re.findall(r'\bid="([^"]+)"', text)]
+def test_ids_of_several_figures_in_one_page_differ(drawn):
+    texts = [text for chart in drawn for text in (svg_text(chart), narrow_svg_text(chart))]
+    ids = [found for text in texts for found in re.findall(r'\bid="([^"]+)"', text)]
     assert ids and len(ids) == len(set(ids))
 
 
 @pytest.mark.slow
-def test_an_inline_figure_has_its_description_and_no_fixed_size(summary):
-    chart = charts(summary("good"))[0]
-    head = inline_svg(svg_text(chart), 'a "b" <c>').split(">", 1)[0]
+def test_an_inline_figure_has_its_description_and_no_fixed_size(drawn):
+    svg = inline_svg(svg_text(drawn[0]), 'a "b" <c>')
+    head = svg.split(">", 1)[0]
     assert 'role="img"' in head and "width=" not in head and "viewBox=" in head
-    label = ET.fromstring(inline_svg(svg_text(chart), 'a "b" <c>')).get("aria-label")
+    label = ET.fromstring(svg).get("aria-label")
     assert label is not None and label.split() == ["a", '"b"', "<c>"]
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import invented_records as records
 import pytest
@@ -14,7 +13,7 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VariantRecord
 from ttsopt_lib.report.chapters import provenance, timings
 from ttsopt_lib.report.facts.summary import summarize
-from ttsopt_lib.report.schema import Summary
+from ttsopt_lib.report.schema import DeviceSummary, Summary
 from ttsopt_lib.report.sections import Report, all_tables
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
@@ -22,10 +21,10 @@ Change = Callable[[DeviceRecord], object]
 
 
 @pytest.fixture
-def imported(tmp_path: Path) -> Callable[..., Summary]:
-    """The summary of an invented study after a record of a GPU elsewhere was imported, changed as told before."""
+def imported(tmp_path: Path) -> Callable[..., tuple[Summary, records.Case]]:
+    """An invented study and its summary after a record of a GPU elsewhere was imported, changed as told before."""
 
-    def make(change: Change = lambda record: None, named: bool = True) -> Summary:
+    def make(change: Change = lambda record: None, named: bool = True) -> tuple[Summary, records.Case]:
         study, devices, folder = records.good(tmp_path / "here")
         there = StudyFolder(study, tmp_path / "there")
         records.write_device(there, devices[1], records.GOOD, seed=3, speed=0.1)
@@ -42,12 +41,14 @@ def imported(tmp_path: Path) -> Callable[..., Summary]:
         file = tmp_path / "h200.json"
         write_record(file, record)
         import_record(study, folder, file)
-        self.update(study=study, folder=folder)
-        return summarize(study, devices if named else devices[:1], folder)
+        found = study, devices if named else devices[:1], folder
+        return summarize(*found), found
 
-    self: dict[str, Any] = {}
-    make.self = self  # type: ignore[attr-defined]
     return make
+
+
+def gpu_of(summary: Summary) -> DeviceSummary:
+    return next(device for device in summary.devices if device.device == "gpu")
 
 
 def latency(summary: Summary) -> dict[str | None, tuple[str, str]]:
@@ -55,8 +56,8 @@ def latency(summary: Summary) -> dict[str | None, tuple[str, str]]:
 
 
 def test_an_import_of_the_same_files_is_judged_like_what_was_measured_here(imported):
-    summary = imported()
-    gpu = next(device for device in summary.devices if device.device == "gpu")
+    summary, _ = imported()
+    gpu = gpu_of(summary)
     assert gpu.judged and gpu.imported is not None and gpu.imported.doubts == []
     assert gpu in summary.measured_devices and {choice.device for choice in summary.choices} == {"cpu", "gpu"}
     assert latency(summary)["gpu"][0] == "pass" and summary.optimized["gpu"] == "distilled-int8"
@@ -74,17 +75,14 @@ def test_an_import_of_the_same_files_is_judged_like_what_was_measured_here(impor
             lambda record: setattr(record.rows[2], "model_sha256", "0" * 64),
             "the voice file of fp32 differs from today's",
         ),
-        (
-            lambda record: [setattr(row, "model_sha256", None) for row in record.rows],
-            "timed is not known",
-        ),
+        (lambda record: [setattr(row, "model_sha256", None) for row in record.rows], "timed is not known"),
         (lambda record: setattr(record.sentences[0], "text", "No."), "other sentences were timed"),
     ],
     ids=["another file", "an older record", "other sentences"],
 )
 def test_an_import_of_other_files_is_shown_and_never_judged(imported, change, said):
-    summary = imported(change)
-    gpu = next(device for device in summary.devices if device.device == "gpu")
+    summary, _ = imported(change)
+    gpu = gpu_of(summary)
     assert not gpu.judged and gpu.rows and gpu in summary.timed_devices and gpu not in summary.measured_devices
     assert gpu.imported is not None and said in gpu.imported.doubts[0]
     assert "gpu" not in {choice.device for choice in summary.choices} and summary.optimized["gpu"] is None
@@ -99,11 +97,9 @@ def test_an_import_of_other_files_is_shown_and_never_judged(imported, change, sa
 
 @pytest.mark.slow
 def test_an_import_that_no_device_file_names_is_shown_too_and_twice_the_same(imported):
-    summary = imported(lambda record: setattr(record, "device", "h200"), named=False)
+    summary, case = imported(lambda record: setattr(record, "device", "h200"), named=False)
     assert [device.device for device in summary.devices] == ["cpu", "h200"] and summary.devices[1].judged
-    study, folder = imported.self["study"], imported.self["folder"]
-    devices = records.default_devices()[:1]
-    first, second = (Report(summarize(study, devices, folder), folder).devices().text for _ in range(2))
+    first, second = (Report(summarize(*case), case[2]).devices().text for _ in range(2))
     assert first == second and "imported from h200.json" in first
 
 
@@ -112,6 +108,6 @@ def test_rows_of_variants_that_the_study_does_not_have_are_left_out(imported):
         for row in record.rows:
             row.variant = "gone" if row.variant == "fp32" else row.variant
 
-    summary = imported(rename)
-    gpu = next(device for device in summary.devices if device.device == "gpu")
+    summary, _ = imported(rename)
+    gpu = gpu_of(summary)
     assert gpu.judged and "gone" not in {row.variant for row in gpu.rows} and len(gpu.rows) > 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -14,6 +15,7 @@ from golden_pages import title
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ttsopt_lib.distill.decoder_speed import FRAMES
+from ttsopt_lib.errors import StudyError
 from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.base import RecordError
@@ -21,12 +23,14 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.chapters import profiles, spectrograms, students
 from ttsopt_lib.report.chapters.spectrograms import Spoken, shown_variants, study_spectrograms
 from ttsopt_lib.report.chapters.students import distillation_notes
+from ttsopt_lib.report.explore import speak_both, stage_times
 from ttsopt_lib.report.facts.students import student_summary
 from ttsopt_lib.report.numbers import NARROW
 from ttsopt_lib.report.printing.plot_style import NARROW as PHONE
 from ttsopt_lib.report.printing.plot_style import WIDTH, svg_text
 from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary, Summary
 from ttsopt_lib.steps import Distill
+from ttsopt_lib.study import Variant
 from ttsopt_lib.voices.session import RuntimeFailure
 
 
@@ -246,50 +250,10 @@ def test_a_voice_that_a_runtime_cannot_speak_leaves_out_the_spectra_alone(case, 
             raise RuntimeFailure("ONNX Runtime cannot run it: no such kernel")
 
     monkeypatch.setattr(StudyFolder, "model", lambda *_: Path(__file__))
-    monkeypatch.setattr(spectrograms, "listening_key", lambda *_: "key")
-    monkeypatch.setattr(spectrograms, "voice_key", lambda *_: "key")
     monkeypatch.setattr(spectrograms, "open_model", lambda _: MagicMock(open=Broken))
     chart, why = study_spectrograms(summary("good"), study, folder)
     assert chart is None and why.endswith("no such kernel") and "\n" not in why
     assert call == "open" or why.startswith(f"original cannot speak {study.sentences.listening[-1][:60]!r}: ")
-
-
-def test_variants_speak_anew_only_where_voice_or_text_changed_or_the_cache_is_broken(case, tmp_path, monkeypatch):
-    study = case("good")[0]
-    folder, names, asked = StudyFolder(study, tmp_path), ["original", "fp32"], []
-    for name in names:
-        folder.variant(name).mkdir(parents=True)
-        folder.model(name).write_text(name)
-        Path(f"{folder.model(name)}.json").write_text("{}")
-
-    def speak(_study, _folder, text, _names):
-        asked.append(text)
-        return [tone("original", 500), tone("fp32", 800)]
-
-    def spoken(text: str = "One."):
-        return spectrograms._spoken(study, folder, text, names)
-
-    monkeypatch.setattr(spectrograms, "speak_together", speak)
-    first, again = spoken(), spoken()
-    assert asked == ["One."] and [path.name for path in folder.spoken.parent.iterdir()] == ["spoken.npz"]
-    for one, other in zip(first, again, strict=True):
-        assert (one.variant, one.sample_rate, one.samples.dtype) == (other.variant, other.sample_rate, np.int16)
-        assert np.array_equal(one.samples, other.samples)
-    spoken("Two.")
-    folder.model("fp32").write_text("another")
-    spoken("Two.")
-    assert asked == ["One.", "Two.", "Two."]
-    whole = folder.spoken.read_bytes()
-    flipped = bytearray(whole)
-    flipped[len(whole) // 2] ^= 255
-    for number, broken in enumerate((b"", b"PK\x03\x04", whole[: len(whole) // 2], bytes(flipped)), 4):
-        folder.spoken.write_bytes(broken)
-        assert np.array_equal(spoken("Two.")[1].samples, first[1].samples)
-        assert len(asked) == number
-        assert folder.spoken.read_bytes() == whole
-    folder.spoken.unlink()
-    folder.spoken.mkdir()  # nothing can be kept there
-    assert len(spoken("Two.")) == 2 and len(asked) == 8
 
 
 def test_the_optimized_and_the_worst_variant_are_shown(summary):
@@ -307,12 +271,6 @@ def test_without_model_files_the_reason_is_said(case, summary, golden):
 
 @pytest.mark.slow
 def test_variants_speak_with_the_same_durations(medium_voice, tmp_path):
-    import shutil
-
-    from ttsopt_lib.errors import StudyError
-    from ttsopt_lib.report.explore import speak_both, stage_times
-    from ttsopt_lib.study import Variant
-
     study = read_study(resolve(Path("params/joe.yaml"))).model_copy(update={"variants": (Variant(name="fp32"),)})
     folder = StudyFolder(study, tmp_path)
     for name in ("original", "fp32"):
@@ -327,8 +285,6 @@ def test_variants_speak_with_the_same_durations(medium_voice, tmp_path):
 
 
 def test_stage_times_of_two_variants_stand_side_by_side(case):
-    from ttsopt_lib.report.explore import stage_times
-
     _, _, folder = case("good")
     frame = stage_times(folder, "cpu", ["original", "distilled-int8"])
     assert not isinstance(frame, str)

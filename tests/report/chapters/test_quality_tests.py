@@ -1,8 +1,8 @@
 """What is claimed about quality beside the original: tests, equivalence, and whether a predictor is believed."""
 
-import html
 import json
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,32 @@ from ttsopt_lib.report.schema import Estimate, PredictedMos, Summary
 from ttsopt_lib.report.sections import Report
 from ttsopt_lib.report.tables import anchors
 from ttsopt_lib.steps import QuantizeStatic
+from ttsopt_lib.study import Study
+
+
+@pytest.fixture
+def record(case) -> QualityRecord:
+    """The quality record of the study "good", which a test may change."""
+    return read_record(case("good")[2].quality_record, QualityRecord, "evaluate")
+
+
+@pytest.fixture
+def summarized(case) -> Iterator[Callable[..., Summary]]:
+    """The study "good" with another quality record; the first one comes back after the test."""
+    good, devices, folder = case("good")
+    text = folder.quality_record.read_text()
+
+    def make(record: QualityRecord, study: Study = good) -> Summary:
+        write_record(folder.quality_record, record)
+        return summarize(study, devices, folder)
+
+    yield make
+    folder.quality_record.write_text(text)
+
+
+def quality_page(summary: Summary) -> str:
+    """What stands below the picture of the quality."""
+    return "".join(quality.section(summary))
 
 
 def mos(finding, p, change=-0.01, ci=(-0.03, 0.01)) -> PredictedMos:
@@ -63,77 +89,57 @@ def test_no_difference_and_small_difference_are_told_apart(found, begins, small,
 
 
 @pytest.mark.slow
-def test_a_predictor_that_orders_the_anchors_is_believed_and_one_that_does_not_is_not(case, golden):
-    study, devices, folder = case("good")
-    trusted = summarize(study, devices, folder)
+def test_a_predictor_that_orders_the_anchors_is_believed_and_one_that_does_not_is_not(
+    summary, record, summarized, golden
+):
+    trusted = summary("good")
     assert all(predictor.orders_anchors for predictor in trusted.predictors)
     assert quality_words.distrusted(trusted) == [] and len(quality_words.trusted(trusted)) == 2
-    record = read_record(folder.quality_record, QualityRecord, "evaluate")
-    before = record.model_copy(deep=True)
     record.anchors[0].scores["distillmos"] = list(np.add(record.rows[0].scores["distillmos"], 0.02))
-    try:
-        write_record(folder.quality_record, record)
-        deaf = summarize(study, devices, folder)
-    finally:
-        write_record(folder.quality_record, before)
+    deaf = summarized(record)
     assert [predictor.orders_anchors for predictor in deaf.predictors] == [False, True]
     (warning,) = quality_words.distrusted(deaf)
     assert warning.startswith("DistillMOS") and "`lowpass-3500`" in warning and "`noise-10db`" not in warning
     assert warning in first_page.manager_summary(deaf)
-    assert escape(warning) in Report(deaf, folder).quality().text
+    assert escape(warning) in quality_page(deaf)
     assert [said.partition(" ")[0] for said in quality_words.trusted(deaf)] == ["DNSMOS"]
     golden(warning)
 
 
-@pytest.fixture
-def rewritten(case):
-    """Writes another quality record of the study "good"; the first one comes back after the test."""
-    folder = case("good")[2]
-    text = folder.quality_record.read_text()
-    yield lambda record: write_record(folder.quality_record, record)
-    folder.quality_record.write_text(text)
-
-
 @pytest.mark.slow
-def test_naive_int8_is_an_anchor_that_a_predictor_has_to_hear_and_stays_a_variant(case, rewritten):
-    study, devices, folder = case("good")
-    heard = summarize(study, devices, folder)
+def test_naive_int8_is_an_anchor_that_a_predictor_has_to_hear_and_stays_a_variant(summary, record, summarized):
+    heard = summary("good")
     for rows in (heard.anchors, heard.quality):
         assert [row.predictor for row in rows if row.variant == "int8-static"] == ["distillmos", "dnsmos_p808"]
     assert all("`int8-static` −" in words for words in quality_words.trusted(heard))
     tested: Any = quality.tests(heard).frame
     assert set(tested.loc[tested["variant"] == "int8-static", "group"]) == {"Variants"}
-    record = read_record(folder.quality_record, QualityRecord, "evaluate")
     naive = next(row for row in record.rows if row.variant == "int8-static")
     naive.scores["distillmos"] = list(np.add(record.rows[0].scores["distillmos"], 0.02))
-    rewritten(record)
-    deaf = summarize(study, devices, folder)
+    deaf = summarized(record)
     assert [predictor.orders_anchors for predictor in deaf.predictors] == [False, True]
     assert deaf.predictors[0].missed_anchors == ["int8-static"]
-    assert "`int8-static`" in quality_words.distrusted(deaf)[0] and "`lowpass" not in quality_words.distrusted(deaf)[0]
-    assert escape(quality_words.distrusted(deaf)[0]) in Report(deaf, folder).quality().text
+    (warning,) = quality_words.distrusted(deaf)
+    assert "`int8-static`" in warning and "`lowpass" not in warning and escape(warning) in quality_page(deaf)
 
 
 @pytest.mark.parametrize("change", ["left out", "not everywhere"])
-def test_without_naive_int8_the_anchors_are_the_damaged_originals_alone(case, rewritten, change):
-    study, devices, folder = case("good")
-    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+def test_without_naive_int8_the_anchors_are_the_damaged_originals_alone(case, record, summarized, change):
     next(row for row in record.rows if row.variant == "int8-static").scores = record.rows[0].scores
-    rewritten(record)
+    study = case("good")[0]
     some = QuantizeStatic(step="quantize_static", exclude=("/dec/",))
     variants = [
         one.model_copy(update={"recipe": (some,)}) if one.name == "int8-static" else one
         for one in study.variants
         if change == "not everywhere" or one.name != "int8-static"
     ]
-    made = summarize(study.model_copy(update={"variants": tuple(variants)}), devices, folder)
+    made = summarized(record, study.model_copy(update={"variants": tuple(variants)}))
     assert {row.variant for row in made.anchors} == {"lowpass-3500", "noise-10db"}
     assert all(predictor.orders_anchors and not predictor.missed_anchors for predictor in made.predictors)
 
 
-def test_the_notebook_s_table_of_anchors_has_those_of_the_report(case, summary):
-    study, _, folder = case("good")
-    shown = anchors(study, read_record(folder.quality_record, QualityRecord, "evaluate"))
+def test_the_notebook_s_table_of_anchors_has_those_of_the_report(case, record, summary):
+    shown = anchors(case("good")[0], record)
     assert set(shown["variant"]) == {"lowpass-3500", "noise-10db", "int8-static"}
     reported = quality.quality(summary("good").anchors).frame
     assert shown[["variant", "predicted_mos", "change"]].equals(reported[["variant", "predicted_mos", "change"]])
@@ -142,9 +148,7 @@ def test_the_notebook_s_table_of_anchors_has_those_of_the_report(case, summary):
 
 
 @pytest.mark.slow
-def test_character_errors_come_from_what_was_heard(case, rewritten):
-    study, devices, folder = case("good")
-    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+def test_character_errors_come_from_what_was_heard(record, summarized):
     spoken = record.sentences[:20]  # "sentence 0" to "sentence 19": 210 characters
     assert record.other_noise
     for row in (*record.rows, *record.anchors, record.other_noise):
@@ -152,8 +156,7 @@ def test_character_errors_come_from_what_was_heard(case, rewritten):
     damaged = next(row for row in record.rows if row.variant == "int8-static")
     damaged.hypotheses = [text.replace("Sentence", "Sentense") for text in spoken]
     record.anchors[0].hypotheses = None
-    rewritten(record)
-    made = summarize(study, devices, folder)
+    made = summarized(record)
     by_name = {row.variant: row for row in (*made.quality, *made.anchors) if row.predictor == "distillmos"}
     found = by_name["int8-static"]
     assert found.cer and found.cer_figures and found.cer_figures.change
@@ -169,7 +172,7 @@ def test_character_errors_come_from_what_was_heard(case, rewritten):
     assert frame.loc[("int8-static", "distillmos"), "cer"] == found.cer
     tests: Any = quality.tests(made).frame
     assert set(tests.loc[tests["cer_finding"] == "more errors", "variant"]) == {"int8-static"}
-    text = Report(made, folder).quality().text
+    text = quality_page(made)
     assert " CER" in text and numbers.percent(found.cer, 1) in text
 
 
@@ -196,13 +199,10 @@ def with_rates(made: Summary) -> list[Table]:
 
 
 @pytest.mark.slow
-def test_where_the_original_stands_for_the_text_the_figures_are_called_relative(case, rewritten):
-    study, devices, folder = case("good")
-    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+def test_where_the_original_stands_for_the_text_the_figures_are_called_relative(case, record, summarized):
     record.asr_against = "original"
     hears(record, {"int8-static": "one two four"}, "one two three")
-    rewritten(record)
-    made = summarize(study, devices, folder)
+    made = summarized(record)
     assert all(row.wer is row.wer_figures is row.cer is row.cer_figures is None for row in made.quality)
     found = next(row for row in made.quality if row.variant == "int8-static")
     assert found.relative_wer and found.relative_wer.value == pytest.approx(1 / 3)
@@ -213,17 +213,15 @@ def test_where_the_original_stands_for_the_text_the_figures_are_called_relative(
         assert any("Relative WER" in heading for heading in headings)
         assert not any(heading.startswith(("WER", "CER")) for heading in headings)
         assert not {"wer", "cer", "wer_change"} & set(table.frame.columns)
-    text = Report(made, folder).quality().text
+    text = quality_page(made)
     assert "no word error rate" in text and "WER / CER" not in text and "relative word errors)" in text
-    assert set(anchors(study, record)) == set(quality.quality(made.anchors, "anchors", rates_of(made)).frame)
+    assert set(anchors(case("good")[0], record)) == set(quality.quality(made.anchors, "anchors", rates_of(made)).frame)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("voice", "finding"), [("one two four", None), ("one", "worse"), ("one two three", "better")])
-def test_a_relative_rate_is_tested_beside_the_original_with_other_noise(case, rewritten, voice, finding):
+def test_a_relative_rate_is_tested_beside_the_original_with_other_noise(record, summarized, voice, finding):
     """An equal voice is heard otherwise as well: that many errors are no finding."""
-    study, devices, folder = case("good")
-    record = read_record(folder.quality_record, QualityRecord, "evaluate")
     record.asr_against = "original"
     assert record.other_noise
     hears(record, {record.other_noise.variant: "one two four", "int8-static": voice}, "one two three")
@@ -231,8 +229,7 @@ def test_a_relative_rate_is_tested_beside_the_original_with_other_noise(case, re
     for row in record.rows:
         if row.variant == "int8-static":
             row.word_errors = [word_errors("one two three", voice)] * 20
-    rewritten(record)
-    made = summarize(study, devices, folder)
+    made = summarized(record)
     by_name = {row.variant: row.relative_wer for row in (*made.quality, *made.other_noise)}
     assert by_name["original"] and by_name["original"].value == 0.0 and by_name["original"].change is None
     noise, found = by_name[record.other_noise.variant], by_name["int8-static"]
@@ -246,14 +243,11 @@ def test_a_relative_rate_is_tested_beside_the_original_with_other_noise(case, re
 
 
 @pytest.mark.slow
-def test_where_words_are_not_written_apart_the_rate_is_one_of_characters_alone(case, rewritten):
-    study, devices, folder = case("good")
-    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+def test_where_words_are_not_written_apart_the_rate_is_one_of_characters_alone(record, summarized):
     record.asr_language = "ja"
     record.sentences = ["今日は雨です。"] * len(record.sentences)
     hears(record, {"int8-static": "今日は雪です"}, "今日は雨です")
-    rewritten(record)
-    made = summarize(study, devices, folder)
+    made = summarized(record)
     found = next(row for row in made.quality if row.variant == "int8-static")
     assert found.wer is found.wer_figures is found.relative_wer is None
     assert found.cer == pytest.approx(1 / 6) and found.cer_figures and found.cer_figures.finding == "worse"
@@ -261,7 +255,7 @@ def test_where_words_are_not_written_apart_the_rate_is_one_of_characters_alone(c
         headings = [column.heading for column in table.columns]
         assert "cer" in table.frame.columns and not {"wer", "wer_change"} & set(table.frame.columns)
         assert any(one.startswith("CER") for one in headings) and not any("WER" in one for one in headings)
-    text = Report(made, folder).quality().text
+    text = quality_page(made)
     assert "CER: character error rate of" in text and "WER" not in text and "character errors)" in text
 
 
@@ -276,13 +270,11 @@ def test_figures_beside_the_original_have_intervals_and_the_same_is_among_them(s
     assert "`int8-static`" in quality_words.worse_than_noise(summary("good"))[0]
 
 
-def test_a_predictor_that_is_not_there_is_a_row_with_its_reason(summary, case):
+def test_a_predictor_that_is_not_there_is_a_row_with_its_reason(summary):
     changed = summary("good")
     changed.unavailable_predictors = [UnavailablePredictor(name="utmos", label="UTMOS", reason="no hub is reached")]
-    text = Report(changed, case("good")[2]).quality().text
-    reason = changed.unavailable_predictors[0].reason
     (row,) = quality_words.unavailable(changed)
-    assert row.startswith("UTMOS") and reason in row and escape(row) in text
+    assert row.startswith("UTMOS") and "no hub is reached" in row and escape(row) in quality_page(changed)
 
 
 def test_only_ratings_support_that_listeners_hear_nothing(summary, golden):
@@ -314,45 +306,33 @@ def test_comparisons_say_what_they_could_have_found(summary, golden):
     golden(worse, none, better)
 
 
-def test_a_record_of_before_has_no_such_figures_and_still_gives_a_report(case, tmp_path):
-    study, devices, folder = case("good")
-    text = folder.quality_record.read_text()
-    record = json.loads(text)
+def test_a_record_of_before_has_no_such_figures_and_still_gives_a_report(case, summarized):
+    folder = case("good")[2]
+    before = json.loads(folder.quality_record.read_text())
     for key in ("other_noise", "words", "unavailable", "speaker_encoder", "speaker_reason", "pitch_reason"):
-        record.pop(key)
-    for row in (*record["rows"], *record["anchors"]):
+        before.pop(key)
+    for row in (*before["rows"], *before["anchors"]):
         for key in ("paired", "word_errors"):
             row.pop(key)
-    try:
-        folder.quality_record.write_text(json.dumps(record))
-        old = summarize(study, devices, folder)
-    finally:
-        folder.quality_record.write_text(text)
+    old = summarized(QualityRecord.model_validate(before))
     assert all(row.paired is None and row.speaker_similarity is None for row in old.quality)
     assert not quality.paired(old).rows
     assert "not compared" in Report(old, folder).quality().text
 
 
-def quality_page(summary: Summary) -> str:
-    """What stands below the picture of the quality, in words as they are read."""
-    return html.unescape("".join(quality.section(summary)))
-
-
-def test_what_is_not_spoken_and_another_language_stand_beside_the_quality(case, summary, rewritten):
-    study, devices, folder = case("good")
+def test_what_is_not_spoken_and_another_language_stand_beside_the_quality(summary, record, summarized):
     assert "Not spoken" not in quality_page(summary("good"))
-    record = read_record(folder.quality_record, QualityRecord, "evaluate")
     missing = [
         MissingSymbol(symbol="\u0327", left_out_by="voice", times=1, sentences=1),
         MissingSymbol(symbol="\u00f4", left_out_by="piper", times=7, sentences=3),
     ]
     doubt = "language: the study's texts are in 'en', but the voice speaks 'de'"
-    rewritten(record.model_copy(update={"missing_symbols": missing, "texts": 12, "language_doubts": [doubt]}))
-    said = summarize(study, devices, folder)
+    changes = {"missing_symbols": missing, "texts": 12, "language_doubts": [doubt]}
+    said = summarized(record.model_copy(update=changes))
     assert (said.missing_symbols, said.texts, said.language_doubts) == (missing, 12, [doubt])
-    found = re.findall(r'<aside class="warning" aria-label="([^"]+)">(.*?)</aside>', quality_page(said), re.DOTALL)
-    boxes = dict(found)
-    assert doubt in boxes["Another language"]
+    box = r'<aside class="warning" aria-label="([^"]+)">(.*?)</aside>'
+    boxes = dict(re.findall(box, quality_page(said), re.DOTALL))
+    assert escape(doubt) in boxes["Another language"]
     assert "\u25cc\u0327 U+0327 (1 time, in 1 of 12 texts)" in boxes["Not spoken"]
     assert "takes \u00f4 (7 times, in 3 of 12 texts) apart" in boxes["Not spoken"]
 

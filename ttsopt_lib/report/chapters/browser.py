@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ttsopt_lib.report.facts.browsers import browsers, lost_in, processor_beside
-from ttsopt_lib.report.facts.findings import listed
+from ttsopt_lib.report.facts.findings import chosen, code, listed
 from ttsopt_lib.report.numbers import FILE_SIZE, REDUCTION, counted
 from ttsopt_lib.report.printing.html import bullets, escape
 from ttsopt_lib.report.schema import DeviceSummary, Summary, WebSummary, WebVoice
@@ -59,32 +59,29 @@ def int8_notes(summary: Summary) -> list[str]:
         processor = processor_beside(summary, device)
         lost = lost_in(summary, device, processor) if processor else []
         if processor and lost:
-            pairs = [
-                f"`{one.variant}` {REDUCTION.figure(one.there)} in place of {REDUCTION.figure(one.here)}"
-                for one in lost
-            ]
-            said.append(
-                f"Int8 arithmetic saves less time on {device.label} than on {processor.label}: {listed(pairs)}."
-            )
+            there, here = device.label, processor.label
+            pairs = [f"`{v.variant}` {REDUCTION.figure(v.there)} in place of {REDUCTION.figure(v.here)}" for v in lost]
+            said.append(f"Int8 arithmetic saves less time on {there} than on {here}: {listed(pairs)}.")
     why = "ONNX Runtime as npm has it uses no dot product of 8-bit numbers, which makes int8 fast on processors."
     return [*said, why] if said else []
 
 
 def download_notes(summary: Summary, web: WebSummary) -> list[str]:
     """What a visitor downloads: the page with its runtime, and a voice."""
-    beside = f"{FILE_SIZE.value(web.size_bytes)} ({FILE_SIZE.value(web.compressed_bytes)} compressed)"
-    known: dict[str | None, WebVoice] = {voice.variant: voice for voice in web.voices}
-    named = [name for name in dict.fromkeys([ORIGINAL, *summary.optimized.values()]) if name in known]
-    totals = listed(
-        [
-            f"with `{name}` {FILE_SIZE.value(web.size_bytes + known[name].size_bytes)} "
-            f"({FILE_SIZE.value(web.compressed_bytes + known[name].compressed_bytes)} compressed)"
-            for name in named
-        ]
-    )
-    stale = [f"`{voice.variant}`" for voice in web.voices if not voice.current]
-    said = f"`{web.page}`: the page, ONNX Runtime in WebAssembly and the phonemizer take {beside}"
-    return [
-        f"{said}; {totals}." if named else f"{said}.",
-        *([f"`{web.page}` has earlier files of {listed(stale)}: `ttsopt web` writes it again."] if stale else []),
+    known = {voice.variant: voice for voice in web.voices}
+    said = f"`{web.page}`: the page, ONNX Runtime in WebAssembly and the phonemizer take {_download(web)}"
+    totals = [
+        f"with `{name}` {_download(web, known[name])}"
+        for name in dict.fromkeys([ORIGINAL, *chosen(summary)])
+        if name in known
     ]
+    notes = [f"{said}; {listed(totals)}." if totals else f"{said}."]
+    if stale := [voice.variant for voice in web.voices if not voice.current]:
+        notes.append(f"`{web.page}` has earlier files of {code(stale)}: `ttsopt web` writes it again.")
+    return notes
+
+
+def _download(*parts: WebSummary | WebVoice) -> str:
+    """'12.3 MB (4.5 MB compressed)', of all parts together."""
+    size = FILE_SIZE.value(sum(part.size_bytes for part in parts))
+    return f"{size} ({FILE_SIZE.value(sum(part.compressed_bytes for part in parts))} compressed)"

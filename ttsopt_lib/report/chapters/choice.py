@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.facts.findings import change_of, latency_of, listed
+from ttsopt_lib.report.facts.findings import change_of, choice_on, code, latency_of, listed
 from ttsopt_lib.report.facts.verdict import Judged, candidates, change_beside, faster_not_chosen, judge, worse_end
 from ttsopt_lib.report.schema import DeviceSummary, Summary
 from ttsopt_lib.study import ORIGINAL
@@ -31,7 +31,7 @@ def _sentences_of_the_rule(summary: Summary) -> str:
     if not names:
         return f"Of its sentences, {halves}, which had no part in the choice."
     return (
-        f"Of {listed([f'`{name}`' for name in names])}, all evaluation sentences choose, and the verdict rests on "
+        f"Of {code(names)}, all evaluation sentences choose, and the verdict rests on "
         f"{summary.confirmation_sentences} further sentences, which had no part in the choice; of the other variants, "
         f"{halves}."
     )
@@ -40,29 +40,30 @@ def _sentences_of_the_rule(summary: Summary) -> str:
 def choice_notes(summary: Summary) -> list[str]:
     """How the optimized variant was chosen, and why no faster one was; devices of which the same is said together."""
     devices = {device.device: device for device in summary.devices}
-    said: dict[str, list[tuple[str, str]]] = {}  # what holds of a device -> labels, and the same with its own figures
+    where: dict[str, list[str]] = {}  # a note -> labels of the devices
+    alone: dict[str, str] = {}  # a note -> the same with figures, where it is of one device alone
     for choice in summary.choices:
         device = devices[choice.device]
         notes = []
         if choice.variant:
             others = [name for name in choice.candidates if name != choice.variant]
-            beside = f"; {listed([f'`{name}`' for name in others])} also qualified, but not as fast" if others else ""
-            notes.append((f"`{choice.variant}`{beside}.",) * 2)
+            beside = f"; {code(others)} also qualified, but not as fast" if others else ""
+            notes.append(f"`{choice.variant}`{beside}.")
         elif choice.closest:
-            notes.append((f"none. `{choice.closest}` came closest, but {listed(choice.failed)}.",) * 2)
+            notes.append(f"none. `{choice.closest}` came closest, but {listed(choice.failed)}.")
         elif not choice.decided:
-            notes.append(("the rule could not be applied, a figure it needs was not measured.",) * 2)
+            notes.append("the rule could not be applied, a figure it needs was not measured.")
         faster = faster_not_chosen(summary, device, choice)
         for one in faster[:PASSED_OVER]:
-            notes.append((_passed_over(summary, one), _passed_over(summary, one, device)))
-        if rest := [f"`{one.name}`" for one in faster[PASSED_OVER:]]:
+            notes.append(_passed_over(summary, one))
+            alone[notes[-1]] = _passed_over(summary, one, device)
+        if rest := [one.name for one in faster[PASSED_OVER:]]:
             are, do = ("is", "does") if len(rest) == 1 else ("are", "do")
-            notes.append((f"{listed(rest)} {are} faster too, and {do} not qualify either.",) * 2)
-        for shared, own in notes:
-            said.setdefault(shared, []).append((device.label, own))
+            notes.append(f"{code(rest)} {are} faster too, and {do} not qualify either.")
+        for note in notes:
+            where.setdefault(note, []).append(device.label)
     told = [
-        f"{places[0][0]}: {places[0][1]}" if len(places) == 1 else f"{listed([label for label, _ in places])}: {shared}"
-        for shared, places in said.items()
+        f"{listed(labels)}: {alone.get(note, note) if len(labels) == 1 else note}" for note, labels in where.items()
     ]
     if not summary.choices:
         told.append(f"Nothing was timed, so none of the {len(candidates(summary))} variants was chosen.")
@@ -78,7 +79,7 @@ def corner_notes(summary: Summary) -> list[str]:
     targets, names = summary.targets, candidates(summary)
     timed = (device for device in summary.measured_devices if any(latency_of(summary, device, n) for n in names))
     device = next(timed, None)
-    choice = next((choice for choice in summary.choices if device and choice.device == device.device), None)
+    choice = choice_on(summary, device) if device else None
     if device is None or choice is None:
         return []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ttsopt_lib.report.chapters import quality_words
 from ttsopt_lib.report.chapters.first_page import claim_words, closest_words, reason_words
-from ttsopt_lib.report.facts.findings import code, listed
+from ttsopt_lib.report.facts.findings import chosen, code, listed
 from ttsopt_lib.report.schema import Summary
 
 
@@ -35,28 +35,28 @@ def limitations(summary: Summary) -> list[str]:
 def conclusion(summary: Summary) -> list[str]:
     """Whether the optimization succeeded, what to ship, and what stays open."""
     failed = [row for row in summary.verdict if row.status == "fail"]
-    chosen = list(dict.fromkeys(name for name in summary.optimized.values() if name))
+    names = chosen(summary)
     sentences = []
     if not summary.measured_devices or not summary.predictors:
         missing = "speed" if summary.predictors else "quality" if summary.measured_devices else "speed and quality"
         sentences.append(
             f"No conclusion can be drawn yet: {missing} {'were' if ' ' in missing else 'was'} not measured."
         )
-    elif not chosen:
+    elif not names:
         sentences.append(f"The optimization did not reach its targets: {closest_words(summary)}.")
     elif failed:
         missed = listed([claim_words(summary, row.claim, row.device) for row in failed])
-        sentences.append(f"The optimization succeeded in part: {code(chosen)} qualifies, but misses {missed}.")
+        sentences.append(f"The optimization succeeded in part: {code(names)} qualifies, but misses {missed}.")
     else:
-        sentences.append(f"The optimization reached every target that was measured, with {code(chosen)}.")
-    for name in chosen:
+        sentences.append(f"The optimization reached every target that was measured, with {code(names)}.")
+    for name in names:
         sentences.append(
             f"To use it, deploy `variants/{name}/model.onnx` with the `model.onnx.json` beside it: "
             + ("it is fed as the original is." if summary.model else "it is a drop-in Piper voice.")
         )
-        sentences += [claim] if (claim := quality_words.unheard(summary, name)) else []
-    sentences += _open_questions(summary)
-    return sentences
+        if claim := quality_words.unheard(summary, name):
+            sentences.append(claim)
+    return [*sentences, *_open_questions(summary)]
 
 
 def _open_questions(summary: Summary) -> list[str]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
-from ttsopt_lib.report.chapters.timings import RUNTIMES
+from ttsopt_lib.report.chapters.timings import conditions
 from ttsopt_lib.report.facts.findings import listed
-from ttsopt_lib.report.numbers import JOULES, REDUCTION, counted
+from ttsopt_lib.report.numbers import JOULES, REDUCTION
 from ttsopt_lib.report.printing.html import FEW, bullets, not_printed
 from ttsopt_lib.report.printing.table import Column, Table, name_of, row_of
 from ttsopt_lib.report.schema import DeviceSummary
@@ -47,7 +46,7 @@ def section(measured: Sequence[DeviceSummary]) -> list[str]:
             table,
             caption=f"Energy on {device.label}, joules per second of audio. Counted by {device.energy_source}",
             part=device.device,
-            group=_conditions,
+            group=lambda row: conditions(row, row.mode),
             groups_on_paper=None if len(measured) <= FEW else 1,
         )
         found.append(table.html)
@@ -55,8 +54,3 @@ def section(measured: Sequence[DeviceSummary]) -> list[str]:
         found[1:] = not_printed(found[1:], "Energy on other devices: `report.html` and `tables/energy.csv`.")
     unknown = [f"Energy on {listed(labels)}: not measured ({reason})." for reason, labels in missing.items()]
     return [*found, bullets(unknown)] if unknown else found
-
-
-def _conditions(row: Any) -> str:
-    """'ONNX Runtime, fp32, 2 threads'."""
-    return f"{RUNTIMES.get(row.runtime, row.runtime)}, {row.mode}, {counted(row.threads, 'thread')}"

@@ -23,8 +23,6 @@ CLAIMS = {
     "predicted_mos_change": "Predicted MOS change",
     "mos_change": "MOS change (listeners)",
 }
-
-
 PER_DEVICE = ("latency_reduction", "first_sound_ms")
 
 
@@ -125,7 +123,9 @@ def manager_summary(summary: Summary) -> list[str]:
 def _won(summary: Summary) -> str:
     if not summary.measured_devices:
         return f"{_variants_made(summary)}, but nothing was timed yet, so none of them is called the optimized voice."
-    groups = _devices_by_choice(summary)
+    groups: dict[str | None, list[str]] = {}  # the variant that was chosen -> labels of the devices
+    for device in summary.measured_devices:
+        groups.setdefault(summary.optimized[device.device], []).append(device.label)
     won = [_won_with(summary, name, labels) for name, labels in groups.items() if name is not None]
     none = groups.get(None, [])
     if not won:
@@ -161,21 +161,18 @@ def _saved(summary: Summary, devices: list[DeviceSummary], name: str) -> str:
 
 
 def _cost(summary: Summary) -> str:
-    names = list(dict.fromkeys(name for name in summary.optimized.values() if name))
+    names = findings.chosen(summary)
     heard = _heard(summary, names)
     if not summary.predictors:
         return f"What it does to the sound was not measured: {reason_words(summary.quality_reason)}."
     if names:
-        parts = []
+        changes = {}
         for name in names:
             row = summary.quality_of(name)
-            change = row.predicted_mos.change_held_out if row else None
-            parts.append(
-                f"that of `{name}` by {numbers.CHANGE.figure(change)}"
-                if len(names) > 1
-                else numbers.CHANGE.figure(change)
-            )
-        body = "changes by " + parts[0] if len(parts) == 1 else "changes: " + listed(parts)
+            changes[name] = numbers.CHANGE.figure(row.predicted_mos.change_held_out if row else None)
+        body = f"changes by {changes[names[0]]}"
+        if len(names) > 1:
+            body = "changes: " + listed([f"that of `{name}` by {change}" for name, change in changes.items()])
         return f"Its predicted quality (a model's guess at the mean opinion score, 1 to 5) {body} {HELD_OUT}; {heard}."
     kept = findings.keeps_quality(summary)
     target = numbers.signed(summary.targets.predicted_mos_change)
@@ -218,14 +215,6 @@ def _met(summary: Summary) -> str:
     if open_rows:
         parts.append(f"{len(open_rows)} {'was' if len(open_rows) == 1 else 'were'} not measured ({listed(missing)})")
     return listed(parts) + "."
-
-
-def _devices_by_choice(summary: Summary) -> dict[str | None, list[str]]:
-    """The measured devices' labels, by the variant that was chosen there."""
-    groups: dict[str | None, list[str]] = {}
-    for device in summary.measured_devices:
-        groups.setdefault(summary.optimized[device.device], []).append(device.label)
-    return groups
 
 
 def closest_words(summary: Summary) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ttsopt_lib.report.chapters.timings import RUNTIMES
-from ttsopt_lib.report.numbers import MS, counted
+from ttsopt_lib.report.chapters.timings import conditions
+from ttsopt_lib.report.facts.findings import shown_on
+from ttsopt_lib.report.numbers import MS
 from ttsopt_lib.report.printing.html import on_paper
 from ttsopt_lib.report.printing.table import Column, Table, name_of, row_of
 from ttsopt_lib.report.schema import DeviceSummary, Summary
@@ -47,9 +48,7 @@ def section(summary: Summary) -> list[str]:
     shown = [device for device in summary.timed_devices if _matters(device)]
     found = []
     for device in shown:
-        choice = next((one for one in summary.choices if one.device == device.device), None)
-        after = (choice.variant or choice.closest) if choice else None
-        table = first_runs([device], [name for name in (ORIGINAL, after) if name])
+        table = first_runs([device], [name for name in (ORIGINAL, shown_on(summary, device)) if name])
         if table.rows:
             caption = (
                 f"{table.caption}, on {device.label}: ms per sentence. The first run of a sentence after the model was "
@@ -70,7 +69,5 @@ def _matters(device: DeviceSummary) -> bool:
 
 
 def _conditions(row: Any) -> str:
-    """'PyTorch, fp16, 1 thread'."""
     timing = row.row
-    mode = "" if timing.mode == "fp32" and timing.runtime != "pytorch" else f", {timing.mode}"
-    return f"{RUNTIMES.get(timing.runtime, timing.runtime)}{mode}, {counted(timing.threads, 'thread')}"
+    return conditions(timing, "" if timing.mode == "fp32" and timing.runtime != "pytorch" else timing.mode)

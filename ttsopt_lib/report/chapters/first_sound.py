@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,6 @@ from ttsopt_lib.report.printing.html import bullets
 from ttsopt_lib.report.printing.table import Column, Table, name_of, printed, row_of
 from ttsopt_lib.report.schema import Summary
 
-NOT_WHOLE, ONE_PIECE = '<span class="none">not spoken whole</span>', '<span class="none">one piece</span>'
 WORTH_SAYING = 0.2  # of the time to the first sound: what the phonemizer takes, or what pieces cost
 
 
@@ -32,22 +31,12 @@ def first_sound(devices: Sequence[DeviceSummary]) -> Table:
             Column("first_ms", "First sound, ms", MS.bare, interval=True),
             Column("from_text_ms", "From the text on, ms", MS.bare, interval=True),
             Column("streamed_ms", "All pieces, ms", MS.bare, interval=True),
-            Column("whole_ms", "Whole voice, ms", MS.bare, cell=_beside_whole("whole_ms", MS.bare), interval=True),
-            Column("cost", "Pieces take longer by", SHARE, cell=_beside_whole("cost", SHARE), interval=True),
-            Column(
-                "share_of_original",
-                "First sound, of the original's whole time",
-                SHARE,
-                cell=_beside_whole("share_of_original", SHARE),
-                interval=True,
-            ),
+            _beside_whole("whole_ms", "Whole voice, ms", MS.bare),
+            _beside_whole("cost", "Pieces take longer by", SHARE),
+            _beside_whole("share_of_original", "First sound, of the original's whole time", SHARE),
             Column("lead_ms", "Least lead, ms", MS.bare, cell=_lead),
         ],
-        [
-            row_of(row, device=device)
-            for device in devices
-            for row in (device.first_sound.rows if device.first_sound else ())
-        ],
+        [row_of(row, device=one) for one in devices if one.first_sound for row in one.first_sound.rows],
     )
 
 
@@ -62,11 +51,7 @@ def ids(devices: Sequence[DeviceSummary]) -> Table:
             Column("phonemes", "Phonemes"),
             Column("ids_ms", "Text to ids, ms", MS.bare, interval=True),
         ],
-        [
-            row_of(row, device=device)
-            for device in devices
-            for row in (device.first_sound.ids if device.first_sound else ())
-        ],
+        [row_of(row, device=one) for one in devices if one.first_sound for row in one.first_sound.ids],
     )
 
 
@@ -150,18 +135,20 @@ def lead(summary: Summary) -> str:
     return f"Spoken piece by piece, each of the timed texts is heard {listed(said)}." if said else ""
 
 
-def _beside_whole(field: str, unit: Unit) -> Callable[[Any], str]:
-    """The cell of a figure that a text has only where the whole voice spoke it, too."""
+def _beside_whole(field: str, heading: str, unit: Unit) -> Column:
+    """A figure that a text has only where the whole voice spoke it, too."""
 
     def cell(row: Any) -> str:
         value = getattr(row, field)
-        return NOT_WHOLE if value is None and row.sentences > 1 else printed(value, unit)
+        if value is None and row.sentences > 1:
+            return '<span class="none">not spoken whole</span>'
+        return printed(value, unit)
 
-    return cell
+    return Column(field, heading, unit, cell=cell, interval=True)
 
 
 def _lead(row: Any) -> str:
-    return ONE_PIECE if row.lead_ms is None else printed(row.lead_ms, MS.bare)
+    return '<span class="none">one piece</span>' if row.lead_ms is None else printed(row.lead_ms, MS.bare)
 
 
 def _pieces(row: Any) -> str:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ttsopt_lib.report import numbers
+from ttsopt_lib.report.facts.findings import chosen, chosen_or_closest
 from ttsopt_lib.report.numbers import CHANGE, COUNT, SCORE
 from ttsopt_lib.report.printing.html import escape
 from ttsopt_lib.report.printing.table import NONE, Column, Table, name_of, printed
@@ -21,12 +22,10 @@ CAPTIONS = {
 
 def mos(summary: Summary) -> Table:
     """People's ratings of the original and the optimized voice (all rated voices where none was chosen)."""
-    chosen = list(dict.fromkeys(name for name in summary.optimized.values() if name))
-    closest = [choice.closest for choice in summary.choices if choice.closest]
     rated = [row.variant for row in summary.quality if row.human_mos]
-    conditions = {ORIGINAL: "before optimization", **dict.fromkeys(chosen, "after optimization")}
+    conditions = {ORIGINAL: "before optimization", **dict.fromkeys(chosen(summary), "after optimization")}
     rows = []
-    for name in dict.fromkeys([ORIGINAL, *(chosen or closest[:1]), *rated]):
+    for name in dict.fromkeys([ORIGINAL, *chosen_or_closest(summary), *rated]):
         row = summary.quality_of(name)
         rows.append(
             SimpleNamespace(
@@ -94,40 +93,33 @@ def tables_of_comparisons(summary: Summary) -> list[str]:
 def what_ratings_could_show(summary: Summary) -> list[str]:
     """For every rated variant: what listeners heard, or what they could have missed."""
     found = []
-    margin = abs(summary.targets.mos_change)
+    margin = numbers.number(abs(summary.targets.mos_change), 2)
     rated = {row.variant: row.human_mos for row in summary.quality if row.human_mos}
     for name, human in rated.items():
         if human.change is None or human.change.ci is None or human.detectable is None:
             continue
-        reach = (
-            f"ratings like these find a true change of {numbers.number(human.detectable, 2)} points in 8 of 10 tests"
-        )
+        smallest = numbers.number(human.detectable, 2)
+        reach = f"ratings like these find a true change of {smallest} points in 8 of 10 tests"
         if human.change.ci[1] < 0:
             heard = "listeners heard that it is worse"
         elif human.change.ci[0] > 0:
             heard = "listeners rated it higher than the original"
         elif human.equivalence_p is not None and human.equivalence_p < 0.05:
-            heard = f"no measurable difference, and none as large as {numbers.number(margin, 2)} points"
+            heard = f"no measurable difference, and none as large as {margin} points"
         else:
-            heard = (
-                "no measurable difference, but too few ratings to rule out one as large as "
-                f"{numbers.number(margin, 2)} points"
-            )
+            heard = f"no measurable difference, but too few ratings to rule out one as large as {margin} points"
         found.append(f"`{name}`: {numbers.CHANGE.figure(human.change)}: {heard}; {reach}.")
     if summary.screened_raters:
-        one = summary.screened_raters == 1
-        found.append(
-            f"{summary.screened_raters} {'rater was' if one else 'raters were'} screened out: "
-            + "; ".join(rater.words for rater in summary.screened)
-            + "."
-        )
+        were = "rater was" if summary.screened_raters == 1 else "raters were"
+        who = "; ".join(rater.words for rater in summary.screened)
+        found.append(f"{summary.screened_raters} {were} screened out: {who}.")
     return found
 
 
 def optimized_first(summary: Summary, sentences: list[str]) -> list[str]:
     """Sentences about variants, those about the optimized ones first."""
-    chosen = tuple(f"`{name}`" for name in summary.optimized.values() if name)
-    return sorted(sentences, key=lambda said: not said.startswith(chosen))
+    names = tuple(f"`{name}`" for name in chosen(summary))
+    return sorted(sentences, key=lambda said: not said.startswith(names))
 
 
 def what_comparisons_could_show(summary: Summary) -> list[str]:

@@ -11,8 +11,10 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+from ttsopt_lib.report.chapters.timings import LESS
 from ttsopt_lib.report.error_rates import WORDS, Rates, rate_of, rates_of
 from ttsopt_lib.report.estimates import estimate
+from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.numbers import CHANGE, COUNT, FILE_SIZE, JOULES, MS, PERCENT, REDUCTION, RTF, SCORE
 from ttsopt_lib.report.printing.html import bullets, on_paper, paragraphs
 from ttsopt_lib.report.printing.table import BASELINE, NONE, Column, Table, name_of, reason
@@ -37,15 +39,19 @@ def _table(summary: Summary, another_voice: bool) -> Table:
     rows = _rows(summary, another_voice)
     joules = any(row.timing and row.timing.energy_j_per_audio_second for row in rows)
     per_second = "timing.energy_j_per_audio_second"
+    if another_voice:
+        name, caption = "other_voices", f"ANOTHER VOICE: absolute figures, not comparable in quality{by}"
+        voice, score, change = "Voice", "Predicted MOS", ""
+    else:
+        name, caption = "peers", f"The same voice by other means, timed in the same blocks{by}"
+        voice, score, change = "What", "", "Predicted MOS change"
     return Table(
-        "other_voices" if another_voice else "peers",
-        f"ANOTHER VOICE: absolute figures, not comparable in quality{by}"
-        if another_voice
-        else f"The same voice by other means, timed in the same blocks{by}",
+        name,
+        caption,
         [
             Column("device", of="device.device"),
             Column("kind"),
-            Column("variant", "Voice" if another_voice else "What", cell=_name),
+            Column("variant", voice, cell=_name),
             Column("label"),
             Column("versions"),
             Column("compared"),
@@ -56,14 +62,10 @@ def _table(summary: Summary, another_voice: bool) -> Table:
             Column("threads", of="timing.threads"),
             Column("samples", of="timing.samples"),
             Column("median_ms", of="timing.latency_ms.estimate", interval=True),
-            Column("rtf", "RTF", RTF, _rtf, interval=True),
             Column(
-                "latency_reduction",
-                "Less time per second of audio",
-                REDUCTION,
-                "timing.latency_reduction",
-                interval=True,
+                "rtf", "RTF", RTF, lambda row: row.timing and estimate(row.timing.rtf, row.timing.rtf_ci), interval=True
             ),
+            Column("latency_reduction", LESS, REDUCTION, "timing.latency_reduction", interval=True),
             Column("peak_memory_mb", "Peak memory, MB", COUNT, "timing.peak_memory_mb"),
             Column("load_ms", "Load, ms", MS.bare, "timing.load_ms"),
             Column("first_audio_ms", of="timing.first_audio_ms.estimate", interval=True),
@@ -71,16 +73,8 @@ def _table(summary: Summary, another_voice: bool) -> Table:
             Column("energy_reduction", of="timing.energy_reduction", interval=True),
             Column("predictor", of="quality.predictor"),
             Column("sentences", of="quality.sentences"),
-            Column(
-                "predicted_mos", "Predicted MOS" if another_voice else "", SCORE, "quality.predicted_mos", interval=True
-            ),
-            Column(
-                "change",
-                "" if another_voice else "Predicted MOS change",
-                CHANGE,
-                "quality.predicted_mos.change",
-                interval=True,
-            ),
+            Column("predicted_mos", score, SCORE, "quality.predicted_mos", interval=True),
+            Column("change", change, CHANGE, "quality.predicted_mos.change", interval=True),
             *_error_rates(rates_of(summary)),
             Column("", "Joules per second of audio" if joules else "", JOULES.bare._replace(digits=3), per_second),
         ],
@@ -107,11 +101,10 @@ def notes(summary: Summary) -> list[str]:
         "candidates for the optimized variant.",
     ]
     same_voice = [peer for peer in summary.peers if peer.quality and not peer.another_voice]
-    alone = [f"`{peer.name}`" for peer in same_voice if not peer.same_noise]
-    if alone:
+    if alone := ", ".join(f"`{peer.name}`" for peer in same_voice if not peer.same_noise):
         found.append(
-            f"Scored with noise of their own, where the variants share theirs: {', '.join(alone)}. Their changes are "
-            "paired by sentence alone."
+            f"Scored with noise of their own, where the variants share theirs: {alone}. Their changes are paired by "
+            "sentence alone."
         )
     return found
 
@@ -125,24 +118,15 @@ def _rows(summary: Summary, another_voice: bool) -> list[SimpleNamespace]:
         return []
     if not summary.measured_devices:
         return [_peer(summary, None, peer) for peer in wanted]
+    # beside another voice, which takes text: the original as something that takes text
+    takes_text = [peer for peer in summary.peers if not peer.another_voice and peer.compared == "text to audio"]
+    same_input = takes_text if another_voice else []
     rows = []
     for device in summary.measured_devices:
-        rows += [_ours(summary, device, name) for name in _beside(summary, device, another_voice)]
-        rows += [_peer(summary, device, peer) for peer in [*_same_input(summary, another_voice), *wanted]]
+        ours = [ORIGINAL] if another_voice else [ORIGINAL, findings.shown_on(summary, device)]
+        rows += [_ours(summary, device, name) for name in ours if name]
+        rows += [_peer(summary, device, peer) for peer in [*same_input, *wanted]]
     return rows
-
-
-def _beside(summary: Summary, device: DeviceSummary, another_voice: bool) -> list[str]:
-    """Our rows to compare with: the baseline, and what was chosen (or came closest)."""
-    choice = next((choice for choice in summary.choices if choice.device == device.device), None)
-    chosen = (choice.variant or choice.closest) if choice else None
-    return [ORIGINAL, chosen] if chosen and not another_voice else [ORIGINAL]
-
-
-def _same_input(summary: Summary, another_voice: bool) -> list[PeerSummary]:
-    """The original as something that takes text: what another voice that takes text is to be held against."""
-    found = [peer for peer in summary.peers if not peer.another_voice and peer.compared == "text to audio"]
-    return found if another_voice else []
 
 
 def _ours(summary: Summary, device: DeviceSummary, name: str) -> SimpleNamespace:
@@ -186,10 +170,6 @@ def _peer(summary: Summary, device: DeviceSummary | None, peer: PeerSummary) -> 
 def _name(row: Any) -> str:
     small = f"{row.compared}; not measured: {row.reason}" if row.reason else row.compared
     return f"{name_of(row)}<br>{reason(small)}"
-
-
-def _rtf(row: Any):
-    return row.timing and estimate(row.timing.rtf, row.timing.rtf_ci)
 
 
 def _error_rates(rates: Rates) -> list[Column]:

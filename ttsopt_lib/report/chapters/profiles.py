@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -14,15 +14,7 @@ from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.numbers import MS, PERCENT, REDUCTION, SHARE, number, percent
 from ttsopt_lib.report.printing.html import FEW, figure, not_printed, on_paper
-from ttsopt_lib.report.printing.plot_style import (
-    ORANGE,
-    SKY,
-    WIDTH,
-    Chart,
-    axis_label,
-    new_figure,
-    set_title,
-)
+from ttsopt_lib.report.printing.plot_style import ORANGE, SKY, WIDTH, Chart, axis_label, new_figure, set_title
 from ttsopt_lib.report.printing.table import NONE, Column, Table, figure_cell, name_of
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary, TimingSummary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
@@ -43,23 +35,12 @@ WIDE_ENOUGH = 0.07  # of the axis: a narrower part of a bar has no room for its 
 KEPT_OPERATORS = 0.01  # of the original's or the variant's time: less is left out of the table
 TOP_OPERATORS = 6  # in the page; tables/operators.csv has the others
 GAINED = 0.05  # of the original's time: a stage that saved less of it does not count as faster
-NONE_FASTER = '<span class="none">none</span>'
 
 
-def _pairs(device: DeviceSummary) -> Iterator[tuple[ProfileRecord, ProfileRecord, Estimate | None]]:
-    """The original's profile, each variant's, and the variant's measured reduction."""
+def _pairs(device: DeviceSummary) -> list[tuple[ProfileRecord, ProfileRecord]]:
+    """The original's profile beside each variant's."""
     before = next((profile for profile in device.profiles if profile.variant == ORIGINAL), None)
-    if before is None:
-        return
-    for after in device.profiles:
-        if after is not before:
-            yield before, after, _measured(device.rows, after)
-
-
-def _measured(rows: Sequence[TimingSummary], profile: ProfileRecord) -> Estimate | None:
-    wanted = (profile.variant, "onnxruntime", profile.threads)
-    found = next((row for row in rows if (row.variant, row.runtime, row.threads) == wanted), None)
-    return found.latency_reduction if found else None
+    return [(before, after) for after in device.profiles if after is not before] if before else []
 
 
 # --- stages -----------------------------------------------------------------------------------------------------
@@ -72,8 +53,8 @@ def stages(measured: Sequence[DeviceSummary]) -> Table:
     """
     rows = []
     for device in measured:
-        for before, after, _ in _pairs(device):
-            total, total_after = sum(before.stages.values()), sum(after.stages.values())
+        for before, after in _pairs(device):
+            total, total_after = _whole(before), _whole(after)
             for stage, seconds in before.stages.items():
                 now = after.stages.get(stage, 0.0)
                 rows.append(
@@ -163,7 +144,7 @@ def operators(measured: Sequence[DeviceSummary]) -> Table:
     rows = [
         _operator(device, before, after, name, times)
         for device in measured
-        for before, after, _ in _pairs(device)
+        for before, after in _pairs(device)
         for name, times in _times(before.operators, after.operators).items()
     ]
     return _operators([row for row in rows if max(row.share, row.share_after) >= KEPT_OPERATORS])
@@ -175,10 +156,10 @@ def top_operators(summary: Summary) -> Table:
     One row per type and device, then the others as one row; ms of one pass over the timing sentences.
     """
     rows = []
-    chosen = {choice.device: choice.variant or choice.closest for choice in summary.choices}
     for device in summary.measured_devices:
-        for before, after, _ in _pairs(device):
-            if after.variant != chosen.get(device.device):
+        shown = findings.shown_on(summary, device)
+        for before, after in _pairs(device):
+            if after.variant != shown:
                 continue
             times = _times(before.operators, after.operators)
             found = [_operator(device, before, after, f"`{name}`", pair) for name, pair in times.items()]
@@ -203,8 +184,8 @@ def amdahl(measured: Sequence[DeviceSummary]) -> Table:
     rows = []
     for device in measured:
         least = max(GAINED, _noise(device.rows))
-        for before, after, reduction in _pairs(device):
-            total = sum(before.stages.values())
+        for before, after in _pairs(device):
+            total = _whole(before)
             faster = [s for s, seconds in before.stages.items() if seconds - after.stages.get(s, 0.0) >= least * total]
             if not faster:
                 continue
@@ -217,8 +198,8 @@ def amdahl(measured: Sequence[DeviceSummary]) -> Table:
                     faster_stages=", ".join(faster),
                     bound=bound,
                     bound_speedup=1 / (1 - bound) if bound < 1 else None,
-                    profiled_reduction=1 - sum(after.stages.values()) / total,
-                    measured=reduction,
+                    profiled_reduction=1 - _whole(after) / total,
+                    measured=_measured(device.rows, after),
                 )
             )
     return Table(
@@ -242,16 +223,21 @@ def amdahl(measured: Sequence[DeviceSummary]) -> Table:
     )
 
 
+def _measured(rows: Sequence[TimingSummary], profile: ProfileRecord) -> Estimate | None:
+    """The reduction that was timed under the conditions of a profile."""
+    wanted = (profile.variant, "onnxruntime", profile.threads)
+    found = next((row for row in rows if (row.variant, row.runtime, row.threads) == wanted), None)
+    return found.latency_reduction if found else None
+
+
 def _noise(rows: Sequence[TimingSummary]) -> float:
     """How far the original may differ from itself: the farther end of the A/A row's interval, as a fraction."""
     found = (row.latency_reduction for row in rows if row.variant == ORIGINAL_COPY and row.runtime == "onnxruntime")
-    ends = [end for one in found if one for end in (one.ci or (one.value,))]
+    ends = [end for one in found if one for end in one.ends]
     return max((abs(end) for end in ends), default=0.0)
 
 
 def _bound(row: Any) -> str:
-    if not row.bound:
-        return NONE_FASTER
     if row.bound_speedup is None:
         return "none: every stage became faster"
     return f"{PERCENT.value(row.bound)} ({number(row.bound_speedup, 1)} times)"
@@ -327,10 +313,9 @@ def stage_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
 
 def _shown(summary: Summary, device: DeviceSummary) -> list[ProfileRecord]:
     """The profiles of the original, of the chosen or closest variant and of the fastest one, in this order."""
-    choice = next((choice for choice in summary.choices if choice.device == device.device), None)
     fastest = findings.fastest(summary, device)
-    names = [ORIGINAL, choice and (choice.variant or choice.closest), fastest and fastest[0]]
-    profiles = {profile.variant: profile for profile in device.profiles if sum(profile.stages.values()) > 0}
+    names = [ORIGINAL, findings.shown_on(summary, device), fastest and fastest[0]]
+    profiles = {profile.variant: profile for profile in device.profiles if _whole(profile) > 0}
     return [profiles[name] for name in dict.fromkeys(names) if name in profiles] if ORIGINAL in profiles else []
 
 

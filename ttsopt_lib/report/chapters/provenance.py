@@ -11,8 +11,6 @@ from ttsopt_lib.report.printing.html import escape
 from ttsopt_lib.report.printing.table import NONE, Column, Table, name_of, reason, row_of
 from ttsopt_lib.report.schema import Summary
 
-MODEL = "model.onnx"
-
 
 def machines(summary: Summary) -> Table:
     """The machines that measured."""
@@ -29,7 +27,7 @@ def machines(summary: Summary) -> Table:
             Column("cpu"),
             Column("logical_cores", "Cores", COUNT),
             Column("memory_mb", "Memory, GB", SCORE, cell=_memory),
-            Column("instruction_sets", "Instruction sets", of=_sets, cell=_told_sets),
+            Column("instruction_sets", "Instruction sets", of=lambda row: " ".join(row.instruction_sets), cell=_sets),
             Column("accelerator", of=_accelerator),
             Column("os", "System", of=lambda row: ", ".join(filter(None, (row.os, row.kernel)))),
             Column("temperature_before_c", "Temperature, °C", of=lambda row: row.temperature_c[0], cell=_temperature),
@@ -65,19 +63,13 @@ def _device(row: Any) -> str:
 
 
 def _machine(row: Any) -> str:
-    accelerator = _accelerator(row)
     machine = ", ".join(filter(None, (row.board or row.machine, row.cpu))) or "not told"
-    more = [one for one in (accelerator, _browser(row)) if one]
-    return "<br>".join(escape(one) for one in (machine, *more))
+    return "<br>".join(escape(one) for one in (machine, _accelerator(row), _browser(row)) if one)
 
 
 def _sets(row: Any) -> str:
-    return " ".join(row.instruction_sets)
-
-
-def _told_sets(row: Any) -> str:
     """What a browser does not tell of its machine is not nothing."""
-    return NONE if row.browser and not row.instruction_sets else escape(_sets(row))
+    return NONE if row.browser and not row.instruction_sets else escape(" ".join(row.instruction_sets))
 
 
 def _browser(row: Any) -> str | None:
@@ -136,5 +128,5 @@ def files(summary: Summary) -> Table:
 def models(summary: Summary) -> str:
     """The same for the page: the models alone."""
     table = files(summary)
-    rows = [row for row in table.rows if row.file == MODEL]
+    rows = [row for row in table.rows if row.file == "model.onnx"]
     return replace(table, caption="SHA-256 of each variant's model.onnx", rows=rows).html

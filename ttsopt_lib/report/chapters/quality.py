@@ -11,32 +11,25 @@ from typing import Any
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.chapters import quality_words
 from ttsopt_lib.report.chapters.quality_words import mos_finding, p_words, rate_finding
-from ttsopt_lib.report.error_rates import CHARACTERS, WORDS, Rates, figures_of, rate_of, rates_of
+from ttsopt_lib.report.error_rates import CHARACTERS, WORDS, Rates, figures_field, figures_of, rate_of, rates_of
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.numbers import CENTS, CHANGE, COSINE, DECIBELS, LEVEL_CHANGE, PERCENT, RATE_CHANGE, SCORE, Unit
-from ttsopt_lib.report.printing.forest import FOREST_ROW, forest, right_column
 from ttsopt_lib.report.printing.html import bullets, not_printed, note, paragraphs
 from ttsopt_lib.report.printing.plot_style import (
+    FOREST_ROW,
     GREY,
     WIDTH,
     Chart,
     Look,
     axis_label,
+    forest,
     look,
     new_figure,
+    right_column,
     set_title,
     target_line,
 )
-from ttsopt_lib.report.printing.table import (
-    BASELINE,
-    NONE,
-    Column,
-    Table,
-    figure_cell,
-    name_of,
-    printed,
-    row_of,
-)
+from ttsopt_lib.report.printing.table import BASELINE, NONE, Column, Table, figure_cell, name_of, printed, row_of
 from ttsopt_lib.report.schema import PredictorSummary, QualitySummary, Summary
 from ttsopt_lib.study import ORIGINAL
 from ttsopt_lib.voices.text import missing_words
@@ -51,10 +44,7 @@ GROUPS = ("What “the same” means", "Variants", "Anchors: known-bad condition
 def quality(scored: Sequence[Any], name: str = "quality", rates: Rates = WORDS) -> Table:
     """Predicted MOS of every variant (or anchor) by every predictor, and what was heard besides.
 
-    Args:
-        scored: rows of the summary.
-        name: of the table's file.
-        rates: the error rates that it has.
+    `name` is that of the table's file.
     """
     change = "predicted_mos.change"
     return Table(
@@ -97,14 +87,17 @@ def _count(sentences: Any) -> str:
 
 
 def _rates(rates: Rates) -> list[Column]:
+    """The rate of a report, and beside one of words that of characters."""
+
     def cell(row: Any) -> str:
         if rates is WORDS:
             return _error_rates(row)
-        return BASELINE if rates.relative and row.variant == ORIGINAL else printed(column.value(row), PERCENT)
+        return BASELINE if rates.relative and row.variant == ORIGINAL else printed(rate_of(row, rates.main), PERCENT)
 
-    column = Column(rates.main, rates.heading, PERCENT, partial(rate_of, name=rates.main), cell=cell, interval=True)
-    fine = rates.fine and Column(rates.fine, of=partial(rate_of, name=rates.fine), interval=True)
-    return [column, fine] if fine else [column]
+    columns = [Column(rates.main, rates.heading, PERCENT, partial(rate_of, name=rates.main), cell, interval=True)]
+    if rates.fine:
+        columns.append(Column(rates.fine, of=partial(rate_of, name=rates.fine), interval=True))
+    return columns
 
 
 def _error_rates(row: Any) -> str:
@@ -170,7 +163,7 @@ def tests(summary: Summary) -> Table:
     """One row per voice and predictor: is there a change, and is it shown to be small?"""
     margin = abs(summary.targets.predicted_mos_change)
 
-    def p_value(field: str, heading: str = "", of: str | Callable[[Any], Any] = "") -> Column:
+    def p_value(field: str, heading: str, of: str) -> Column:
         def cell(row: Any) -> str:
             p = column.value(row)
             return NONE if p is None else figure_cell(p_words(p))
@@ -178,15 +171,17 @@ def tests(summary: Summary) -> Table:
         column = Column(field, heading, SCORE, of, cell)
         return column
 
-    def finding(name: str) -> Callable[[Any], str]:
-        return lambda row: rate_finding(figures, rates) if (figures := figures_of(row, name)) else "not measured"
-
-    def of(name: str, what: str) -> Callable[[Any], Any]:
-        return lambda row: (figures := figures_of(row, name)) and getattr(figures, what)
+    def of_rate(name: str, change: str = "", p: str = "", finding: str = "") -> list[Column]:
+        """An error rate, and what is said of its change under these headings."""
+        figures = figures_field(name)
+        return [
+            Column(name, of=f"{figures}.value"),
+            Column(f"{name}_change", change, RATE_CHANGE, f"{figures}.change", interval=True),
+            p_value(f"{name}_change_p", p, f"{figures}.change_p"),
+            Column(f"{name}_finding", finding, of=lambda row: rate_finding(figures_of(row, name), rates)),
+        ]
 
     rates = rates_of(summary)
-    main, fine = rates.main, rates.fine
-
     return Table(
         "quality_tests",
         "Is there a change, and is it shown to be small?",
@@ -198,20 +193,8 @@ def tests(summary: Summary) -> Table:
             p_value("change_p", "p, no change", "predicted_mos.change_p"),
             p_value("equivalence_p", "p, beyond the margin", "predicted_mos.equivalence_p"),
             Column("finding", "Finding", of=lambda row: mos_finding(row.predicted_mos, margin)),
-            Column(main, of=of(main, "value")),
-            _rate_change(rates),
-            p_value(f"{main}_change_p", "p, no change", of(main, "change_p")),
-            Column(f"{main}_finding", "Finding", of=finding(main)),
-            *(
-                [
-                    Column(fine, of=of(fine, "value")),
-                    Column(f"{fine}_change", of=of(fine, "change"), interval=True),
-                    Column(f"{fine}_change_p", of=of(fine, "change_p")),
-                    Column(f"{fine}_finding", of=finding(fine)),
-                ]
-                if fine
-                else []
-            ),
+            *of_rate(rates.main, rates.change, "p, no change", "Finding"),
+            *(of_rate(rates.fine) if rates.fine else []),
         ],
         [row for row in _rows(summary) if row.variant != ORIGINAL],
         missing="Nothing could be tested.",
@@ -220,17 +203,15 @@ def tests(summary: Summary) -> Table:
     )
 
 
-def _rate_change(rates: Rates) -> Column:
-    def change(row: Any):
-        figures = figures_of(row, rates.main)
-        return figures and figures.change
-
-    return Column(f"{rates.main}_change", rates.change, RATE_CHANGE, change, interval=True)
-
-
 def _confirmed_rates(rates: Rates) -> list[Column]:
     """The rate and its change. A relative one has none: the original with other noise speaks no further sentence."""
-    return _rates(rates) if rates.relative else [Column(rates.main, rates.main.upper(), PERCENT), _rate_change(rates)]
+    if rates.relative:
+        return _rates(rates)
+    name, change = rates.main, f"{figures_field(rates.main)}.change"
+    return [
+        Column(name, name.upper(), PERCENT),
+        Column(f"{name}_change", rates.change, RATE_CHANGE, change, interval=True),
+    ]
 
 
 def confirmation(
@@ -404,12 +385,11 @@ def quality_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
                     other.value, index + 0.27, "o", markersize=3, markerfacecolor="white",
                     markeredgecolor="#444444", markeredgewidth=0.8, zorder=2.8,
                 )  # fmt: skip
-                low, high = other.ci or (other.value, other.value)
-                axes.plot([low, high], [index + 0.27] * 2, color="#777777", linewidth=0.8, zorder=2)
+                axes.plot(other.ends, [index + 0.27] * 2, color="#777777", linewidth=0.8, zorder=2)
     right_column(axes, [numbers.signed(one.value) if one else "not scored" for one in estimates])
     axes.set_yticks(range(len(names)), [f"{name} (anchor)" if name in anchors else name for name in names])
     target = summary.targets.predicted_mos_change
-    ends = [end for one in changes.values() if one for end in (one.ci or (one.value,))]
+    ends = [end for one in changes.values() if one for end in one.ends]
     axes.set_xlim(min([target, *ends]) - 0.08, max([0.0, *ends]) + 0.12)
     target_line(axes, target, f"target {numbers.signed(target)}")
     label = f"change of the predicted MOS against the original ({primary.label}, points on a scale of 1 to 5)"

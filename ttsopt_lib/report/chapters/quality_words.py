@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.error_rates import Rates
-from ttsopt_lib.report.facts.findings import listed
+from ttsopt_lib.report.facts.findings import code, listed
 from ttsopt_lib.report.facts.verdict import candidates
 from ttsopt_lib.report.schema import Estimate, PredictedMos, QualitySummary, Summary, WerSummary
 from ttsopt_lib.statistics.significance import ALPHA
@@ -32,33 +32,33 @@ def mos_finding(mos: PredictedMos, margin: float) -> str:
     if mos.finding != "no_difference":
         side = "lower" if mos.finding == "worse" else "higher"
         return f"{side}, and shown to be by less than {limit}" if small else side
-    doubt = " once corrected for the number of tests" if _excludes_zero(mos.change) else ""
-    return f"no measurable difference{doubt}; " + (
-        f"shown to be less than {limit}" if small else f"{limit} is not ruled out"
-    )
+    shown = f"shown to be less than {limit}" if small else f"{limit} is not ruled out"
+    return f"no measurable difference{_once_corrected(mos.change)}; {shown}"
 
 
-def rate_finding(figures: WerSummary, rates: Rates) -> str:
+def rate_finding(figures: WerSummary | None, rates: Rates) -> str:
     """What the test says about an error rate."""
+    if figures is None:
+        return "not measured"
     if figures.finding is None:
         return "not tested"
     if figures.finding == "no_difference":
-        return "no measurable difference" + (
-            " once corrected for the number of tests" if _excludes_zero(figures.change) else ""
-        )
+        return "no measurable difference" + _once_corrected(figures.change)
     if rates.relative:
         return "more than other noise" if figures.finding == "worse" else "less than other noise"
     return "more errors" if figures.finding == "worse" else "fewer errors"
 
 
-def _excludes_zero(change: Estimate | None) -> bool:
-    return bool(change and change.ci and not change.ci[0] <= 0 <= change.ci[1])
+def _once_corrected(change: Estimate | None) -> str:
+    """What a reader has to know who sees an interval without zero beside "no measurable difference"."""
+    excludes_zero = change and change.ci and not change.ci[0] <= 0 <= change.ci[1]
+    return " once corrected for the number of tests" if excludes_zero else ""
 
 
 def distrusted(summary: Summary) -> list[str]:
     """A sentence for every predictor that does not put the anchors below the original."""
     return [
-        f"{predictor.label} does not put {listed([f'`{name}`' for name in predictor.missed_anchors])} measurably below "
+        f"{predictor.label} does not put {code(predictor.missed_anchors)} measurably below "
         "the original, although the damage is known: what it says about the variants is not to be trusted."
         for predictor in summary.predictors
         if predictor.orders_anchors is False
@@ -87,9 +87,9 @@ def decided(summary: Summary) -> list[str]:
     rows = [row for row in (*summary.quality, *summary.anchors) if row.predicted_mos.level == LEVEL]
     if not rows:
         return []
-    names = [f"`{name}`" for name in dict.fromkeys(row.variant for row in rows)]
+    names = list(dict.fromkeys(row.variant for row in rows))
     return [
-        f"{listed(names)}: the first {LOOK} sentences decided, so no others were scored (n = {LOOK}). The intervals of "
+        f"{code(names)}: the first {LOOK} sentences decided, so no others were scored (n = {LOOK}). The intervals of "
         f"their changes of predicted MOS hold {numbers.percent(LEVEL, 1)} in place of 95 %, because of this early look."
     ]
 
@@ -102,13 +102,12 @@ def unavailable(summary: Summary) -> list[str]:
 def what_same_means(summary: Summary) -> list[str]:
     """How to read the figures beside the original."""
     found = []
-    row = summary.other_noise[0] if summary.other_noise else None
-    if row and row.paired and row.paired.log_spectral_distance_db:
-        same, parts = row.paired, []
+    same = summary.other_noise[0].paired if summary.other_noise else None
+    if same and same.log_spectral_distance_db:
+        parts = []
         if same.speaker_similarity:
             parts.append(f"a speaker similarity of {numbers.number(same.speaker_similarity.value, 3)}")
-        if same.log_spectral_distance_db:
-            parts.append(f"{numbers.number(same.log_spectral_distance_db.value, 1)} dB")
+        parts.append(f"{numbers.number(same.log_spectral_distance_db.value, 1)} dB")
         if same.f0_error_cents:
             parts.append(f"{numbers.number(same.f0_error_cents.value)} cents of F0")
         found.append(

@@ -10,9 +10,9 @@ from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import bits_of, listed
 from ttsopt_lib.report.numbers import CHANGE, COUNT, FILE_SIZE, MILLIONS, PERCENT, REDUCTION, SCORE
-from ttsopt_lib.report.printing.forest import FOREST_ROW
 from ttsopt_lib.report.printing.html import escape, figure
 from ttsopt_lib.report.printing.plot_style import (
+    FOREST_ROW,
     GREY,
     VERMILLION,
     WIDTH,

@@ -7,13 +7,9 @@ figure reads in grey and for the colour-blind: bright is loud, and in a differen
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
-from typing import NamedTuple
-from zipfile import BadZipFile
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,16 +17,12 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ttsopt_lib.code import code_digest
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.evaluate.keys import listening_key, voice_key
 from ttsopt_lib.evaluate.signal.waveform import as_float, as_written
 from ttsopt_lib.evaluate.speak import SpeechError
-from ttsopt_lib.files import atomic_path, content_key
-from ttsopt_lib.records.base import RecordError
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.facts.findings import listed
+from ttsopt_lib.report.facts.findings import chosen_or_closest, listed
 from ttsopt_lib.report.printing.plot_style import NARROW, WIDTH, Chart, new_figure, set_title
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.study import ORIGINAL, Study
@@ -95,15 +87,13 @@ def speak_together(study: Study, folder: StudyFolder, text: str, names: Sequence
 
 def shown_variants(summary: Summary) -> list[str]:
     """The original, the optimized variant (or what came closest), and the one with the worst predicted MOS."""
-    chosen = [name for name in summary.optimized.values() if name]
-    closest = [choice.closest for choice in summary.choices if choice.closest]
     changes = {
         row.variant: row.predicted_mos.change.value
         for row in summary.quality
         if row.predicted_mos.change and row == summary.quality_of(row.variant) and row.variant != ORIGINAL
     }
     worst = [min(changes, key=lambda name: changes[name])] if changes else []
-    return list(dict.fromkeys([ORIGINAL, *(chosen or closest)[:1], *worst]))
+    return list(dict.fromkeys([ORIGINAL, *chosen_or_closest(summary)[:1], *worst]))
 
 
 def study_spectrograms(summary: Summary, study: Study, folder: StudyFolder) -> tuple[Chart | None, str]:
@@ -115,45 +105,11 @@ def study_spectrograms(summary: Summary, study: Study, folder: StudyFolder) -> t
         return None, f"the model files of {listed(missing)} are not in this folder"
     text = summary.listening[-1]
     try:
-        spoken = _spoken(study, folder, text, names)
+        spoken = speak_together(study, folder, text, names)
     except SpeechError as error:
         return None, str(error)
     chart = spectrograms(spoken, text, same=summary.same)
     return chart._replace(narrow=spectrograms(spoken, text, NARROW).figure), ""
-
-
-def _spoken(study: Study, folder: StudyFolder, text: str, names: Sequence[str]) -> list[Spoken]:
-    """As `speak_together`; where voices, text and code are those of the last report, what they said then."""
-    try:
-        voices = [listening_key(study, voice_key(study, folder, name)) for name in names]
-    except RecordError:  # speaking says what is missing
-        return speak_together(study, folder, text, names)
-    key = content_key(voices, list(names), text, code_digest("ttsopt_lib.report.chapters.spectrograms"))
-    spoken = read_spoken(folder.spoken, key, names)
-    if spoken is None:
-        spoken = speak_together(study, folder, text, names)
-        with suppress(OSError):  # no room for it: the next report speaks again
-            write_spoken(folder.spoken, key, spoken)
-    return spoken
-
-
-def read_spoken(path: Path, key: str, names: Sequence[str]) -> list[Spoken] | None:
-    """What the variants said, if it was kept under this `key`; None where it was not or cannot be read."""
-    try:
-        with np.load(path, allow_pickle=False) as kept:
-            if str(kept["key"]) != key:
-                return None
-            rates = kept["sample_rates"].tolist()
-            return [Spoken(name, kept[f"samples{number}"], rates[number]) for number, name in enumerate(names)]
-    except (OSError, ValueError, LookupError, EOFError, BadZipFile, zlib.error):
-        return None
-
-
-def write_spoken(path: Path, key: str, spoken: Sequence[Spoken]) -> None:
-    """Keep what the variants said, whole or not at all."""
-    samples = {f"samples{number}": one.samples for number, one in enumerate(spoken)}
-    with atomic_path(path) as temporary:
-        np.savez(temporary, allow_pickle=False, key=key, sample_rates=[one.sample_rate for one in spoken], **samples)
 
 
 def spectrum_db(spoken: Spoken) -> NDArray[np.float32]:
@@ -181,18 +137,20 @@ def spectrograms(
     spectra = [spectrum_db(one) for one in spoken]
     frames = min(spectrum.shape[1] for spectrum in spectra)
     spectra = [spectrum[:, :frames] for spectrum in spectra]
-    distances = [spectral_distance_db(spectra[0], spectrum) for spectrum in spectra[1:]]
     seconds = frames * HOP / spoken[0].sample_rate
     extent = (0.0, seconds, 0.0, spoken[0].sample_rate / 2000)
+    placed: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": extent}
 
     figure, axes, bars = _panels(len(spoken), width)
     for row, (one, spectrum) in enumerate(zip(spoken, spectra, strict=True)):
-        level = _picture(axes[row][0], spectrum, one.variant, extent, "magma", FLOOR, CEILING)
-        axes[row][0].set_ylabel("frequency (kHz)")
+        sound, difference = axes[row]
+        sound.set_title(one.variant, loc="left", fontsize=7.5)
+        sound.set_ylabel("frequency (kHz)")
+        level = sound.imshow(spectrum, cmap="magma", vmin=FLOOR, vmax=CEILING, **placed)
         if row:
-            title = f"{one.variant} minus {spoken[0].variant}"
-            limit = LARGEST_CHANGE
-            change = _picture(axes[row][1], spectrum - spectra[0], title, extent, CHANGE_COLOURS, -limit, limit)
+            difference.set_title(f"{one.variant} minus {spoken[0].variant}", loc="left", fontsize=7.5)
+            limits = {"vmin": -LARGEST_CHANGE, "vmax": LARGEST_CHANGE}
+            change = difference.imshow(spectrum - spectra[0], cmap=CHANGE_COLOURS, **limits, **placed)
     for axis in axes[-1] if width == WIDTH else axes[-1][1:]:
         axis.set_xlabel("time (s)")
     for place, image, label in zip(bars, (level, change), ("level (dB re full scale)", "difference (dB)"), strict=True):
@@ -200,8 +158,10 @@ def spectrograms(
         bar.ax.tick_params(labelsize=6.5, length=2, width=0.5)
         bar.ax.set_title(label, fontsize=6.5, loc="left", pad=2)
         bar.outline.set_linewidth(0.5)  # type: ignore[operator]
-    pairs = zip(spoken[1:], distances, strict=True)
-    said = [f"{one.variant} {numbers.number(distance, 1)} dB" for one, distance in pairs]
+    said = [
+        f"{one.variant} {numbers.number(spectral_distance_db(spectra[0], spectrum), 1)} dB"
+        for one, spectrum in zip(spoken[1:], spectra[1:], strict=True)
+    ]
     set_title(figure, f"Distance of the spectra from {spoken[0].variant}'s: {listed(said)}")
     alt = (
         f"Spectrograms over {seconds:.1f} seconds of {listed([one.variant for one in spoken])}, and their differences "
@@ -232,16 +192,3 @@ def _panels(rows: int, width: float) -> tuple[Figure, list[list[Axes]], list[Axe
         ((0.06, 0.58, 0.88, 0.13), (0.06, 0.10, 0.88, 0.13)) if wide else ((0, 0.3, 0.46, 0.2), (0.54, 0.3, 0.46, 0.2))
     )
     return figure, axes, [empty.inset_axes(place) for place in places]
-
-
-def _picture(
-    axis: Axes,
-    values: NDArray[np.float32],
-    title: str,
-    extent: tuple[float, float, float, float],
-    colours: str | LinearSegmentedColormap,
-    low: float,
-    high: float,
-):
-    axis.set_title(title, loc="left", fontsize=7.5)
-    return axis.imshow(values, origin="lower", aspect="auto", extent=extent, cmap=colours, vmin=low, vmax=high)

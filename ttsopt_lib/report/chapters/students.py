@@ -6,15 +6,7 @@ from matplotlib.axes import Axes
 
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts.findings import listed, with_students
-from ttsopt_lib.report.printing.plot_style import (
-    GREEN,
-    GREY,
-    WIDTH,
-    Chart,
-    new_figure,
-    set_title,
-    target_line,
-)
+from ttsopt_lib.report.printing.plot_style import GREEN, GREY, WIDTH, Chart, new_figure, set_title, target_line
 from ttsopt_lib.report.schema import StudentSummary, Summary, VariantSummary
 from ttsopt_lib.study import ORIGINAL
 
@@ -28,7 +20,8 @@ def distillation_notes(summary: Summary) -> list[str]:
         return ["No variant of this study has a distilled student."]
     original = summary.variant(ORIGINAL)
     return [
-        f"In `{variant.name}` trained students stand in place of the {_stages(variant)}: "
+        f"In `{variant.name}` trained students stand in place of the "
+        f"{listed([stage.replace('_', ' ') for step in variant.steps for stage in step.stages])}: "
         f"{numbers.millions(variant.parameters)} million parameters against the original's "
         f"{numbers.millions(original.parameters)} million. " + _trained(summary, variant)
         for variant in students
@@ -44,34 +37,22 @@ def _trained(summary: Summary, variant: VariantSummary) -> str:
     if student is None:
         folder = next((step.settings.get("student") for step in variant.steps if step.kind == "student"), None)
         return f"How it was trained stands beside it in `{folder or 'models'}`."
-    alone = (
-        f" When the student was published, its decoder took {numbers.percent(student.student_ms / student.teacher_ms)} "
-        f"of the time of the teacher's; it was timed alone, on {STUDENT_FRAMES} frames, and that is no measurement of "
-        "this report."
-        if student.student_ms and student.teacher_ms
-        else ""
-    )
     machine = student.accelerator or student.cpu
-    heard = (
-        f"{numbers.number(student.teacher_hours, 1)} hours that the teacher spoke"
-        if student.teacher_hours is not None
-        else "the teacher's speech (the record does not say how much of it)"
-    )
-    earlier = (
-        f" It had begun with published students that had been trained for {numbers.number(student.earlier_minutes)} "
-        "minutes."
-        if student.earlier_minutes
-        else ""
-    )
-    return (
-        f"It was trained for {numbers.number(student.minutes)} minutes{f' on {machine}' if machine else ''}, on "
-        f"{heard}.{earlier}{alone} The record stands in `{student.student}`."
-    )
-
-
-def _stages(variant: VariantSummary) -> str:
-    """The stages that students took the place of."""
-    return listed([stage.replace("_", " ") for step in variant.steps for stage in step.stages])
+    where = f" on {machine}" if machine else ""
+    heard = "the teacher's speech (the record does not say how much of it)"
+    if student.teacher_hours is not None:
+        heard = f"{numbers.number(student.teacher_hours, 1)} hours that the teacher spoke"
+    text = f"It was trained for {numbers.number(student.minutes)} minutes{where}, on {heard}."
+    if student.earlier_minutes:
+        minutes = numbers.number(student.earlier_minutes)
+        text += f" It had begun with published students that had been trained for {minutes} minutes."
+    if student.student_ms and student.teacher_ms:
+        text += (
+            " When the student was published, its decoder took "
+            f"{numbers.percent(student.student_ms / student.teacher_ms)} of the time of the teacher's; it was timed "
+            f"alone, on {STUDENT_FRAMES} frames, and that is no measurement of this report."
+        )
+    return f"{text} The record stands in `{student.student}`."
 
 
 def training_chart(summary: Summary, width: float = WIDTH) -> Chart | None:

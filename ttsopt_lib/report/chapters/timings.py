@@ -18,15 +18,17 @@ from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.facts.verdict import not_judged
 from ttsopt_lib.report.numbers import COUNT, MS, REDUCTION, RTF, counted
-from ttsopt_lib.report.printing.forest import FOREST_ROW, forest, right_column
 from ttsopt_lib.report.printing.html import FEW, escape, not_printed, on_paper
 from ttsopt_lib.report.printing.plot_style import (
     BASELINE,
+    FOREST_ROW,
     WIDTH,
     Chart,
     axis_label,
+    forest,
     look,
     new_figure,
+    right_column,
     set_title,
     target_line,
 )
@@ -147,10 +149,10 @@ def _of_device(device: DeviceSummary, found: Sequence[Concern]) -> str:
     """A body for each runtime and number of threads."""
     places = {conditions(row): (row.runtime, row.threads) for row in device.rows}
     table = timings([device], found)
-    told = {column.field for column in table.columns if column.field != "peak_memory_mb" or _tells_memory(device)}
+    memory = any(row.peak_memory_mb is not None for row in device.rows)
     table = replace(
         table,
-        columns=[column for column in table.columns if column.field in told],
+        columns=[column for column in table.columns if memory or column.field != "peak_memory_mb"],
         caption=f"Every timing on {device.label}: ms per sentence; {RTF_FORMULA}",
         part=device.device,
         group=conditions,
@@ -159,13 +161,9 @@ def _of_device(device: DeviceSummary, found: Sequence[Concern]) -> str:
     return table.html
 
 
-def _tells_memory(device: DeviceSummary) -> bool:
-    return any(row.peak_memory_mb is not None for row in device.rows)
-
-
-def conditions(row: Any) -> str:
-    """'ONNX Runtime, 2 threads'."""
-    return f"{RUNTIMES[row.runtime]}, {counted(row.threads, 'thread')}"
+def conditions(row: Any, mode: str = "") -> str:
+    """'ONNX Runtime, 2 threads'; with a mode 'PyTorch, fp16, 1 thread'."""
+    return ", ".join(filter(None, (RUNTIMES[row.runtime], mode, counted(row.threads, "thread"))))
 
 
 def _side_by_side(summary: Summary, shown: Sequence[DeviceSummary], first: int, found: Sequence[Concern]) -> str:
@@ -177,13 +175,9 @@ def _side_by_side(summary: Summary, shown: Sequence[DeviceSummary], first: int, 
             place = device.device, device.runtime, device.threads
             return printed(timing and timing.latency_ms.median, MS.bare) + marks(found, *place, row.variant)
 
-        def less(row: Any):
-            timing = summary.timing_of(device, row.variant)
-            return timing and timing.latency_reduction
-
         return [
             Column("", f"{device.label}, ms", MS, cell=median),
-            Column("", "less", REDUCTION, less),
+            Column("", "less", REDUCTION, lambda row: findings.latency_of(summary, device, row.variant)),
         ]
 
     names = dict.fromkeys(row.variant for device in shown for row in device.rows)
@@ -278,7 +272,7 @@ def timing_notes(summary: Summary) -> list[str]:
     for device in summary.timed_devices:
         if device.stops:
             ends = [
-                f"{stop.blocks} blocks with {numbers.counted(stop.threads, 'thread')} ({STOPS[stop.stopped_by]})"
+                f"{stop.blocks} blocks with {counted(stop.threads, 'thread')} ({STOPS[stop.stopped_by]})"
                 for stop in device.stops
             ]
             notes.append(f"{device.label}: timed in {listed(ends)}.")
@@ -312,8 +306,8 @@ def import_notes(summary: Summary) -> list[str]:
         source = device.imported
         if source is None:
             continue
-        machine = device.system.accelerator or device.system.board or device.system.cpu if device.system else None
-        machine = machine or (device.system.os if device.system else None)
+        system = device.system
+        machine = system and (system.accelerator or system.board or system.cpu or system.os)
         where = f" ({machine})" if machine else ""
         commit = f" with commit {source.commit[:10]}" if source.commit else ", with which commit is not known"
         said = (
@@ -377,15 +371,13 @@ def latency_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
 
 
 def _latency_panel(axes: Axes, summary: Summary, device: DeviceSummary, names: list[str], alone: bool) -> None:
-    rows = [summary.timing_of(device, name) for name in names]
-    estimates = [row.latency_reduction if row else None for row in rows]
+    estimates = [findings.latency_of(summary, device, name) for name in names]
     known = {variant.name: look(variant) for variant in summary.variants}
     forest(axes, names, estimates, [known.get(name, BASELINE) for name in names], scale=100)
     right_column(axes, [numbers.percent(one.value) if one else "not measured" for one in estimates])
     target = summary.targets.latency_reduction
-    ends = [100 * end for one in estimates if one for end in (one.ci or (one.value,))]
+    ends = [100 * end for one in estimates if one for end in one.ends]
     axes.set_xlim(min([-5.0, *ends]) - 3, max([100 * target, *ends]) + 5)
     target_line(axes, 100 * target, f"target {numbers.percent(target)}")
     if not alone:
-        threads = numbers.counted(device.threads, "thread")
-        axes.set_title(f"{device.label}, {threads}", fontsize=7.5, pad=13)
+        axes.set_title(f"{device.label}, {counted(device.threads, 'thread')}", fontsize=7.5, pad=13)

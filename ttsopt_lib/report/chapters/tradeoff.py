@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts import findings
@@ -20,6 +18,7 @@ from ttsopt_lib.report.printing.plot_style import (
     GREY,
     WIDTH,
     Chart,
+    Look,
     axis_label,
     freeze_layout,
     look,
@@ -27,19 +26,22 @@ from ttsopt_lib.report.printing.plot_style import (
     set_title,
     target_line,
 )
-from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary, VariantSummary
+from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 MUCH_SMALLER = 0.3  # of the file: from here on one would expect it to be faster
 BASELINE = "original (baseline)"
+PEER = Look("peer", GREY, "h")
 
 
 class Position(NamedTuple):
-    """A variant in the plane of the trade-off: latency reduction in per cent, change of the predicted MOS."""
+    """A voice in the plane of the trade-off: latency reduction in per cent, change of the predicted MOS."""
 
-    variant: VariantSummary
+    name: str
+    size_bytes: int
     latency: Estimate
     change: Estimate
+    look: Look
 
     @property
     def x(self) -> float:
@@ -54,38 +56,24 @@ def positions(summary: Summary, device: DeviceSummary) -> list[Position]:
     """Every variant that was both timed on the device and scored."""
     found = []
     for variant in summary.variants:
-        timing, quality = summary.timing_of(device, variant.name), summary.quality_of(variant.name)
-        if timing and timing.latency_reduction and quality and quality.predicted_mos.change:
-            found.append(Position(variant, timing.latency_reduction, quality.predicted_mos.change))
+        latency, change = findings.latency_of(summary, device, variant.name), findings.change_of(summary, variant.name)
+        if latency and change:
+            found.append(Position(variant.name, variant.size_bytes, latency, change, look(variant)))
     return found
 
 
-class PeerPosition(NamedTuple):
-    """A peer with the original's voice in the same plane. It is no candidate, and no part of the Pareto front."""
+def peer_positions(summary: Summary, device: DeviceSummary) -> list[Position]:
+    """Every peer that was timed on the device and scored: no candidates, and no part of the Pareto front.
 
-    name: str
-    size_bytes: int
-    latency: Estimate
-    change: Estimate
-
-    @property
-    def x(self) -> float:
-        return 100 * self.latency.value
-
-    @property
-    def y(self) -> float:
-        return self.change.value
-
-
-def peer_positions(summary: Summary, device: DeviceSummary) -> list[PeerPosition]:
-    """Every peer that was timed on the device and scored; another voice has no change, and so no place here."""
+    Another voice has no change, and so no place here.
+    """
     primary, found = summary.primary_predictor, []
     for peer in summary.peers:
         timing = peer.timing_on(device.device)
         quality = next((row for row in peer.quality if primary and row.predictor == primary.name), None)
         if timing and timing.latency_reduction and quality and quality.predicted_mos.change and peer.size_bytes:
             change = quality.predicted_mos.change
-            found.append(PeerPosition(peer.name, peer.size_bytes, timing.latency_reduction, change))
+            found.append(Position(peer.name, peer.size_bytes, timing.latency_reduction, change, PEER))
     return found
 
 
@@ -96,14 +84,9 @@ def tradeoff_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
         return None
     points, peers = positions(summary, device), peer_positions(summary, device)
     alt = f"Scatter plot of latency reduction on {device.label} against change of the predicted MOS. " + "; ".join(
-        f"{p.variant.name}: {numbers.REDUCTION.figure(p.latency)} faster, {numbers.CHANGE.figure(p.change)}, "
-        f"{numbers.megabytes(p.variant.size_bytes)} MB"
-        for p in points
-    )
-    alt += "".join(
-        f"; peer {p.name}: {numbers.REDUCTION.figure(p.latency)} faster, {numbers.CHANGE.figure(p.change)}, "
-        f"{numbers.megabytes(p.size_bytes)} MB"
-        for p in peers
+        f"{'peer ' if p.look == PEER else ''}{p.name}: {numbers.REDUCTION.figure(p.latency)} faster, "
+        f"{numbers.CHANGE.figure(p.change)}, {numbers.megabytes(p.size_bytes)} MB"
+        for p in [*points, *peers]
     )
     caption = (
         "Up and to the right is better; the area of a mark is the size of the file. The shaded corner meets both "
@@ -113,31 +96,23 @@ def tradeoff_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     )
     if peers:
         caption += " Grey hexagons are peers: the same voice by other tools, no candidates and not in the front."
-    return Chart("tradeoff", _picture(summary, device, width), alt + ".", caption)
+    return Chart("tradeoff", _picture(summary, device, points, peers, width), alt + ".", caption)
 
 
-def _picture(summary: Summary, device: DeviceSummary, width: float) -> Figure:
+def _picture(
+    summary: Summary, device: DeviceSummary, points: list[Position], peers: list[Position], width: float
+) -> Figure:
     """The plane with its points, names, targets and front."""
-    points, peers = positions(summary, device), peer_positions(summary, device)
     height = 3.5 if peers else 2.95
     figure, axes = new_figure(height if width == WIDTH else 4.2, width)
-    sizes = [*(point.variant.size_bytes for point in points), *(peer.size_bytes for peer in peers)]
-    areas = sizes_as_areas(sizes)
-    areas, peer_areas = areas[: len(points)], areas[len(points) :]
-    for peer, area in zip(peers, peer_areas, strict=True):
-        _cross(axes, peer, GREY)
-        axes.scatter(
-            peer.x, peer.y, s=area, marker="h", facecolor="white", alpha=0.8, edgecolor=GREY, linewidth=0.9,
-            zorder=2.5,
-        )  # fmt: skip
-    for point, area in sorted(zip(points, areas, strict=True), key=lambda pair: -pair[1]):
-        style = look(point.variant)
-        _cross(axes, point, style.colour)
-        axes.scatter(
-            point.x, point.y, s=area, marker=style.marker, facecolor=style.colour, alpha=0.6, edgecolor="#222222",
-            linewidth=0.6, zorder=3,
-        )  # fmt: skip
-    boxes = _frame(axes, summary, [*points, *peers])
+    shown = [*points, *peers]
+    largest = max(point.size_bytes for point in shown)
+    areas = [130.0 * point.size_bytes / largest for point in shown]  # square points
+    marks = list(zip(shown, areas, strict=True))
+    # peers first, then from large to small: what is drawn later lies on top
+    for point, area in sorted(marks, key=lambda mark: -math.inf if mark[0].look == PEER else -mark[1]):
+        _mark(axes, point, area)
+    _frame(axes, summary, shown)
     front = findings.pareto_front([(point.x, point.y) for point in points])
     axes.plot([points[i].x for i in front], [points[i].y for i in front], color="#777777", linewidth=0.9, zorder=1.6)
     label = f"time per second of audio saved on {device.label} ({device.threads}\N{NO-BREAK SPACE}thread"
@@ -146,31 +121,34 @@ def _picture(summary: Summary, device: DeviceSummary, width: float) -> Figure:
     axes.set_ylabel("predicted MOS change    better →")
     set_title(figure, findings.tradeoff_title(summary, device))
     axes.grid()
-    radii = [math.sqrt(area) / 2 + 0.5 for area in areas]
     named = [
-        Point(BASELINE if p.variant.name == ORIGINAL else p.variant.name, p.x, p.y, radius)
-        for p, radius in zip(points, radii, strict=True)
+        Point(BASELINE if point.name == ORIGINAL else point.name, point.x, point.y, math.sqrt(area) / 2 + 0.5)
+        for point, area in marks
     ]
-    named += [Point(p.name, p.x, p.y, math.sqrt(a) / 2 + 0.5) for p, a in zip(peers, peer_areas, strict=True)]
     freeze_layout(figure)  # places of names are final
-    place_labels(axes, named, 6.5, boxes(axes), first=BASELINE)
+    place_labels(axes, named, 6.5, [text.get_window_extent() for text in axes.texts], first=BASELINE)
     return figure
 
 
-def _cross(axes: Axes, point: Position | PeerPosition, colour: str) -> None:
-    """The intervals of a point."""
-    x_low, x_high = (100 * end for end in point.latency.ci or (point.latency.value,) * 2)
-    y_low, y_high = point.change.ci or (point.y, point.y)
-    axes.plot([x_low, x_high], [point.y] * 2, color=colour, linewidth=0.9, zorder=2)
-    axes.plot([point.x] * 2, [y_low, y_high], color=colour, linewidth=0.9, zorder=2)
+def _mark(axes: Axes, point: Position, area: float) -> None:
+    """A point with its intervals; a peer's is open."""
+    style = point.look
+    axes.plot([100 * end for end in point.latency.ends], [point.y] * 2, color=style.colour, linewidth=0.9, zorder=2)
+    axes.plot([point.x] * 2, point.change.ends, color=style.colour, linewidth=0.9, zorder=2)
+    drawn: dict[str, Any]
+    if style == PEER:
+        drawn = {"facecolor": "white", "alpha": 0.8, "edgecolor": style.colour, "linewidth": 0.9, "zorder": 2.5}
+    else:
+        drawn = {"facecolor": style.colour, "alpha": 0.6, "edgecolor": "#222222", "linewidth": 0.6, "zorder": 3}
+    axes.scatter(point.x, point.y, s=area, marker=style.marker, **drawn)
 
 
-def _frame(axes: Axes, summary: Summary, points: Sequence[Position | PeerPosition]):
-    """Limits, targets and the corner that meets both. Returns a function that gives the boxes of their texts."""
+def _frame(axes: Axes, summary: Summary, points: Sequence[Position]) -> None:
+    """Limits, targets and the corner that meets both."""
     targets = summary.targets
     goal_x, goal_y = 100 * targets.latency_reduction, targets.predicted_mos_change
-    xs = [100 * end for p in points for end in (p.latency.ci or (p.latency.value,))]
-    ys = [end for p in points for end in (p.change.ci or (p.change.value,))]
+    xs = [100 * end for p in points for end in p.latency.ends]
+    ys = [end for p in points for end in p.change.ends]
     x_low, x_high = min([0.0, *xs]), max([goal_x, *xs])
     y_low, y_high = min([goal_y, *ys]), max([0.0, *ys])
     x_pad, y_pad = 0.09 * (x_high - x_low), 0.16 * (y_high - y_low)
@@ -179,21 +157,16 @@ def _frame(axes: Axes, summary: Summary, points: Sequence[Position | PeerPositio
     axes.fill_between([goal_x, x_high + 1.6 * x_pad], goal_y, y_high + y_pad, color="#E8F3EE", zorder=0.5)
     target_line(axes, goal_y, f"target {numbers.signed(goal_y)}", vertical=False)
     target_line(axes, goal_x, f"target {numbers.percent(goal_x / 100)}")
-    texts = list(axes.texts)
-
-    def boxes(axes: Axes) -> list[Bbox]:
-        return [text.get_window_extent() for text in texts]
-
-    return boxes
 
 
 def tradeoff(summary: Summary) -> list[str]:
     """What each gain costs: size against quality, speed, size against speed, and who beats whom."""
-    sentences = [_size_against_quality(summary)]
-    for device in summary.measured_devices:
-        sentences.append(_speed(summary, device))
-    sentences += _small_but_not_fast(summary)
-    sentences += _front(summary)
+    sentences = [
+        _size_against_quality(summary),
+        *(_speed(summary, device) for device in summary.measured_devices),
+        *_small_but_not_fast(summary),
+        *_front(summary),
+    ]
     if not summary.measured_devices:
         sentences.append("What a smaller file buys in speed cannot be said: no device was measured.")
     return sentences
@@ -263,10 +236,8 @@ def _small_but_not_fast(summary: Summary) -> list[str]:
             continue
         why = ""
         if not summary.model and {step.kind for step in variant.steps} - {"packing"} == {"stored weights"}:
-            bits = bits_of(variant)
-            why = (
-                f": its weights are stored in {bits} bits but every product is still computed in 32-bit floating point"
-            )
+            bits = f"its weights are stored in {bits_of(variant)} bits"
+            why = f": {bits} but every product is still computed in 32-bit floating point"
         smaller = numbers.percent(variant.size_reduction)
         sentences.append(
             f"Size is not speed: `{variant.name}` is {smaller} smaller and no faster on {listed(where)}{why}."
@@ -278,21 +249,10 @@ def _front(summary: Summary) -> list[str]:
     """The variants that no other one beats in both latency and predicted MOS, devices with the same ones together."""
     where: dict[str, list[str]] = {}
     for device in summary.measured_devices:
-        points = {
-            variant.name: (latency.value, change.value)
-            for variant in summary.variants
-            if (latency := findings.latency_of(summary, device, variant.name))
-            and (change := findings.change_of(summary, variant.name))
-        }
-        names = list(points)
-        if len(names) > 2:
-            front = [names[i] for i in findings.pareto_front(list(points.values()))]
+        points = positions(summary, device)
+        if len(points) > 2:
+            front = [points[i].name for i in findings.pareto_front([(point.x, point.y) for point in points])]
             verb = "is" if len(front) == 1 else "are"
             text = f"{code(front)} {verb} not beaten in both latency and predicted MOS by any other"
             where.setdefault(text, []).append(device.label)
     return [f"On {listed(labels)} {text}." for text, labels in where.items()]
-
-
-def sizes_as_areas(sizes: Sequence[float]) -> np.ndarray:
-    """Marker areas in square points, proportional to file sizes."""
-    return 130.0 * np.asarray(sizes) / max(sizes)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts.verdict import candidates, worse_end
 from ttsopt_lib.report.numbers import less, signed
-from ttsopt_lib.report.schema import Decided, DeviceSummary, Estimate, VariantSummary
+from ttsopt_lib.report.schema import Choice, Decided, DeviceSummary, Estimate, VariantSummary
 
 SMALLER = 0.005  # a file has to shrink by half a per cent to be called smaller
 
@@ -27,6 +27,27 @@ def smallest(summary: Decided) -> VariantSummary | None:
     """The variant with the smallest file, if it is smaller than the original."""
     found = min(of_variants(summary), key=lambda variant: variant.size_bytes, default=None)
     return found if found and found.size_reduction > SMALLER else None
+
+
+def chosen(summary: Decided) -> list[str]:
+    """The optimized variants, each once."""
+    return list(dict.fromkeys(name for name in summary.optimized.values() if name))
+
+
+def chosen_or_closest(summary: Decided) -> list[str]:
+    """The optimized variants; where there are none, what came closest on the first device."""
+    return chosen(summary) or [choice.closest for choice in summary.choices if choice.closest][:1]
+
+
+def choice_on(summary: Decided, device: DeviceSummary) -> Choice | None:
+    """What the rule picked on a device; None where it was not applied."""
+    return next((choice for choice in summary.choices if choice.device == device.device), None)
+
+
+def shown_on(summary: Decided, device: DeviceSummary) -> str | None:
+    """The variant that was chosen on a device, or that came closest there."""
+    choice = choice_on(summary, device)
+    return (choice.variant or choice.closest) if choice else None
 
 
 def latency_of(summary: Decided, device: DeviceSummary, name: str) -> Estimate | None:
@@ -125,7 +146,7 @@ def tradeoff_title(summary: Decided, device: DeviceSummary) -> str:
     """What the picture of the trade-off shows."""
     name = summary.optimized.get(device.device)
     if name is None:
-        choice = next((choice for choice in summary.choices if choice.device == device.device), None)
+        choice = choice_on(summary, device)
         closest = f"; {choice.closest} came closest" if choice and choice.closest else ""
         return f"No variant qualifies on {device.label}{closest}"
     latency, change = latency_of(summary, device, name), change_of(summary, name)

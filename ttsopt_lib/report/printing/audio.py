@@ -89,22 +89,14 @@ class Players:
         path = self.folder.audio(name) / f"{index}.wav"
         if not path.is_file():
             return '<span class="none">not made</span>'
-        link = f'<a href="{self._link(path)}" aria-label="WAV file of {escape(name)}, sentence {index + 1}">WAV</a>'
-        source = self._source(path)
-        if not source:
-            return link
         label = f"{escape(name)}, sentence {index + 1}"
-        return f'<audio controls preload="metadata" aria-label="{label}" src="{source}"></audio> {link}'
-
-    def _link(self, path: Path) -> str:
-        return path.relative_to(self.folder.path).as_posix()
-
-    def _source(self, path: Path) -> str:
+        address = path.relative_to(self.folder.path).as_posix()
+        link = f'<a href="{address}" aria-label="WAV file of {label}">WAV</a>'
         source = self._begun(path).result()
         if len(source) > self.left:
-            return ""
+            return link
         self.left -= len(source)
-        return source
+        return f'<audio controls preload="metadata" aria-label="{label}" src="{source}"></audio> {link}'
 
     def _begun(self, path: Path) -> Future[str]:
         if path not in self._sources:

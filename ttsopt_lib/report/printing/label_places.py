@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.text import Annotation
 from matplotlib.transforms import Bbox
 
 ANGLES = (0, 180, 60, 120, -60, -120, 30, 150, -30, -150, 90, -90)
@@ -28,9 +27,7 @@ class Point(NamedTuple):
     radius: float
 
 
-def place_labels(
-    axes: Axes, points: Sequence[Point], fontsize: float, keep_free: Sequence[Bbox] = (), first: str = ""
-) -> list[Annotation]:
+def place_labels(axes: Axes, points: Sequence[Point], fontsize: float, keep_free: Sequence[Bbox], first: str) -> None:
     """Write each point's name near it.
 
     `keep_free`: boxes in pixels that no name may cover either; `first`: the name that gets the best place. Call
@@ -39,88 +36,65 @@ def place_labels(
     figure = axes.figure
     FigureCanvasAgg(figure)  # type: ignore[arg-type]
     figure.draw_without_rendering()  # type: ignore[union-attr]
-    scale = figure.dpi / 72
-    positions: dict[str, tuple[float, float]] = {}
-    for point in points:
-        x, y = axes.transData.transform((point.x, point.y))
-        positions[point.name] = (float(x), float(y))
-    markers = [
-        Bbox.from_extents(x - r, y - r, x + r, y + r)
-        for (x, y), r in ((positions[point.name], point.radius * scale) for point in points)
-    ]
-    taken = [*markers, *keep_free]
-    inside = axes.get_window_extent()
+    scale = figure.dpi / 72  # pixels of a typographic point
+    pixels = axes.transData.transform([(point.x, point.y) for point in points]).tolist()
+    inside, taken = axes.get_window_extent(), [*keep_free]
+    for point, (x, y) in zip(points, pixels, strict=True):
+        radius = point.radius * scale
+        taken.append(Bbox.from_extents(x - radius, y - radius, x + radius, y + radius))
 
-    def crowd(point: Point) -> int:
-        x, y = positions[point.name]
-        return -sum(math.hypot(x - px, y - py) < 60 * scale for px, py in positions.values())
+    def order(placed: tuple[Point, list[float]]) -> tuple[bool, int, str]:
+        point, (x, y) = placed
+        neighbours = sum(math.hypot(x - px, y - py) < 60 * scale for px, py in pixels)
+        return point.name != first, -neighbours, point.name
 
-    written = []
-    for point in sorted(points, key=lambda point: (point.name != first, crowd(point), point.name)):
+    for point, (x, y) in sorted(zip(points, pixels, strict=True), key=order):
         note = axes.annotate(
-            point.name,
-            (point.x, point.y),
-            xytext=(0, 0),
-            textcoords="offset points",
-            fontsize=fontsize,
-            zorder=5,
+            point.name, (point.x, point.y), xytext=(0, 0), textcoords="offset points", fontsize=fontsize, zorder=5,
             bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.4},
-        )
-        size = note.get_window_extent()
-        spot = _free_spot(positions[point.name], point.radius, (size.width, size.height), taken, inside, scale)
-        box, offset, moved = spot
-        note.set_position(offset)
+        )  # fmt: skip
+        size = note.get_window_extent().size
+        box, moved = _free_spot((x, y), point.radius, size, taken, inside, scale)
+        note.set_position(((box.x0 - x) / scale, (box.y0 - y) / scale))
         note.set_verticalalignment("bottom")
         if moved:
-            x, y = positions[point.name]
             near = (min(max(x, box.x0), box.x1), min(max(y, box.y0), box.y1))
-            x_data, y_data = axes.transData.inverted().transform(near)
+            x_near, y_near = axes.transData.inverted().transform(near)
             axes.annotate(
-                "",
-                (float(x_data), float(y_data)),
-                (point.x, point.y),
+                "", (x_near, y_near), (point.x, point.y), zorder=2.6,
                 arrowprops={"arrowstyle": "-", "color": "#777777", "linewidth": 0.6, "shrinkA": point.radius},
-                zorder=2.6,
-            )
+            )  # fmt: skip
         taken.append(box)
-        written.append(note)
-    return written
 
 
 def _free_spot(
     position: tuple[float, float],
     radius: float,
-    size: tuple[float, float],
+    size: Sequence[float],
     taken: Sequence[Bbox],
     inside: Bbox,
     scale: float,
-) -> tuple[Bbox, tuple[float, float], bool]:
-    """The nearest box of that size that covers nothing: (box, its corner as an offset in points, was it moved)."""
-    best: tuple[float, Bbox, bool] | None = None
+) -> tuple[Bbox, bool]:
+    """The nearest box of that size that covers nothing, else the one that covers least; whether it was moved away."""
+    best, least = None, math.inf
     for step, extra in enumerate(RADII):
+        reach = (radius + 2 + extra) * scale
         for angle in ANGLES:
-            reach = (radius + 2 + extra) * scale
-            x = position[0] + reach * math.cos(math.radians(angle))
-            y = position[1] + reach * math.sin(math.radians(angle))
-            x0 = x - size[0] * (1 - math.cos(math.radians(angle))) / 2
-            y0 = y - size[1] * (1 - math.sin(math.radians(angle))) / 2
+            right, up = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+            x0 = position[0] + reach * right - size[0] * (1 - right) / 2
+            y0 = position[1] + reach * up - size[1] * (1 - up) / 2
             box = Bbox.from_bounds(x0, y0, *size)
-            cost = sum(_overlap(box, other) for other in taken) + 4 * _outside(box, inside)
-            if cost == 0:
-                return box, ((x0 - position[0]) / scale, (y0 - position[1]) / scale), step > 0
-            if best is None or cost < best[0]:
-                best = (cost, box, step > 0)
-    assert best is not None
-    _, box, moved = best
-    return box, ((box.x0 - position[0]) / scale, (box.y0 - position[1]) / scale), moved
+            outside = box.width * box.height - _overlap(box, inside)
+            cost = sum(_overlap(box, other) for other in taken) + 4 * outside
+            if cost < least:
+                best, least = (box, step > 0), cost
+            if best and least == 0:
+                return best
+    assert best
+    return best
 
 
 def _overlap(one: Bbox, other: Bbox) -> float:
     width = min(one.x1, other.x1) - max(one.x0, other.x0)
     height = min(one.y1, other.y1) - max(one.y0, other.y0)
     return width * height if width > 0 and height > 0 else 0.0
-
-
-def _outside(box: Bbox, frame: Bbox) -> float:
-    cut = Bbox.intersection(box, frame)
-    return box.width * box.height - (cut.width * cut.height if cut else 0.0)

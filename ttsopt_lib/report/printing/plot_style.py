@@ -11,7 +11,7 @@ import base64
 import io
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from ttsopt_lib.report.schema import Summary, VariantSummary
+from ttsopt_lib.report.schema import Estimate, Summary, VariantSummary
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
@@ -29,6 +29,7 @@ WIDTH = 5.6  # inches: the text column of the page and of the print
 NARROW = 3.3  # inches: the width of a phone, on which the smallest text is then 9 CSS pixels high
 TITLE = 72  # characters in a line of a title as wide as the page
 LABEL = 44  # characters in a line of an axis's label in a narrow figure
+FOREST_ROW = 0.145  # inches of height for a line of a forest plot: its letters and dots are as large on paper as drawn
 SHADES = 48  # of a picture inside a figure: a quarter of the bytes, and no step that an eye can see
 # no spaces: the printer of the PDF takes them for parts of the names
 FONT_STACK = "system-ui,-apple-system,'Segoe UI',Roboto,'Helvetica Neue',Arial,'Liberation Sans',sans-serif"
@@ -152,32 +153,44 @@ def set_title(figure: Figure, text: str) -> None:
 
 def target_line(axes: Axes, value: float, text: str, vertical: bool = True) -> None:
     """A dashed line where the target is, labelled at its end, outside the data."""
-    style: dict[str, Any] = {"color": "#444444", "linewidth": 0.9, "linestyle": (0, (4, 3)), "zorder": 1.5}
+    line: dict[str, Any] = {"color": "#444444", "linewidth": 0.9, "linestyle": (0, (4, 3)), "zorder": 1.5}
+    words: dict[str, Any] = {"textcoords": "offset points", "fontsize": 6.5, "color": "#444444"}
     if vertical:
-        axes.axvline(value, **style)
-        axes.annotate(
-            text,
-            (value, 1.0),
-            xycoords=("data", "axes fraction"),
-            xytext=(0, 2),
-            textcoords="offset points",
-            ha="center",
-            fontsize=6.5,
-            color="#444444",
-        )
+        axes.axvline(value, **line)
+        axes.annotate(text, (value, 1.0), xycoords=("data", "axes fraction"), xytext=(0, 2), ha="center", **words)
     else:
-        axes.axhline(value, **style)
+        axes.axhline(value, **line)
+        lines = text.replace(" ", "\n", 1)
+        axes.annotate(lines, (1.0, value), xycoords=("axes fraction", "data"), xytext=(3, 0), va="center", **words)
+
+
+def forest(
+    axes: Axes, names: Sequence[str], rows: Sequence[Estimate | None], looks: Sequence[Look], scale: float = 1.0
+) -> None:
+    """A dot with its interval for each name, the first at the top."""
+    for index, (estimate, style) in enumerate(zip(rows, looks, strict=True)):
+        if estimate is None:
+            continue
+        low, high = estimate.ends
+        axes.plot([scale * low, scale * high], [index] * 2, color=style.colour, linewidth=1.6, zorder=2.5)
+        axes.plot(
+            scale * estimate.value, index, style.marker, color=style.colour, markersize=5,
+            markeredgewidth=0.0, zorder=3,
+        )  # fmt: skip
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.4, -0.6)
+    axes.axvline(0, color="#666666", linewidth=0.8, zorder=1)
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0)
+
+
+def right_column(axes: Axes, texts: Sequence[str]) -> None:
+    """One text per line of a forest plot, right of the axes: never on the data."""
+    for index, text in enumerate(texts):
         axes.annotate(
-            text.replace(" ", "\n", 1),
-            (1.0, value),
-            xycoords=("axes fraction", "data"),
-            xytext=(3, 0),
-            textcoords="offset points",
-            ha="left",
-            va="center",
-            fontsize=6.5,
-            color="#444444",
-        )
+            text, (1.0, index), xycoords=("axes fraction", "data"), xytext=(5, 0), textcoords="offset points",
+            va="center", fontsize=6.5, annotation_clip=False,
+        )  # fmt: skip
 
 
 def svg_text(chart: Chart) -> str:

@@ -90,10 +90,12 @@ class Column:
 
     def values(self, row: Any) -> list[Any]:
         """What a row holds in the CSV file, in the order of `names`."""
-        value = self.value(row) if self.field else None
+        if not self.field:
+            return []
+        value = self.value(row)
         if not self.interval:
-            return [value] if self.field else []
-        return [value.value if value else None, *((value.ci if value else None) or (None, None))]
+            return [value]
+        return [value.value, *(value.ci or (None, None))] if value else [None, None, None]
 
     def html(self, row: Any) -> str:
         """The cell of a row on the page."""
