@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ttsopt_lib.code import versions
+from ttsopt_lib.code_hash import versions
 from ttsopt_lib.measure.devices import chromium, probe, why_no_browser
 from ttsopt_lib.measure.peers import CATALOGUE, versions_of
 from ttsopt_lib.paths import SHIPPED, is_from_wheel, project_root, shipped_root

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.paths import params_file, params_names, resolve
-from ttsopt_lib.steps import STEPS, Step
+from ttsopt_lib.step_settings import STEPS, Step
 from ttsopt_lib.study import Device, Study
 
 Model = TypeVar("Model", bound=BaseModel)

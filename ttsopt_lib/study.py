@@ -17,7 +17,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.steps import AnyStep, GraphStep, Pack, QuantizeStatic, Strict
+from ttsopt_lib.step_settings import AnyStep, GraphStep, Pack, QuantizeStatic, Strict
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9+._-]{0,60}$")]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -94,7 +94,7 @@ def test_a_missing_package_is_named_with_the_command_that_helps(monkeypatch):
             raise metadata.PackageNotFoundError(package)
         return "1.0"
 
-    monkeypatch.setattr("ttsopt_lib.code.version", version)
+    monkeypatch.setattr("ttsopt_lib.code_hash.version", version)
     missing, command = (missing_packages("openvino-int8") or "").split("; ")
     assert missing.startswith("openvino and") and "nncf" in missing
     assert command.split() == ["pip", "install", "openvino", "nncf"]

@@ -14,7 +14,7 @@ from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
 from ttsopt_lib.optimize.steps.rearrange_decoder import rearrange_decoder
-from ttsopt_lib.steps import QuantizeDynamic, QuantizeWeights
+from ttsopt_lib.step_settings import QuantizeDynamic, QuantizeWeights
 from ttsopt_lib.voices.adapters.piper import voice_feed
 from ttsopt_lib.voices.piper import open_piper
 

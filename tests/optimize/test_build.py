@@ -20,7 +20,7 @@ from ttsopt_lib.optimize.steps import quantize_weights as weights_step
 from ttsopt_lib.optimize.torch_build import build_torch
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VariantRecord
-from ttsopt_lib.steps import PruneMagnitude, QuantizeDynamic, QuantizeWeights
+from ttsopt_lib.step_settings import PruneMagnitude, QuantizeDynamic, QuantizeWeights
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.session import RuntimeFailure, open_session

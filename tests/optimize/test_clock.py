@@ -20,7 +20,7 @@ from ttsopt_lib.optimize.graph.sensitivity import layer_groups
 from ttsopt_lib.optimize.steps import quantize_mixed as module
 from ttsopt_lib.optimize.steps.quantize_mixed import quantize_mixed, time_saved
 from ttsopt_lib.records.base import write_record
-from ttsopt_lib.steps import QuantizeMixed
+from ttsopt_lib.step_settings import QuantizeMixed
 from ttsopt_lib.voices.session import open_session
 
 

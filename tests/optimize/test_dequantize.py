@@ -19,8 +19,8 @@ from ttsopt_lib.optimize.inventory import take_inventory
 from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
 from ttsopt_lib.optimize.steps.quantize_static import quantize_static
 from ttsopt_lib.optimize.steps.step import record_of, total_coverage, work_of
-from ttsopt_lib.steps import Dequantize, QuantizeDynamic, QuantizeStatic
-from ttsopt_lib.voices.graph import attribute
+from ttsopt_lib.step_settings import Dequantize, QuantizeDynamic, QuantizeStatic
+from ttsopt_lib.voices.vits_graph import attribute
 
 SEEDS = range(4)
 STEP = Dequantize(step="dequantize")

@@ -13,7 +13,7 @@ from ttsopt_lib.optimize.calibration import sentence_feeds
 from ttsopt_lib.optimize.channels import of_widths, prune_structured
 from ttsopt_lib.params import check, read_study
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.steps import PruneStructured
+from ttsopt_lib.step_settings import PruneStructured
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.adapters.piper import PiperModel
 from ttsopt_lib.voices.piper import load_piper, open_piper

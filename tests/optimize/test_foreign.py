@@ -25,7 +25,7 @@ from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
 from ttsopt_lib.optimize.steps.quantize_static import quantize_static
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
 from ttsopt_lib.optimize.steps.step import record_of
-from ttsopt_lib.steps import Fp16, PruneMagnitude, QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from ttsopt_lib.step_settings import Fp16, PruneMagnitude, QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from ttsopt_lib.voices.session import open_session
 
 WEIGHTS = QuantizeWeights(step="quantize_weights")

@@ -10,7 +10,7 @@ from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.graph.low_bits import input_moments, quantize_low
 from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
-from ttsopt_lib.steps import QuantizeDynamic, QuantizeWeights
+from ttsopt_lib.step_settings import QuantizeDynamic, QuantizeWeights
 from ttsopt_lib.study import Variant
 
 

@@ -18,7 +18,7 @@ from ttsopt_lib.optimize.steps.quantize_mixed import quantize_mixed, spend
 from ttsopt_lib.records.base import read_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord
-from ttsopt_lib.steps import QuantizeMixed
+from ttsopt_lib.step_settings import QuantizeMixed
 from ttsopt_lib.voices.adapters.piper import voice_feed
 from ttsopt_lib.voices.piper import open_piper
 

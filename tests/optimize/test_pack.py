@@ -15,7 +15,7 @@ from ttsopt_lib.optimize.inventory import take_inventory
 from ttsopt_lib.optimize.steps.pack import MARK, pack, unpacked
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
 from ttsopt_lib.optimize.steps.step import record_of
-from ttsopt_lib.steps import Pack, QuantizeWeights
+from ttsopt_lib.step_settings import Pack, QuantizeWeights
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import open_piper
 

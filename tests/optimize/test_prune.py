@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from ttsopt_lib.optimize.steps.prune_magnitude import prune_magnitude
-from ttsopt_lib.steps import PruneMagnitude
+from ttsopt_lib.step_settings import PruneMagnitude
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 

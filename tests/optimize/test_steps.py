@@ -11,12 +11,12 @@ import pytest
 
 from tests.optimize.small_graphs import arrays
 from tests.optimize.test_build import make_study
-from ttsopt_lib import code
+from ttsopt_lib import code_hash
 from ttsopt_lib.measure.plan import torch_recipe
 from ttsopt_lib.optimize.build import build_study, variant_key
 from ttsopt_lib.optimize.steps.step import source_of, work_of
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.steps import STEPS, Step
+from ttsopt_lib.step_settings import STEPS, Step
 
 OWN = '''
 """The step `louder`: every weight of the last layer, doubled."""
@@ -27,7 +27,7 @@ from onnx import ModelProto, numpy_helper
 
 from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.steps.step import GraphWork
-from ttsopt_lib.steps import GraphStep
+from ttsopt_lib.step_settings import GraphStep
 
 
 class Louder(GraphStep):
@@ -71,8 +71,8 @@ def louder(tmp_path, monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "louder", module)
     spec.loader.exec_module(module)
-    code.code_digest.cache_clear()
-    code._imports.cache_clear()
+    code_hash.code_digest.cache_clear()
+    code_hash._imports.cache_clear()
     yield path
     STEPS.clear()
     STEPS.update(before)
@@ -99,7 +99,7 @@ def test_a_new_step_is_built_counted_described_and_keyed(louder, study, tmp_path
     key = variant_key(asked, "x")
     assert variant_key(study([{"step": "louder", "times": 2}]), "x") != key
     louder.write_text(OWN.replace("first kind", "second kind"), encoding="utf-8")
-    code.code_digest.cache_clear()
+    code_hash.code_digest.cache_clear()
     assert variant_key(asked, "x") != key
 
 
@@ -122,12 +122,12 @@ ITS_OWN = {  # the algorithms of one step, and the trainer of students
 
 def test_nothing_names_a_step_but_its_own_files():
     """Neither its class nor its name: what others have to know of it, its record says."""
-    library = Path(code.__file__).parent
+    library = Path(code_hash.__file__).parent
     classes = {settings.__name__ for settings in STEPS.values()}
     names = {name for name in STEPS if "_" in name}  # one word may mean something else
     for path in sorted(library.rglob("*.py")):
         inside = path.relative_to(library).as_posix()
-        if inside == "steps.py" or inside.startswith("optimize/steps/"):
+        if inside == "step_settings.py" or inside.startswith("optimize/steps/"):
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         said = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} & classes
@@ -142,34 +142,36 @@ def settings_of(name: str) -> Step:
 @pytest.mark.parametrize("name", sorted(STEPS))
 def test_a_change_of_any_file_that_a_step_imports_changes_its_key(name, monkeypatch, tmp_path):
     module = source_of(settings_of(name))
-    files = code.imported(module)
+    files = code_hash.imported(module)
     assert module in files and "ttsopt_lib.optimize.steps.step" in files
-    find, before, changed = code._file, code.code_digest(module), tmp_path / "changed.py"
+    find, before, changed = code_hash._file, code_hash.code_digest(module), tmp_path / "changed.py"
     for touched in files:
         source = find(touched)
         assert source is not None
         changed.write_bytes(source.read_bytes() + b"# touched")
         with monkeypatch.context() as patch:
-            patch.setattr(code, "_file", lambda one, at=touched: changed if one == at else find(one))
-            code.code_digest.cache_clear()
-            assert code.code_digest(module) != before, touched
-    code.code_digest.cache_clear()
+            patch.setattr(code_hash, "_file", lambda one, at=touched: changed if one == at else find(one))
+            code_hash.code_digest.cache_clear()
+            assert code_hash.code_digest(module) != before, touched
+    code_hash.code_digest.cache_clear()
 
 
 def test_a_key_follows_imports_and_stops_at_what_is_no_part_of_the_result():
-    distilled = code.imported("ttsopt_lib.optimize.steps.distill")
+    distilled = code_hash.imported("ttsopt_lib.optimize.steps.distill")
     assert any(name.startswith("ttsopt_lib.networks.") for name in distilled)
-    pruned = code.imported("ttsopt_lib.optimize.steps.prune_structured")
+    pruned = code_hash.imported("ttsopt_lib.optimize.steps.prune_structured")
     assert "ttsopt_lib.optimize.refit" in pruned and "ttsopt_lib.optimize.finetune" not in pruned  # training
-    assert "ttsopt_lib.optimize.graph.sensitivity" in code.imported("ttsopt_lib.optimize.steps.quantize_mixed")
-    assert "ttsopt_lib.voices.text" in code.imported("ttsopt_lib.optimize.steps.quantize_static")
+    assert "ttsopt_lib.optimize.graph.sensitivity" in code_hash.imported("ttsopt_lib.optimize.steps.quantize_mixed")
+    assert "ttsopt_lib.voices.text" in code_hash.imported("ttsopt_lib.optimize.steps.quantize_static")
     by_value = ("ttsopt_lib.records", "ttsopt_lib.study", "ttsopt_lib.files")
-    assert not [name for name in code.imported("ttsopt_lib.optimize.build") if name.startswith(by_value)]
+    assert not [name for name in code_hash.imported("ttsopt_lib.optimize.build") if name.startswith(by_value)]
 
 
 def test_a_package_stands_for_its_modules():
-    inside = code.imported("ttsopt_lib.listening")
+    inside = code_hash.imported("ttsopt_lib.listening")
     assert {"ttsopt_lib.listening", "ttsopt_lib.listening.site"} <= inside
-    assert "ttsopt_lib.measure.remote.ssh" in code.imported("ttsopt_lib.measure")  # also those of packages inside it
+    assert "ttsopt_lib.measure.remote.ssh" in code_hash.imported(
+        "ttsopt_lib.measure"
+    )  # also those of packages inside it
     with pytest.raises(ModuleNotFoundError, match="ttsopt_lib.nothing"):
-        code.imported("ttsopt_lib.nothing")
+        code_hash.imported("ttsopt_lib.nothing")

@@ -21,7 +21,7 @@ from ttsopt_lib.optimize.channels import (
 from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.optimize.finetune import FinetuneError, finetune_decoder, load_pruned, prune_and_train
 from ttsopt_lib.optimize.refit import refit_decoder
-from ttsopt_lib.steps import PruneStructured
+from ttsopt_lib.step_settings import PruneStructured
 from ttsopt_lib.voices.adapters.piper import voice_feed
 from ttsopt_lib.voices.piper import load_piper, open_piper
 

@@ -35,7 +35,7 @@ from ttsopt_lib.records.quality import (
     RatingsRow,
 )
 from ttsopt_lib.records.variant import Coverage, StepRecord, VariantRecord
-from ttsopt_lib.steps import AnyStep
+from ttsopt_lib.step_settings import AnyStep
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study
 
 CREATED = "2026-01-01T00:00:00Z"

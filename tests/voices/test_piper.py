@@ -12,10 +12,10 @@ import onnxruntime
 import pytest
 import torch
 
-from ttsopt_lib.voices.graph import VitsGraph
 from ttsopt_lib.voices.paired import PairedSession, duration_noise, prior_noise
 from ttsopt_lib.voices.piper import VoiceError, load_piper, open_piper, packaged_voice
 from ttsopt_lib.voices.text import utterance_ids
+from ttsopt_lib.voices.vits_graph import VitsGraph
 
 VOICES = ["joe", "low", "medium", "high", "speakers", "deterministic"]
 TEXT = "The birch canoe slid on the smooth planks."

@@ -18,7 +18,7 @@ from ttsopt_lib.distill.short_sentences import with_short_sentences
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.paths import own_path, resolve
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.steps import Distill
+from ttsopt_lib.step_settings import Distill
 from ttsopt_lib.study import Study, Training
 from ttsopt_lib.voices.language import refuse_other_language
 from ttsopt_lib.voices.source import source_model

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ttsopt_lib.code import code_digest, versions
+from ttsopt_lib.code_hash import code_digest, versions
 from ttsopt_lib.evaluate.speak import evaluation_texts, spoken_texts
 from ttsopt_lib.files import content_key, file_sha256
 from ttsopt_lib.paths import resolve

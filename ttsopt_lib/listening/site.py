@@ -12,7 +12,7 @@ from pathlib import Path
 from shutil import copyfile
 from typing import Any
 
-from ttsopt_lib.code import code_digest
+from ttsopt_lib.code_hash import code_digest
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.anchors import LOWPASS
 from ttsopt_lib.evaluate.keys import voice_key

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-from ttsopt_lib.code import versions
+from ttsopt_lib.code_hash import versions
 from ttsopt_lib.records.device import Runtime
 from ttsopt_lib.study import PeerName
 

@@ -14,7 +14,7 @@ from ttsopt_lib.measure.peers import CATALOGUE
 from ttsopt_lib.records.device import Runtime
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord, VariantRecord
-from ttsopt_lib.steps import NetworkStep, Strict
+from ttsopt_lib.step_settings import NetworkStep, Strict
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, PEERS, Device, MeasureSettings, Study, TorchMode
 from ttsopt_lib.voices.pieces import DECODER, ENCODER, LAYOUT, Layout
 

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from ttsopt_lib.records.base import Record
 from ttsopt_lib.statistics.intervals import log_ratio_interval
-from ttsopt_lib.steps import Strict
+from ttsopt_lib.step_settings import Strict
 from ttsopt_lib.voices.session import open_session
 
 Feed = Mapping[str, np.ndarray]  # a graph's inputs by name

@@ -8,7 +8,7 @@ from shutil import rmtree
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from ttsopt_lib.code import code_digest, git_state
+from ttsopt_lib.code_hash import code_digest, git_state
 from ttsopt_lib.files import content_key, file_sha256
 from ttsopt_lib.measure.browser import measure_in_browser
 from ttsopt_lib.measure.devices import Probe, probe

@@ -23,7 +23,7 @@ import onnx
 from joblib import cpu_count, delayed
 from tqdm.auto import tqdm
 
-from ttsopt_lib.code import code_digest, versions
+from ttsopt_lib.code_hash import code_digest, versions
 from ttsopt_lib.errors import StudyError, TtsoptError
 from ttsopt_lib.files import atomic_folder, content_key, file_sha256
 from ttsopt_lib.optimize.calibration import calibration_texts
@@ -35,7 +35,7 @@ from ttsopt_lib.records.base import now, write_record
 from ttsopt_lib.records.device import PLAUSIBLE_LENGTH
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import Coverage, StepRecord, VariantRecord, read_variant_if_current
-from ttsopt_lib.steps import AnyStep, GraphStep, NetworkStep, any_model_steps
+from ttsopt_lib.step_settings import AnyStep, GraphStep, NetworkStep, any_model_steps
 from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.onnx_file import VoiceError, model_sha256, read_model, weight_files

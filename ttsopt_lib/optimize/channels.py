@@ -32,7 +32,7 @@ from ttsopt_lib.networks.text_encoder import FeedForward
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.refit import refit_decoder
-from ttsopt_lib.steps import PruneStructured
+from ttsopt_lib.step_settings import PruneStructured
 
 WEIGHTED = (nn.Conv1d, nn.ConvTranspose1d, nn.Linear)
 JUDGED = 6  # utterances that tell what a channel is worth

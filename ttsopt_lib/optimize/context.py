@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ttsopt_lib.code import versions
+from ttsopt_lib.code_hash import versions
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import content_key
 from ttsopt_lib.networks.vits import StagedVits
@@ -20,7 +20,7 @@ from ttsopt_lib.optimize.inventory import Inventory, take_inventory
 from ttsopt_lib.optimize.steps.step import work_of
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.steps import NetworkStep
+from ttsopt_lib.step_settings import NetworkStep
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.adapters.model import TtsModel
 from ttsopt_lib.voices.adapters.opening import open_model

@@ -37,7 +37,7 @@ from ttsopt_lib.networks.hifigan import HifiGanConfig, HifiGanDecoder
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.channels import decoder_widths, prune_structured, share_gone, with_weights
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.steps import PruneStructured
+from ttsopt_lib.step_settings import PruneStructured
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 if TYPE_CHECKING:

@@ -40,8 +40,8 @@ from ttsopt_lib.optimize.graph.index import (
 )
 from ttsopt_lib.optimize.steps.pack import unpacked
 from ttsopt_lib.records.variant import Coverage
-from ttsopt_lib.voices.graph import attribute
 from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.vits_graph import attribute
 from ttsopt_lib.voices.weights import STAGES
 
 STAGE = re.compile(r"^/?(\w+)[/.]")  # node names begin with the stage, ours or Piper's name of it

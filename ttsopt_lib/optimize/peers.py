@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from tqdm.auto import tqdm
 
-from ttsopt_lib.code import code_digest
+from ttsopt_lib.code_hash import code_digest
 from ttsopt_lib.files import atomic_folder, content_key, file_sha256
 from ttsopt_lib.measure.peers import missing_packages, versions_of
 from ttsopt_lib.optimize.calibration import Feed, calibration_texts, sentence_feeds

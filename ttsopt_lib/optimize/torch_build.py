@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.steps.step import work_of
-from ttsopt_lib.steps import AnyStep
+from ttsopt_lib.step_settings import AnyStep
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 

@@ -8,7 +8,7 @@ from ctypes.util import find_library
 from pathlib import Path
 from typing import NamedTuple
 
-from ttsopt_lib.code import git_state, versions
+from ttsopt_lib.code_hash import git_state, versions
 from ttsopt_lib.files import atomic_path, content_key, file_sha256
 from ttsopt_lib.notebooks import notebook_path
 from ttsopt_lib.paths import resolve

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from ttsopt_lib.code import code_digest, git_state, versions
+from ttsopt_lib.code_hash import code_digest, git_state, versions
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.quality import evaluate_study
 from ttsopt_lib.files import atomic_path, content_key, file_sha256

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ttsopt_lib.voices.graph import NORMAL, VitsGraph
 from ttsopt_lib.voices.onnx_file import VoiceError, read_model
 from ttsopt_lib.voices.session import open_session, run_graph
+from ttsopt_lib.voices.vits_graph import NORMAL, VitsGraph
 
 _SHAPE = "paired_prior_shape"
 

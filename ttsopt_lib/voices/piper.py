@@ -14,8 +14,8 @@ from onnx import TensorProto
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from ttsopt_lib.voices.graph import VitsGraph, attribute
 from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, check_operators, model_sha256, read_model
+from ttsopt_lib.voices.vits_graph import VitsGraph, attribute
 
 if TYPE_CHECKING:
     from ttsopt_lib.networks.vits import StagedVits

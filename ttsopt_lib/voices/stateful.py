@@ -18,9 +18,9 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from ttsopt_lib.voices.graph import attribute
 from ttsopt_lib.voices.pieces import FIRST, LAST, StateLayout
 from ttsopt_lib.voices.time_axes import CONVOLUTIONS, Kernel, NotLocal, TimeAxes, cut, kernel, pads
+from ttsopt_lib.voices.vits_graph import attribute
 
 EVERYTHING = int(np.iinfo(np.int64).max)
 # ONNX Runtime's matrix product adds up in another order where it has fewer columns. That moves the last bit of a sum,

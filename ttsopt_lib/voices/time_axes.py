@@ -17,8 +17,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import NodeProto
 
-from ttsopt_lib.voices.graph import VitsGraph, attribute, reads
 from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.vits_graph import VitsGraph, attribute, reads
 
 # Each entry of the result depends on the entries at the same place, whatever the axes are called.
 LOCAL = {

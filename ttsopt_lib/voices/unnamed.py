@@ -7,7 +7,7 @@ positions) belongs to the layer it follows.
 
 import onnx
 
-from ttsopt_lib.voices.graph import VitsGraph, attribute
+from ttsopt_lib.voices.vits_graph import VitsGraph, attribute
 
 
 def with_scopes(graph: VitsGraph) -> VitsGraph:

@@ -17,7 +17,7 @@ from ttsopt_lib.networks.durations import InverseAffine, SplineCoupling
 from ttsopt_lib.networks.hifigan import HifiGanConfig
 from ttsopt_lib.networks.text_encoder import RelativeAttention
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.voices.graph import VitsGraph, attribute
+from ttsopt_lib.voices.vits_graph import VitsGraph, attribute
 
 STAGES = {
     "text_encoder": "enc_p",

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from ttsopt_lib.code import git_state
+from ttsopt_lib.code_hash import git_state
 from ttsopt_lib.files import atomic_folder, file_sha256
 from ttsopt_lib.records.base import RecordError
 from ttsopt_lib.records.folder import StudyFolder

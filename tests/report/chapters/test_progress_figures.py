@@ -29,7 +29,7 @@ from ttsopt_lib.report.numbers import NARROW
 from ttsopt_lib.report.printing.plot_style import NARROW as PHONE
 from ttsopt_lib.report.printing.plot_style import WIDTH, svg_text
 from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary, Summary
-from ttsopt_lib.steps import Distill
+from ttsopt_lib.step_settings import Distill
 from ttsopt_lib.study import Variant
 from ttsopt_lib.voices.session import RuntimeFailure
 

@@ -21,7 +21,7 @@ from ttsopt_lib.report.printing.table import Table
 from ttsopt_lib.report.schema import Estimate, PredictedMos, Summary
 from ttsopt_lib.report.sections import Report
 from ttsopt_lib.report.tables import anchors
-from ttsopt_lib.steps import QuantizeStatic
+from ttsopt_lib.step_settings import QuantizeStatic
 from ttsopt_lib.study import Study
 
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ttsopt_lib.code import versions
+from ttsopt_lib.code_hash import versions
 from ttsopt_lib.evaluate.predictors.stand_ins import stand_in
 from ttsopt_lib.evaluate.signal.mel import mel_spectrum
 from ttsopt_lib.files import file_sha256

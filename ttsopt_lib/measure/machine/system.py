@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from ttsopt_lib.code import versions
+from ttsopt_lib.code_hash import versions
 from ttsopt_lib.records.device import SystemRecord
 
 # What int8 and bf16 kernels ask for: x86 dot products and matrix tiles, Arm dot products and matrix multiply.

@@ -17,7 +17,7 @@ from ttsopt_lib.measure.plan import TimingPlan
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.side_by_side import ComparisonPlan
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.steps import Strict
+from ttsopt_lib.step_settings import Strict
 from ttsopt_lib.study import Device
 
 # What timing imports: the package's own needs and its extra `device` (a test holds them to pyproject.toml).
@@ -30,7 +30,7 @@ REQUIREMENTS = (
 )
 # What of ttsopt_lib timing imports.
 CODE = (
-    *(f"{name}.py" for name in ("__init__", "code", "errors", "files", "paths", "steps", "study")),
+    *(f"{name}.py" for name in ("__init__", "code_hash", "errors", "files", "paths", "step_settings", "study")),
     *(f"{room}/**/*.py" for room in ("records", "statistics", "measure")),
     *(f"voices/{name}.py" for name in ("__init__", "pieces", "session", "adapters/__init__", "adapters/functions")),
 )

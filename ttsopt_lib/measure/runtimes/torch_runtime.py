@@ -40,7 +40,7 @@ def open_pytorch(row: dict[str, Any], scales: list[float], speaker: int | None) 
 
     from ttsopt_lib.networks.gpu_modes import in_mode
     from ttsopt_lib.optimize.torch_build import build_torch
-    from ttsopt_lib.steps import AnyStep
+    from ttsopt_lib.step_settings import AnyStep
 
     device = torch.device("cuda" if row["accelerator"] == "cuda" else "cpu")
     recipe = TypeAdapter(list[AnyStep]).validate_python(row["recipe"])

@@ -33,8 +33,8 @@ from ttsopt_lib.measure.side_by_side import (
     write_feeds,
 )
 from ttsopt_lib.study import Device
-from ttsopt_lib.voices.graph import attribute
 from ttsopt_lib.voices.onnx_file import read_model
+from ttsopt_lib.voices.vits_graph import attribute
 
 Graph = ModelProto | Path
 

@@ -12,7 +12,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from ttsopt_lib.optimize.graph.index import GraphIndex, read_in_branches, refill, tensor_names
-from ttsopt_lib.voices.graph import attribute, reads
+from ttsopt_lib.voices.vits_graph import attribute, reads
 
 INTEGERS = tuple(map(TensorProto.DataType.Value, ("INT8", "UINT8", "INT16", "UINT16", "INT32", "INT4", "UINT4")))
 # Operators of one data input that move or choose values and compute nothing: rounding before or after them is the same.

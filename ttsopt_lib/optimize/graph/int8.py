@@ -35,7 +35,7 @@ from ttsopt_lib.optimize.graph.index import (
 )
 from ttsopt_lib.optimize.graph.low_bits import input_moments
 from ttsopt_lib.optimize.steps.step import GraphSettings, GraphWork, Reached
-from ttsopt_lib.voices.graph import attribute
+from ttsopt_lib.voices.vits_graph import attribute
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.inventory import Inventory, Layer

@@ -13,7 +13,7 @@ import numpy as np
 from onnx import NodeProto, TensorProto
 
 from ttsopt_lib.optimize.graph.float_form import FloatGraph, input_of
-from ttsopt_lib.voices.graph import attribute
+from ttsopt_lib.voices.vits_graph import attribute
 
 ROUNDING = ("Floor", "Round", "Ceil")
 

@@ -22,7 +22,7 @@ from onnx import ModelProto, NodeProto
 
 from ttsopt_lib.optimize.calibration import Feed, tensor_values
 from ttsopt_lib.optimize.graph.index import GraphIndex
-from ttsopt_lib.voices.graph import attribute
+from ttsopt_lib.voices.vits_graph import attribute
 
 # The outermost level of a tensor, as an 8-bit integer. x86 processors without VNNI add two products of an unsigned byte
 # and a signed one in 16 bits: with more than 7 bits in the weights the sum is cut off (docs/optimizing.md).

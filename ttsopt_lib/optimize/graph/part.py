@@ -12,7 +12,7 @@ from typing import NamedTuple
 from onnx import ModelProto, NodeProto, helper
 
 from ttsopt_lib.optimize.calibration import Feed, tensor_values
-from ttsopt_lib.voices.graph import reads
+from ttsopt_lib.voices.vits_graph import reads
 
 
 class Part(NamedTuple):

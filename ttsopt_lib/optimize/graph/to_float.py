@@ -35,7 +35,7 @@ from ttsopt_lib.optimize.graph.float_form import (
 )
 from ttsopt_lib.optimize.graph.index import DOMAINS, copy_named
 from ttsopt_lib.optimize.graph.integer_sums import Tail, by_output_channel, float_bias, tail_of
-from ttsopt_lib.voices.graph import attribute
+from ttsopt_lib.voices.vits_graph import attribute
 
 QUANTIZED = re.compile(r"QLinear|QOrdered|QGemm|QAttention|QEmbed|DynamicQuantize|[Qq]uantizeLinear|Integer|NBits|Bnb4")
 PAIRS = {"QLinearAdd": "Add", "QLinearMul": "Mul"}

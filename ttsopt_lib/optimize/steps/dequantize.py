@@ -8,7 +8,7 @@ from onnx import ModelProto
 
 from ttsopt_lib.optimize.graph.to_float import to_float
 from ttsopt_lib.optimize.steps.step import GraphWork, Reached
-from ttsopt_lib.steps import Dequantize
+from ttsopt_lib.step_settings import Dequantize
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext

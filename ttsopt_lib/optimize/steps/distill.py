@@ -12,7 +12,7 @@ from ttsopt_lib.distill.published import load_student
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.steps.step import NetworkWork, file_hashes, refuse_other_teacher
 from ttsopt_lib.paths import resolve
-from ttsopt_lib.steps import Distill
+from ttsopt_lib.step_settings import Distill
 
 if TYPE_CHECKING:
     from ttsopt_lib.networks.vits import StagedVits

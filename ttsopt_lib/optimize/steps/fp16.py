@@ -20,7 +20,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from ttsopt_lib.optimize.graph.index import copy_named, free_name, refill, tensor_names
 from ttsopt_lib.optimize.steps.step import GraphWork
-from ttsopt_lib.steps import Fp16
+from ttsopt_lib.step_settings import Fp16
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext

@@ -23,9 +23,9 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 
 from ttsopt_lib.optimize.graph.index import BYTES, copy_named, refill
 from ttsopt_lib.optimize.steps.step import GraphWork
-from ttsopt_lib.steps import Pack
-from ttsopt_lib.voices.graph import reads
+from ttsopt_lib.step_settings import Pack
 from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.vits_graph import reads
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext

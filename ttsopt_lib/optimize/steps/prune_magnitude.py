@@ -22,7 +22,7 @@ from torch import nn
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.graph.index import FLOATS, WEIGHT_INPUTS, GraphIndex, copy_named
 from ttsopt_lib.optimize.steps.step import NetworkWork
-from ttsopt_lib.steps import PruneMagnitude
+from ttsopt_lib.step_settings import PruneMagnitude
 
 if TYPE_CHECKING:
     from ttsopt_lib.networks.vits import StagedVits

@@ -13,7 +13,7 @@ from ttsopt_lib.optimize.channels import refuse_widths
 from ttsopt_lib.optimize.steps.step import NetworkWork, Reached, file_hashes, refuse_other_teacher
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.variant import Coverage
-from ttsopt_lib.steps import PruneStructured
+from ttsopt_lib.step_settings import PruneStructured
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 if TYPE_CHECKING:

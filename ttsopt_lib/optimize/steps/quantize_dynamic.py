@@ -23,7 +23,7 @@ from ttsopt_lib.optimize.graph.int8 import (
     quantizer_files,
 )
 from ttsopt_lib.optimize.graph.low_bits import quantize_low
-from ttsopt_lib.steps import QuantizeDynamic
+from ttsopt_lib.step_settings import QuantizeDynamic
 from ttsopt_lib.voices.session import in_words
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from onnx import ModelProto
 from tqdm.auto import tqdm
 
-from ttsopt_lib.code import code_digest
+from ttsopt_lib.code_hash import code_digest
 from ttsopt_lib.files import content_key
 from ttsopt_lib.optimize.calibration import Feed
 from ttsopt_lib.optimize.graph.clock import Clock, Graphs
@@ -43,7 +43,7 @@ from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
 from ttsopt_lib.params import read_devices
 from ttsopt_lib.records.base import read_if_current, write_record
 from ttsopt_lib.records.variant import GroupSensitivity, SensitivityRecord, TimedSet
-from ttsopt_lib.steps import QuantizeMixed, QuantizeWeights
+from ttsopt_lib.step_settings import QuantizeMixed, QuantizeWeights
 from ttsopt_lib.voices.adapters.model import Speaker
 from ttsopt_lib.voices.paired import PairedSession
 

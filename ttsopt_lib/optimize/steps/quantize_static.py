@@ -28,8 +28,8 @@ from ttsopt_lib.optimize.graph.int8 import (
 from ttsopt_lib.optimize.graph.qdq import affine
 from ttsopt_lib.optimize.graph.ranges import histograms
 from ttsopt_lib.optimize.steps.quantize_dynamic import FLOATS_BY_DEFAULT, quantize_dynamic
-from ttsopt_lib.steps import QuantizeDynamic, QuantizeStatic
-from ttsopt_lib.voices.graph import reads
+from ttsopt_lib.step_settings import QuantizeDynamic, QuantizeStatic
+from ttsopt_lib.voices.vits_graph import reads
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext

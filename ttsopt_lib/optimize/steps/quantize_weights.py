@@ -20,8 +20,8 @@ from ttsopt_lib.optimize.graph.index import (
 )
 from ttsopt_lib.optimize.graph.int8 import Int8Work, layers_in_few_bits, moments_of, quantize_tensor
 from ttsopt_lib.optimize.graph.low_bits import quantize_low
-from ttsopt_lib.steps import QuantizeWeights
-from ttsopt_lib.voices.graph import attribute
+from ttsopt_lib.step_settings import QuantizeWeights
+from ttsopt_lib.voices.vits_graph import attribute
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext

@@ -20,8 +20,8 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 
 from ttsopt_lib.optimize.graph.index import DECODER, GraphIndex, inline_identities, refill
 from ttsopt_lib.optimize.steps.step import GraphWork
-from ttsopt_lib.steps import RearrangeDecoder
-from ttsopt_lib.voices.graph import attribute
+from ttsopt_lib.step_settings import RearrangeDecoder
+from ttsopt_lib.voices.vits_graph import attribute
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext

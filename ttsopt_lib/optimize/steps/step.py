@@ -1,7 +1,7 @@
 """What every step of a recipe has in common.
 
-A step is its settings (a class in `ttsopt_lib/steps.py`) and a file of this folder with the same name. A subclass of
-`NetworkWork` or `GraphWork` there holds all the rest: what the step does, what it needs, what it reached, and its
+A step is its settings (a class in `ttsopt_lib/step_settings.py`) and a file of this folder with the same name. There a
+subclass of `NetworkWork` or `GraphWork` holds all the rest: what the step does, what it needs, what it reached, and its
 words. Nothing else names it.
 """
 
@@ -19,7 +19,7 @@ from onnx import ModelProto
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.files import file_sha256
 from ttsopt_lib.records.variant import Coverage, StepKind, StepRecord
-from ttsopt_lib.steps import AnyStep, GraphStep, NetworkStep, Step
+from ttsopt_lib.step_settings import AnyStep, GraphStep, NetworkStep, Step
 from ttsopt_lib.voices.onnx_file import model_sha256
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Any
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.base import RecordError
 from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary
-from ttsopt_lib.steps import Distill
+from ttsopt_lib.step_settings import Distill
 from ttsopt_lib.study import Study
 
 NORMAL = 1.96  # a mean over 20 and more held-out utterances: its 95 % interval in standard errors

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ttsopt_lib.code import git_state
+from ttsopt_lib.code_hash import git_state
 from ttsopt_lib.evaluate.intelligibility import character_error_rate
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.base import RecordError, now, read_record

@@ -30,7 +30,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ttsopt_lib.files import file_sha256
-from ttsopt_lib.steps import Strict
+from ttsopt_lib.step_settings import Strict
 from ttsopt_lib.voices.adapters.functions import file_of, function_of
 from ttsopt_lib.voices.onnx_file import VoiceError
 

@@ -15,11 +15,11 @@ from ttsopt_lib.records.quality import MissingSymbol
 from ttsopt_lib.voices.adapters.declaration import Declaration, Given, checked, imported
 from ttsopt_lib.voices.adapters.model import Feed, Ids, TtsModel
 from ttsopt_lib.voices.adapters.seeded import SeededSession
-from ttsopt_lib.voices.graph import attribute
 from ttsopt_lib.voices.language import other_language
 from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, check_operators, model_sha256, read_model
 from ttsopt_lib.voices.session import RuntimeFailure, in_words
 from ttsopt_lib.voices.text import TextError, counted, espeak_phonemes
+from ttsopt_lib.voices.vits_graph import attribute
 
 WHOLE = (TensorProto.INT64, TensorProto.INT32, TensorProto.INT16, TensorProto.INT8, TensorProto.UINT8, TensorProto.BOOL)
 COPIES = ("Cast", "Identity")  # operators that keep numbers and their shape ...

@@ -14,9 +14,9 @@ import numpy as np
 from onnx import ModelProto, load
 
 from ttsopt_lib.records.quality import MissingSymbol
-from ttsopt_lib.voices.graph import NORMAL, UNIFORM
 from ttsopt_lib.voices.onnx_file import VoiceError
 from ttsopt_lib.voices.piper import PiperVoice
+from ttsopt_lib.voices.vits_graph import NORMAL, UNIFORM
 
 Feed = dict[str, np.ndarray]  # a graph's inputs by name
 

@@ -14,10 +14,10 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from ttsopt_lib.voices.adapters.model import Feed
-from ttsopt_lib.voices.graph import NORMAL, UNIFORM, VitsGraph, attribute
 from ttsopt_lib.voices.onnx_file import VoiceError
 from ttsopt_lib.voices.paired import part_of
 from ttsopt_lib.voices.session import Session, open_session, run_graph
+from ttsopt_lib.voices.vits_graph import NORMAL, UNIFORM, VitsGraph, attribute
 
 FLOAT = int(TensorProto.FLOAT)
 TYPES = {"tensor(float16)": int(TensorProto.FLOAT16), "tensor(double)": int(TensorProto.DOUBLE)}  # that noise may have

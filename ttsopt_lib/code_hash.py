@@ -20,7 +20,9 @@ from ttsopt_lib.paths import is_from_wheel, project_root
 
 PACKAGE = __package__ or "ttsopt_lib"
 # What these say is in a key by its value: the settings of a study, hashes and paths of files.
-BY_VALUE = {(PACKAGE, name) for name in ("code", "errors", "files", "params", "paths", "records", "steps", "study")}
+BY_VALUE = {
+    (PACKAGE, name) for name in ("code_hash", "errors", "files", "params", "paths", "records", "step_settings", "study")
+}
 
 
 @cache
