@@ -13,7 +13,7 @@ from tiny_training import tiny_settings
 from ttsopt_lib import workers
 from ttsopt_lib.cli import main
 from ttsopt_lib.distill.distillation import STAGES
-from ttsopt_lib.distill.estimate import GB_PER_HOUR, estimate_training
+from ttsopt_lib.distill.estimate import GB_PER_HOUR, MEASURED, estimate_training
 from ttsopt_lib.distill.settings import DecoderSettings, SpeechSettings
 from ttsopt_lib.distill.study import missing_students, train_students, training_settings
 from ttsopt_lib.errors import StudyError
@@ -68,11 +68,12 @@ def test_what_a_training_would_take_is_said_and_nothing_is_trained(
     assert found.memory_gb > 1.5 and found.disk_gb > GB_PER_HOUR * found.hours
     one = estimate_training(study, StudyFolder(study, tmp_path / "reports"), 10.0, ["text_encoder"])
     assert one.minutes == {"text_encoder": 10.0} and one.hours == one.speaking_minutes == 0
+    assert found.expected == f"{MEASURED[60]} after 60 min of one core" and one.expected is None
     monkeypatch.setattr(sys, "argv", ["ttsopt", "distill", "study.yaml", "--estimate", "--minutes", "50"])
     with pytest.raises(SystemExit, match="0"):
         main()
     said = capsys.readouterr().out
-    assert "50 min in all" in said and "GB of memory" in said
+    assert "50 min in all" in said and "GB of memory" in said and "after 15 min of one core" in said
     assert {path.name for path in tmp_path.iterdir()} == {"study.yaml"}, "nothing is written"
 
 

@@ -189,6 +189,8 @@ def _say_estimate(study: Study, folder: StudyFolder, minutes: float | None, stag
     where = f"on {found.accelerator}, " if found.accelerator else ""
     room = f"{found.disk_gb:.1f} GB on the disk, which has {found.free_gb:.0f} GB left"
     say("distill", f"{where}about {found.memory_gb:.1f} GB of memory, and {room}")
+    if found.expected:
+        say("distill", f"predicted MOS of a test voice of these sizes changed by {found.expected}")
 
 
 @app.command()

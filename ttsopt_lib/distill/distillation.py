@@ -275,9 +275,7 @@ def start_from_similar(trainer: TrainingRun, folder: Path) -> dict[str, Any]:
     if record.get("voice_sha256") == trainer.origin.get("voice_sha256", ""):
         return {}
     own = trainer.shipping.state_dict()
-    theirs = {f"{stage}.{key}": value for stage, one in students.items() for key, value in one.state_dict().items()}
-    taken = {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}
-    share = sum(value.numel() for value in taken.values()) / sum(value.numel() for value in own.values())
+    taken, share = of_same_sizes(students, own)
     if share < LEAST_SHARE:
         return {}
     put_weights(trainer, own | taken, folder)
@@ -290,6 +288,15 @@ def start_from_similar(trainer: TrainingRun, folder: Path) -> dict[str, Any]:
             "share": round(share, 4),
         }
     }
+
+
+def of_same_sizes(
+    students: dict[str, torch.nn.Module], own: dict[str, torch.Tensor]
+) -> tuple[dict[str, torch.Tensor], float]:
+    """The students' weights that have the sizes of `own`, by stage and name, and which share of `own` they are."""
+    theirs = {f"{stage}.{key}": value for stage, one in students.items() for key, value in one.state_dict().items()}
+    taken = {name: value for name, value in theirs.items() if name in own and own[name].shape == value.shape}
+    return taken, sum(value.numel() for value in taken.values()) / sum(value.numel() for value in own.values())
 
 
 def start_from_stages(trainer: TrainingRun, out: Path) -> dict[str, str]:

@@ -154,14 +154,19 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
     original, heard = keys[ORIGINAL], study.evaluate.wer_sentences
 
     def planned(
-        part: list[PlannedRow], name: str, voice: str, texts: list[str], spoken: Sequence[Utterance], heard: int
+        part: list[PlannedRow],
+        name: str,
+        voice: str,
+        texts: list[str],
+        spoken: Sequence[Utterance],
+        heard: int,
+        anchor: str | None = None,
     ) -> PlannedRow:
         """A row beside those of a part, whose first one is the original's; `voice` is the key of what speaks.
 
-        The first `heard` sentences are transcribed.
+        The first `heard` sentences are transcribed; an `anchor` damages them all.
         """
         beside = 0 if name == ORIGINAL or name in PEERS else study.evaluate.paired_sentences
-        anchor = name if name in ANCHORS else None
         its = []
         for number, (text, one) in enumerate(zip(texts, spoken, strict=True)):
             task = Task(one, loaded, asr if number < heard else None, anchor, compared=number < beside)
@@ -182,7 +187,7 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
         spoken = utterances(study, voices[ORIGINAL], sentences, evaluation_origin(study), OTHER_NOISE)
         rows.append(planned(rows, OTHER_NOISE_ROW, original, sentences, spoken, heard))
     for anchor in ANCHORS:
-        rows.append(planned(rows, anchor, original, sentences, by_original, heard))
+        rows.append(planned(rows, anchor, original, sentences, by_original, heard, anchor))
     asked = asked_peers(study, folder)
     for peer, made in ready_peers(folder).items():
         spoken = as_peer(peer, made, folder, by_original, sentences)

@@ -14,7 +14,6 @@ from typing import Any
 from joblib import Parallel, cpu_count, delayed
 from tqdm.auto import tqdm
 
-from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.examples import examples_current, write_examples
 from ttsopt_lib.evaluate.intelligibility import spoken_words, word_error_rate, word_errors
 from ttsopt_lib.evaluate.keys import quality_key
@@ -226,7 +225,7 @@ def _filled(plan: Plan) -> QualityRecord:
         made = _quality_row(record, row, plan.rows[0])
         if row.name == OTHER_NOISE_ROW:
             record.other_noise = made
-        elif row.name in ANCHORS:
+        elif row.sentences[0].task.anchor:
             record.anchors.append(made)
         elif row.name in PEERS:
             record.peers.append(made)
