@@ -55,6 +55,16 @@ def test_a_copy_of_the_original_scores_the_same_and_is_not_scored_again(scored_o
     assert current_evaluation(study, folder) == record
 
 
+def test_a_variant_that_is_called_as_an_anchor_is_a_variant(study, folder):
+    (named,) = study.variants
+    other = changed(study, variants=(named.model_copy(update={"name": ANCHORS[0]}),))
+    folder.variant(named.name).rename(folder.variant(ANCHORS[0]))
+    record = evaluate_study(other, folder, processes=1)
+    assert [row.variant for row in record.rows] == ["original", ANCHORS[0]]
+    assert record.rows[1].scores == record.rows[0].scores, "the variant, a copy of the original, is not damaged"
+    assert [row.variant for row in record.anchors] == list(ANCHORS)
+
+
 @pytest.mark.slow
 def test_a_voice_speaks_a_sentence_once_for_all_that_is_found_out_about_it(study, folder, monkeypatch):
     """The original is scored, damaged as an anchor, and what others are compared with: one utterance."""

@@ -85,6 +85,7 @@ def estimate_training(
     voice = source_model(study, folder).vits("training")
     network, lines = load_piper(voice), read_sentences(resolve(plan.corpus))
     said = phoneme_ids(voice.config, " ".join(lines[:LINES_TIMED]))
+    speak(voice, network, said[0], np.random.default_rng(0))  # the first sentence takes longer
     began, samples = time.perf_counter(), 0
     for ids in said:
         samples += len(speak(voice, network, ids, np.random.default_rng(0))["audio"])
