@@ -7,6 +7,7 @@ the prior. What all trainings share is in `training_run`.
 from __future__ import annotations
 
 import copy
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ttsopt_lib.distill.contrast import match_contrast
 from ttsopt_lib.distill.discriminators import Discriminators, adversarial_losses, discriminator_loss
 from ttsopt_lib.distill.losses import power_loss, spectral_loss
 from ttsopt_lib.distill.settings import DecoderSettings
 from ttsopt_lib.distill.teacher_hints import Hints, hifigan_decoder
-from ttsopt_lib.distill.training_run import TrainingRun, adam, set_height
-from ttsopt_lib.distill.utterances import Utterances, latent_error
-from ttsopt_lib.distill.validation import Validation
+from ttsopt_lib.distill.training_run import TrainingRun, adam, in_half, set_height
+from ttsopt_lib.distill.utterances import Utterance, Utterances, latent_error
+from ttsopt_lib.distill.validation import Validation, usable
 from ttsopt_lib.networks.hifigan import HifiGanDecoder
 from ttsopt_lib.networks.istft import IstftDecoder
 from ttsopt_lib.networks.students import FlowStudent, SpeechStudent
@@ -28,6 +30,7 @@ from ttsopt_lib.networks.vits import StagedVits
 
 LEVEL_FRAMES = 600  # seven seconds tell the mean spectrum of a voice
 SPECTRAL_TERMS = ("log_magnitude", "convergence", "complex", "power")
+CONTRAST_UTTERANCES = 24  # a minute and a half: other ones move the stretches by a few hundredths
 HINT_SAMPLE = 8  # segments whose statistics scale the hints
 
 
@@ -181,10 +184,35 @@ class DecoderTrainer(TrainingRun):
 
     # --- what is kept ---------------------------------------------------------------------------------------------
 
+    def finished(self, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """A student that makes spectra ships with its teacher's contrast; `least_contrast` says what it had before."""
+        student, teacher = self.with_weights(weights), self.teacher
+        if not isinstance(student.decoder, IstftDecoder):
+            return weights, {}
+
+        @torch.inference_mode()
+        def speak(pair: Utterance) -> Tensor:
+            there = pair.to(self.accelerator.device)
+            return student(there.z_p if self.config.flow else there.z, teacher.speaker(there.speaker))
+
+        bands = match_contrast(student.decoder, speak, self.heard_for_contrast, self.validation.sample_rate)
+        figures = {"least_contrast": min(band["before"] for band in bands)} if bands else {}
+        return in_half(student), figures
+
+    @cached_property
+    def heard_for_contrast(self) -> list[Utterance]:
+        """Some of what the student trains on: held-out speech only judges."""
+        lasting = usable(self.data, self.validation.sample_rate)[:CONTRAST_UTTERANCES]
+        return [self.data.utterance(int(index)) for index in lasting]
+
+    def with_weights(self, weights: dict[str, Tensor]) -> SpeechStudent:
+        """A student beside the one that trains, ready to speak."""
+        student = copy.deepcopy(self.shape).eval().requires_grad_(False)
+        student.load_state_dict(weights)
+        return student.to(self.accelerator.device)
+
     def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
-        student = copy.deepcopy(self.shape).eval()
-        student.load_state_dict(shipped)
-        student.to(self.accelerator.device)
+        student = self.with_weights(shipped)
         if not self.config.flow:
             return self.validation.score(lambda pair, g: student(pair.z, g), self.teacher)
         error = self.validation.latent_error(

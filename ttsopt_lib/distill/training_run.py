@@ -80,6 +80,10 @@ class TrainingRun(ABC):
     def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
         """Validation figures of weights as they would ship."""
 
+    def finished(self, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
+        """Averaged weights as they ship, where more is done to them than rounding, and figures of that."""
+        return weights, {}
+
     def in_steps(self, steps: int) -> Any:
         """The configuration with the same schedule in fewer steps."""
         return self.asked.in_steps(steps)
@@ -222,8 +226,8 @@ class TrainingRun(ABC):
 
     def validate(self, losses: dict[str, float]) -> None:
         """Score the averaged weights as they would ship (float16) and keep them where nothing before was as good."""
-        shipped = {name: value.half().cpu() for name, value in self.average.state_dict().items()}
-        entry = {"step": self.step, "minutes": self.seconds / 60, "skipped": self.skipped, **losses}
+        shipped, figures = self.finished(in_half(self.average))
+        entry = {"step": self.step, "minutes": self.seconds / 60, "skipped": self.skipped, **losses, **figures}
         entry |= self.score(shipped)
         self.curve.append(entry)
         if self.is_better(entry, self.best()):
@@ -313,6 +317,11 @@ def check_shares(config: TrainingSettings, processes: int) -> None:
         count = getattr(config, name, 0)
         if count % processes:
             raise SharesError(f"{name}: {count} cannot be shared evenly by {processes} processes: use a multiple")
+
+
+def in_half(network: nn.Module) -> dict[str, Tensor]:
+    """Weights as they are published: float16."""
+    return {name: value.half().cpu() for name, value in network.state_dict().items()}
 
 
 def adam(network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:

@@ -35,13 +35,18 @@ class ValidationError(TtsoptError, ValueError):
     """Teacher data that a student cannot be validated on. The message says what would help."""
 
 
+def usable(data: Utterances, sample_rate: int) -> np.ndarray:
+    """Numbers of the utterances that are long enough to be judged, and not so long that it takes long."""
+    seconds = data.frames * data.hop / sample_rate
+    return np.flatnonzero((seconds >= SHORTEST) & (seconds <= LONGEST))
+
+
 class Validation:
     """Held-out utterances and, once computed, the teacher's scores on them."""
 
     def __init__(self, held_out: Utterances, sample_rate: int, count: int):
         self.sample_rate = sample_rate
-        seconds = held_out.frames * held_out.hop / sample_rate
-        chosen = np.flatnonzero((seconds >= SHORTEST) & (seconds <= LONGEST))[:count]
+        chosen = usable(held_out, sample_rate)[:count]
         if not len(chosen):
             raise ValidationError(
                 f"no held-out utterance lasts {SHORTEST} to {LONGEST} s: give a corpus of ordinary sentences"
