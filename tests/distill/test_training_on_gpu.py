@@ -2,10 +2,12 @@
 process of its own, larger batches. The students are the same bit for bit."""
 
 import math
+import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -22,6 +24,8 @@ from ttsopt_lib.distill.settings import DecoderSettings, DistillSettings, Speech
 from ttsopt_lib.distill.train_decoder import DecoderTrainer
 from ttsopt_lib.distill.training_run import TrainingRun
 from ttsopt_lib.distill.utterances import Utterances
+from ttsopt_lib.distill.validation_beside import ValidationBeside, Waiting
+from ttsopt_lib.workers import WorkerError
 
 CPU = torch.device("cpu")
 
@@ -261,6 +265,25 @@ def test_students_of_every_stage_can_be_scored_in_another_process(
         record = distillation.train(stage)
         assert [entry["step"] for entry in record["curve"]] == [3, 6], stage
         assert record["best"] is not None, stage
+
+
+@pytest.mark.slow
+def test_a_process_that_scores_begins_again_after_a_rest_and_is_missed_when_it_is_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ttsopt_lib.distill.validation_beside.IDLE_SECONDS", 0.5)
+    beside = ValidationBeside(cast(Any, str))  # "scores" are what was given, in words
+    for given in (1, 2):
+        beside.begin(Waiting({"step": given}, cast(Any, given)))
+        assert beside.take() == (Waiting({"step": given}, cast(Any, given)), str(given))
+        assert beside.take() is None and not beside.is_ready()
+        time.sleep(1.5)
+    beside.close()
+    beside = ValidationBeside(cast(Any, signal.raise_signal))
+    beside.begin(Waiting({"step": 3}, cast(Any, int(signal.SIGKILL))))
+    with pytest.raises(WorkerError, match="process that validates was killed"):
+        beside.take()
+    beside.close()
 
 
 # --- settings that follow the machine ----------------------------------------------------------------------------

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from joblib import cpu_count
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 from torch import Tensor
 
-from ttsopt_lib.measure.machine.system import usable_cores
 from ttsopt_lib.workers import WorkerError
 
 Weights = dict[str, Tensor]
@@ -35,7 +35,7 @@ IDLE_SECONDS = (
 
 def helps(device: torch.device) -> bool:
     """Whether a training on this device is faster with its validations beside it: on a GPU, with cores to spare."""
-    return device.type == "cuda" and usable_cores() >= LEAST_CORES
+    return device.type == "cuda" and cpu_count() >= LEAST_CORES
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ValidationBeside:
     def __init__(self, scorer: Scorer):
         self.waiting: Waiting | None = None
         self._scores: Future[dict[str, float]] | None = None
-        arguments = pickle.dumps(scorer), max(1, usable_cores() - 2)
+        arguments = pickle.dumps(scorer), max(1, cpu_count() - 2)
         self._process: Any = ProcessPoolExecutor(
             1, timeout=IDLE_SECONDS, initializer=_begin, initargs=arguments, env={"CUDA_VISIBLE_DEVICES": ""}
         )
