@@ -69,6 +69,12 @@ def test_batches_are_drawn_before_they_are_asked_for_and_once_each() -> None:
     assert all(name.startswith("batches") for _, name in drawn)
 
 
+def test_batches_are_drawn_ahead_where_there_is_one_gpu() -> None:
+    batches = BatchesAhead(lambda step: step, torch.device("cuda"))  # as accelerate names it, without a number
+    assert batches.ahead > 0 and [batches.take(step) for step in range(4)] == list(range(4))
+    batches.close()
+
+
 def test_what_goes_wrong_in_the_thread_is_said_where_the_batch_is_asked_for() -> None:
     batches = BatchesAhead(lambda step: 1 // step, CPU)
     batches.ahead = 1

@@ -47,6 +47,6 @@ class BatchesAhead(Generic[Batch]):
         self._thread, self._drawn = None, {}
 
     def _begin(self) -> None:
-        """CUDA's current device belongs to a thread: memory is pinned for the one that trains."""
-        if self.device.type == "cuda":
+        """Which CUDA device is the current one is known to each thread by itself. The only one has no number here."""
+        if self.device.type == "cuda" and self.device.index is not None:
             torch.cuda.set_device(self.device)
