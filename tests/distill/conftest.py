@@ -1,10 +1,17 @@
 """What the tests of training share: the corpus that teachers speak, and a listener that needs no predictor."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from tiny_training import SENTENCES
+from tiny_training import SENTENCES, NewTrainer, tiny_config
+
+from ttsopt_lib.distill.teacher_speech import speak_corpus
+from ttsopt_lib.distill.train_decoder import DecoderTrainer
+from ttsopt_lib.distill.utterances import Utterances
+from ttsopt_lib.distill.validation import Validation
+from ttsopt_lib.voices.piper import load_piper, open_piper
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +31,22 @@ def listener(monkeypatch: pytest.MonkeyPatch) -> None:
             return float(np.abs(samples).mean())
 
     monkeypatch.setattr("ttsopt_lib.distill.validation.load_predictor", lambda name: Level())
+
+
+@pytest.fixture(scope="session")
+def shards(medium_voice: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    return speak_corpus(medium_voice, corpus, tmp_path_factory.mktemp("teacher"), hours=1.0, workers=1)
+
+
+@pytest.fixture
+def new_trainer(medium_voice: Path, shards: list[Path], tmp_path: Path) -> NewTrainer:
+    """Makes a trainer in a folder of this name, of tiny settings with these changes."""
+
+    def make(name: str = "run", **changes: Any) -> DecoderTrainer:
+        (tmp_path / name).mkdir(exist_ok=True)
+        config = tiny_config(**changes)
+        validation = Validation(Utterances(shards[:1]), 22050, config.validation_utterances)
+        teacher, data = load_piper(open_piper(medium_voice)), Utterances(shards[1:])
+        return DecoderTrainer(teacher, data, validation, tmp_path / name, config)
+
+    return make

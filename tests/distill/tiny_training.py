@@ -1,10 +1,14 @@
 """Trainings that take seconds: small students, few steps, a corpus of a few words."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ttsopt_lib.distill.distillation import Distillation
 from ttsopt_lib.distill.settings import DecoderSettings, DistillSettings
+from ttsopt_lib.distill.train_decoder import DecoderTrainer
 from ttsopt_lib.networks.istft import IstftDecoderConfig
+
+NewTrainer = Callable[..., DecoderTrainer]
 
 NOUNS = ["cat", "dog", "house", "tree", "boat", "river", "road", "hill"]
 

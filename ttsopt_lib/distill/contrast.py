@@ -93,12 +93,12 @@ def contrast(
     per_bin = bands / bands.sum(axis=1, keepdims=True)
     for waveform, utterance in zip(waveforms, utterances, strict=True):
         heard, said = (
-            unit_gain_stft(samples[None].float().cpu(), head.n_fft, head.hop)[0].abs().square().T
-            for samples in (waveform, utterance.samples)
+            unit_gain_stft(samples[None].float(), head.n_fft, head.hop)[0].abs().square().T
+            for samples in (waveform, utterance.samples.to(waveform.device))
         )
         power = said.sum(1)
         log = (heard[power > LOUD * power.max()] + POWER_FLOOR).log() / 2
-        squares += per_bin @ (log - log @ mean.T).square().sum(0).numpy()
+        squares += per_bin @ (log - log @ mean.to(log).T).square().sum(0).cpu().numpy()
         frames += len(log)
     return np.sqrt(squares / max(frames, 1))
 

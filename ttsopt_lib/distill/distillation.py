@@ -131,9 +131,30 @@ class Distillation:
             "torch_threads": torch.get_num_threads(),
         }
 
+    def config_for(self, stage: Stage, folder: Path) -> Any:
+        """The settings of a training.
+
+        Where the study sets nothing else, a run in `folder` goes on with those that it began with, on whatever machine,
+        and a new one takes the defaults of this machine; `speech` takes the size of the discriminators that the
+        decoder's training left behind.
+
+        Raises:
+            DistillError: the run's discriminators are of another size than the study sets.
+        """
+        config = getattr(self.settings, stage)
+        before = settings_of_run(folder)
+        if before is None:
+            defaults = config.on_gpu() if torch.cuda.is_available() else {}
+            decoder = settings_of_run(self.out / "decoder") if stage == "speech" else None
+            return config.with_defaults(defaults | size_of_discriminators(decoder))
+        kept = {name: before[name] for name in config.on_gpu() if name in before}
+        config = config.with_defaults(kept)
+        check_discriminators(config, before, folder)
+        return config
+
     def text_trainer(self, folder: Path, minutes: float | None = None) -> TextTrainer:
         """The trainer of the text encoder; the teacher reads for a quarter of the `minutes` at most."""
-        config = self.settings.text_encoder
+        config = self.config_for("text_encoder", folder)
         with one_process_first():
             shards = read_corpus(
                 self.voice,
@@ -167,7 +188,7 @@ class Distillation:
                 f"{self.corpus}: gives {len(shards)} shard of speech, and one is held out: use more lines or more hours"
             )
         data, held_out = Utterances(shards[1:]), Utterances(shards[:1])
-        config = getattr(settings, stage)
+        config = self.config_for(stage, folder)
         validation = Validation(held_out, self.voice.config.sample_rate, config.validation_utterances)
         origin = self.origin() | {
             "teacher_utterances": len(data),
@@ -177,6 +198,30 @@ class Distillation:
         }
         kind = FlowTrainer if stage == "flow" else DecoderTrainer
         return kind(self.teacher, data, validation, folder, config, origin)
+
+
+def settings_of_run(folder: Path) -> dict[str, Any] | None:
+    """What the state of a run was saved with; None where there is none."""
+    path = folder / "state.pt"
+    if not path.exists():
+        return None
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)["settings"]
+
+
+def size_of_discriminators(settings: dict[str, Any] | None) -> dict[str, int]:
+    """The part of a decoder's settings that says it; nothing of other settings."""
+    return {name: value for name, value in (settings or {}).items() if name == "discriminator_channels"}
+
+
+def check_discriminators(config: Any, before: dict[str, Any], folder: Path) -> None:
+    """Raises `DistillError` where a training would go on with discriminators of another size than they have."""
+    have, asked = size_of_discriminators(before), size_of_discriminators(config.model_dump())
+    if have != asked:
+        raise DistillError(
+            f"{folder}: discriminator_channels: the settings ask for {asked['discriminator_channels']}, and the "
+            f"discriminators that go on there have {have['discriminator_channels']}: set that, or nothing, or train "
+            "the decoder anew (--anew)"
+        )
 
 
 def one_process_first():
@@ -313,8 +358,10 @@ def start_from_stages(trainer: TrainingRun, out: Path) -> dict[str, str]:
                 raise DistillError(f"{path}: no such file; train the stages flow and decoder before speech")
         weights |= load_file(best)
         hashes[stage] = file_sha256(best)
+    discriminators = torch.load(state, map_location="cpu", weights_only=True)
+    check_discriminators(trainer.config, discriminators["settings"], state.parent)
     put_weights(trainer, weights, out)
-    trainer.load_other_state(torch.load(state, map_location="cpu", weights_only=True))
+    trainer.load_other_state(discriminators)
     return hashes
 
 

@@ -26,9 +26,16 @@ POWER_FLOOR = 1e-9  # (3e-5)^2: one step of a 16-bit sample, and what keeps ever
 
 def unit_gain_stft(samples: Tensor, n_fft: int, hop: int) -> Tensor:
     """[B, N] -> complex [B, bins, frames]; white noise of standard deviation s has bins of about s at every n_fft."""
-    window = torch.hann_window(n_fft, device=samples.device, dtype=samples.dtype)
-    window = window / window.square().sum().sqrt()
+    window = unit_gain_window(n_fft, samples.device, samples.dtype)
     return torch.stft(samples, n_fft, hop, window=window, center=False, return_complex=True)
+
+
+@lru_cache
+def unit_gain_window(n_fft: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A Hann window [n_fft] with a sum of squares of one."""
+    with torch.inference_mode(False):  # kept for steps that need a gradient, whoever asks first
+        window = torch.hann_window(n_fft, device=device, dtype=dtype)
+        return window / window.square().sum().sqrt()
 
 
 def spectral_loss(student: Tensor, teacher: Tensor, shift: float = 0.0) -> dict[str, Tensor]:
@@ -63,15 +70,18 @@ def spectral_loss(student: Tensor, teacher: Tensor, shift: float = 0.0) -> dict[
 
 
 @lru_cache
-def band_edges(bins: int, bands: int) -> Tensor:
-    """[bands, bins]: which bins each band adds up; bands widen as the mel scale does and none is empty."""
+def band_edges(bins: int, bands: int, device: torch.device | None = None) -> Tensor:
+    """[bands, bins]: which bins each band adds up; bands widen as the mel scale does and none is empty.
+
+    It is made on the processor and kept on `device`: to bring it to a GPU in every step would be to wait for the GPU.
+    """
     mel = torch.linspace(0, math.log1p(bins / 16), bands + 1)
     edges = (mel.expm1() * 16).round().long()
     for number in range(1, bands + 1):
         edges[number] = max(int(edges[number]), int(edges[number - 1]) + 1)
     edges[-1] = bins
     bin_numbers = torch.arange(bins)
-    return ((bin_numbers >= edges[:-1, None]) & (bin_numbers < edges[1:, None])).float()
+    return ((bin_numbers >= edges[:-1, None]) & (bin_numbers < edges[1:, None])).float().to(device)
 
 
 def power_loss(student: Tensor, teacher: Tensor) -> Tensor:
@@ -81,6 +91,6 @@ def power_loss(student: Tensor, teacher: Tensor) -> Tensor:
     for samples in (student, teacher):
         spectrum = unit_gain_stft(samples, n_fft, n_fft // 2)
         power = spectrum.real.square() + spectrum.imag.square()
-        bands = band_edges(power.shape[1], POWER_BANDS).to(power) @ power
+        bands = band_edges(power.shape[1], POWER_BANDS, power.device) @ power
         powers.append((F.avg_pool1d(bands, POWER_FRAMES, POWER_FRAMES // 2) + POWER_FLOOR).log())
     return 0.5 * (powers[0] - powers[1]).abs().mean()

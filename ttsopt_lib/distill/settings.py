@@ -1,8 +1,11 @@
-"""How students are trained: sizes, losses, schedules. Unknown keys are refused, so no typo passes silently."""
+"""How students are trained: sizes, losses, schedules. Unknown keys are refused, so no typo passes silently.
+
+Some defaults are larger on a GPU (`on_gpu`). What a study sets is what is used on either.
+"""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -29,6 +32,14 @@ class TrainingSettings(BaseModel):
     validate_every: int = Field(default=500, ge=1)
     save_every: int = Field(default=250, ge=1)
     patience: int = Field(default=20, ge=1, description="validations without improvement before training stops")
+
+    def on_gpu(self) -> dict[str, Any]:
+        """The defaults that are others on a GPU."""
+        return {}
+
+    def with_defaults(self, defaults: dict[str, Any]) -> Self:
+        """The same with these values where nothing else was set."""
+        return self.model_copy(update={name: v for name, v in defaults.items() if name not in self.model_fields_set})
 
     def _scaled(self, part: float, steps: int) -> dict[str, int]:
         """What any schedule changes where only `steps`, a `part` of its steps, are taken."""
@@ -61,7 +72,10 @@ class TextSettings(RegressionSettings):
     duration_weight: float = Field(default=1.0, ge=0, description="weight of the durations' error beside the prior's")
     lines: int = Field(default=8_000, ge=2, description="lines of the corpus that the teacher's encoder reads")
     short_texts: float = Field(default=0.25, ge=0, description="texts of one to four words cut from each line")
-    batch: int = Field(default=16, ge=1, description="sentences of a step")
+    batch: int = Field(default=16, ge=1, description="sentences of a step; 64 on a GPU")
+
+    def on_gpu(self) -> dict[str, Any]:
+        return {"batch": 64}
 
 
 class FlowSettings(RegressionSettings):
@@ -94,15 +108,31 @@ class DecoderSettings(TrainingSettings):
 
     adversarial_steps: int = Field(default=10_000, ge=0)
     adversarial_learning_rate: float = Field(default=6e-4, gt=0)
-    adversarial_batch: int = Field(default=4, ge=1, description="segments of each step that the discriminators hear")
-    adversarial_frames: int = Field(default=32, ge=5, description="frames of each segment that they hear")
+    adversarial_batch: int = Field(
+        default=4, ge=1, description="segments of each step that the discriminators hear; all of them on a GPU"
+    )
+    adversarial_frames: int = Field(
+        default=32, ge=5, description="frames of each segment that they hear; on a GPU 64, or all between the margins"
+    )
     adversarial_weight: float = Field(
         default=1.0, ge=0, description="size of the adversarial gradient against the spectral one"
     )
     feature_weight: float = Field(
         default=1.0, ge=0, description="size of the gradient of feature matching against the spectral one"
     )
-    discriminator_channels: int = Field(default=16, ge=1)
+    discriminator_channels: int = Field(default=16, ge=1, description="48 on a GPU")
+
+    def on_gpu(self) -> dict[str, Any]:
+        """Those of a training on a GPU that went well (docs/notes/distillation.md)."""
+        batch = self.batch if "batch" in self.model_fields_set else 32
+        return {"batch": batch, "adversarial_batch": batch, "adversarial_frames": 64, "discriminator_channels": 48}
+
+    def with_defaults(self, defaults: dict[str, Any]) -> Self:
+        """The same with these values where nothing else was set; no more frames are heard than a segment has."""
+        most = self.segment_frames - 2 * self.margin_frames
+        if "adversarial_frames" in defaults:
+            defaults = defaults | {"adversarial_frames": min(most, defaults["adversarial_frames"])}
+        return super().with_defaults(defaults)
 
     @property
     def steps(self) -> int:

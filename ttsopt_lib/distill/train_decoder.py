@@ -7,6 +7,7 @@ the prior. What all trainings share is in `training_run`.
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from ttsopt_lib.distill.losses import power_loss, spectral_loss
 from ttsopt_lib.distill.settings import DecoderSettings
 from ttsopt_lib.distill.teacher_hints import Hints, hifigan_decoder
 from ttsopt_lib.distill.training_run import TrainingRun, adam, in_half, set_height
-from ttsopt_lib.distill.utterances import Utterance, Utterances, latent_error
+from ttsopt_lib.distill.utterances import Segments, Utterance, Utterances, latent_error
 from ttsopt_lib.distill.validation import Validation, usable
 from ttsopt_lib.networks.hifigan import HifiGanDecoder
 from ttsopt_lib.networks.istft import IstftDecoder
@@ -96,14 +97,17 @@ class DecoderTrainer(TrainingRun):
         """Steps with discriminators take longer."""
         return 1.5 if self.step < self.config.regression_steps else 1.0
 
-    def train_step(self) -> dict[str, float]:
+    def draw(self, step: int) -> tuple[Segments, np.random.Generator]:
+        """Random segments, as `Utterances.batch` cuts them, and what the step draws further numbers from."""
+        c = self.config
+        rng = np.random.default_rng([c.seed, step])
+        return self.own(self.data.batch(rng, c.batch, c.segment_frames, c.margin_frames)), rng
+
+    def train_step(self) -> dict[str, Tensor]:
         """One batch: regression on spectra, latents and hints; after `regression_steps` the discriminators as well."""
         c = self.config
-        rng = np.random.default_rng([c.seed, self.step])
-        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        # Every process draws the same batch and works on its share of it.
-        batch = self.data.batch(rng, c.batch, c.segment_frames, c.margin_frames)
-        batch = batch.share(rank, processes).to(self.accelerator.device)
+        batch, rng = self.batches.take(self.step)
+        batch = batch.to(self.accelerator.device)
         g = self.teacher.speaker(batch.speakers)
         with self.accelerator.autocast():
             latents = self.speech.decoded_latents(batch.z_p if c.flow else batch.z, g)
@@ -121,7 +125,7 @@ class DecoderTrainer(TrainingRun):
             latest = c.segment_frames - c.margin_frames - c.adversarial_frames
             start = int(rng.integers(c.margin_frames, latest + 1)) * self.data.hop
             part = (
-                slice(0, c.adversarial_batch // processes),
+                slice(0, c.adversarial_batch // self.accelerator.num_processes),
                 slice(start, start + c.adversarial_frames * self.data.hop),
             )
             made = samples.detach()[part]
@@ -186,7 +190,7 @@ class DecoderTrainer(TrainingRun):
 
     def finished(self, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
         """A student that makes spectra ships with its teacher's contrast; `least_contrast` says what it had before."""
-        student, teacher = self.with_weights(weights), self.teacher
+        student, teacher = with_weights(self.shape, weights, self.teacher), self.teacher
         if not isinstance(student.decoder, IstftDecoder):
             return weights, {}
 
@@ -205,21 +209,8 @@ class DecoderTrainer(TrainingRun):
         lasting = usable(self.data, self.validation.sample_rate)[:CONTRAST_UTTERANCES]
         return [self.data.utterance(int(index)) for index in lasting]
 
-    def with_weights(self, weights: dict[str, Tensor]) -> SpeechStudent:
-        """A student beside the one that trains, ready to speak."""
-        student = copy.deepcopy(self.shape).eval().requires_grad_(False)
-        student.load_state_dict(weights)
-        return student.to(self.accelerator.device)
-
-    def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
-        student = self.with_weights(shipped)
-        if not self.config.flow:
-            return self.validation.score(lambda pair, g: student(pair.z, g), self.teacher)
-        error = self.validation.latent_error(
-            lambda pair, g: student.decoded_latents(pair.z_p, g), self.teacher, self.latent_variance
-        )
-        heard = self.validation.score(lambda pair, g: student(pair.z_p, g), self.teacher)
-        return {"held_out_latent_error": error} | heard
+    def scorer(self) -> SpeechScorer:
+        return SpeechScorer(self.teacher, self.validation, self.shape, self.latent_variance)
 
     def other_state(self) -> dict[str, Any]:
         return {
@@ -231,6 +222,33 @@ class DecoderTrainer(TrainingRun):
         self.discriminators.load_state_dict(state["discriminators"])
         self.critic_optimizer.load_state_dict(state["critic_optimizer"])
         set_height(self.critic_optimizer, self.config.adversarial_learning_rate)
+
+
+@dataclass(frozen=True)
+class SpeechScorer:
+    """How near a `SpeechStudent` of this `shape` sounds on held-out utterances; of a flow, its latents as well."""
+
+    teacher: StagedVits
+    validation: Validation
+    shape: SpeechStudent
+    latent_variance: float
+
+    def __call__(self, shipped: dict[str, Tensor]) -> dict[str, float]:
+        student = with_weights(self.shape, shipped, self.teacher)
+        if student.flow is None:
+            return self.validation.score(lambda pair, g: student(pair.z, g), self.teacher)
+        error = self.validation.latent_error(
+            lambda pair, g: student.decoded_latents(pair.z_p, g), self.teacher, self.latent_variance
+        )
+        heard = self.validation.score(lambda pair, g: student(pair.z_p, g), self.teacher)
+        return {"held_out_latent_error": error} | heard
+
+
+def with_weights(shape: SpeechStudent, weights: dict[str, Tensor], teacher: StagedVits) -> SpeechStudent:
+    """A student beside the one that trains, ready to speak where its teacher does."""
+    student = copy.deepcopy(shape).eval().requires_grad_(False)
+    student.load_state_dict(weights)
+    return student.to(next(teacher.parameters()).device)
 
 
 def start_from_teacher(decoder: IstftDecoder, teacher: HifiGanDecoder, data: Utterances) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 
 from ttsopt_lib.distill.settings import FlowSettings
 from ttsopt_lib.distill.training_run import TrainingRun
-from ttsopt_lib.distill.utterances import Utterances, latent_error
+from ttsopt_lib.distill.utterances import Segments, Utterances, latent_error
 from ttsopt_lib.distill.validation import Validation
-from ttsopt_lib.networks.students import FlowStudent
+from ttsopt_lib.networks.students import FlowStudent, FlowStudentConfig
 from ttsopt_lib.networks.vits import StagedVits
 
 
@@ -42,12 +43,16 @@ class FlowTrainer(TrainingRun):
         self.latent_variance = data.latent_variance()
         self.train_these(nn.ModuleDict({"flow": self.flow}).to(self.accelerator.device))
 
-    def train_step(self) -> dict[str, float]:
-        """One batch of segments; nothing is asked of the frames at a cut edge."""
+    def draw(self, step: int) -> Segments:
+        """Random segments, as `Utterances.batch` cuts them."""
         c = self.config
-        rng = np.random.default_rng([c.seed, self.step])
-        batch = self.data.batch(rng, c.batch, c.segment_frames, c.margin_frames)
-        batch = batch.share(self.accelerator.process_index, self.accelerator.num_processes).to(self.accelerator.device)
+        return self.own(
+            self.data.batch(np.random.default_rng([c.seed, step]), c.batch, c.segment_frames, c.margin_frames)
+        )
+
+    def train_step(self) -> dict[str, Tensor]:
+        """One batch of segments; nothing is asked of the frames at a cut edge."""
+        batch = self.batches.take(self.step).to(self.accelerator.device)
         g = self.teacher.speaker(batch.speakers)
         with self.accelerator.autocast():
             made = self.flow(batch.z_p, g=g)
@@ -55,12 +60,24 @@ class FlowTrainer(TrainingRun):
         self.accelerator.backward(error)
         return self.finish_step({"latent_error": error})
 
+    def scorer(self) -> FlowScorer:
+        return FlowScorer(self.teacher, self.validation, self.config.flow, self.latent_variance)
+
+
+@dataclass(frozen=True)
+class FlowScorer:
+    """Squared error on held-out utterances over the variance, and what the teacher's decoder makes of it."""
+
+    teacher: StagedVits
+    validation: Validation
+    shape: FlowStudentConfig
+    latent_variance: float
+
     @torch.inference_mode()
-    def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
-        """Squared error on held-out utterances over the variance, and what the teacher's decoder makes of it."""
-        students = nn.ModuleDict({"flow": FlowStudent(self.config.flow)}).eval()
+    def __call__(self, shipped: dict[str, Tensor]) -> dict[str, float]:
+        students = nn.ModuleDict({"flow": FlowStudent(self.shape)}).eval()
         students.load_state_dict(shipped)
-        flow = students.to(self.accelerator.device)["flow"]
+        flow = students.to(next(self.teacher.parameters()).device)["flow"]
         error = self.validation.latent_error(lambda pair, g: flow(pair.z_p, g=g), self.teacher, self.latent_variance)
         heard = self.validation.score(lambda pair, g: self.teacher.decode(flow(pair.z_p, g=g), g), self.teacher)
         return {"held_out_latent_error": error} | heard

@@ -11,6 +11,7 @@ over a window is compared with what the noise leaves of itself over so many fram
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,6 +33,14 @@ SCORED_TOGETHER = 8
 VOICE_NOISE_W = 0.8
 CONTOUR_PHONEMES = 15  # with the blanks between them: half a second
 LENGTH_WEIGHT = 10.0  # a sentence that is 5 % too short weighs as much as log durations that are 0.2 off
+
+
+@dataclass(frozen=True)
+class SpokenSentences(Sentences):
+    """A batch with noise for the durations [B, 2, T], already scaled, and speakers [B]."""
+
+    noise: Tensor
+    speakers: Tensor
 
 
 class TextTrainer(TrainingRun):
@@ -62,30 +71,46 @@ class TextTrainer(TrainingRun):
             start_from_teacher(encoder, teacher, data)
         self.train_these(students.to(self.accelerator.device))
 
-    def train_step(self) -> dict[str, float]:
-        """Train on one batch of sentences, at noise and for speakers drawn anew."""
-        c, device, teacher = self.config, self.accelerator.device, self.teacher
-        rng = np.random.default_rng([c.seed, self.step])
-        # Every process draws the same batch and works on its share of it.
+    def draw(self, step: int) -> SpokenSentences:
+        """Random sentences, with noise and speakers drawn anew."""
+        c = self.config
+        rng = np.random.default_rng([c.seed, step])
         batch = self.data.batch(rng, c.batch)
         noise_w = float(rng.uniform(0, LOUDEST_DURATION_NOISE))
         noise = torch.from_numpy(rng.standard_normal((len(batch.ids), 2, batch.ids.shape[1]), dtype=np.float32))
-        speakers = draw_speakers(teacher, rng, len(batch.ids)).to(device)
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        batch = batch.share(rank, processes).to(device)
-        noise = noise[rank::processes].to(device) * noise_w
-        g = teacher.speaker(speakers[rank::processes])
-        wanted = teacher_log_frames(teacher, batch, noise, g)
+        return self.own(
+            SpokenSentences(
+                **vars(batch), noise=noise * noise_w, speakers=draw_speakers(self.teacher, rng, len(batch.ids))
+            )
+        )
+
+    def train_step(self) -> dict[str, Tensor]:
+        """Train on one batch of sentences."""
+        batch = self.batches.take(self.step).to(self.accelerator.device)
+        g = self.teacher.speaker(batch.speakers)
+        wanted = teacher_log_frames(self.teacher, batch, batch.noise, g)
         with self.accelerator.autocast():
-            made = speak_text(self.shipping, batch, noise, g)
+            made = speak_text(self.shipping, batch, batch.noise, g)
         terms = text_losses(batch, wanted, *made)
-        self.accelerator.backward(text_error(terms, c))
+        self.accelerator.backward(text_error(terms, self.config))
         return self.finish_step(terms)
 
+    def scorer(self) -> TextScorer:
+        return TextScorer(self.teacher, self.held_out, self.config)
+
+
+@dataclass(frozen=True)
+class TextScorer:
+    """Mean errors on held-out sentences, at the noise that voices are spoken with."""
+
+    teacher: StagedVits
+    held_out: TextData
+    config: TextSettings
+
     @torch.inference_mode()
-    def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
-        """Mean errors on held-out sentences, at the noise that voices are spoken with."""
-        config, teacher, held_out, device = self.config, self.teacher, self.held_out, self.accelerator.device
+    def __call__(self, shipped: dict[str, Tensor]) -> dict[str, float]:
+        config, teacher, held_out = self.config, self.teacher, self.held_out
+        device = next(teacher.parameters()).device
         students = text_students(config).eval()
         students.load_state_dict(shipped)
         students.to(device)

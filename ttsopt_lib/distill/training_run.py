@@ -4,6 +4,10 @@ A run is a folder. `state.pt` is everything a resumed run needs to go on bit for
 optimizers, random state, step); `best.safetensors` holds the averaged weights with the best validation so far
 and is never replaced by worse or non-finite ones; `record.json` is the training record. Batches are drawn
 from (seed, step), so the position in the data is the step.
+
+A step asks nothing of the device that it would have to wait for: its batch is there, its losses stay there until
+`RunningLosses` reads those of many steps, and a gradient that is not finite is skipped where it is found. So a GPU has
+the next step before it has done this one.
 """
 
 from __future__ import annotations
@@ -13,8 +17,9 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -23,13 +28,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ttsopt_lib.distill.batches_ahead import BatchesAhead
+from ttsopt_lib.distill.running_losses import RunningLosses
 from ttsopt_lib.distill.settings import TrainingSettings
+from ttsopt_lib.distill.utterances import Tensors
+from ttsopt_lib.distill.validation_beside import Scorer, ValidationBeside, Waiting, helps
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import atomic_path
 from ttsopt_lib.records.base import now
 
 PACE_STEPS = 20  # enough to tell roughly how long a step takes on this machine now
 REPLAN_STEPS = 100  # after so many, and twice as many each time, the pace is known better: the first steps warm up
+READ_STEPS = 20  # after so many the bar shows losses, and what was validated beside the training is taken
+
+Batch = TypeVar("Batch", bound=Tensors)
 
 
 class SharesError(TtsoptError, ValueError):
@@ -44,6 +56,8 @@ class TrainingRun(ABC):
     Attributes:
         student: all that trains.
         shipping: the part of it whose averaged weights are published.
+        batches: what the steps train on.
+        validates_beside: whether a process of its own validates while the training goes on (`validation_beside`).
     """
 
     label: ClassVar[str] = "student trains"
@@ -58,7 +72,14 @@ class TrainingRun(ABC):
         self.origin = origin or {}  # what the record says about where all this came from
         self.accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
         check_shares(config, self.accelerator.num_processes)
-        self.step, self.skipped, self.seconds = 0, 0, 0.0
+        self.batches: BatchesAhead[Any] = BatchesAhead(self.draw, self.accelerator.device)
+        self.validates_beside = helps(self.accelerator.device)
+        self.beside: ValidationBeside | None = None
+        self.left_over: Waiting | None = (
+            None  # what was being validated when the state was saved that this run goes on from
+        )
+        self.step, self.seconds = 0, 0.0
+        self.broken_steps = torch.zeros((), dtype=torch.int64, device=self.accelerator.device)
         self.steps_left: float = config.steps
         self.changes: list[dict[str, Any]] = []  # of settings, where a run went on with others
         self.curve: list[dict[str, float]] = []
@@ -70,15 +91,26 @@ class TrainingRun(ABC):
         self.average = copy.deepcopy(shipping).float().eval().requires_grad_(False)
         self.optimizer = self.accelerator.prepare_optimizer(adam(self.student, self.config.learning_rate))
 
+    @property
+    def skipped(self) -> int:
+        """Steps that were skipped, because their gradient was not finite. A GPU is waited for."""
+        return int(self.broken_steps)
+
     # --- what a subclass says -------------------------------------------------------------------------------------
 
     @abstractmethod
-    def train_step(self) -> dict[str, float]:
-        """One batch; returns its losses and `gradient_norm`. Ends with `finish_step`."""
+    def draw(self, step: int) -> Any:
+        """What a step trains on, this process's `own` share of it: a function of the step, the seed and the sizes of a
+        batch alone. A thread may call it, ahead of the step."""
 
     @abstractmethod
-    def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
-        """Validation figures of weights as they would ship."""
+    def train_step(self) -> dict[str, Tensor]:
+        """One of `batches`; returns its losses and `gradient_norm`, numbers on the device. Ends with `finish_step`."""
+
+    @abstractmethod
+    def scorer(self) -> Scorer:
+        """What makes validation figures of weights as they would ship: on the teacher's device, and free of all that
+        only a training needs."""
 
     def finished(self, weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, float]]:
         """Averaged weights as they ship, where more is done to them than rounding, and figures of that."""
@@ -106,24 +138,34 @@ class TrainingRun(ABC):
 
     # --- one step -------------------------------------------------------------------------------------------------
 
-    def finish_step(self, terms: dict[str, Tensor]) -> dict[str, float]:
-        """Update the student with the gradients it has; returns the terms as numbers."""
+    def own(self, batch: Batch) -> Batch:
+        """Of a batch that every process draws alike, what this one works on; ready to be copied to a GPU."""
+        share = batch.share(self.accelerator.process_index, self.accelerator.num_processes)
+        return share.pinned() if self.accelerator.device.type == "cuda" else share
+
+    def finish_step(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Update the student with the gradients it has; returns the terms without their gradients."""
         terms["gradient_norm"] = self.update(self.student, self.optimizer, self.config.clip, self.rate())
         self.step, self.steps_left = self.step + 1, self.steps_left - 1
-        return {name: float(value.detach()) for name, value in terms.items()}
+        return {name: value.detach() for name, value in terms.items()}
 
     def update(self, network: nn.Module, optimizer: torch.optim.Optimizer, clip: float, rate: float) -> Tensor:
-        """Clip, step, forget the gradient; skip and count a non-finite one. Returns the gradient's norm."""
+        """Clip, step, forget the gradient; skip and count a non-finite one. Returns the gradient's norm.
+
+        Whether it is finite is not asked here, but on the device: `found_inf` is how a `GradScaler` tells a fused
+        optimizer to leave weights and state as they are.
+        """
         self.average_gradients(network)
         norm = torch.as_tensor(self.accelerator.clip_grad_norm_(network.parameters(), clip))
-        if torch.isfinite(norm):
-            for group in optimizer.param_groups:
-                group["lr"] = group["initial_lr"] * rate
-            optimizer.step()
-            if network is self.student:
-                self.update_average()
-        else:
-            self.skipped += 1
+        finite = torch.isfinite(norm)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * rate
+        fused: Any = getattr(optimizer, "optimizer", optimizer)  # inside what accelerate wraps it in
+        fused.found_inf = (~finite).float()
+        optimizer.step()
+        if network is self.student:
+            self.update_average(finite)
+        self.broken_steps += ~finite
         optimizer.zero_grad()
         return norm
 
@@ -148,11 +190,13 @@ class TrainingRun(ABC):
         return self.height() * warm * min(1.0, max(0.0, self.steps_left) / max(1, c.decay_steps))
 
     @torch.no_grad()
-    def update_average(self) -> None:
+    def update_average(self, finite: Tensor) -> None:
+        """Move the average towards the weights; not at all where the step was not `finite`."""
         keep = min(self.config.average, (1 + self.step) / (10 + self.step))
+        share = finite * (1 - keep)
         new = [parameter.detach() for parameter in self.shipping.parameters()]
         for average, value in zip(self.average.parameters(), new, strict=True):
-            average.lerp_(value, 1 - keep)
+            average.lerp_(value, share)
 
     # --- the loop -------------------------------------------------------------------------------------------------
 
@@ -163,26 +207,44 @@ class TrainingRun(ABC):
         while it runs, until the learning rate falls. The end of the schedule follows the clock: the learning rate is
         zero when the time is over, however busy the machine was.
         """
+        if self.validates_beside and self.accelerator.is_main_process:
+            self.beside = ValidationBeside(on_processor(self.scorer()))
+        try:
+            if self.left_over is not None and self.accelerator.is_main_process:
+                self.judge(self.left_over)
+            self.left_over = None
+            self._run(minutes)
+        finally:
+            self.batches.close()
+            if self.beside is not None:
+                self.beside.close()
+                self.beside = None
+
+    def _run(self, minutes: float | None) -> None:
         began = time.monotonic()
         plan_again = 0  # at this step
         if minutes is not None and self.step == 0:
             tried = min(PACE_STEPS, self.config.steps - 1)
+            terms: dict[str, Tensor] = {}
             for _ in range(tried):
-                self.train_step()
+                terms = self.train_step()
+            if terms:
+                float(terms["gradient_norm"])  # waits until a GPU has really done these steps
             taken = time.monotonic() - began
             self._plan(taken / max(1, tried), 60 * minutes - taken)
             plan_again = REPLAN_STEPS
         c = self.config
         spent, latest, pace = self.seconds, time.monotonic(), 0.0
-        smooth: dict[str, float] = {}
+        losses = RunningLosses()
         main = self.accelerator.is_main_process
         with tqdm(total=c.steps, initial=self.step, desc=self.label, mininterval=10, disable=not main) as bar:
             while self.step < c.steps:
-                terms = self.train_step()
+                losses.add(self.train_step())
                 bar.update(1)
-                if math.isfinite(terms["gradient_norm"]):
-                    smooth = {name: 0.99 * smooth.get(name, value) + 0.01 * value for name, value in terms.items()}
-                bar.set_postfix({name: f"{value:.3f}" for name, value in smooth.items()}, refresh=False)
+                if self.step % READ_STEPS == 0:
+                    bar.set_postfix({name: f"{value:.3f}" for name, value in losses.read().items()}, refresh=False)
+                    if self.beside is not None and self.beside.is_ready():
+                        self.take_validated()
                 self.seconds = spent + time.monotonic() - began
                 taken, latest = time.monotonic() - latest, time.monotonic()
                 # A pause (a stopped process, a validation) says nothing about the pace.
@@ -198,10 +260,12 @@ class TrainingRun(ABC):
                 last = self.steps_left <= 0 or self.step == c.steps
                 if self.step % c.validate_every == 0 or last:
                     if main:
-                        self.validate(smooth)
+                        self.validate(losses.read())
                     (self.curve,) = broadcast_object_list([self.curve])
                     last = last or self.out_of_patience()
                 if main and (self.step % c.save_every == 0 or last):
+                    if last:
+                        self.take_validated()
                     self.save()
                 if last:
                     break
@@ -225,10 +289,35 @@ class TrainingRun(ABC):
     # --- what is kept ---------------------------------------------------------------------------------------------
 
     def validate(self, losses: dict[str, float]) -> None:
-        """Score the averaged weights as they would ship (float16) and keep them where nothing before was as good."""
+        """Score the averaged weights as they would ship (float16) and keep them where nothing before was as good.
+
+        Beside the training this only begins, once the validation before it is taken, so that no two are under way.
+        """
         shipped, figures = self.finished(in_half(self.average))
         entry = {"step": self.step, "minutes": self.seconds / 60, "skipped": self.skipped, **losses, **figures}
-        entry |= self.score(shipped)
+        self.judge(Waiting(entry, shipped))
+
+    def judge(self, waiting: Waiting) -> None:
+        """Score these weights: here and now, or beside the training."""
+        if self.beside is None:
+            self.keep(waiting.entry | self.score(waiting.shipped), waiting.shipped)
+        else:
+            self.take_validated()
+            self.beside.begin(waiting)
+
+    def take_validated(self) -> None:
+        """Wait for the validation beside the training, where there is one under way, and keep what came of it."""
+        taken = None if self.beside is None else self.beside.take()
+        if taken is not None:
+            waiting, figures = taken
+            self.keep(waiting.entry | figures, waiting.shipped)
+
+    def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:
+        """Validation figures of weights as they would ship."""
+        return self.scorer()(shipped)
+
+    def keep(self, entry: dict[str, float], shipped: dict[str, Tensor]) -> None:
+        """Put a validation on the curve, and its weights in place of the best where they are better."""
         self.curve.append(entry)
         if self.is_better(entry, self.best()):
             with atomic_path(self.out / "best.safetensors") as partial:
@@ -286,13 +375,16 @@ class TrainingRun(ABC):
             "random": torch.get_rng_state(),
             **self.other_state(),
         }
+        if self.beside is not None and self.beside.waiting is not None:
+            state["waiting"] = asdict(self.beside.waiting)  # to be scored again by the run that goes on
         with atomic_path(self.out / "state.pt") as partial:
             torch.save(state, partial)
 
     def load(self) -> None:
         """Go on from `state.pt`, bit for bit."""
         state = torch.load(self.out / "state.pt", map_location="cpu", weights_only=True)
-        self.step, self.skipped, self.seconds = state["step"], state["skipped"], state["seconds"]
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.broken_steps.fill_(state["skipped"])
         self.curve, self.changes = state["curve"], state["changes"]
         before, now_set = state["settings"], self.settings()
         changed = {name: [before.get(name), value] for name, value in now_set.items() if before.get(name) != value}
@@ -309,6 +401,7 @@ class TrainingRun(ABC):
         if best and self.accelerator.is_main_process and not changed.keys().isdisjoint(self.criterion_settings):
             # It was judged by another measure, which nothing that follows could be compared with.
             self.write_json("best.json", best | self.score(load_file(self.out / "best.safetensors")))
+        self.left_over = Waiting(**state["waiting"]) if "waiting" in state else None
 
 
 def check_shares(config: TrainingSettings, processes: int) -> None:
@@ -322,6 +415,13 @@ def check_shares(config: TrainingSettings, processes: int) -> None:
 def in_half(network: nn.Module) -> dict[str, Tensor]:
     """Weights as they are published: float16."""
     return {name: value.half().cpu() for name, value in network.state_dict().items()}
+
+
+def on_processor(scorer: Scorer) -> Scorer:
+    """A copy of a scorer whose teacher lies on the processor."""
+    copied: Any = copy.deepcopy(scorer)
+    copied.teacher.to("cpu")
+    return copied
 
 
 def adam(network: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
