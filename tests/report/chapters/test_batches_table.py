@@ -77,6 +77,9 @@ def test_a_row_that_ended_early_is_compared_in_the_rounds_that_both_have():
         times_as_much(fast, rows()[1])
     alone = [fast, original.model_copy(update={"seconds": [], "audio_seconds": []})]
     assert summarize_batches(alone)[0].times_original is None, "there is no original to be held against"
+    died = fast.model_copy(update={"reason": "the worker ended with signal 9"})
+    *_, said = batches.notes(summarize_device(GPU, record([original, died])))
+    assert "ended after 4 rounds" in said and "signal 9" in said and "left out" not in said
 
 
 def test_the_table_has_every_size_and_the_notes_what_batches_bring(golden):

@@ -66,13 +66,14 @@ def notes(device: DeviceSummary) -> list[str]:
         )
     for _, rows in groupby(measured, key=lambda row: (row.runtime, row.mode, row.threads, row.variant)):
         said += _gain(list(rows))
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[tuple[str, str], list[str]] = {}
     for row in device.batches:
         if row.reason:
             how = f"`{row.variant}` ({conditions(row, _mode(row))}, {row.batch_size} at once)"
-            reasons.setdefault(row.reason, []).append(how)
+            what = f"ended after {counted(row.rounds, 'round')}" if row.audio_per_second else "left out"
+            reasons.setdefault((what, row.reason), []).append(how)
     return said + [
-        f"Sentences at once on {device.label}, left out: {listed(who)}: {why}." for why, who in reasons.items()
+        f"Sentences at once on {device.label}, {what}: {listed(who)}: {why}." for (what, why), who in reasons.items()
     ]
 
 
