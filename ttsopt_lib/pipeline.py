@@ -240,7 +240,8 @@ def schedule(asked: MeasureSettings, device: Device) -> str:
     if device.kind != "gpu":
         return f"{whole}{budget} with opening and warming up ({share}){longer}"
     together = f", {duration(OPENING_SHARE * asked.limit_seconds)} together" if asked.limit_seconds else ""
-    return f"{whole}rows are opened and warmed up ({share}{together}), then timed for {budget}{longer}, then energy"
+    after = "then energy and several sentences at once" if device.batch_sizes else "then energy"
+    return f"{whole}rows are opened and warmed up ({share}{together}), then timed for {budget}{longer}, {after}"
 
 
 def refuse_failed(labels: Sequence[str]) -> None:

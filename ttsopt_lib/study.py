@@ -397,7 +397,9 @@ class Device(Strict):
     pytorch: tuple[TorchMode, ...] = Field(
         default=(), description="kind gpu: how PyTorch's rows speak; the first, fp32, is the baseline of them all"
     )
-
+    batch_sizes: tuple[Annotated[int, Field(ge=1, le=256)], ...] = Field(
+        default=(), description="how many sentences are spoken at once, for example [1, 8, 32]; default: one at a time"
+    )
     record: Path | None = Field(
         default=None, description="a record of this device that another machine measured; it is imported"
     )
@@ -420,6 +422,10 @@ class Device(Strict):
             raise ValueError("pytorch: only for kind: gpu (elsewhere the study's measure.pytorch names the rows)")
         if self.pytorch and (self.pytorch[0] != "fp32" or len(set(self.pytorch)) != len(self.pytorch)):
             raise ValueError("pytorch: must begin with fp32, the baseline, and have no mode twice")
+        if len(set(self.batch_sizes)) != len(self.batch_sizes):
+            raise ValueError(f"batch_sizes: {list(self.batch_sizes)} has the same number twice")
+        if self.batch_sizes and (self.runner != "local" or self.kind == "browser"):
+            raise ValueError("batch_sizes: only for runner: local, and not for kind: browser")
         if self.kind == "browser" and self.runner != "local":
             raise ValueError("kind: browser needs runner: local; the page measures other devices, see docs/devices.md")
         if self.runner == "ssh" and self.host is None:

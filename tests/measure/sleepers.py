@@ -15,7 +15,7 @@ from ttsopt_lib.study import ORIGINAL
 
 @dataclass
 class Sleeper:
-    """How a row behaves. `hangs_at` and `dies_at`: import, open, first run, pass N, repeat."""
+    """How a row behaves. `hangs_at` and `dies_at`: import, open, first run, pass N, repeat, batches of N."""
 
     name: str
     import_seconds: float = 0.0

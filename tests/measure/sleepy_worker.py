@@ -41,6 +41,12 @@ def main() -> None:
         elif request["do"] == "repeat":
             go_through("repeat", request["seconds"])
             reply = {"seconds": max(request["seconds"], 0.001), "audio_seconds": 1.0}
+        elif request["do"] == "open batches":
+            go_through("alone", how["speak_seconds"])
+            reply = {"seconds": how["speak_seconds"]}
+        elif request["do"] == "speak batches":
+            go_through(f"batches of {request['size']}", max(request["seconds"], how["speak_seconds"]))
+            reply = {"seconds": max(request["seconds"], 0.001), "audio_seconds": 1.0, "padding": 0.1}
         else:
             number = request["sentence"]
             first = number not in said

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ttsopt_lib.measure.batches import batch_reserve
 from ttsopt_lib.measure.journal import Journal, Pair, StoppedBy, joined
 from ttsopt_lib.measure.machine.energy import FEWEST_ROUNDS, energy_seconds
 from ttsopt_lib.measure.opening import Opened, Step, may_be_left_out, open_rows
@@ -91,7 +92,7 @@ def time_rows(
     journal = journal or Journal()
     settings = plan.settings
     begun, limit = time.monotonic(), settings.limit_seconds
-    end = float("inf") if limit is None else begun + limit - energy_reserve(plan)
+    end = float("inf") if limit is None else begun + limit - energy_reserve(plan) - batch_reserve(plan)
     clock = _Clock(begun - journal.elapsed_seconds, journal.opening_seconds, end)
     shares = [FIRST_SHARE, *[1.0] * (len(plan.thread_counts) - 1)]
     accelerated = any(row.accelerator for row in plan.rows)

@@ -96,6 +96,15 @@ class PlannedStream(Strict):
     layout: Layout
 
 
+class PlannedBatches(Strict):
+    """Sentences that some rows speak several at a time."""
+
+    sizes: tuple[int, ...]
+    variants: tuple[str, ...]
+    sentences: tuple[tuple[int, ...], ...] = ()  # phoneme ids, the shortest first
+    reason: str | None = None  # why no voice of the study can speak them so
+
+
 class TimingPlan(Strict):
     """Everything that `time_rows` needs."""
 
@@ -108,6 +117,7 @@ class TimingPlan(Strict):
     only_timing: bool = False  # neither energy, first sound nor where the time goes: a first look
     streams: tuple[PlannedStream, ...] = ()
     texts: tuple[PlannedText, ...] = ()  # of the streams: a sentence of each length class, and all of these together
+    batches: PlannedBatches | None = None
     phonemizer: Path | None = None  # the voice whose config turns texts into ids; None: they come as ids
 
     @property

@@ -80,6 +80,11 @@ class Worker:
         """Process id, for telling our own load from others'."""
         return self._process.pid
 
+    @property
+    def is_open(self) -> bool:
+        """Whether its process is there."""
+        return self._process.poll() is None
+
     def __enter__(self) -> Worker:
         return self
 
@@ -156,6 +161,16 @@ class Worker:
     def repeat(self, seconds: float) -> dict[str, float]:
         """Speak all sentences over and over for so long: `seconds`, `audio_seconds`. Raises MeasureError."""
         return self._ask({"do": "repeat", "seconds": seconds})
+
+    def open_batches(self, plan: TimingPlan) -> dict[str, Any]:
+        """Speak each sentence of the plan's batches alone: `seconds` that all of them take. Raises MeasureError."""
+        assert plan.batches is not None
+        asked = {"sentences": plan.batches.sentences, "scales": plan.scales, "speaker": plan.speaker}
+        return self._ask({"do": "open batches", **asked})
+
+    def speak_batches(self, size: int, seconds: float) -> dict[str, Any]:
+        """Speak all those sentences, so many at once, for so long (see `runtimes/batches.py`). Raises MeasureError."""
+        return self._ask({"do": "speak batches", "size": size, "seconds": seconds})
 
     def _ask(self, request: dict[str, Any], what: str = "") -> dict[str, Any]:
         self._send(request)

@@ -13,6 +13,7 @@ UNITS = {
     "opening": "row",
     "warming up": "row",
     "energy": "round",
+    "sentences at once": "round",
     "first sound": "%",
     "where the time goes": "variant",
 }

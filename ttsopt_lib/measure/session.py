@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
+from ttsopt_lib.measure.batches import batch_reserve, batch_rows, measure_batches
 from ttsopt_lib.measure.blocks import Timing, time_rows
 from ttsopt_lib.measure.first_sound import measure_first_sound
 from ttsopt_lib.measure.journal import Journal, StoppedBy
@@ -20,6 +21,7 @@ from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.sample_checks import sample_doubts
 from ttsopt_lib.records.base import Record, now
 from ttsopt_lib.records.device import (
+    BatchRow,
     Doubt,
     EnergyRecord,
     FirstSoundRecord,
@@ -42,6 +44,7 @@ class Findings(Record):
     stops: list[StopRecord]
     sittings: list[SittingRecord]
     energy: EnergyRecord | None = None
+    batches: list[BatchRow] = []
     elapsed_seconds: float
     warnings: list[Doubt]
     profiles: list[ProfileRecord] = []
@@ -60,9 +63,9 @@ def time_plan(
     """Time the plan on this machine and watch the machine meanwhile.
 
     `tick` gets the seconds of the budget that are gone, often; `step` the units done and in all of what comes before
-    and after the timing: "opening", "warming up"; "energy", "where the time goes". Neither is called while anything is
-    being timed. With a `journal` on disk an interrupted run goes on where it was. Raises `MeasureError` when a model
-    cannot be timed.
+    and after the timing: "opening", "warming up"; "energy", "sentences at once", "where the time goes". Neither is
+    called while anything is being timed. With a `journal` on disk an interrupted run goes on where it was. Raises
+    `MeasureError` when a model cannot be timed.
     """
     journal = journal or Journal()
     limit = plan.settings.limit_seconds
@@ -105,7 +108,8 @@ def time_plan(
         sittings = journal.counted_sittings()
         found = [*_warnings(sittings, timing), *gpu_warnings(gpu_at_work)]
         plan = plan.without(timing.left_out)
-        energy = _energy(plan, timing, end, step)
+        energy = _energy(plan, timing, end - batch_reserve(plan), step)
+        batches = _batches(plan, timing, end, step)
     profiles: list[ProfileRecord] = []
     first_sound = None
     if not plan.only_timing:
@@ -127,6 +131,7 @@ def time_plan(
         stops=timing.stops,
         sittings=sittings,
         energy=energy,
+        batches=batches,
         elapsed_seconds=timing.elapsed_seconds,
         warnings=[*(Doubt(text=text) for text in dict.fromkeys(found)), *sample_doubts(rows, plan.settings)],
         profiles=profiles,
@@ -159,6 +164,16 @@ def _energy(plan: TimingPlan, timing: Timing, end: float, step: Step) -> EnergyR
         return measure_energy(plan, step=partial(step, "energy"), opened=opened if accelerated else None, end=end)
     except MeasureError as error:
         return EnergyRecord(source=None, reason=str(error))
+
+
+def _batches(plan: TimingPlan, timing: Timing, end: float, step: Step) -> list[BatchRow]:
+    """Several sentences at once; last, because an accelerator's rows that take no part are closed before it."""
+
+    def opened(stack: ExitStack) -> list[Worker]:
+        return timing.workers or list(open_rows(batch_rows(plan), plan, stack, step=step).ready)
+
+    accelerated = any(row.accelerator for row in plan.rows)
+    return measure_batches(plan, partial(step, "sentences at once"), opened if accelerated else None, end)
 
 
 def gpu_warnings(gpu: GpuRecord | None) -> list[str]:

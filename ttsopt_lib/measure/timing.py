@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ttsopt_lib.code_hash import code_digest, git_state
 from ttsopt_lib.files import content_key, file_sha256
+from ttsopt_lib.measure.batches import batch_texts, plan_batches
 from ttsopt_lib.measure.browser import measure_in_browser
 from ttsopt_lib.measure.devices import Probe, probe
 from ttsopt_lib.measure.first_sound import SHARE as FIRST_SOUND_SHARE
@@ -56,10 +57,11 @@ HOW_MANY = (
 
 
 def device_key(study: Study, device: Device, variants: dict[str, VariantRecord]) -> str:
-    """Content key of one device's measurement: of its blocks, with which threads, and of how many there are."""
+    """Content key of one device's measurement: of its blocks, with which threads, how many, and of batches."""
     settings = settings_for(study, device)
     how_many = [getattr(settings, name) for name in HOW_MANY]
-    return content_key(blocks_key(study, device, variants), device.threads, how_many)
+    batches = [device.batch_sizes, batch_texts(study, device)] if device.batch_sizes else []
+    return content_key(blocks_key(study, device, variants), device.threads, how_many, *batches)
 
 
 def blocks_key(study: Study, device: Device, variants: dict[str, VariantRecord]) -> str:
@@ -259,6 +261,7 @@ def _measured(record: DeviceRecord, plan: TimingPlan, findings: Findings) -> Dev
     record.stopped_by = findings.stopped_by
     record.stops, record.sittings = findings.stops, findings.sittings
     record.energy = findings.energy
+    record.batches = findings.batches
     record.elapsed_seconds = findings.elapsed_seconds
     record.warnings = findings.warnings
     record.profiles = findings.profiles
@@ -333,6 +336,7 @@ def _plan(
         only_timing=only_timing,
         streams=streams,
         texts=planned_texts(study, voice.vits("streaming").config) if streams else (),
+        batches=None if only_timing else plan_batches(study, device, voice),
         phonemizer=original if streams else None,
     )
     return plan, reasons

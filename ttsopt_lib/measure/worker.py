@@ -2,8 +2,9 @@
 
 A process of its own makes the memory figure the model's own and keeps one runtime's threads out of another's
 way. It reads one JSON object a line from standard input and answers with one a line: a `prepare` if one likes, a
-`load`, then any number of `time` and `repeat`; or `open streams` and any number of `time stream`; or one `profile`.
-The end of its input, or the death of the process that started it, ends it.
+`load`, then any number of `time` and `repeat`, and after an `open batches` of `speak batches`; or `open streams` and
+any number of `time stream`; or one `profile`. The end of its input, or the death of the process that started it, ends
+it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import resource
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -26,6 +28,7 @@ from ttsopt_lib.measure.runtimes.onnx_runtime import ORT_LOADS, Speak, open_onnx
 from ttsopt_lib.measure.runtimes.stopwatch import DeviceEvents, Stopwatch, WallClock
 
 if TYPE_CHECKING:
+    from ttsopt_lib.measure.runtimes.batches import Batches
     from ttsopt_lib.measure.runtimes.first_sound import FirstSound
 
 
@@ -200,6 +203,7 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
     sentences: list[Any] = []
     first: dict[int, float] = {}
     streams: FirstSound | None = None
+    batches: Batches | None = None
     sample_rate = 1
     for line in requests:
         request = json.loads(line)
@@ -234,6 +238,15 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
             elif request["do"] == "repeat":
                 assert speak is not None, "sentences were asked for before a load"
                 reply = repeat_sentences(speak, sentences, request["seconds"], sample_rate)
+            elif request["do"] == "open batches":
+                from ttsopt_lib.measure.runtimes.batches import Batches
+
+                assert speak is not None, "batches were asked for before a load"
+                batches = Batches(speak, request, sample_rate, partial(samples_of, row=row), row)
+                reply = {"seconds": batches.alone_seconds}
+            elif request["do"] == "speak batches":
+                assert batches is not None, "a batch was asked for before any was opened"
+                reply = batches.speak(request["size"], request["seconds"])
             else:
                 assert speak is not None, "a sentence was asked for before a load"
                 reply = time_sentence(speak, sentences, request["sentence"], first, sample_rate, stopwatch, row)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from ttsopt_lib.records.base import Record
 from ttsopt_lib.study import Stage
@@ -142,6 +142,31 @@ class EnergyRecord(Record):
     rows: list[EnergyRow] = []
 
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class BatchRow(Record):
+    """Raw samples of a row that speaks several sentences at once, round after round, or why it has none."""
+
+    variant: str
+    runtime: Runtime
+    threads: int
+    batch_size: int
+    mode: str = "fp32"
+    sentences: int  # different ones, which a round speaks at least once
+    padding: float | None = None  # share of the computed samples that belong to no sentence; null: it never spoke
+    seconds: list[Positive] = []  # [round] wall time, ids in to audio out
+    audio_seconds: list[Positive] = []  # [round] of the sentences alone, without what fills up the shorter ones
+    device_memory_mb: float | None = None  # of a GPU: most that PyTorch had allocated there at this size
+    reason: str | None = None  # why it has no samples, or no further ones
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> BatchRow:
+        if len(self.seconds) != len(self.audio_seconds):
+            raise ValueError(f"{self.variant}: {len(self.seconds)} seconds, {len(self.audio_seconds)} audio_seconds")
+        return self
+
+
 class StopRecord(Record):
     """Why sampling ended with one number of threads: `budget` spent, `interval` narrow enough, `max_blocks`."""
 
@@ -272,6 +297,7 @@ class DeviceRecord(Record):
     stops: list[StopRecord] = []
     sittings: list[SittingRecord] = []
     energy: EnergyRecord | None = None
+    batches: list[BatchRow] = []  # none: the device's file asks for none, or an older record
     elapsed_seconds: float = 0.0
     warnings: list[Doubt] = []
     profiles: list[ProfileRecord] = []

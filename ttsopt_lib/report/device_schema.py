@@ -113,6 +113,23 @@ class FirstSoundSummary(Part):
     not_streamed: dict[str, str] = {}  # variants that cannot be spoken piece by piece, and why
 
 
+class BatchSummary(Part):
+    """A row that speaks so many sentences at once."""
+
+    variant: str
+    runtime: str
+    threads: int
+    mode: str = "fp32"
+    batch_size: int
+    sentences: int  # different ones, which each round speaks
+    rounds: int
+    audio_per_second: Estimate | None  # seconds of audio made in a second, without padding; null: not measured
+    times_original: Estimate | None  # the same over the original's at this size, in this runtime (of PyTorch in fp32)
+    padding: float | None  # share of the computed samples that fill up the shorter sentences
+    device_memory_mb: float | None = None
+    reason: str | None = None  # why there are no samples, or no further ones
+
+
 class DeviceSummary(Part):
     """Everything timed on one device, or why nothing was."""
 
@@ -137,6 +154,7 @@ class DeviceSummary(Part):
     sittings: list[SittingRecord] = []
     energy_source: str | None = None
     energy_reason: str | None = None  # why there is no energy
+    batches: list[BatchSummary] = []  # several sentences at once; none: not asked for
     imported: ImportSummary | None = None  # null: measured from this machine
     first_sound: FirstSoundSummary | None = None  # null: not asked for, not yet measured, or an accelerator
 

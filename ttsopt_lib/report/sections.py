@@ -13,6 +13,7 @@ from typing import Any
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.chapters import (
+    batches,
     browser,
     choice,
     conclusion,
@@ -65,6 +66,7 @@ def all_tables(summary: Summary) -> list[Table]:
         first_sound.first_sound(measured),
         first_sound.ids(measured),
         energy.energy(measured),
+        batches.batches(measured),
         profiles.amdahl(measured),
         profiles.stages(measured),
         profiles.operators(measured),
@@ -190,6 +192,7 @@ class Report:
             *first_runs.section(summary),
             *first_sound.section(summary),
             *energy.section(summary.timed_devices),
+            *batches.section(summary.timed_devices),
             *profiles.section(summary, self.charts.get("stages")),
             timings.runtime_change(summary).html,
         )

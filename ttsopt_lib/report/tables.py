@@ -9,6 +9,7 @@ import pandas as pd
 from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.quality import QualityRecord
 from ttsopt_lib.records.variant import VariantRecord
+from ttsopt_lib.report.chapters import batches as batches_chapter
 from ttsopt_lib.report.chapters import profiles, timings
 from ttsopt_lib.report.chapters import quality as quality_chapter
 from ttsopt_lib.report.chapters import sizes as reach
@@ -37,6 +38,11 @@ def latency(record: DeviceRecord) -> pd.DataFrame:
 def length_classes(record: DeviceRecord) -> pd.DataFrame:
     """Median time and reduction per length of sentence."""
     return timings.length_classes(_device(record)).frame
+
+
+def batches(record: DeviceRecord) -> pd.DataFrame:
+    """Several sentences at once: seconds of audio made in a second, by batch size."""
+    return batches_chapter.batches(_device(record)).frame
 
 
 def stages(record: DeviceRecord) -> pd.DataFrame:

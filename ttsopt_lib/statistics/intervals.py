@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from ttsopt_lib.records.device import EnergyRow, TimedSentence, TimingRow
+from ttsopt_lib.records.device import BatchRow, EnergyRow, TimedSentence, TimingRow
 
 Array = NDArray[np.float64]
 
@@ -88,6 +88,34 @@ def energy_reduction(row: EnergyRow, baseline: EnergyRow) -> WithInterval:
 
 def _log_energy(row: EnergyRow) -> Array:
     return np.log(np.asarray(row.joules) / np.asarray(row.audio_seconds))
+
+
+def audio_per_second(row: BatchRow) -> WithInterval:
+    """Seconds of audio that a row makes in a second, several sentences at once; over its rounds."""
+    return _typical_ratio(_log_audio_per_second(row))
+
+
+def times_as_much(row: BatchRow, baseline: BatchRow) -> WithInterval:
+    """How many times the baseline's audio a row makes in a second; paired round by round, as far as both have rounds.
+
+    Raises ValueError for rows of another runtime, number of threads or batch size, or with fewer than two rounds.
+    """
+    if (row.runtime, row.threads, row.batch_size) != (baseline.runtime, baseline.threads, baseline.batch_size):
+        raise ValueError(
+            f"{row.variant} spoke {row.batch_size} sentences at once in {row.runtime} with {row.threads} threads, its "
+            f"baseline {baseline.batch_size} in {baseline.runtime} with {baseline.threads}"
+        )
+    rounds = min(len(row.seconds), len(baseline.seconds))
+    return _typical_ratio(_log_audio_per_second(row)[:rounds] - _log_audio_per_second(baseline)[:rounds])
+
+
+def _log_audio_per_second(row: BatchRow) -> Array:
+    return np.log(np.asarray(row.audio_seconds) / np.asarray(row.seconds))
+
+
+def _typical_ratio(logs: Array) -> WithInterval:
+    value, low, high = (float(np.exp(end[0])) for end in log_ratio_interval(logs[None]))
+    return WithInterval(value, (low, high))
 
 
 def length_classes(sentences: list[TimedSentence]) -> dict[str, list[int]]:

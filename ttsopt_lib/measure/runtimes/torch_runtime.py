@@ -33,6 +33,7 @@ def prepare_pytorch(row: dict[str, Any]) -> None:
 def open_pytorch(row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
     """The voice with the row's recipe, as a function from phoneme ids [T] to the audio, float32 [1, 1, samples].
 
+    It also takes a batch as a Piper graph is fed it, `input` [B, T] and `input_lengths` [B]: audio [B, 1, 1, samples].
     Wherever it computes, the ids start and the audio ends in the memory of the processor.
     """
     import torch
@@ -49,8 +50,10 @@ def open_pytorch(row: dict[str, Any], scales: list[float], speaker: int | None) 
     sid = None if speaker is None else torch.tensor([speaker], device=device)
 
     @torch.inference_mode()
-    def speak(ids: np.ndarray) -> np.ndarray:
-        given = torch.from_numpy(ids)[None].to(device)
-        return model(given, torch.tensor([ids.size], device=device), scale_values, sid=sid).cpu().numpy()
+    def speak(ids: np.ndarray | dict[str, np.ndarray]) -> np.ndarray:
+        batch, lengths = (ids["input"], ids["input_lengths"]) if isinstance(ids, dict) else (ids[None], [ids.size])
+        given = torch.from_numpy(batch).to(device)
+        speakers = None if sid is None else sid.expand(len(lengths))
+        return model(given, torch.as_tensor(lengths, device=device), scale_values, sid=speakers).cpu().numpy()
 
     return speak

@@ -7,6 +7,7 @@ from statistics import mean, median
 from ttsopt_lib.records.device import DeviceRecord, Runtime, TimingRow
 from ttsopt_lib.report.device_schema import ClassSummary, DeviceSummary, LatencyMs, RuntimeChange, TimingSummary
 from ttsopt_lib.report.estimates import ZERO, Estimate
+from ttsopt_lib.report.facts.batches import summarize_batches
 from ttsopt_lib.statistics import intervals
 from ttsopt_lib.study import ORIGINAL, Device
 
@@ -38,6 +39,7 @@ def summarize_device(device: Device, record: DeviceRecord | None) -> DeviceSumma
         sittings=record.sittings,
         energy_source=energy.source if energy else None,
         energy_reason=energy.reason if energy else None,
+        batches=summarize_batches(record.batches),
     )
 
 
