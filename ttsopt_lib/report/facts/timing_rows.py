@@ -102,8 +102,15 @@ def _class(name: str, row: TimingRow, baseline: TimingRow | None, numbers: list[
         median_ms=latency.median,
         p95_ms=latency.p95,
         latency_reduction=_reduction(row, baseline, numbers),
-        first_ms=1000 * mean(row.first_seconds[number] for number in numbers) if row.first_seconds else None,
+        first_ms=_mean_ms(row.first_seconds, numbers),
+        new_length_ms=_mean_ms(row.new_length_seconds, numbers),
     )
+
+
+def _mean_ms(seconds: list[float | None], numbers: list[int]) -> float | None:
+    """The mean over the sentences of these numbers that have a figure, ms; None where none has."""
+    known = [one for number in numbers if seconds and (one := seconds[number]) is not None]
+    return 1000 * mean(known) if known else None
 
 
 def _reduction(row: TimingRow, baseline: TimingRow | None, sentences: list[int] | None = None) -> Estimate | None:
