@@ -60,7 +60,7 @@ def section(summary: Summary) -> list[str]:
                 f"{table.caption}, on {device.label}: ms per sentence. The first run of a sentence after the model was "
                 "opened is a single figure without an interval; again is the median of its class"
             )
-            if device.kind == "gpu":
+            if any(column.field == "new_length_ms" for column in table.columns):
                 caption += SHORTER
             groups = on_paper(shown)
             table = replace(table, caption=caption, part=device.device, group=_conditions, groups_on_paper=groups)

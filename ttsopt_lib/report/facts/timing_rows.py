@@ -144,7 +144,12 @@ def _runtime_changes(rows: list[TimingRow]) -> list[RuntimeChange]:
     changes = []
     for after in rows:
         before = _find(rows, after.variant, "pytorch", after.threads)
-        if after.runtime == "pytorch" or before is None or len(before.seconds) != len(after.seconds):
+        if (
+            after.runtime == "pytorch"
+            or after.mode != "fp32"
+            or before is None
+            or len(before.seconds) != len(after.seconds)
+        ):
             continue
         # the one comparison across runtimes, and called so: intervals.reduction refuses it unless the names agree
         reduction = intervals.reduction(after, before.model_copy(update={"runtime": after.runtime}))
