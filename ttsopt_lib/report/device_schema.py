@@ -45,6 +45,8 @@ class TimingSummary(Part):
     rtf: float
     peak_memory_mb: float | None  # null: a browser does not tell
     latency_reduction: Estimate | None
+    # of PyTorch against the original in ONNX Runtime, the change of runtime included; null: one of the two is missing
+    reduction_across: Estimate | None = None
     blocks: int
     rtf_ci: Interval | None
     load_ms: float | None

@@ -106,7 +106,7 @@ def timings(measured: Sequence[DeviceSummary], found: Sequence[Concern] = ()) ->
     """
 
     def name(row: Any) -> str:
-        mode = "" if row.mode == "fp32" else "<br>" + reason(MODES.get(row.mode, row.mode))
+        mode = "" if row.mode == "fp32" else "<br>" + reason(MODES.get(row.mode) or row.mode)
         place = row.device.device, row.runtime, row.threads
         return name_of(row) + marks(found, *place, row.variant if not mode else f"{row.variant} {row.mode}") + mode
 

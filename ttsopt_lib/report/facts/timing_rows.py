@@ -78,6 +78,7 @@ def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> Timi
         rtf_ci=speed.ci,
         peak_memory_mb=row.peak_memory_mb,
         latency_reduction=_reduction(row, baseline),
+        reduction_across=_across(row, rows),
         mode=row.mode,
         clock=row.clock,
         device_memory_mb=row.device_memory_mb,
@@ -120,6 +121,14 @@ def _reduction(row: TimingRow, baseline: TimingRow | None, sentences: list[int] 
     if row is baseline:
         return ZERO
     return Estimate(**intervals.reduction(row, baseline, sentences)._asdict())
+
+
+def _across(row: TimingRow, rows: list[TimingRow]) -> Estimate | None:
+    """A PyTorch row's reduction against the original in ONNX Runtime, where both were timed in the same blocks."""
+    there = _find(rows, ORIGINAL, "onnxruntime", row.threads)
+    if row.runtime != "pytorch" or there is None or len(there.seconds) != len(row.seconds):
+        return None
+    return Estimate(**intervals.reduction(row.model_copy(update={"runtime": there.runtime}), there)._asdict())
 
 
 def _energy(row: TimingRow, record: DeviceRecord, against: Runtime | None = None) -> dict[str, Estimate | None]:
