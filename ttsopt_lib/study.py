@@ -197,7 +197,9 @@ class MeasureSettings(Strict):
         default=(), description="`original` and variants that are timed piece by piece as well (docs/streaming.md)"
     )
     more_threads: tuple[Name, ...] | None = Field(
-        default=None, description="variants timed with a device's later numbers of threads as well; default: all"
+        default=None,
+        description="variants timed beyond the plain rows: with a device's later numbers of threads, and in the later "
+        "modes of a GPU's runtimes; default: all",
     )
     seed: int = 0
 
@@ -373,6 +375,8 @@ FarPython = Annotated[str, StringConstraints(pattern=r"^[^-\s][^\x00\n]*$", max_
 # How PyTorch speaks on a GPU: arithmetic of the flow and the decoder (text encoder and durations stay in float32, so
 # that every mode speaks the same durations), and whether the decoder is replayed from CUDA graphs or compiled as well.
 TorchMode = Literal["fp32", "fp16", "fp32-graphs", "fp16-graphs", "fp16-compiled"]
+BUCKETS = "buckets"  # a mode of ONNX Runtime's rows there: lengths are rounded up, so that few shapes occur
+RowMode = TorchMode | Literal["buckets"]
 
 
 class Device(Strict):
@@ -397,9 +401,13 @@ class Device(Strict):
     pytorch: tuple[TorchMode, ...] = Field(
         default=(), description="kind gpu: how PyTorch's rows speak; the first, fp32, is the baseline of them all"
     )
+    onnxruntime: tuple[Literal["plain", "buckets"], ...] = Field(
+        default=("plain",), description="kind gpu: how ONNX Runtime's rows speak: as they are, and with rounded lengths"
+    )
     batch_sizes: tuple[Annotated[int, Field(ge=1, le=256)], ...] = Field(
         default=(), description="how many sentences are spoken at once, for example [1, 8, 32]; default: one at a time"
     )
+
     record: Path | None = Field(
         default=None, description="a record of this device that another machine measured; it is imported"
     )
@@ -426,6 +434,10 @@ class Device(Strict):
             raise ValueError(f"batch_sizes: {list(self.batch_sizes)} has the same number twice")
         if self.batch_sizes and (self.runner != "local" or self.kind == "browser"):
             raise ValueError("batch_sizes: only for runner: local, and not for kind: browser")
+        if self.onnxruntime != ("plain",) and self.kind != "gpu":
+            raise ValueError("onnxruntime: only for kind: gpu (a processor gains nothing by rounded lengths)")
+        if self.onnxruntime not in (("plain",), ("plain", BUCKETS)):
+            raise ValueError("onnxruntime: must be [plain] or [plain, buckets]; the plain rows are the baseline")
         if self.kind == "browser" and self.runner != "local":
             raise ValueError("kind: browser needs runner: local; the page measures other devices, see docs/devices.md")
         if self.runner == "ssh" and self.host is None:

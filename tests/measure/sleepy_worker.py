@@ -38,6 +38,9 @@ def main() -> None:
         elif request["do"] == "load":
             go_through("open", how["open_seconds"])
             reply = {"load_seconds": [how["open_seconds"]], "idle_memory_mb": 10.0, "clock": "wall"}
+        elif request["do"] == "time new length":
+            go_through("new length", how["speak_seconds"])
+            reply = {"seconds": how["speak_seconds"]}
         elif request["do"] == "repeat":
             go_through("repeat", request["seconds"])
             reply = {"seconds": max(request["seconds"], 0.001), "audio_seconds": 1.0}

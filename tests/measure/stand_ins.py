@@ -32,6 +32,9 @@ class Actor:
     def load(self, plan: TimingPlan) -> dict[str, Any]:
         return {"load_seconds": [0.1], "idle_memory_mb": 10.0, "clock": "wall"}
 
+    def time_new_length(self, number: int) -> float | None:
+        return 0.01
+
     def repeat(self, seconds: float) -> dict[str, float]:
         return {"seconds": 1.0, "audio_seconds": 4.0}
 

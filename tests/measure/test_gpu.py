@@ -19,8 +19,12 @@ from ttsopt_lib.measure.runtimes.torch_runtime import open_pytorch
 from ttsopt_lib.measure.session import gpu_warnings
 from ttsopt_lib.networks.gpu_modes import BUCKET, InHalf, Replayed, in_mode
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
+from ttsopt_lib.networks.vits import StagedVits
+from ttsopt_lib.optimize.torch_build import build_torch
 from ttsopt_lib.params import check
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.step_settings import Distill
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device, Study
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
@@ -88,6 +92,32 @@ def test_every_mode_speaks_the_same_durations(mode: str, medium_voice: Path):
     with torch.inference_mode():
         expected = plain(torch.from_numpy(IDS)[None], torch.tensor([IDS.size]), torch.tensor(SCALES)).numel()
     assert speak(IDS).size == expected
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_students_speak_in_half_precision_and_from_captures(joe: Path):
+    """All students of the published voice, without noise; a capture computes anew what a CUDA graph replays."""
+
+    def capture(run: Callable[[], Tensor]) -> tuple[Tensor, Callable[[], None]]:
+        audio = run().clone()
+        return audio, lambda: audio.copy_(run())  # type: ignore[return-value]
+
+    def students() -> StagedVits:
+        student = resolve(Path("models/en_US-joe-medium/students"))
+        return build_torch([Distill(step="distill", student=student)], joe).eval()
+
+    given = torch.from_numpy(IDS)[None], torch.tensor([IDS.size]), torch.tensor([0.0, 1.0, 0.0])
+    plain = students()(*given)
+    half = in_mode(students(), "fp16")
+    assert isinstance(half.flow, InHalf) and isinstance(half.decoder, InHalf)
+    assert (half(*given) - plain).norm() < 0.01 * plain.norm()  # 51 dB below was seen of a sentence
+    for model in (students(), half):
+        expected = model(*given)
+        model.decoder = Replayed(model.decoder, model.hop_length, capture)
+        audio = model(*given)
+        assert audio.shape == expected.shape == plain.shape
+        assert (audio - expected).norm() < 0.02 * expected.norm()
 
 
 @pytest.mark.slow
@@ -184,9 +214,14 @@ def test_pytorch_on_a_gpu_has_every_mode_of_the_networks_that_differ(tmp_path: P
     ]
     assert {row.runtime for row in rows} == {"pytorch"} and {row.accelerator for row in rows} == {"cuda"}
     assert [row.optional for row in rows] == [False, True, True, True, True, True, True]
-    assert torch_recipe(study, "int8") is None, "integer arithmetic has no equal on a GPU"
+    assert torch_recipe(study, "int8") == (), "integer products are left out, and what is left is the original"
+    assert [step["step"] for step in torch_recipe(study, "pruned")] == ["prune_magnitude"]
     both = plan_rows(study, GPU, folder, {}, "cuda")
     assert [row.variant for row in both if row.runtime == "onnxruntime"] == [*study.variant_names, ORIGINAL_COPY]
+    named = study.model_copy(update={"measure": study.measure.model_copy(update={"more_threads": ("int8",)})})
+    wanted = GPU.model_copy(update={"onnxruntime": ("plain", "buckets")})
+    beyond = [(row.variant, row.mode) for row in plan_rows(named, wanted, folder, {}, "cuda") if row.mode != "fp32"]
+    assert beyond == [(ORIGINAL, "buckets"), ("int8", "buckets"), (ORIGINAL, "fp16"), (ORIGINAL, "fp16-graphs")]
     assert [row.variant for row in both if not row.optional] == [ORIGINAL, ORIGINAL], "what fails is left out"
 
 
@@ -196,6 +231,8 @@ def test_pytorch_on_a_gpu_has_every_mode_of_the_networks_that_differ(tmp_path: P
         ({"kind": "cpu", "pytorch": ["fp32"]}, "only for kind: gpu"),
         ({"kind": "gpu", "pytorch": ["fp16"]}, "must begin with fp32"),
         ({"kind": "gpu", "pytorch": ["fp32", "fp32"]}, "no mode twice"),
+        ({"kind": "cpu", "onnxruntime": ["plain", "buckets"]}, "only for kind: gpu"),
+        ({"kind": "gpu", "onnxruntime": ["buckets"]}, "plain rows are the baseline"),
     ],
 )
 def test_modes_that_cannot_be_compared_are_refused(values: dict, message: str):

@@ -164,7 +164,10 @@ def _time_together(
         gone = [one.row for one in failed]
         kept = [(worker, row) for worker, row in zip(workers, fresh, strict=True) if worker.row not in gone]
         workers = [worker for worker, _ in kept]
-        fresh = [row.model_copy(update={"load_seconds": [], "first_seconds": []}) for _, row in kept]
+        fresh = [
+            row.model_copy(update={"load_seconds": [], "first_seconds": [], "new_length_seconds": []})
+            for _, row in kept
+        ]
         if not failed:  # one that waited for a dead worker says nothing about the next
             longest_pair = max(longest_pair, time.monotonic() - pair_start)
         pair = Pair(

@@ -18,6 +18,7 @@ from threading import BoundedSemaphore, Lock
 import psutil
 
 from ttsopt_lib.measure.machine.conditions import worker_mb
+from ttsopt_lib.measure.machine.nvidia import free_memory_mb
 from ttsopt_lib.measure.machine.system import usable_cores
 from ttsopt_lib.measure.plan import LeftOut, PlannedRow, TimingPlan
 from ttsopt_lib.measure.process import MeasureError, NoSpeechError, NotReadyError, Worker
@@ -29,6 +30,7 @@ CORES_EACH = 2  # of a row that is being opened: importing and loading keep one 
 MOST_PASSES = 12  # of the warm-up on an accelerator, however restless it is
 STEADY = 0.05  # passes that differ by less take the same time
 LOOK_SECONDS = 0.1  # between two looks at the rows that are being opened
+ROW_GPU_MB = 2000.0  # of a GPU's memory: what a row may take there until it is warm; assumed, not measured
 
 Step = Callable[[str, int, int], None]
 
@@ -201,6 +203,14 @@ def _side_by_side(
             for row in order:
                 while not slots.acquire(timeout=LOOK_SECONDS):
                     look()
+                while (short := _short_of_memory(len(running))) and running:
+                    wait(running, LOOK_SECONDS, FIRST_COMPLETED)  # what they take is known when they are warm
+                    look()
+                if short:
+                    slots.release()
+                    loaded.append(row)
+                    found.leave_out(row, NotReadyError(f"{row.label} was not opened: {short}"))
+                    continue
                 if time.monotonic() >= end:
                     slots.release()
                     loaded.append(row)
@@ -221,6 +231,18 @@ def _side_by_side(
     ready = {worker.row: worker for worker in found.ready}
     found.ready = {ready[row]: found.ready[ready[row]] for row in rows if row in ready}
     return found
+
+
+def _short_of_memory(opening: int) -> str:
+    """Why the GPU has no room for one more row beside those being opened; empty where it has, or does not tell."""
+    free = free_memory_mb()
+    needed = ROW_GPU_MB * (opening + 1)
+    if free is None or free >= needed:
+        return ""
+    return (
+        f"{free:.0f} MB of the GPU's memory were free, and a row may take {ROW_GPU_MB:.0f} MB; time fewer variants or "
+        "modes, or end what else uses the GPU"
+    )
 
 
 def _leave_out(worker: Worker, error: MeasureError, found: Opened) -> None:
@@ -264,6 +286,8 @@ def _warm_up(worker: Worker, row: TimingRow, plan: TimingPlan, end: float) -> No
     for number in range(max(MOST_PASSES, plan.settings.warmup_passes)):
         began = time.monotonic()
         spent = _speak_all(worker, row, plan, first=number == 0)
+        if number == 0 and not any(sentence.inputs for sentence in plan.sentences):  # ids can be left out of ids alone
+            row.new_length_seconds = [worker.time_new_length(one) for one in range(len(plan.sentences))]
         if before is not None:
             change = abs(spent - before) / spent
             if number + 1 >= plan.settings.warmup_passes and change <= STEADY:

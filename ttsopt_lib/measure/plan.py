@@ -15,7 +15,7 @@ from ttsopt_lib.records.device import Runtime
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord, VariantRecord
 from ttsopt_lib.step_settings import NetworkStep, Strict
-from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, PEERS, Device, MeasureSettings, Study, TorchMode
+from ttsopt_lib.study import BUCKETS, ORIGINAL, ORIGINAL_COPY, PEERS, Device, MeasureSettings, RowMode, Study
 from ttsopt_lib.voices.pieces import DECODER, ENCODER, LAYOUT, Layout
 
 Accelerator = Literal["cuda"]
@@ -53,7 +53,7 @@ class PlannedRow(Strict):
     code: Path | None = None  # folder where that module is looked for first
     recipe: tuple[dict[str, Any], ...] = ()
     accelerator: Accelerator | None = None
-    mode: TorchMode = "fp32"  # of a PyTorch row on an accelerator
+    mode: RowMode = "fp32"  # on an accelerator; "fp32" is ONNX Runtime's plain one as well
     optional: bool = False  # one that cannot be loaded or does not speak is left out, and the record says why
     speaks: bool = True  # False: work without a voice, whose audio nobody hears (a self-check)
 
@@ -163,9 +163,8 @@ def plan_rows(
     Later numbers of threads, which no target refers to, have those of `study.measure.more_threads` alone.
 
     PyTorch rows (`study.measure.pytorch`, and always their baseline) come with the first number of threads,
-    which is the one that targets refer to; a device over ssh is timed through ONNX Runtime only. On an accelerator,
-    where `runtimes` are those that reach it, PyTorch has a row for each of `device.pytorch` and each variant whose
-    network differs and can compute there.
+    which is the one that targets refer to; a device over ssh is timed through ONNX Runtime only. On an accelerator
+    `runtimes` are those that reach it, and both may have further modes (`device.onnxruntime`, `device.pytorch`).
     """
     rows, original = [], folder.model(ORIGINAL)
     for position, threads in enumerate(device.threads):
@@ -180,6 +179,8 @@ def plan_rows(
                     optional=accelerator is not None and name != ORIGINAL,
                 )
             )
+        if accelerator and not position and "onnxruntime" in runtimes:
+            rows += _bucket_rows(study, device, folder, accelerator, threads)
         if position or device.runner == "ssh" or "pytorch" not in runtimes:
             continue
         if accelerator:
@@ -262,7 +263,8 @@ def plan_streams(
 
 
 def timed_variants(study: Study, first: bool) -> tuple[str, ...]:
-    """The baseline and the variants that are timed with the `first` number of threads, or with a later one."""
+    """The baseline and the variants that are timed with the `first` number of threads and in the first mode of a
+    runtime, or beyond that."""
     wanted = study.measure.more_threads
     if first or wanted is None:
         return study.variant_names
@@ -282,36 +284,60 @@ def typical_sentence(phonemes: Sequence[int]) -> int:
     return by_length[len(by_length) // 2]
 
 
-def torch_recipe(study: Study, name: str) -> tuple[dict[str, Any], ...] | None:
-    """A variant's recipe as PyTorch computes it in floating point; None where it computes in integers."""
-    if name == ORIGINAL:
-        return ()
-    steps = [step for step in study.variant(name).recipe if step.changes_arithmetic]
-    if not all(isinstance(step, NetworkStep) for step in steps):
-        return None
-    return tuple(step.model_dump(mode="json") for step in steps)
+def torch_recipe(study: Study, name: str) -> tuple[dict[str, Any], ...]:
+    """What PyTorch computes of a variant on an accelerator: the steps that change its network, in floating point.
+
+    What is done to the exported graph is left out: integer products are for processors, and the order of the work and
+    the bits in the file are ONNX Runtime's.
+    """
+    recipe = () if name == ORIGINAL else study.variant(name).recipe
+    return tuple(step.model_dump(mode="json") for step in recipe if isinstance(step, NetworkStep))
+
+
+def _bucket_rows(
+    study: Study, device: Device, folder: StudyFolder, accelerator: Accelerator, threads: int
+) -> list[PlannedRow]:
+    """ONNX Runtime's rows whose lengths are rounded up, where the device's file asks for them."""
+    return [
+        PlannedRow(
+            variant=name,
+            runtime="onnxruntime",
+            threads=threads,
+            model=folder.model(name),
+            accelerator=accelerator,
+            mode=BUCKETS,
+            optional=True,
+        )
+        for name in (timed_variants(study, first=False) if BUCKETS in device.onnxruntime else ())
+    ]
 
 
 def _accelerated_rows(
     study: Study, device: Device, original: Path, accelerator: Accelerator, threads: int
 ) -> list[PlannedRow]:
-    """PyTorch's rows on an accelerator: mode by mode, the original first; its copy (A/A) in the first mode."""
-    computed: dict[str, tuple[dict[str, Any], ...]] = {}
-    for name in study.variant_names:
-        recipe = torch_recipe(study, name)
-        if recipe is not None and recipe not in computed.values():
-            computed[name] = recipe
-    return [
-        PlannedRow(
-            variant=name,
-            runtime="pytorch",
-            threads=threads,
-            model=original,
-            recipe=computed.get(name, ()),
-            accelerator=accelerator,
-            mode=mode,
-            optional=(name, mode) != (ORIGINAL, "fp32"),
-        )
-        for mode in device.pytorch
-        for name in ((*computed, ORIGINAL_COPY) if mode == "fp32" else computed)
-    ]
+    """PyTorch's rows on an accelerator: mode by mode, the original first; its copy (A/A) in the first mode.
+
+    The first mode has every network of the study once, under the first variant that has it.
+    """
+    rows = []
+    for mode in device.pytorch:
+        first = mode == device.pytorch[0]
+        computed: dict[str, tuple[dict[str, Any], ...]] = {}
+        for name in timed_variants(study, first):
+            recipe = torch_recipe(study, name)
+            if recipe not in computed.values():
+                computed[name] = recipe
+        rows += [
+            PlannedRow(
+                variant=name,
+                runtime="pytorch",
+                threads=threads,
+                model=original,
+                recipe=computed.get(name, ()),
+                accelerator=accelerator,
+                mode=mode,
+                optional=(name, mode) != (ORIGINAL, "fp32"),
+            )
+            for name in ((*computed, ORIGINAL_COPY) if first else computed)
+        ]
+    return rows

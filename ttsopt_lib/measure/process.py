@@ -148,15 +148,24 @@ class Worker:
         asked = plan.model_dump(mode="json", include={"sentences", "scales", "speaker"})
         return {"row": self.row.model_dump(mode="json"), "as_text": self.row.runtime in TEXT_RUNTIMES, **asked}
 
-    def time_sentence(self, number: int) -> dict[str, float]:
+    def time_sentence(self, number: int) -> dict[str, Any]:
         """Time one sentence of the plan: `seconds`, `audio_seconds`, `peak_memory_mb`. Raises MeasureError.
 
-        `first_seconds` are those of the sentence's very first run since the model was opened.
+        `first_seconds` are those of the sentence's very first run since the model was opened; None where lengths are
+        rounded up and it was not the first of its rounded length.
         """
         text = repr(self._texts[number][:60])
         self._doing = "warming up" if number in self._spoken else f"at its first run of {text}"
         self._spoken.add(number)
         return self._ask({"do": "time", "sentence": number}, f" (sentence {text})")
+
+    def time_new_length(self, number: int) -> float | None:
+        """Time a sentence of the plan a little shorter, seconds; None where that is the first of its rounded length.
+
+        Raises MeasureError.
+        """
+        self._doing = "at a new length"
+        return self._ask({"do": "time new length", "sentence": number})["seconds"]
 
     def repeat(self, seconds: float) -> dict[str, float]:
         """Speak all sentences over and over for so long: `seconds`, `audio_seconds`. Raises MeasureError."""

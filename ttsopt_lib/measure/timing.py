@@ -76,7 +76,8 @@ def blocks_key(study: Study, device: Device, variants: dict[str, VariantRecord])
         settings_for(study, device).model_dump(exclude={"peers", *HOW_MANY}),
         study.sentences.timing,
         study.voice.speaker,
-        [device.name, device.kind, device.threads[0], device.pytorch],  # with the first number all rows are timed
+        # with the first number of threads all rows are timed
+        [device.name, device.kind, device.threads[0], device.pytorch, device.onnxruntime],
         {name: [record.files, record.recipe] for name, record in variants.items()},
         _timing_code(device),
     )
@@ -85,7 +86,8 @@ def blocks_key(study: Study, device: Device, variants: dict[str, VariantRecord])
 def _timing_code(device: Device) -> str:
     """Hash of the code that times: of a browser that of its page, what the page has from elsewhere included."""
     if device.kind != "browser":
-        return code_digest("ttsopt_lib.measure", "ttsopt_lib.networks.gpu_modes")
+        of_gpu = ("ttsopt_lib.voices.length_buckets",) if device.kind == "gpu" else ()
+        return code_digest("ttsopt_lib.measure", "ttsopt_lib.networks.gpu_modes", *of_gpu)
     page = Path(__file__).parents[1] / "web" / "page"
     files = {str(path.relative_to(page)): file_sha256(path) for path in sorted(page.rglob("*")) if path.is_file()}
     return content_key(code_digest("ttsopt_lib.measure.browser", "ttsopt_lib.web"), files)

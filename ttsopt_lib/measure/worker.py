@@ -2,9 +2,9 @@
 
 A process of its own makes the memory figure the model's own and keeps one runtime's threads out of another's
 way. It reads one JSON object a line from standard input and answers with one a line: a `prepare` if one likes, a
-`load`, then any number of `time` and `repeat`, and after an `open batches` of `speak batches`; or `open streams` and
-any number of `time stream`; or one `profile`. The end of its input, or the death of the process that started it, ends
-it.
+`load`, then any number of `time`, `time new length` and `repeat`, and after an `open batches` of `speak batches`; or
+`open streams` and any number of `time stream`; or one `profile`. The end of its input, or the death of the process that
+started it, ends it.
 """
 
 from __future__ import annotations
@@ -26,10 +26,13 @@ import psutil
 
 from ttsopt_lib.measure.runtimes.onnx_runtime import ORT_LOADS, Speak, open_onnxruntime
 from ttsopt_lib.measure.runtimes.stopwatch import DeviceEvents, Stopwatch, WallClock
+from ttsopt_lib.study import BUCKETS
 
 if TYPE_CHECKING:
     from ttsopt_lib.measure.runtimes.batches import Batches
     from ttsopt_lib.measure.runtimes.first_sound import FirstSound
+
+FEWER = 2  # phoneme ids that a sentence loses to have a new length: in Piper a phoneme and the gap after it
 
 
 class NoSpeechError(RuntimeError):
@@ -72,6 +75,9 @@ def prepare(row: dict[str, Any]) -> None:
         prepare_pytorch(row)
     elif row["runtime"] == "onnxruntime":
         import onnxruntime  # noqa: F401
+
+        if row["mode"] == BUCKETS:
+            import ttsopt_lib.voices.length_buckets  # noqa: F401
     else:
         from ttsopt_lib.measure.runtimes.peer_runtimes import prepare_peer
 
@@ -151,7 +157,7 @@ def time_sentence(
     speak: Speak,
     sentences: list[Any],
     number: int,
-    first: dict[int, float],
+    first: dict[int, float | None],
     sample_rate: int,
     stopwatch: Stopwatch,
     row: dict[str, Any],
@@ -160,7 +166,8 @@ def time_sentence(
 
     The shortest sentence, the lead-in, is spoken before the clock starts: it refills the caches that another worker has
     just evicted. The audio is looked at when the clock has stopped. `first` keeps the seconds of each sentence's very
-    first run, which may be one as lead-in. Raises `NoSpeechError`.
+    first run, which may be one as lead-in; None where lengths are rounded up and its bucket was met before. Raises
+    `NoSpeechError`.
     """
     lead_in = min(range(len(sentences)), key=lambda one: size_of(sentences[one]))
     gc.collect()  # quick: what loading made is frozen (0.2 s less a sentence where PyTorch is imported)
@@ -171,7 +178,7 @@ def time_sentence(
         else:
             stopwatch.start()
             speak(sentences[lead_in])
-            first[lead_in] = stopwatch.seconds()
+            first[lead_in] = _if_first(speak, stopwatch.seconds())
         stopwatch.start()
         audio = speak(sentences[number])
         seconds = stopwatch.seconds()
@@ -182,8 +189,26 @@ def time_sentence(
         "seconds": seconds,
         "audio_seconds": samples_of(audio, row) / sample_rate,
         "peak_memory_mb": peak,
-        "first_seconds": first.setdefault(number, seconds),
+        "first_seconds": first.setdefault(number, _if_first(speak, seconds)),
     }
+
+
+def time_new_length(speak: Speak, sentences: list[Any], number: int, stopwatch: Stopwatch) -> dict[str, Any]:
+    """Time the sentence of that number without its last `FEWER` ids: a length that was not spoken before.
+
+    Its `seconds` are None where lengths are rounded up and this one is the first in its bucket.
+    """
+    speak(sentences[min(range(len(sentences)), key=lambda one: size_of(sentences[one]))])
+    shorter = sentences[number][:-FEWER]
+    stopwatch.start()
+    speak(shorter)
+    seconds = stopwatch.seconds()
+    return {"seconds": None if getattr(speak, "met_new_shape", False) else seconds}
+
+
+def _if_first(speak: Speak, seconds: float) -> float | None:
+    """The seconds of a sentence's first run; None where lengths are rounded up and its bucket was met before."""
+    return seconds if getattr(speak, "met_new_shape", True) else None
 
 
 def die_with(parent: int) -> None:
@@ -201,7 +226,7 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
     stopwatch: Stopwatch = WallClock()
     row: dict[str, Any] = {}
     sentences: list[Any] = []
-    first: dict[int, float] = {}
+    first: dict[int, float | None] = {}
     streams: FirstSound | None = None
     batches: Batches | None = None
     sample_rate = 1
@@ -247,6 +272,9 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
             elif request["do"] == "speak batches":
                 assert batches is not None, "a batch was asked for before any was opened"
                 reply = batches.speak(request["size"], request["seconds"])
+            elif request["do"] == "time new length":
+                assert speak is not None, "a new length was asked for before a load"
+                reply = time_new_length(speak, sentences, request["sentence"], stopwatch)
             else:
                 assert speak is not None, "a sentence was asked for before a load"
                 reply = time_sentence(speak, sentences, request["sentence"], first, sample_rate, stopwatch, row)

@@ -109,11 +109,14 @@ class TimingRow(Record):
     idle_memory_mb: float | None  # resident set of the worker before it loaded the model
     seconds: list[list[float]]  # [block][sentence] wall time, ids in to audio out
     audio_seconds: list[list[float]]  # [block][sentence] length of the audio made
-    mode: str = "fp32"  # of a PyTorch row: see study.TorchMode
+    mode: str = "fp32"  # on a GPU: see study.RowMode
     clock: Literal["wall", "device events"] = "wall"  # what measured the seconds
     device_memory_mb: float | None = None  # of a GPU: most that PyTorch had allocated there
     model_sha256: str | None = None  # of the variant's model.onnx; null: an older record, or a peer's
-    first_seconds: list[float] = []  # [sentence] its very first run after opening; none: an older record
+    # [sentence] its very first run after opening; null: another had its rounded length before; none: an older record
+    first_seconds: list[float | None] = []
+    # [sentence] the first run of it without its last phoneme; null: its rounded length was new; none: not on a GPU
+    new_length_seconds: list[float | None] = []
     unsteady: float | None = None  # change between the last two passes of a warm-up that did not end steady, fraction
 
     @property

@@ -31,6 +31,7 @@ class ClassSummary(Part):
     p95_ms: float | None = None  # of the blocks 95 % take no longer; null: an older summary
     latency_reduction: Estimate | None
     first_ms: float | None = None  # the very first run of each of its sentences after opening, their mean
+    new_length_ms: float | None = None  # the first run of each without its last phoneme; null: not on a GPU
 
 
 class TimingSummary(Part):
@@ -44,10 +45,12 @@ class TimingSummary(Part):
     rtf: float
     peak_memory_mb: float | None  # null: a browser does not tell
     latency_reduction: Estimate | None
+    # of PyTorch against the original in ONNX Runtime, the change of runtime included; null: one of the two is missing
+    reduction_across: Estimate | None = None
     blocks: int
     rtf_ci: Interval | None
     load_ms: float | None
-    mode: str = "fp32"  # of a PyTorch row on a GPU
+    mode: str = "fp32"  # on a GPU: of a PyTorch row, or "buckets" of an ONNX Runtime row with its lengths rounded up
     clock: str = "wall"  # or "device events"
     device_memory_mb: float | None = None
     energy_j_per_audio_second: Estimate | None = None

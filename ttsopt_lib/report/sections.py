@@ -182,7 +182,7 @@ class Report:
                 "warning",
                 anchor=doubts.ANCHOR if doubts.concerns(summary) else "",
             ),
-            note("How the variant was chosen", choice.choice_notes(summary)),
+            note("How the variant was chosen", choice.choice_notes(summary) + choice.fastest_notes(summary)),
             bullets(timings.import_notes(summary) + timings.timing_notes(summary) + timings.first_audio_notes(summary)),
             figure(self.charts.get("latency"), "No picture of the latencies: no device was measured."),
             *timings.section(summary),

@@ -60,6 +60,14 @@ def look_at_gpu() -> GpuRecord | None:
     return None
 
 
+def free_memory_mb() -> float | None:
+    """Free memory of the first visible GPU, MB (10^6 bytes); None where it does not tell."""
+    try:
+        return float(_ask("memory.free").splitlines()[0]) * 1.048576  # nvidia-smi counts in MiB
+    except (NvidiaError, ValueError, IndexError):  # [N/A], as for a part of a GPU
+        return None
+
+
 def parse_gpu(text: str) -> GpuRecord | None:
     """The first line of `nvidia-smi --query-gpu` for `FIELDS` in their order and, last, the clock's reasons."""
     lines = [line for line in text.splitlines() if line.strip()]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ttsopt_lib.study import BUCKETS
 from ttsopt_lib.voices.adapters.functions import function_of
 
 # Phoneme ids [T] (a text, where a peer takes texts; a graph's inputs, where it takes others) -> samples, of any shape.
@@ -44,9 +45,10 @@ def piper_feeds(scales: list[float], speaker: int | None) -> Callable[[np.ndarra
 
 
 def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
-    """A session on the row's ONNX file; with `profile`, the beginning of a file name, it keeps a profile.
+    """A session on the row's ONNX file, which may be its bytes.
 
-    Raises RuntimeError where onnxruntime cannot load the file, or silently left the accelerator aside.
+    With `profile`, the beginning of a file name, it keeps a profile. Raises RuntimeError where onnxruntime cannot load
+    the file, or silently left the accelerator aside.
     """
     import onnxruntime
 
@@ -90,7 +92,16 @@ def speaker_of(session: Any, scales: list[float], speaker: int | None, row: dict
 
 
 def open_onnxruntime(row: dict[str, Any], scales: list[float], speaker: int | None) -> Speak:
-    """The row's ONNX file, ready to speak. Raises RuntimeError as `onnxruntime_session` does."""
+    """The row's ONNX file, ready to speak; with its lengths rounded up where the row's mode says so.
+
+    Raises RuntimeError as `onnxruntime_session` does, and `VoiceError` where lengths cannot be rounded up.
+    """
+    if row["mode"] == BUCKETS:
+        from ttsopt_lib.voices.length_buckets import BucketSpeaker, with_rounded_frames
+        from ttsopt_lib.voices.onnx_file import read_model  # a board that times files does without onnx
+
+        changed = with_rounded_frames(read_model(Path(row["model"])), row["variant"]).SerializeToString()
+        return BucketSpeaker(onnxruntime_session({**row, "model": changed}), piper_feeds(scales, speaker))
     return speaker_of(onnxruntime_session(row), scales, speaker, row)
 
 

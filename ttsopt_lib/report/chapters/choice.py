@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.facts.findings import change_of, choice_on, code, latency_of, listed
+from ttsopt_lib.report.chapters.timings import RUNTIMES, conditions
+from ttsopt_lib.report.facts.findings import change_of, choice_on, code, fastest_row, latency_of, listed
 from ttsopt_lib.report.facts.verdict import Judged, candidates, change_beside, faster_not_chosen, judge, worse_end
-from ttsopt_lib.report.schema import DeviceSummary, Summary
+from ttsopt_lib.report.schema import DeviceSummary, Summary, TimingSummary
 from ttsopt_lib.study import ORIGINAL
 
 PASSED_OVER = 3  # faster variants of a device that are told apart; the others are only named
@@ -68,6 +69,51 @@ def choice_notes(summary: Summary) -> list[str]:
     if not summary.choices:
         told.append(f"Nothing was timed, so none of the {len(candidates(summary))} variants was chosen.")
     return told
+
+
+def fastest_notes(summary: Summary) -> list[str]:
+    """The fastest row of each device within the study's limit of quality, in whatever runtime and mode, and why."""
+    notes = []
+    for device in summary.measured_devices:
+        found = fastest_row(summary, device)
+        if found is None:
+            notes.append(f"{device.label}: no row within the limit of quality is faster than the original.")
+            continue
+        row, saved = found
+        reasons = _why_fast(summary, row)
+        why = f": {listed(reasons)}" if reasons else ""
+        where = conditions(row, "" if row.mode == "fp32" else row.mode)
+        slow = _slow_products(summary, device) if device.kind == "gpu" else ""
+        beside = f" Int8 products do not run faster there ({slow})." if slow else ""
+        notes.append(
+            f"{device.label}: the fastest row within the limit of quality is `{row.variant}` in {where}, with "
+            f"{numbers.REDUCTION.figure(saved)} less time per second of audio than the original in "
+            f"{RUNTIMES[device.runtime]}{why}.{beside}"
+        )
+    return notes
+
+
+def _why_fast(summary: Summary, row: TimingSummary) -> list[str]:
+    """What of a row makes it fast, as its steps and its mode say."""
+    steps, why = summary.variant(row.variant).steps, []
+    if stages := [stage.replace("_", " ") for step in steps for stage in step.stages]:
+        why.append(f"students in place of {listed(stages)}")
+    kinds = {step.kind for step in steps}
+    why += ["fewer channels"] if "removal" in kinds else []
+    if row.runtime != "pytorch":
+        why += ["int8 products"] if "int8 products" in kinds else []
+        why += ["the same work in another order"] if "order" in kinds else []
+    why += ["half precision in flow and decoder"] if "fp16" in row.mode else []
+    why += ["a decoder that is replayed from graphs"] if "graphs" in row.mode else []
+    why += ["a compiled decoder"] if "compiled" in row.mode else []
+    return why or (["another runtime"] if row.reduction_across else [])
+
+
+def _slow_products(summary: Summary, device: DeviceSummary) -> str:
+    """The variants with int8 products that take no less time than the original, with their figures; empty: none."""
+    names = [one.name for one in summary.variants if any(step.kind == "int8 products" for step in one.steps)]
+    timed = [(name, one) for name in names if (one := latency_of(summary, device, name)) and worse_end(one) <= 0]
+    return listed([f"`{name}`: {numbers.REDUCTION.figure(one)} less time" for name, one in timed]) if timed else ""
 
 
 def corner_notes(summary: Summary) -> list[str]:

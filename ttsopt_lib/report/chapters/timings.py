@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.chapters.doubts import Concern, concerns, marks
 from ttsopt_lib.report.facts import findings
-from ttsopt_lib.report.facts.findings import listed
+from ttsopt_lib.report.facts.findings import code, listed
 from ttsopt_lib.report.facts.verdict import not_judged
 from ttsopt_lib.report.numbers import COUNT, MS, REDUCTION, RTF, counted
 from ttsopt_lib.report.printing.html import FEW, escape, not_printed, on_paper
@@ -47,6 +47,7 @@ RUNTIMES = {
     "pytorch": "PyTorch",
     "onnxruntime-web": "ONNX Runtime in WebAssembly",
 }
+MODES = {"buckets": "buckets: lengths rounded up"}
 SIDE_BY_SIDE = 4  # devices in a printed table
 LESS = "Less time per second of audio"
 
@@ -105,7 +106,7 @@ def timings(measured: Sequence[DeviceSummary], found: Sequence[Concern] = ()) ->
     """
 
     def name(row: Any) -> str:
-        mode = "" if row.mode == "fp32" else "<br>" + reason(row.mode)
+        mode = "" if row.mode == "fp32" else "<br>" + reason(MODES.get(row.mode) or row.mode)
         place = row.device.device, row.runtime, row.threads
         return name_of(row) + marks(found, *place, row.variant if not mode else f"{row.variant} {row.mode}") + mode
 
@@ -284,6 +285,11 @@ def timing_notes(summary: Summary) -> list[str]:
                 "so load times include waiting for one another. Each was warmed up alone, and all were open before "
                 "the first block."
             )
+        if names := floating_alone(summary, device):
+            notes.append(
+                f"{device.label}: PyTorch computes of {code(names)} its network in floating point; int8 products are "
+                "for processors."
+            )
         copy = summary.timing_of(device, ORIGINAL_COPY)
         if copy and copy.latency_reduction and copy.latency_reduction.ci:
             low, high = copy.latency_reduction.ci
@@ -297,6 +303,13 @@ def timing_notes(summary: Summary) -> list[str]:
                     "differences as small as this one."
                 )
     return notes
+
+
+def floating_alone(summary: Summary, device: DeviceSummary) -> list[str]:
+    """The variants with int8 products whose network alone PyTorch computes on a GPU."""
+    timed = {row.variant for row in device.rows if row.runtime == "pytorch"} if device.kind == "gpu" else set()
+    with_products = [v.name for v in summary.variants if any(step.kind == "int8 products" for step in v.steps)]
+    return [name for name in with_products if name in timed]
 
 
 def import_notes(summary: Summary) -> list[str]:

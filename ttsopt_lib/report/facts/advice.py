@@ -227,7 +227,7 @@ def threads(summary: Decided) -> Iterator[Advice]:
     for device in summary.measured_devices:
         name = summary.optimized.get(device.device) or ORIGINAL
         rows = sorted(
-            (r for r in device.rows if r.variant == name and r.runtime in ("onnxruntime", "onnxruntime-web")),
+            (r for r in device.rows if (r.variant, r.mode) == (name, "fp32") and r.runtime.startswith("onnxruntime")),
             key=lambda row: row.threads,
         )
         for few, many in pairwise(rows):

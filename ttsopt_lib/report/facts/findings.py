@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts.verdict import candidates, worse_end
 from ttsopt_lib.report.numbers import less, signed
-from ttsopt_lib.report.schema import Choice, Decided, DeviceSummary, Estimate, VariantSummary
+from ttsopt_lib.report.schema import Choice, Decided, DeviceSummary, Estimate, TimingSummary, VariantSummary
+from ttsopt_lib.study import ORIGINAL
 
 SMALLER = 0.005  # a file has to shrink by half a per cent to be called smaller
 
@@ -66,6 +67,27 @@ def fastest(summary: Decided, device: DeviceSummary) -> tuple[str, Estimate] | N
     """The variant with the largest latency reduction on a device, if its interval lies above zero."""
     timed = [(name, latency_of(summary, device, name)) for name in candidates(summary)]
     faster = [(name, estimate) for name, estimate in timed if estimate and worse_end(estimate) > 0]
+    return max(faster, key=lambda pair: pair[1].value, default=None)
+
+
+def fastest_row(summary: Decided, device: DeviceSummary) -> tuple[TimingSummary, Estimate] | None:
+    """The row with the largest reduction against the original where the targets look, whatever its runtime and mode.
+
+    Of the original and the variants that keep their predicted MOS on the sentences that choose, with the first number
+    of threads; None where no interval lies above zero.
+    """
+    limit, kept = summary.targets.predicted_mos_change, {ORIGINAL}
+    for name in candidates(summary):
+        quality = summary.quality_of(name)
+        change = quality.predicted_mos.change_choosing if quality else None
+        if change and worse_end(change) >= limit:
+            kept.add(name)
+    timed = [
+        (row, row.reduction_across or row.latency_reduction)
+        for row in device.rows
+        if row.variant in kept and row.threads == device.threads
+    ]
+    faster = [(row, estimate) for row, estimate in timed if estimate and worse_end(estimate) > 0]
     return max(faster, key=lambda pair: pair[1].value, default=None)
 
 

@@ -80,6 +80,7 @@ def _timing(row: TimingRow, rows: list[TimingRow], record: DeviceRecord) -> Timi
         rtf_ci=speed.ci,
         peak_memory_mb=row.peak_memory_mb,
         latency_reduction=_reduction(row, baseline),
+        reduction_across=_across(row, rows),
         mode=row.mode,
         clock=row.clock,
         device_memory_mb=row.device_memory_mb,
@@ -104,8 +105,15 @@ def _class(name: str, row: TimingRow, baseline: TimingRow | None, numbers: list[
         median_ms=latency.median,
         p95_ms=latency.p95,
         latency_reduction=_reduction(row, baseline, numbers),
-        first_ms=1000 * mean(row.first_seconds[number] for number in numbers) if row.first_seconds else None,
+        first_ms=_mean_ms(row.first_seconds, numbers),
+        new_length_ms=_mean_ms(row.new_length_seconds, numbers),
     )
+
+
+def _mean_ms(seconds: list[float | None], numbers: list[int]) -> float | None:
+    """The mean over the sentences of these numbers that have a figure, ms; None where none has."""
+    known = [one for number in numbers if seconds and (one := seconds[number]) is not None]
+    return 1000 * mean(known) if known else None
 
 
 def _reduction(row: TimingRow, baseline: TimingRow | None, sentences: list[int] | None = None) -> Estimate | None:
@@ -115,6 +123,14 @@ def _reduction(row: TimingRow, baseline: TimingRow | None, sentences: list[int] 
     if row is baseline:
         return ZERO
     return Estimate(**intervals.reduction(row, baseline, sentences)._asdict())
+
+
+def _across(row: TimingRow, rows: list[TimingRow]) -> Estimate | None:
+    """A PyTorch row's reduction against the original in ONNX Runtime, where both were timed in the same blocks."""
+    there = _find(rows, ORIGINAL, "onnxruntime", row.threads)
+    if row.runtime != "pytorch" or there is None or len(there.seconds) != len(row.seconds):
+        return None
+    return Estimate(**intervals.reduction(row.model_copy(update={"runtime": there.runtime}), there)._asdict())
 
 
 def _energy(row: TimingRow, record: DeviceRecord, against: Runtime | None = None) -> dict[str, Estimate | None]:
@@ -139,7 +155,12 @@ def _runtime_changes(rows: list[TimingRow]) -> list[RuntimeChange]:
     changes = []
     for after in rows:
         before = _find(rows, after.variant, "pytorch", after.threads)
-        if after.runtime == "pytorch" or before is None or len(before.seconds) != len(after.seconds):
+        if (
+            after.runtime == "pytorch"
+            or after.mode != "fp32"
+            or before is None
+            or len(before.seconds) != len(after.seconds)
+        ):
             continue
         # the one comparison across runtimes, and called so: intervals.reduction refuses it unless the names agree
         reduction = intervals.reduction(after, before.model_copy(update={"runtime": after.runtime}))
