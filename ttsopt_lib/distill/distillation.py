@@ -26,6 +26,7 @@ from safetensors.torch import load_file
 
 from ttsopt_lib.distill.published import WEIGHTS, DistillError, load_student
 from ttsopt_lib.distill.settings import DistillSettings
+from ttsopt_lib.distill.teacher_device import speaking_workers
 from ttsopt_lib.distill.teacher_hints import hifigan_decoder
 from ttsopt_lib.distill.teacher_reading import TextData, read_corpus
 from ttsopt_lib.distill.teacher_speech import claim_folder, shard_name, speak_corpus
@@ -240,7 +241,8 @@ def teacher_shards(
         if all(path.exists() for path in shards):
             claim_folder(folder, open_piper(voice_onnx), corpus, seed)
             return shards
-    shards = speak_corpus(voice_onnx, corpus, folder, settings.hours, seed, settings.workers, minutes, dask)
+    workers = speaking_workers(settings)
+    shards = speak_corpus(voice_onnx, corpus, folder, settings.hours, seed, workers, minutes, dask)
     with atomic_path(note) as partial:
         partial.write_text(json.dumps({"shards": len(shards)}) + "\n", encoding="utf-8")
     return shards

@@ -22,12 +22,13 @@ from ttsopt_lib.distill.distillation import (
 from ttsopt_lib.distill.published import KINDS, load_student
 from ttsopt_lib.distill.settings import DistillSettings
 from ttsopt_lib.distill.study import SHARES, SHIPPED, SPEAKING, training_plan, training_settings
+from ttsopt_lib.distill.teacher_device import speaking_teacher, speaking_workers, training_device
 from ttsopt_lib.distill.teacher_speech import speak
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
-from ttsopt_lib.voices.piper import PiperVoice, load_piper
+from ttsopt_lib.voices.piper import PiperVoice
 from ttsopt_lib.voices.source import source_model
 from ttsopt_lib.voices.text import phoneme_ids, read_sentences
 
@@ -83,14 +84,14 @@ def estimate_training(
     speaks = any(stage != "text_encoder" for stage in stages)
     speaking = SPEAKING * total if speaks else 0.0
     voice = source_model(study, folder).vits("training")
-    network, lines = load_piper(voice), read_sentences(resolve(plan.corpus))
+    network, lines = speaking_teacher(voice, training_device()), read_sentences(resolve(plan.corpus))
     said = phoneme_ids(voice.config, " ".join(lines[:LINES_TIMED]))
     speak(voice, network, said[0], np.random.default_rng(0))  # the first sentence takes longer
     began, samples = time.perf_counter(), 0
     for ids in said:
         samples += len(speak(voice, network, ids, np.random.default_rng(0))["audio"])
     spoken = samples / voice.config.sample_rate
-    pace = settings.workers * spoken / (time.perf_counter() - began)  # seconds of speech a second
+    pace = speaking_workers(settings) * spoken / (time.perf_counter() - began)  # seconds of speech a second
     hours = min(settings.hours, pace * speaking / 60)
     read = min(len(lines), settings.text_encoder.lines) * (1 + settings.text_encoder.short_texts)
     text = GB_PER_LINE * read if "text_encoder" in stages else 0.0

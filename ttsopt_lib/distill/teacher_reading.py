@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
+from ttsopt_lib.distill.teacher_device import in_float32, training_device
 from ttsopt_lib.distill.teacher_speech import claim_folder, save_shard, sentences_of
 from ttsopt_lib.distill.utterances import Tensors, read_columns
 from ttsopt_lib.files import atomic_path
@@ -27,6 +28,7 @@ from ttsopt_lib.voices.piper import PiperVoice
 from ttsopt_lib.voices.text import read_sentences
 
 SHARD_LINES = 500
+READ_TOGETHER = 32  # sentences on a GPU: about as many as it computes in the time of one
 LEAST_SHARDS = 4  # the first of them is held out
 LONGEST_SHORT_TEXT = 4  # words
 SHORT_TEXT_ENDS = (".", ".", "!", "?", "")
@@ -98,6 +100,8 @@ def read_corpus(
 ) -> list[Path]:
     """Have the teacher's text encoder read `lines` lines of a corpus, in an order shuffled by the seed.
 
+    Where PyTorch has a GPU the teacher is moved to it.
+
     Each shard holds some of the lines and `short_texts` times as many short texts cut from the same lines, so that
     nothing of a shard that is held out is in another. Shards that exist are kept. After so many `minutes` no further
     one is begun; how many there are is noted, so that a run goes on with the same.
@@ -110,6 +114,7 @@ def read_corpus(
     """
     out.mkdir(parents=True, exist_ok=True)
     claim_folder(out, voice, corpus, seed)
+    teacher.to(training_device())  # here, because what is moved in inference mode can never train anything
     text = read_sentences(corpus)
     order = np.random.default_rng([seed, 1]).permutation(len(text))[:lines]
     note, asked = out / "data.json", {"lines": lines, "short_texts": short_texts}
@@ -152,16 +157,34 @@ def cut_short_texts(lines: list[str], count: int, rng: np.random.Generator) -> l
     return texts
 
 
-@torch.inference_mode()
 def write_text_shard(voice: PiperVoice, teacher: StagedVits, lines: list[str], path: Path) -> None:
     """Encode lines and write them as one shard: arrays of all sentences end to end, with their lengths."""
-    rows: list[dict[str, np.ndarray]] = []
-    for line in lines:
-        for ids in sentences_of(voice, line):
-            hidden, mean, log_std, _ = teacher.encode(torch.tensor([ids]), torch.tensor([len(ids)]))
-            columns = {"hidden": hidden, "mean": mean, "log_std": log_std}
-            rows.append(
-                {name: value[0].T.numpy().astype(np.float16) for name, value in columns.items()}
-                | {"ids": np.asarray(ids, np.int16), "phonemes": np.asarray([len(ids)], np.int32)}
-            )
+    sentences = [ids for line in lines for ids in sentences_of(voice, line)]
+    rows = [
+        statistics | {"ids": np.asarray(ids, np.int16), "phonemes": np.asarray([len(ids)], np.int32)}
+        for ids, statistics in zip(sentences, encoded(teacher, sentences), strict=True)
+    ]
     save_shard(voice, rows, len(lines), path)
+
+
+@torch.inference_mode()
+def encoded(teacher: StagedVits, sentences: list[list[int]]) -> list[dict[str, np.ndarray]]:
+    """Of each sentence `hidden`, `mean` and `log_std`, float16 [phonemes, channels].
+
+    A processor encodes one by one, a GPU sentences of similar lengths together.
+    """
+    device = next(teacher.parameters()).device
+    together = 1 if device.type == "cpu" else READ_TOGETHER
+    order = sorted(range(len(sentences)), key=lambda number: len(sentences[number]))
+    made: list[dict[str, np.ndarray]] = [{} for _ in sentences]
+    for first in range(0, len(order), together):
+        numbers = order[first : first + together]
+        ids = pad_sequence([torch.tensor(sentences[number]) for number in numbers], batch_first=True)
+        lengths = torch.tensor([len(sentences[number]) for number in numbers])
+        with in_float32(device):
+            hidden, mean, log_std, _ = teacher.encode(ids.to(device), lengths.to(device))
+        for name, value in (("hidden", hidden), ("mean", mean), ("log_std", log_std)):
+            batch = value.transpose(1, 2).half().cpu().numpy()
+            for number, row in zip(numbers, batch, strict=True):
+                made[number][name] = row[: len(sentences[number])]
+    return made

@@ -5,14 +5,16 @@ and the speaker. Utterances are written in shards that appear whole or not at al
 the first missing shard.
 
 The noise is drawn from (seed, line, sentence), so the same corpus, voice and seed give the same data whatever
-the number of workers or interruptions. What is not done: no recording is needed or used, and no text is
-normalised beyond what the voice's phonemizer does.
+the number of workers or interruptions, and on a GPU the same within rounding. What is not done: no recording is needed
+or used, and no text is normalised beyond what the voice's phonemizer does. Sentences are spoken one by one: behind the
+end of a sentence in a padded batch a decoder computes on, and its last frames would be others.
 """
 
 from __future__ import annotations
 
 import json
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +24,13 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
+from ttsopt_lib.distill.teacher_device import CPU, in_float32, speaking_teacher, training_device
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import atomic_path, file_sha256
 from ttsopt_lib.networks.vits import StagedVits
-from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
+from ttsopt_lib.voices.piper import PiperVoice, open_piper
 from ttsopt_lib.voices.text import TextError, phoneme_ids, read_sentences
-from ttsopt_lib.workers import cluster_workers
+from ttsopt_lib.workers import cluster_workers, local_workers
 
 SHARD_LINES = 24  # about two minutes of speech: little is lost when a run is interrupted
 
@@ -49,11 +52,13 @@ def speak_corpus(
     """Speak lines of a corpus, in an order shuffled by the seed, until there are `hours` of speech or no more lines.
 
     Returns the shards in order, which are the same however many workers speak. Shards that exist are kept. With
-    `minutes`, it stops after so long (two shards at least). `workers` processes speak side by side, or with `dask`, the
-    address of a scheduler, all workers of its cluster, which write to the same `out`.
+    `minutes`, it stops after so long (two shards at least). `workers` processes speak side by side, on this machine's
+    GPU where it has one, or with `dask`, the address of a scheduler, all workers of its cluster on their processors,
+    which write to the same `out`.
 
     Raises:
         TeacherDataError: if the folder was made with another voice, corpus or seed.
+        WorkerError: a process on the GPU was killed.
         ClusterError: no Dask scheduler answers at the address, or the package is missing.
     """
     voice = open_piper(voice_onnx)
@@ -61,20 +66,21 @@ def speak_corpus(
     order = np.random.default_rng(seed).permutation(len(lines))
     batches = [order[first : first + SHARD_LINES] for first in range(0, len(order), SHARD_LINES)]
     claim_folder(out, voice, corpus, seed)
+    device = CPU if dask else training_device()
 
     began = time.monotonic()
     shards: list[Path] = []
     wanted, spoken = hours * 3600, 0.0
     with (
         tqdm(total=round(wanted), unit="s", desc=f"{voice.name} speaks") as bar,
-        cluster_workers(dask) if dask else Parallel(n_jobs=workers, return_as="generator") as parallel,
+        _speakers(workers, device, dask) as parallel,
     ):
         together = effective_n_jobs(-1) if dask else workers
         for first in range(0, len(batches), together):
             group = [(out / shard_name(n), batches[n]) for n in range(first, min(first + together, len(batches)))]
             missing = [
                 delayed(write_shard)(
-                    voice_onnx, voice.onnx_sha256, {int(number): lines[number] for number in batch}, seed, path
+                    voice_onnx, voice.onnx_sha256, {int(number): lines[number] for number in batch}, seed, path, device
                 )
                 for path, batch in group
                 if not path.exists()
@@ -91,6 +97,13 @@ def speak_corpus(
             if minutes is not None and time.monotonic() - began > 60 * minutes and len(shards) >= 2:
                 return shards
     return shards
+
+
+def _speakers(workers: int, device: torch.device, dask: str | None) -> AbstractContextManager[Parallel]:
+    """Processes that speak. On a GPU they end with the block, because each of them holds some of its memory."""
+    if dask:
+        return cluster_workers(dask)
+    return Parallel(n_jobs=workers, return_as="generator") if device.type == "cpu" else local_workers(workers)
 
 
 def shard_name(number: int) -> str:
@@ -120,17 +133,24 @@ def claim_folder(out: Path, voice: PiperVoice, corpus: Path, seed: int) -> None:
 
 
 # Once per worker process: loading a voice costs as much as a sentence. By its hash: a cluster's workers outlive a file.
-_loaded: dict[tuple[Path, str], tuple[PiperVoice, StagedVits]] = {}
+_loaded: dict[tuple[Path, str, torch.device], tuple[PiperVoice, StagedVits]] = {}
 
 
-def write_shard(voice_onnx: Path, sha256: str, lines: dict[int, str], seed: int, path: Path) -> None:
+def write_shard(
+    voice_onnx: Path,
+    sha256: str,
+    lines: dict[int, str],
+    seed: int,
+    path: Path,
+    device: torch.device = CPU,
+) -> None:
     """Speak numbered lines and write them as one shard: arrays of all utterances end to end, with their lengths."""
-    if (voice_onnx, sha256) not in _loaded:
+    if (voice_onnx, sha256, device) not in _loaded:
         voice = open_piper(voice_onnx)
         if voice.onnx_sha256 != sha256:
             raise TeacherDataError(f"{voice_onnx}: is another voice for this worker than for the one who asks")
-        _loaded[voice_onnx, sha256] = (voice, load_piper(voice))
-    voice, network = _loaded[voice_onnx, sha256]
+        _loaded[voice_onnx, sha256, device] = (voice, speaking_teacher(voice, device))
+    voice, network = _loaded[voice_onnx, sha256, device]
     utterances = [
         speak(voice, network, ids, np.random.default_rng([seed, number, part]))
         for number, line in lines.items()
@@ -161,7 +181,10 @@ def save_shard(voice: PiperVoice, rows: list[dict[str, np.ndarray]], lines: int,
 
 @torch.inference_mode()
 def speak(voice: PiperVoice, network: StagedVits, ids: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """One utterance at the voice's own noise scales: the latents and samples, one row per frame or sample."""
+    """One utterance at the voice's own noise scales: the latents and samples, one row per frame or sample.
+
+    Flow and decoder may be on a GPU (`speaking_teacher`); everything before them is computed by the processor.
+    """
     noise_scale, length_scale, noise_w = voice.config.inference.scales
     speaker = int(rng.integers(voice.config.num_speakers)) if network.speaker_embedding is not None else 0
     g = network.speaker(torch.tensor([speaker]))
@@ -171,11 +194,14 @@ def speak(voice: PiperVoice, network: StagedVits, ids: list[int], rng: np.random
     frame_mean, frame_log_std, frame_mask = network.expand(mean, log_std, durations)
     noise = torch.from_numpy(rng.standard_normal(tuple(frame_mean.shape), dtype=np.float32))
     z_p = frame_mean + noise * frame_log_std.exp() * noise_scale
-    z = network.flow_inverse(z_p, frame_mask, g)
-    samples = network.decode(z, g)[0, 0].numpy()
+    device = next(network.decoder.parameters()).device
+    with in_float32(device):
+        g_there = None if g is None else g.to(device)
+        z = network.flow_inverse(z_p.to(device), frame_mask.to(device), g_there)
+        samples = network.decode(z, g_there)[0, 0].cpu().numpy()
 
     def rows(tensor: torch.Tensor) -> np.ndarray:
-        return tensor[0].T.numpy().astype(np.float16)
+        return tensor[0].T.cpu().numpy().astype(np.float16)
 
     return {
         "z_p": rows(z_p),
