@@ -6,7 +6,7 @@ that is not raises, unless the latter has no dimensions, and so does `.numpy()` 
 the processor's, so results must be equal to it. `FakeTensorMode` cannot do this: a PyTorch without CUDA refuses to move
 its tensors there, and it computes nothing.
 
-What is not pretended: streams, memory, TF32, and what PyTorch calls from C++ below the function that a test sees.
+What is not pretended: streams, memory that is pinned, TF32, and what PyTorch calls from C++ below the function that a test sees.
 """
 
 from __future__ import annotations
@@ -65,6 +65,7 @@ class PretendedGpu(TorchFunctionMode):
             if moved is tensors[0] and wanted != there:
                 moved = moved.clone()
             return marked(moved, wanted)
+        kwargs.pop("pin_memory", None)  # which only a machine with a GPU can give
         if "device" in kwargs and kwargs["device"] is not None:
             there = torch.device(kwargs["device"]).type == "cuda"
             kwargs["device"] = HERE
@@ -76,6 +77,11 @@ class PretendedGpu(TorchFunctionMode):
         return result
 
 
+def _copied(copy: Callable) -> Callable:
+    """A parameter's `__deepcopy__`, which makes the copy below what a mode sees."""
+    return lambda self, memo: marked(copy(self, memo), is_there(self))
+
+
 @contextmanager
 def pretended_gpu(free_gb: float = 80.0) -> Iterator[PretendedGpu]:
     """PyTorch has a GPU with so much free memory within the block, and in this process alone."""
@@ -84,6 +90,7 @@ def pretended_gpu(free_gb: float = 80.0) -> Iterator[PretendedGpu]:
         mock.patch("torch.cuda.is_available", return_value=True),
         mock.patch("torch.cuda.get_device_name", return_value="pretended GPU"),
         mock.patch("torch.cuda.mem_get_info", return_value=(memory, memory)),
+        mock.patch.object(torch.nn.Parameter, "__deepcopy__", _copied(torch.nn.Parameter.__deepcopy__)),
         PretendedGpu() as gpu,
     ):
         yield gpu

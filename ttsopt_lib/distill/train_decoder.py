@@ -55,7 +55,7 @@ class DecoderTrainer(TrainingRun):
         self.hints: Hints | None = None
         self.data, self.validation = data, validation
         self.latent_variance = data.latent_variance()
-        self.teacher = teacher.eval().requires_grad_(False)
+        self.teacher = teacher.eval().requires_grad_(False).to(self.accelerator.device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             if decoder is None:
@@ -63,13 +63,13 @@ class DecoderTrainer(TrainingRun):
                 start_from_teacher(decoder, hifigan_decoder(teacher), data)
                 rng = np.random.default_rng(config.seed)
                 sample = data.batch(rng, HINT_SAMPLE, config.segment_frames, config.margin_frames)
+                sample = sample.to(self.accelerator.device)
                 hints = Hints(decoder, hifigan_decoder(teacher), sample.z, self.teacher.speaker(sample.speakers))
                 self.hints = hints.to(self.accelerator.device)
             flow = FlowStudent(config.flow) if config.flow else None
             speech = SpeechStudent(copy.deepcopy(decoder), flow)
             self.shape = copy.deepcopy(speech)
             discriminators = Discriminators(config.discriminator_channels)
-        self.teacher.to(self.accelerator.device)
         # Not wrapped for several processes: a student that is gone through twice a step and discriminators that are
         # frozen in between break such a wrapper's count of gradients. `update` averages them instead.
         self.discriminators = discriminators.to(self.accelerator.device)
