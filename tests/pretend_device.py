@@ -6,7 +6,8 @@ that is not raises, unless the latter has no dimensions, and so does `.numpy()` 
 the processor's, so results must be equal to it. `FakeTensorMode` cannot do this: a PyTorch without CUDA refuses to move
 its tensors there, and it computes nothing.
 
-What is not pretended: streams, memory that is pinned, TF32, and what PyTorch calls from C++ below the function that a test sees.
+What is not pretended: streams, memory that is pinned, TF32, and what PyTorch calls from C++ below the function that a
+test sees.
 """
 
 from __future__ import annotations

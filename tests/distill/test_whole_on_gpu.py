@@ -14,7 +14,12 @@ GPU = torch.device("cuda")
 
 @pytest.mark.parametrize("kind", ["medium_voice", "multi_speaker_voice"])
 def test_every_training_finds_its_tensors_where_the_one_before_left_them(
-    kind: str, request: pytest.FixtureRequest, corpus: Path, tmp_path: Path, listener: None, monkeypatch: pytest.MonkeyPatch
+    kind: str,
+    request: pytest.FixtureRequest,
+    corpus: Path,
+    tmp_path: Path,
+    listener: None,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("ttsopt_lib.distill.validation_beside.cpu_count", lambda: 2)  # here: a process has no such GPU
     monkeypatch.setattr("ttsopt_lib.distill.batches_ahead.AHEAD_ON_GPU", 0)  # so is what is pretended of this thread
