@@ -1,9 +1,9 @@
-"""Where the teacher computes: on a GPU where PyTorch has one, with so many processes that it does not wait for them.
+"""Where the teacher computes: on a GPU where PyTorch has one, and how many processes speak there.
 
 What a GPU computes is the processor's within rounding. So everything that decides what is said stays on the processor:
 the noise, and the text encoder and the durations of what is spoken. Durations are rounded up to whole frames; one that
 another rounding moves across a whole number would change the sentence's length, and with it the noise of every frame.
-They are a tenth of the arithmetic. Flow and decoder, the rest of it, are on the GPU.
+They take a tenth of a processor's time for a sentence. Flow and decoder, the rest of it, are on the GPU.
 """
 
 from __future__ import annotations
