@@ -77,6 +77,10 @@ def match_contrast(
         step = np.divide(1 - now, slope, out=np.zeros_like(slope), where=decides)
         stretch = np.clip(stretch + step, *STRETCHES)
         now = measured(stretch)
+    if not np.isfinite(now).all():
+        with torch.no_grad():
+            head.projection.weight[: head.bins] = plain
+        return []
     last = [width * np.flatnonzero(band)[-1] for band in bands]
     return [
         {"up_to_hz": round(float(hz)), "before": round(float(was), 4), "after": round(float(become), 4),

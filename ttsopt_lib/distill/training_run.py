@@ -222,7 +222,7 @@ class TrainingRun(ABC):
 
     def _run(self, minutes: float | None) -> None:
         began = time.monotonic()
-        plan_again = 0  # at this step
+        plan_again, pace = 0, 0.0  # at this step; seconds of a step
         if minutes is not None and self.step == 0:
             tried = min(PACE_STEPS, self.config.steps - 1)
             terms: dict[str, Tensor] = {}
@@ -231,10 +231,11 @@ class TrainingRun(ABC):
             if terms:
                 float(terms["gradient_norm"])  # waits until a GPU has really done these steps
             taken = time.monotonic() - began
-            self._plan(taken / max(1, tried), 60 * minutes - taken)
+            pace = taken / max(1, tried)
+            self._plan(pace, 60 * minutes - taken)
             plan_again = REPLAN_STEPS
         c = self.config
-        spent, latest, pace = self.seconds, time.monotonic(), 0.0
+        spent, latest = self.seconds, time.monotonic()
         losses = RunningLosses()
         main = self.accelerator.is_main_process
         with tqdm(total=c.steps, initial=self.step, desc=self.label, mininterval=10, disable=not main) as bar:
@@ -264,9 +265,10 @@ class TrainingRun(ABC):
                     (self.curve,) = broadcast_object_list([self.curve])
                     last = last or self.out_of_patience()
                 if main and (self.step % c.save_every == 0 or last):
-                    if last:
-                        self.take_validated()
                     self.save()
+                    if last and self.beside is not None:  # saved before, in case that nothing comes of it
+                        self.take_validated()
+                        self.save()
                 if last:
                     break
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import pickle
 import signal
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 from joblib import cpu_count
+from joblib.externals.loky import process_executor
 from joblib.externals.loky.process_executor import ProcessPoolExecutor, TerminatedWorkerError
 from torch import Tensor
 
@@ -93,14 +95,18 @@ class ValidationBeside:
         self._process.shutdown(wait=True, kill_workers=True)
 
 
-_scorer: list[Scorer] = []  # of the process that scores
+_pickled: list[bytes] = []  # of the process that scores
+_scorer: list[Scorer] = []
 
 
 def _begin(scorer: bytes, threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that trains ends this one
+    process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize  # it grows because it opens predictors
     torch.set_num_threads(threads)
-    _scorer[:] = [pickle.loads(scorer)]
+    _pickled[:] = [scorer]
 
 
 def _score(shipped: bytes) -> dict[str, float]:
+    if not _scorer:  # here and not in `_begin`, whose errors would reach nobody
+        _scorer.append(pickle.loads(_pickled[0]))
     return _scorer[0](pickle.loads(shipped))

@@ -19,7 +19,7 @@ from ttsopt_lib.measure.plan import PlannedBatches, PlannedRow, TimingPlan, time
 from ttsopt_lib.measure.process import PATIENCE_SECONDS, MeasureError, Worker
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.device import BatchRow
-from ttsopt_lib.study import Device, Study, TorchMode
+from ttsopt_lib.study import ORIGINAL, Device, Study, TorchMode
 
 if TYPE_CHECKING:
     from ttsopt_lib.voices.adapters.model import TtsModel
@@ -29,6 +29,7 @@ MODES: tuple[TorchMode, ...] = ("fp32", "fp16")
 SECONDS = 30.0  # of everything here, where rows are fast: `limit_seconds` of params/gpu.yaml has no more to spare
 VISIT_SECONDS = 0.5  # of a row and size in a round, or what the time above allows; at least all sentences once
 FEWEST_PAIRS, MOST_PAIRS = 3, 10  # of rounds, which are each other's mirror
+WARM_UP_SHARE = 2 / 3  # of that time on an accelerator, where each new shape takes long
 NO_TIME = "no time was left for it within limit_seconds"
 
 
@@ -38,7 +39,7 @@ class _Entry:
 
     worker: Worker
     record: BatchRow
-    pass_seconds: float = 0.0  # of its uncounted pass over all sentences
+    pass_seconds: float = 0.0  # over all sentences, when none of their shapes was new any more
 
 
 def plan_batches(study: Study, device: Device, voice: TtsModel) -> PlannedBatches | None:
@@ -165,22 +166,29 @@ def _in_rounds(
             else:
                 entry.pass_seconds = spoken["seconds"]
 
-    for worker in {id(one.worker): one.worker for one in entries}.values():
-        alone = 0.0
-        with _unless_it_fails(worker, entries, end):
+    warm = began + WARM_UP_SHARE * min(SECONDS, end - began)  # until when shapes may be new
+    workers = list({id(one.worker): one.worker for one in entries}.values())
+    accelerated = any(worker.row.accelerator for worker in workers)
+    for number, worker in enumerate(workers):
+        own = [one for one in entries if one.worker is worker and one.record.reason is None]
+        if accelerated and time.monotonic() >= warm:
+            _leave_out([one.record for one in own], NO_TIME)
+            continue
+        share = (end - time.monotonic()) / (len(workers) - number)
+        with _unless_it_fails(worker, entries, time.monotonic() + share):
             if load:
                 worker.load(plan)
             alone = worker.open_batches(plan)["seconds"]
-        for entry in entries:
-            if entry.worker is not worker or entry.record.reason is not None:
-                continue
-            if entry.record.batch_size == 1:  # each sentence was just spoken alone
+            for entry in own:
                 entry.pass_seconds = alone
-            elif time.monotonic() < end:
-                speak(entry, 0.0, counts=False)
+        for entry in own:
+            new_shapes = entry.record.batch_size > 1
+            for _ in range(new_shapes + accelerated):  # there the first pass says nothing about the next
+                if entry.record.reason is None and time.monotonic() < end:
+                    speak(entry, 0.0, counts=False)
 
-    ready = [one for one in in_turn if one.record.reason is None]
     left = min(SECONDS - (time.monotonic() - began), end - time.monotonic())
+    ready = _that_fit([one for one in in_turn if one.record.reason is None], left)
     visit = min(VISIT_SECONDS, max(0.0, left) / (2 * FEWEST_PAIRS * max(1, len(ready))))
     longest = 2 * sum(max(visit, one.pass_seconds) for one in ready)  # of a pair
     for pair in range(MOST_PAIRS):
@@ -195,6 +203,21 @@ def _in_rounds(
         ready = [one for one in ready if one.record.reason is None]
         longest = time.monotonic() - now
     step(done, done)  # fewer than the total where something dropped out
+
+
+def _that_fit(ready: Sequence[_Entry], left: float) -> list[_Entry]:
+    """As many as can have the fewest rounds in so many seconds; the slowest are left out, the original's last.
+
+    On a processor a pass may take minutes, and the end of the whole measurement alone limits them.
+    """
+    kept = list(ready)
+    if not any(one.worker.row.accelerator for one in kept):
+        return kept
+    while kept and 2 * FEWEST_PAIRS * sum(one.pass_seconds for one in kept) > left:
+        slowest = max(kept, key=lambda one: (one.record.variant != ORIGINAL, one.pass_seconds))
+        _leave_out([slowest.record], NO_TIME)
+        kept.remove(slowest)
+    return kept
 
 
 @contextmanager

@@ -196,10 +196,14 @@ def time_sentence(
 def time_new_length(speak: Speak, sentences: list[Any], number: int, stopwatch: Stopwatch) -> dict[str, Any]:
     """Time the sentence of that number without its last `FEWER` ids: a length that was not spoken before.
 
-    Its `seconds` are None where lengths are rounded up and this one is the first in its bucket.
+    Its `seconds` are None where lengths are rounded up and this one is the first in its bucket, and where nothing is
+    left of the sentence.
     """
+    whole = sentences[number]
+    if not isinstance(whole, np.ndarray) or whole.size <= FEWER:  # a text, own inputs, one sound
+        return {"seconds": None}
     speak(sentences[min(range(len(sentences)), key=lambda one: size_of(sentences[one]))])
-    shorter = sentences[number][:-FEWER]
+    shorter = whole[:-FEWER]
     stopwatch.start()
     speak(shorter)
     seconds = stopwatch.seconds()
