@@ -192,6 +192,24 @@ def test_the_limit_ends_it_and_whole_rounds_are_kept(tmp_path: Path):
     assert rounds in (2, 4) and {row.reason for row in found} == {None}
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("_sleepy", "_short")
+def test_a_slow_row_does_not_take_the_others_time(tmp_path: Path):
+    sleepers = [Sleeper(ORIGINAL), Sleeper("slow", speak_seconds=1.0), Sleeper("good")]
+    names = tuple(one.name for one in sleepers)
+    batches = PlannedBatches(sizes=(1, 2), variants=names, sentences=((1,), (1, 2)))
+    plan = sleepy_plan(tmp_path, sleepers).model_copy(update={"batches": batches})
+
+    with ExitStack() as stack:
+        workers = [stack.enter_context(Worker(row)) for row in plan.rows]
+        for worker in workers:
+            worker.load(plan)
+        found = measure_batches(plan, opened=lambda _: workers, end=time.monotonic() + 5)
+    reasons = {(row.variant, row.batch_size): row.reason for row in found}
+    assert all(reasons[name, size] is None for name in (ORIGINAL, "good") for size in (1, 2))
+    assert NO_TIME in (reasons["slow", 1] or "", reasons["slow", 2] or "")
+
+
 def test_on_an_accelerator_pytorch_speaks_in_its_plain_modes_and_no_peer_or_copy_takes_part(tmp_path: Path):
     (plain,) = rows_of(tmp_path / "voice.onnx", ORIGINAL)
     torch_row = plain.model_copy(update={"runtime": "pytorch", "accelerator": "cuda"})

@@ -29,7 +29,7 @@ MODES: tuple[TorchMode, ...] = ("fp32", "fp16")
 SECONDS = 30.0  # of everything here, where rows are fast: `limit_seconds` of params/gpu.yaml has no more to spare
 VISIT_SECONDS = 0.5  # of a row and size in a round, or what the time above allows; at least all sentences once
 FEWEST_PAIRS, MOST_PAIRS = 3, 10  # of rounds, which are each other's mirror
-WARM_UP_SHARE = 2 / 3  # of that time on an accelerator, where each new shape takes long
+WARM_UP_SHARE = 2 / 3  # of what is left of `limit_seconds`, on an accelerator, where each new shape takes long
 NO_TIME = "no time was left for it within limit_seconds"
 
 
@@ -166,7 +166,7 @@ def _in_rounds(
             else:
                 entry.pass_seconds = spoken["seconds"]
 
-    warm = began + WARM_UP_SHARE * min(SECONDS, end - began)  # until when shapes may be new
+    warm = began + WARM_UP_SHARE * (end - began)  # until when shapes may be new
     workers = list({id(one.worker): one.worker for one in entries}.values())
     accelerated = any(worker.row.accelerator for worker in workers)
     for number, worker in enumerate(workers):
@@ -174,8 +174,9 @@ def _in_rounds(
         if accelerated and time.monotonic() >= warm:
             _leave_out([one.record for one in own], NO_TIME)
             continue
-        share = (end - time.monotonic()) / (len(workers) - number)
-        with _unless_it_fails(worker, entries, time.monotonic() + share):
+        now = time.monotonic()
+        until = now + ((warm if accelerated else end) - now) / (len(workers) - number)  # the others need theirs
+        with _unless_it_fails(worker, entries, until):
             if load:
                 worker.load(plan)
             alone = worker.open_batches(plan)["seconds"]
@@ -184,11 +185,13 @@ def _in_rounds(
         for entry in own:
             new_shapes = entry.record.batch_size > 1
             for _ in range(new_shapes + accelerated):  # there the first pass says nothing about the next
-                if entry.record.reason is None and time.monotonic() < end:
+                if time.monotonic() >= until:
+                    _leave_out([entry.record], NO_TIME)
+                if entry.record.reason is None:
                     speak(entry, 0.0, counts=False)
 
     left = min(SECONDS - (time.monotonic() - began), end - time.monotonic())
-    ready = _that_fit([one for one in in_turn if one.record.reason is None], left)
+    ready = _that_fit([one for one in in_turn if one.record.reason is None], end - time.monotonic())
     visit = min(VISIT_SECONDS, max(0.0, left) / (2 * FEWEST_PAIRS * max(1, len(ready))))
     longest = 2 * sum(max(visit, one.pass_seconds) for one in ready)  # of a pair
     for pair in range(MOST_PAIRS):
