@@ -115,7 +115,7 @@ class TimingRow(Record):
     model_sha256: str | None = None  # of the variant's model.onnx; null: an older record, or a peer's
     # [sentence] its very first run after opening; null: another had its rounded length before; none: an older record
     first_seconds: list[float | None] = []
-    # [sentence] the first run of it without its last phoneme; null: its rounded length was new; none: not on a GPU
+    # [sentence] the first run of it without its last phoneme; null: its rounded length was new; none: not asked
     new_length_seconds: list[float | None] = []
     unsteady: float | None = None  # change between the last two passes of a warm-up that did not end steady, fraction
 
