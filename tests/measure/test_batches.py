@@ -2,16 +2,16 @@
 
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 from sleepers import Sleeper, noted, sleepy_plan
-from stand_ins import Counter
+from stand_ins import Actor, Counter
 from timed_study import CPU, plan_of, rows_of, study_of
 
 from ttsopt_lib.errors import StudyError
@@ -29,6 +29,7 @@ from ttsopt_lib.measure.batches import (
 from ttsopt_lib.measure.machine import energy
 from ttsopt_lib.measure.plan import PlannedBatches, PlannedRow, TimingPlan
 from ttsopt_lib.measure.process import Worker
+from ttsopt_lib.measure.runtimes import batches as spoken_at_once
 from ttsopt_lib.measure.runtimes.batches import batch_feeds
 from ttsopt_lib.measure.runtimes.torch_runtime import open_pytorch
 from ttsopt_lib.measure.session import time_plan
@@ -36,7 +37,7 @@ from ttsopt_lib.measure.timing import device_key, measure_device
 from ttsopt_lib.params import check, read_device, read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.base import read_record
-from ttsopt_lib.records.device import DeviceRecord
+from ttsopt_lib.records.device import BatchRow, DeviceRecord
 from ttsopt_lib.study import ORIGINAL, Device, Study
 from ttsopt_lib.voices.adapters.opening import open_model
 
@@ -63,6 +64,15 @@ def _short(monkeypatch: pytest.MonkeyPatch) -> None:
     """A measurement that takes as long as its fewest rounds."""
     monkeypatch.setattr(batches_of, "SECONDS", 1.5)
     monkeypatch.setattr(batches_of, "VISIT_SECONDS", 0.02)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that stands still until a test moves it."""
+    told = SimpleNamespace(now=0.0)
+    for module in (batches_of, spoken_at_once):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: told.now, perf_counter=lambda: told.now))
+    return told
 
 
 # --- what is spoken
@@ -99,15 +109,27 @@ def test_audio_counts_the_sentences_and_not_what_fills_them_up(runtime, plain_vo
         worker.load(plan)
         assert worker.open_batches(plan)["seconds"] > 0
         one, three = worker.speak_batches(1, 0.0), worker.speak_batches(3, 0.0)
-        longer = worker.speak_batches(3, 0.2)
     session: Any = onnxruntime.InferenceSession(str(plain_voice))
     feeds = [batch_feeds([ids], plan.scales, None) for ids in SENTENCES]
     lengths = [np.size(session.run(None, one)[0]) for one in feeds]
     for spoken in (one, three):
         assert spoken["audio_seconds"] == pytest.approx(sum(lengths) / plan.sample_rate)
     assert one["padding"] == 0 and three["padding"] == pytest.approx(1 - sum(lengths) / (3 * max(lengths)))
-    passes = longer["audio_seconds"] / three["audio_seconds"]
-    assert longer["seconds"] >= 0.2 and passes > 1 and passes == pytest.approx(round(passes))
+
+
+def test_all_sentences_are_spoken_until_the_seconds_are_over_and_at_least_once(clock: SimpleNamespace):
+    def speak(feeds: dict[str, np.ndarray]) -> np.ndarray:
+        clock.now += 0.1
+        return np.ones((len(feeds["input"]), 2205), np.float32)
+
+    row = {"runtime": "onnxruntime", "accelerator": None}
+    request = {"sentences": [[1], [1, 2], [1, 2, 3], [1, 2, 3, 4]], "scales": SILENT, "speaker": None}
+    batches = spoken_at_once.Batches(speak, request, 22050, np.size, row)
+    assert batches.alone_seconds == pytest.approx(0.4)
+    for size, seconds, passes in ((1, 0.0, 1), (2, 0.19, 1), (2, 0.21, 2), (4, 0.25, 3)):
+        spoken = batches.speak(size, seconds)
+        assert spoken["seconds"] == pytest.approx(passes * 0.4 / size)
+        assert spoken["audio_seconds"] == pytest.approx(passes * 4 * 0.1) and spoken["padding"] == 0
 
 
 @pytest.mark.slow
@@ -174,40 +196,51 @@ def test_an_accelerators_rows_stay_open_for_it_and_one_that_dies_or_hangs_leaves
     assert set(rounds) == {ORIGINAL, "good"} and min(rounds.values()) >= 2 * FEWEST_PAIRS
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("_sleepy", "_short")
-def test_the_limit_ends_it_and_whole_rounds_are_kept(tmp_path: Path):
-    sleepers = [Sleeper(ORIGINAL, speak_seconds=0.1), Sleeper("slow", speak_seconds=0.1)]
-    batches = PlannedBatches(sizes=(1, 2), variants=(ORIGINAL, "slow"), sentences=((1,), (1, 2)))
-    plan = sleepy_plan(tmp_path, sleepers).model_copy(update={"batches": batches})
+class Paced(Actor):
+    """A worker that takes so many seconds of an invented clock for anything that it speaks."""
 
-    with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(row)) for row in plan.rows]
-        for worker in workers:
-            worker.load(plan)
-        end = time.monotonic() + 2.4  # a pair takes 0.8 s, and what comes before it 0.4
-        found = measure_batches(plan, opened=lambda _: workers, end=end)
-        assert time.monotonic() < end + 0.2
-    (rounds,) = {len(row.seconds) for row in found}
-    assert rounds in (2, 4) and {row.reason for row in found} == {None}
+    is_open = True
+
+    def __init__(self, row: PlannedRow, clock: SimpleNamespace, seconds: float):
+        super().__init__(row)
+        self._clock, self._seconds = clock, seconds
+
+    def open_batches(self, plan: TimingPlan) -> dict[str, float]:
+        return {"seconds": self.speak_batches(1, 0.0)["seconds"]}
+
+    def speak_batches(self, size: int, seconds: float) -> dict[str, float]:
+        spent = max(self._seconds, seconds)
+        self._clock.now += spent
+        return {"seconds": spent, "audio_seconds": 1.0, "padding": 0.1}
 
 
-@pytest.mark.slow
-@pytest.mark.usefixtures("_sleepy", "_short")
-def test_a_slow_row_does_not_take_the_others_time(tmp_path: Path):
-    sleepers = [Sleeper(ORIGINAL), Sleeper("slow", speak_seconds=1.0), Sleeper("good")]
-    names = tuple(one.name for one in sleepers)
-    batches = PlannedBatches(sizes=(1, 2), variants=names, sentences=((1,), (1, 2)))
-    plan = sleepy_plan(tmp_path, sleepers).model_copy(update={"batches": batches})
+def paced(clock: SimpleNamespace, end: float, accelerator: str | None, **seconds: float) -> list[BatchRow]:
+    """What rows of that speed leave behind, at sizes 1 and 2, measured on the invented clock until `end`."""
+    rows = [row.model_copy(update={"accelerator": accelerator}) for row in rows_of(Path("no.onnx"), *seconds)]
+    workers = [Paced(row, clock, seconds[row.variant]) for row in rows]
+    plan = batched(tuple(worker.row for worker in workers), (1, 2))
+    return measure_batches(plan, opened=lambda _: workers, end=end)  # type: ignore[arg-type]
 
-    with ExitStack() as stack:
-        workers = [stack.enter_context(Worker(row)) for row in plan.rows]
-        for worker in workers:
-            worker.load(plan)
-        found = measure_batches(plan, opened=lambda _: workers, end=time.monotonic() + 5)
+
+@pytest.mark.usefixtures("_short")
+@pytest.mark.parametrize(
+    ("end", "rounds"),
+    [(1.19, 0), (1.21, 2), (1.99, 2), (2.01, 4), (2.79, 4), (60.0, 2 * FEWEST_PAIRS)],
+)
+def test_the_limit_ends_it_and_whole_rounds_are_kept(end: float, rounds: int, clock: SimpleNamespace):
+    found = paced(clock, end, None, original=0.1, other=0.1)
+    # what comes before the rounds takes 0.4 s, and a pair of them 0.8
+    assert clock.now <= end and {len(row.seconds) for row in found} == {rounds}
+    assert {row.reason for row in found} == ({None} if rounds else {NO_TIME})
+
+
+@pytest.mark.usefixtures("_short")
+def test_a_slow_row_does_not_take_the_others_time(clock: SimpleNamespace):
+    found = paced(clock, 5.0, "cuda", original=0.002, slow=1.0, good=0.002)
+    assert clock.now <= 5
     reasons = {(row.variant, row.batch_size): row.reason for row in found}
     assert all(reasons[name, size] is None for name in (ORIGINAL, "good") for size in (1, 2))
-    assert NO_TIME in (reasons["slow", 1] or "", reasons["slow", 2] or "")
+    assert NO_TIME in (reasons["slow", 1], reasons["slow", 2])
 
 
 def test_on_an_accelerator_pytorch_speaks_in_its_plain_modes_and_no_peer_or_copy_takes_part(tmp_path: Path):
