@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_training import SENTENCES, NewTrainer, tiny_config
 
-from ttsopt_lib.distill.teacher_speech import speak_corpus
+from ttsopt_lib.distill.teacher.speech import speak_corpus
 from ttsopt_lib.distill.train_decoder import DecoderTrainer
 from ttsopt_lib.distill.utterances import Utterances
 from ttsopt_lib.distill.validation import Validation

@@ -15,8 +15,8 @@ from ttsopt_lib.distill.distillation import STAGES, Distillation, start_from_sim
 from ttsopt_lib.distill.model_card import model_card
 from ttsopt_lib.distill.published import DistillError, load_student, new_student, publish_student
 from ttsopt_lib.distill.settings import DecoderSettings
-from ttsopt_lib.distill.teacher_hints import hifigan_decoder
-from ttsopt_lib.distill.teacher_speech import TeacherDataError, speak_corpus, write_shard
+from ttsopt_lib.distill.teacher.hints import hifigan_decoder
+from ttsopt_lib.distill.teacher.speech import TeacherDataError, speak_corpus, write_shard
 from ttsopt_lib.distill.training_run import SharesError, check_shares
 from ttsopt_lib.distill.utterances import SegmentError, Utterance, Utterances
 from ttsopt_lib.distill.validation import Validation

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ttsopt_lib.distill.losses import band_edges, power_loss, spectral_loss
 from ttsopt_lib.distill.settings import TextSettings
-from ttsopt_lib.distill.teacher_reading import Sentences
+from ttsopt_lib.distill.teacher.reading import Sentences
 from ttsopt_lib.distill.train_text import CONTOUR_PHONEMES, text_error, text_losses
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ttsopt_lib.distill.short_sentences import short_sentences, with_short_sentences
+from ttsopt_lib.distill.teacher.short_sentences import short_sentences, with_short_sentences
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve

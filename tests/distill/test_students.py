@@ -12,7 +12,7 @@ from tiny_training import tiny_settings
 from ttsopt_lib.distill.distillation import STAGES, Distillation, fit_to_voice
 from ttsopt_lib.distill.published import DistillError, publish_student
 from ttsopt_lib.distill.settings import DistillSettings
-from ttsopt_lib.distill.teacher_reading import TextData, cut_short_texts, read_corpus
+from ttsopt_lib.distill.teacher.reading import TextData, cut_short_texts, read_corpus
 from ttsopt_lib.networks.students import (
     DurationStudent,
     DurationStudentConfig,

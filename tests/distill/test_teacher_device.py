@@ -11,9 +11,9 @@ from safetensors.numpy import load_file
 from ttsopt_lib.distill.distillation import fit_to_voice
 from ttsopt_lib.distill.estimate import estimate_training
 from ttsopt_lib.distill.settings import DistillSettings
-from ttsopt_lib.distill.teacher_device import in_float32, speaking_teacher, speaking_workers
-from ttsopt_lib.distill.teacher_reading import TextData, encoded, read_corpus
-from ttsopt_lib.distill.teacher_speech import sentences_of, speak, speak_corpus, write_shard
+from ttsopt_lib.distill.teacher.device import in_float32, speaking_teacher, speaking_workers
+from ttsopt_lib.distill.teacher.reading import TextData, encoded, read_corpus
+from ttsopt_lib.distill.teacher.speech import sentences_of, speak, speak_corpus, write_shard
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 from ttsopt_lib.voices.piper import load_piper, open_piper
@@ -81,7 +81,7 @@ def test_on_a_gpu_the_same_is_read_in_batches(
     medium_voice: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Within the rounding of float16: sums over a batch may run in another order."""
-    monkeypatch.setattr("ttsopt_lib.distill.teacher_reading.READ_TOGETHER", 5)
+    monkeypatch.setattr("ttsopt_lib.distill.teacher.reading.READ_TOGETHER", 5)
     voice = open_piper(medium_voice)
     wanted = TextData(read_corpus(voice, load_piper(voice), corpus, tmp_path / "here", 60, 0, 0.5))
     teacher = load_piper(voice)
@@ -132,7 +132,7 @@ def test_tf32_is_off_while_the_teacher_computes_and_then_as_before(before: str) 
 
 
 def test_on_a_gpu_half_of_the_cores_speak(multi_speaker_voice: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ttsopt_lib.distill.teacher_device.cpu_count", lambda: 16)
+    monkeypatch.setattr("ttsopt_lib.distill.teacher.device.cpu_count", lambda: 16)
     nothing_asked = fit_to_voice(DistillSettings(hours=1.0), load_piper(open_piper(multi_speaker_voice)))
     two = DistillSettings(workers=2)
     assert speaking_workers(nothing_asked) == speaking_workers(two) == 2
@@ -142,7 +142,7 @@ def test_on_a_gpu_half_of_the_cores_speak(multi_speaker_voice: Path, monkeypatch
         assert speaking_workers(nothing_asked) == 3
     with pretended_gpu(free_gb=0.5):
         assert speaking_workers(nothing_asked) == 1
-    monkeypatch.setattr("ttsopt_lib.distill.teacher_device.cpu_count", lambda: 2)
+    monkeypatch.setattr("ttsopt_lib.distill.teacher.device.cpu_count", lambda: 2)
     with pretended_gpu():
         assert speaking_workers(nothing_asked) == 2
 

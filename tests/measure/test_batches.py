@@ -15,9 +15,15 @@ from stand_ins import Actor, Counter
 from timed_study import CPU, plan_of, rows_of, study_of
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.measure import batches as batches_of
 from ttsopt_lib.measure import opening, session
-from ttsopt_lib.measure.batches import (
+from ttsopt_lib.measure.machine import energy
+from ttsopt_lib.measure.plan import PlannedBatches, PlannedRow, TimingPlan
+from ttsopt_lib.measure.process import Worker
+from ttsopt_lib.measure.runtimes import batches as spoken_at_once
+from ttsopt_lib.measure.runtimes.batches import batch_feeds
+from ttsopt_lib.measure.runtimes.torch_runtime import open_pytorch
+from ttsopt_lib.measure.scenarios import batches as batches_of
+from ttsopt_lib.measure.scenarios.batches import (
     FEWEST_PAIRS,
     NO_TIME,
     SECONDS,
@@ -26,12 +32,6 @@ from ttsopt_lib.measure.batches import (
     measure_batches,
     plan_batches,
 )
-from ttsopt_lib.measure.machine import energy
-from ttsopt_lib.measure.plan import PlannedBatches, PlannedRow, TimingPlan
-from ttsopt_lib.measure.process import Worker
-from ttsopt_lib.measure.runtimes import batches as spoken_at_once
-from ttsopt_lib.measure.runtimes.batches import batch_feeds
-from ttsopt_lib.measure.runtimes.torch_runtime import open_pytorch
 from ttsopt_lib.measure.session import time_plan
 from ttsopt_lib.measure.timing import device_key, measure_device
 from ttsopt_lib.params import check, read_device, read_study

@@ -9,10 +9,10 @@ from timed_study import CPU, add_variant, study_of
 
 from ttsopt_lib.files import file_sha256
 from ttsopt_lib.measure import timing
-from ttsopt_lib.measure.first_sound import FEWEST, FIXED_SECONDS, measure_first_sound
 from ttsopt_lib.measure.plan import TimingPlan
 from ttsopt_lib.measure.remote.bundle import collect
 from ttsopt_lib.measure.runtimes.first_sound import FirstSound, Streamed
+from ttsopt_lib.measure.scenarios.first_sound import FEWEST, FIXED_SECONDS, measure_first_sound
 from ttsopt_lib.measure.timing import current_measurement, measure_device
 from ttsopt_lib.optimize.build import build_study
 from ttsopt_lib.own_voice import study_on

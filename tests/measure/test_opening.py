@@ -10,7 +10,6 @@ from sleepers import Sleeper, default_plan, noted, sleepy_plan
 from stand_ins import Counter
 
 from ttsopt_lib.measure import opening, session
-from ttsopt_lib.measure.batches import SECONDS as BATCH_SECONDS
 from ttsopt_lib.measure.blocks import Timing, energy_reserve, time_rows
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.machine import energy
@@ -19,6 +18,7 @@ from ttsopt_lib.measure.opening import MOST_AT_ONCE, Opened, opening_limit, rows
 from ttsopt_lib.measure.plan import PlannedRow, TimingPlan, plan_rows
 from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.sample_checks import sample_doubts
+from ttsopt_lib.measure.scenarios.batches import SECONDS as BATCH_SECONDS
 from ttsopt_lib.measure.session import time_plan
 from ttsopt_lib.measure.timing import settings_for
 from ttsopt_lib.params import read_device, read_study

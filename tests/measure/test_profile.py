@@ -10,7 +10,7 @@ from ttsopt_lib.measure.calibrated_load import voice_with_work
 from ttsopt_lib.measure.runtimes.profile import STAGES, shares, stage_of
 from ttsopt_lib.measure.session import profile_rows
 from ttsopt_lib.records.device import DeviceRecord, ProfileRecord
-from ttsopt_lib.report.chapters import profiles
+from ttsopt_lib.report.chapters.speed import profiles
 from ttsopt_lib.report.facts.timing_rows import summarize_device
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device
 

@@ -21,7 +21,7 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report import render
 from ttsopt_lib.report.chapters.quality import quality_chart
 from ttsopt_lib.report.chapters.sizes import sensitivity_chart
-from ttsopt_lib.report.chapters.timings import RTF_FORMULA, latency_chart
+from ttsopt_lib.report.chapters.speed.timings import RTF_FORMULA, latency_chart
 from ttsopt_lib.report.printing import pdf
 from ttsopt_lib.report.printing.audio import Players, encoded
 from ttsopt_lib.report.printing.plot_style import svg_text

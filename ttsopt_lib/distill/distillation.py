@@ -26,10 +26,10 @@ from safetensors.torch import load_file
 
 from ttsopt_lib.distill.published import WEIGHTS, DistillError, load_student
 from ttsopt_lib.distill.settings import DistillSettings
-from ttsopt_lib.distill.teacher_device import speaking_workers
-from ttsopt_lib.distill.teacher_hints import hifigan_decoder
-from ttsopt_lib.distill.teacher_reading import TextData, read_corpus
-from ttsopt_lib.distill.teacher_speech import claim_folder, shard_name, speak_corpus
+from ttsopt_lib.distill.teacher.device import speaking_workers
+from ttsopt_lib.distill.teacher.hints import hifigan_decoder
+from ttsopt_lib.distill.teacher.reading import TextData, read_corpus
+from ttsopt_lib.distill.teacher.speech import claim_folder, shard_name, speak_corpus
 from ttsopt_lib.distill.train_decoder import DecoderTrainer
 from ttsopt_lib.distill.train_flow import FlowTrainer
 from ttsopt_lib.distill.train_text import TextTrainer

@@ -22,8 +22,8 @@ from ttsopt_lib.distill.distillation import (
 from ttsopt_lib.distill.published import KINDS, load_student
 from ttsopt_lib.distill.settings import DistillSettings
 from ttsopt_lib.distill.study import SHARES, SHIPPED, SPEAKING, training_plan, training_settings
-from ttsopt_lib.distill.teacher_device import speaking_teacher, speaking_workers, training_device
-from ttsopt_lib.distill.teacher_speech import speak
+from ttsopt_lib.distill.teacher.device import speaking_teacher, speaking_workers, training_device
+from ttsopt_lib.distill.teacher.speech import speak
 from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from ttsopt_lib.distill.distillation import STAGES, Distillation, Stage
 from ttsopt_lib.distill.published import WEIGHTS, has_students, publish_student
 from ttsopt_lib.distill.settings import DistillSettings
-from ttsopt_lib.distill.short_sentences import with_short_sentences
+from ttsopt_lib.distill.teacher.short_sentences import with_short_sentences
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.paths import own_path, resolve
 from ttsopt_lib.records.folder import StudyFolder

@@ -20,7 +20,7 @@ from ttsopt_lib.distill.contrast import match_contrast
 from ttsopt_lib.distill.discriminators import Discriminators, adversarial_losses, discriminator_loss
 from ttsopt_lib.distill.losses import power_loss, spectral_loss
 from ttsopt_lib.distill.settings import DecoderSettings
-from ttsopt_lib.distill.teacher_hints import Hints, hifigan_decoder
+from ttsopt_lib.distill.teacher.hints import Hints, hifigan_decoder
 from ttsopt_lib.distill.training_run import TrainingRun, adam, in_half, set_height
 from ttsopt_lib.distill.utterances import Segments, Utterance, Utterances, latent_error
 from ttsopt_lib.distill.validation import Validation, usable

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ttsopt_lib.distill.settings import TextSettings
-from ttsopt_lib.distill.teacher_reading import Sentences, TextData
+from ttsopt_lib.distill.teacher.reading import Sentences, TextData
 from ttsopt_lib.distill.training_run import TrainingRun
 from ttsopt_lib.networks.durations import DurationPredictor
 from ttsopt_lib.networks.students import DurationStudent, TextEncoderStudent

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ttsopt_lib.measure.batches import batch_reserve
 from ttsopt_lib.measure.journal import Journal, Pair, StoppedBy, joined
 from ttsopt_lib.measure.machine.energy import FEWEST_ROUNDS, energy_seconds
 from ttsopt_lib.measure.opening import Opened, Step, may_be_left_out, open_rows
 from ttsopt_lib.measure.peers import CATALOGUE
 from ttsopt_lib.measure.plan import LeftOut, PlannedRow, PlannedSentence, TimingPlan
 from ttsopt_lib.measure.process import MeasureError, Worker
+from ttsopt_lib.measure.scenarios.batches import batch_reserve
 from ttsopt_lib.records.device import PLAUSIBLE_LENGTH, StopRecord, TimingRow
 from ttsopt_lib.statistics.intervals import reduction
 from ttsopt_lib.study import ORIGINAL, PEERS, MeasureSettings

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
-from ttsopt_lib.measure.batches import batch_reserve, batch_rows, measure_batches
 from ttsopt_lib.measure.blocks import Timing, time_rows
-from ttsopt_lib.measure.first_sound import measure_first_sound
 from ttsopt_lib.measure.journal import Journal, StoppedBy
 from ttsopt_lib.measure.machine.conditions import ConditionsWatch, memory_warnings
 from ttsopt_lib.measure.machine.energy import measure_energy
@@ -19,6 +17,8 @@ from ttsopt_lib.measure.opening import Opened, Step, open_rows
 from ttsopt_lib.measure.plan import LeftOut, TimingPlan
 from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.sample_checks import sample_doubts
+from ttsopt_lib.measure.scenarios.batches import batch_reserve, batch_rows, measure_batches
+from ttsopt_lib.measure.scenarios.first_sound import measure_first_sound
 from ttsopt_lib.records.base import Record, now
 from ttsopt_lib.records.device import (
     BatchRow,

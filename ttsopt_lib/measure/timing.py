@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ttsopt_lib.code_hash import code_digest, git_state
 from ttsopt_lib.files import content_key, file_sha256
-from ttsopt_lib.measure.batches import batch_texts, plan_batches
 from ttsopt_lib.measure.browser import measure_in_browser
 from ttsopt_lib.measure.devices import Probe, probe
-from ttsopt_lib.measure.first_sound import SHARE as FIRST_SOUND_SHARE
 from ttsopt_lib.measure.importing import record_on_file
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.machine.system import describe_system
@@ -31,6 +29,8 @@ from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.progress import Bars
 from ttsopt_lib.measure.remote.measurement import time_over_ssh
 from ttsopt_lib.measure.remote.ssh import Connection
+from ttsopt_lib.measure.scenarios.batches import batch_texts, plan_batches
+from ttsopt_lib.measure.scenarios.first_sound import SHARE as FIRST_SOUND_SHARE
 from ttsopt_lib.measure.session import Findings, time_plan
 from ttsopt_lib.records.base import now, read_record, write_record
 from ttsopt_lib.records.device import DeviceRecord, Doubt, PeerTiming, Runtime, TimedSentence

@@ -13,26 +13,19 @@ from typing import Any
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.chapters import (
-    batches,
-    browser,
     choice,
     conclusion,
     doubts,
-    energy,
     first_page,
-    first_runs,
-    first_sound,
     listeners,
-    peers,
-    profiles,
     provenance,
     quality,
     sizes,
     students,
-    timings,
     tradeoff,
 )
 from ttsopt_lib.report.chapters.spectrograms import study_spectrograms
+from ttsopt_lib.report.chapters.speed import batches, browser, energy, first_runs, first_sound, peers, profiles, timings
 from ttsopt_lib.report.error_rates import rates_of
 from ttsopt_lib.report.facts.findings import chosen_or_closest
 from ttsopt_lib.report.facts.summary import summarize

@@ -9,10 +9,10 @@ import pandas as pd
 from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.quality import QualityRecord
 from ttsopt_lib.records.variant import VariantRecord
-from ttsopt_lib.report.chapters import batches as batches_chapter
-from ttsopt_lib.report.chapters import profiles, timings
 from ttsopt_lib.report.chapters import quality as quality_chapter
 from ttsopt_lib.report.chapters import sizes as reach
+from ttsopt_lib.report.chapters.speed import batches as batches_chapter
+from ttsopt_lib.report.chapters.speed import profiles, timings
 from ttsopt_lib.report.error_rates import rates_of
 from ttsopt_lib.report.facts.summary import confirmed, known_damage, ratings_reason, scored, variant_summary
 from ttsopt_lib.report.facts.timing_rows import device_of, summarize_device

@@ -5,7 +5,7 @@ import pytest
 
 from ttsopt_lib.records.device import BatchRow, DeviceRecord, Runtime, TimedSentence, TimingRow
 from ttsopt_lib.report import tables
-from ttsopt_lib.report.chapters import batches
+from ttsopt_lib.report.chapters.speed import batches
 from ttsopt_lib.report.facts.batches import summarize_batches
 from ttsopt_lib.report.facts.timing_rows import summarize_device
 from ttsopt_lib.statistics.intervals import times_as_much

@@ -17,7 +17,8 @@ from ttsopt_lib.measure.importing import import_record
 from ttsopt_lib.records.base import read_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VariantRecord
-from ttsopt_lib.report.chapters import browser, provenance, timings
+from ttsopt_lib.report.chapters import provenance
+from ttsopt_lib.report.chapters.speed import browser, timings
 from ttsopt_lib.report.facts.browsers import browsers, lost_in, processor_beside
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.numbers import FILE_SIZE, REDUCTION

@@ -12,7 +12,7 @@ from ttsopt_lib.records.device import (
     TimedSentence,
     TimingRow,
 )
-from ttsopt_lib.report.chapters import energy, timings
+from ttsopt_lib.report.chapters.speed import energy, timings
 from ttsopt_lib.report.facts.timing_rows import summarize_device, summarize_peer
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY, Device
 

@@ -1,6 +1,7 @@
 """The sentence that names the fastest row of a device, whatever its runtime and mode, and why."""
 
-from ttsopt_lib.report.chapters import choice, timings
+from ttsopt_lib.report.chapters import choice
+from ttsopt_lib.report.chapters.speed import timings
 from ttsopt_lib.report.schema import Estimate
 from ttsopt_lib.study import ORIGINAL
 

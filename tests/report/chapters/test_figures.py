@@ -9,8 +9,9 @@ import xml.etree.ElementTree as ET
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from ttsopt_lib.report.chapters import quality, sizes, timings
-from ttsopt_lib.report.chapters.profiles import stage_chart
+from ttsopt_lib.report.chapters import quality, sizes
+from ttsopt_lib.report.chapters.speed import timings
+from ttsopt_lib.report.chapters.speed.profiles import stage_chart
 from ttsopt_lib.report.chapters.tradeoff import tradeoff_chart
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import pareto_front

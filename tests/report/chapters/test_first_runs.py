@@ -7,7 +7,7 @@ import pytest
 
 from ttsopt_lib.records.base import read_record, write_record
 from ttsopt_lib.records.device import DeviceRecord
-from ttsopt_lib.report.chapters import first_runs
+from ttsopt_lib.report.chapters.speed import first_runs
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.study import ORIGINAL

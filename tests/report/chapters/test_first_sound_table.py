@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ttsopt_lib.records.device import FirstSoundRecord, StreamedRow, StreamedText
-from ttsopt_lib.report.chapters import first_sound as chapter
+from ttsopt_lib.report.chapters.speed import first_sound as chapter
 from ttsopt_lib.report.facts.first_sound import first_sound, slowest
 from ttsopt_lib.report.facts.verdict import verdict
 from ttsopt_lib.report.schema import Summary

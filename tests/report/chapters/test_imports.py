@@ -11,7 +11,8 @@ from ttsopt_lib.records.base import read_record, write_record
 from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VariantRecord
-from ttsopt_lib.report.chapters import provenance, timings
+from ttsopt_lib.report.chapters import provenance
+from ttsopt_lib.report.chapters.speed import timings
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.schema import DeviceSummary, Summary
 from ttsopt_lib.report.sections import Report, all_tables

@@ -16,7 +16,7 @@ from ttsopt_lib.records.device import DeviceRecord, PeerTiming
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.quality import QualityRecord
 from ttsopt_lib.records.variant import PeerRecord
-from ttsopt_lib.report.chapters import peers, timings
+from ttsopt_lib.report.chapters.speed import peers, timings
 from ttsopt_lib.report.chapters.tradeoff import peer_positions, tradeoff_chart
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.schema import Estimate, Summary

@@ -7,7 +7,7 @@ from golden_pages import prose_of
 
 from ttsopt_lib.records.device import ProfileRecord
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.chapters import profiles
+from ttsopt_lib.report.chapters.speed import profiles
 from ttsopt_lib.report.printing.html import escape
 from ttsopt_lib.report.printing.table import Table
 from ttsopt_lib.report.schema import Estimate, Summary

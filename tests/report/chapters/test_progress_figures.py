@@ -20,8 +20,9 @@ from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.base import RecordError
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.report.chapters import profiles, spectrograms, students
+from ttsopt_lib.report.chapters import spectrograms, students
 from ttsopt_lib.report.chapters.spectrograms import Spoken, shown_variants, study_spectrograms
+from ttsopt_lib.report.chapters.speed import profiles
 from ttsopt_lib.report.chapters.students import distillation_notes
 from ttsopt_lib.report.explore import speak_both, stage_times
 from ttsopt_lib.report.facts.students import student_summary

@@ -13,7 +13,8 @@ from ttsopt_lib.evaluate.intelligibility import word_errors
 from ttsopt_lib.records.base import read_record, write_record
 from ttsopt_lib.records.quality import MissingSymbol, QualityRecord, UnavailablePredictor
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.chapters import first_page, listeners, peers, quality, quality_words
+from ttsopt_lib.report.chapters import first_page, listeners, quality, quality_words
+from ttsopt_lib.report.chapters.speed import peers
 from ttsopt_lib.report.error_rates import rates_of
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.printing.html import escape

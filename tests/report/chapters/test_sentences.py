@@ -15,14 +15,13 @@ from ttsopt_lib.report.chapters import (
     choice,
     conclusion,
     first_page,
-    first_sound,
     listeners,
     quality_words,
     sizes,
     students,
-    timings,
     tradeoff,
 )
+from ttsopt_lib.report.chapters.speed import first_sound, timings
 from ttsopt_lib.report.comparison.compare import open_summary
 from ttsopt_lib.report.facts import findings, verdict
 from ttsopt_lib.report.facts.advice import advice

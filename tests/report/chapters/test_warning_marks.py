@@ -9,8 +9,9 @@ import pytest
 from ttsopt_lib.measure.sample_checks import sample_doubts
 from ttsopt_lib.records.base import read_record
 from ttsopt_lib.records.device import DeviceRecord, Doubt
-from ttsopt_lib.report.chapters import doubts, timings
+from ttsopt_lib.report.chapters import doubts
 from ttsopt_lib.report.chapters.doubts import ANCHOR, concerns, marks
+from ttsopt_lib.report.chapters.speed import timings
 from ttsopt_lib.report.printing.html import note
 from ttsopt_lib.report.schema import Summary
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.chapters.timings import RUNTIMES, conditions
+from ttsopt_lib.report.chapters.speed.timings import RUNTIMES, conditions
 from ttsopt_lib.report.facts.findings import change_of, choice_on, code, fastest_row, latency_of, listed
 from ttsopt_lib.report.facts.verdict import Judged, candidates, change_beside, faster_not_chosen, judge, worse_end
 from ttsopt_lib.report.schema import DeviceSummary, Summary, TimingSummary

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.chapters import first_sound, quality_words
+from ttsopt_lib.report.chapters import quality_words
+from ttsopt_lib.report.chapters.speed import first_sound
 from ttsopt_lib.report.estimates import Estimate, estimate
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import code, listed

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ttsopt_lib.report.chapters.timings import conditions
+from ttsopt_lib.report.chapters.speed.timings import conditions
 from ttsopt_lib.report.facts.findings import shown_on
 from ttsopt_lib.report.numbers import MS
 from ttsopt_lib.report.printing.html import on_paper

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ttsopt_lib.report.chapters.timings import conditions
+from ttsopt_lib.report.chapters.speed.timings import conditions
 from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.numbers import JOULES, REDUCTION
 from ttsopt_lib.report.printing.html import FEW, bullets, not_printed

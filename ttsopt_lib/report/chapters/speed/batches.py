@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from ttsopt_lib.report.chapters.timings import conditions
+from ttsopt_lib.report.chapters.speed.timings import conditions
 from ttsopt_lib.report.device_schema import BatchSummary, DeviceSummary
 from ttsopt_lib.report.facts.findings import listed
 from ttsopt_lib.report.numbers import AUDIO_PER_SECOND, COUNT, SHARE, TIMES, counted

@@ -25,7 +25,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from tqdm.auto import tqdm
 
-from ttsopt_lib.distill.teacher_device import CPU, in_float32, speaking_teacher, training_device
+from ttsopt_lib.distill.teacher.device import CPU, in_float32, speaking_teacher, training_device
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import atomic_path, file_sha256
 from ttsopt_lib.networks.vits import StagedVits

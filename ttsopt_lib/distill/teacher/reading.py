@@ -19,8 +19,8 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from tqdm.auto import tqdm
 
-from ttsopt_lib.distill.teacher_device import in_float32, training_device
-from ttsopt_lib.distill.teacher_speech import claim_folder, save_shard, sentences_of
+from ttsopt_lib.distill.teacher.device import in_float32, training_device
+from ttsopt_lib.distill.teacher.speech import claim_folder, save_shard, sentences_of
 from ttsopt_lib.distill.utterances import Tensors, read_columns
 from ttsopt_lib.files import atomic_path
 from ttsopt_lib.networks.vits import StagedVits

@@ -11,7 +11,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-from ttsopt_lib.report.chapters.timings import LESS
+from ttsopt_lib.report.chapters.speed.timings import LESS
 from ttsopt_lib.report.error_rates import WORDS, Rates, rate_of, rates_of
 from ttsopt_lib.report.estimates import estimate
 from ttsopt_lib.report.facts import findings

@@ -1,0 +1,1 @@
+"""The voice as a teacher: what it says and reads for students to learn from."""

@@ -1,0 +1,1 @@
+"""What the report says about time on each device: latency, its parts, first runs and sounds, batches, energy."""
