@@ -163,6 +163,18 @@ def test_a_variant_that_only_lacks_a_little_quality_is_worked_on_first(calm, gol
     golden(said(found))
 
 
+def test_a_variant_that_the_optimized_one_beats_in_size_and_time_is_not_worked_on(calm):
+    calm.optimized = {"cpu": "int8-weights"}
+    set_change(calm, "distilled-int8-weights", -0.15)
+    student, chosen = calm.variant("distilled-int8-weights"), calm.variant("int8-weights")
+    for size, saved, worth in ((0.0, 0.0, False), (0.01, 0.0, True), (0.0, 0.01, True), (-0.01, -0.01, False)):
+        student.size_reduction = 0.8
+        chosen.size_reduction = 0.8 - size
+        set_latency(calm, "distilled-int8-weights", 0.7)
+        set_latency(calm, "int8-weights", 0.7 - saved)
+        assert ("near_miss" in by_rule(calm)) == worth, (size, saved)
+
+
 def test_only_one_variant_is_worked_on_first_and_the_others_come_after_it(calm, golden):
     calm.optimized = {"cpu": "int8-weights"}
     for name, saved in (("distilled-int8-weights", 0.7), ("int8-static-mixed", 0.9)):

@@ -89,18 +89,29 @@ def _near_words(one: NearMiss, limit: float) -> str:
 
 
 def _near_misses(summary: Decided) -> Iterator[NearMiss]:
-    chosen = set(summary.optimized.values())
+    """Those that are on a device no optimized variant yet, and would be faster or smaller than the one that is."""
     for variant in findings.of_variants(summary):
         row = summary.quality_of(variant.name)
         change = row.predicted_mos.change_choosing if row else None
         where = [d for d in summary.measured_devices if _fast_enough(summary, d, variant.name)]
-        if variant.name in chosen or not where or change is None:
+        gains = [device for device in where if not _is_beaten(summary, device, variant)]
+        if not gains or change is None:
             continue
         missing = summary.targets.predicted_mos_change - worse_end(change)
         if variant.size_reduction < summary.targets.size_reduction or not 0 < missing <= NEAR:
             continue
-        if saved := findings.latency_of(summary, where[0], variant.name):
-            yield NearMiss(variant, change, saved, where[0], len(summary.measured_devices) - len(where))
+        if saved := findings.latency_of(summary, gains[0], variant.name):
+            yield NearMiss(variant, change, saved, gains[0], len(summary.measured_devices) - len(where))
+
+
+def _is_beaten(summary: Decided, device: DeviceSummary, variant: VariantSummary) -> bool:
+    """Whether a device's optimized variant saves as much of the time and of the size, or is this very one."""
+    name = summary.optimized.get(device.device)
+    if not name:
+        return False
+    chosen, own = (findings.latency_of(summary, device, one) for one in (name, variant.name))
+    as_fast = chosen is not None and (own is None or chosen.value >= own.value)
+    return as_fast and summary.variant(name).size_reduction >= variant.size_reduction
 
 
 def largest_stages(summary: Decided) -> Iterator[Advice]:
