@@ -7,17 +7,17 @@ error leaves the last whole report as it was. The error says so; a script sees t
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from ttsopt_lib.errors import TtsoptError, system_words
 from ttsopt_lib.files import replaced_together
-from ttsopt_lib.no_gc import uncollected
 from ttsopt_lib.notebooks import Kernel, import_papermill, notebook_seconds, run_notebook, work_bar
 from ttsopt_lib.paths import project_root
 from ttsopt_lib.records.folder import StudyFolder
@@ -51,7 +51,7 @@ def render_report(
     }
     seconds = notebook_seconds("report") + HTML_SECONDS + (PDF_SECONDS if pdf else 0)
     try:
-        with work_bar("report: sections", seconds) as bar, kernel or Kernel() as running, uncollected():
+        with work_bar("report: sections", seconds) as bar, kernel or Kernel() as running, _uncollected():
             running.start("ttsopt_lib.report.sections")
             _import_writers()  # two seconds, while the notebook's process imports for three
             ours = [folder.notebooks / "report.ipynb", folder.tables, folder.figures, folder.html, folder.pdf]
@@ -76,6 +76,16 @@ def render_report(
         ) from error
     printed = [folder.pdf] if folder.pdf.is_file() else []
     return Rendered([folder.html, *printed, folder.summary], messages)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """No search for garbage cycles inside the block: it finds nothing, and takes a second of the seven of a PDF."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _write_files(notebook: Path, new: Callable[[Path], Path]) -> None:
