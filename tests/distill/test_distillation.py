@@ -20,6 +20,7 @@ from ttsopt_lib.distill.teacher.speech import TeacherDataError, speak_corpus, wr
 from ttsopt_lib.distill.training_run import SharesError, check_shares
 from ttsopt_lib.distill.utterances import SegmentError, Utterance, Utterances
 from ttsopt_lib.distill.validation import Validation
+from ttsopt_lib.distill.validation_beside import Waiting
 from ttsopt_lib.files import file_sha256
 from ttsopt_lib.networks.istft import IstftDecoder, IstftDecoderConfig
 from ttsopt_lib.networks.students import FlowStudentConfig
@@ -251,6 +252,29 @@ def test_time_is_used_though_the_first_steps_say_another_pace(
     trainer.run(minutes=50.0)
     assert 0.95 * 3000 < clock[0] < 1.05 * 3000
     assert trainer.steps_left <= 1  # the schedule ended with the time
+
+
+@pytest.mark.parametrize(("takes", "latest"), [(20.0, 3010), (200.0, 3010), (2000.0, 7500)])
+def test_the_last_validation_is_within_the_minutes_and_a_long_one_leaves_some_to_the_training(
+    takes: float, latest: float, new_trainer: NewTrainer, listener: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = {"adversarial_steps": 10**6, "regression_steps": 10**6, "save_every": 10**6, "validate_every": 400}
+    trainer, clock = new_trainer(**long), [0.0]
+
+    def step() -> dict[str, torch.Tensor]:
+        clock[0] += 2.0  # invented seconds
+        trainer.step, trainer.steps_left = trainer.step + 1, trainer.steps_left - 1
+        return {"gradient_norm": torch.ones(())}
+
+    def judge(_: Waiting) -> None:
+        clock[0] += takes
+
+    for name, stand_in in (("train_step", step), ("judge", judge), ("finished", lambda weights: (weights, {}))):
+        monkeypatch.setattr(trainer, name, stand_in)
+    monkeypatch.setattr("ttsopt_lib.distill.training_run.time.monotonic", lambda: clock[0])
+    trainer.run(minutes=50.0)
+    assert 2990 < clock[0] < latest and trainer.steps_left <= 1
+    assert trainer.step > 200  # of 2 s each
 
 
 # --- the whole way ----------------------------------------------------------------------------------------------

@@ -281,7 +281,8 @@ def test_a_process_that_scores_begins_again_after_a_rest_and_is_missed_when_it_i
     beside = ValidationBeside(cast(Any, str))  # "scores" are what was given, in words
     for given in (1, 2):
         beside.begin(Waiting({"step": given}, cast(Any, given)))
-        assert beside.take() == (Waiting({"step": given}, cast(Any, given)), str(given))
+        waiting, figures, seconds = cast(Any, beside.take())
+        assert (waiting, figures) == (Waiting({"step": given}, cast(Any, given)), str(given)) and seconds >= 0
         assert beside.take() is None and not beside.is_ready()
         time.sleep(1.5)
     beside.close()

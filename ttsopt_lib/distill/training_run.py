@@ -39,6 +39,7 @@ from ttsopt_lib.records.base import now
 
 PACE_STEPS = 20  # enough to tell roughly how long a step takes on this machine now
 REPLAN_STEPS = 100  # after so many, and twice as many each time, the pace is known better: the first steps warm up
+LAST_SHARE = 0.1  # of a training's time at most, kept for the validation after its last step
 READ_STEPS = 20  # after so many the bar shows losses, and what was validated beside the training is taken
 
 Batch = TypeVar("Batch", bound=Tensors)
@@ -81,6 +82,7 @@ class TrainingRun(ABC):
         self.step, self.seconds = 0, 0.0
         self.broken_steps = torch.zeros((), dtype=torch.int64, device=self.accelerator.device)
         self.steps_left: float = config.steps
+        self.validation_seconds = 0.0  # that the latest took, and the last one is expected to take after the last step
         self.changes: list[dict[str, Any]] = []  # of settings, where a run went on with others
         self.curve: list[dict[str, float]] = []
 
@@ -205,7 +207,7 @@ class TrainingRun(ABC):
 
         With `minutes`, a new run finds its pace and plans fewer steps where there is no time for all. It plans again
         while it runs, until the learning rate falls. The end of the schedule follows the clock: the learning rate is
-        zero when the time is over, however busy the machine was.
+        zero when the time is over but for a last validation, however busy the machine was.
         """
         if self.validates_beside and self.accelerator.is_main_process:
             self.beside = ValidationBeside(on_processor(self.scorer()))
@@ -251,7 +253,7 @@ class TrainingRun(ABC):
                 # A pause (a stopped process, a validation) says nothing about the pace.
                 pace = 0.99 * pace + 0.01 * min(taken, 5 * pace) if pace else taken
                 if minutes is not None:
-                    left = 60 * minutes - (latest - began)
+                    left = 60 * minutes - (latest - began) - min(self.validation_seconds, 60 * minutes * LAST_SHARE)
                     if self.step == plan_again and self.steps_left > c.decay_steps:
                         self._plan(pace, left)
                         c, plan_again = self.config, 2 * plan_again
@@ -295,9 +297,12 @@ class TrainingRun(ABC):
 
         Beside the training this only begins, once the validation before it is taken, so that no two are under way.
         """
+        began = time.monotonic()
         shipped, figures = self.finished(in_half(self.average))
         entry = {"step": self.step, "minutes": self.seconds / 60, "skipped": self.skipped, **losses, **figures}
         self.judge(Waiting(entry, shipped))
+        if self.beside is None:
+            self.validation_seconds = time.monotonic() - began
 
     def judge(self, waiting: Waiting) -> None:
         """Score these weights: here and now, or beside the training."""
@@ -311,7 +316,7 @@ class TrainingRun(ABC):
         """Wait for the validation beside the training, where there is one under way, and keep what came of it."""
         taken = None if self.beside is None else self.beside.take()
         if taken is not None:
-            waiting, figures = taken
+            waiting, figures, self.validation_seconds = taken
             self.keep(waiting.entry | figures, waiting.shipped)
 
     def score(self, shipped: dict[str, Tensor]) -> dict[str, float]:

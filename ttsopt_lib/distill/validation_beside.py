@@ -13,6 +13,7 @@ from __future__ import annotations
 import pickle
 import signal
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class ValidationBeside:
 
     def __init__(self, scorer: Scorer):
         self.waiting: Waiting | None = None
-        self._scores: Future[dict[str, float]] | None = None
+        self._scores: Future[tuple[dict[str, float], float]] | None = None
         arguments = pickle.dumps(scorer), max(1, cpu_count() - 2)
         self._process: Any = ProcessPoolExecutor(
             1, timeout=IDLE_SECONDS, initializer=_begin, initargs=arguments, env={"CUDA_VISIBLE_DEVICES": ""}
@@ -72,8 +73,8 @@ class ValidationBeside:
         """Whether `take` returns at once, with something."""
         return self._scores is not None and self._scores.done()
 
-    def take(self) -> tuple[Waiting, dict[str, float]] | None:
-        """What was scored, with its figures, as soon as they are there; None where nothing is being scored.
+    def take(self) -> tuple[Waiting, dict[str, float], float] | None:
+        """What was scored, its figures and the seconds they took, when they are there; None: nothing is being scored.
 
         Raises:
             WorkerError: the process was killed.
@@ -81,7 +82,7 @@ class ValidationBeside:
         if self.waiting is None or self._scores is None:
             return None
         try:
-            taken = self.waiting, self._scores.result()
+            taken = (self.waiting, *self._scores.result())
         except TerminatedWorkerError:
             raise WorkerError(
                 "the process that validates was killed, most likely because memory was short; the same command goes on "
@@ -106,7 +107,8 @@ def _begin(scorer: bytes, threads: int) -> None:
     _pickled[:] = [scorer]
 
 
-def _score(shipped: bytes) -> dict[str, float]:
+def _score(shipped: bytes) -> tuple[dict[str, float], float]:
+    began = time.monotonic()
     if not _scorer:  # here and not in `_begin`, whose errors would reach nobody
         _scorer.append(pickle.loads(_pickled[0]))
-    return _scorer[0](pickle.loads(shipped))
+    return _scorer[0](pickle.loads(shipped)), time.monotonic() - began
