@@ -12,13 +12,15 @@ from tiny_training import tiny_settings
 
 from ttsopt_lib import workers
 from ttsopt_lib.cli import main
-from ttsopt_lib.distill.distillation import STAGES
+from ttsopt_lib.distill.distillation import STAGES, Stage
 from ttsopt_lib.distill.estimate import GB_PER_HOUR, MEASURED, estimate_training
+from ttsopt_lib.distill.published import DistillError
 from ttsopt_lib.distill.settings import DecoderSettings, SpeechSettings
 from ttsopt_lib.distill.study import missing_students, train_students, training_settings
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.files import file_sha256
 from ttsopt_lib.optimize.build import build_study
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study, Training
 from ttsopt_lib.voices.text import read_sentences
@@ -111,6 +113,25 @@ def test_a_cluster_that_does_not_answer_is_named_before_anything_is_trained(
     with pytest.raises(workers.ClusterError, match="no Dask scheduler answers there"):
         train_students(study, folder, dask="tcp://127.0.0.1:9")
     assert not folder.training.exists()
+
+
+@pytest.mark.parametrize(
+    ("start", "stages", "message"),
+    [
+        ("none", ["decoder"], "student.safetensors: no such file"),
+        ("models/en_US-joe-medium/istft-256x8", ["text_encoder"], "holds no student of the text encoder"),
+        ("models/en_US-joe-medium/students", ["flow"], "of other sizes than this run's settings"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused_before_the_teacher_says_a_word(
+    start: str, stages: list[Stage], message: str, medium_voice: Path, corpus: Path, tmp_path: Path
+) -> None:
+    student = tmp_path / "student"
+    study = study_with(medium_voice, student, {"student": student, "corpus": corpus, "minutes": 60.0})
+    folder = StudyFolder(study, tmp_path / "reports")
+    with pytest.raises(DistillError, match=message):
+        train_students(study, folder, stages=stages, start=resolve(Path(start)))
+    assert not list(folder.training.glob("*"))
 
 
 def test_settings_of_speech_that_are_not_named_stay_its_own() -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -24,7 +25,7 @@ import torch
 from accelerate import PartialState
 from safetensors.torch import load_file
 
-from ttsopt_lib.distill.published import WEIGHTS, DistillError, load_student
+from ttsopt_lib.distill.published import KINDS, WEIGHTS, DistillError, load_student
 from ttsopt_lib.distill.settings import DistillSettings
 from ttsopt_lib.distill.teacher.device import speaking_workers
 from ttsopt_lib.distill.teacher.hints import hifigan_decoder
@@ -46,6 +47,13 @@ from ttsopt_lib.voices.piper import PiperVoice, load_piper, open_piper
 
 Stage = Literal["text_encoder", "flow", "decoder", "speech"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
+STUDENTS: dict[Stage, tuple[str, ...]] = {
+    "text_encoder": ("text_encoder", "duration_predictor"),
+    "flow": ("flow",),
+    "decoder": ("decoder",),
+    "speech": ("flow", "decoder"),
+}
+"""Whose weights each training ships."""
 LEAST_SHARE = 0.5
 """Of a new student's weights, which another voice's students must have in its sizes to be a better beginning."""
 
@@ -121,6 +129,19 @@ class Distillation:
             trainer.origin |= start_from_similar(trainer, similar)
         trainer.run(minutes)
         return trainer.record()
+
+    def check_start(self, start: Path, stages: Sequence[Stage], resume: bool = True) -> None:
+        """Find out, before the teacher speaks, whether these trainings can begin with a published student.
+
+        Raises:
+            DistillError: as `train` would.
+        """
+        fresh = fresh_students(self.settings)
+        for stage in stages:
+            if not (resume and (self.out / stage / "state.pt").exists()):
+                students, _ = published_students(start, STUDENTS[stage])
+                if any(shapes(student) != shapes(fresh[name]) for name, student in students.items()):
+                    raise other_sizes(start)
 
     def origin(self) -> dict[str, Any]:
         """What every record says of where it comes from."""
@@ -299,14 +320,32 @@ def trained_minutes(record: dict[str, Any]) -> float:
 
 def start_from_student(trainer: TrainingRun, folder: Path) -> dict[str, Any]:
     """Put a published student's weights into a fresh trainer; returns their hash and how long they were trained."""
-    students, record = load_student(folder)
-    weights = {}
-    for name in {name.partition(".")[0] for name in trainer.shipping.state_dict()}:
-        if name not in students:
-            raise DistillError(f"{folder}: holds no student of the {name.replace('_', ' ')}")
-        weights |= {f"{name}.{key}": value for key, value in students[name].state_dict().items()}
+    names = sorted({name.partition(".")[0] for name in trainer.shipping.state_dict()})
+    students, record = published_students(folder, names)
+    weights = {f"{name}.{key}": value for name, one in students.items() for key, value in one.state_dict().items()}
     put_weights(trainer, weights, folder)
     return {"started_from": record["weights_sha256"], "started_from_minutes": trained_minutes(record)}
+
+
+def published_students(folder: Path, names: Sequence[str]) -> tuple[dict[str, torch.nn.Module], dict[str, Any]]:
+    """Those of the published students in a folder, and their record. Raises `DistillError` where one is not there."""
+    students, record = load_student(folder)
+    for name in names:
+        if name not in students:
+            raise DistillError(f"{folder}: holds no student of the {name.replace('_', ' ')}")
+    return {name: students[name] for name in names}, record
+
+
+def fresh_students(settings: DistillSettings) -> torch.nn.ModuleDict:
+    """The students of all stages that settings, fitted to a voice, ask for: their sizes alone, without memory."""
+    sizes: dict[str, Any] = {
+        "text_encoder": settings.text_encoder.text_encoder,
+        "duration_predictor": settings.text_encoder.durations,
+        "flow": settings.flow.flow,
+        "decoder": settings.decoder.decoder,
+    }
+    with torch.device("meta"):
+        return torch.nn.ModuleDict({name: KINDS[name][0](of) for name, of in sizes.items()})
 
 
 def start_from_similar(trainer: TrainingRun, folder: Path) -> dict[str, Any]:
@@ -388,7 +427,16 @@ def put_weights(trainer: TrainingRun, weights: dict[str, torch.Tensor], source: 
         trainer.shipping.load_state_dict(weights)
         trainer.average.load_state_dict(weights)
     except RuntimeError as error:
-        raise DistillError(f"{source}: holds a student of other sizes than this run's settings") from error
+        raise other_sizes(source) from error
+
+
+def shapes(network: torch.nn.Module) -> dict[str, torch.Size]:
+    """The size of each of its weights."""
+    return {name: value.shape for name, value in network.state_dict().items()}
+
+
+def other_sizes(source: Path) -> DistillError:
+    return DistillError(f"{source}: holds a student of other sizes than this run's settings")
 
 
 def check_same_run(before: dict[str, Any], trainer: TrainingRun) -> None:

@@ -6,10 +6,8 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 
 from ttsopt_lib.distill.distillation import (
     LEAST_SHARE,
@@ -17,9 +15,10 @@ from ttsopt_lib.distill.distillation import (
     Stage,
     accelerator_name,
     fit_to_voice,
+    fresh_students,
     of_same_sizes,
 )
-from ttsopt_lib.distill.published import KINDS, load_student
+from ttsopt_lib.distill.published import load_student
 from ttsopt_lib.distill.settings import DistillSettings
 from ttsopt_lib.distill.study import SHARES, SHIPPED, SPEAKING, training_plan, training_settings
 from ttsopt_lib.distill.teacher.device import speaking_teacher, speaking_workers, training_device
@@ -113,15 +112,7 @@ def _expected(voice: PiperVoice, settings: DistillSettings, network: StagedVits,
     measured = [limit for limit in MEASURED if limit <= minutes]
     if not measured or accelerator_name():
         return None
-    fitted = fit_to_voice(settings, network)
-    sizes: dict[str, Any] = {
-        "text_encoder": fitted.text_encoder.text_encoder,
-        "duration_predictor": fitted.text_encoder.durations,
-        "flow": fitted.flow.flow,
-        "decoder": fitted.decoder.decoder,
-    }
-    with torch.device("meta"):
-        fresh = torch.nn.ModuleDict({stage: KINDS[stage][0](of) for stage, of in sizes.items()})
+    fresh = fresh_students(fit_to_voice(settings, network))
     students, record = load_student(resolve(SHIPPED))
     if record["voice_sha256"] == voice.onnx_sha256 or of_same_sizes(students, fresh.state_dict())[1] < LEAST_SHARE:
         return None

@@ -105,6 +105,8 @@ def train_students(
     if plan.short_sentences:
         corpus = with_short_sentences(corpus, plan.short_sentences, folder.training / "corpus.txt")
     distillation = Distillation(voice.path, corpus, folder.training, settings, SPEAKING * total, dask)
+    if start is not None:
+        distillation.check_start(start, stages, resume=not anew)
     whole = sum(SHARES[stage] for stage in stages)
     ends = time.monotonic() + 60 * total
     for number, stage in enumerate(stages):
