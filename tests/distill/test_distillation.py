@@ -233,15 +233,15 @@ def test_a_short_time_gets_a_schedule_that_fits(new_trainer: NewTrainer, listene
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("first", "later"), [(0.05, 0.0), (0.0, 0.05)], ids=["slow start", "slow later"])
-def test_time_is_used_though_the_first_steps_say_another_pace(
-    first, later, new_trainer: NewTrainer, listener: None, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("seconds", [(2.0, 1.0, 1.0), (1.0, 2.0, 2.0), (2.0, 2.0, 1.0)])
+def test_time_is_used_though_the_pace_changes(
+    seconds: tuple[float, float, float], new_trainer: NewTrainer, listener: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a GPU, whose first steps hold its start-up: half of the time was left unused."""
+    """In the first 20 steps, until step 900, and later: on a GPU the first steps hold its start-up."""
     trainer, clock = new_trainer(adversarial_steps=10**6, regression_steps=10**6), [0.0]
 
     def step() -> dict[str, torch.Tensor]:
-        clock[0] += 1.0 + (20 * first if trainer.step < 20 else 20 * later)  # invented seconds
+        clock[0] += seconds[(trainer.step >= 20) + (trainer.step >= 900)]
         trainer.step, trainer.steps_left = trainer.step + 1, trainer.steps_left - 1
         return {"gradient_norm": torch.ones(())}
 

@@ -206,8 +206,8 @@ class TrainingRun(ABC):
         """Train to the last step, or until validations stop improving; the state is always saved.
 
         With `minutes`, a new run finds its pace and plans fewer steps where there is no time for all. It plans again
-        while it runs, until the learning rate falls. The end of the schedule follows the clock: the learning rate is
-        zero when the time is over but for a last validation, however busy the machine was.
+        while it runs, for the last time when the learning rate is about to fall. The end of the schedule follows the
+        clock: the learning rate is zero when the time is over but for a last validation, however busy the machine was.
         """
         if self.validates_beside and self.accelerator.is_main_process:
             self.beside = ValidationBeside(on_processor(self.scorer()))
@@ -254,9 +254,10 @@ class TrainingRun(ABC):
                 pace = 0.99 * pace + 0.01 * min(taken, 5 * pace) if pace else taken
                 if minutes is not None:
                     left = 60 * minutes - (latest - began) - min(self.validation_seconds, 60 * minutes * LAST_SHARE)
-                    if self.step == plan_again and self.steps_left > c.decay_steps:
+                    decays_next = self.steps_left <= c.decay_steps + 1
+                    if plan_again and self.steps_left > c.decay_steps and (self.step == plan_again or decays_next):
                         self._plan(pace, left)
-                        c, plan_again = self.config, 2 * plan_again
+                        c, plan_again = self.config, max(plan_again, 2 * self.step)
                         bar.total = c.steps
                     # On the clock of the main process: all must do the same.
                     (self.steps_left,) = broadcast_object_list([min(c.steps - self.step, left / pace)])
