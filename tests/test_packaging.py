@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -74,6 +75,14 @@ def tracked(folder: str) -> set[Path]:
     if done.returncode == 0:
         return {ROOT / name for name in done.stdout.split("\0") if name and (ROOT / name).exists()}
     return {path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+
+
+@pytest.mark.parametrize("top", ["ttsopt_lib", "tests"])
+def test_a_folder_has_twenty_files_at_most_and_a_file_of_the_library_five_hundred_lines(top: str):
+    files = tracked(top)
+    assert not {str(folder) for folder, count in Counter(path.parent for path in files).items() if count > 20}
+    sources = [path for path in files if path.suffix == ".py" and top == "ttsopt_lib"]
+    assert not {str(path) for path in sources if len(path.read_text(encoding="utf-8").splitlines()) > 500}
 
 
 def test_importing_the_package_loads_nothing_heavy():

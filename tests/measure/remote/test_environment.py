@@ -18,7 +18,7 @@ from ttsopt_lib.measure.remote import environment
 from ttsopt_lib.measure.remote.bundle import REQUIREMENTS, download_command
 from ttsopt_lib.measure.timing import measure_device
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_what_is_installed_on_a_device_is_what_the_project_declares():

@@ -11,7 +11,7 @@ from pretend_device import pretended_gpu
 from ttsopt_lib.measure.runtimes.batches import Batches
 from ttsopt_lib.measure.runtimes.torch_runtime import open_pytorch
 
-STUDENTS = Path(__file__).parents[2] / "models" / "en_US-joe-medium" / "students"
+STUDENTS = Path(__file__).parents[3] / "models" / "en_US-joe-medium" / "students"
 SCALES = [0.0, 1.0, 0.0]
 IDS = np.array([1, 0, 20, 0, 120, 0, 61, 0, 100, 0, 10, 0, 2])
 

@@ -103,7 +103,7 @@ def test_a_measured_device_keeps_its_record_when_repeating_it_fails(loopback: Lo
 
 def test_the_command_ends_with_2_and_one_line_when_a_device_failed(loopback: Loopback, folder, tmp_path: Path):
     folder.path.rename(tmp_path / "made")
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     project = tmp_path / "project"
     (project / "reports").mkdir(parents=True)
     (tmp_path / "made").rename(project / "reports" / STUDY.name)

@@ -167,7 +167,7 @@ def test_without_time_nothing_is_measured_and_the_reason_says_so(quick_voice: Pa
 @pytest.fixture
 def _sleepy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Worker, "module", "sleepy_worker")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     monkeypatch.setattr(opening, "usable_cores", lambda: 8)
     monkeypatch.setattr(energy, "find_counter", lambda *_: Counter())
     monkeypatch.setattr(session, "measure_energy", partial(energy.measure_energy, round_seconds=0.01))
