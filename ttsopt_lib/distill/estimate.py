@@ -35,7 +35,7 @@ GB_PER_HOUR = 0.4  # of the teacher's speech: latents and samples, in memory whi
 GB_PER_LINE = 2 / 8000  # of what the teacher's text encoder reads
 GB_OF_TRAINING = 1.5  # the process itself: PyTorch, teacher, student, discriminators
 LINES_TIMED = 3  # spoken to find out how fast the teacher is here
-MEASURED = {15: "+0.02 [-0.03, +0.07]", 60: "+0.04 [-0.01, +0.09]"}
+MEASURED = {15: "0.00 [-0.03, +0.03]", 60: "+0.02 [-0.01, +0.05]"}
 """Minutes of one core, and the change of predicted MOS (DistillMOS) after them: a test voice of joe's sizes, begun with
 the students that ship (docs/distillation.md)."""
 
