@@ -9,8 +9,9 @@ from tests.optimize.small_graphs import arrays, made, normal, speak
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.graph.low_bits import input_moments, quantize_low
 from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
+from ttsopt_lib.optimize.steps.quantize_static import quantize_static
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
-from ttsopt_lib.step_settings import QuantizeDynamic, QuantizeWeights
+from ttsopt_lib.step_settings import QuantizeDynamic, QuantizeStatic, QuantizeWeights
 from ttsopt_lib.study import Variant
 
 
@@ -138,6 +139,16 @@ def test_few_bits_make_a_voice_of_few_levels_that_multiplies_int8(in_four_bits, 
     again = quantize_dynamic(model, QuantizeDynamic(step="quantize_dynamic", bits=4), sentences)
     assert model.SerializeToString() == before
     assert again.SerializeToString(deterministic=True) == products.SerializeToString(deterministic=True)
+
+
+@pytest.mark.slow
+def test_products_with_fixed_ranges_leave_no_tensor_that_nothing_reads(in_four_bits, exported):
+    """ONNX Runtime warns of each of them, whenever a voice is opened."""
+    step = QuantizeStatic(step="quantize_static", operators=("MatMul",), bits=4)
+    found = quantize_static(onnx.load(exported("medium")), step, in_four_bits.sentences[:2])
+    assert any(node.op_type == "QuantizeLinear" for node in found.graph.node)
+    read = {name for node in found.graph.node for name in node.input}
+    assert [one.name for one in found.graph.initializer if one.name not in read] == []
 
 
 def test_few_bits_of_convolutions_that_quantize_their_inputs_are_refused():

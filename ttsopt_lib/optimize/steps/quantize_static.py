@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
 from onnxruntime import quantization
 
 from ttsopt_lib.errors import StudyError
@@ -166,8 +166,7 @@ def _as_integers(
     outputs = {output.name for output in graph.output}
     read = {name for node in graph.node for name in reads(node)} | outputs
     refill(graph.node, (node for node in graph.node if node.op_type != "Mul" or node.output[0] in read))
-    read = {name for node in graph.node for name in reads(node)} | outputs
-    refill(graph.initializer, (tensor for tensor in graph.initializer if tensor.name in read))
+    _remove_unread(graph)
 
 
 def _as_products(model: ModelProto, rounded: Mapping[str, list[NodeProto]]) -> None:
@@ -190,6 +189,13 @@ def _as_products(model: ModelProto, rounded: Mapping[str, list[NodeProto]]) -> N
         gone |= {cast.output[0], scaled.output[0], both.output[0]}
     nodes = [new for node in model.graph.node for new in replaced.get(node.output[0], [node])]
     refill(model.graph.node, (node for node in nodes if node.output[0] not in gone or node.op_type == "MatMul"))
+    _remove_unread(model.graph)
+
+
+def _remove_unread(graph: GraphProto) -> None:
+    """Remove stored tensors that no node reads any more: ONNX Runtime warns of each whenever the voice is opened."""
+    kept = {name for node in graph.node for name in reads(node)} | {one.name for one in (*graph.input, *graph.output)}
+    refill(graph.initializer, (tensor for tensor in graph.initializer if tensor.name in kept))
 
 
 def _opset(model: ModelProto) -> int:
