@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ttsopt_lib.errors import StudyError
+from ttsopt_lib.files import file_sha256
 from ttsopt_lib.params import check
 from ttsopt_lib.paths import project_root, resolve
 from ttsopt_lib.records.base import write_record
@@ -22,6 +23,7 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VoiceRecord
 from ttsopt_lib.study import ORIGINAL, Study, Variant, VoiceSource
 from ttsopt_lib.voices.adapters.declaration import is_declaration, read_declaration
+from ttsopt_lib.voices.huggingface import weights_of
 from ttsopt_lib.voices.onnx_file import model_sha256
 
 LONGEST_NAME = 61  # of a study, in characters
@@ -40,19 +42,29 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
     """The same study on another voice, with students of that voice where some were trained.
 
     Args:
-        voice: a Piper voice's `.onnx`, or a YAML file that declares another model.
+        voice: a Piper voice's `.onnx`, a local folder with a Hugging Face VITS model, or a YAML file that declares
+            another model.
         study: what was asked of another voice.
         origin: the file that the study was read from, for messages.
 
     Raises:
-        StudyError: there is no such voice file, or the study does not fit it.
+        StudyError: there is no such voice, or the study does not fit it.
         VoiceError: the voice's file cannot be read.
     """
-    if not voice.is_file():
-        raise StudyError(f"--voice {voice}: no such file; give a Piper voice's .onnx, or a .yaml that declares a model")
+    if not voice.exists():
+        raise StudyError(
+            f"--voice {voice}: no such file; give a Piper voice's .onnx, a folder with a Hugging Face VITS model, or a "
+            ".yaml that declares a model"
+        )
+    if voice.is_dir() and not (voice / "config.json").is_file():
+        raise StudyError(
+            f"--voice {voice}: a folder is a Hugging Face VITS model with its config.json, and this has none; of a "
+            "Piper voice give the .onnx file"
+        )
     declared = is_declaration(voice)
+    source = "declared" if declared else "huggingface" if voice.is_dir() else "path"
     name = study_name(voice)
-    student, sha256 = students_of(name), _sha256(voice)
+    student, known = students_of(name), _hashes(voice, name)
     variants, left_out = [], []
     for variant in study.variants:
         trained = {step.needs_trained for step in variant.recipe} - {None}
@@ -60,7 +72,7 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
             left_out.append(variant.name)
         elif not trained:
             variants.append(_as_far_as_it_fits(variant) if declared else variant)
-        elif study.training and trained == {study.training.student} and teacher_of(student) == sha256:
+        elif study.training and trained == {study.training.student} and teacher_of(student) in known:
             recipe = tuple(step.with_student(student) for step in variant.recipe)
             variants.append(variant.model_copy(update={"recipe": recipe}))
         else:
@@ -68,17 +80,20 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
     there = {ORIGINAL, *(variant.name for variant in variants)}
     of_vits = set() if declared else there  # no other model is timed in PyTorch, or spoken piece by piece
     measure = {
-        key: tuple(name for name in getattr(study.measure, key) or () if name in names)
+        key: tuple(name for name in asked if name in names)
         for key, names in {"pytorch": of_vits, "first_sound": of_vits, "more_threads": there}.items()
+        if (asked := getattr(study.measure, key)) is not None
     }
     confirmed = tuple(variant for variant in study.evaluate.confirmed if variant in there)
+    heard = tuple(variant for variant in study.listening_test.variants if variant in there)
     further = study.sentences.confirmation if confirmed else None
     changes = {
         "name": name,
-        "voice": VoiceSource.model_validate({"declared" if declared else "path": os.path.abspath(voice)}),
+        "voice": VoiceSource.model_validate({source: os.path.abspath(voice)}),
         "variants": tuple(variants),
         "training": study.training and study.training.model_copy(update={"student": student}),
-        "measure": study.measure.model_copy(update=measure | {"more_threads": measure["more_threads"] or None}),
+        "measure": study.measure.model_copy(update=measure),
+        "listening_test": study.listening_test.model_copy(update={"variants": heard}),
         "evaluate": study.evaluate.model_copy(update={"confirmed": confirmed}),
         "sentences": study.sentences.model_copy(update={"confirmation": further}),
     }
@@ -114,10 +129,10 @@ def claim(folder: StudyFolder, voice: Path) -> None:
 
 
 def plain_name(voice: Path) -> str:
-    """The name of the file, where that can be a study's; else what is left of it, and a hash."""
-    stem = voice.stem.lower()
-    plain = re.sub(r"[^a-z0-9+._-]+", "-", stem).strip("-._+")
-    return plain if plain == stem and len(plain) <= LONGEST_NAME else _with_hash(plain or "voice", voice.stem)
+    """The name of the file or folder, where that can be a study's; else what is left of it, and a hash."""
+    given = Path(os.path.abspath(voice)).name if voice.is_dir() else voice.stem
+    plain = re.sub(r"[^a-z0-9+._-]+", "-", given.lower()).strip("-._+")
+    return plain if plain == given.lower() and len(plain) <= LONGEST_NAME else _with_hash(plain or "voice", given)
 
 
 def _as_far_as_it_fits(variant: Variant) -> Variant:
@@ -126,8 +141,18 @@ def _as_far_as_it_fits(variant: Variant) -> Variant:
     return variant.model_copy(update={"recipe": recipe})
 
 
+def _hashes(voice: Path, name: str) -> set[str | None]:
+    """By what the records of this name's study know a voice: its hash, and that of our export of a folder."""
+    own, folder = _sha256(voice), project_root() / "reports" / name
+    if voice.is_dir() and _said(folder / "voice.json").get("sha256") == own:
+        return {own, _said(folder / "variants/original/variant.json").get("source_sha256")} - {None}
+    return {own}
+
+
 def _sha256(voice: Path) -> str:
-    """Hash of a model, by its own file or by the one that declares it. Raises `VoiceError`."""
+    """Hash of a model, by its own file, its folder's weights or the file that declares it. Raises `VoiceError`."""
+    if voice.is_dir():
+        return file_sha256(weights_of(voice))
     model = read_declaration(voice).model if is_declaration(voice) else voice
     assert model is not None
     return model_sha256(model)

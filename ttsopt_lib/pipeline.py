@@ -26,7 +26,7 @@ def locked(folder: StudyFolder) -> Iterator[None]:
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder.path / ".lock", timeout=0):
+        with FileLock(folder.lock, timeout=0):
             yield
     except Timeout:
         raise StudyError(f"{shown(folder.path)}: another ttsopt works on this study; wait for it") from None

@@ -1,5 +1,6 @@
 """What all commands share: the application, its common options, the study that is asked for, and its lock."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,11 +29,24 @@ DeviceOption = Annotated[
     list[str] | None,
     typer.Option("--device", "-d", help="a file of params/ by its name, or a path; may be given several times"),
 ]
+VoiceOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--voice",
+        help="the study's recipes on a voice of your own: a Piper .onnx, a folder with a Hugging Face VITS model, or a "
+        ".yaml that declares another model",
+    ),
+]
 PeersOption = Annotated[
     bool,
     typer.Option("--peers", help="also time and score what people use instead: piper-tts, OpenVINO, hibari-tts ..."),
 ]
 AgainOption = Annotated[bool, typer.Option("--again", help="repeat the step even where nothing has changed")]
+
+
+def as_typed(study: Path, voice: Path | None) -> str:
+    """What a command is given for this study, to be typed again."""
+    return shlex.join([str(study), *(["--voice", str(voice)] if voice else [])])
 
 
 def asked_study(path: Path, voice: Path | None, training: bool = False) -> Study:
@@ -46,7 +60,7 @@ def asked_study(path: Path, voice: Path | None, training: bool = False) -> Study
     other = f" (reports/{own.namesake} is another voice's)" if own.namesake else ""
     say("study", f"reports/{own.study.name}: the recipes of {path} on {voice}{other}")
     if own.left_out and not training:
-        names, how = ", ".join(own.left_out), f"ttsopt distill {path} --voice {voice}"
+        names, how = ", ".join(own.left_out), f"ttsopt distill {as_typed(path, voice)}"
         say("study", f"left out, trained for another voice: {names} ({how} trains students of this one)")
     return own.study
 

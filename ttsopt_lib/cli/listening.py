@@ -6,21 +6,20 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from ttsopt_lib.cli.app import DEFAULT_STUDY, StudyArgument, app, working_on
-from ttsopt_lib.params import read_study
+from ttsopt_lib.cli.app import DEFAULT_STUDY, StudyArgument, VoiceOption, app, as_typed, asked_study, working_on
 from ttsopt_lib.pipeline import Pipeline
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.terminal import out, ratings_table, say, shown, standings_table
 
 
 @app.command()
-def listen(study: StudyArgument = DEFAULT_STUDY) -> None:
+def listen(study: StudyArgument = DEFAULT_STUDY, voice: VoiceOption = None) -> None:
     """Make a listening test under reports/<study>/listening/: one page that any web server or file:// serves."""
     from ttsopt_lib.listening.site import make_listening_test
 
-    asked = read_study(study)
+    asked = asked_study(study, voice)
     folder = StudyFolder(asked)
-    with working_on(folder):
+    with working_on(folder, voice):
         trials, fresh = make_listening_test(asked, folder)
         counts = ", ".join(f"{count} {test.upper()}" for test, count in trials.items())
         say("listen", f"trials for each listener: {counts}; listener numbers 1 to {asked.listening_test.raters}")
@@ -33,6 +32,7 @@ def listen(study: StudyArgument = DEFAULT_STUDY) -> None:
 def ratings(
     files: Annotated[list[Path], typer.Argument(help="the CSV files that listeners sent back: all of them")],
     study: Annotated[Path, typer.Option(help="the study's YAML file")] = DEFAULT_STUDY,
+    voice: VoiceOption = None,
     key: Annotated[Path | None, typer.Option(help="key of an earlier listening test")] = None,
 ) -> None:
     """Check and screen listeners' ratings and print their means; `ttsopt report` then shows them."""
@@ -41,9 +41,9 @@ def ratings(
     from ttsopt_lib.evaluate.ratings.screening import screen
     from ttsopt_lib.listening.collect import collect_ratings
 
-    asked = read_study(study)
-    folder = StudyFolder(asked)
-    with working_on(folder):
+    asked = asked_study(study, voice)
+    folder, typed = StudyFolder(asked), as_typed(study, voice)
+    with working_on(folder, voice):
         evaluated = folder.quality_record.is_file() and current_evaluation(asked, folder) is not None
         collected, rated = collect_ratings(files, asked, folder, key)
         say("ratings", f"{len(collected)} ratings of {len(files)} files in {shown(folder.ratings)}")
@@ -59,14 +59,15 @@ def ratings(
             out.print(standings_table(so_far))
         if evaluated:
             Pipeline(asked, folder).evaluate()
-            say("ratings", f"'ttsopt report {study}' shows them")
+            say("ratings", f"'ttsopt report {typed}' shows them")
         else:
-            say("ratings", f"'ttsopt evaluate {study}' and 'ttsopt report {study}' show them")
+            say("ratings", f"'ttsopt evaluate {typed}' and 'ttsopt report {typed}' show them")
 
 
 @app.command()
 def power(
     study: StudyArgument = DEFAULT_STUDY,
+    voice: VoiceOption = None,
     effect: Annotated[float, typer.Option(help="change of MOS to find, in points", min=0.01, max=4.0)] = 0.1,
 ) -> None:
     """How many raters and sentences a listening test needs, from the ratings that are there, else from assumptions."""
@@ -75,7 +76,7 @@ def power(
     from ttsopt_lib.evaluate.ratings.means import change_components
     from ttsopt_lib.statistics.power import ASSUMED, MOST_RATERS, raters_needed
 
-    asked = read_study(study)
+    asked = asked_study(study, voice)
     path = ratings_path(asked, StudyFolder(asked))
     found = change_components(read_ratings(path, asked.variant_names), asked.variant_names) if path else None
     spread = found or ASSUMED

@@ -15,13 +15,14 @@ from ttsopt_lib.cli.app import (
     DeviceOption,
     PeersOption,
     StudyArgument,
+    VoiceOption,
     app,
     asked_study,
     working_on,
 )
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.notebooks import Kernel
-from ttsopt_lib.params import read_devices, read_study
+from ttsopt_lib.params import read_devices
 from ttsopt_lib.pipeline import Pipeline, refuse_failed
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Device, Study
@@ -32,12 +33,7 @@ from ttsopt_lib.terminal import duration, out, say
 def run(
     study: StudyArgument = DEFAULT_STUDY,
     device: DeviceOption = None,
-    voice: Annotated[
-        Path | None,
-        typer.Option(
-            help="a Piper .onnx of your own, or a .yaml that declares another model: the study's recipes on it"
-        ),
-    ] = None,
+    voice: VoiceOption = None,
     peers: PeersOption = False,
     quick: Annotated[bool, typer.Option("--quick", help="only the first look: fewer blocks and sentences")] = False,
     full: Annotated[bool, typer.Option("--full", help="no first look before the complete report")] = False,
@@ -76,6 +72,7 @@ def run(
 @app.command()
 def optimize(
     study: StudyArgument = DEFAULT_STUDY,
+    voice: VoiceOption = None,
     variant: Annotated[
         list[str] | None, typer.Option("--variant", help="only this variant; may be given several times")
     ] = None,
@@ -84,16 +81,16 @@ def optimize(
     """Make the variants: deployable voices under reports/<study>/variants/."""
     from ttsopt_lib.voices.source import source_before_export
 
-    asked = read_study(study)
+    asked = asked_study(study, voice)
     for name in variant or ():
         if name != ORIGINAL:
             asked.variant(name)
-    voice = source_before_export(asked)  # a voice that cannot be read is found before a folder is made for it
-    for doubt in voice.language_doubt(asked.language):
+    model = source_before_export(asked)  # a voice that cannot be read is found before a folder is made for it
+    for doubt in model.language_doubt(asked.language):
         say("warning", doubt)
     folder = StudyFolder(asked)
     steps = Pipeline(asked, folder)
-    with working_on(folder):
+    with working_on(folder, voice):
         steps.optimize(variant, again)
         if not variant:
             steps.leave_notebooks("optimize")
@@ -111,9 +108,7 @@ def distill(
             "--stage", help="train only this stage: text_encoder, flow, decoder or speech; may be given several times"
         ),
     ] = None,
-    voice: Annotated[
-        Path | None, typer.Option(help="a Piper .onnx of your own; its students go to models/<voice>/student")
-    ] = None,
+    voice: VoiceOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="threads for PyTorch; its own choice if not given")] = None,
     dask: Annotated[
         str | None,
@@ -196,6 +191,7 @@ def _say_estimate(study: Study, folder: StudyFolder, minutes: float | None, stag
 @app.command()
 def measure(
     study: StudyArgument = DEFAULT_STUDY,
+    voice: VoiceOption = None,
     device: DeviceOption = None,
     again: AgainOption = False,
     peers: PeersOption = False,
@@ -209,10 +205,10 @@ def measure(
     ] = None,
 ) -> None:
     """Time the variants on each device: this machine, or one that ssh reaches."""
-    asked = read_study(study)
+    asked = asked_study(study, voice)
     asked = asked.with_all_peers() if peers else asked
     steps = Pipeline(asked, folder := StudyFolder(asked))
-    with working_on(folder):
+    with working_on(folder, voice):
         devices = read_devices(device) if device or not imported else []
         browser = _imported_browser(devices, imported or ())
         for file in imported or ():
@@ -243,6 +239,7 @@ def _imported_browser(devices: Sequence[Device], imported: Sequence[Path]) -> De
 @app.command()
 def selfcheck(
     study: StudyArgument = DEFAULT_STUDY,
+    voice: VoiceOption = None,
     runs: Annotated[int, typer.Option(help="small measurements to make", min=5, max=1000)] = 20,
     blocks: Annotated[int, typer.Option(help="blocks of each", min=8, max=60)] = 12,
 ) -> None:
@@ -253,12 +250,13 @@ def selfcheck(
     from ttsopt_lib.optimize.build import build_original
     from ttsopt_lib.voices.source import source_model
 
-    asked = read_study(study)
+    asked = asked_study(study, voice)
     folder = StudyFolder(asked)
-    build_original(asked, folder)
-    voice = source_model(asked, folder)
+    with working_on(folder, voice):
+        build_original(asked, folder)
+    model = source_model(asked, folder)
     with tqdm(total=runs, desc="selfcheck", unit="run") as bar:
-        found = selfcheck_study(asked, voice, runs=runs, blocks=blocks, done=bar.update)
+        found = selfcheck_study(asked, model, runs=runs, blocks=blocks, done=bar.update)
     for line in found.lines():
         say("selfcheck", line)
     if not found.right:
@@ -268,6 +266,7 @@ def selfcheck(
 @app.command()
 def evaluate(
     study: StudyArgument = DEFAULT_STUDY,
+    voice: VoiceOption = None,
     again: AgainOption = False,
     peers: PeersOption = False,
     dask: Annotated[
@@ -275,19 +274,24 @@ def evaluate(
     ] = None,
 ) -> None:
     """Speak and score the evaluation sentences with every variant, and the further ones with `evaluate.confirmed`."""
-    asked = read_study(study)
+    asked = asked_study(study, voice)
     asked = asked.with_all_peers() if peers else asked
     folder = StudyFolder(asked)
-    with working_on(folder):
+    with working_on(folder, voice):
         steps = Pipeline(asked, folder)
         steps.evaluate(again, dask)
         steps.leave_notebooks("evaluate")
 
 
 @app.command()
-def report(study: StudyArgument = DEFAULT_STUDY, device: DeviceOption = None, again: AgainOption = False) -> None:
+def report(
+    study: StudyArgument = DEFAULT_STUDY,
+    voice: VoiceOption = None,
+    device: DeviceOption = None,
+    again: AgainOption = False,
+) -> None:
     """Render report.html, report.pdf, summary.json, tables and figures from the records that are there."""
-    asked = read_study(study)
+    asked = asked_study(study, voice)
     folder = StudyFolder(asked)
-    with working_on(folder):
+    with working_on(folder, voice):
         Pipeline(asked, folder).report(read_devices(device), again=again)

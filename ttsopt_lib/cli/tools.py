@@ -10,8 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from ttsopt_lib.cli.app import DEFAULT_STUDY, StudyArgument, app
-from ttsopt_lib.params import read_study
+from ttsopt_lib.cli.app import DEFAULT_STUDY, StudyArgument, VoiceOption, app, as_typed, asked_study, working_on
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.terminal import err, out, shown, verdict_table
 
@@ -68,13 +67,14 @@ def speak(
 @app.command()
 def check(
     study: StudyArgument = DEFAULT_STUDY,
+    voice: VoiceOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="a target that was not measured counts as missed")] = False,
 ) -> None:
     """Print the verdict of the last report; exit code 1 when a target is missed. For continuous integration."""
     from ttsopt_lib.records.base import read_record
     from ttsopt_lib.report.facts.summary import Summary
 
-    summary = read_record(StudyFolder(read_study(study)).summary, Summary, f"run {study}")
+    summary = read_record(StudyFolder(asked_study(study, voice)).summary, Summary, f"run {as_typed(study, voice)}")
     out.print(verdict_table(summary))
     missed = {"fail", "not_measured"} if strict else {"fail"}
     if any(row.status in missed for row in summary.verdict):
@@ -127,19 +127,21 @@ def doctor() -> None:
 @app.command()
 def clean(
     study: StudyArgument = DEFAULT_STUDY,
+    voice: VoiceOption = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="do not ask")] = False,
 ) -> None:
     """Remove what a study wrote: its variants, records and report. A training is hours of work, and stays."""
-    files = StudyFolder(read_study(study))
+    files = StudyFolder(asked_study(study, voice))
     folder, parts = files.path, files.removable()
     if not parts:
         out.print(f"{shown(folder)}: nothing there")
         return
     size = sum(file.stat().st_size for part in parts for file in (part, *part.rglob("*")) if file.is_file())
     if yes or typer.confirm(f"remove {shown(folder)} ({size / 1e6:.0f} MB)?"):
-        for part in parts:
-            shutil.rmtree(part) if part.is_dir() else part.unlink()
-        left = f"; kept {shown(files.training)}" if any(folder.iterdir()) else ""
+        with working_on(files):  # no run works on it, and none begins
+            for part in parts:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+        left = f"; kept {shown(files.training)}" if files.training.exists() else ""
         if not left:
-            folder.rmdir()
+            shutil.rmtree(folder)
         out.print(f"removed {shown(folder)} ({size / 1e6:.0f} MB){left}")

@@ -2,13 +2,11 @@
 
 import sys
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ttsopt_lib.cli.app import DEFAULT_STUDY, StudyArgument, app, working_on
-from ttsopt_lib.params import read_study
+from ttsopt_lib.cli.app import DEFAULT_STUDY, StudyArgument, VoiceOption, app, as_typed, asked_study, working_on
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Study
 from ttsopt_lib.terminal import out, say, shown
@@ -19,6 +17,7 @@ PORT = 8021
 @app.command()
 def web(
     study: StudyArgument = DEFAULT_STUDY,
+    voice: VoiceOption = None,
     variant: Annotated[
         list[str] | None,
         typer.Option("--variant", help="only this variant beside the original; may be given several times"),
@@ -35,18 +34,18 @@ def web(
     """Write a page under reports/<study>/web/ that speaks with the voices and measures any device with a browser."""
     from ttsopt_lib.web.build import write_web
 
-    asked = read_study(study)
+    asked = asked_study(study, voice)
     folder = StudyFolder(asked)
-    with working_on(folder):
+    with working_on(folder, voice):
         page = write_web(asked, folder, variant, without_original)
     size = sum(file.stat().st_size for file in page.rglob("*") if file.is_file())
     say("web", f"the page has {size / 1e6:.1f} MB; any server of files can serve this folder, also below another path")
     out.print(f"  {shown(page)}")
     if serve or lan:
-        _serve(asked, study, lan, port)
+        _serve(asked, as_typed(study, voice), lan, port)
 
 
-def _serve(asked: Study, study: Path, lan: bool, port: int) -> None:
+def _serve(asked: Study, typed: str, lan: bool, port: int) -> None:
     from ttsopt_lib.voices.adapters.opening import open_model
     from ttsopt_lib.web.build import text_inputs
     from ttsopt_lib.web.serve import Server
@@ -54,7 +53,7 @@ def _serve(asked: Study, study: Path, lan: bool, port: int) -> None:
     folder = StudyFolder(asked)
     model = open_model(folder.model(ORIGINAL))
     inputs = partial(text_inputs, model, asked.voice.speaker)
-    with Server(folder.web, lan, port, folder.received, str(study), inputs) as server:
+    with Server(folder.web, lan, port, folder.received, typed, inputs) as server:
         if lan:
             say(
                 "web",

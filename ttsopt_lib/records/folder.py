@@ -31,6 +31,7 @@ class StudyFolder:
     def __init__(self, study: Study, reports: Path | None = None):
         self.path = (reports or project_root() / "reports") / study.name
         records = self.path / "records"
+        self.lock = self.path / ".lock"
         self.training = self.path / "training"
         self.voice_record = self.path / "voice.json"
         self.quality_record = records / "quality.json"
@@ -50,7 +51,7 @@ class StudyFolder:
 
     def removable(self) -> list[Path]:
         """What a study wrote, except its training, which is hours of work, and whose voice that is."""
-        kept = [self.training, self.voice_record] if self.training.exists() else []
+        kept = [self.lock, *([self.training, self.voice_record] if self.training.exists() else [])]
         return [path for path in self.path.glob("*") if path not in kept]
 
     def variant(self, name: str) -> Path:

@@ -53,12 +53,7 @@ def load_huggingface(folder: str | Path) -> StagedVits:
 
     folder = Path(folder)
     config = _read_config(folder)
-    weights_path = folder / "model.safetensors"
-    if not weights_path.exists():
-        raise VoiceError(
-            f"{weights_path}: no such file; weights must be safetensors, because a pickled checkpoint can run code: "
-            "convert it with save_pretrained(safe_serialization=True)"
-        )
+    weights_path = weights_of(folder)
     try:
         weights = load_file(weights_path)
     except SafetensorError as error:
@@ -77,6 +72,17 @@ def load_huggingface(folder: str | Path) -> StagedVits:
         if isinstance(norm, torch.nn.LayerNorm):
             norm.eps = config.layer_norm_eps
     return model.eval()
+
+
+def weights_of(folder: Path) -> Path:
+    """The file with the weights of a local folder. Raises `VoiceError` where there is none."""
+    path = folder / "model.safetensors"
+    if not path.exists():
+        raise VoiceError(
+            f"{path}: no such file; weights must be safetensors, because a pickled checkpoint can run code: "
+            "convert it with save_pretrained(safe_serialization=True)"
+        )
+    return path
 
 
 def piper_config_for(folder: str | Path) -> VoiceConfig:

@@ -198,7 +198,9 @@ def _voice_name(study: Study) -> str:
         return packaged_voice(source.package).stem
     if source.kokoro:
         return f"Kokoro, {source.kokoro.style.stem}"
-    return Path(source.path or source.huggingface or source.declared or study.name).stem
+    if source.huggingface:
+        return source.huggingface.name
+    return Path(source.path or source.declared or study.name).stem
 
 
 # --- devices ----------------------------------------------------------------------------------------------------
