@@ -36,7 +36,8 @@ def sleepy_plan(
         model.write_text(json.dumps(asdict(one) | {"log": str(folder / "log.jsonl")}), encoding="utf-8")
         optional = accelerator is not None and one.name != ORIGINAL
         (row,) = rows_of(model, one.name)
-        rows.append(row.model_copy(update={"accelerator": accelerator, "optional": optional}))
+        made = {"accelerator": accelerator, "optional": optional, "recipe": ({"step": "fp16"},) if optional else ()}
+        rows.append(row.model_copy(update=made))
     sentences = (
         PlannedSentence(length_class="one_word", text="Yes.", ids=(1, 2)),
         PlannedSentence(length_class="short", text="The door is open.", ids=(1, 2, 3)),

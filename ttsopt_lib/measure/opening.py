@@ -228,8 +228,7 @@ def _side_by_side(
             for worker in workers:
                 worker.kill()  # the threads that wait for them end, too
             raise
-    ready = {worker.row: worker for worker in found.ready}
-    found.ready = {ready[row]: found.ready[ready[row]] for row in rows if row in ready}
+    found.ready = dict(sorted(found.ready.items(), key=lambda opened: rows.index(opened[0].row)))
     return found
 
 
