@@ -31,6 +31,11 @@ def test_of_twenty_runs_seventeen_must_contain_the_truth():
 
 
 @pytest.mark.slow
+def test_a_voice_with_speakers_can_be_checked(multi_speaker_voice: Path):
+    assert len(selfcheck_study(study_of(), open_model(multi_speaker_voice), runs=1, blocks=8).runs) == 1
+
+
+@pytest.mark.slow
 def test_a_voice_with_work_added_is_slower_by_about_what_the_work_takes(medium_voice: Path):
     done = []
     result = selfcheck_study(study_of(), open_model(medium_voice), runs=1, blocks=8, done=lambda: done.append(1))

@@ -35,8 +35,8 @@ def voice_with_work(path: Path, multiplications: int) -> onnx.ModelProto:
     return model
 
 
-def work_alone(multiplications: int) -> onnx.ModelProto:
-    """The chain of products with the inputs of a voice, and nothing else: what it costs by itself."""
+def work_alone(multiplications: int, speakers: bool = False) -> onnx.ModelProto:
+    """The chain of products with the inputs of a voice (of several `speakers`), and nothing else: its own cost."""
     from onnx import TensorProto, helper, numpy_helper
 
     nodes, constants = _work(multiplications)
@@ -46,6 +46,7 @@ def work_alone(multiplications: int) -> onnx.ModelProto:
         helper.make_tensor_value_info("input", TensorProto.INT64, [1, "phonemes"]),
         helper.make_tensor_value_info("input_lengths", TensorProto.INT64, [1]),
         helper.make_tensor_value_info("scales", TensorProto.FLOAT, [3]),
+        *([helper.make_tensor_value_info("sid", TensorProto.INT64, [1])] if speakers else []),
     ]
     outputs = [helper.make_tensor_value_info("output", TensorProto.FLOAT, [SILENCE])]
     graph = helper.make_graph(nodes, "work", inputs, outputs, constants)

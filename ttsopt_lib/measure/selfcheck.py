@@ -102,13 +102,13 @@ def selfcheck_study(
     """
     import onnx
 
-    voice = model.vits("the self-check").path
+    voice, speaker = model.vits("the self-check").path, model.speaker(study.voice.speaker)
     sentences = sorted(planned_sentences(study, model), key=lambda one: len(one.ids))[:2]
     settings = MeasureSettings(budget_seconds=1, warmup_passes=1, min_blocks=blocks, max_blocks=blocks)
     with TemporaryDirectory(prefix="ttsopt-") as name, ConditionsWatch() as watch:
         extra, alone = Path(name) / f"{EXTRA}.onnx", Path(name) / f"{ALONE}.onnx"
         onnx.save(voice_with_work(voice, MULTIPLICATIONS), str(extra))
-        onnx.save(work_alone(MULTIPLICATIONS), str(alone))
+        onnx.save(work_alone(MULTIPLICATIONS, speaker is not None), str(alone))
         files = {ORIGINAL: voice, ORIGINAL_COPY: voice, EXTRA: extra, ALONE: alone}
         found = []
         for number in range(runs):
@@ -119,7 +119,7 @@ def selfcheck_study(
                 ),
                 sentences=tuple(sentences),
                 scales=model.timing_scales,
-                speaker=model.speaker(study.voice.speaker),
+                speaker=speaker,
                 sample_rate=model.sample_rate,
                 settings=settings.model_copy(update={"seed": number}),
             )
