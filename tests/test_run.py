@@ -21,6 +21,7 @@ from ttsopt_lib import cli, doctor
 from ttsopt_lib.cli import tools
 from ttsopt_lib.doctor import examine
 from ttsopt_lib.files import file_sha256
+from ttsopt_lib.optimize.calibration import calibration_texts
 from ttsopt_lib.own_voice import study_on
 from ttsopt_lib.params import read_study
 from ttsopt_lib.study import Study
@@ -222,11 +223,14 @@ def test_bad_input_is_one_line_and_exit_code_2(refused, arguments, expected):
         (["A good one."], "further.txt: sentences.confirmation: asks for 2 sentences from line 0 on, the file has 1"),
         (["A good one.", "..."], "further.txt: sentences.confirmation: sentence 2 (line 2): "),
         (["A good one.", "Rice is often served in round bowls."], "sentence 2 is an evaluation sentence too"),
+        (["A good one.", "{calibration}"], "sentence 2 is a calibration sentence too"),
     ],
 )
 def test_a_mistake_in_the_further_sentences_comes_out_before_any_work(place, refused, texts, expected):
-    (place / "params/further.txt").write_text("\n".join(texts))
     values = json.loads(json.dumps(STUDY))
+    calibration = calibration_texts(Study.model_validate(STUDY["study"]).sentences.calibration)
+    texts = [text.format(calibration=calibration[-1]) for text in texts]
+    (place / "params/further.txt").write_text("\n".join(texts))
     values["study"]["name"] = "wrong"
     values["study"]["sentences"]["evaluation"]["count"] = 10
     values["study"]["sentences"]["confirmation"] = {"file": "params/further.txt", "count": 2}

@@ -80,8 +80,13 @@ def utterances(study: Study, voice: TtsModel, texts: Sequence[str], origin: str,
 
 
 def evaluation_texts(study: Study) -> list[str]:
-    """The evaluation sentences. Raises `StudyError`, naming file and key, where the file holds too few."""
-    return _texts(study.sentences.evaluation, "sentences.evaluation")
+    """The evaluation sentences.
+
+    Raises `StudyError`, naming file and key, where the file holds too few or one of them calibrates variants as well.
+    """
+    texts = _texts(study.sentences.evaluation, "sentences.evaluation")
+    _refuse_common(evaluation_origin(study), texts, _calibration(study), "a calibration sentence")
+    return texts
 
 
 def confirmation_texts(study: Study) -> list[str]:
@@ -92,14 +97,26 @@ def confirmation_texts(study: Study) -> list[str]:
     asked = study.sentences.confirmation
     if asked is None or not study.evaluate.confirmed:
         return []
-    texts, heard = _texts(asked, "sentences.confirmation"), set(evaluation_texts(study))
+    texts, origin = _texts(asked, "sentences.confirmation"), confirmation_origin(study)
+    _refuse_common(origin, texts, evaluation_texts(study), "an evaluation sentence")
+    _refuse_common(origin, texts, _calibration(study), "a calibration sentence")
+    return texts
+
+
+def _calibration(study: Study) -> list[str]:
+    asked = study.sentences.calibration
+    return read_sentences(resolve(asked.file))[asked.start : asked.start + asked.count]
+
+
+def _refuse_common(origin: str, texts: Sequence[str], others: Sequence[str], what: str) -> None:
+    """Raises `StudyError` where a sentence is one of the others too: a figure on it would flatter what it made."""
+    heard = set(others)
     for number, text in enumerate(texts, 1):
         if text in heard:
             raise StudyError(
-                f"{confirmation_origin(study)}: sentence {number} is an evaluation sentence too: {text!r}; what "
-                "confirms a choice must have had no part in it"
+                f"{origin}: sentence {number} is {what} too: {text!r}; what judges variants must have had no part in "
+                "making or choosing them"
             )
-    return texts
 
 
 def spoken_texts(study: Study) -> dict[str, Sequence[str]]:
