@@ -1,5 +1,6 @@
 """A study folder as `ttsopt optimize` would leave it, the command line on a study, and a device behind ssh."""
 
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -64,8 +65,8 @@ def command(
 @pytest.fixture
 def loopback(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Loopback]:
     """A real ssh server; its parameter are further lines of its configuration."""
-    if sshd_path() is None:
-        pytest.skip("sshd is missing: apt install openssh-server rsync")
+    if sshd_path() is None or shutil.which("rsync") is None:
+        pytest.skip("Debian packages openssh-server and rsync are needed: apt install openssh-server rsync")
     server = Loopback(tmp_path / "server", getattr(request, "param", ""))
     yield server
     server.close()

@@ -112,16 +112,28 @@ def test_machine_is_described_without_naming_it():
     assert system.browser is None
 
 
+def test_a_busy_neighbour_is_noticed(monkeypatch):
+    work = {(1, "neighbour"): 0.0, (2, "idler"): 0.0}  # core seconds of all processes but ours
+    monkeypatch.setattr(conditions, "_busy_seconds", lambda: sum(os.times()[:4]) + sum(work.values()))
+    monkeypatch.setattr(conditions, "_process_seconds", lambda: dict(work))
+    with ConditionsWatch() as quiet:
+        pass
+    assert not any("other processes" in text for text in quiet.warnings)
+    with ConditionsWatch() as watch:
+        work[1, "neighbour"] += 1000.0
+    assert any("other processes" in text and "the busiest was 'neighbour'" in text for text in watch.warnings)
+
+
 @pytest.mark.slow
-def test_a_busy_neighbour_is_noticed():
-    neighbour = subprocess.Popen([sys.executable, "-c", "while True: pass"])
-    try:
-        with ConditionsWatch() as watch:
-            time.sleep(2)
-    finally:
-        neighbour.kill()
-        neighbour.wait()
-    assert any("other processes" in text for text in watch.warnings)
+def test_what_another_process_does_is_counted_as_its_own():
+    code = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ninput()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as neighbour:
+        assert neighbour.stdout and neighbour.stdin
+        neighbour.stdout.readline()
+        seconds = {pid: spent for (pid, _), spent in conditions._process_seconds().items()}
+        neighbour.stdin.close()
+    assert seconds[neighbour.pid] >= 0.4
 
 
 def test_a_system_that_tells_nothing_of_its_battery_is_measured_all_the_same(monkeypatch):

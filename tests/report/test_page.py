@@ -319,15 +319,3 @@ def test_players_stop_at_their_budget_and_links_go_on(case, summary):
 def test_audio_that_was_not_made_is_said_to_be_missing(case, summary):
     _, _, folder = case("unmeasured")
     assert "not made" in Players(folder).table(summary("unmeasured"), ["original"], "x", "x")
-
-
-# --- the notebook ---------------------------------------------------------------------------------------------------
-
-
-def test_the_notebook_holds_no_logic_and_no_outputs():
-    notebook = json.loads(Path("notebooks/report.ipynb").read_text(encoding="utf-8"))
-    for cell in notebook["cells"]:
-        if cell["cell_type"] == "code":
-            source = "".join(cell["source"])
-            assert not cell["outputs"] and cell["execution_count"] is None
-            assert "def " not in source and "class " not in source and "for " not in source.replace("# folder", "")

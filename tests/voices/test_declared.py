@@ -194,7 +194,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 def test_what_is_wrong_in_a_declaration_is_one_line(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(VoiceError, match=message) as error:
         opened(declare(tmp_path, **changes))
-    assert "\n" not in str(error.value) and "tiny" in str(error.value) or "other" in str(error.value)
+    said = str(error.value)
+    assert "\n" not in said and ("tiny" in said or "other" in said)
 
 
 def test_what_is_wrong_in_a_model_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,6 @@
 """A voice that is spoken piece by piece says what the whole voice says."""
 
-import json
+import re
 import shutil
 import wave
 from pathlib import Path
@@ -146,31 +146,18 @@ def test_a_graph_that_is_no_voice_is_refused():
         split_voice(helper.make_model(graph))
 
 
-def test_the_files_say_the_same_with_plain_onnx_runtime(medium_voice, tmp_path):
-    """As docs/streaming.md shows it, without this library."""
+def test_the_code_in_the_manual_says_the_same_with_plain_onnx_runtime(medium_voice, tmp_path, monkeypatch):
+    """docs/streaming.md, without this library."""
     folder = tmp_path / "streaming"
     write_streaming(open_piper(medium_voice), folder)
     assert {path.name for path in folder.iterdir()} == {ENCODER, DECODER, LAYOUT, f"{ENCODER}.json"}
-    layout = json.loads((folder / LAYOUT).read_text())
-    encoder, decoder = (onnxruntime.InferenceSession(folder / name) for name in (ENCODER, DECODER))
     ids = np.random.default_rng(1).integers(1, 40, (1, 60))
     feeds = {"input": ids, "input_lengths": np.array([60]), "scales": np.array([0, 1, 0], dtype=np.float32)}
-    values: Any = encoder.run(None, feeds)
-    handed = dict(zip(layout["tensors"], values, strict=True))
-    frames = max(handed[name].shape[axis] for name, axis in layout["tensors"].items() if axis is not None)
-    states = {name: np.full(one["shape"], one["fill"], one["type"]) for name, one in layout["states"].items()}
-    pieces, done = [], 0
-    while done < frames:
-        end = min(frames, max(layout["shortest"], done + 20 + (layout["wait"] if done == 0 else 0)))
-        part = {
-            name: value if (axis := layout["tensors"][name]) is None else np.take(value, range(done, end), axis)
-            for name, value in handed.items()
-        }
-        flags = {"streaming_first": np.array([int(done == 0)]), "streaming_last": np.array([int(end == frames)])}
-        made: Any = decoder.run(None, part | flags | states)
-        audio, *kept = made
-        states, done = dict(zip(states, kept, strict=True)), end
-        pieces.append(audio.reshape(-1))
+    page = (Path(__file__).parents[2] / "docs/streaming.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(import json, numpy.*?)```", page, re.DOTALL)
+    pieces: list[np.ndarray] = []
+    monkeypatch.chdir(tmp_path)
+    exec(code.replace("+ 43 +", "+ 20 +"), {"feeds": feeds, "play": pieces.append})  # as a short text has many pieces
     said: Any = onnxruntime.InferenceSession(medium_voice).run(None, feeds)
     (whole,) = said
     assert len(pieces) > 1 and np.abs(np.concatenate(pieces) - whole.reshape(-1)).max() < EXACT

@@ -77,13 +77,18 @@ def test_a_second_run_waits_for_the_first_and_sends_nothing_that_is_there(loopba
     voices.mkdir(parents=True)
     voice = voices / f"{file_sha256(folder.model(ORIGINAL))}.onnx"
     shutil.copy(folder.model(ORIGINAL), voice)
-    before = voice.stat().st_ino
+    before, begun = voice.stat().st_ino, []
     with open(loopback.folder / "there/lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        release = threading.Timer(6.0, lambda: fcntl.flock(lock, fcntl.LOCK_UN))
-        release.start()
+
+        def release() -> None:
+            begun.extend((loopback.folder / "there/runs").glob("*/*.jsonl"))
+            fcntl.flock(lock, fcntl.LOCK_UN)
+
+        timer = threading.Timer(6.0, release)
+        timer.start()
         record = measure_device(STUDY, loopback.device(), folder, progress=False)
-        assert not release.is_alive(), "it did not wait"
+        assert not timer.is_alive() and not begun, "it did not wait"
     assert record.status == "measured"
     assert voice.stat().st_ino == before, "rsync writes a new file beside the old one"
 
