@@ -23,8 +23,9 @@ from ttsopt_lib.params import read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.step_settings import QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from ttsopt_lib.voices.graph_part import part_of
 from ttsopt_lib.voices.onnx_file import VoiceError
-from ttsopt_lib.voices.paired import PairedSession, duration_noise, part_of, prior_noise
+from ttsopt_lib.voices.paired import PairedSession, duration_noise, prior_noise
 from ttsopt_lib.voices.piper import open_piper
 from ttsopt_lib.voices.seam import StreamError, split_voice
 from ttsopt_lib.voices.stream import DECODER, ENCODER, LAYOUT, StreamingVoice, write_streaming

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ttsopt_lib.voices.graph_part import part_of
 from ttsopt_lib.voices.onnx_file import VoiceError, read_model
 from ttsopt_lib.voices.session import open_session, run_graph
 from ttsopt_lib.voices.vits_graph import NORMAL, VitsGraph
@@ -157,35 +158,3 @@ class PairedSession:
         sid = int(feed["sid"][0]) if "sid" in feed else None
         ids = [int(one) for one in feed["input"].reshape(-1)]
         return self.speak(ids, seed=seed, durations=durations, scales=feed["scales"].tolist(), sid=sid)
-
-
-def part_of(
-    model: onnx.ModelProto, outputs: list[str], inputs: list[str], extra: Sequence[onnx.NodeProto] = ()
-) -> onnx.ModelProto:
-    """A copy of what `outputs` depend on, with the tensors `inputs` fed instead of computed."""
-    nodes = [node for node in model.graph.node if not set(node.output) & set(inputs)] + [*extra]
-    part = onnx.ModelProto()
-    part.ir_version = model.ir_version
-    part.opset_import.extend(model.opset_import)
-    part.functions.extend(model.functions)
-    part.graph.name = model.graph.name or "part"
-    part.graph.node.extend(nodes)
-    graph = VitsGraph(part)
-    needed = set(outputs)
-    for output in outputs:
-        needed |= graph.ancestors(graph.producers[output])
-    kept = [node for node in nodes if set(node.output) & needed]
-    del part.graph.node[:]
-    part.graph.node.extend(kept)
-    part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in needed)
-    part.graph.input.extend(value for value in model.graph.input if value.name in needed)
-    part.graph.input.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, None, None])
-        for name in inputs
-        if name in needed
-    )
-    known = {value.name: value for value in model.graph.output}
-    for name in outputs:
-        kind = onnx.TensorProto.INT64 if name == _SHAPE else onnx.TensorProto.FLOAT
-        part.graph.output.append(known.get(name) or onnx.helper.make_tensor_value_info(name, kind, None))
-    return part

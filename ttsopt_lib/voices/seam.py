@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 import onnx
 
+from ttsopt_lib.voices.graph_part import part_of
 from ttsopt_lib.voices.onnx_file import VoiceError
-from ttsopt_lib.voices.paired import part_of
 from ttsopt_lib.voices.vits_graph import NORMAL, VitsGraph, reads
 
 # Nodes that work on each element alone: they are done before the seam where that leaves fewer tensors to hand over.

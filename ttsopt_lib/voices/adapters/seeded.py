@@ -14,8 +14,8 @@ import onnx
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from ttsopt_lib.voices.adapters.model import Feed
+from ttsopt_lib.voices.graph_part import part_of
 from ttsopt_lib.voices.onnx_file import VoiceError
-from ttsopt_lib.voices.paired import part_of
 from ttsopt_lib.voices.session import Session, open_session, run_graph
 from ttsopt_lib.voices.vits_graph import NORMAL, UNIFORM, VitsGraph, attribute
 
