@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from copy import deepcopy
+from typing import Any
 
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper, version_converter
@@ -84,7 +85,7 @@ def quantize_convolutions(
         graph.initializer.append(numpy_helper.from_array(value, name))
         return name
 
-    def add(operator: str, inputs: list[str], output: str, **attributes: int) -> str:
+    def add(operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         kind = operator.removesuffix("Linear")
         name = free_name(f"{output}/{kind}", named)
         nodes.append(helper.make_node(operator, inputs, [output], name=name, **attributes))
