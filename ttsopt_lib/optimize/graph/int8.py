@@ -181,10 +181,13 @@ def cleaned(quantized: ModelProto, original: ModelProto) -> ModelProto:
 
 
 def seed_noise(model: ModelProto) -> set[str]:
-    """Give every unseeded noise node a seed of its own; returns the names of those nodes."""
+    """Give unseeded noise nodes seeds, in place: the first random node 1, the second 2, whatever nodes lie between.
+
+    Returns the names of those that got one."""
     seeded = set()
-    for number, node in enumerate(model.graph.node):
-        if node.op_type.startswith("Random") and attribute(node, "seed", None) is None:
-            node.attribute.append(helper.make_attribute("seed", float(number + 1)))
+    random = [node for node in model.graph.node if node.op_type.startswith("Random")]
+    for number, node in enumerate(random, 1):
+        if attribute(node, "seed", None) is None:
+            node.attribute.append(helper.make_attribute("seed", float(number)))
             seeded.add(node.name)
     return seeded
