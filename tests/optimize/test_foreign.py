@@ -35,7 +35,7 @@ from ttsopt_lib.step_settings import (
     QuantizeStatic,
     QuantizeWeights,
 )
-from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.session import RuntimeFailure, open_session
 
 WEIGHTS = QuantizeWeights(step="quantize_weights")
 FOUR_BITS = QuantizeWeights(step="quantize_weights", bits=4)
@@ -56,6 +56,9 @@ class Spoken:
 
     def __init__(self, graph):
         self._graph = graph
+
+    def speak(self, *_, **__):
+        raise NotImplementedError
 
     def speak_feed(self, feed, seed=0, durations=None):
         return say(self._graph, feed).reshape(-1), np.zeros(0, np.int64)
@@ -140,6 +143,14 @@ def test_a_search_lets_every_convolution_but_the_last_compute_in_int8(kind, tmp_
     model, feed, *_ = KINDS[kind]()
     after = inventory_of(mixed(model, [feed]), feed, tmp_path)
     assert {layer.node: layer.computes_int8 for layer in after.weighted} == {"/first/conv": True, "/second/conv": False}
+
+
+def test_an_old_graph_that_onnx_cannot_convert_is_refused_in_one_line():
+    model, feed, *_ = KINDS["convolutions_of_opset_9"]()
+    model.graph.node[1].op_type = "Unheard"
+    with pytest.raises(RuntimeFailure, match="cannot convert it from operator set 9, which knows no int8: ") as raised:
+        mixed(model, [feed])
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("kind", KINDS)

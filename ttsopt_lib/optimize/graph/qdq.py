@@ -19,16 +19,20 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper, version_converter
 from ttsopt_lib.optimize.graph.index import GraphIndex, free_name, name_nodes, refill, remove_unread, tensor_names
 from ttsopt_lib.optimize.graph.int8 import quantizable_nodes, quantize_tensor
 from ttsopt_lib.optimize.graph.ranges import STEPS, Range
+from ttsopt_lib.voices.session import in_words
 
 # Operator sets: before the one, ONNX knows no int8 at all; before the other, a tensor has one scale only.
 FIRST_WITH_INT8, FIRST_WITH_AXES = 10, 13
 
 
 def with_int8(model: ModelProto) -> ModelProto:
-    """The model in an operator set that knows QuantizeLinear; itself, where that is so."""
+    """The model in an operator set that knows QuantizeLinear; itself, where that is so.
+
+    Raises `RuntimeFailure` where ONNX cannot convert it."""
     if operator_set(model) >= FIRST_WITH_INT8:
         return model
-    raised = version_converter.convert_version(model, FIRST_WITH_INT8)
+    with in_words(f"ONNX cannot convert it from operator set {operator_set(model)}, which knows no int8"):
+        raised = version_converter.convert_version(model, FIRST_WITH_INT8)
     name_nodes(raised.graph)
     return raised
 
