@@ -9,11 +9,11 @@ import onnxruntime
 import pytest
 
 from ttsopt_lib.optimize import peers
-from ttsopt_lib.optimize.peers import build_peers
+from ttsopt_lib.optimize.peers import build_peers, peer_key
 from ttsopt_lib.params import read_study
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import PeerRecord
-from ttsopt_lib.study import ORIGINAL, PeerName, Study
+from ttsopt_lib.study import ORIGINAL, PeerName, SentenceRange, Study
 from ttsopt_lib.voices.paired import PairedSession
 
 
@@ -65,6 +65,28 @@ def test_what_is_unchanged_is_not_made_again_and_a_new_version_is(make, monkeypa
     (folder.peer("ort-fp16") / "model.onnx").unlink()
     _, (fourth,) = make("ort-fp16")
     assert (folder.peer("ort-fp16") / "model.onnx").is_file() and fourth.files == third.files
+
+
+def test_what_a_peer_is_made_from_is_the_sentences_and_the_config_too(make, tmp_path):
+    folder, _ = make()
+    texts = tmp_path / "texts.txt"
+    texts.write_text("One.\nTwo.\n", encoding="utf-8")
+    calibration = SentenceRange(file=texts, count=2)
+    study = read_study(Path("params/joe.yaml"))
+    sentences = study.sentences.model_copy(update={"calibration": calibration})
+    study = study.model_copy(update={"sentences": sentences})
+
+    def keys():
+        return [peer_key(study, folder, name) for name in ("openvino-int8", "ort-fp16")]
+
+    first = keys()
+    assert keys() == first
+    texts.write_text("One.\nThree.\n", encoding="utf-8")
+    second = keys()
+    assert second[0] != first[0] and second[1] == first[1]  # float16 asks for no sentences
+    config = Path(f"{folder.model(ORIGINAL)}.json")
+    config.write_text(config.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert all(now != before for now, before in zip(keys(), second, strict=True))
 
 
 def test_a_missing_package_and_a_tool_that_fails_cost_their_own_peer_alone(make, monkeypatch):

@@ -52,15 +52,23 @@ def build_peers(study: Study, folder: StudyFolder) -> list[PeerRecord]:
 
 
 def peer_key(study: Study, folder: StudyFolder, name: PeerName) -> str:
-    """Hash of everything a peer is made from: file, packages, sentences, this code."""
+    """Hash of everything a peer is made from: the original, packages, sentences, this code.
+
+    Raises as `build_peers`."""
+    from ttsopt_lib.evaluate.keys import voice_key  # how it is hashed is no part of what is made
+
     return content_key(
         name,
-        file_sha256(folder.model(ORIGINAL)) if folder.model(ORIGINAL).is_file() else None,
+        voice_key(study, folder, ORIGINAL),
         versions_of(name),
-        study.sentences.calibration if name == "openvino-int8" else None,
-        study.voice.speaker,
+        _calibration(study) if name == "openvino-int8" else None,
         code_digest("ttsopt_lib.optimize.peers"),
     )
+
+
+def _calibration(study: Study) -> list[str]:
+    """The sentences that NNCF sees."""
+    return calibration_texts(study.sentences.calibration)[:CALIBRATION_SENTENCES]
 
 
 def _current(study: Study, folder: StudyFolder, name: PeerName) -> PeerRecord | None:
@@ -82,8 +90,7 @@ def _make(study: Study, folder: StudyFolder, name: PeerName, voice: TtsModel) ->
         if reason is None:
             feeds = []
             if name == "openvino-int8":
-                texts = calibration_texts(study.sentences.calibration)[:CALIBRATION_SENTENCES]
-                feeds = sentence_feeds(voice, texts, study.voice.speaker)
+                feeds = sentence_feeds(voice, _calibration(study), study.voice.speaker)
             try:
                 with _quiet():
                     if name in MAKERS:

@@ -15,6 +15,7 @@ from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure.side_by_side import REFERENCE, Patience, Speed
 from ttsopt_lib.optimize.calibration import tensor_values
 from ttsopt_lib.optimize.graph.clock import Clock, Graphs
+from ttsopt_lib.optimize.graph.int8 import seed_noise
 from ttsopt_lib.optimize.graph.part import part_around
 from ttsopt_lib.optimize.graph.sensitivity import layer_groups
 from ttsopt_lib.optimize.steps import quantize_mixed as module
@@ -22,6 +23,7 @@ from ttsopt_lib.optimize.steps.quantize_mixed import quantize_mixed, time_saved
 from ttsopt_lib.records.base import write_record
 from ttsopt_lib.step_settings import QuantizeMixed
 from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.vits_graph import attribute
 
 
 class InventedClock:
@@ -46,6 +48,17 @@ def repeating(times: int) -> onnx.ModelProto:
     """A graph whose output is so many copies of its input."""
     node = helper.make_node("Concat", ["input"] * times, ["output"], axis=0, name="repeat")
     return made([node], {}, {"input": [None]}, ["output"], rank=1)
+
+
+def test_a_node_more_between_two_that_draw_changes_no_seed():
+    def seeds(*between):
+        draws = [helper.make_node("RandomNormalLike", ["input"], [name], name=name) for name in ("first", "second")]
+        kept = helper.make_node("RandomNormalLike", ["input"], ["own"], name="own", seed=7.0)
+        model = made([draws[0], kept, *between, draws[1]], {}, {"input": [None]}, ["second"], rank=1)
+        assert seed_noise(model) == {"first", "second"}
+        return [attribute(node, "seed", None) for node in model.graph.node if node.op_type == "RandomNormalLike"]
+
+    assert seeds() == seeds(helper.make_node("Identity", ["input"], ["same"])) == [1.0, 7.0, 3.0]
 
 
 FEEDS = [{"input": np.zeros(size, np.float32), "unknown": np.zeros(1)} for size in (2, 5)]

@@ -13,7 +13,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import NamedTuple
 
-from onnx import ModelProto, helper
+from onnx import ModelProto
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure.devices import probe
@@ -32,9 +32,9 @@ from ttsopt_lib.measure.side_by_side import (
     wall_seconds,
     write_feeds,
 )
+from ttsopt_lib.optimize.graph.int8 import seed_noise
 from ttsopt_lib.study import Device
 from ttsopt_lib.voices.onnx_file import read_model
-from ttsopt_lib.voices.vits_graph import attribute
 
 Graph = ModelProto | Path
 
@@ -122,7 +122,9 @@ def _written(graphs: Graphs, folder: Path) -> Comparison:
 
     def written(name: str, graph: Graph) -> Path:
         path = folder / f"{name}.onnx"
-        path.write_bytes(_seeded(graph).SerializeToString(deterministic=True))
+        seeded = read_model(graph) if isinstance(graph, Path) else deepcopy(graph)
+        seed_noise(seeded)
+        path.write_bytes(seeded.SerializeToString(deterministic=True))
         return path
 
     write_feeds(folder / "feeds.npz", graphs.feeds)
@@ -132,13 +134,3 @@ def _written(graphs: Graphs, folder: Path) -> Comparison:
         feeds=folder / "feeds.npz",
         outputs=tuple(graphs.outputs),
     )
-
-
-def _seeded(graph: Graph) -> ModelProto:
-    """The graph with seeds: those of its first random node, its second ..., whatever nodes lie between."""
-    seeded = read_model(graph) if isinstance(graph, Path) else deepcopy(graph)
-    random = [node for node in seeded.graph.node if node.op_type.startswith("Random")]
-    for number, node in enumerate(random, 1):
-        if attribute(node, "seed", None) is None:
-            node.attribute.append(helper.make_attribute("seed", float(number)))
-    return seeded

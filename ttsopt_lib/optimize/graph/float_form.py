@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from ttsopt_lib.optimize.graph.index import GraphIndex, read_in_branches, refill, tensor_names
+from ttsopt_lib.optimize.graph.index import GraphIndex, free_name, read_in_branches, refill, tensor_names
 from ttsopt_lib.voices.vits_graph import attribute, reads
 
 INTEGERS = tuple(map(TensorProto.DataType.Value, ("INT8", "UINT8", "INT16", "UINT16", "INT32", "INT4", "UINT4")))
@@ -94,12 +94,7 @@ class FloatGraph:
 
     def fresh(self, name: str) -> str:
         """A name that no tensor has yet."""
-        number, free = 1, name
-        while free in self._names:
-            number += 1
-            free = f"{name}_{number}"
-        self._names.add(free)
-        return free
+        return free_name(name, self._names)
 
     def store(self, key: tuple, name: str, value: np.ndarray) -> str:
         """Put a tensor into the graph; what is made from the same is there once."""
