@@ -325,9 +325,9 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
                     wer=row.wer if rates is WORDS else None,
                     speaker_similarity=similarity.value if similarity else None,
                     human_mos=_human(ratings.get(row.variant)),
-                    level_above_8khz_db=_mean(row.level_above_8khz_db),
+                    level_above_8khz_db=_mean(row.level_above_8khz_db) if row.level_above_8khz_db else None,
                     level_above_8khz_change_db=ZERO
-                    if itself
+                    if itself and row.level_above_8khz_db
                     else _change(row.level_above_8khz_db, original.level_above_8khz_db),
                     speech_seconds=sum(row.audio_seconds),
                     wer_figures=wer if rates is WORDS else None,
@@ -373,7 +373,7 @@ def _compared_sentences(record: QualityRecord) -> int | None:
 def _mean(scores: list[float]) -> Estimate:
     """Mean over sentences; one sentence has no interval."""
     if len(scores) < 2:
-        return Estimate(value=scores[0] if scores else float("nan"), ci=None)
+        return Estimate(value=scores[0], ci=None)
     return Estimate(**mean_interval(scores)._asdict())
 
 
