@@ -151,3 +151,10 @@ COSINE = Unit("", 3)
 DECIBELS = Unit(" dB", 2)
 LEVEL_CHANGE = Unit(" dB", 1, signed=True, relative=True)
 CENTS = Unit(" cents", 1)
+
+
+def unit_of(claim: str) -> Unit:
+    """The unit of a claim of the verdict, and of its target."""
+    if claim == "first_sound_ms":
+        return MS
+    return CHANGE if claim.endswith("change") else REDUCTION
