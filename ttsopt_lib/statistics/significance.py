@@ -103,13 +103,16 @@ def error_rate_change(errors: Sequence[int], baseline: Sequence[int], words: Seq
 def _rate(errors: NDArray[np.float64], words: NDArray[np.float64]) -> WithInterval | None:
     if errors.size < 2 or errors.shape != words.shape or not words.sum():
         return None
-    value = float(errors.sum() / words.sum())
-    return WithInterval(value, _bootstrap((errors, words), lambda e, w, axis: e.sum(axis=axis) / w.sum(axis=axis)))
+
+    def rate(e: NDArray[np.float64], w: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        return e.sum(axis=axis) / np.maximum(1, w.sum(axis=axis))  # some draws may have no sentence with words
+
+    return WithInterval(float(rate(errors, words, -1)), _bootstrap((errors, words), rate))
 
 
 def _bootstrap(samples: tuple[NDArray[np.float64], ...], statistic: object) -> tuple[float, float]:
     """The BCa interval over sentences; where all of them say the same, that value."""
-    if np.ptp(samples[0]) == 0:
+    if not samples[0].any() or all(np.ptp(one) == 0 for one in samples):
         value = float(statistic(*samples, axis=-1))  # type: ignore[operator]
         return value, value
     with warnings.catch_warnings():
