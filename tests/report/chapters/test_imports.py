@@ -65,6 +65,7 @@ def test_an_import_of_the_same_files_is_judged_like_what_was_measured_here(impor
     assert all(part in note for part in ("h200.json", gpu.created or "", "c0ffee1234", "is judged", "Example CPU"))
     assert "imported" in timings.improvement(summary).html
     machines = provenance.machines(summary)
+    assert ">8.2<" in machines.html  # 8192 MB
     assert list(machines.frame["imported"].fillna("")) == ["", "h200.json"] and "commit c0ffee1234" in machines.html
 
 
