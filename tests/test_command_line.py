@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from ttsopt_lib import cli
 from ttsopt_lib.own_voice import claim, plain_name, study_on
@@ -16,6 +17,7 @@ from ttsopt_lib.params import check, read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
+from ttsopt_lib.terminal import out, say, shown
 from ttsopt_lib.voices.onnx_file import model_sha256
 
 
@@ -115,6 +117,17 @@ def test_a_voice_behind_a_link_keeps_the_config_that_lies_beside_the_link(tmp_pa
     link.symlink_to("../blobs/aaa")
     asked = on(link)
     assert asked.voice.path == link and asked.name == "x"
+
+
+def test_names_in_brackets_are_printed_as_they_are(capsys):
+    path = Path("/tmp/voices [new]/[bold]x")
+    say("web", f"in {shown(path)}")
+    out.print(f"  {shown(path)}")
+    table = Table("voice")
+    table.add_row(path.name)
+    out.print(table)
+    said = capsys.readouterr().out
+    assert said.count(str(path)) == 2 and said.count("[bold]x") == 3 and said.startswith("web ")
 
 
 def test_a_defect_is_one_line_and_its_traceback_a_file(monkeypatch, capsys):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -17,13 +16,14 @@ if TYPE_CHECKING:
     from ttsopt_lib.evaluate.ratings.monitor import Standing
     from ttsopt_lib.report.facts.summary import Summary
 
-out = Console(highlight=False, soft_wrap=True, emoji=False)  # `my_module:x:` is no picture
-err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+# `my_module:x:` is no picture, and the folder `voices [new]` no markup
+out = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False, markup=False)
 
 
 def say(step: str, message: str) -> None:
     """One line that begins with the name of the step."""
-    out.print(f"[bold]{step:9}[/bold] {escape(message)}")
+    out.print(Text.assemble((f"{step:9}", "bold"), f" {message}"))
 
 
 def duration(seconds: float) -> str:
