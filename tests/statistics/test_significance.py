@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ttsopt_lib.statistics.crossed import holm
 from ttsopt_lib.statistics.intervals import mean_interval
-from ttsopt_lib.statistics.significance import bootstrap_mean, change_p, equivalence_p, error_rate, error_rate_change
+from ttsopt_lib.statistics.significance import (
+    bootstrap_mean,
+    change_p,
+    equivalence_p,
+    error_rate,
+    error_rate_change,
+    holm,
+)
 
 
 @pytest.mark.parametrize("shift", np.linspace(-0.9, 0.9, 13))

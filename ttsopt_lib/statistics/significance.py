@@ -50,6 +50,15 @@ def equivalence_p(differences: ArrayLike, margin: float) -> float | None:
     return None if dof < 1 else float(max(stats.t.sf(above, dof), stats.t.cdf(below, dof)))
 
 
+def holm(p_values: list[float]) -> list[float]:
+    """p-values corrected for there being several (Holm, 1979), in the same order."""
+    order = np.argsort(p_values)
+    raised = np.arange(len(order), 0, -1) * np.asarray(p_values)[order]
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(raised))
+    return corrected.tolist()
+
+
 def _statistic(differences: ArrayLike, null: float) -> tuple[float, int]:
     """Student's t of the mean against `null`, corrected for skewness as the interval is (Hall, 1992), and its dof."""
     values = np.asarray(differences, dtype=np.float64)

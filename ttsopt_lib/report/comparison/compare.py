@@ -22,8 +22,7 @@ from typing import Literal, NamedTuple
 from ttsopt_lib.records.base import RecordError, read_record
 from ttsopt_lib.report.comparison.figures import Figure, Group, Key, figures
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary
-from ttsopt_lib.statistics.crossed import holm
-from ttsopt_lib.statistics.significance import ALPHA
+from ttsopt_lib.statistics.significance import ALPHA, holm
 from ttsopt_lib.study import ORIGINAL_COPY
 
 Z95 = 1.959964

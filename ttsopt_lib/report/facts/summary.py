@@ -41,8 +41,9 @@ from ttsopt_lib.report.schema import (
     Summary,
     VariantSummary,
 )
-from ttsopt_lib.statistics.crossed import CrossedMean, holm
+from ttsopt_lib.statistics.crossed import CrossedMean
 from ttsopt_lib.statistics.intervals import mean_interval, paired_change
+from ttsopt_lib.statistics.significance import holm
 from ttsopt_lib.statistics.stopping import LEVEL
 from ttsopt_lib.study import ORIGINAL, Device, SentenceRange, Stage, Study
 from ttsopt_lib.voices.adapters.declared import declaration_beside
