@@ -103,7 +103,7 @@ def decided_early(summary: Summary, value: float, half: float) -> Summary:
     """The report with a voice that was scored on 20 sentences alone; `half` of its 95 % interval of the change."""
     quality = summary.quality_of("fp32")
     assert quality
-    wide = half * stats.t.ppf(0.9995, 19) / stats.t.ppf(0.975, 19)
+    wide = half * float(stats.t.ppf(0.9995, 19) / stats.t.ppf(0.975, 19))
     quality.sentences, quality.predicted_mos.level = 20, 0.999
     quality.predicted_mos.change = Estimate(value=value, ci=(value - wide, value + wide))
     return summary
