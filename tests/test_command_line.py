@@ -6,8 +6,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from ttsopt_lib import cli
+from ttsopt_lib.terminal import out, say, shown
+
+
+def test_names_in_brackets_are_printed_as_they_are(capsys):
+    path = Path("/tmp/voices [new]/[bold]x")
+    say("web", f"in {shown(path)}")
+    out.print(f"  {shown(path)}")
+    table = Table("voice")
+    table.add_row(path.name)
+    out.print(table)
+    said = capsys.readouterr().out
+    assert said.count(str(path)) == 2 and said.count("[bold]x") == 3 and said.startswith("web ")
 
 
 def test_a_defect_is_one_line_and_its_traceback_a_file(monkeypatch, capsys):

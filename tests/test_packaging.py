@@ -188,3 +188,28 @@ def test_the_architecture_page_names_every_room_and_only_what_is_there():
     assert {name for name in named if not any((base / name).exists() for base in (ROOT, ROOT / "ttsopt_lib"))} == {
         "summary.json"
     }
+
+
+def test_files_and_functions_that_texts_name_are_there():
+    """What docs, docstrings and comments put in backticks: paths of the project, and dotted names of the library."""
+    texts = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "ttsopt_lib").rglob("*.py")]
+    there = {f"/{path.relative_to(ROOT).as_posix()}" for path in [*ROOT.rglob("*.py"), *ROOT.rglob("*.md")]}
+    named = {
+        name: path.name
+        for path in texts
+        for name in re.findall(r"`([\w./-]+\.py|docs/[\w/-]+\.md|ttsopt_lib[\w./]*)`", path.read_text(encoding="utf-8"))
+    }
+    gone = {name: where for name, where in named.items() if not (_is_module(name) or (ROOT / name).exists())}
+    gone = {name: where for name, where in gone.items() if not any(path.endswith(f"/{name}") for path in there)}
+    assert named and gone == {"optimize/steps/my_step.py": "extending.md"}
+
+
+def _is_module(name: str) -> bool:
+    """Whether a dotted name is a module, a package, or a word of the module before its last dot."""
+    module, _, last = name.rpartition(".")
+    for one, word in ((name, ""), (module, rf"\b{last}\b")):
+        file = ROOT / one.replace(".", "/")
+        for source in (file.with_suffix(".py"), file / "__init__.py"):
+            if source.is_file() and re.search(word, source.read_text(encoding="utf-8")):
+                return True
+    return False

@@ -52,6 +52,15 @@ def test_a_record_comes_back_as_it_was_written(tmp_path):
     assert json.loads((tmp_path / "deep" / "variant.json").read_text())["schema_version"] == 2
 
 
+def test_a_record_that_could_not_be_read_back_is_refused_where_it_is_written(tmp_path):
+    write_record(tmp_path / "variant.json", variant_record())
+    spoiled = variant_record(seconds=float("nan"))
+    spoiled.steps[0].coverage.macs = float("inf")
+    with pytest.raises(RecordError, match=r"variant.json: not written, .* steps\.0\.coverage\.macs: "):
+        write_record(tmp_path / "variant.json", spoiled)
+    assert read_record(tmp_path / "variant.json", VariantRecord, "optimize") == variant_record()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema_version": 1}', '{"key": "k1", "surplus": 1}'])
 def test_a_broken_record_says_which_step_makes_it_anew(tmp_path, text):
     path = tmp_path / "variant.json"

@@ -220,7 +220,7 @@ def test_bad_input_is_one_line_and_exit_code_2(refused, arguments, expected):
 @pytest.mark.parametrize(
     ("texts", "expected"),
     [
-        (["A good one."], "further.txt: sentences.confirmation: asks for 2 sentences from line 0 on, the file has 1"),
+        (["A good one."], "further.txt: sentences.confirmation: asks for 2 sentences from number 0 on, the file has 1"),
         (["A good one.", "..."], "further.txt: sentences.confirmation: sentence 2 (line 2): "),
         (["A good one.", "Rice is often served in round bowls."], "sentence 2 is an evaluation sentence too"),
         (["A good one.", "{calibration}"], "sentence 2 is a calibration sentence too"),

@@ -119,7 +119,9 @@ class Pipeline:
             if record.status == "not_measured":
                 say("measure", f"{one.label}: not measured: {record.reason}")
             elif record.imported:
-                say("measure", f"{one.label}: imported, measured elsewhere on {record.created}; --again measures here")
+                kept = "its file names that record" if one.record else "this machine cannot measure it" if again else ""
+                why = kept or "--again measures here"
+                say("measure", f"{one.label}: imported, measured elsewhere on {record.created}; {why}")
             elif not outcome:
                 say("measure", f"{one.label}: measured on {record.created}, unchanged since")
             # those of a first look say that its blocks are few, which its page says, too

@@ -74,14 +74,17 @@ class VoiceSource(Strict):
 
 
 class SentenceRange(Strict):
-    """`count` sentences of a text file (one a line), beginning with line number `start` (0-based)."""
+    """`count` sentences of a text file, beginning with number `start` (from 0).
+
+    One a line; empty lines and those that begin with # are no sentences and do not count.
+    """
 
     file: Path
     start: int = Field(default=0, ge=0)
     count: int = Field(ge=1)
 
     def overlaps(self, other: SentenceRange) -> bool:
-        """Whether the two ranges share a line."""
+        """Whether the two ranges share a sentence."""
         return (
             self.file == other.file and self.start < other.start + other.count and other.start < self.start + self.count
         )

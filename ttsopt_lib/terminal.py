@@ -7,22 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, Group
 from rich.table import Table
+from rich.text import Text
 
 if TYPE_CHECKING:
     from ttsopt_lib.evaluate.ratings.means import Rated
     from ttsopt_lib.evaluate.ratings.monitor import Standing
     from ttsopt_lib.report.facts.summary import Summary
 
-out = Console(highlight=False, soft_wrap=True, emoji=False)  # `my_module:x:` is no picture
-err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+# `my_module:x:` is no picture, and the folder `voices [new]` no markup
+out = Console(highlight=False, soft_wrap=True, emoji=False, markup=False)
+err = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False, markup=False)
 
 
 def say(step: str, message: str) -> None:
     """One line that begins with the name of the step."""
-    out.print(f"[bold]{step:9}[/bold] {escape(message)}")
+    out.print(Text.assemble((f"{step:9}", "bold"), f" {message}"))
 
 
 def duration(seconds: float) -> str:
@@ -44,13 +45,15 @@ def figure(value: float | None, ci: tuple[float, float] | None, sign: str = "") 
 
 def verdict_table(summary: Summary) -> Table:
     """The targets of the last report, what was measured, and whether that meets them."""
+    from ttsopt_lib.report.estimates import estimate
+    from ttsopt_lib.report.numbers import unit_of
+
     table = Table("claim", "device", "target", "measured", "verdict")
     for row in summary.verdict:
-        is_change = "change" in row.claim
-        measured = "-" if row.measured is None else f"{row.measured:+.3f}" if is_change else f"{row.measured:.1%}"
-        target = f"{row.target:+.2f}" if is_change else f"{row.target:.0%}"
-        status = row.status.upper().replace("_", " ")
-        table.add_row(row.claim.replace("_", " "), row.device or "-", target, measured, status)
+        unit, measured = unit_of(row.claim), estimate(row.measured, row.ci)
+        claim, status = row.claim.removesuffix("_ms").replace("_", " "), row.status.upper().replace("_", " ")
+        found = unit.figure(measured) if measured else "-"
+        table.add_row(claim, row.device or "-", unit.value(row.target), found, status)
     return table
 
 
@@ -64,8 +67,8 @@ def standings_table(standings: Sequence[Standing]) -> Table:
     return table
 
 
-def ratings_table(rated: Rated) -> Table:
-    """Listeners' ratings: means and changes with their intervals."""
+def ratings_table(rated: Rated) -> Group:
+    """Listeners' ratings: means and changes with their intervals, and what does not count."""
     table = Table("test", "variant", "mean, 95 %", "change, 95 %", "raters", "ratings")
     for row in rated.rows or ():
         change = figure(row.change, row.change_ci, "+")
@@ -73,4 +76,4 @@ def ratings_table(rated: Rated) -> Table:
     for row in rated.comparisons:
         mean = figure(row.mean, row.ci, "+" if row.test == "ccr" else "")
         table.add_row(row.test.upper(), row.variant, mean, "-", str(row.raters), str(row.ratings))
-    return table
+    return Group(table, *(Text(f"left out: {one}") for one in rated.left_out))

@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_study import changed
 
+from ttsopt_lib.evaluate.keys import scorer_key
 from ttsopt_lib.evaluate.predictors import hub_predictors, mos
 from ttsopt_lib.evaluate.predictors.hub_predictors import NisqaTts, Utmos, _nisqa_library, hub_weights
 from ttsopt_lib.evaluate.quality import evaluate_study
@@ -109,3 +110,16 @@ def test_a_study_scores_with_what_is_there_and_says_what_is_not(folder, make_stu
     assert [one.label for one in record.unavailable] == ["NISQA-TTS"] and "fetch" in record.unavailable[0].reason
     with pytest.raises(mos.PredictorError, match="could not be fetched"):
         evaluate_study(make_study(predictors=asked, primary="nisqa_tts"), folder, processes=1)
+
+
+def test_other_weights_or_another_recognizer_at_the_same_path_are_another_scorer(study, tmp_path):
+    weights, recognizer = tmp_path / "utmos.pt", tmp_path / "whisper"
+    recognizer.mkdir()
+    predictors = (*study.evaluate.predictors, "utmos")
+    asking = {"predictors": predictors, "weights": {"utmos": weights}, "asr_model": str(recognizer)}
+    study = changed(study, evaluate=study.evaluate.model_copy(update=asking))
+    keys = [scorer_key(study)]
+    for file in (weights, weights, recognizer / "model.bin", recognizer / "model.bin"):
+        file.write_text(f"{len(keys)}")
+        keys.append(scorer_key(study))
+    assert len(set(keys)) == 5 and scorer_key(study) == keys[-1]

@@ -18,7 +18,8 @@ from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate import scores as scores_module
 from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.intelligibility import spoken_words, word_errors
-from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
+from ttsopt_lib.evaluate.paired import Compared
+from ttsopt_lib.evaluate.quality import _paired, current_evaluation, evaluate_study
 from ttsopt_lib.evaluate.ratings.file import COLUMNS, RatingsError
 from ttsopt_lib.evaluate.speak import SpeechError
 from ttsopt_lib.records.base import RecordError
@@ -196,7 +197,7 @@ def test_all_figures_of_the_real_voice(real_folder, make_study):
     assert record.other_noise is not None
     same, damaged = record.other_noise.paired, record.anchors[0].paired
     assert same is not None and damaged is not None
-    assert all(1 < distance < 12 for distance in same.log_spectral_distance_db)
+    assert all(distance and 1 < distance < 12 for distance in same.log_spectral_distance_db)
     assert min(same.speaker_similarity) > 0.9  # type: ignore[type-var]
     assert damaged.log_spectral_distance_above_8khz_db > same.log_spectral_distance_above_8khz_db
     assert {name: len(scores) for name, scores in original.scores.items()} == {"distillmos": 2, "dnsmos_p808": 2}
@@ -288,6 +289,14 @@ def test_sentences_that_cannot_be_spoken_are_named(study, folder, tmp_path, cont
     message = str(caught.value)
     assert "sentences.txt" in message and "sentences.evaluation" in message and "\n" not in message
     assert not folder.quality_record.exists()
+
+
+def test_figures_beside_the_original_stay_in_line_with_the_sentences(scored):
+    record = scored.model_copy(update={"pitch_reason": None})
+    longer = Compared(0.9, None, None, None, None)
+    made = _paired(record, [longer, Compared(1.0, 2.0, None, 30.0, 0.1)])
+    assert made and made.log_spectral_distance_db == [None, 2.0] and made.voicing_disagreement == [None, 0.1]
+    assert made.log_spectral_distance_above_8khz_db == []  # the voice has no such band
 
 
 def make_unspeakable(path):

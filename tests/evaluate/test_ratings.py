@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
+from rich.console import Console
 
 from ttsopt_lib.evaluate.ratings.file import COLUMNS, Rating, RatingsError, read_ratings
 from ttsopt_lib.evaluate.ratings.means import rate_variants
 from ttsopt_lib.evaluate.ratings.screening import screen
 from ttsopt_lib.statistics.crossed import table_mean
+from ttsopt_lib.terminal import ratings_table
 
 VARIANTS = ("original", "fp32")
 TRUE_MEANS = {"original": 4.0, "fp32": 3.6}
@@ -155,6 +157,30 @@ def test_a_comparison_counts_in_whichever_order_it_was_heard():
     (row,) = rate_variants(given, VARIANTS).comparisons
     assert (row.test, row.variant, row.raters, row.sentences, row.ratings) == ("ccr", "fp32", 6, 4, 24)
     assert row.mean == pytest.approx(-1) and row.ci is not None and row.ci[0] <= -1 <= row.ci[1]
+
+
+def test_a_pair_that_was_heard_in_both_orders_counts_twice():
+    given = [
+        Rating("ccr", f"s{sentence}", *pair, f"r{rater}", score, 3.0, None)
+        for rater in range(3)
+        for sentence in range(3)
+        for pair, score in ((("fp32", "original"), 2), (("original", "fp32"), 0))
+    ]
+    (row,) = rate_variants(given, VARIANTS).comparisons
+    assert (row.mean, row.raters, row.sentences, row.ratings) == (1.0, 3, 3, 18)
+
+
+def test_comparisons_without_the_original_are_named():
+    pairs = [("fp32", "int8"), ("int8", "fp32"), ("fp32", "original")]
+    given = [Rating("ccr", f"s{s}", *pair, f"r{r}", 1, 3.0, None) for r in range(2) for s in range(2) for pair in pairs]
+    rated = rate_variants(given, (*VARIANTS, "int8"))
+    assert [row.variant for row in rated.comparisons] == ["fp32"]
+    (said,) = rated.left_out
+    assert "fp32 and int8 (8 ratings)" in said
+    console = Console(width=200)
+    with console.capture() as printed:
+        console.print(ratings_table(rated))
+    assert said in printed.get()
 
 
 def test_too_few_listeners_give_a_reason_and_no_interval():

@@ -6,6 +6,7 @@ from ttsopt_lib.evaluate.signal.spectrum import (
     FLOOR_DB,
     has_band_above_8khz,
     level_above_8khz_db,
+    log_power_db,
     log_spectral_distance_db,
 )
 
@@ -63,3 +64,8 @@ def test_distance_is_that_of_the_short_time_spectra_of_pytorch():
 def test_audio_shorter_than_a_window_has_a_distance():
     short = tone(500, 0.5, count=200)
     assert np.isfinite(log_spectral_distance_db(short, 0.5 * short, 22050)).all()
+
+
+def test_a_full_scale_sine_has_half_of_its_amplitude_in_its_bin():
+    frame = log_power_db(tone(100 * 22050 / 1024, 1.0), floor_db=-100.0)[10]
+    assert np.argmax(frame) == 100 and frame.max() == pytest.approx(-6.02, abs=0.01) and frame.min() >= -100

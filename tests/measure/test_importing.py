@@ -67,7 +67,7 @@ def test_an_imported_record_stands_under_its_device_with_where_it_came_from(brou
     assert newer.created == "2026-11-21T10:00:00Z"
 
 
-def test_a_device_file_gives_a_record_its_own_name_and_label(brought, folder, monkeypatch):
+def test_a_device_file_gives_a_record_its_own_name_and_label(brought, folder, monkeypatch, capsys):
     monkeypatch.setattr(timing, "probe", lambda device: Probe("no GPU here"))
     device = GPU.model_copy(update={"name": "far-gpu", "record": brought()})
     steps = Pipeline(STUDY, folder)
@@ -75,16 +75,19 @@ def test_a_device_file_gives_a_record_its_own_name_and_label(brought, folder, mo
         assert steps.measure([device], again) == []
         kept = read_record(folder.device_record("far-gpu"), DeviceRecord, "measure")
         assert (kept.device, kept.label) == ("far-gpu", "My GPU") and kept.imported is not None
+        assert capsys.readouterr().out.strip().endswith("; its file names that record")
     assert not folder.device_record("gpu").exists()
 
 
-def test_neither_a_run_nor_a_failure_takes_the_place_of_an_import(brought, folder, monkeypatch):
+def test_neither_a_run_nor_a_failure_takes_the_place_of_an_import(brought, folder, monkeypatch, capsys):
     monkeypatch.setattr(timing, "probe", lambda device: Probe("no GPU here"))
     made = import_record(STUDY, folder, brought())
     before = folder.device_record("gpu").read_bytes()
     assert current_measurement(STUDY, GPU, folder) == made
     steps = Pipeline(STUDY, folder)
-    assert steps.measure([GPU]) == [] and steps.measure([GPU], again=True) == []
+    for again, said in ((False, "--again measures here"), (True, "this machine cannot measure it")):
+        assert steps.measure([GPU], again) == []
+        assert capsys.readouterr().out.strip().endswith(f"; {said}")
     assert record_failure(STUDY, GPU, folder, "it fell over") == made
     assert folder.device_record("gpu").read_bytes() == before
     assert [path.name for path in folder.device_record("gpu").parent.glob("*.json")] == ["gpu.json"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -106,8 +107,7 @@ MANY = [
 
 def study_of(made: list[Made], name: str, confirmed: tuple[str, ...] = ()) -> Study:
     """The default study with other variants and fewer sentences."""
-    study = read_study(resolve(Path("params/joe.yaml")))
-    values = study.model_dump(mode="json")
+    values = _joe().model_dump(mode="json")
     values["name"] = name
     values["variants"] = [
         {"name": one.name, "recipe": [STEPS[step] for step in one.steps], "note": f"an invented {one.name}"}
@@ -125,6 +125,11 @@ def study_of(made: list[Made], name: str, confirmed: tuple[str, ...] = ()) -> St
     else:
         del values["sentences"]["confirmation"]
     return Study.model_validate(values)
+
+
+@cache
+def _joe() -> Study:
+    return read_study(resolve(Path("params/joe.yaml")))
 
 
 def default_devices() -> list[Device]:
@@ -217,8 +222,8 @@ def write_device(
         reason=None,
         system=system("Raspberry Pi 5" if device.kind == "raspberry_pi" else None),
         sentences=[
-            TimedSentence(length_class=name, text="...", phonemes=5 * 3**index)
-            for index, name in enumerate(("one_word", "short", "medium", "long"))
+            TimedSentence(length_class=name, text=text, phonemes=5 * 3**index)
+            for index, (name, (text,)) in enumerate(_joe().sentences.timing.items())
         ],
         scales=[0.667, 1.0, 0.8],
         rows=rows,

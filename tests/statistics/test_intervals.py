@@ -132,6 +132,15 @@ def test_interval_of_a_mean_leans_to_where_the_bad_sentences_are():
     assert value - low > high - value
 
 
+def test_pairs_with_equal_rank_sums_are_certain_and_not_void():
+    logs = np.array([[0.001, 0.064, 0.004, 0.049, 0.009, 0.036, 0.016, 0.025]])  # all above 0: 1 + 8, 2 + 7, ...
+    center, low, high = (float(end[0]) for end in log_ratio_interval(logs))
+    assert 0 < low < center < high
+    below, _, above = (float(end[0]) for end in log_ratio_interval(-logs))
+    assert (below, above) == pytest.approx((-center, -low))
+    assert [float(end[0]) for end in log_ratio_interval(np.full((1, 8), 0.3))] == pytest.approx([0.3] * 3)
+
+
 def test_ranks_are_those_of_scipy_also_where_values_are_equal():
     from scipy.stats import rankdata
 

@@ -4,9 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ttsopt_lib.statistics.crossed import holm
 from ttsopt_lib.statistics.intervals import mean_interval
-from ttsopt_lib.statistics.significance import bootstrap_mean, change_p, equivalence_p, error_rate, error_rate_change
+from ttsopt_lib.statistics.significance import (
+    bootstrap_mean,
+    change_p,
+    equivalence_p,
+    error_rate,
+    error_rate_change,
+    holm,
+)
 
 
 @pytest.mark.parametrize("shift", np.linspace(-0.9, 0.9, 13))
@@ -79,3 +85,12 @@ def test_a_change_of_the_word_error_rate_counts_words_not_sentences():
     lucky = error_rate_change([1, *baseline[1:]], baseline, words)
     assert lucky is not None and lucky.p == 1.0 and lucky.ci[0] <= 0 <= lucky.ci[1]
     assert error_rate([1], [8]) is None and error_rate_change([], [], []) is None
+
+
+def test_a_rate_varies_with_the_words_where_every_sentence_has_as_many_errors():
+    rate = error_rate([1, 1, 1, 1], [3, 10, 20, 40])
+    assert rate is not None and rate.ci[0] < rate.value == 4 / 73 < rate.ci[1]
+    assert error_rate([0, 0, 0, 0], [3, 10, 20, 40]) == (0.0, (0.0, 0.0))
+    assert error_rate([1, 1], [5, 5]) == (0.2, (0.2, 0.2))
+    silent = error_rate([1, 2], [0, 5])  # the original was heard to say nothing in one of the two
+    assert silent is not None and np.isfinite(silent.ci).all()

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from ttsopt_lib.cli.app import DEFAULT_STUDY, StudyArgument, VoiceOption, app, as_typed, asked_study, working_on
 from ttsopt_lib.records.folder import StudyFolder
@@ -96,10 +96,10 @@ def compare(
 
     found = compare(open_summary(before), open_summary(after))
     for label, name in zip("AB", found.names, strict=True):
-        out.print(f"[bold]{label}[/bold] {escape(name)}")
-    out.print(escape(compare_views.headline(found)))
+        out.print(Text.assemble((label, "bold"), f" {name}"))
+    out.print(compare_views.headline(found))
     for text in compare_views.remarks(found):
-        out.print(f"- {escape(text)}")
+        out.print(f"- {text}")
     if compare_views.shown(found, everything):
         out.print(compare_views.terminal(found, everything))
     for path, make in ((html, compare_views.page), (markdown, compare_views.markdown)):
@@ -118,7 +118,7 @@ def doctor() -> None:
     table.columns[-1].overflow = "fold"  # a path can be copied whole
     findings = examine()
     for finding in findings:
-        table.add_row("ok" if finding.ok else "--", finding.what, escape(finding.found))
+        table.add_row("ok" if finding.ok else "--", finding.what, finding.found)
     out.print(table)
     if any(finding.needed and not finding.ok for finding in findings):
         raise typer.Exit(1)

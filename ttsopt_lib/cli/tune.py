@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 from rich.box import SIMPLE_HEAD
-from rich.markup import escape
 from rich.table import Table
 
 from ttsopt_lib.cli.app import app
@@ -42,8 +41,8 @@ def tune(
     record = tuned(model, folder, asks, sentences, device=device)
     out.print(_table(record))
     for line in _reasons(record):
-        out.print(escape(line))
-    out.print(f"timed on {escape(record.timed_on)}" + (f" ({escape(record.device)})" if record.device else ""))
+        out.print(line)
+    out.print(f"timed on {record.timed_on}" + (f" ({record.device})" if record.device else ""))
     for name in ("table.csv", "tune.json"):
         out.print(f"  {shown(folder.absolute() / name)}")
     rows = {row.name: row for row in record.candidates}

@@ -34,11 +34,20 @@ def voice_key(study: Study, folder: StudyFolder, variant: str) -> str:
 def scorer_key(study: Study) -> str:
     """Of everything but the voice and the sentence that the scores of one utterance depend on."""
     asked = study.evaluate
+    weights = [_files_key(asked.weights_of(name)) for name in asked.predictors]
     return content_key(
-        [asked.predictors, asked.weights, asked.asr_model, asked.seed],
+        [asked.predictors, weights, asked.asr_model, _files_key(resolve(Path(asked.asr_model))), asked.seed],
         versions(SCORING_PACKAGES),
         code_digest("ttsopt_lib.evaluate.scores"),
     )
+
+
+def _files_key(path: Path | None) -> list[str]:
+    """Hashes of a file, or of the files in a folder; none where nothing is there."""
+    if path is None or not path.exists():
+        return []
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return [file_sha256(file) for file in files if file.is_file()]
 
 
 def scoring_key(study: Study) -> str:

@@ -220,7 +220,7 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
         rows=[],
         anchors=[],
         ratings=rated.rows,
-        ratings_reason=rated.reason,
+        ratings_reason="; ".join([*filter(None, [rated.reason]), *rated.left_out]) or None,
         comparisons=rated.comparisons,
         screened=rated.screened,
         confirmation_sentences=further,

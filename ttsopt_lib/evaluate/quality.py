@@ -179,11 +179,12 @@ def _quality_row(record: QualityRecord, row: PlannedRow, original: PlannedRow) -
         key=row.key,
         scores={name: [score.predicted[name] for score in scores] for name, _ in row.sentences[0].task.predictors},
         audio_seconds=[score.audio_seconds for score in scores],
-        level_above_8khz_db=_known([score.level_above_8khz_db for score in scores]),
+        level_above_8khz_db=[one.level_above_8khz_db for one in scores if one.level_above_8khz_db is not None],
         hypotheses=hypotheses or None,
         wer=word_error_rate(spoken, hypotheses, language) if hypotheses else None,
         word_errors=errors or None,
         paired=_paired(record, [score.compared for score in scores if score.compared]),
+        model_sha256=None if row.name in PEERS else row.sentences[0].task.utterance.model_sha256,
         stopped=row.stopped,
     )
 
@@ -202,17 +203,14 @@ def _paired(record: QualityRecord, compared: list[Compared]) -> PairedScores | N
     """The comparisons of a row's first utterances as columns; None for the original, compared with nothing."""
     if not compared:
         return None
+    above = [one.log_spectral_distance_above_8khz_db for one in compared]  # None throughout: there is no such band
     return PairedScores(
         speaker_similarity=[one.speaker_similarity for one in compared] if record.speaker_encoder else [],
-        log_spectral_distance_db=_known([one.log_spectral_distance_db for one in compared]),
-        log_spectral_distance_above_8khz_db=_known([one.log_spectral_distance_above_8khz_db for one in compared]),
+        log_spectral_distance_db=[one.log_spectral_distance_db for one in compared],
+        log_spectral_distance_above_8khz_db=above if any(one is not None for one in above) else [],
         f0_error_cents=[] if record.pitch_reason else [one.f0_error_cents for one in compared],
-        voicing_disagreement=_known([one.voicing_disagreement for one in compared]),
+        voicing_disagreement=[] if record.pitch_reason else [one.voicing_disagreement for one in compared],
     )
-
-
-def _known(values: list[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
 
 
 def _filled(plan: Plan) -> QualityRecord:

@@ -136,7 +136,7 @@ def _texts(asked: SentenceRange, key: str) -> list[str]:
         raise StudyError(f"{key}: {error}") from None
     if len(texts) < asked.count:
         raise StudyError(
-            f"{asked.file}: {key}: asks for {asked.count} sentences from line {asked.start} on, "
+            f"{asked.file}: {key}: asks for {asked.count} sentences from number {asked.start} on, "
             f"the file has {len(texts)}; lower start or count, or add sentences"
         )
     return texts

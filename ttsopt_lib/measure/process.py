@@ -132,7 +132,7 @@ class Worker:
         return self._ask({"do": "load", **self._task(plan), "sample_rate": plan.sample_rate, "once": plan.only_timing})
 
     def profile(self, plan: TimingPlan) -> dict[str, dict[str, float]]:
-        """Seconds per pass by `stages` and by `operators` (see `stages.py`). Raises `MeasureError`."""
+        """Seconds per pass by `stages` and by `operators` (see `runtimes/profile.py`). Raises `MeasureError`."""
         return self._ask({"do": "profile", **self._task(plan)})
 
     def open_streams(self, plan: TimingPlan) -> bool:

@@ -22,7 +22,7 @@ from pydantic import Field
 from ttsopt_lib.records.base import Record
 from ttsopt_lib.statistics.intervals import log_ratio_interval
 from ttsopt_lib.step_settings import Strict
-from ttsopt_lib.voices.session import open_session
+from ttsopt_lib.voices.session import open_session, runner
 
 Feed = Mapping[str, np.ndarray]  # a graph's inputs by name
 Timer = Callable[[str, Callable[[], Any]], float]  # runs a graph of that name once (samples); returns seconds
@@ -169,15 +169,12 @@ class _Run:
     """An open graph."""
 
     def __init__(self, name: str, graph: Path, threads: int, timer: Timer, outputs: Sequence[str]):
-        self._name, self._timer, self._outputs = name, timer, list(outputs) or None
-        self._session = open_session(graph, threads)
-        self._inputs = {value.name for value in self._session.get_inputs()}
-        self._samples = 0
+        self._name, self._timer, self._samples = name, timer, 0
+        self._run = runner(open_session(graph, threads), list(outputs) or None)
 
     def speak(self, feed: Feed) -> int:
         """Samples of one utterance: only its length is kept."""
-        outputs: Any = self._session.run(self._outputs, {name: feed[name] for name in feed if name in self._inputs})
-        self._samples = int(np.size(outputs[0]))
+        self._samples = int(np.size(self._run(feed)[0]))
         return self._samples
 
     def timed(self, feed: Feed) -> tuple[float, int]:

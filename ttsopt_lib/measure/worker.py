@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 FEWER = 2  # phoneme ids that a sentence loses to have a new length: in Piper a phoneme and the gap after it
 
 
-class NoSpeechError(RuntimeError):
+class BadAudioError(RuntimeError):
     """A model runs, and what it makes is no speech; the message says what it is."""
 
 
 def samples_of(audio: Any, row: dict[str, Any]) -> int:
-    """How many samples the audio has. Raises `NoSpeechError` for none, for silence and for what is no number."""
+    """How many samples the audio has. Raises `BadAudioError` for none, for silence and for what is no number."""
     samples = np.asarray(audio).reshape(-1)
     if not row["speaks"]:
         return samples.size
     bad = samples.size - int(np.isfinite(samples).sum())
     if bad:
-        raise NoSpeechError(f"{bad} of the {samples.size} samples of its audio are not numbers (NaN or infinite)")
+        raise BadAudioError(f"{bad} of the {samples.size} samples of its audio are not numbers (NaN or infinite)")
     if not samples.any():
-        raise NoSpeechError(f"its audio is {samples.size} samples of silence" if samples.size else "it makes no audio")
+        raise BadAudioError(f"its audio is {samples.size} samples of silence" if samples.size else "it makes no audio")
     return samples.size
 
 
@@ -167,7 +167,7 @@ def time_sentence(
     The shortest sentence, the lead-in, is spoken before the clock starts: it refills the caches that another worker has
     just evicted. The audio is looked at when the clock has stopped. `first` keeps the seconds of each sentence's very
     first run, which may be one as lead-in; None where lengths are rounded up and its bucket was met before. Raises
-    `NoSpeechError`.
+    `BadAudioError`.
     """
     lead_in = min(range(len(sentences)), key=lambda one: size_of(sentences[one]))
     gc.collect()  # quick: what loading made is frozen (0.2 s less a sentence where PyTorch is imported)
@@ -288,7 +288,7 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
                     reply["device_memory_mb"] = torch.cuda.max_memory_allocated() / 1e6  # the most so far
         except Exception as error:  # whatever a runtime raises: the driver turns it into one line
             message = " ".join(str(error).split()) or type(error).__name__
-            reply = {"error": message[:500], "no_speech": isinstance(error, NoSpeechError)}
+            reply = {"error": message[:500], "no_speech": isinstance(error, BadAudioError)}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 

@@ -76,6 +76,7 @@ def calibration_texts(wanted: SentenceRange) -> list[str]:
     found = read_sentences(resolve(wanted.file))[wanted.start : wanted.start + wanted.count]
     if not found:
         raise StudyError(
-            f"{wanted.file}: sentences.calibration: the file has no line {wanted.start} to begin with; lower 'start'"
+            f"{wanted.file}: sentences.calibration: the file has no sentence number {wanted.start} to begin with; "
+            "lower 'start'"
         )
     return found

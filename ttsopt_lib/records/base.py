@@ -35,9 +35,19 @@ def now() -> str:
 
 
 def write_record(path: Path, record: BaseModel) -> None:
-    """Write a record as JSON, whole or not at all."""
+    """Write a record as JSON, whole or not at all.
+
+    Raises `RecordError` for one that could not be read back, as where a figure is not finite: JSON has null for that.
+    """
+    text = record.model_dump_json(by_alias=True, indent=1)
+    try:
+        type(record).model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RecordError(f"{path}: not written, it could not be read back: {where}: {first['msg']}") from None
     with atomic_path(path) as temporary:
-        temporary.write_text(record.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_record(path: Path, model: type[AnyRecord], step: str) -> AnyRecord:

@@ -28,14 +28,15 @@ class UnavailablePredictor(Record):
 class PairedScores(Record):
     """Against the original with the same noise and the original's durations, per evaluation sentence.
 
-    An empty list was not measured; a null was not to be had from that sentence.
+    An empty list was not measured; a null was not to be had from that sentence. (Older records leave those out of the
+    lists of distances and of voicing.)
     """
 
     speaker_similarity: list[float | None]  # cosine of speaker vectors
-    log_spectral_distance_db: list[float]
-    log_spectral_distance_above_8khz_db: list[float]
+    log_spectral_distance_db: list[float | None]
+    log_spectral_distance_above_8khz_db: list[float | None]
     f0_error_cents: list[float | None]  # median absolute error over frames voiced in both
-    voicing_disagreement: list[float]  # fraction of frames voiced in one of the two only
+    voicing_disagreement: list[float | None]  # fraction of frames voiced in one of the two only
 
 
 class QualityRow(Record):
@@ -50,6 +51,7 @@ class QualityRow(Record):
     wer: float | None  # word error rate over those sentences; relative where `asr_against` is the original
     word_errors: list[int] | None = None  # per transcribed sentence: words substituted, deleted and inserted
     paired: PairedScores | None = None  # of the first paired_sentences; null: this is the original
+    model_sha256: str | None = None  # of the voice that spoke; null: an older record, or a peer
     stopped: bool = False  # whether its first sentences decided, and it was scored on no others
 
 

@@ -79,7 +79,6 @@ class ImportSummary(Part):
     commit: str | None  # of the code that measured, where it is known
     different: list[str]  # variants whose voice file there is not today's
     unknown: list[str]  # variants of which the record does not say which file was timed
-    doubts: list[str]  # why it is shown and not judged, in words; none: it is judged as if it were measured here
 
 
 class IdsTime(Part):
@@ -159,12 +158,13 @@ class DeviceSummary(Part):
     energy_reason: str | None = None  # why there is no energy
     batches: list[BatchSummary] = []  # several sentences at once; none: not asked for
     imported: ImportSummary | None = None  # null: measured from this machine
+    doubts: list[str] = []  # why its timings are shown and not judged, in words; none: they are judged
     first_sound: FirstSoundSummary | None = None  # null: not asked for, not yet measured, or an accelerator
 
     @property
     def judged(self) -> bool:
-        """Whether its timings may choose, and be judged: all that were measured here, and imports of the same files."""
-        return self.status == "measured" and not (self.imported and self.imported.doubts)
+        """Whether its timings may choose, and be judged: those of today's voices and sentences."""
+        return self.status == "measured" and not self.doubts
 
     @property
     def runtime(self) -> str:

@@ -28,7 +28,7 @@ def percent(fraction: float, digits: int = 0) -> str:
 
 
 def less(fraction: float, smaller: str, larger: str) -> str:
-    """0.44 -> '44 % smaller', -0.03 -> '3 % larger', 0.001 -> 'as large': signs in words, for prose."""
+    """0.44 -> '44 % smaller', -0.03 -> '3 % larger', 0.001 -> '0 % smaller': signs in words, for prose."""
     if percent(abs(fraction)).startswith("0"):
         return f"{percent(0.0)} {smaller}"
     return f"{percent(abs(fraction))} {smaller if fraction > 0 else larger}"
@@ -151,3 +151,10 @@ COSINE = Unit("", 3)
 DECIBELS = Unit(" dB", 2)
 LEVEL_CHANGE = Unit(" dB", 1, signed=True, relative=True)
 CENTS = Unit(" cents", 1)
+
+
+def unit_of(claim: str) -> Unit:
+    """The unit of a claim of the verdict, and of its target."""
+    if claim == "first_sound_ms":
+        return MS
+    return CHANGE if claim.endswith("change") else REDUCTION

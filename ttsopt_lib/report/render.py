@@ -20,6 +20,7 @@ from ttsopt_lib.errors import TtsoptError, system_words
 from ttsopt_lib.files import replaced_together
 from ttsopt_lib.notebooks import Kernel, import_papermill, notebook_seconds, run_notebook, work_bar
 from ttsopt_lib.paths import project_root
+from ttsopt_lib.records.base import write_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.current import Rendered
 from ttsopt_lib.report.printing.pdf import PdfUnavailable, import_printer, write_pdf
@@ -61,8 +62,7 @@ def render_report(
                 summary, page = page_of(notebook)
                 _write_files(notebook, new)
                 new(folder.html).write_text(page, encoding="utf-8")
-                said = summary.model_dump_json(by_alias=True, indent=1)
-                new(folder.summary).write_text(f"{said}\n", encoding="utf-8")
+                write_record(new(folder.summary), summary)
                 bar.update(HTML_SECONDS)
                 bar.set_description("report: PDF")
                 messages = _print(page, new(folder.pdf)) if pdf else []

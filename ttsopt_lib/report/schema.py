@@ -160,7 +160,7 @@ class QualitySummary(Part):
     wer: float | None  # word error rate; null where words are not written apart
     speaker_similarity: float | None
     human_mos: HumanMos | None
-    level_above_8khz_db: Estimate
+    level_above_8khz_db: Estimate | None  # null, as below: the voice's sampling rate leaves no such band
     level_above_8khz_change_db: Estimate | None
     speech_seconds: float
     wer_figures: WerSummary | None = None

@@ -51,15 +51,6 @@ class CrossedMean:
         return float(stats.t.sf((margin - abs(self.value)) / self.error, self.dof))
 
 
-def holm(p_values: list[float]) -> list[float]:
-    """p-values corrected for there being several (Holm, 1979), in the same order."""
-    order = np.argsort(p_values)
-    raised = np.arange(len(order), 0, -1) * np.asarray(p_values)[order]
-    corrected = np.empty(len(order))
-    corrected[order] = np.minimum(1.0, np.maximum.accumulate(raised))
-    return corrected.tolist()
-
-
 @dataclass(frozen=True)
 class Components:
     """Standard deviations of what raters, sentences and the rest add to a rating (or to a difference of two)."""

@@ -196,11 +196,12 @@ def _rank_end(logs: Array, center: Array, side: int) -> Array:
 
 
 def _rank_statistic(shifted: Array) -> Array:
-    """Student's t of the signed ranks summed over mirrored pairs, per run; 0 where all samples are equal."""
+    """Student's t of the signed ranks summed over mirrored pairs, per run; infinite where all sums are the same."""
     ranks = _ranks(np.abs(shifted)) * np.sign(shifted)
     sums = np.add.reduceat(ranks, np.arange(0, shifted.shape[1], 2), axis=1)
-    spread = sums.std(axis=1, ddof=1) / np.sqrt(sums.shape[1])
-    return np.divide(sums.mean(axis=1), spread, out=np.zeros(len(sums)), where=spread > 0)
+    mean, spread = sums.mean(axis=1), sums.std(axis=1, ddof=1) / np.sqrt(sums.shape[1])
+    without_spread = np.where(mean == 0, 0.0, np.copysign(np.inf, mean))
+    return np.divide(mean, spread, out=without_spread, where=spread > 0)
 
 
 def _ranks(values: Array) -> Array:

@@ -50,6 +50,15 @@ def equivalence_p(differences: ArrayLike, margin: float) -> float | None:
     return None if dof < 1 else float(max(stats.t.sf(above, dof), stats.t.cdf(below, dof)))
 
 
+def holm(p_values: list[float]) -> list[float]:
+    """p-values corrected for there being several (Holm, 1979), in the same order."""
+    order = np.argsort(p_values)
+    raised = np.arange(len(order), 0, -1) * np.asarray(p_values)[order]
+    corrected = np.empty(len(order))
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(raised))
+    return corrected.tolist()
+
+
 def _statistic(differences: ArrayLike, null: float) -> tuple[float, int]:
     """Student's t of the mean against `null`, corrected for skewness as the interval is (Hall, 1992), and its dof."""
     values = np.asarray(differences, dtype=np.float64)
@@ -103,13 +112,16 @@ def error_rate_change(errors: Sequence[int], baseline: Sequence[int], words: Seq
 def _rate(errors: NDArray[np.float64], words: NDArray[np.float64]) -> WithInterval | None:
     if errors.size < 2 or errors.shape != words.shape or not words.sum():
         return None
-    value = float(errors.sum() / words.sum())
-    return WithInterval(value, _bootstrap((errors, words), lambda e, w, axis: e.sum(axis=axis) / w.sum(axis=axis)))
+
+    def rate(e: NDArray[np.float64], w: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+        return e.sum(axis=axis) / np.maximum(1, w.sum(axis=axis))  # some draws may have no sentence with words
+
+    return WithInterval(float(rate(errors, words, -1)), _bootstrap((errors, words), rate))
 
 
 def _bootstrap(samples: tuple[NDArray[np.float64], ...], statistic: object) -> tuple[float, float]:
     """The BCa interval over sentences; where all of them say the same, that value."""
-    if np.ptp(samples[0]) == 0:
+    if not samples[0].any() or all(np.ptp(one) == 0 for one in samples):
         value = float(statistic(*samples, axis=-1))  # type: ignore[operator]
         return value, value
     with warnings.catch_warnings():

@@ -19,7 +19,7 @@ from ttsopt_lib.measure.blocks import _time_pair
 from ttsopt_lib.measure.plan import PlannedRow, PlannedSentence
 from ttsopt_lib.measure.process import MeasureError
 from ttsopt_lib.measure.timing import measure_device
-from ttsopt_lib.measure.worker import NoSpeechError, answer_requests, samples_of
+from ttsopt_lib.measure.worker import BadAudioError, answer_requests, samples_of
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Study
 
@@ -65,7 +65,7 @@ def make_folder(path: Path, original: Path, broken: Path) -> tuple[Study, StudyF
     ],
 )
 def test_what_is_no_speech_says_what_it_is(audio, said: str):
-    with pytest.raises(NoSpeechError, match=said):
+    with pytest.raises(BadAudioError, match=said):
         samples_of(audio, {"speaks": True})
     assert samples_of(audio, {"speaks": False}) == np.size(audio)
     assert samples_of([0.1, -0.1], {"speaks": True}) == 2

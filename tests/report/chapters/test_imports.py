@@ -10,8 +10,10 @@ from ttsopt_lib.measure.importing import import_record
 from ttsopt_lib.records.base import read_record, write_record
 from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
+from ttsopt_lib.records.quality import QualityRecord
 from ttsopt_lib.records.variant import VariantRecord
 from ttsopt_lib.report.chapters import provenance
+from ttsopt_lib.report.chapters.conclusion import limitations
 from ttsopt_lib.report.chapters.speed import timings
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.schema import DeviceSummary, Summary
@@ -30,9 +32,6 @@ def imported(tmp_path: Path) -> Callable[..., tuple[Summary, records.Case]]:
         there = StudyFolder(study, tmp_path / "there")
         records.write_device(there, devices[1], records.GOOD, seed=3, speed=0.1)
         record = read_record(there.device_record("gpu"), DeviceRecord, "measure")
-        texts = [text for group in study.sentences.timing.values() for text in group]
-        for sentence, text in zip(record.sentences, texts, strict=True):
-            sentence.text = text
         for row in record.rows:
             name = ORIGINAL if row.variant == ORIGINAL_COPY else row.variant
             files = read_record(folder.variant_record(name), VariantRecord, "optimize").files
@@ -59,13 +58,14 @@ def latency(summary: Summary) -> dict[str | None, tuple[str, str]]:
 def test_an_import_of_the_same_files_is_judged_like_what_was_measured_here(imported):
     summary, _ = imported()
     gpu = gpu_of(summary)
-    assert gpu.judged and gpu.imported is not None and gpu.imported.doubts == []
+    assert gpu.judged and gpu.imported is not None and gpu.doubts == []
     assert gpu in summary.measured_devices and {choice.device for choice in summary.choices} == {"cpu", "gpu"}
     assert latency(summary)["gpu"][0] == "pass" and summary.optimized["gpu"] == "distilled-int8"
     (note,) = timings.import_notes(summary)
     assert all(part in note for part in ("h200.json", gpu.created or "", "c0ffee1234", "is judged", "Example CPU"))
     assert "imported" in timings.improvement(summary).html
     machines = provenance.machines(summary)
+    assert ">8.2<" in machines.html  # 8192 MB
     assert list(machines.frame["imported"].fillna("")) == ["", "h200.json"] and "commit c0ffee1234" in machines.html
 
 
@@ -85,7 +85,7 @@ def test_an_import_of_other_files_is_shown_and_never_judged(imported, change, sa
     summary, _ = imported(change)
     gpu = gpu_of(summary)
     assert not gpu.judged and gpu.rows and gpu in summary.timed_devices and gpu not in summary.measured_devices
-    assert gpu.imported is not None and said in gpu.imported.doubts[0]
+    assert gpu.imported is not None and said in gpu.doubts[0]
     assert "gpu" not in {choice.device for choice in summary.choices} and summary.optimized["gpu"] is None
     status, reason = latency(summary)["gpu"]
     assert status == "not_measured" and said in reason and "shown and not judged" in reason
@@ -112,3 +112,45 @@ def test_rows_of_variants_that_the_study_does_not_have_are_left_out(imported):
     summary, _ = imported(rename)
     gpu = gpu_of(summary)
     assert gpu.judged and "gone" not in {row.variant for row in gpu.rows} and len(gpu.rows) > 3
+
+
+def measured_here(reports: Path, changed: str) -> Summary:
+    """An invented study after one voice was made anew: timings and scores still are those of its earlier file."""
+    study, devices, folder = records.good(reports)
+    files = {
+        name: read_record(folder.variant_record(name), VariantRecord, "optimize").files["model.onnx"]
+        for name in study.variant_names
+    }
+    timed = read_record(folder.device_record("cpu"), DeviceRecord, "measure")
+    for row in timed.rows:
+        row.model_sha256 = files[ORIGINAL if row.variant == ORIGINAL_COPY else row.variant]
+    write_record(folder.device_record("cpu"), timed)
+    scored = read_record(folder.quality_record, QualityRecord, "evaluate")
+    for quality in [*scored.rows, *scored.confirmation]:
+        quality.model_sha256 = files[quality.variant]
+    write_record(folder.quality_record, scored)
+    unchanged = summarize(study, devices, folder)
+    assert unchanged.devices[0].judged and unchanged.optimized["cpu"] == "distilled-int8" and not unchanged.not_scored
+    made = read_record(folder.variant_record(changed), VariantRecord, "optimize")
+    made.files["model.onnx"] = "0" * 64
+    write_record(folder.variant_record(changed), made)
+    return summarize(study, devices, folder)
+
+
+def test_timings_and_scores_of_a_voice_that_was_made_anew_are_not_judged(tmp_path):
+    summary = measured_here(tmp_path, "distilled-int8")
+    cpu, said = summary.devices[0], "the voice file of distilled-int8 differs from today's"
+    assert not cpu.judged and cpu.rows and cpu.doubts == [said] and summary.optimized["cpu"] is None
+    assert latency(summary)["cpu"] == ("not_measured", f"shown and not judged: {said}")
+    assert said in timings.import_notes(summary)[0] and all(row.measured is None for row in summary.verdict)
+    assert summary.quality_of("distilled-int8") is None and summary.quality_of("int8-weights") is not None
+    assert {row.variant for row in summary.confirmation} == {ORIGINAL}
+    assert [(one.variant, "another" in one.reason) for one in summary.not_scored] == [("distilled-int8", True)]
+    assert any("`distilled-int8` is not scored" in text for text in limitations(summary))
+    assert len(all_tables(summary)) > 3
+
+
+def test_without_todays_original_nothing_is_compared(tmp_path):
+    summary = measured_here(tmp_path, ORIGINAL)
+    assert not summary.devices[0].judged and not summary.quality
+    assert "the original's voice file is another" in (summary.quality_reason or "")

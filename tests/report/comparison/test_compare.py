@@ -7,8 +7,9 @@ import math
 
 import numpy as np
 import pytest
-from figure_names import CHARACTERS, PREDICTED, TIME, WORDS
+from figure_names import CHANGE, CHARACTERS, DISTANCE, PREDICTED, TIME, WORDS
 from rich.console import Console
+from scipy import stats
 from typer.testing import CliRunner
 
 from ttsopt_lib.cli import app
@@ -96,6 +97,31 @@ def test_error_rates_of_another_recognizer_or_other_sentences_are_not_compared(c
     set_errors(after, 0.5, (0.49, 0.51))
     one = row(compare(summary("good"), after), WORDS)
     assert one.outcome == "not compared" and one.note.endswith(f" {why}") and one.change is None
+
+
+def decided_early(summary: Summary, value: float, half: float) -> Summary:
+    """The report with a voice that was scored on 20 sentences alone; `half` of its 95 % interval of the change."""
+    quality = summary.quality_of("fp32")
+    assert quality
+    wide = half * float(stats.t.ppf(0.9995, 19) / stats.t.ppf(0.975, 19))
+    quality.sentences, quality.predicted_mos.level = 20, 0.999
+    quality.predicted_mos.change = Estimate(value=value, ci=(value - wide, value + wide))
+    return summary
+
+
+def test_a_wider_interval_of_a_voice_that_was_decided_early_is_scaled_to_95_percent(summary):
+    before, after = decided_early(summary("good"), -0.5, 0.05), decided_early(summary("good"), -0.6, 0.05)
+    found = compare(before, after)
+    one, half = row(found, CHANGE), math.hypot(0.05, 0.05)
+    assert one.change and one.change.ci == pytest.approx((-0.1 - half, -0.1 + half)) and "[−0.55, " in one.before
+    assert any("scaled to 95 %" in text for text in remarks(found))
+
+
+def test_scores_on_another_number_of_sentences_are_not_compared(summary):
+    found = compare(summary("good"), decided_early(summary("good"), -0.6, 0.05))
+    assert {row(found, what).outcome for what in (PREDICTED, CHANGE, DISTANCE)} == {"not compared"}
+    assert row(found, PREDICTED).note.endswith("number of sentences")
+    assert row(found, CHANGE, "int8-static").outcome == "unclear" == row(found, WORDS).outcome
 
 
 def in_modes(summary: Summary, **times: float) -> Summary:

@@ -79,7 +79,7 @@ def test_farther_from_the_original_is_worse(what, field, near, far, printed, sum
     assert row(compare(before, before), what).outcome == "unclear"
     setattr(beside(after), field, Estimate(value=far, ci=(far, far)))  # all sentences alike: no certainty
     assert row(compare(before, after), what).outcome == "not tested"
-    after.evaluation_sentences += 1
+    after.paired_sentences = 20
     assert row(compare(before, after), what).note.endswith(" of sentences")
 
 

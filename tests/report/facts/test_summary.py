@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import invented_records as records
 import pytest
 
-from ttsopt_lib.records.base import RecordError
+from ttsopt_lib.records.base import RecordError, read_record, write_record
+from ttsopt_lib.records.quality import QualityRecord
 from ttsopt_lib.report.comparison.compare import open_summary
 from ttsopt_lib.report.facts.summary import summarize
+from ttsopt_lib.report.sections import all_tables
 from ttsopt_lib.study import SentenceRange
 
 TOP = (
@@ -55,6 +58,19 @@ def test_survives_being_written_and_read(summary, tmp_path):
     text = summary("good").model_dump_json(by_alias=True)
     (tmp_path / "summary.json").write_text(text)
     assert open_summary(tmp_path).model_dump_json(by_alias=True) == text
+
+
+def test_of_a_voice_without_a_band_above_8_khz_too(tmp_path):
+    study, devices, folder = records.good(tmp_path)
+    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+    for row in [*record.rows, *record.anchors, *record.confirmation, record.other_noise]:
+        row.level_above_8khz_db = []
+    write_record(folder.quality_record, record)
+    write_record(folder.summary, summarize(study, devices, folder))
+    read = open_summary(folder.summary)
+    assert {(row.level_above_8khz_db, row.level_above_8khz_change_db) for row in read.quality} == {(None, None)}
+    frame = next(table.frame for table in all_tables(read) if table.name == "quality")
+    assert set(frame["level_above_8khz_db"].isna()) == {True}
 
 
 def test_the_same_records_give_the_same_numbers(case, summary):

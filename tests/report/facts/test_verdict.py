@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from rich.console import Console
 from test_advice import set_latency
 
+from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts import verdict
 from ttsopt_lib.report.schema import Estimate, Summary
+from ttsopt_lib.terminal import verdict_table
 
 
 def set_change(summary: Summary, name: str, choosing: tuple[float, float], held_out: tuple[float, float]) -> None:
@@ -147,3 +150,17 @@ def test_mos_comes_from_listeners_only(summary):
     assert rated["mos_change"].measured == row.human_mos.change.value
     unrated = {row.claim: row for row in summary("good").verdict if row.device == "cpu"}
     assert unrated["mos_change"].measured is None and unrated["predicted_mos_change"].measured is not None
+
+
+def test_the_terminal_prints_every_claim_in_its_unit(summary):
+    one = summary("good")
+    row = one.verdict[0]
+    about = {"claim": "first_sound_ms", "target": 200.0, "measured": 87.4, "ci": (85.2, 90.1)}
+    one.verdict = [row.model_copy(update=about), *one.verdict]
+    console = Console(width=200)
+    with console.capture() as printed:
+        console.print(verdict_table(one))
+    lines = printed.get().splitlines()
+    first, size, *_ = [line for line in lines if "cpu" in line]
+    assert "200 ms" in first and "87.4 ms [85.2, 90.1]" in first and "%" not in first
+    assert "size reduction" in size and numbers.percent(one.targets.size_reduction) in size

@@ -2,7 +2,8 @@
 
 * ACR makes the mean opinion score (MOS) of every variant, and its change against the original.
 * CCR makes the comparison mean opinion score (CMOS): the variant against the original, in whichever order they were
-  heard; a pair heard the other way round counts with the opposite sign.
+  heard; a pair heard the other way round counts with the opposite sign, and of a pair that a listener heard in both
+  orders the mean counts. Comparisons without the original are counted in `Rated.left_out`.
 * MUSHRA makes a mean of 0 to 100 points.
 
 Raters are screened first (`evaluate/ratings/screening.py`); the intervals respect raters and sentences
@@ -11,6 +12,7 @@ Raters are screened first (`evaluate/ratings/screening.py`); the intervals respe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -39,6 +41,7 @@ class Rated:
     reason: str | None = None
     comparisons: list[ComparisonRow] = field(default_factory=list)  # CCR and MUSHRA
     screened: list[ScreenedRater] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)  # which ratings say nothing here, and why
 
 
 def rate_variants(ratings: Sequence[Rating], variants: Sequence[str]) -> Rated:
@@ -46,9 +49,10 @@ def rate_variants(ratings: Sequence[Rating], variants: Sequence[str]) -> Rated:
     kept, screened = screen(ratings)
     tables = rating_tables(kept, "acr", variants)
     raters, sentences = next(iter(tables.values())).shape if tables else (0, 0)
-    rated = Rated(screened=screened, comparisons=_comparisons(kept, variants))
+    rated = Rated(screened=screened, comparisons=_comparisons(kept, variants), left_out=_left_out(kept))
     if min(raters, sentences) >= LEAST:
-        rated.rows = [_row(name, table, tables.get(ORIGINAL)) for name, table in tables.items()]
+        counts = Counter(rating.variant for rating in kept if rating.test == "acr")
+        rated.rows = [_row(name, table, counts[name], tables.get(ORIGINAL)) for name, table in tables.items()]
     else:
         rated.reason = (
             f"the ratings have {raters} raters and {sentences} sentences in their ACR test; "
@@ -73,21 +77,28 @@ def change_components(ratings: Sequence[Rating], variants: Sequence[str]) -> Com
 
 
 def rating_tables(ratings: Sequence[Rating], test: str, variants: Sequence[str]) -> dict[str, Array]:
-    """Variant -> scores [raters, sentences] of one test, NaN where a rater did not hear a sentence."""
+    """Variant -> scores [raters, sentences] of one test, NaN where a rater did not hear a sentence.
+
+    Where a rater gave several, as of a pair in both orders, their mean.
+    """
     asked = [rating for rating in ratings if rating.test == test]
     raters = {name: number for number, name in enumerate(sorted({rating.rater for rating in asked}))}
     sentences = {name: number for number, name in enumerate(sorted({rating.sentence for rating in asked}))}
     tables: dict[str, Array] = {}
     for name in variants:
         own = [rating for rating in asked if rating.variant == name]
-        if own:
-            tables[name] = np.full((len(raters), len(sentences)), np.nan)
+        if not own:
+            continue
+        sums, counts = np.zeros((2, len(raters), len(sentences)))
         for rating in own:
-            tables[name][raters[rating.rater], sentences[rating.sentence]] = rating.score
+            place = raters[rating.rater], sentences[rating.sentence]
+            sums[place] += rating.score
+            counts[place] += 1
+        tables[name] = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
     return tables
 
 
-def _row(name: str, table: Array, original: Array | None) -> RatingsRow:
+def _row(name: str, table: Array, ratings: int, original: Array | None) -> RatingsRow:
     raters, _ = _size(table)
     mean = table_mean(table) if min(_size(table)) >= LEAST else None
     change = table_change(table, original) if original is not None and name != ORIGINAL else None
@@ -97,7 +108,7 @@ def _row(name: str, table: Array, original: Array | None) -> RatingsRow:
         mean=float(np.nanmean(table)),
         ci=(max(1, low), min(5, high)),
         raters=raters,
-        ratings=int(np.isfinite(table).sum()),
+        ratings=ratings,
         change=change.value if change else None,
         change_ci=change.interval() if change else None,
         change_error=change.error if change else None,
@@ -115,6 +126,7 @@ def _comparisons(kept: Sequence[Rating], variants: Sequence[str]) -> list[Compar
     rows: list[ComparisonRow] = []
     tests: tuple[Literal["ccr", "mushra"], ...] = ("ccr", "mushra")
     for test in tests:
+        counts = Counter(rating.variant for rating in turned if rating.test == test)
         for name, table in rating_tables(turned, test, [*variants, *ANCHORS]).items():
             raters, sentences = _size(table)
             mean = table_mean(table) if min(raters, sentences) >= LEAST else None
@@ -128,10 +140,23 @@ def _comparisons(kept: Sequence[Rating], variants: Sequence[str]) -> list[Compar
                     dof=mean.dof if mean else None,
                     raters=raters,
                     sentences=sentences,
-                    ratings=int(np.isfinite(table).sum()),
+                    ratings=counts[name],
                 )
             )
     return rows
+
+
+def _left_out(kept: Sequence[Rating]) -> list[str]:
+    """The comparisons of two voices neither of which is the original."""
+    pairs = Counter(
+        tuple(sorted((one.variant, one.reference)))
+        for one in kept
+        if one.test == "ccr" and ORIGINAL not in (one.variant, one.reference)
+    )
+    return [
+        f"CCR of {first} and {second} ({count} ratings): only comparisons with the original count"
+        for (first, second), count in pairs.items()
+    ]
 
 
 def _size(table: Array) -> tuple[int, int]:

@@ -44,16 +44,19 @@ def log_spectral_distance_db(
     some dB. What one waveform is longer than the other does not count.
     """
     samples = min(len(made), len(reference))
-    difference = _log_power(made[:samples]) - _log_power(reference[:samples])
+    difference = log_power_db(made[:samples]) - log_power_db(reference[:samples])
     first = int(np.ceil(above_hz * N_FFT / sample_rate))
     return np.sqrt(np.mean(difference[:, first:] ** 2, axis=1))
 
 
-def _log_power(waveform: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Power in dB re a full-scale sine's, [frames, bins]: windows of 1024 samples (Hann), a quarter apart, centred."""
+def log_power_db(waveform: NDArray[np.floating], floor_db: float = FLOOR_DB) -> NDArray[np.float64]:
+    """Short-time power of a waveform in [-1, 1], in dB, [frames, bins]; a full-scale sine has -6 dB in its bin.
+
+    Windows of 1024 samples (Hann), a quarter apart, centred. The power of `floor_db` is added to each.
+    """
     short = max(0, N_FFT // 2 + 1 - len(waveform))  # reflecting half a window takes more samples than that
     padded = np.pad(np.pad(np.asarray(waveform, dtype=np.float64), (0, short)), N_FFT // 2, mode="reflect")
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
     frames = np.lib.stride_tricks.sliding_window_view(padded, N_FFT)[::HOP]
     power = np.abs(np.fft.rfft(frames * (window / window.sum()))) ** 2
-    return 10 * np.log10(power + 10 ** (FLOOR_DB / 10))
+    return 10 * np.log10(power + 10 ** (floor_db / 10))

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ttsopt_lib.measure.runtimes.onnx_runtime import Speak, onnxruntime_session, piper_feeds, speaker_of
-from ttsopt_lib.voices.pieces import Layout, Run, speak_pieces
+from ttsopt_lib.voices.pieces import Layout, speak_pieces
+from ttsopt_lib.voices.session import runner
 
 Ids = Sequence[np.ndarray]  # phoneme ids of each sentence of a text, int64 [phonemes]
 
@@ -28,7 +29,7 @@ class Streamed:
         row = {"threads": stream["threads"], "accelerator": None}
         self.whole: Speak = speaker_of(onnxruntime_session({**row, "model": stream["model"]}), scales, speaker)
         self._encoder, self._decoder = (
-            _runner(onnxruntime_session({**row, "model": stream[half]})) for half in ("encoder", "decoder")
+            runner(onnxruntime_session({**row, "model": stream[half]})) for half in ("encoder", "decoder")
         )
         self._layout = Layout.model_validate(stream["layout"])
         self._feeds_of = piper_feeds(scales, speaker)
@@ -101,11 +102,6 @@ class FirstSound:
         needed = there[0] + np.cumsum(lengths)[:-1]
         lead = float((needed - there[1:]).min()) if len(there) > 1 else None
         return {"seconds": there[-1], "first": there[0], "lead": lead}
-
-
-def _runner(session: Any) -> Run:
-    wanted = {value.name for value in session.get_inputs()}
-    return lambda feeds: session.run(None, {name: value for name, value in feeds.items() if name in wanted})
 
 
 def _phonemizer(voice: str | None) -> Callable[[str], Any] | None:

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext
 
 LAST_LAYERS = ("dec/conv_post",)  # of a VITS; of another voice the last group is the last layer
-RANGE_RULE = "squared_error"  # docs/optimizing.md says what the others gave
+RANGE_RULE = "squared_error"  # docs/notes/optimizing.md says what the others gave
 
 
 class QuantizeMixedWork(Int8Work[QuantizeMixed]):

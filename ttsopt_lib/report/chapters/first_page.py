@@ -92,13 +92,7 @@ def _measured(row: Any) -> str:
         return reason(f"no variant qualifies; `{row.closest}` came closest" if row.closest else row.reason)
     near = row.status == "fail" and meets(row.claim, Estimate(value=row.measured.value, ci=None), row.target)
     why = "<br>" + reason("the interval's worse end misses the target") if near else ""
-    return f"{printed(row.measured, _unit(row.claim), row.variant)} {name_of(row)}{why}"
-
-
-def _unit(claim: str) -> numbers.Unit:
-    if claim == "first_sound_ms":
-        return numbers.MS
-    return numbers.CHANGE if claim.endswith("change") else numbers.REDUCTION
+    return f"{printed(row.measured, numbers.unit_of(row.claim), row.variant)} {name_of(row)}{why}"
 
 
 def stage_note(summary: Summary) -> str | None:

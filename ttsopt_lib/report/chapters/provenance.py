@@ -78,7 +78,7 @@ def _browser(row: Any) -> str | None:
 
 def _memory(row: Any) -> str:
     if row.memory_mb is not None:
-        return number(row.memory_mb / 1024, 1)
+        return number(row.memory_mb / 1000, 1)
     told = row.browser.memory_gb if row.browser else None
     return f"{told:g} or more" if told else NONE
 

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ttsopt_lib.errors import StudyError
+from ttsopt_lib.evaluate.signal.spectrum import HOP, N_FFT, log_power_db, log_spectral_distance_db
 from ttsopt_lib.evaluate.signal.waveform import as_float, as_written
 from ttsopt_lib.evaluate.speak import SpeechError
 from ttsopt_lib.records.folder import StudyFolder
@@ -30,8 +31,6 @@ from ttsopt_lib.voices.adapters.opening import open_model
 from ttsopt_lib.voices.session import RuntimeFailure
 from ttsopt_lib.voices.text import TextError
 
-WINDOW = 1024  # samples of a spectrum: 46 ms at 22 050 Hz, fine enough to see single harmonics
-HOP = 256
 FLOOR, CEILING = -100.0, -10.0  # dB re full scale: below the floor, differences are not heard and not shown
 LARGEST_CHANGE = 20.0  # dB
 ROW_HEIGHT = 1.25  # inches
@@ -112,21 +111,6 @@ def study_spectrograms(summary: Summary, study: Study, folder: StudyFolder) -> t
     return chart._replace(narrow=spectrograms(spoken, text, NARROW).figure), ""
 
 
-def spectrum_db(spoken: Spoken) -> NDArray[np.float32]:
-    """Short-time power spectrum, [frequency bins, frames] in dB re full scale, not below `FLOOR`."""
-    from scipy.signal import ShortTimeFFT
-    from scipy.signal.windows import hann
-
-    transform = ShortTimeFFT(hann(WINDOW, sym=False), HOP, spoken.sample_rate, scale_to="magnitude")
-    magnitude = np.abs(transform.stft(as_float(spoken.samples)))
-    return np.maximum(20 * np.log10(magnitude + 1e-10), FLOOR).astype(np.float32)
-
-
-def spectral_distance_db(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Log-spectral distance of two spectra [bins, frames]: root mean square over the bins, mean over the frames."""
-    return float(np.sqrt(((other - one) ** 2).mean(axis=0)).mean())
-
-
 def spectrograms(
     spoken: Sequence[Spoken], text: str = "", width: float = WIDTH, same: str = "noise and durations"
 ) -> Chart:
@@ -134,10 +118,10 @@ def spectrograms(
 
     In a narrow figure all stand in one column, each difference below its spectrogram.
     """
-    spectra = [spectrum_db(one) for one in spoken]
-    frames = min(spectrum.shape[1] for spectrum in spectra)
-    spectra = [spectrum[:, :frames] for spectrum in spectra]
-    seconds = frames * HOP / spoken[0].sample_rate
+    shortest = min(len(one.samples) for one in spoken)
+    waveforms = [as_float(one.samples[:shortest]) for one in spoken]
+    spectra = [log_power_db(waveform, FLOOR).T for waveform in waveforms]  # [bins, frames]
+    seconds = shortest / spoken[0].sample_rate
     extent = (0.0, seconds, 0.0, spoken[0].sample_rate / 2000)
     placed: dict[str, Any] = {"origin": "lower", "aspect": "auto", "extent": extent}
 
@@ -158,9 +142,9 @@ def spectrograms(
         bar.ax.tick_params(labelsize=6.5, length=2, width=0.5)
         bar.ax.set_title(label, fontsize=6.5, loc="left", pad=2)
         bar.outline.set_linewidth(0.5)  # type: ignore[operator]
+    distances = [log_spectral_distance_db(one, waveforms[0], spoken[0].sample_rate).mean() for one in waveforms[1:]]
     said = [
-        f"{one.variant} {numbers.number(spectral_distance_db(spectra[0], spectrum), 1)} dB"
-        for one, spectrum in zip(spoken[1:], spectra[1:], strict=True)
+        f"{one.variant} {numbers.number(distance, 1)} dB" for one, distance in zip(spoken[1:], distances, strict=True)
     ]
     set_title(figure, f"Distance of the spectra from {spoken[0].variant}'s: {listed(said)}")
     alt = (
@@ -170,8 +154,9 @@ def spectrograms(
     sentence = f"\N{LEFT DOUBLE QUOTATION MARK}{text}\N{RIGHT DOUBLE QUOTATION MARK} " if text else ""
     caption = (
         f"{sentence}Same {same} for all. Spectrograms: brighter is louder. Differences: brighter is "
-        f"louder than {spoken[0].variant}, darker is quieter, mid-grey is none. Hann window of {WINDOW} samples, hop "
-        f"{HOP}; levels below {numbers.number(FLOOR)} dB are cut; dB figures in the title are log-spectral distances."
+        f"louder than {spoken[0].variant}, darker is quieter, mid-grey is none. Hann window of {N_FFT} samples, hop "
+        f"{HOP}; levels below {numbers.number(FLOOR)} dB are cut. The title gives log-spectral distances, as the "
+        "tables do."
     )
     return Chart("spectrograms", figure, alt, caption)
 

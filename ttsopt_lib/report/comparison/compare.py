@@ -22,8 +22,7 @@ from typing import Literal, NamedTuple
 from ttsopt_lib.records.base import RecordError, read_record
 from ttsopt_lib.report.comparison.figures import Figure, Group, Key, figures
 from ttsopt_lib.report.schema import DeviceSummary, Estimate, Summary
-from ttsopt_lib.statistics.crossed import holm
-from ttsopt_lib.statistics.significance import ALPHA
+from ttsopt_lib.statistics.significance import ALPHA, holm
 from ttsopt_lib.study import ORIGINAL_COPY
 
 Z95 = 1.959964
@@ -242,6 +241,11 @@ def _cautions(before: Summary, after: Summary) -> list[str]:
         found.append(f"Two voices: {before.voice} and {after.voice}. Variants of the same name are compared.")
     if before.dirty or after.dirty:
         found.append("One of the reports was made with uncommitted changes.")
+    if any(row.predicted_mos.level != 0.95 for row in (*before.quality, *after.quality)):
+        found.append(
+            "Where the first sentences decided on a voice, its report gives a wider interval of the change of "
+            "predicted MOS; here that is scaled to 95 %."
+        )
     there = {peer.name: peer for peer in after.peers}
     for peer in before.peers:
         other = there.get(peer.name)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from scipy import stats
+
 from ttsopt_lib.report.estimates import Estimate, estimate
 from ttsopt_lib.report.numbers import (
     CENTS,
@@ -133,12 +135,11 @@ def _quality(summary: Summary, rows: list[QualitySummary]) -> Figures:
     primary = summary.primary_predictor or next(iter(summary.predictors), None)
     for predictor in summary.predictors:
         weights = ("another version of the predictor", predictor.weights_sha256)
-        conditions = (weights, _sentences(summary))
         for row in rows:
             if row.predictor != predictor.name:
                 continue
-            mos = row.predicted_mos
-            value, change = Estimate(value=mos.value, ci=mos.ci), None if row.variant == ORIGINAL else mos.change
+            mos, conditions = row.predicted_mos, (weights, _sentences(row))
+            value, change = Estimate(value=mos.value, ci=mos.ci), None if row.variant == ORIGINAL else _at_95(row)
             yield from _scored(row, "Quality", f"predicted MOS ({predictor.label})", SCORE, value, True, *conditions)
             what = f"predicted MOS change ({predictor.label})"
             yield from _scored(row, "Quality", what, CHANGE, change, True, *conditions)
@@ -153,7 +154,7 @@ def _heard(summary: Summary, row: QualitySummary) -> Figures:
     if human := row.human_mos:
         value = Estimate(value=human.value, ci=human.ci)
         yield from _scored(row, "Quality", "MOS (listeners)", SCORE, value, True)
-    conditions = (("another recognizer", summary.asr), ("another number of sentences", summary.wer_sentences))
+    conditions = (("another recognizer", summary.asr), _sentences(row, summary.wer_sentences))
     words, characters = _error_rate(row.wer, row.wer_figures), _error_rate(row.cer, row.cer_figures)
     yield from _scored(row, "Quality", "word error rate", PERCENT, words, False, *conditions)
     yield from _scored(row, "Quality", "character error rate", PERCENT, characters, False, *conditions)
@@ -177,7 +178,7 @@ def _beside(summary: Summary, row: QualitySummary) -> Figures:
         ("F0 error", CENTS, paired.f0_error_cents, False, []),
         ("voicing disagreement", PERCENT, paired.voicing_disagreement, False, []),
     ):
-        conditions = [*conditions, _sentences(summary)]
+        conditions = [*conditions, _sentences(row, summary.paired_sentences)]
         yield from _scored(row, "Beside the original", what, unit, _wide(value), more, *conditions)
 
 
@@ -188,8 +189,19 @@ def _scored(
         yield Key(group, what, row.variant), Figure(row.variant, unit, value, more, needed)
 
 
-def _sentences(summary: Summary) -> Condition:
-    return "another number of sentences", summary.evaluation_sentences
+def _sentences(row: QualitySummary, most: int | None = None) -> Condition:
+    """On how many sentences the row's figure stands: all that it was scored on, or the first of them."""
+    return "another number of sentences", row.sentences if most is None else min(row.sentences, most)
+
+
+def _at_95(row: QualitySummary) -> Estimate | None:
+    """The change of the predicted MOS with a 95 % interval, also where the first sentences decided by a wider one."""
+    change, level = row.predicted_mos.change, row.predicted_mos.level
+    if change is None or change.ci is None or level == 0.95:
+        return change
+    usual, wide = stats.t.ppf([0.975, (1 + level) / 2], row.sentences - 1)
+    low, high = (change.value + (end - change.value) * float(usual / wide) for end in change.ci)
+    return Estimate(value=change.value, ci=(low, high))
 
 
 def _error_rate(value: float | None, found: WerSummary | None) -> Estimate | None:

@@ -28,10 +28,11 @@ def not_measured(summary: Decided) -> Iterator[Advice]:
     """Without speed or quality there is nothing to decide on."""
     made = len(candidates(summary))
     if not summary.measured_devices:
+        timed = "timed as it is now" if summary.timed_devices else "timed"
         yield Advice(
             rule="not_measured",
             text="Time the voices: run `ttsopt measure`, on this machine or on a device that ssh reaches.",
-            because=f"{made} variants were made and none was timed, so none can be chosen.",
+            because=f"{made} variants were made and none was {timed}, so none can be chosen.",
             figures={"variants": made, "devices_measured": 0},
         )
     if not summary.predictors:
@@ -94,7 +95,7 @@ def undecided(summary: Decided) -> Iterator[Advice]:
             what, where, count = "raters", "ask more people (`ttsopt power`)", human.raters if human else 0
         else:
             continue
-        unit = numbers.CHANGE if row.claim.endswith("change") else numbers.REDUCTION
+        unit = numbers.unit_of(row.claim)
         part = f" {HELD_OUT}" if row.claim == "predicted_mos_change" else ""
         measured = Estimate(value=row.measured, ci=row.ci)
         distance = abs(row.measured - row.target)

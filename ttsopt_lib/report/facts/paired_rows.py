@@ -13,7 +13,6 @@ from ttsopt_lib.evaluate import intelligibility
 from ttsopt_lib.records.quality import QualityRecord, QualityRow
 from ttsopt_lib.report.facts.confirmation import held_out, original_beside, references
 from ttsopt_lib.report.schema import Estimate, Finding, PairedSummary, QualitySummary, WerSummary
-from ttsopt_lib.statistics.crossed import holm
 from ttsopt_lib.statistics.significance import (
     ALPHA,
     ErrorRateChange,
@@ -22,6 +21,7 @@ from ttsopt_lib.statistics.significance import (
     equivalence_p,
     error_rate,
     error_rate_change,
+    holm,
 )
 from ttsopt_lib.study import ORIGINAL
 

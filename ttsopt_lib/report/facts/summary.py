@@ -12,7 +12,7 @@ from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.base import RecordError, now, read_record
 from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.records.quality import QualityRecord, QualityRow, RatingsRow
+from ttsopt_lib.records.quality import NotScored, QualityRecord, QualityRow, RatingsRow
 from ttsopt_lib.records.variant import SensitivityRecord, VariantRecord
 from ttsopt_lib.report.error_rates import WORDS, rates_of
 from ttsopt_lib.report.estimates import ZERO
@@ -20,7 +20,7 @@ from ttsopt_lib.report.facts import verdict
 from ttsopt_lib.report.facts.advice import advice
 from ttsopt_lib.report.facts.confirmation import choosing, held_out, on_further_sentences, original_beside, references
 from ttsopt_lib.report.facts.first_sound import first_sound
-from ttsopt_lib.report.facts.imports import further_devices, import_summary, of_this_study
+from ttsopt_lib.report.facts.imports import further_devices, import_summary, of_this_study, other_files, why_not_judged
 from ttsopt_lib.report.facts.paired_rows import character_errors, paired_summary, rate_summary, with_tests, word_errors
 from ttsopt_lib.report.facts.peers import summarize_peers
 from ttsopt_lib.report.facts.students import students
@@ -41,8 +41,9 @@ from ttsopt_lib.report.schema import (
     Summary,
     VariantSummary,
 )
-from ttsopt_lib.statistics.crossed import CrossedMean, holm
+from ttsopt_lib.statistics.crossed import CrossedMean
 from ttsopt_lib.statistics.intervals import mean_interval, paired_change
+from ttsopt_lib.statistics.significance import holm
 from ttsopt_lib.statistics.stopping import LEVEL
 from ttsopt_lib.study import ORIGINAL, Device, SentenceRange, Stage, Study
 from ttsopt_lib.voices.adapters.declared import declaration_beside
@@ -73,8 +74,8 @@ def summarize(study: Study, devices: Sequence[Device], folder: StudyFolder) -> S
 def measured_facts(study: Study, devices: Sequence[Device], folder: StudyFolder) -> Facts:
     """What was measured, with its intervals and tests. Raises as `summarize`."""
     variants = [read_record(folder.variant_record(name), VariantRecord, "optimize") for name in study.variant_names]
-    quality, quality_reason = _quality_record(folder)
     by_name = {variant.name: variant for variant in variants}
+    quality, quality_reason = _quality_record(folder, by_name)
     device_rows, judged = _devices(study, [*devices, *further_devices(devices, folder)], folder, by_name)
     system = next((device.system for device in device_rows if device.judged), None)
     commit, dirty = git_state()
@@ -215,7 +216,7 @@ def _devices(
     for device in devices:
         record = _device_record(device, folder, study)
         row = summarize_device(device, record)
-        row.imported = import_summary(record, study, variants)
+        row.imported, row.doubts = import_summary(record, variants), why_not_judged(record, study, variants)
         whole = record and record.status == "measured" and record.stage == "complete"
         if record and whole and record.kind not in verdict.NOT_STREAMED:
             row.first_sound = first_sound(record.first_sound, not_streamed)
@@ -233,19 +234,34 @@ def _device_record(device: Device, folder: StudyFolder, study: Study) -> DeviceR
 # --- quality ----------------------------------------------------------------------------------------------------
 
 
-def _quality_record(folder: StudyFolder) -> tuple[QualityRecord, str | None]:
-    """The record, and None; a record of nothing, and the reason, where nothing was evaluated."""
+def _quality_record(folder: StudyFolder, variants: Mapping[str, VariantRecord]) -> tuple[QualityRecord, str | None]:
+    """The record of today's voices, and None; a record of nothing, and the reason, where nothing was evaluated."""
     if not folder.quality_record.is_file():
-        reason = "the voices were not evaluated yet (ttsopt evaluate)"
-        nothing = QualityRecord(
-            key="", created="", sentences=[], predictors=[], rows=[], anchors=[], ratings=None, asr=None,
-            asr_reason=reason, ratings_reason=reason, speaker_reason=reason, pitch_reason=reason,
-        )  # fmt: skip
-        return nothing, reason
+        return _nothing_scored("the voices were not evaluated yet (ttsopt evaluate)")
     record = read_record(folder.quality_record, QualityRecord, "evaluate")
     if not any(row.variant == ORIGINAL for row in record.rows):
         raise RecordError(f"{folder.quality_record}: no scores of the original; run 'ttsopt evaluate' again")
-    return record, None
+    scored = {row.variant: row for row in (*record.confirmation, *record.rows)}
+    others = other_files([(name, row.model_sha256) for name, row in scored.items()], variants)
+    if ORIGINAL in others:
+        return _nothing_scored("the original's voice file is another than was scored (ttsopt evaluate)")
+    if not others:
+        return record, None
+    reason = "its voice file is another than was scored; run 'ttsopt evaluate' again"
+    rows, confirmation = (
+        [row for row in part if row.variant not in others] for part in (record.rows, record.confirmation)
+    )
+    not_scored = [NotScored(variant=name, key=scored[name].key, reason=reason) for name in others]
+    changes = {"rows": rows, "confirmation": confirmation, "not_scored": [*record.not_scored, *not_scored]}
+    return record.model_copy(update=changes), None
+
+
+def _nothing_scored(reason: str) -> tuple[QualityRecord, str]:
+    nothing = QualityRecord(
+        key="", created="", sentences=[], predictors=[], rows=[], anchors=[], ratings=None, asr=None,
+        asr_reason=reason, ratings_reason=reason, speaker_reason=reason, pitch_reason=reason,
+    )  # fmt: skip
+    return nothing, reason
 
 
 def ratings_reason(record: QualityRecord) -> str | None:
@@ -327,9 +343,9 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
                     wer=row.wer if rates is WORDS else None,
                     speaker_similarity=similarity.value if similarity else None,
                     human_mos=_human(ratings.get(row.variant)),
-                    level_above_8khz_db=_mean(row.level_above_8khz_db),
+                    level_above_8khz_db=_mean(row.level_above_8khz_db) if row.level_above_8khz_db else None,
                     level_above_8khz_change_db=ZERO
-                    if itself
+                    if itself and row.level_above_8khz_db
                     else _change(row.level_above_8khz_db, original.level_above_8khz_db),
                     speech_seconds=sum(row.audio_seconds),
                     wer_figures=wer if rates is WORDS else None,
@@ -375,7 +391,7 @@ def _compared_sentences(record: QualityRecord) -> int | None:
 def _mean(scores: list[float]) -> Estimate:
     """Mean over sentences; one sentence has no interval."""
     if len(scores) < 2:
-        return Estimate(value=scores[0] if scores else float("nan"), ci=None)
+        return Estimate(value=scores[0], ci=None)
     return Estimate(**mean_interval(scores)._asdict())
 
 

@@ -149,9 +149,9 @@ def _reductions(facts: Facts, device: DeviceSummary) -> dict[str, float]:
 
 
 def not_judged(device: DeviceSummary) -> str:
-    """Why an imported device is shown alone; empty where it is judged, or was not measured."""
-    doubts = device.imported.doubts if device.imported else []
-    return f"measured elsewhere, shown and not judged: {'; '.join(doubts)}" if doubts else ""
+    """Why a device's timings are shown alone; empty where they are judged, or nothing was timed."""
+    where = "measured elsewhere, " if device.imported else ""
+    return f"{where}shown and not judged: {'; '.join(device.doubts)}" if device.doubts else ""
 
 
 def verdict(facts: Facts, choices: Sequence[Choice]) -> list[VerdictRow]:
@@ -165,7 +165,8 @@ def verdict(facts: Facts, choices: Sequence[Choice]) -> list[VerdictRow]:
             reason = not_judged(device) or device.reason or ""
             rows.append(_row(facts, "latency_reduction", device.device, None, None, reason))
     if not facts.measured_devices:
-        reason = "no device was measured, so no variant could be chosen"
+        timed = any(device.status == "measured" for device in facts.devices)
+        reason = f"no device was measured{' with these voices' if timed else ''}, so no variant could be chosen"
         rows += [  # each device has its row of the latency already
             _row(facts, claim, None, None, None, reason) for claim in _asked(facts) if claim != "latency_reduction"
         ]

@@ -313,11 +313,13 @@ def floating_alone(summary: Summary, device: DeviceSummary) -> list[str]:
 
 
 def import_notes(summary: Summary) -> list[str]:
-    """Which devices were measured elsewhere, and whether they are judged."""
+    """Which devices were measured elsewhere, or are not judged."""
     notes = []
     for device in summary.devices:
-        source = device.imported
+        source, not_judged = device.imported, f"timings are shown and not judged: {'; '.join(device.doubts)}"
         if source is None:
+            if device.doubts:
+                notes.append(f"{device.label}: its {not_judged}. Run `ttsopt measure` again.")
             continue
         system = device.system
         machine = system and (system.accelerator or system.board or system.cpu or system.os)
@@ -327,8 +329,8 @@ def import_notes(summary: Summary) -> list[str]:
             f"{device.label}: imported from {source.file} on {source.when}; measured on another machine{where} on "
             f"{device.created}{commit}."
         )
-        if source.doubts:
-            notes.append(f"{said} Its timings are shown and not judged: {'; '.join(source.doubts)}.")
+        if device.doubts:
+            notes.append(f"{said} Its {not_judged}.")
         else:
             notes.append(f"{said} Its voice files are today's, so it is judged like the others.")
     return notes
