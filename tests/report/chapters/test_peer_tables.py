@@ -75,6 +75,17 @@ def test_a_peer_is_compared_with_the_original_in_onnxruntime_and_never_chosen(su
     assert not names & set(PEERS) and all(choice.variant == "distilled-int8" for choice in summary.choices)
 
 
+def test_a_peer_that_was_made_anew_has_no_time_of_before(tmp_path):
+    study, devices, folder = records.good(tmp_path)
+    add_peers(folder)
+    path = folder.peer_record("piper-tts")
+    anew = read_record(path, PeerRecord, "measure --peers").model_copy(update={"key": "another"})
+    write_record(path, anew)
+    timed = {peer.name: peer.timings[0] for peer in summarize(study, devices, folder).peers}
+    assert timed["piper-tts"].row is None and "made anew since it was timed" in (timed["piper-tts"].reason or "")
+    assert timed["ort-int8-dynamic"].row is not None
+
+
 def test_another_voice_has_absolute_figures_alone(summary):
     hibari = next(peer for peer in summary.peers if peer.another_voice)
     assert hibari.name == "hibari-tts" and hibari.compared == TEXT

@@ -15,6 +15,7 @@ from ttsopt_lib.study import PEERS, PeerName, Study
 
 Records = Mapping[str, DeviceRecord | None]  # by the device's name
 NOT_RUN = "not run yet (ttsopt run --peers)"
+MADE_ANEW = "made anew since it was timed (ttsopt run --peers)"
 
 
 def summarize_peers(
@@ -38,7 +39,9 @@ def _peer(
     size = record.size_bytes if record else None
     quality = [row for row in scored if row.variant == name]
     timings = [
-        _timing(name, device, found) for device, found in records.items() if found and found.status == "measured"
+        _timing(name, device, found, record)
+        for device, found in records.items()
+        if found and found.status == "measured"
     ]
     known = bool(quality) or any(timing.row for timing in timings)  # a record that came from elsewhere has no folder
     return PeerSummary(
@@ -56,8 +59,10 @@ def _peer(
     )
 
 
-def _timing(name: PeerName, device: str, record: DeviceRecord) -> PeerTimingSummary:
+def _timing(name: PeerName, device: str, record: DeviceRecord, peer: PeerRecord | None) -> PeerTimingSummary:
     found = next((timing for timing in record.peers if timing.name == name), None)
+    if found and found.row and peer and found.key != peer.key and record.imported is None:
+        return PeerTimingSummary(device=device, status="not_measured", reason=MADE_ANEW, row=None)
     row = summarize_peer(found.row, record) if found and found.row else None
     reason = None if row else (found and found.reason) or NOT_RUN
     return PeerTimingSummary(device=device, status="measured" if row else "not_measured", reason=reason, row=row)
