@@ -156,6 +156,10 @@ def test_a_voice_of_somebody_elses_is_not_written_over(plain_voice, tmp_path):
         tune(model, tmp_path, Asks())
     with pytest.raises(StudyError, match=r"none\.onnx: no such file"):
         tune(tmp_path / "none.onnx", tmp_path / "out", Asks())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "table.csv").touch()
+    with pytest.raises(StudyError, match=r"table\.csv that no tuning has written"):
+        tune(plain_voice, tmp_path / "mine", Asks())
 
 
 def test_a_device_that_cannot_time_it_is_one_line_before_any_work(plain_voice, tmp_path):

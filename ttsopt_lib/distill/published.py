@@ -124,6 +124,7 @@ def publish_student(voice_onnx: Path, run: Path, target: Path, measure_speed: bo
     record |= {
         "students": list(sizes), "training": main, "trainings": records, "total_minutes": round(minutes, 1)
     }  # fmt: skip
+    refuse_others(target)
     refuse_to_worsen(target, record)
     with atomic_folder(target) as folder:
         save_file(weights, folder / WEIGHTS)
@@ -151,6 +152,16 @@ def publish_student(voice_onnx: Path, run: Path, target: Path, measure_speed: bo
 def has_students(run: Path) -> bool:
     """Whether a run has come to students that can be published: those that make samples."""
     return any((run / training / "best.json").is_file() for training in ("decoder", "speech"))
+
+
+def refuse_others(target: Path) -> None:
+    """Raises `DistillError` where a folder holds something that is not of published students: publishing removes it."""
+    files = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+    others = [name for name in files if name not in (WEIGHTS, SIZES, RECORD, CARD)]
+    if others:
+        raise DistillError(
+            f"{target}: holds {others[0]}, which publishing students would remove; move it, or name another folder"
+        )
 
 
 def refuse_to_worsen(target: Path, record: dict[str, Any]) -> None:

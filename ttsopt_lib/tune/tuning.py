@@ -100,9 +100,12 @@ def tune(
 
 def _refuse_foreign(voice: Path, out: Path) -> None:
     """Write over no file but an earlier tuning's."""
-    model = out / MODEL
-    if model.exists() and not (out / "tune.json").is_file() or model.resolve() == voice.resolve():
-        raise StudyError(f"--out {out}: holds a {MODEL} that no tuning has written; choose another folder")
+    written = [] if (out / "tune.json").is_file() else [MODEL, f"{MODEL}.json", "table.csv"]
+    foreign = [name for name in written if (out / name).exists()]
+    if (out / MODEL).resolve() == voice.resolve():
+        foreign = [MODEL]
+    if foreign:
+        raise StudyError(f"--out {out}: holds a {foreign[0]} that no tuning has written; choose another folder")
 
 
 class _Tuning:
