@@ -225,7 +225,10 @@ def test_what_is_wrong_in_a_model_is_one_line(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(VoiceError, match=r"tiny.yaml: declares no model: write model, sample_rate, ids and inputs"):
             read_declaration(path)
     path.write_text("a: [", encoding="utf-8")
-    with pytest.raises(VoiceError, match="not readable as YAML"):
+    with pytest.raises(VoiceError, match=r"tiny\.yaml: not valid YAML in line 1"):
+        read_declaration(path)
+    path.write_text("model: a.onnx\nids: {espeak: en-us}\nids: {table: ids.json}\n", encoding="utf-8")
+    with pytest.raises(VoiceError, match=r"tiny\.yaml: not valid YAML in line 3: key ids stands there twice"):
         read_declaration(path)
     with pytest.raises(VoiceError, match=r"none\.yaml: no such file"):
         read_declaration(tmp_path / "none.yaml")

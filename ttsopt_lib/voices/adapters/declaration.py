@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ttsopt_lib.files import file_sha256
 from ttsopt_lib.step_settings import Strict
+from ttsopt_lib.text_files import parsed_yaml
 from ttsopt_lib.voices.adapters.functions import file_of, function_of
 from ttsopt_lib.voices.onnx_file import VoiceError
 
@@ -164,11 +164,15 @@ def read_declaration(path: Path) -> Declaration:
         VoiceError: one line with the file and the key.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise VoiceError(f"{path}: no such file; it should declare a model (docs/models.md)") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise VoiceError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise VoiceError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    try:
+        values = parsed_yaml(text)
+    except ValueError as error:
+        raise VoiceError(f"{path}: {error}") from None
     declaration = checked(values, path)
     if declaration.model is None:
         raise VoiceError(f"{path}: key model: missing; name the .onnx file")
