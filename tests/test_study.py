@@ -71,6 +71,7 @@ def test_an_unknown_key_in_a_step_is_named_with_the_keys_of_that_step(values):
         (("variants", 0), {"name": "original"}, "reserved"),
         (("variants", 0), {"name": "int8-static"}, "duplicate name: int8-static"),
         (("variants", 0), {"name": "../evil"}, "variants.0.name"),
+        (("variants", 0), {"recipe": [{"step": ["fp16"]}]}, "step: ['fp16'] is none of dequantize, distill"),
         (("variants", 0), {"recipe": [{"step": "fp16"}, {"step": "prune_magnitude"}]}, "must come before quantization"),
         (("evaluate",), {"wer_sentences": 1000}, "more than"),
         (("evaluate",), {"predictors": ["dnsmos_p808"]}, "not among the predictors"),

@@ -1,10 +1,14 @@
-"""YAML that a person wrote: what is wrong with it is one line."""
+"""YAML and JSON that a person may have written or copied: what is wrong with it is one line."""
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from ttsopt_lib.errors import TtsoptError
 
 
 class _Loader(yaml.SafeLoader):
@@ -31,3 +35,21 @@ def parsed_yaml(text: str) -> Any:
         raise ValueError(f"not valid YAML{line}: {problem}") from None
     except (ValueError, RecursionError) as error:  # no date, or too deep
         raise ValueError(f"not valid YAML: {error}") from None
+
+
+def read_json(path: Path, error: type[TtsoptError], begin: str = "", remedy: str = "") -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Raises:
+        `error`, in one line that begins with `begin` and ends with the `remedy`: there is no such file or object.
+    """
+    remedy = f"; {remedy}" if remedy else ""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))  # as editors on Windows write it
+    except FileNotFoundError:
+        raise error(f"{begin}{path}: no such file{remedy}") from None
+    except (OSError, ValueError, RecursionError) as problem:
+        raise error(f"{begin}{path}: not valid JSON ({problem}){remedy}") from None
+    if not isinstance(found, dict):
+        raise error(f"{begin}{path}: should hold one JSON object, not a {type(found).__name__}{remedy}")
+    return found

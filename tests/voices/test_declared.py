@@ -158,6 +158,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"sample_rate": None}, "key sample_rate"),
     ({"sample_rat": 16000}, "key sample_rat: unknown key"),
     ({"model": None}, "key model: missing"),
+    ({"package": "no_such.models"}, "key package: no_such.models: no such Python package is installed"),
     ({"model": "other.onnx"}, "key model: .*other.onnx: no such file"),
     ({"audio": "wave"}, r"no output 'wave' \(it has: size, sound\)"),
     ({"audio": None}, r"the output size of tiny.onnx is no sound \(int64 \[3\]\)"),

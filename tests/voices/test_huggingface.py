@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import VitsConfig, VitsModel, VitsTokenizer
 
 from ttsopt_lib.optimize.build import build_original
@@ -184,7 +185,7 @@ def test_folder_that_is_no_vits_is_refused(folder, tmp_path):
     with pytest.raises(VoiceError, match="key model_type: 'bert'"):
         load_huggingface(spoil(folder, tmp_path, "config.json", model_type="bert"))
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(VoiceError, match="cannot be read as JSON"):
+    with pytest.raises(VoiceError, match="config.json: not valid JSON .*copy the whole folder"):
         load_huggingface(tmp_path)
 
 
@@ -192,6 +193,21 @@ def test_weights_of_another_model_are_refused(folder, tmp_path):
     with pytest.raises(VoiceError, match="model.safetensors: does not fit config.json") as caught:
         load_huggingface(spoil(folder, tmp_path, "config.json", hidden_size=64))
     assert "\n" not in str(caught.value)
+
+
+def test_a_weight_without_its_direction_is_one_line(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    (half,) = (
+        name
+        for name in weights
+        if "wavenet.in_layers.0" in name
+        and name.startswith("flow.flows.0")
+        and name.endswith(("weight_v", "original1"))
+    )
+    save_file({name: value for name, value in weights.items() if name != half}, tmp_path / "model.safetensors")
+    with pytest.raises(VoiceError, match=r"does not fit config.json .*in_layers\.0\.weight"):
+        load_huggingface(tmp_path)
 
 
 def test_pickled_weights_are_not_opened(folder, tmp_path):

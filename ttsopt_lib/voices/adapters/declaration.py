@@ -19,7 +19,6 @@ What files hold is taken into the declaration when it is read, so that it can li
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -30,7 +29,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from ttsopt_lib.files import file_sha256
 from ttsopt_lib.step_settings import Strict
-from ttsopt_lib.text_files import parsed_yaml
+from ttsopt_lib.text_files import parsed_yaml, read_json
 from ttsopt_lib.voices.adapters.functions import file_of, function_of
 from ttsopt_lib.voices.onnx_file import VoiceError
 
@@ -227,7 +226,7 @@ def whole(declaration: Declaration, folder: Path, origin: Path) -> Declaration:
     for key in ("symbols", "table"):
         file = values["ids"][key]
         if isinstance(file, Path):
-            values["ids"][key] = read_json(folder / file, f"{origin}: key ids.{key}")
+            values["ids"][key] = read_json(folder / file, VoiceError, f"{origin}: key ids.{key}: ")
     for name, given in declaration.inputs.items():
         if isinstance(given, Given) and given.file is not None:
             array = read_array(folder / given.file, given.shape, f"{origin}: key inputs.{name}")
@@ -260,23 +259,13 @@ def imported(name: str, code: Path | None, key: str) -> Callable[..., Any]:
 
 def package_folder(package: str, key: str) -> Path:
     """Where an installed Python package lies. Raises `VoiceError`, which begins with `key`."""
-    spec = find_spec(package)
+    try:
+        spec = find_spec(package)  # imports what the package is in
+    except (Exception, SystemExit):
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise VoiceError(f"{key}: {package}: no such Python package is installed")
     return Path(spec.submodule_search_locations[0])
-
-
-def read_json(path: Path, key: str) -> dict[str, Any]:
-    """The JSON object in a file. Raises `VoiceError`, which begins with `key`."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise VoiceError(f"{key}: {path}: no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise VoiceError(f"{key}: {path}: not valid JSON ({error})") from None
-    if not isinstance(found, Mapping):
-        raise VoiceError(f"{key}: {path}: should hold one JSON object, not a {type(found).__name__}")
-    return dict(found)
 
 
 def read_array(path: Path, shape: tuple[int, ...] | None, key: str) -> np.ndarray:
