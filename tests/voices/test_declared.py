@@ -135,6 +135,28 @@ def test_symbols_that_the_model_does_not_know_are_counted_and_others_stand_in(tm
     assert not [one for one in replaced.missing_symbols([TEXT]) if one.symbol == "ð"]
 
 
+def test_every_path_of_a_declaration_may_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, table = tmp_path / "home", {TEXT: [1, 2, 3]}
+    monkeypatch.setenv("HOME", str(home))
+    declare(home)
+    (home / "table.json").write_text(json.dumps(table), encoding="utf-8")
+    (home / "code").mkdir()
+    (home / "code" / "ids_at_home.py").write_text("def ids(text):\n    return [1, 2, 3]\n", encoding="utf-8")
+    given = {"model": "~/tiny.onnx", "inputs": {**INPUTS, "style": {**INPUTS["style"], "file": "~/styles.bin"}}}
+    for number, ids in enumerate(
+        (
+            {**declaration()["ids"], "symbols": "~/symbols.json"},
+            {"table": "~/table.json"},
+            {"function": "ids_at_home:ids"},
+        )
+    ):
+        other = declare(tmp_path / str(number), ids=ids, code="~/code", **given)
+        for file in other.parent.iterdir():
+            if file != other:
+                file.unlink()
+        assert opened(other).utterance_ids(TEXT)
+
+
 def test_a_variant_folder_is_all_that_it_takes(tmp_path: Path) -> None:
     model = opened(declare(tmp_path / "source"))
     alone = tmp_path / "alone" / "model.onnx"

@@ -226,13 +226,13 @@ def whole(declaration: Declaration, folder: Path, origin: Path) -> Declaration:
     for key in ("symbols", "table"):
         file = values["ids"][key]
         if isinstance(file, Path):
-            values["ids"][key] = read_json(folder / file, VoiceError, f"{origin}: key ids.{key}: ")
+            values["ids"][key] = read_json(folder / file.expanduser(), VoiceError, f"{origin}: key ids.{key}: ")
     for name, given in declaration.inputs.items():
         if isinstance(given, Given) and given.file is not None:
-            array = read_array(folder / given.file, given.shape, f"{origin}: key inputs.{name}")
+            array = read_array(folder / given.file.expanduser(), given.shape, f"{origin}: key inputs.{name}")
             values["inputs"][name] = {"row": given.row, "array": Array.of(array).model_dump()}
     if declaration.vocoder or declaration.ids.function:
-        values["code"] = code = (folder / (declaration.code or "")).absolute()
+        values["code"] = code = (folder / (declaration.code or Path()).expanduser()).absolute()
         # so that what was made, timed and scored with them is made again when they change
         files = {name: file_of(name, code) for name in (declaration.vocoder, declaration.ids.function) if name}
         values["modules"] = {name: file_sha256(file) for name, file in files.items() if file}
