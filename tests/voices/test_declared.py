@@ -202,6 +202,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"ids": {"function": "no_such_module:x"}}, "key ids.function: no_such_module:x: cannot be imported"),
     ({"inputs": {**INPUTS, "speed": {}}}, "key inputs.speed: give exactly one of value, file"),
     ({"inputs": {**INPUTS, "style": {"file": "x.npy"}}}, "key inputs.style: .*x.npy: no such file"),
+    ({"inputs": {**INPUTS, "style": {"file": "styles.npz"}}}, r"styles.npz: should be a .npy file, or a .bin file"),
     (
         {"inputs": {**INPUTS, "style": {"file": "styles.bin", "shape": [3, 8]}}},
         r"no float32 of shape \[3, 8\]; correct 'shape'",

@@ -13,7 +13,7 @@
       tones: {given: tones}   # what a function or a table gives beside the ids
 
 What files hold is taken into the declaration when it is read, so that it can lie beside every variant as
-`model.onnx.json`, and a variant's folder is all that it takes to speak.
+`model.onnx.json`, and a variant's folder is all that it takes to speak, beside Python functions of a person's own.
 """
 
 from __future__ import annotations
@@ -269,9 +269,12 @@ def package_folder(package: str, key: str) -> Path:
 
 
 def read_array(path: Path, shape: tuple[int, ...] | None, key: str) -> np.ndarray:
-    """The numbers in a .npy file, or in one of float32 of this shape. Raises `VoiceError`, which begins with `key`."""
+    """The numbers in a .npy, or a .bin of float32 of this shape. Raises `VoiceError`, which begins with `key`."""
+    kind = path.suffix.lower()
+    if kind not in (".npy", ".bin"):
+        raise VoiceError(f"{key}: {path}: should be a .npy file, or a .bin file of float32, little-endian")
     try:
-        if path.suffix == ".npy":
+        if kind == ".npy":
             found = np.load(path, allow_pickle=False)
             if shape not in (None, found.shape):
                 raise VoiceError(f"{key}: {path}: numbers of shape {list(found.shape)}; leave 'shape' out")
