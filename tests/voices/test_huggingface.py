@@ -20,7 +20,7 @@ from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import VoiceError, load_piper, open_piper
 from ttsopt_lib.voices.source import source_before_export, source_model
-from ttsopt_lib.voices.text import missing_symbols, missing_words, utterance_ids
+from ttsopt_lib.voices.text import TextError, missing_symbols, missing_words, phoneme_ids, utterance_ids
 
 KINDS = {
     "stochastic": {},
@@ -114,6 +114,14 @@ def test_piper_config_gives_the_tokenizers_ids(folder):
     tokenizer = VitsTokenizer(str(folder / "vocab.json"), add_blank=True, phonemize=False)
     text = "Don't stop me now"
     assert utterance_ids(piper_config_for(folder), text) == tokenizer(text)["input_ids"]
+
+
+def test_a_part_of_which_the_tokenizer_leaves_nothing_is_left_out(folder):
+    config = piper_config_for(folder)
+    first, others = "an only line of letters", "\u2026 \u2026 \u2026 \u2026"
+    assert phoneme_ids(config, f"{first} {others}", most=len(first)) == phoneme_ids(config, first)
+    with pytest.raises(TextError, match="gives no phonemes"):
+        phoneme_ids(config, others)
 
 
 WRITTEN = "abcdefghilmnopqrstuvxyéèüñôệçßıţîăأإ오늘\u09dc"
