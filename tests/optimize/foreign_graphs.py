@@ -255,11 +255,12 @@ def names_that_steps_would_give() -> Foreign:
         helper.make_node("MatMul", ["x", "w"], ["w_cast"], name="w/Mul"),
         helper.make_node("MatMul", ["w_cast", "w_int8"], ["w_float"], name="w/Cast"),
         helper.make_node("Add", ["w_float", "w_scale"], ["sum"], name="Add_3"),
-        helper.make_node("Add", ["sum", "w_half"], ["y"]),
+        helper.make_node("Add", ["sum", "w_half"], ["more"]),
+        helper.make_node("Add", ["more", "x_quantized_spacing"], ["y"]),
     ]
     stored = [tensor("w", numbers(SIZE, SIZE)), tensor("w_int8", numbers(SIZE, SIZE, seed=1))]
-    more = [tensor("w_scale", numbers(SIZE)), tensor("w_half", numbers(SIZE)), tensor("a", 1.0)]
-    return Foreign(*graph(nodes, [*stored, *more]), 2 * SIZE * SIZE + 2 * SIZE, 2 * PRODUCT)
+    added = [tensor(name, numbers(SIZE)) for name in ("w_scale", "w_half", "x_quantized_spacing")]
+    return Foreign(*graph(nodes, [*stored, *added, tensor("a", 1.0)]), 2 * SIZE * SIZE + 3 * SIZE, 2 * PRODUCT)
 
 
 @kind
@@ -334,6 +335,55 @@ def convolution_of_opset_11() -> Foreign:
 @kind
 def convolution_of_opset_21() -> Foreign:
     return convolution(opset=21, ir_version=10)
+
+
+def convolutions(between: list[NodeProto], stored: list[TensorProto], names: str = "wbvcdy", **more: Any) -> Foreign:
+    """Two with a bias each, and what turns the first one's output `d` into the second one's input `e`.
+
+    `names` are those of the weights and biases, of the first one's output and of the second one's.
+    """
+    w, b, v, c, d, y = names.split() if " " in names else names
+    nodes = [
+        helper.make_node("Conv", ["x", w, b], [d], name="/first/conv", pads=[1, 1]),
+        *between,
+        helper.make_node("Conv", ["e", v, c], [y], name="/second/conv", pads=[1, 1]),
+    ]
+    weights = [tensor(name, numbers(SIZE, SIZE, 3, seed=seed) / 2) for seed, name in enumerate((w, v))]
+    biases = [tensor(name, numbers(SIZE, seed=seed)) for seed, name in enumerate((b, c))]
+    made = graph(nodes, [*weights, *biases, *stored], (1, SIZE, FRAMES), output=y, **more)
+    return Foreign(*made, 2 * (3 * SIZE * SIZE + SIZE), 6 * PRODUCT)
+
+
+@kind
+def convolutions_of_opset_9() -> Foreign:
+    return convolutions([helper.make_node("Relu", ["d"], ["e"])], [], opset=9)
+
+
+@kind
+def convolutions_of_opset_11() -> Foreign:
+    return convolutions([helper.make_node("Relu", ["d"], ["e"])], [], opset=11)
+
+
+@kind
+def convolutions_with_names_that_steps_would_give() -> Foreign:
+    relu = helper.make_node("Relu", ["w_from_int8"], ["e"], name="x_rounded/Dequantize")
+    return convolutions([relu], [], "w w_scale w_int8 x_scale w_from_int8 x_rounded")
+
+
+@kind
+def number_that_only_a_branch_reads() -> Foreign:
+    def branch(name: str, operator: str) -> Any:
+        node = helper.make_node(operator, ["d", "gain"], [name])
+        return helper.make_graph([node], name, [], [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 3)])
+
+    nodes = [
+        helper.make_node("ReduceMax", ["d"], ["top"], keepdims=0),
+        helper.make_node("Greater", ["top", "zero"], ["loud"]),
+        helper.make_node(
+            "If", ["loud"], ["e"], name="/if", then_branch=branch("p", "Mul"), else_branch=branch("q", "Add")
+        ),
+    ]
+    return convolutions(nodes, [tensor("zero", 0.0), tensor("gain", 0.5)])
 
 
 @kind

@@ -16,16 +16,25 @@ from tests.optimize.foreign_graphs import KINDS, already_int8
 from tests.optimize.small_graphs import arrays
 from tests.optimize.test_quantize import runtime_graph
 from ttsopt_lib.errors import StudyError
+from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.graph.int8 import quantize_tensor
 from ttsopt_lib.optimize.inventory import take_inventory
 from ttsopt_lib.optimize.steps.fp16 import half_precision
 from ttsopt_lib.optimize.steps.pack import pack
 from ttsopt_lib.optimize.steps.prune_magnitude import PruneMagnitudeWork, prune_graph, prune_magnitude
 from ttsopt_lib.optimize.steps.quantize_dynamic import quantize_dynamic
+from ttsopt_lib.optimize.steps.quantize_mixed import quantize_mixed
 from ttsopt_lib.optimize.steps.quantize_static import quantize_static
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
 from ttsopt_lib.optimize.steps.step import record_of
-from ttsopt_lib.step_settings import Fp16, PruneMagnitude, QuantizeDynamic, QuantizeStatic, QuantizeWeights
+from ttsopt_lib.step_settings import (
+    Fp16,
+    PruneMagnitude,
+    QuantizeDynamic,
+    QuantizeMixed,
+    QuantizeStatic,
+    QuantizeWeights,
+)
 from ttsopt_lib.voices.session import open_session
 
 WEIGHTS = QuantizeWeights(step="quantize_weights")
@@ -39,6 +48,25 @@ def matmul_of_few_bits(step):
 
 DYNAMIC = QuantizeDynamic(step="quantize_dynamic", operators=BOTH)
 STATIC = QuantizeStatic(step="quantize_static", operators=BOTH)
+MIXED = QuantizeMixed(step="quantize_mixed", budget_db=50.0, calibration_sentences=1, judged_sentences=1)
+
+
+class Spoken:
+    """A graph as the search of `quantize_mixed` opens it."""
+
+    def __init__(self, graph):
+        self._graph = graph
+
+    def speak_feed(self, feed, seed=0, durations=None):
+        return say(self._graph, feed).reshape(-1), np.zeros(0, np.int64)
+
+
+def mixed(model, feeds):
+    """Int8 arithmetic in every convolution but the last."""
+    macs = {node.name: 1 for node in copy_named(model).graph.node}
+    return quantize_mixed(model, MIXED, feeds, macs, 22050, opened=Spoken).model
+
+
 # Name -> the step, and the largest error that its result may have, as a share of the loudest value.
 STEPS = {
     "int8 weights": (lambda model, feeds: quantize_weights(model, WEIGHTS), 0.02),
@@ -47,6 +75,7 @@ STEPS = {
     "dynamic of 4 bits": (lambda model, feeds: quantize_dynamic(model, matmul_of_few_bits(DYNAMIC), feeds), 0.3),
     "static": (lambda model, feeds: quantize_static(model, STATIC, feeds), 0.05),
     "static of 4 bits": (lambda model, feeds: quantize_static(model, matmul_of_few_bits(STATIC), feeds), 0.3),
+    "mixed": (mixed, 0.05),
     "fp16": (lambda model, feeds: half_precision(model, Fp16(step="fp16")), 0.002),
     "fp16 arithmetic": (lambda model, feeds: half_precision(model, Fp16(step="fp16", arithmetic="float16")), 0.002),
     "pack": (lambda model, feeds: pack(model), 0.002),
@@ -104,6 +133,13 @@ def test_a_step_keeps_what_a_graph_says_and_the_count(kind, step, tmp_path):
     assert np.abs(heard - expected).max() <= error * np.abs(expected).max()
     inventory = inventory_of(changed, feed, tmp_path)
     assert (inventory.parameters_stored, inventory.macs) == (parameters, macs)
+
+
+@pytest.mark.parametrize("kind", [name for name in KINDS if "convolutions" in name or "only_a_branch" in name])
+def test_a_search_lets_every_convolution_but_the_last_compute_in_int8(kind, tmp_path):
+    model, feed, *_ = KINDS[kind]()
+    after = inventory_of(mixed(model, [feed]), feed, tmp_path)
+    assert {layer.node: layer.computes_int8 for layer in after.weighted} == {"/first/conv": True, "/second/conv": False}
 
 
 @pytest.mark.parametrize("kind", KINDS)

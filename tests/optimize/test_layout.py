@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from tests.optimize.small_graphs import made, normal, speak
 from ttsopt_lib.optimize.steps.rearrange_decoder import rearrange_decoder
@@ -49,6 +49,30 @@ def test_polyphase_filter_equals_the_transposed_convolution(kernel, stride, pads
     expected, found = speak(model, feed), speak(rearrange_decoder(model), feed)
     assert found.shape == expected.shape
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_what_a_branch_reads_stays_and_names_that_are_taken_are_not_given_again():
+    def branch(name, operator):
+        value = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        return helper.make_graph([helper.make_node(operator, ["half", "gain"], [name])], name, [], [value])
+
+    rng = np.random.default_rng(1)
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "w"], ["up"], name="/dec/ups/ConvTranspose", strides=[2]),
+        helper.make_node("Div", ["up", "two"], ["half"], name="/dec/Div"),
+        helper.make_node("LeakyRelu", ["half"], ["relu"], name="/dec/LeakyRelu"),
+        helper.make_node("Conv", ["relu", "w_4d"], ["up_4d"], name="/dec/conv/Conv"),
+        helper.make_node("ReduceMax", ["up_4d"], ["top"], keepdims=0),
+        helper.make_node("Greater", ["top", "zero"], ["loud"]),
+        helper.make_node("If", ["loud"], ["chosen"], then_branch=branch("p", "Mul"), else_branch=branch("q", "Add")),
+        helper.make_node("Concat", ["up_4d", "chosen"], ["y"], axis=2),
+    ]
+    numbers = {"w": normal(rng, 6, 6, 4), "w_4d": normal(rng, 6, 6, 3), "two": np.float32(2), "gain": np.float32(3)}
+    model = made(nodes, {**numbers, "zero": np.float32(0)}, rank=None)
+    feed = {"x": normal(rng, 1, 6, 11)}
+    rearranged = rearrange_decoder(model)
+    assert not any(node.op_type == "ConvTranspose" for node in rearranged.graph.node)
+    np.testing.assert_allclose(speak(rearranged, feed), speak(model, feed), atol=1e-5)
 
 
 def test_decoder_without_upsampling_layers_is_left_alone():

@@ -258,6 +258,7 @@ def test_half_precision_halves_the_file_and_keeps_every_weight_to_11_bits(joe_mo
 def test_a_voice_in_half_precision_speaks_for_as_long_as_before(plain_voice, medium_model, tmp_path, arithmetic):
     step = Fp16(step="fp16", arithmetic=arithmetic, minimum_size=16)
     half = half_precision(medium_model, step)
+    onnx.checker.check_model(half)  # among others, that its nodes are in order
     feed = voice_feed(open_piper(plain_voice).config, range(3, 30), noise=False)
     audio = speak(half, feed)
     assert audio.dtype == np.float32 and np.isfinite(audio).all()

@@ -18,6 +18,7 @@ from ttsopt_lib.optimize.channels import (
     latents,
     prune_structured,
     share_gone,
+    times_multiplied,
     with_weights,
 )
 from ttsopt_lib.optimize.export import export_piper
@@ -72,6 +73,14 @@ def test_flow_and_text_encoder_lose_parameters_and_keep_what_they_hand_on(medium
     assert 1 - after / before >= 0.2 and pruned.parameters >= 0.2
     z, _ = latents(model, feeds(medium_voice)[0], 0)
     assert z.shape[1] == model.decoder.config.latent_channels
+
+
+def test_products_are_counted_as_an_utterance_is_spoken_once(plain_voice):
+    model, (feed,) = loaded(plain_voice), feeds(plain_voice)
+    first, last = model.text_encoder.proj, model.decoder.conv_post
+    counted = times_multiplied(model, feed, [first, last])
+    assert counted[first] == feed["input"].size
+    assert counted[last] % model.hop_length == 0 and counted[last] > 0
 
 
 def test_a_decoders_stage_is_one_set_of_channels(medium_voice):

@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from ttsopt_lib.voices.paired import PairedSession, duration_noise, prior_noise
 from ttsopt_lib.voices.piper import VoiceError, open_piper
@@ -72,6 +73,17 @@ def test_quantized_variants_can_be_paired(medium_voice, tmp_path):
     assert waveform.shape == expected.shape
     assert not np.array_equal(waveform, expected)
     assert np.abs(waveform - expected).max() < 0.5 * np.abs(expected).max()
+
+
+def test_a_voice_in_float16_takes_the_same_noise_and_durations(plain_voice, tmp_path):
+    path = tmp_path / "half.onnx"
+    onnx.save(convert_float_to_float16(onnx.load(plain_voice), keep_io_types=True), path)
+    expected, durations = PairedSession(plain_voice).speak(IDS, seed=1)
+    half = PairedSession(path)
+    waveform, _ = half.speak(IDS, seed=1, durations=durations)
+    assert waveform.dtype == np.float32
+    assert 0 < np.abs(waveform - expected).max() < 0.02 * np.abs(expected).max()
+    assert np.abs(half.speak(IDS, seed=1)[1] - durations).max() <= 1
 
 
 def test_speakers_differ(multi_speaker_voice):

@@ -254,6 +254,8 @@ def test_a_voice_with_other_inputs_outputs_or_operators_is_refused(copy):
     tones = onnx.helper.make_tensor_value_info("tones", onnx.TensorProto.INT64, [1, "phonemes"])
     refused(r"asks for tones as well; give a \.yaml that declares", lambda graph: graph.input.append(tones))
     refused("first output is no sound", lambda graph: graph.output.pop())
+    half = onnx.helper.make_tensor_value_info("scales", onnx.TensorProto.FLOAT16, [3])
+    refused("scales takes no float32.*keep_io_types", lambda graph: graph.input[2].CopyFrom(half))
     own = onnx.helper.make_node("Vocode", ["input"], ["more"], domain="my.own")
     refused("needs the operator Vocode of 'my.own'", lambda graph: graph.node.append(own))
 

@@ -312,7 +312,7 @@ def _build_checked(context: BuildContext, name: str, key: str, folder: StudyFold
             try:
                 write_streaming(open_model(path).vits(called), new / "streaming", called)
                 files += [str(file.relative_to(new)) for file in sorted((new / "streaming").iterdir())]
-            except VoiceError as error:  # among them those that are no VITS
+            except (VoiceError, RuntimeFailure) as error:  # among them those that are no VITS
                 if _must_stream(context.study, name):
                     raise
                 not_streamed = str(error).removeprefix(f"{called}: ")
@@ -380,7 +380,7 @@ def _run_recipe(
         if work_of(step).kind == "removal":
             before = context.export([])[1]  # of the whole voice: what is gone is counted against it
         if isinstance(step, GraphStep):
-            graph = work_of(step).apply(onnx.load(path), step, context)
+            graph = work_of(step).apply(read_model(path), step, context)
             path.write_bytes(graph.SerializeToString(deterministic=True))
             inventory = take_inventory(path, context.reference)
         record = record_of(step, inventory, before, context.note)

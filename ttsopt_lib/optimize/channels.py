@@ -108,7 +108,7 @@ def prune_structured(model: StagedVits, step: PruneStructured, feeds: Sequence[F
     gradients = [parameter.requires_grad for parameter in model.parameters()]
     model.requires_grad_(True)  # the graph is read off the gradients' functions
     sets = [channels for stage in stages for channels in channel_sets(stage)]
-    moments = _moments(model, feeds[0], layers)
+    moments = times_multiplied(model, feeds[0], layers)
     judge_channels(model, feeds[:JUDGED], sets)
     counts = _Counts(layers, moments, sum(p.numel() for stage in stages for p in stage.parameters()))
     if width:
@@ -231,15 +231,22 @@ def judge_channels(model: StagedVits, feeds: Sequence[Feed], sets: Sequence[Chan
 
 def latents(model: StagedVits, feed: Feed, seed: int, gradients: bool = False) -> tuple[Tensor, Tensor | None]:
     """What the decoder is given for one utterance, [1, latent_channels, frames], and the speaker's embedding."""
-    ids, lengths, scales = (torch.from_numpy(feed[name]) for name in ("input", "input_lengths", "scales"))
-    sid = torch.from_numpy(feed["sid"]) if "sid" in feed else None
+    given = _given(feed)
     with torch.random.fork_rng(devices=[]), torch.set_grad_enabled(gradients):
         torch.manual_seed(seed)
-        with torch.no_grad():
-            g = model.speaker(sid)
-            hidden, _, _, mask = model.encode(ids, lengths)
-            durations = model.durations(hidden, mask, None, scales[1], scales[2], g)
-        return model.latent(ids, lengths, scales, sid, durations=durations)
+        return model.latent(*given, durations=_durations(model, *given))
+
+
+def _given(feed: Feed) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """An utterance as the network takes it: ids, lengths, scales, and speakers where it has some."""
+    ids, lengths, scales = (torch.from_numpy(feed[name]) for name in ("input", "input_lengths", "scales"))
+    return ids, lengths, scales, torch.from_numpy(feed["sid"]) if "sid" in feed else None
+
+
+@torch.no_grad()
+def _durations(model: StagedVits, ids: Tensor, lengths: Tensor, scales: Tensor, sid: Tensor | None) -> Tensor:
+    hidden, _, _, mask = model.encode(ids, lengths)
+    return model.durations(hidden, mask, None, scales[1], scales[2], model.speaker(sid))
 
 
 # --- how many of them go ----------------------------------------------------------------------------------------
@@ -320,7 +327,7 @@ def choose_widths(sets: Sequence[Channels], counts: _Counts, amount: float, of: 
         gone = min(smaller, key=damage)
 
 
-def _moments(model: StagedVits, feed: Feed, layers: Sequence[nn.Module]) -> dict[nn.Module, int]:
+def times_multiplied(model: StagedVits, feed: Feed, layers: Sequence[nn.Module]) -> dict[nn.Module, int]:
     """How many times each layer's weights are multiplied while an utterance is spoken."""
     found = dict.fromkeys(layers, 0)
 
@@ -328,9 +335,12 @@ def _moments(model: StagedVits, feed: Feed, layers: Sequence[nn.Module]) -> dict
         transposed = isinstance(layer, nn.ConvTranspose1d)
         found[layer] += inputs[0].numel() // _sizes(layer)[0] if transposed else output.numel() // _sizes(layer)[1]
 
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    with torch.no_grad():
-        model.decode(*latents(model, feed, 0))
+    given = _given(feed)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        durations = _durations(model, *given)  # before anything is counted: an utterance is encoded once
+        hooks = [layer.register_forward_hook(count) for layer in layers]
+        model(*given, durations=durations)
     for hook in hooks:
         hook.remove()
     return found

@@ -17,6 +17,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as runtime  # pyright: i
 
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.files import file_sha256
+from ttsopt_lib.voices.vits_graph import sort_nodes
 
 _NO_VOICE = "a voice is an .onnx file with its config beside it as .onnx.json"
 DOMAINS = ("", "ai.onnx.ml", "com.microsoft", "com.microsoft.nchwc")  # of operators that ONNX Runtime has
@@ -28,7 +29,7 @@ class VoiceError(TtsoptError, ValueError):
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """The model of an ONNX file with all its weights in it.
+    """The model of an ONNX file with all its weights in it, its nodes in topological order.
 
     Raises:
         VoiceError: there is no such file, it is no whole ONNX model, or weights beside it are not there or not whole.
@@ -46,6 +47,7 @@ def read_model(path: Path) -> onnx.ModelProto:
             )
         tensor.data_location = onnx.TensorProto.DEFAULT
         del tensor.external_data[:]
+    sort_nodes(model.graph)
     return model
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ttsopt_lib.voices.graph_part import as_inputs, part_of
 from ttsopt_lib.voices.onnx_file import VoiceError, read_model
 from ttsopt_lib.voices.session import open_session, run_graph
 from ttsopt_lib.voices.vits_graph import NORMAL, VitsGraph
@@ -82,12 +83,14 @@ class PairedSession:
         self._prior_noise = prior_noises[0].output[0] if prior_noises else None
 
         noises = [node.output[0] for node in duration_noises + prior_noises]
+        inputs = as_inputs(model, [*noises, self._durations], rank=3)
+        kinds = {value.name: value.type.tensor_type.elem_type for value in inputs}
+        self._types = {name: onnx.helper.tensor_dtype_to_np_dtype(kind) for name, kind in kinds.items()}
         shape = [onnx.helper.make_node("Shape", [node.input[0]], [_SHAPE]) for node in prior_noises]
         lasts = [self._durations, *([_SHAPE] if shape else [])]
         self.latent_channels: int | None = None
-        self._open_timing = partial(open_part, part_of(model, lasts, noises, shape))
-        outputs = [value.name for value in model.graph.output[:1]]
-        self._speech = open_part(part_of(model, outputs, [*noises, self._durations]))
+        self._open_timing = partial(open_part, part_of(model, lasts, inputs[:-1], shape))
+        self._speech = open_part(part_of(model, [model.graph.output[0].name], inputs))
 
     @cached_property
     def _timing(self) -> Any:
@@ -112,7 +115,7 @@ class PairedSession:
             sid: speaker, for a voice that has several (`speaker_of` says who).
 
         Returns:
-            the waveform, float32 [samples], exactly as the graph gives it, and the frames each phoneme lasted,
+            the waveform, float32 [samples], with the numbers that the graph gives, and the frames each phoneme lasted,
             int64 [phonemes].
 
         Raises:
@@ -131,7 +134,7 @@ class PairedSession:
                 raise ValueError(f"the voice has {self.speakers} speakers: give sid, a number below that")
             feeds["sid"] = np.array([sid], dtype=np.int64)
         if self._duration_noise:
-            feeds[self._duration_noise] = duration_noise(seed, phonemes)[None]
+            feeds |= self._typed(self._duration_noise, duration_noise(seed, phonemes)[None])
 
         lasting = None if durations is None else np.asarray(durations, dtype=np.float32).reshape(1, 1, -1)
         if lasting is None or (self._prior_noise and self.latent_channels is None):
@@ -139,16 +142,16 @@ class PairedSession:
             if shape:
                 self.latent_channels = int(shape[0][1])
             if lasting is None:
-                lasting = predicted.reshape(1, 1, -1)
+                lasting = predicted.astype(np.float32).reshape(1, 1, -1)
         if lasting.shape[-1] != phonemes:
             raise ValueError(f"{lasting.shape[-1]} durations for {phonemes} phoneme ids: give one each")
-        feeds[self._durations] = lasting
+        feeds |= self._typed(self._durations, lasting)
         if self._prior_noise:
             assert self.latent_channels is not None
             frames = max(int(lasting.sum()), 1)
-            feeds[self._prior_noise] = prior_noise(seed, self.latent_channels, frames)[None]
+            feeds |= self._typed(self._prior_noise, prior_noise(seed, self.latent_channels, frames)[None])
         (waveform,) = run_graph(self._speech, feeds)
-        return waveform.reshape(-1), lasting.reshape(-1).astype(np.int64)
+        return waveform.astype(np.float32, copy=False).reshape(-1), lasting.reshape(-1).astype(np.int64)
 
     def speak_feed(
         self, feed: dict[str, np.ndarray], seed: int = 0, durations: np.ndarray | None = None
@@ -158,34 +161,6 @@ class PairedSession:
         ids = [int(one) for one in feed["input"].reshape(-1)]
         return self.speak(ids, seed=seed, durations=durations, scales=feed["scales"].tolist(), sid=sid)
 
-
-def part_of(
-    model: onnx.ModelProto, outputs: list[str], inputs: list[str], extra: Sequence[onnx.NodeProto] = ()
-) -> onnx.ModelProto:
-    """A copy of what `outputs` depend on, with the tensors `inputs` fed instead of computed."""
-    nodes = [node for node in model.graph.node if not set(node.output) & set(inputs)] + [*extra]
-    part = onnx.ModelProto()
-    part.ir_version = model.ir_version
-    part.opset_import.extend(model.opset_import)
-    part.functions.extend(model.functions)
-    part.graph.name = model.graph.name or "part"
-    part.graph.node.extend(nodes)
-    graph = VitsGraph(part)
-    needed = set(outputs)
-    for output in outputs:
-        needed |= graph.ancestors(graph.producers[output])
-    kept = [node for node in nodes if set(node.output) & needed]
-    del part.graph.node[:]
-    part.graph.node.extend(kept)
-    part.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in needed)
-    part.graph.input.extend(value for value in model.graph.input if value.name in needed)
-    part.graph.input.extend(
-        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [None, None, None])
-        for name in inputs
-        if name in needed
-    )
-    known = {value.name: value for value in model.graph.output}
-    for name in outputs:
-        kind = onnx.TensorProto.INT64 if name == _SHAPE else onnx.TensorProto.FLOAT
-        part.graph.output.append(known.get(name) or onnx.helper.make_tensor_value_info(name, kind, None))
-    return part
+    def _typed(self, name: str, value: np.ndarray) -> dict[str, np.ndarray]:
+        """An input of ours, in the type that the graph wants."""
+        return {name: value.astype(self._types[name], copy=False)}

@@ -298,6 +298,12 @@ def _check(path: Path, graph: VitsGraph, config: VoiceConfig) -> None:
                 f"{path}: not a Piper voice: it asks for {name} as well; give a .yaml that declares the model "
                 "(docs/models.md)"
             )
+    scales = next(value for value in graph.graph.input if value.name == "scales")
+    if scales.type.tensor_type.elem_type != TensorProto.FLOAT:
+        raise VoiceError(
+            f"{path}: its input scales takes no float32 numbers, which programs feed a Piper voice: convert the voice "
+            "again and let inputs and outputs stay float32 (keep_io_types=True)"
+        )
     audio = graph.graph.output[0] if graph.graph.output else None
     if audio is None or audio.type.tensor_type.elem_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
         raise VoiceError(f"{path}: its first output is no sound: export the voice with its audio as float numbers")

@@ -12,8 +12,8 @@ from collections.abc import Iterable
 
 import onnx
 
+from ttsopt_lib.voices.graph_part import as_inputs, part_of
 from ttsopt_lib.voices.onnx_file import VoiceError
-from ttsopt_lib.voices.paired import part_of
 from ttsopt_lib.voices.vits_graph import NORMAL, VitsGraph, reads
 
 # Nodes that work on each element alone: they are done before the seam where that leaves fewer tensors to hand over.
@@ -52,8 +52,8 @@ def split_voice(
     behind = _descendants(model, priors[0])
     _narrow(graph, behind)
     tensors = _handed_over(graph, behind)
-    encoder = part_of(model, list(tensors), [])
-    decoder = part_of(model, [model.graph.output[0].name], list(tensors))
+    encoder = part_of(model, tensors)
+    decoder = part_of(model, [model.graph.output[0].name], as_inputs(model, tensors))
     return encoder, decoder, tensors
 
 

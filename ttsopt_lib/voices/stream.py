@@ -2,8 +2,8 @@
 
 The first half of a voice (`seam.py`) runs once for a sentence. The second half (`stateful.py`) runs on pieces of its
 frames, and goes on where it stopped. Put together, the pieces are the audio that the whole voice gives at the same
-noise, to a ten-thousandth of full scale. A voice whose samples depend on the whole sentence (as where the range of an
-int8 product is found anew in every run) is refused.
+noise, to a ten-thousandth of full scale (in float16 to a thousandth). A voice whose samples depend on the whole
+sentence (as where the range of an int8 product is found anew in every run) is refused.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, ValueInfoProto, helper
 from pydantic import ValidationError
 
 from ttsopt_lib.files import replaced_together
 from ttsopt_lib.voices.adapters.piper import voice_feed
+from ttsopt_lib.voices.graph_part import TYPES
 from ttsopt_lib.voices.onnx_file import VoiceError, read_model
 from ttsopt_lib.voices.pieces import DECODER, ENCODER, LAYOUT, Audio, Layout, speak_pieces
 from ttsopt_lib.voices.piper import PiperVoice, open_piper
@@ -31,12 +32,6 @@ from ttsopt_lib.voices.time_axes import NotLocal, TimeAxes
 
 MOST_PHONEMES = 400  # of what is spoken in one go: some 30 s; the memory of attention grows with their square
 PROBE_SYMBOLS = (60, 90)  # phonemes of the two utterances on which a voice is looked at
-TYPES = {
-    "tensor(float)": TensorProto.FLOAT,
-    "tensor(bool)": TensorProto.BOOL,
-    "tensor(int32)": TensorProto.INT32,
-    "tensor(int64)": TensorProto.INT64,
-}
 
 
 class Parts(NamedTuple):
@@ -61,9 +56,6 @@ def streaming_parts(voice: PiperVoice, called: str = "") -> Parts:
     for number, symbols in enumerate(PROBE_SYMBOLS):  # phonemes by chance
         feeds = voice_feed(voice.config, np.random.default_rng(number).choice(phonemes, symbols).tolist())
         probes.append(dict(zip(handed, run_graph(session, feeds), strict=True)))
-    inputs = [_value(session, value.name) for value in decoder.graph.input]  # of the types that the first half gives
-    del decoder.graph.input[:]
-    decoder.graph.input.extend(inputs)
     try:
         times = TimeAxes(decoder, probes)
         stateful = with_states(decoder, times, probes[0])

@@ -135,6 +135,30 @@ def reads(node: onnx.NodeProto) -> list[str]:
     return names
 
 
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Put every node behind those whose results it reads, in place; apart from that the order stays as it is.
+
+    Runtimes do without that order, and some converters (to float16) put new nodes last.
+    """
+    nodes = list(graph.node)
+    makers = {name: number for number, node in enumerate(nodes) for name in node.output if name}
+    order: dict[int, None] = {}
+    begun: set[int] = set()
+    for number in range(len(nodes)):
+        waiting = [number]
+        while waiting:
+            now = waiting[-1]
+            begun.add(now)
+            before = {makers[name] for name in reads(nodes[now]) if name in makers} - begun
+            if before:
+                waiting += sorted(before, reverse=True)
+            else:
+                order[waiting.pop()] = None
+    if list(order) != list(range(len(nodes))):
+        del graph.node[:]
+        graph.node.extend(nodes[number] for number in order)
+
+
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
     """An attribute of a node as a Python value, `default` where it is absent."""
     for item in node.attribute:

@@ -23,6 +23,7 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VariantRecord
 from ttsopt_lib.study import ORIGINAL
 from ttsopt_lib.voices.piper import open_piper
+from ttsopt_lib.voices.session import RuntimeFailure
 from ttsopt_lib.voices.stream import write_streaming
 
 STUDY = study_of("fp32", budget_seconds=4, warmup_passes=1, min_blocks=2, max_blocks=2, first_sound=[ORIGINAL, "fp32"])
@@ -136,3 +137,17 @@ def test_a_voice_that_cannot_be_streamed_is_made_all_the_same_and_says_why(plain
     _, record = build_study(study, folder, processes=1)
     assert "cannot be streamed" in record.not_streamed and not (folder.variant("int8-dynamic") / "streaming").exists()
     assert timing.plan_streams(study, CPU, folder, {"int8-dynamic": record}) == ()
+
+
+@pytest.mark.slow
+def test_a_half_that_the_runtime_refuses_leaves_the_voice(plain_voice, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise RuntimeFailure("ONNX Runtime cannot load it: no kernel")
+
+    monkeypatch.setattr("ttsopt_lib.voices.stream.write_streaming", refuse)
+    path = resolve(Path("params/joe.yaml"))
+    study = study_on(plain_voice, read_study(path), path).study
+    measure = study.measure.model_copy(update={"first_sound": ("original",)})
+    study = study.model_copy(update={"variants": (), "measure": measure})
+    (record,) = build_study(study, StudyFolder(study, tmp_path), processes=1)
+    assert record.not_streamed == "ONNX Runtime cannot load it: no kernel"

@@ -19,7 +19,7 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, inliner, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from ttsopt_lib.voices.vits_graph import attribute
+from ttsopt_lib.voices.vits_graph import attribute, reads
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 BYTES = (TensorProto.INT8, TensorProto.UINT8)
@@ -245,6 +245,12 @@ def refill(field: Any, values: Iterable[Any]) -> None:
     kept = list(values)
     del field[:]
     field.extend(kept)
+
+
+def remove_unread(graph: GraphProto) -> None:
+    """Remove stored tensors that no node reads any more: ONNX Runtime warns of each whenever the voice is opened."""
+    kept = {name for node in graph.node for name in reads(node)} | {one.name for one in (*graph.input, *graph.output)}
+    refill(graph.initializer, (tensor for tensor in graph.initializer if tensor.name in kept))
 
 
 def name_nodes(graph: GraphProto, unnamed: bool = True) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,21 +115,25 @@ def _known_steps(channels: np.ndarray) -> np.ndarray:
 
 
 def quantizable_nodes(model: ModelProto, operators: Sequence[str]) -> list[NodeProto]:
-    """Nodes of these operators that read a stored float weight. A MatMul's must be a matrix, as `nn.Linear` has it.
+    """Nodes of these operators that read a stored float weight, in the graph's order.
 
-    Not among them are those whose weight something else reads too (an embedding of the same numbers, a branch): it
-    would be stored in int8 and in float.
+    A MatMul's must be a matrix, as `nn.Linear` has it. Not among them are those whose weight something else reads too
+    (an embedding of the same numbers, a branch): it would be stored in int8 and in float.
     """
     index = GraphIndex(model.graph)
     kept = read_in_branches(model.graph) | {output.name for output in model.graph.output}
-    found: dict[str, list[NodeProto]] = {}
+    found = []
     for node in model.graph.node:
         if node.op_type in operators and not node.domain and node.input[1] in index.constants:
             weight = index.constants[node.input[1]]
             if weight.data_type == TensorProto.FLOAT and (node.op_type != "MatMul" or len(weight.dims) == 2):
-                found.setdefault(weight.name, []).append(node)
-    alone = {name for name, nodes in found.items() if len(nodes) == len(index.readers[name]) and name not in kept}
-    return [node for nodes in found.values() for node in nodes if node.input[1] in alone]
+                found.append(node)
+    times = Counter(node.input[1] for node in found)
+    return [
+        node
+        for node in found
+        if times[node.input[1]] == len(index.readers[node.input[1]]) and node.input[1] not in kept
+    ]
 
 
 def avoid_clashes(model: ModelProto, operators: Sequence[str]) -> None:

@@ -21,6 +21,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from ttsopt_lib.optimize.graph.index import copy_named, free_name, refill, tensor_names
 from ttsopt_lib.optimize.steps.step import GraphWork
 from ttsopt_lib.step_settings import Fp16
+from ttsopt_lib.voices.vits_graph import sort_nodes
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext
@@ -58,6 +59,7 @@ def half_precision(model: ModelProto, step: Fp16) -> ModelProto:
             result = convert_float_to_float16(
                 result, keep_io_types=True, disable_shape_infer=False, node_block_list=others
             )
+        sort_nodes(result.graph)
     return _stored(result, step.minimum_size)
 
 

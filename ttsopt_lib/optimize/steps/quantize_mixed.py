@@ -36,7 +36,7 @@ from ttsopt_lib.optimize.graph.clock import Clock, Graphs
 from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.optimize.graph.int8 import Int8Work, seed_noise
 from ttsopt_lib.optimize.graph.part import part_around
-from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions, quantize_convolutions, quantized_tensors
+from ttsopt_lib.optimize.graph.qdq import quantizable_convolutions, quantize_convolutions, quantized_tensors, with_int8
 from ttsopt_lib.optimize.graph.ranges import histograms
 from ttsopt_lib.optimize.graph.sensitivity import SpectralJudge, group_label, is_vits, layer_groups, sensitivities
 from ttsopt_lib.optimize.steps.quantize_weights import quantize_weights
@@ -148,7 +148,7 @@ def quantize_mixed(
         opened: makes a graph of the voice ready to speak (`TtsModel.open`).
         outputs: of the voice, as the clock computes them.
     """
-    result = copy_named(model)
+    result = with_int8(copy_named(model))
     convolutions = quantizable_convolutions(result)
     groups = layer_groups(result)
     seeded = copy_named(result)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper, numpy_helper
 from onnxruntime import quantization
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.calibration import Feed, SentenceReader
-from ttsopt_lib.optimize.graph.index import GraphIndex, copy_named, refill
+from ttsopt_lib.optimize.graph.index import GraphIndex, copy_named, free_name, refill, remove_unread, tensor_names
 from ttsopt_lib.optimize.graph.int8 import (
     Int8Work,
     avoid_clashes,
@@ -25,7 +25,7 @@ from ttsopt_lib.optimize.graph.int8 import (
     quantizer_files,
     seed_noise,
 )
-from ttsopt_lib.optimize.graph.qdq import affine
+from ttsopt_lib.optimize.graph.qdq import affine, knows_axes
 from ttsopt_lib.optimize.graph.ranges import histograms
 from ttsopt_lib.optimize.steps.quantize_dynamic import FLOATS_BY_DEFAULT, quantize_dynamic
 from ttsopt_lib.step_settings import QuantizeDynamic, QuantizeStatic
@@ -34,8 +34,6 @@ from ttsopt_lib.voices.vits_graph import reads
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext
     from ttsopt_lib.optimize.inventory import Inventory
-
-FIRST_WITH_AXES = 13  # operator set: before, DequantizeLinear knows one scale for a tensor only
 
 
 class QuantizeStaticWork(Int8Work[QuantizeStatic]):
@@ -92,7 +90,7 @@ def quantize_static(model: ModelProto, step: QuantizeStatic, feeds: Sequence[Fee
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=list(step.operators),
             nodes_to_quantize=nodes,
-            per_channel=_opset(result) >= FIRST_WITH_AXES,
+            per_channel=knows_axes(result),
             activation_type=signed if step.activations == "signed" else quantization.QuantType.QUInt8,
             weight_type=signed,
             calibrate_method=method,
@@ -123,13 +121,14 @@ def _few_levels(model: ModelProto, step: QuantizeStatic, nodes: list[str], feeds
     seen = histograms(floats, [node.input[0] for node in ranged.values()], feeds)
     spans = {name: seen[node.input[0]].range(rule) for name, node in ranged.items()}
     steps = {name: affine(span, signed=step.activations == "signed") for name, span in spans.items()}
-    if _opset(result) < FIRST_WITH_AXES:
+    if not knows_axes(result):
         _as_integers(result, ranged, steps)
         return result
     rounded: dict[str, list[NodeProto]] = {}
+    taken = tensor_names(result.graph)
     for integers, node in ranged.items():
         spacing, middle = steps[integers]
-        scale, zero, floated = (f"{integers}_{what}" for what in ("spacing", "middle", "floats"))
+        scale, zero, floated = (free_name(f"{integers}_{what}", taken) for what in ("spacing", "middle", "floats"))
         result.graph.initializer.extend(
             [numpy_helper.from_array(np.asarray(spacing), scale), numpy_helper.from_array(np.asarray(middle), zero)]
         )
@@ -150,14 +149,15 @@ def _as_integers(
     """
     graph = model.graph
     index = GraphIndex(graph)
+    taken = tensor_names(graph)
     for node in [node for node in graph.node if node.op_type == "MatMulInteger" and node.input[0] in ranged]:
         (cast,) = index.readers[node.output[0]]
         (scaled,) = index.readers[cast.output[0]]
         place = next(place for place, name in enumerate(scaled.input) if name != cast.output[0])
         (own,) = [name for name in index.producers[scaled.input[place]].input if name in index.constants]
         both = numpy_helper.to_array(index.constants[own]) * steps[node.input[0]][0]
-        scaled.input[place] = f"{node.name}_steps"
-        graph.initializer.append(numpy_helper.from_array(both.astype(np.float32), f"{node.name}_steps"))
+        scaled.input[place] = free_name(f"{node.name}_steps", taken)
+        graph.initializer.append(numpy_helper.from_array(both.astype(np.float32), scaled.input[place]))
     for integers, node in ranged.items():
         for name, value in zip(node.output[1:], steps[integers], strict=True):
             graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
@@ -166,7 +166,7 @@ def _as_integers(
     outputs = {output.name for output in graph.output}
     read = {name for node in graph.node for name in reads(node)} | outputs
     refill(graph.node, (node for node in graph.node if node.op_type != "Mul" or node.output[0] in read))
-    _remove_unread(graph)
+    remove_unread(graph)
 
 
 def _as_products(model: ModelProto, rounded: Mapping[str, list[NodeProto]]) -> None:
@@ -174,6 +174,7 @@ def _as_products(model: ModelProto, rounded: Mapping[str, list[NodeProto]]) -> N
     index = GraphIndex(model.graph)
     replaced: dict[str, list[NodeProto]] = {nodes[0].output[0]: nodes for nodes in rounded.values()}
     gone: set[str] = set()
+    taken = tensor_names(model.graph)
     for node in [node for node in model.graph.node if node.op_type == "MatMulInteger" and node.input[0] in rounded]:
         integers, weight = node.input[:2]
         (cast,) = index.readers[node.output[0]]
@@ -181,7 +182,7 @@ def _as_products(model: ModelProto, rounded: Mapping[str, list[NodeProto]]) -> N
         both = index.producers[next(name for name in scaled.input if name != cast.output[0])]
         (spacing,) = [name for name in both.input if name in index.constants]
         name = node.name
-        floated = f"{name}_floats"
+        floated = free_name(f"{name}_floats", taken)
         replaced[node.output[0]] = [
             helper.make_node("DequantizeLinear", [weight, spacing], [floated], name=f"{name}_weights", axis=1),
             helper.make_node("MatMul", [rounded[integers][1].output[0], floated], [scaled.output[0]], name=name),
@@ -189,17 +190,7 @@ def _as_products(model: ModelProto, rounded: Mapping[str, list[NodeProto]]) -> N
         gone |= {cast.output[0], scaled.output[0], both.output[0]}
     nodes = [new for node in model.graph.node for new in replaced.get(node.output[0], [node])]
     refill(model.graph.node, (node for node in nodes if node.output[0] not in gone or node.op_type == "MatMul"))
-    _remove_unread(model.graph)
-
-
-def _remove_unread(graph: GraphProto) -> None:
-    """Remove stored tensors that no node reads any more: ONNX Runtime warns of each whenever the voice is opened."""
-    kept = {name for node in graph.node for name in reads(node)} | {one.name for one in (*graph.input, *graph.output)}
-    refill(graph.initializer, (tensor for tensor in graph.initializer if tensor.name in kept))
-
-
-def _opset(model: ModelProto) -> int:
-    return next((each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 1)
+    remove_unread(model.graph)
 
 
 def _excluded(model: ModelProto, step: QuantizeStatic) -> set[str]:

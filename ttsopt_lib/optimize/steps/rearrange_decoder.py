@@ -18,10 +18,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
-from ttsopt_lib.optimize.graph.index import DECODER, GraphIndex, inline_identities, refill
+from ttsopt_lib.optimize.graph.index import (
+    DECODER,
+    GraphIndex,
+    free_name,
+    inline_identities,
+    read_in_branches,
+    refill,
+    remove_unread,
+    tensor_names,
+)
 from ttsopt_lib.optimize.steps.step import GraphWork
 from ttsopt_lib.step_settings import RearrangeDecoder
-from ttsopt_lib.voices.vits_graph import attribute
+from ttsopt_lib.voices.vits_graph import attribute, reads
 
 if TYPE_CHECKING:
     from ttsopt_lib.optimize.context import BuildContext
@@ -29,7 +38,6 @@ if TYPE_CHECKING:
 
 ELEMENTWISE = ("LeakyRelu", "Relu", "Tanh", "Sigmoid", "Neg")
 PAIRWISE = ("Add", "Sub", "Mul", "Div")
-_AXES = "layout_time_axes"
 
 
 class RearrangeDecoderWork(GraphWork[RearrangeDecoder]):
@@ -68,6 +76,7 @@ def rearrange_decoder(model: ModelProto) -> ModelProto:
 def _fold_means(model: ModelProto, decoder: list[NodeProto]) -> None:
     """Move each division by a positive number into the next layer, where only a leaky ReLU stands between them."""
     index = GraphIndex(model.graph)
+    kept = {output.name for output in model.graph.output} | read_in_branches(model.graph)
     for division in decoder:
         divisor = _positive_number(index, division.input[1]) if division.op_type == "Div" else None
         readers = index.readers[division.output[0]]
@@ -78,6 +87,8 @@ def _fold_means(model: ModelProto, decoder: list[NodeProto]) -> None:
             continue
         weight = index.constants.get(layers[0].input[1])
         if weight is None or len(index.readers[weight.name]) != 1:
+            continue
+        if kept & {division.output[0], readers[0].output[0], weight.name}:
             continue
         scaled = (numpy_helper.to_array(weight) / np.float32(divisor)).astype(np.float32)
         weight.CopyFrom(numpy_helper.from_array(scaled, weight.name))
@@ -105,24 +116,27 @@ class _Lift:
         self.index = GraphIndex(model.graph)
         self.nodes: list[NodeProto] = []
         self.flat_outputs = {output.name for output in model.graph.output}
+        self.taken, self.named = tensor_names(model.graph), {node.name for node in model.graph.node}
+        self.axes = self.constant("layout_time_axes", np.array([2], np.int64))
         self.lifted: dict[str, str] = {}  # tensor -> its name in four dimensions
+        self.weights: dict[tuple[str, tuple[int, ...]], str] = {}  # the same of weights, by their new shape
         self.flat: set[str] = set()  # lifted tensors that were brought back to three as well
 
     def run(self) -> None:
-        self.constant(_AXES, np.array([2], np.int64))
         for node in list(self.graph.node):
             if DECODER.match(node.name) and self._lift(node):
                 continue
-            for name in node.input:
+            for name in reads(node):
                 self._flatten(name)
             self.nodes.append(node)
         for name in self.flat_outputs:
             self._flatten(name)
-        read = {name for node in self.nodes for name in node.input}
+        read = {name for node in self.nodes for name in reads(node)} | self.flat_outputs
         refill(self.graph.node, (node for node in self.nodes if node.op_type != "Constant" or node.output[0] in read))
-        refill(self.graph.initializer, (tensor for tensor in self.graph.initializer if tensor.name in read))
+        remove_unread(self.graph)
 
     def constant(self, name: str, value: np.ndarray) -> str:
+        name = free_name(name, self.taken)
         self.graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
         return name
 
@@ -138,7 +152,7 @@ class _Lift:
                 return True
             if attribute(node, "group", 1) != 1 or attribute(node, "dilations", [1]) != [1]:
                 return False
-            if any(attribute(node, "output_padding", [0])):
+            if any(attribute(node, "output_padding", [0])) or not self.index.constants.keys() >= set(node.input[2:]):
                 return False
             self._upsampling(node, numpy_helper.to_array(weight))
             return True
@@ -155,8 +169,7 @@ class _Lift:
 
     def _add(self, node: NodeProto, inputs: list[str], attributes: dict) -> None:
         """The node in four dimensions, under its own name."""
-        output = f"{node.output[0]}_4d"
-        self.lifted[node.output[0]] = output
+        output = self.lifted[node.output[0]] = free_name(f"{node.output[0]}_4d", self.taken)
         self.nodes.append(helper.make_node(node.op_type, inputs, [output], name=node.name, **attributes))
 
     def _convolution(self, node: NodeProto, weight: np.ndarray) -> None:
@@ -186,9 +199,9 @@ class _Lift:
         stem, name = node.name.rpartition("/")[0], node.output[0]
 
         def add(operator: str, what: str, inputs: list[str], output: str, **attributes: Any) -> str:
-            label = f"{stem}/{operator}_{what}"
-            self.nodes.append(helper.make_node(operator, inputs, [output], name=label, **attributes))
-            return output
+            label, made = free_name(f"{stem}/{operator}_{what}", self.named), free_name(output, self.taken)
+            self.nodes.append(helper.make_node(operator, inputs, [made], name=label, **attributes))
+            return made
 
         def integers(what: str, *values: int) -> str:
             return self.constant(f"{name}_{what}", np.array(values, np.int64))
@@ -212,22 +225,25 @@ class _Lift:
 
     def _weight(self, node: NodeProto, value: np.ndarray) -> str:
         """A weight in its new shape; layers that share one go on sharing it."""
-        name = f"{node.input[1]}_4d"
-        known = any(tensor.name == name for tensor in self.graph.initializer)
-        return name if known else self.constant(name, value)
+        key = (node.input[1], value.shape)
+        if key not in self.weights:
+            self.weights[key] = self.constant(f"{node.input[1]}_4d", value)
+        return self.weights[key]
 
     def _four(self, name: str) -> str:
         """A tensor in four dimensions."""
         if name not in self.lifted:
-            self.lifted[name] = f"{name}_4d"
-            self.nodes.append(helper.make_node("Unsqueeze", [name, _AXES], [f"{name}_4d"], name=f"/dec/Lift{name}"))
+            self.lifted[name] = four = free_name(f"{name}_4d", self.taken)
+            label = free_name(f"/dec/Lift{name}", self.named)
+            self.nodes.append(helper.make_node("Unsqueeze", [name, self.axes], [four], name=label))
             self.flat.add(name)
         return self.lifted[name]
 
     def _flatten(self, name: str) -> None:
         """Make sure that a tensor is there in three dimensions too."""
         if name in self.lifted and name not in self.flat:
-            self.nodes.append(helper.make_node("Squeeze", [self.lifted[name], _AXES], [name], name=f"/dec/Flat{name}"))
+            label = free_name(f"/dec/Flat{name}", self.named)
+            self.nodes.append(helper.make_node("Squeeze", [self.lifted[name], self.axes], [name], name=label))
             self.flat.add(name)
 
 

@@ -11,16 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper
+from onnx import ModelProto, NodeProto, helper
 
 from ttsopt_lib.voices.adapters.model import Feed
+from ttsopt_lib.voices.graph_part import as_inputs, part_of
 from ttsopt_lib.voices.onnx_file import VoiceError
-from ttsopt_lib.voices.paired import part_of
 from ttsopt_lib.voices.session import Session, open_session, run_graph
 from ttsopt_lib.voices.vits_graph import NORMAL, UNIFORM, VitsGraph, attribute
 
-FLOAT = int(TensorProto.FLOAT)
-TYPES = {"tensor(float16)": int(TensorProto.FLOAT16), "tensor(double)": int(TensorProto.DOUBLE)}  # that noise may have
 OTHERS = ("Multinomial", "Bernoulli")  # that draw, and whose draws cannot be handed in
 
 
@@ -44,36 +42,28 @@ class SeededSession:
         self._draws = [node for node in drawing if node.output[0] in needed]
         _refuse_other_draws(model.graph)
         noises = [node.output[0] for node in self._draws]
-        self._types = types = {node.output[0]: int(attribute(node, "dtype", 0)) or FLOAT for node in self._draws}
+        inputs = as_inputs(model, noises)
         self._shapes: list[tuple[int, ...] | Session] = []
         for number, node in enumerate(self._draws):
             if not node.input:
                 self._shapes.append(tuple(attribute(node, "shape", [])))
                 continue
-            name, like = f"{node.output[0]} shape", f"{node.output[0]} like"
-            extra = [
-                helper.make_node("Shape", [node.input[0]], [name]),
-                helper.make_node("Identity", [node.input[0]], [like]),
-            ]
-            part = part_of(model, [name, like], noises[:number], extra)
-            session = open_session(_typed(part, model, types, (name, like)))
-            self._shapes.append(session)
-            if not attribute(node, "dtype", 0):
-                types[node.output[0]] = TYPES.get(session.get_outputs()[1].type, FLOAT)
+            name = f"{node.output[0]} shape"
+            shape = helper.make_node("Shape", [node.input[0]], [name])
+            self._shapes.append(open_session(part_of(model, [name], inputs[:number], [shape])))
+        self._types = [helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type) for value in inputs]
         self._outputs = list(outputs)
-        part = _typed(part_of(model, self._outputs, noises), model, types) if noises else model
-        self._session = open_session(part)
+        self._session = open_session(part_of(model, self._outputs, inputs) if noises else model)
 
     def run(self, feed: Feed, seed: int) -> list[np.ndarray]:
         """The outputs for the inputs and a seed. Raises `RuntimeFailure`."""
         given = dict(feed)
         for number, (node, shape) in enumerate(zip(self._draws, self._shapes, strict=True)):
             if not isinstance(shape, tuple):
-                (found, _) = run_graph(shape, given)
+                (found,) = run_graph(shape, given)
                 shape = tuple(int(size) for size in found)
             draws = _draw(node, shape, np.random.default_rng((seed, number)))
-            kind = helper.tensor_dtype_to_np_dtype(self._types[node.output[0]])
-            given[node.output[0]] = draws.astype(kind, copy=False)
+            given[node.output[0]] = draws.astype(self._types[number], copy=False)
         return run_graph(self._session, given, self._outputs)
 
 
@@ -83,19 +73,6 @@ def _draw(node: NodeProto, shape: tuple[int, ...], rng: np.random.Generator) -> 
         return draws * np.float32(attribute(node, "scale", 1.0)) + np.float32(attribute(node, "mean", 0.0))
     low, high = attribute(node, "low", 0.0), attribute(node, "high", 1.0)
     return rng.random(shape, dtype=np.float32) * np.float32(high - low) + np.float32(low)
-
-
-def _typed(part: ModelProto, model: ModelProto, types: dict[str, int], untyped: Sequence[str] = ()) -> ModelProto:
-    """A part whose inputs of ours have these types and no rank; some outputs have what type ONNX Runtime finds."""
-    own = {value.name for value in model.graph.input}
-    for value in part.graph.input:
-        if value.name not in own:
-            value.type.tensor_type.ClearField("shape")
-            value.type.tensor_type.elem_type = types[value.name]
-    for value in part.graph.output:
-        if value.name in untyped:
-            value.ClearField("type")
-    return part
 
 
 def _refuse_other_draws(graph: onnx.GraphProto, inside: bool = False) -> None:
