@@ -26,6 +26,7 @@ from tests.voices.declared_graphs import (
     toned,
 )
 from ttsopt_lib.measure.runtimes.onnx_runtime import speaker_of
+from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.params import check
 from ttsopt_lib.study import VoiceSource
 from ttsopt_lib.terminal import say
@@ -88,6 +89,23 @@ def test_a_seed_decides_noise_and_length_in_the_model_and_in_its_variants(tmp_pa
         np.testing.assert_array_equal(audio, second.speak(ids, seed)[0])
         lengths.add(len(audio))
     assert len(lengths) > 1
+
+
+def test_noise_in_a_function_of_the_model_is_decided_by_the_seed(tmp_path: Path) -> None:
+    graph = tiny_tts()
+    (draw,) = (node for node in graph.graph.node if node.op_type == "RandomNormalLike")
+    body, opsets = [helper.make_node("RandomNormalLike", ["a"], ["b"], scale=0.3)], [helper.make_opsetid("", 17)]
+    graph.functions.append(helper.make_function("own", "Draw", ["a"], ["b"], body, opsets))
+    graph.opset_import.append(helper.make_opsetid("own", 1))
+    draw.op_type, draw.domain = "Draw", "own"
+    del draw.attribute[:]
+    model = opened(declare(tmp_path, graph))
+    assert model.has_noise
+    ids, variant = model.utterance_ids(TEXT), copy_named(onnx.load(model.path))
+    audio, _ = model.open().speak(ids, 5)
+    np.testing.assert_array_equal(audio, model.open().speak(ids, 5)[0])
+    np.testing.assert_array_equal(audio, model.open(variant).speak(ids, 5)[0])
+    assert not np.array_equal(audio, model.open().speak(ids, 6)[0])
 
 
 def drawing(*nodes: onnx.NodeProto, kind: int = TensorProto.FLOAT) -> SeededSession:
