@@ -140,4 +140,5 @@ def training_settings(plan: Training) -> DistillSettings:
         return DistillSettings.model_validate(plan.settings)
     except ValidationError as error:
         first = error.errors()[0]
-        raise StudyError(f"training.settings.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise StudyError(f"training.settings.{'.'.join(map(str, first['loc']))}: {message}") from error
