@@ -413,6 +413,8 @@ def test_a_voice_with_speakers_can_be_distilled(
     assert all(record["steps"] == 6 and record["skipped_steps"] == 0 for record in records)
     shape = hifigan_decoder(load_piper(open_piper(multi_speaker_voice))).config
     assert records[-1]["config"]["decoder"]["speaker_channels"] == shape.speaker_channels > 0
+    published = publish_student(multi_speaker_voice, tmp_path, tmp_path / "published")
+    assert published["speed"]["student_ms"] > 0 and set(load_student(tmp_path / "published")[0]) >= {"flow", "decoder"}
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
