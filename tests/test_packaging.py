@@ -96,7 +96,7 @@ def test_importing_the_package_loads_nothing_heavy():
 
 # each layer may import itself and what stands before it
 LAYERS = [
-    {"code_hash", "errors", "files", "paths", "step_settings"},
+    {"code_hash", "errors", "files", "paths", "step_settings", "text_files"},
     {"study"},
     {"params", "records", "workers", "first_look"},
     {"statistics", "voices", "networks"},

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from ttsopt_lib.distill.published import DistillError
 from ttsopt_lib.distill.study import train_students
 from ttsopt_lib.params import check, read_study
 from ttsopt_lib.paths import resolve
@@ -61,6 +62,16 @@ def test_texts_of_another_language_are_said_and_not_trained_on(asked, tmp_path: 
     with pytest.raises(VoiceError, match=r"corpus_en\.txt: language: .* leave 'language' out"):
         train_students(study, StudyFolder(study, tmp_path), minutes=1)
     assert not (tmp_path / "training").exists()
+
+
+def test_students_are_not_published_over_what_is_no_student(asked, tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").touch()
+    training = Training(student=tmp_path / "mine", corpus=Path("params/sentences/corpus_en.txt"))
+    study = asked().model_copy(update={"training": training})
+    with pytest.raises(DistillError, match=r"mine: holds thesis\.txt, which publishing students would remove"):
+        train_students(study, StudyFolder(study, tmp_path / "reports"), minutes=1)
+    assert not (tmp_path / "reports").exists()
 
 
 def test_what_the_voice_cannot_speak_is_one_warning_with_counts(asked, config_of, caplog):

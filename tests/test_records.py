@@ -113,6 +113,40 @@ def test_a_failure_while_filling_a_folder_leaves_the_old_one_and_nothing_else(tm
     assert (folder / "a").read_text() == "old"
 
 
+def test_a_folder_is_whole_where_the_removal_of_the_earlier_one_is_interrupted(tmp_path, monkeypatch):
+    def interrupted(folder: Path, **_: object) -> None:
+        next(path for path in sorted(folder.rglob("*")) if path.is_file()).unlink()
+        raise KeyboardInterrupt
+
+    folder = tmp_path / "earlier"
+    with atomic_folder(folder) as temporary:
+        (temporary / "a").write_text("old")
+        (temporary / "b").write_text("old")
+    monkeypatch.setattr(files.shutil, "rmtree", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(folder) as temporary:
+        (temporary / "a").write_text("new")
+        (temporary / "b").write_text("new")
+    assert {path.name: path.read_text() for path in folder.iterdir()} == {"a": "new", "b": "new"}
+
+
+def test_the_folder_that_a_link_leads_to_is_replaced(tmp_path):
+    disk, link = tmp_path / "disk" / "student", tmp_path / "student"
+    disk.mkdir(parents=True)
+    (disk / "old").touch()
+    link.symlink_to(disk)
+    with atomic_folder(link) as temporary:
+        (temporary / "new").touch()
+    assert link.is_symlink() and [path.name for path in disk.iterdir()] == ["new"]
+    assert [path.name for path in disk.parent.iterdir()] == ["student"]
+
+
+def test_a_file_is_not_replaced_by_a_folder(tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    with pytest.raises(NotADirectoryError, match="notes"), atomic_folder(tmp_path / "notes"):
+        pass
+    assert (tmp_path / "notes").read_text() == "mine"
+
+
 def test_keys_depend_on_every_part_and_on_nothing_else():
     key = content_key("a", {"x": 1, "y": [1, 2]}, Targets())
     assert key == content_key("a", {"y": [1, 2], "x": 1}, Targets())

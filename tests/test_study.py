@@ -13,6 +13,7 @@ from ttsopt_lib.params import check, notebook_parameters, read_device, read_stud
 from ttsopt_lib.paths import own_path, params_names, project_root, resolve, shipped_root
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
+from ttsopt_lib.text_files import parsed_yaml
 
 PARAMS = Path(__file__).parents[1] / "params"
 
@@ -71,6 +72,7 @@ def test_an_unknown_key_in_a_step_is_named_with_the_keys_of_that_step(values):
         (("variants", 0), {"name": "original"}, "reserved"),
         (("variants", 0), {"name": "int8-static"}, "duplicate name: int8-static"),
         (("variants", 0), {"name": "../evil"}, "variants.0.name"),
+        (("variants", 0), {"recipe": [{"step": ["fp16"]}]}, "step: ['fp16'] is none of dequantize, distill"),
         (("variants", 0), {"recipe": [{"step": "fp16"}, {"step": "prune_magnitude"}]}, "must come before quantization"),
         (("evaluate",), {"wer_sentences": 1000}, "more than"),
         (("evaluate",), {"predictors": ["dnsmos_p808"]}, "not among the predictors"),
@@ -98,6 +100,8 @@ def test_asking_for_a_variant_that_is_not_there_lists_those_that_are(values):
         ("- a\n", "expected the one top-level key 'study:'"),
         ("study: {a: [\n", "not valid YAML in line"),
         ("study:\n", "study"),
+        ("study:\n  name: x\n  measure: {min_blocks: 9}\n  measure: {}\n", "in line 4: key measure stands there twice"),
+        ("study: {title: 2024-13-45}\n", "not valid YAML: month must be in 1..12"),
     ],
 )
 def test_a_params_file_that_is_no_study_is_refused(tmp_path, text, expected):
@@ -160,3 +164,8 @@ def test_nothing_is_written_where_the_package_lies(tmp_path, monkeypatch):
 )
 def test_a_place_that_the_values_do_not_have_still_names_the_known_keys(location):
     assert "known here" in params._known_keys(Study, location, {"evaluate": {}, "variants": [], "name": "joe"})
+
+
+def test_a_key_of_a_merged_mapping_may_be_written_over():
+    text = "a: &a {x: 1, y: 1}\nb: &b {<<: *a, x: 2}\nc: {<<: *b, y: 3}\n"
+    assert parsed_yaml(text) == {"a": {"x": 1, "y": 1}, "b": {"x": 2, "y": 1}, "c": {"x": 2, "y": 3}}

@@ -156,6 +156,10 @@ def test_a_voice_of_somebody_elses_is_not_written_over(plain_voice, tmp_path):
         tune(model, tmp_path, Asks())
     with pytest.raises(StudyError, match=r"none\.onnx: no such file"):
         tune(tmp_path / "none.onnx", tmp_path / "out", Asks())
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "table.csv").touch()
+    with pytest.raises(StudyError, match=r"table\.csv that no tuning has written"):
+        tune(plain_voice, tmp_path / "mine", Asks())
 
 
 def test_a_device_that_cannot_time_it_is_one_line_before_any_work(plain_voice, tmp_path):
@@ -251,6 +255,27 @@ def test_what_the_first_sentences_leave_open_further_ones_decide(plain_voice, tm
     open_one = work._rows["rearranged-int8-weights"]
     assert open_one.confirmed and open_one.change == pytest.approx(-0.5) and open_one.missed
     assert chosen is not None and chosen.name == "int8-weights" and not chosen.confirmed
+
+
+@pytest.mark.slow
+def test_a_candidate_that_cannot_speak_a_further_sentence_is_refused(plain_voice, tmp_path, monkeypatch):
+    work = tuning._Tuning(plain_voice, tmp_path, Asks(max_loss=0.05), None, "distillmos", None)
+    name = "rearranged-int8-weights"
+    work._recipes = {name: work._recipes[name]}
+    work._records = {name: None}  # type: ignore[dict-item]
+    work._rows = {name: row(name, 16, 1.5, 0.0).model_copy(update={"change": None})}
+
+    def scored(study, folder):
+        rows = [("original", [4.0] * 8), (name, [3.8, 4.2, 3.7, 4.3, 3.9, 4.1, 3.9, 4.1])]
+        rows = [SimpleNamespace(variant=variant, scores={"distillmos": scores}) for variant, scores in rows]
+        failed = [SimpleNamespace(variant=name, reason="sentence 30: no audio")] if study.evaluate.confirmed else []
+        further = rows[:1] if failed else []
+        return SimpleNamespace(not_scored=failed, rows=rows[:1] if failed else rows, confirmation=further)
+
+    monkeypatch.setattr(tuning, "evaluate_study", scored)
+    assert work.choose() is None
+    assert work._rows[name].refused == "sentence 30: no audio" and work._rows[name].change is None
+    assert not work._rows[name].confirmed and not work._rows[name].on_front
 
 
 # --- the command --------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ Nothing half-written ever stands under a final name: files are written beside it
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -70,44 +71,46 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside `folder` to fill; replaces it when the block ends well, else removed."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-    try:
-        yield temporary
-        os.chmod(temporary, 0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    """A folder to fill that replaces `folder` when the block ends well: **all** that stood there is removed then.
+
+    Where a person names the folder, look first whether what stands there may go. Of a link, the folder that it leads to
+    is replaced.
+    """
+    folder = folder.resolve()
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+    with replaced_together(folder.parent, [folder], f".{folder.name}.") as new:
+        new(folder).mkdir()
+        yield new(folder)
 
 
 @contextmanager
-def replaced_together(folder: Path, targets: Sequence[Path]) -> Iterator[Callable[[Path], Path]]:
+def replaced_together(folder: Path, targets: Sequence[Path], prefix: str = ".new.") -> Iterator[Callable[[Path], Path]]:
     """Files and folders below `folder` that are of one run: they take their places together, or none does.
 
     Gives where to make what will be a target (their names differ). When the block ends well, those made take the places
-    of earlier ones, and an earlier one that was not made again is removed; else all stays as it was.
+    of earlier ones, and an earlier one that was not made again is removed; else all stays as it was. Until then
+    they lie in a folder in `folder` whose name begins with `prefix`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".new.", suffix=".part", dir=folder))
-    earlier = temporary / "earlier"
+    temporary = Path(tempfile.mkdtemp(prefix=prefix, suffix=".part", dir=folder))
+    made, earlier = temporary / "made", temporary / "earlier"
+    made.mkdir()
     earlier.mkdir()
     try:
-        yield lambda target: temporary / target.name
+        yield lambda target: made / target.name
         try:
             for target in targets:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if target.exists():
                     os.replace(target, earlier / target.name)
-                if (temporary / target.name).exists():
-                    os.replace(temporary / target.name, target)
+                if (made / target.name).exists():
+                    os.replace(made / target.name, target)
         except BaseException:
             for target in targets:
                 if (earlier / target.name).exists():
                     if target.exists():
-                        os.replace(target, temporary / target.name)
+                        os.replace(target, made / target.name)
                     os.replace(earlier / target.name, target)
             raise
     finally:

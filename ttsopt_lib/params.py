@@ -65,7 +65,7 @@ def _first_model(annotation: Any) -> type[BaseModel] | None:
 
 def read_params(path: Path, key: Literal["study", "device"]) -> Any:
     """The value below the only top-level key of a params file. Raises `StudyError`."""
-    import yaml  # here, because a device that only times gets its parameters from a record
+    from ttsopt_lib.text_files import parsed_yaml  # here, because a device that only times has no yaml
 
     path = Path(path)
     try:
@@ -76,11 +76,9 @@ def read_params(path: Path, key: Literal["study", "device"]) -> Any:
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"{path}: cannot be read as UTF-8 text: {error}") from None
     try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" in line {where.line + 1}" if where else ""
-        raise StudyError(f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}") from None
+        values = parsed_yaml(text)
+    except ValueError as error:
+        raise StudyError(f"{path}: {error}") from None
     if not isinstance(values, dict) or list(values) != [key]:
         found = ", ".join(map(str, values)) if isinstance(values, dict) else type(values).__name__
         raise StudyError(f"{path}: expected the one top-level key '{key}:', found: {found}")

@@ -42,7 +42,7 @@ class Step(Strict):
         if cls not in (Step, NetworkStep, GraphStep) or isinstance(values, Step):
             return handler(values)
         name = values.get("step") if isinstance(values, dict) else None
-        if name not in STEPS:
+        if not isinstance(name, str) or name not in STEPS:
             raise ValueError(f"step: {name!r} is none of {', '.join(sorted(STEPS))}")
         return STEPS[name].model_validate(values)
 

@@ -155,9 +155,18 @@ def test_a_missing_student_that_nobody_can_train_is_named(medium_voice: Path, tm
         ({"flow": {"stpes": 3}}, r"flow\.stpes"),
         ({"decoder": {"decoder": {"road": "kept_stage"}}}, r"decoder\.decoder\.road"),  # no longer made
         ({"voice": {}}, "voice"),  # no longer trained
+        ({"hours": -1}, "hours"),
+        ({"workers": 0}, "workers"),
+        ({"decoder": {"decoder": {"blocks": 1}}}, "decoder"),
+        ({"decoder": {"decoder": {"channels": 0}}}, r"decoder\.decoder"),
+        ({"decoder": {"regression_steps": 0, "adversarial_steps": 0}}, "decoder"),
+        ({"text_encoder": {"text_encoder": {"heads": 0}}}, r"text_encoder\.text_encoder"),
+        ({"text_encoder": {"durations": {"blocks": 0}}}, r"text_encoder\.durations"),
+        ({"flow": {"flow": {"kernel_size": -13}}}, r"flow\.flow"),
+        ({"flow": {"segment_frames": 64}}, "flow"),
     ],
 )
-def test_a_mistyped_training_setting_is_named(settings: dict, key: str) -> None:
+def test_a_training_setting_that_cannot_be_right_is_named(settings: dict, key: str) -> None:
     plan = Training(student=Path("s"), corpus=Path("c"), settings=settings)
     with pytest.raises(StudyError, match=rf"training\.settings\.{key}: "):
         training_settings(plan)

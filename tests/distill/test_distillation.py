@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from tiny_training import SENTENCES, NewTrainer, tiny_config, tiny_settings, tra
 
 from ttsopt_lib.distill.distillation import STAGES, Distillation, start_from_similar
 from ttsopt_lib.distill.model_card import model_card
-from ttsopt_lib.distill.published import DistillError, load_student, new_student, publish_student
+from ttsopt_lib.distill.published import DistillError, load_student, new_student, publish_student, refuse_to_worsen
 from ttsopt_lib.distill.settings import DecoderSettings
 from ttsopt_lib.distill.teacher.hints import hifigan_decoder
 from ttsopt_lib.distill.teacher.speech import TeacherDataError, speak_corpus, write_shard
@@ -412,6 +413,8 @@ def test_a_voice_with_speakers_can_be_distilled(
     assert all(record["steps"] == 6 and record["skipped_steps"] == 0 for record in records)
     shape = hifigan_decoder(load_piper(open_piper(multi_speaker_voice))).config
     assert records[-1]["config"]["decoder"]["speaker_channels"] == shape.speaker_channels > 0
+    published = publish_student(multi_speaker_voice, tmp_path, tmp_path / "published")
+    assert published["speed"]["student_ms"] > 0 and set(load_student(tmp_path / "published")[0]) >= {"flow", "decoder"}
 
 
 def test_a_batch_that_cannot_be_shared_is_refused() -> None:
@@ -438,3 +441,13 @@ def test_the_flow_in_speech_is_held_to_the_teachers_latents(new_trainer: NewTrai
         with torch.no_grad():
             errors[weight] = float((trainer.speech.decoded_latents(pair.z_p) - pair.z).square().mean())
     assert errors[30.0] < 0.8 * errors[0.0]
+
+
+def test_a_damaged_record_of_students_is_one_line(tmp_path: Path) -> None:
+    folder = tmp_path / "students"
+    shutil.copytree(resolve(Path("models/en_US-joe-medium/students")), folder)
+    (folder / "record.json").write_text("{", encoding="utf-8")
+    with pytest.raises(DistillError, match="record.json: not valid JSON"):
+        load_student(folder)
+    with pytest.raises(DistillError, match="record.json: not valid JSON .*remove the folder"):
+        refuse_to_worsen(folder, {})

@@ -1,6 +1,8 @@
 """Structured pruning removes what it says, keeps a voice a voice, and fits what remains."""
 
 import copy
+import shutil
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
@@ -22,6 +24,7 @@ from ttsopt_lib.optimize.channels import (
 from ttsopt_lib.optimize.export import export_piper
 from ttsopt_lib.optimize.finetune import FinetuneError, finetune_decoder, load_pruned, prune_and_train
 from ttsopt_lib.optimize.refit import refit_decoder
+from ttsopt_lib.paths import resolve
 from ttsopt_lib.step_settings import PruneStructured
 from ttsopt_lib.voices.adapters.piper import voice_feed
 from ttsopt_lib.voices.piper import load_piper, open_piper
@@ -181,3 +184,16 @@ def test_without_sentences_only_a_trained_decoder_can_be_put_in(medium_voice):
 def test_only_a_decoder_can_be_fine_tuned():
     with pytest.raises(ValueError, match="only the decoder"):
         step(stages=["flow"], trained="models/somewhere")
+
+
+@pytest.mark.parametrize("name", ["record.json", "config.json"])
+def test_a_damaged_file_of_a_pruned_decoder_is_one_line(name, tmp_path):
+    folder = tmp_path / "pruned"
+    shutil.copytree(resolve(Path("models/en_US-joe-medium/pruned-48x24")), folder)
+    (folder / name).write_text("{", encoding="utf-8")
+    with pytest.raises(FinetuneError, match=f"{name}: not valid JSON"):
+        load_pruned(folder)
+    (folder / name).write_text("{}", encoding="utf-8")
+    if name == "config.json":
+        with pytest.raises(FinetuneError, match="do not belong together"):
+            load_pruned(folder)

@@ -26,6 +26,7 @@ from tests.voices.declared_graphs import (
     toned,
 )
 from ttsopt_lib.measure.runtimes.onnx_runtime import speaker_of
+from ttsopt_lib.optimize.graph.index import copy_named
 from ttsopt_lib.params import check
 from ttsopt_lib.study import VoiceSource
 from ttsopt_lib.terminal import say
@@ -90,6 +91,23 @@ def test_a_seed_decides_noise_and_length_in_the_model_and_in_its_variants(tmp_pa
     assert len(lengths) > 1
 
 
+def test_noise_in_a_function_of_the_model_is_decided_by_the_seed(tmp_path: Path) -> None:
+    graph = tiny_tts()
+    (draw,) = (node for node in graph.graph.node if node.op_type == "RandomNormalLike")
+    body, opsets = [helper.make_node("RandomNormalLike", ["a"], ["b"], scale=0.3)], [helper.make_opsetid("", 17)]
+    graph.functions.append(helper.make_function("own", "Draw", ["a"], ["b"], body, opsets))
+    graph.opset_import.append(helper.make_opsetid("own", 1))
+    draw.op_type, draw.domain = "Draw", "own"
+    del draw.attribute[:]
+    model = opened(declare(tmp_path, graph))
+    assert model.has_noise
+    ids, variant = model.utterance_ids(TEXT), copy_named(onnx.load(model.path))
+    audio, _ = model.open().speak(ids, 5)
+    np.testing.assert_array_equal(audio, model.open().speak(ids, 5)[0])
+    np.testing.assert_array_equal(audio, model.open(variant).speak(ids, 5)[0])
+    assert not np.array_equal(audio, model.open().speak(ids, 6)[0])
+
+
 def drawing(*nodes: onnx.NodeProto, kind: int = TensorProto.FLOAT) -> SeededSession:
     """A graph from `x`, float32 [a, b], to `all`."""
     given = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["a", "b"])
@@ -135,6 +153,28 @@ def test_symbols_that_the_model_does_not_know_are_counted_and_others_stand_in(tm
     assert not [one for one in replaced.missing_symbols([TEXT]) if one.symbol == "ð"]
 
 
+def test_every_path_of_a_declaration_may_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, table = tmp_path / "home", {TEXT: [1, 2, 3]}
+    monkeypatch.setenv("HOME", str(home))
+    declare(home)
+    (home / "table.json").write_text(json.dumps(table), encoding="utf-8")
+    (home / "code").mkdir()
+    (home / "code" / "ids_at_home.py").write_text("def ids(text):\n    return [1, 2, 3]\n", encoding="utf-8")
+    given = {"model": "~/tiny.onnx", "inputs": {**INPUTS, "style": {**INPUTS["style"], "file": "~/styles.bin"}}}
+    for number, ids in enumerate(
+        (
+            {**declaration()["ids"], "symbols": "~/symbols.json"},
+            {"table": "~/table.json"},
+            {"function": "ids_at_home:ids"},
+        )
+    ):
+        other = declare(tmp_path / str(number), ids=ids, code="~/code", **given)
+        for file in other.parent.iterdir():
+            if file != other:
+                file.unlink()
+        assert opened(other).utterance_ids(TEXT)
+
+
 def test_a_variant_folder_is_all_that_it_takes(tmp_path: Path) -> None:
     model = opened(declare(tmp_path / "source"))
     alone = tmp_path / "alone" / "model.onnx"
@@ -158,6 +198,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"sample_rate": None}, "key sample_rate"),
     ({"sample_rat": 16000}, "key sample_rat: unknown key"),
     ({"model": None}, "key model: missing"),
+    ({"package": "no_such.models"}, "key package: no_such.models: no such Python package is installed"),
     ({"model": "other.onnx"}, "key model: .*other.onnx: no such file"),
     ({"audio": "wave"}, r"no output 'wave' \(it has: size, sound\)"),
     ({"audio": None}, r"the output size of tiny.onnx is no sound \(int64 \[3\]\)"),
@@ -179,6 +220,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"ids": {"function": "no_such_module:x"}}, "key ids.function: no_such_module:x: cannot be imported"),
     ({"inputs": {**INPUTS, "speed": {}}}, "key inputs.speed: give exactly one of value, file"),
     ({"inputs": {**INPUTS, "style": {"file": "x.npy"}}}, "key inputs.style: .*x.npy: no such file"),
+    ({"inputs": {**INPUTS, "style": {"file": "styles.npz"}}}, r"styles.npz: should be a .npy file, or a .bin file"),
     (
         {"inputs": {**INPUTS, "style": {"file": "styles.bin", "shape": [3, 8]}}},
         r"no float32 of shape \[3, 8\]; correct 'shape'",
@@ -226,7 +268,10 @@ def test_what_is_wrong_in_a_model_is_one_line(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(VoiceError, match=r"tiny.yaml: declares no model: write model, sample_rate, ids and inputs"):
             read_declaration(path)
     path.write_text("a: [", encoding="utf-8")
-    with pytest.raises(VoiceError, match="not readable as YAML"):
+    with pytest.raises(VoiceError, match=r"tiny\.yaml: not valid YAML in line 1"):
+        read_declaration(path)
+    path.write_text("model: a.onnx\nids: {espeak: en-us}\nids: {table: ids.json}\n", encoding="utf-8")
+    with pytest.raises(VoiceError, match=r"tiny\.yaml: not valid YAML in line 3: key ids stands there twice"):
         read_declaration(path)
     with pytest.raises(VoiceError, match=r"none\.yaml: no such file"):
         read_declaration(tmp_path / "none.yaml")

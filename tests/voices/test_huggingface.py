@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import VitsConfig, VitsModel, VitsTokenizer
 
 from ttsopt_lib.optimize.build import build_original
@@ -19,7 +20,7 @@ from ttsopt_lib.voices.huggingface import load_huggingface, piper_config_for
 from ttsopt_lib.voices.paired import PairedSession
 from ttsopt_lib.voices.piper import VoiceError, load_piper, open_piper
 from ttsopt_lib.voices.source import source_before_export, source_model
-from ttsopt_lib.voices.text import missing_symbols, missing_words, utterance_ids
+from ttsopt_lib.voices.text import TextError, missing_symbols, missing_words, phoneme_ids, utterance_ids
 
 KINDS = {
     "stochastic": {},
@@ -115,6 +116,14 @@ def test_piper_config_gives_the_tokenizers_ids(folder):
     assert utterance_ids(piper_config_for(folder), text) == tokenizer(text)["input_ids"]
 
 
+def test_a_part_of_which_the_tokenizer_leaves_nothing_is_left_out(folder):
+    config = piper_config_for(folder)
+    first, others = "an only line of letters", "\u2026 \u2026 \u2026 \u2026"
+    assert phoneme_ids(config, f"{first} {others}", most=len(first)) == phoneme_ids(config, first)
+    with pytest.raises(TextError, match="gives no phonemes"):
+        phoneme_ids(config, others)
+
+
 WRITTEN = "abcdefghilmnopqrstuvxyéèüñôệçßıţîăأإ오늘\u09dc"
 
 
@@ -184,7 +193,7 @@ def test_folder_that_is_no_vits_is_refused(folder, tmp_path):
     with pytest.raises(VoiceError, match="key model_type: 'bert'"):
         load_huggingface(spoil(folder, tmp_path, "config.json", model_type="bert"))
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(VoiceError, match="cannot be read as JSON"):
+    with pytest.raises(VoiceError, match="config.json: not valid JSON .*copy the whole folder"):
         load_huggingface(tmp_path)
 
 
@@ -192,6 +201,21 @@ def test_weights_of_another_model_are_refused(folder, tmp_path):
     with pytest.raises(VoiceError, match="model.safetensors: does not fit config.json") as caught:
         load_huggingface(spoil(folder, tmp_path, "config.json", hidden_size=64))
     assert "\n" not in str(caught.value)
+
+
+def test_a_weight_without_its_direction_is_one_line(folder, tmp_path):
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    weights = load_file(tmp_path / "model.safetensors")
+    (half,) = (
+        name
+        for name in weights
+        if "wavenet.in_layers.0" in name
+        and name.startswith("flow.flows.0")
+        and name.endswith(("weight_v", "original1"))
+    )
+    save_file({name: value for name, value in weights.items() if name != half}, tmp_path / "model.safetensors")
+    with pytest.raises(VoiceError, match=r"does not fit config.json .*in_layers\.0\.weight"):
+        load_huggingface(tmp_path)
 
 
 def test_pickled_weights_are_not_opened(folder, tmp_path):

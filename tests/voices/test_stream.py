@@ -178,6 +178,25 @@ def test_a_folder_that_is_no_streaming_voice_names_the_file(medium_voice, tmp_pa
         StreamingVoice(folder)
 
 
+def test_an_export_removes_nothing_of_others(plain_voice, tmp_path, monkeypatch, capsys):
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    for name in ("voice.onnx", "voice.onnx.json"):
+        shutil.copyfile(f"{plain_voice}{name.removeprefix('voice.onnx')}", mine / name)
+    before = sorted(mine.iterdir())
+    words = ["speak", str(mine / "voice.onnx"), "Hello", "-o", str(tmp_path / "x.wav"), "--export", str(mine)]
+    monkeypatch.setattr("sys.argv", ["ttsopt", *words])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "is not empty" in " ".join(capsys.readouterr().err.split()) and sorted(mine.iterdir()) == before
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for _ in range(2):  # an export may be made again, and what was put beside it stays
+        write_streaming(open_piper(plain_voice), Path("."))
+        Path("notes.txt").touch()
+    assert {path.name for path in Path(".").iterdir()} == {ENCODER, DECODER, LAYOUT, f"{ENCODER}.json", "notes.txt"}
+
+
 def test_a_sentence_without_an_end_is_split_between_words(medium_voice):
     config = open_piper(medium_voice).config
     text = "aba abab " * 300

@@ -32,7 +32,10 @@ def speak(
         bool, typer.Option("--phrases", help="speak each phrase by itself: heard sooner, with less melody")
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="threads of ONNX Runtime")] = 1,
-    export: Annotated[Path | None, typer.Option(help="write the voice for streaming into this folder first")] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(help="write the voice for streaming into this folder first, a new one or an earlier export"),
+    ] = None,
 ) -> None:
     """Speak while computing: the first sound comes long before the last one is made."""
     from ttsopt_lib.voices.piper import open_piper

@@ -28,11 +28,12 @@ def decoder_speed(teacher: nn.Module, student: nn.Module, channels: int) -> dict
     """Median milliseconds on `FRAMES` frames of `channels` latents; the speed-up is a median over the rounds."""
     z = np.random.default_rng(0).standard_normal((1, channels, FRAMES)).astype(np.float32)
     sessions = [open_session(export_decoder(network, channels)) for network in (teacher, student)]
+    feed = {"z": z, **{name: value.numpy() for name, value in _speaker(student).items()}}  # the teacher takes the same
     times: list[list[float]] = [[], []]
     for _ in range(ROUNDS):
         for session, taken in zip(sessions, times, strict=True):
             start = time.perf_counter()
-            session.run(None, {"z": z})
+            session.run(None, feed)
             taken.append(1e3 * (time.perf_counter() - start))
     # The first rounds warm caches and allocators up.
     warm = [taken[3:] for taken in times]
@@ -65,12 +66,23 @@ def macs_per_frame(teacher: nn.Module, channels: int) -> int:
 
 
 def export_decoder(network: nn.Module, channels: int) -> bytes:
-    """A decoder alone as serialized ONNX: `z` [1, channels, T] to `waveform` [1, 1, T * hop]."""
+    """A decoder alone as serialized ONNX: `z` [1, channels, T] to `waveform` [1, 1, T * hop].
+
+    Where the voice has speakers, `g` [1, speaker_channels, 1] is an input, too.
+    """
+    speaker = _speaker(network)
     buffer: Any = io.BytesIO()  # the exporter writes to files too, but is typed for paths alone
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            network.eval(), (torch.zeros(1, channels, 50),), buffer, opset_version=15, input_names=["z"],
-            output_names=["waveform"], dynamic_axes={"z": {2: "frames"}, "waveform": {2: "samples"}}, dynamo=False,
+            network.eval(), (torch.zeros(1, channels, 50), *speaker.values()), buffer, opset_version=15,
+            input_names=["z", *speaker], output_names=["waveform"],
+            dynamic_axes={"z": {2: "frames"}, "waveform": {2: "samples"}}, dynamo=False,
         )  # fmt: skip
     return buffer.getvalue()
+
+
+def _speaker(decoder: Any) -> dict[str, Tensor]:
+    """What a decoder takes beside the latents: nobody's embedding, where its voice has speakers."""
+    channels = decoder.config.speaker_channels
+    return {"g": torch.zeros(1, channels, 1)} if channels else {}

@@ -28,9 +28,11 @@ from ttsopt_lib.networks.students import (
     TextEncoderStudent,
     TextEncoderStudentConfig,
 )
+from ttsopt_lib.text_files import read_json
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 WEIGHTS, SIZES, RECORD, CARD = "student.safetensors", "config.json", "record.json", "README.md"
+COPY = "copy the student's folder again"
 KINDS: dict[str, tuple[type, type]] = {
     "text_encoder": (TextEncoderStudent, TextEncoderStudentConfig),
     "duration_predictor": (DurationStudent, DurationStudentConfig),
@@ -56,7 +58,7 @@ def load_student(folder: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
             raise DistillError(
                 f"{folder / name}: no such file; a student is a folder with {WEIGHTS}, {SIZES} and {RECORD}"
             )
-    sizes, record = (_read_json(folder / name) for name in (SIZES, RECORD))
+    sizes, record = (read_json(folder / name, DistillError, remedy=COPY) for name in (SIZES, RECORD))
     students = nn.ModuleDict({stage: new_student(stage, of, folder / SIZES) for stage, of in sizes.items()})
     try:
         weights = load_file(folder / WEIGHTS)
@@ -68,20 +70,12 @@ def load_student(folder: Path) -> tuple[dict[str, nn.Module], dict[str, Any]]:
     return dict(students.eval().requires_grad_(False).items()), record
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError as error:
-        raise DistillError(f"{path}: not valid JSON ({error}); copy the student's folder again") from None
-    if not isinstance(found, dict):
-        raise DistillError(f"{path}: should hold one JSON object, not a {type(found).__name__}")
-    return found
-
-
 def new_student(stage: str, sizes: dict[str, Any], source: Path) -> nn.Module:
     """A student of these sizes with fresh weights. Raises `DistillError`, which names the file and the key."""
     if stage not in KINDS:
         raise DistillError(f"{source}: {stage}: there are no students of that stage, only of {', '.join(KINDS)}")
+    if not isinstance(sizes, dict):
+        raise DistillError(f"{source}: {stage}: should hold sizes by their names, not {sizes!r:.40}")
     network, config = KINDS[stage]
     unknown = set(sizes) - {field.name for field in fields(config)}
     if unknown:
@@ -124,6 +118,7 @@ def publish_student(voice_onnx: Path, run: Path, target: Path, measure_speed: bo
     record |= {
         "students": list(sizes), "training": main, "trainings": records, "total_minutes": round(minutes, 1)
     }  # fmt: skip
+    refuse_others(target)
     refuse_to_worsen(target, record)
     with atomic_folder(target) as folder:
         save_file(weights, folder / WEIGHTS)
@@ -153,11 +148,21 @@ def has_students(run: Path) -> bool:
     return any((run / training / "best.json").is_file() for training in ("decoder", "speech"))
 
 
+def refuse_others(target: Path) -> None:
+    """Raises `DistillError` where a folder holds something that is not of published students: publishing removes it."""
+    files = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
+    others = [name for name in files if name not in (WEIGHTS, SIZES, RECORD, CARD)]
+    if others:
+        raise DistillError(
+            f"{target}: holds {others[0]}, which publishing students would remove; move it, or name another folder"
+        )
+
+
 def refuse_to_worsen(target: Path, record: dict[str, Any]) -> None:
     """Raises `DistillError` where better students of the same stages and teacher data are published already."""
     if not (target / RECORD).is_file():
         return
-    shipped = json.loads((target / RECORD).read_text(encoding="utf-8"))
+    shipped = read_json(target / RECORD, DistillError, remedy="remove the folder")
     same = all(shipped.get(key) == record[key] for key in ("teacher_data_sha256", "students"))
     same = same and shipped.get("training") != "voice"  # of an earlier version, and judged by how text is spoken
     if same and shipped["best"]["predicted_mos_change"] > record["best"]["predicted_mos_change"]:

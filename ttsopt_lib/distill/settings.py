@@ -86,6 +86,15 @@ class FlowSettings(RegressionSettings):
     segment_frames: int = Field(default=144, ge=1)
     margin_frames: int = Field(default=32, ge=1, description="frames at a cut edge, which no loss counts")
 
+    @model_validator(mode="after")
+    def _segments_hold_more_than_margins(self) -> FlowSettings:
+        if self.segment_frames <= 2 * self.margin_frames:
+            raise ValueError(
+                f"segment_frames {self.segment_frames} less two margins of {self.margin_frames} leaves nothing to "
+                "learn from"
+            )
+        return self
+
 
 class DecoderSettings(TrainingSettings):
     """The decoder, by spectra, hints and discriminators; with `flow`, the student of the flow trains with it."""
@@ -156,6 +165,14 @@ class DecoderSettings(TrainingSettings):
         return self.model_copy(update=changes | self._scaled(part, steps))
 
     @model_validator(mode="after")
+    def _can_be_trained(self) -> DecoderSettings:
+        if self.decoder.blocks < 2:  # the hints are taken behind one, and others turn them into samples
+            raise ValueError(f"decoder.blocks {self.decoder.blocks}: give 2 or more")
+        if not self.steps:
+            raise ValueError("regression_steps and adversarial_steps are both 0: no step is left to train in")
+        return self
+
+    @model_validator(mode="after")
     def _segments_hold_what_is_heard(self) -> DecoderSettings:
         inner = self.segment_frames - 2 * self.margin_frames
         if inner < self.adversarial_frames:
@@ -191,8 +208,8 @@ class DistillSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    hours: float = 8.0
-    workers: int = 2
+    hours: float = Field(default=8.0, gt=0)
+    workers: int = Field(default=2, ge=1)
     text_encoder: TextSettings = TextSettings()
     flow: FlowSettings = FlowSettings()
     decoder: DecoderSettings = DecoderSettings()

@@ -12,7 +12,7 @@ from accelerate.utils import broadcast_object_list
 from pydantic import ValidationError
 
 from ttsopt_lib.distill.distillation import STAGES, Distillation, Stage
-from ttsopt_lib.distill.published import WEIGHTS, has_students, publish_student
+from ttsopt_lib.distill.published import WEIGHTS, has_students, publish_student, refuse_others
 from ttsopt_lib.distill.settings import DistillSettings
 from ttsopt_lib.distill.teacher.short_sentences import with_short_sentences
 from ttsopt_lib.errors import StudyError
@@ -88,13 +88,15 @@ def train_students(
     Raises:
         StudyError: the study says nothing of training, or its settings are not sound.
         VoiceError: the study's voice cannot be opened, or does not speak the language of the study's texts.
-        DistillError: the run is of another voice or corpus, or the students published already are better.
+        DistillError: the run is of another voice or corpus, the students published already are better, or something
+            else lies where they go.
         ClusterError: no Dask scheduler answers at the address, or the package is missing.
     """
     plan = training_plan(study)
     total = plan.minutes if minutes is None else minutes
     if total == 0:
         return {}
+    refuse_others(own_path(plan.student))
     if dask:
         with cluster_workers(dask):  # before hours of work that needs none
             pass
@@ -138,4 +140,5 @@ def training_settings(plan: Training) -> DistillSettings:
         return DistillSettings.model_validate(plan.settings)
     except ValidationError as error:
         first = error.errors()[0]
-        raise StudyError(f"training.settings.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise StudyError(f"training.settings.{'.'.join(map(str, first['loc']))}: {message}") from error

@@ -76,7 +76,10 @@ def speak_all(study: Study, folder: StudyFolder, trap_answers: dict[str, list[tu
         (example,) = say(ORIGINAL, [study.sentences.listening[0]], "sentences.listening")
         traps = {
             test: [
-                (score, say(ORIGINAL, [asked.trap_sentence.format(label=label)], "listening_test.trap_sentence")[0])
+                (
+                    score,
+                    say(ORIGINAL, [asked.trap_sentence.replace("{label}", label)], "listening_test.trap_sentence")[0],
+                )
                 for score, label in answers
             ]
             for test, answers in trap_answers.items()

@@ -7,9 +7,23 @@ does fast and quantizes well. Rows are frames or phonemes and lie in memory as [
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+MAY_BE_NONE = ("speaker_channels", "noise_channels")  # sizes
+
+
+def check_sizes(config: Any) -> None:
+    """Raises ValueError where a network cannot have a size, or where a kernel would change the number of rows."""
+    for name, size in vars(config).items():
+        least = 0 if name in MAY_BE_NONE else 1
+        if isinstance(size, int) and not isinstance(size, bool) and size < least:
+            raise ValueError(f"{name} must be {least} or more, got {size}")
+    if config.kernel_size % 2 == 0:
+        raise ValueError(f"kernel_size must be odd to keep the number of rows, got {config.kernel_size}")
 
 
 class ConvNeXtBlock(nn.Module):

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ttsopt_lib.networks.convnext import ConvNeXtBlock, small_linear_weights
+from ttsopt_lib.networks.convnext import ConvNeXtBlock, check_sizes, small_linear_weights
 
 # Beyond the 16-bit floor and any full-scale tone: exp() can neither vanish nor overflow.
 LOG_MAGNITUDE_RANGE = (-14.0, 6.0)
@@ -41,10 +41,9 @@ class IstftDecoderConfig:
     speaker_channels: int = 0
 
     def __post_init__(self) -> None:
+        check_sizes(self)
         if self.n_fft != 4 * self.hop:
             raise ValueError(f"n_fft must be 4 * hop (the window overlap needs it), got {self.n_fft} and {self.hop}")
-        if self.kernel_size % 2 == 0:
-            raise ValueError(f"kernel_size must be odd to keep the number of frames, got {self.kernel_size}")
 
     @property
     def macs_per_frame(self) -> int:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ttsopt_lib.networks.convnext import ConvNeXtBlock, SelfAttention, small_linear_weights
+from ttsopt_lib.networks.convnext import ConvNeXtBlock, SelfAttention, check_sizes, small_linear_weights
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TextEncoderStudentConfig:
     layers: str = "ccaccacc"
 
     def __post_init__(self) -> None:
-        check_odd(self.kernel_size)
+        check_sizes(self)
         if not self.layers or set(self.layers) - {"c", "a"}:
             raise ValueError(f"layers must be a word of c (ConvNeXt) and a (attention), got {self.layers!r}")
         if self.channels % self.heads:
@@ -54,7 +54,7 @@ class DurationStudentConfig:
     speaker_channels: int = 0
 
     def __post_init__(self) -> None:
-        check_odd(self.kernel_size)
+        check_sizes(self)
 
 
 @dataclass(frozen=True)
@@ -74,13 +74,7 @@ class FlowStudentConfig:
     mirrored: bool = False
 
     def __post_init__(self) -> None:
-        check_odd(self.kernel_size)
-
-
-def check_odd(kernel_size: int) -> None:
-    """Raises ValueError for a kernel that would change the number of rows."""
-    if kernel_size % 2 == 0:
-        raise ValueError(f"kernel_size must be odd to keep the number of rows, got {kernel_size}")
+        check_sizes(self)
 
 
 class TextEncoderStudent(nn.Module):

@@ -38,6 +38,7 @@ from ttsopt_lib.networks.vits import StagedVits
 from ttsopt_lib.optimize.channels import decoder_widths, prune_structured, share_gone, with_weights
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.step_settings import PruneStructured
+from ttsopt_lib.text_files import read_json
 from ttsopt_lib.voices.piper import load_piper, open_piper
 
 if TYPE_CHECKING:
@@ -202,17 +203,17 @@ def load_pruned(folder: Path) -> tuple[HifiGanDecoder, dict[str, Any]]:
             raise FinetuneError(
                 f"{folder / name}: no such file; a pruned decoder is a folder with weights, config.json and record.json"
             )
+    sizes, record = (read_json(folder / name, FinetuneError) for name in ("config.json", "record.json"))
     try:
-        sizes = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         shape = HifiGanConfig.from_lists(**sizes["decoder"])
         decoder = with_weights(shape, load_file(folder / "decoder.safetensors"))
     except (KeyError, TypeError, ValueError, RuntimeError, SafetensorError) as error:
         raise FinetuneError(
             f"{folder}: weights and config.json are not whole, or do not belong together ({str(error).splitlines()[0]})"
         ) from error
-    if widths(decoder) != sizes["channels"]:
+    if widths(decoder) != sizes.get("channels"):
         raise FinetuneError(f"{folder}: config.json: channels: not those of decoder.safetensors")
-    return decoder.eval(), json.loads((folder / "record.json").read_text(encoding="utf-8"))
+    return decoder.eval(), record
 
 
 def widths(decoder: HifiGanDecoder) -> dict[str, int]:

@@ -11,13 +11,12 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.params import check, read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.tune import Asks
 from ttsopt_lib.study import PredictorName, Study
+from ttsopt_lib.text_files import parsed_yaml
 from ttsopt_lib.voices.adapters.declaration import is_declaration
 from ttsopt_lib.voices.text import TextError, read_sentences
 
@@ -147,8 +146,8 @@ def _voice_in(file: Path) -> dict[str, Any]:
     if not is_declaration(file):
         return {"path": os.path.abspath(file)}
     try:
-        keys = list(yaml.safe_load(file.read_text(encoding="utf-8-sig")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError):
+        keys = list(parsed_yaml(file.read_text(encoding="utf-8-sig")))
+    except (OSError, ValueError, TypeError):
         keys = []  # whoever reads it as a declaration says so
     if keys != ["study"]:
         return {"declared": os.path.abspath(file)}

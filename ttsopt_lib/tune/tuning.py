@@ -28,7 +28,7 @@ from ttsopt_lib.pipeline import locked
 from ttsopt_lib.preflight import check_inputs
 from ttsopt_lib.records.base import RecordError, now, read_record, write_record
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.records.quality import QualityRow
+from ttsopt_lib.records.quality import QualityRecord, QualityRow
 from ttsopt_lib.records.tune import Asks, Candidate, TimedVoice, TimedVoices, TuneRecord
 from ttsopt_lib.records.variant import VariantRecord
 from ttsopt_lib.statistics.intervals import paired_change
@@ -100,9 +100,12 @@ def tune(
 
 def _refuse_foreign(voice: Path, out: Path) -> None:
     """Write over no file but an earlier tuning's."""
-    model = out / MODEL
-    if model.exists() and not (out / "tune.json").is_file() or model.resolve() == voice.resolve():
-        raise StudyError(f"--out {out}: holds a {MODEL} that no tuning has written; choose another folder")
+    written = [] if (out / "tune.json").is_file() else [MODEL, f"{MODEL}.json", "table.csv"]
+    foreign = [name for name in written if (out / name).exists()]
+    if (out / MODEL).resolve() == voice.resolve():
+        foreign = [MODEL]
+    if foreign:
+        raise StudyError(f"--out {out}: holds a {foreign[0]} that no tuning has written; choose another folder")
 
 
 class _Tuning:
@@ -228,9 +231,7 @@ class _Tuning:
         """
         study = self._study({name: self._recipes[name] for name in self._made()})
         say("tune", f"scoring {len(self._made())} candidates on {study.sentences.evaluation.count} sentences")
-        record = evaluate_study(study, self.folder)
-        for one in record.not_scored:
-            self._rows[one.variant].refused = one.reason
+        record = self._evaluated(study)
         original = record.rows[0]
         for row in record.rows[1:]:
             self._score(self._rows[row.variant], row, original)
@@ -243,7 +244,9 @@ class _Tuning:
             if open_ and (further := confirming(study, [*asked, row.name])):
                 asked.append(row.name)
                 say("tune", f"{row.name}: undecided; it speaks {_further_count(further)} further sentences")
-                spoken = {one.variant: one for one in evaluate_study(further, self.folder).confirmation}
+                spoken = {one.variant: one for one in self._evaluated(further).confirmation}
+                if row.refused:
+                    continue
                 self._score(row, spoken[row.name], spoken[ORIGINAL])
                 row.confirmed = True
             if not missed(row, self._asks):
@@ -253,6 +256,14 @@ class _Tuning:
         for row in self._rows.values():
             row.missed, row.on_front = missed(row, self._asks), row.name in front
         return chosen
+
+    def _evaluated(self, study: Study) -> QualityRecord:
+        """The scores of a study; a candidate that cannot speak one of its sentences is refused, and has no scores."""
+        record = evaluate_study(study, self.folder)
+        for one in record.not_scored:
+            if row := self._rows.get(one.variant):  # and no second run of the voice itself
+                row.refused, row.change, row.change_ci, row.sentences = one.reason, None, None, None
+        return record
 
     def _score(self, row: Candidate, scored: QualityRow, original: QualityRow) -> None:
         scores = scored.scores[self._predictor]

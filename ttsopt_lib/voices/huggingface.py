@@ -3,7 +3,6 @@
 Weights are read from safetensors only: a pickled checkpoint can run code when it is opened.
 """
 
-import json
 import math
 import re
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from ttsopt_lib.networks.config import VitsConfig
 from ttsopt_lib.networks.hifigan import HifiGanConfig
 from ttsopt_lib.networks.vits import StagedVits
+from ttsopt_lib.text_files import read_json
 from ttsopt_lib.voices.piper import VoiceConfig, VoiceError, parse_config
 
 # Names in `transformers.VitsModel`, and the names of the same layers here.
@@ -37,6 +37,7 @@ _RENAMES = [
     (r"^decoder\.upsampler", r"decoder.ups"),
     (r"^embed_speaker", r"speaker_embedding"),
 ]
+COPY = "copy the whole folder of the Hugging Face VITS again"
 ESPEAK_VOICE = "en-us"  # by which `transformers.VitsTokenizer` makes phonemes
 # Only training uses these.
 _UNUSED = ("posterior_encoder.", "duration_predictor.post_", "duration_predictor.flows.1.")
@@ -63,7 +64,7 @@ def load_huggingface(folder: str | Path) -> StagedVits:
         model = StagedVits(_shape(config, folder))
     try:
         model.load_state_dict(_renamed(_without_weight_norm(weights)), assign=True)
-    except RuntimeError as error:
+    except (IndexError, RuntimeError) as error:
         first = str(error).split("\n")[1:2] or [str(error)]
         raise VoiceError(
             f"{weights_path}: does not fit config.json ({first[0].strip()[:200]}); are both of one VITS model?"
@@ -99,8 +100,8 @@ def piper_config_for(folder: str | Path) -> VoiceConfig:
     """
     folder = Path(folder)
     config = _read_config(folder)
-    vocabulary = _read_json(folder / "vocab.json")
-    tokenizer = _read_json(folder / "tokenizer_config.json")
+    vocabulary = read_json(folder / "vocab.json", VoiceError, remedy=COPY)
+    tokenizer = read_json(folder / "tokenizer_config.json", VoiceError, remedy=COPY)
     if tokenizer.get("is_uroman"):
         raise VoiceError(
             f"{folder / 'tokenizer_config.json'}: key is_uroman: true, but Piper cannot romanize text with uroman; "
@@ -136,23 +137,11 @@ def piper_config_for(folder: str | Path) -> VoiceConfig:
     return parse_config(raw, folder)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise VoiceError(f"{path}: no such file; a Hugging Face VITS folder has one") from None
-    except (OSError, ValueError) as error:
-        raise VoiceError(f"{path}: cannot be read as JSON ({error}); copy the folder again") from error
-    if not isinstance(content, dict):
-        raise VoiceError(f"{path}: should hold one JSON object, not a {type(content).__name__}")
-    return content
-
-
 def _read_config(folder: Path):
     from transformers import VitsConfig as HuggingFaceConfig
 
     path = folder / "config.json"
-    content = _read_json(path)
+    content = read_json(path, VoiceError, remedy=COPY)
     if content.get("model_type") != "vits":
         raise VoiceError(f"{path}: key model_type: {content.get('model_type')!r}; only 'vits' models can be loaded")
     try:
@@ -221,9 +210,10 @@ def _without_weight_norm(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, value in weights.items():
         old = re.sub(r"\.parametrizations\.weight\.original([01])$", lambda m: ".weight_" + "gv"[int(m[1])], name)
         plain[old] = value.to(torch.float32)
-    for name in [name for name in plain if name.endswith(".weight_g")]:
-        layer = name.removesuffix(".weight_g")
-        gain, direction = plain.pop(name), plain.pop(f"{layer}.weight_v")
+    for layer in [name.removesuffix(".weight_g") for name in plain if name.endswith(".weight_g")]:
+        if f"{layer}.weight_v" not in plain:
+            continue  # the network then misses the weight
+        gain, direction = plain.pop(f"{layer}.weight_g"), plain.pop(f"{layer}.weight_v")
         plain[f"{layer}.weight"] = direction * (gain / direction.flatten(1).norm(dim=1).view(-1, 1, 1))
     return plain
 

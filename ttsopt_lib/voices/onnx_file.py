@@ -55,7 +55,7 @@ def check_operators(model: onnx.ModelProto, path: Path) -> None:
     """Raises `VoiceError` where a model of this file needs an operator that ONNX Runtime does not have."""
     own = {(one.domain, one.name) for one in model.functions}
     known = _known_operators()
-    for node in _nodes(itertools.chain(model.graph.node, *(one.node for one in model.functions))):
+    for node in all_nodes(model):
         operator = domain, name = "" if node.domain == "ai.onnx" else node.domain, node.op_type
         if operator not in own and (domain not in DOMAINS or known and operator not in known):
             raise VoiceError(
@@ -91,8 +91,11 @@ def _locations(path: Path, sha256: str) -> tuple[str, ...]:
 
 def _beside(model: onnx.ModelProto) -> list[onnx.TensorProto]:
     """The tensors whose values lie in other files."""
-    constants = (item.t for node in model.graph.node for item in node.attribute if item.HasField("t"))
-    return [tensor for tensor in itertools.chain(model.graph.initializer, constants) if uses_external_data(tensor)]
+    attributes = [item for node in all_nodes(model) for item in node.attribute]
+    graphs = (model.graph, *(inner for item in attributes for inner in (item.g, *item.graphs)))
+    weights = (tensor for graph in graphs for tensor in graph.initializer)
+    constants = (tensor for item in attributes for tensor in (item.t, *item.tensors))
+    return [tensor for tensor in itertools.chain(weights, constants) if uses_external_data(tensor)]
 
 
 def _data_file(path: Path, location: str) -> Path:
@@ -111,6 +114,11 @@ def _known_operators() -> frozenset[tuple[str, str]]:
     """Domain and name of each operator of ONNX Runtime; empty where it is built so that it does not tell."""
     tell = getattr(runtime, "get_all_operator_schema", list)
     return frozenset((one.domain, one.name) for one in tell())
+
+
+def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node of a model, with those of its branches and loops and of the functions that it brings along."""
+    return _nodes(itertools.chain(model.graph.node, *(one.node for one in model.functions)))
 
 
 def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

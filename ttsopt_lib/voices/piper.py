@@ -3,7 +3,6 @@
 Opening needs no PyTorch, so that a Raspberry Pi can; only `load_piper` imports it.
 """
 
-import json
 import math
 from dataclasses import dataclass
 from importlib import metadata
@@ -14,6 +13,7 @@ from onnx import TensorProto
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from ttsopt_lib.text_files import read_json
 from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, check_operators, model_sha256, read_model
 from ttsopt_lib.voices.vits_graph import VitsGraph, attribute
 
@@ -229,12 +229,7 @@ def _read_config(path: Path) -> VoiceConfig:
             f"{config_path}: no such file; every Piper voice has its config beside it under this name (of a model of "
             "another kind, give a .yaml that declares it: docs/models.md)"
         )
-    try:
-        raw = json.loads(config_path.read_text(encoding="utf-8-sig"))  # as editors on Windows write it
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise VoiceError(f"{config_path}: not valid JSON ({error}); it should be the voice's config") from error
-    if not isinstance(raw, dict):
-        raise VoiceError(f"{config_path}: should hold one JSON object, not a {type(raw).__name__}")
+    raw = read_json(config_path, VoiceError, remedy="it should be the voice's config")
     if DECLARED in raw:
         name = raw.get("name", "a declared model")
         raise VoiceError(f"{path}: this is {name}, and what was asked for needs a Piper voice (docs/models.md)")

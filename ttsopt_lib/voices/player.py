@@ -9,6 +9,7 @@ import wave
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,8 +43,7 @@ def output_to(path: Path | None, sample_rate: int) -> Iterator[Write]:
         with _loudspeaker(sample_rate) as write:
             yield write
     elif str(path) == "-":
-        yield lambda audio: _write(sys.stdout.buffer.write, audio, "standard output")
-        sys.stdout.buffer.flush()
+        yield lambda audio: _write(sys.stdout.buffer, audio, "standard output")
     else:
         with open(path, "wb") as raw, wave.open(raw, "wb") as file:
             file.setnchannels(1)
@@ -72,7 +72,7 @@ def _loudspeaker(rate: int) -> Iterator[Write]:
         assert player.stdin is not None
         stdin = player.stdin
         try:
-            yield lambda audio: (_write(stdin.write, audio, command[0]), stdin.flush())[-1]
+            yield lambda audio: _write(stdin, audio, command[0])
         finally:
             stdin.close()
     if player.returncode:
@@ -81,8 +81,10 @@ def _loudspeaker(rate: int) -> Iterator[Write]:
         )
 
 
-def _write(write: Callable[[bytes], object], audio: NDArray[np.float32], what: str) -> None:
+def _write(file: IO[bytes], audio: NDArray[np.float32], what: str) -> None:
+    """Write a piece so that it is heard at once, and not when the next ones have come."""
     try:
-        write(samples_of(audio))
+        file.write(samples_of(audio))
+        file.flush()
     except BrokenPipeError:
         raise PlayerError(f"{what} was closed before the speech had ended") from None

@@ -18,7 +18,7 @@ import onnx
 from onnx import ModelProto, ValueInfoProto, helper
 from pydantic import ValidationError
 
-from ttsopt_lib.files import atomic_folder
+from ttsopt_lib.files import replaced_together
 from ttsopt_lib.voices.adapters.piper import voice_feed
 from ttsopt_lib.voices.graph_part import TYPES
 from ttsopt_lib.voices.onnx_file import VoiceError, read_model
@@ -81,17 +81,21 @@ def streaming_parts(voice: PiperVoice, called: str = "") -> Parts:
 
 
 def write_streaming(voice: PiperVoice, folder: Path, called: str = "") -> Layout:
-    """Write the two halves of a voice, its config and their layout into a folder, whole or not at all.
+    """Write the two halves of a voice, its config and their layout into a folder, all or none of them.
 
     Raises:
-        StreamError: the voice cannot be spoken piece by piece.
+        StreamError: the voice cannot be spoken piece by piece, or something else stands in the folder.
     """
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / LAYOUT).is_file():
+        raise StreamError(f"{folder}: is not empty, and holds no {LAYOUT} of an earlier export; name another folder")
     parts = streaming_parts(voice, called)
-    with atomic_folder(folder) as temporary:
-        onnx.save(parts.encoder, temporary / ENCODER)
-        onnx.save(parts.decoder, temporary / DECODER)
-        (temporary / f"{ENCODER}.json").write_bytes(voice.config_path.read_bytes())
-        (temporary / LAYOUT).write_text(parts.layout.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    files = [folder / name for name in (ENCODER, DECODER, f"{ENCODER}.json", LAYOUT)]
+    with replaced_together(folder, files) as new:
+        encoder, decoder, config, layout = map(new, files)
+        onnx.save(parts.encoder, encoder)
+        onnx.save(parts.decoder, decoder)
+        config.write_bytes(voice.config_path.read_bytes())
+        layout.write_text(parts.layout.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return parts.layout
 
 

@@ -23,7 +23,7 @@ LEAST_PHONEMES = 20  # of a phrase
 
 
 def phoneme_ids(config: VoiceConfig, text: str, most: int | None = None, phrases: bool = False) -> list[list[int]]:
-    """Phoneme ids of each sentence in a text, as `piper` splits it.
+    """Phoneme ids of each sentence in a text, as `piper` splits it, without those that a tokenizer leaves nothing of.
 
     Args:
         config: the voice's config.
@@ -40,7 +40,7 @@ def phoneme_ids(config: VoiceConfig, text: str, most: int | None = None, phrases
         sentences = [part for sentence in sentences for part in _phrases(sentence)]
     if most is not None:
         sentences = [part for sentence in sentences for part in _split(sentence, most)]
-    return [_ids(config, sentence) for sentence in sentences]
+    return [ids for sentence in sentences if (ids := _ids(config, sentence))]
 
 
 def _phrases(phonemes: Sequence[str]) -> list[list[str]]:
@@ -196,6 +196,8 @@ def _ids(config: VoiceConfig, phonemes: Sequence[str]) -> list[int]:
     known = [symbol for symbol in symbols_of(config, phonemes) if symbol in config.phoneme_id_map]
     if config.from_tokenizer:  # a tokenizer strips what remains of the text
         spoken = [at for at, symbol in enumerate(known) if symbol != " "]
+        if not spoken:
+            return []
         known = known[spoken[0] : spoken[-1] + 1]
     return _speaker(config).phonemes_to_ids(known)
 

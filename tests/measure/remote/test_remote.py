@@ -249,13 +249,15 @@ def test_a_record_from_before_ssh_still_loads():
     assert record.system and record.system.temperature_c == (None, None)
 
 
-def test_what_nobody_used_for_a_month_is_removed_from_the_device(tmp_path: Path):
-    for name in ("voices/old.onnx", "voices/new.onnx", "runs/old/blocks.jsonl", "environments/new/.ready"):
+def test_what_was_sent_and_nobody_used_for_a_month_is_removed_from_the_device(tmp_path: Path):
+    old, new = "a" * 24, "b" * 24
+    there = (f"voices/{old}.onnx", f"voices/{new}.onnx", f"runs/{old}/blocks.jsonl", f"environments/{new}/.ready")
+    for name in (*there, "code/thesis/draft.txt"):  # the device's `folder:` may be somebody's home
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     month_ago = time.time() - 31 * 86400
-    for name in ("voices/old.onnx", "runs/old"):
+    for name in (f"voices/{old}.onnx", f"runs/{old}", "code/thesis"):
         os.utime(tmp_path / name, (month_ago, month_ago))
     tidy(tmp_path)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")}
-    assert left == {"voices/new.onnx", "environments/new"}
+    assert left == {f"voices/{new}.onnx", f"environments/{new}", "code/thesis"}

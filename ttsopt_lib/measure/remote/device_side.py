@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -37,6 +38,7 @@ from ttsopt_lib.study import ORIGINAL
 TICK_SECONDS = 0.5
 KEEP_SECONDS = 30 * 86400.0  # what nobody has used for so long is removed
 KINDS = ("voices", "runs", "code", "environments")
+OURS = re.compile(r"[0-9a-f]{24,}(\..*)?")  # names of what is sent: hashes
 
 
 def say(**message: Any) -> None:
@@ -140,8 +142,8 @@ def with_voices(plan: TimingPlan | ComparisonPlan, voices: Path) -> TimingPlan |
 
 
 def tidy(root: Path) -> None:
-    """Remove what has not been used for a month: an SD card is small."""
-    for path in (path for kind in KINDS for path in root.glob(f"{kind}/*")):
+    """Remove what was sent and has not been used for a month: an SD card is small."""
+    for path in (path for kind in KINDS for path in root.glob(f"{kind}/*") if OURS.fullmatch(path.name)):
         if time.time() - path.stat().st_mtime > KEEP_SECONDS:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 

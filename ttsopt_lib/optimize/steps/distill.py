@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +12,7 @@ from ttsopt_lib.errors import StudyError
 from ttsopt_lib.optimize.steps.step import NetworkWork, file_hashes, refuse_other_teacher
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.step_settings import Distill
+from ttsopt_lib.text_files import read_json
 
 if TYPE_CHECKING:
     from ttsopt_lib.networks.vits import StagedVits
@@ -51,7 +51,7 @@ class DistillWork(NetworkWork[Distill]):
         sizes = resolve(step.student) / "config.json"
         if not sizes.is_file():
             raise StudyError(f"{sizes}: no such file; a student's folder says there what sizes it has")
-        return list(json.loads(sizes.read_text(encoding="utf-8")))
+        return list(read_json(sizes, StudyError))
 
     def reaches(self, step: Distill, layer: Layer) -> tuple[int, bool]:
         inside = layer.in_stages(self.stages(step))

@@ -13,24 +13,23 @@
       tones: {given: tones}   # what a function or a table gives beside the ids
 
 What files hold is taken into the declaration when it is read, so that it can lie beside every variant as
-`model.onnx.json`, and a variant's folder is all that it takes to speak.
+`model.onnx.json`, and a variant's folder is all that it takes to speak, beside Python functions of a person's own.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ttsopt_lib.files import file_sha256
 from ttsopt_lib.step_settings import Strict
+from ttsopt_lib.text_files import parsed_yaml, read_json
 from ttsopt_lib.voices.adapters.functions import file_of, function_of
 from ttsopt_lib.voices.onnx_file import VoiceError
 
@@ -164,11 +163,15 @@ def read_declaration(path: Path) -> Declaration:
         VoiceError: one line with the file and the key.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise VoiceError(f"{path}: no such file; it should declare a model (docs/models.md)") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise VoiceError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise VoiceError(f"{path}: cannot be read as UTF-8 text: {error}") from None
+    try:
+        values = parsed_yaml(text)
+    except ValueError as error:
+        raise VoiceError(f"{path}: {error}") from None
     declaration = checked(values, path)
     if declaration.model is None:
         raise VoiceError(f"{path}: key model: missing; name the .onnx file")
@@ -223,13 +226,13 @@ def whole(declaration: Declaration, folder: Path, origin: Path) -> Declaration:
     for key in ("symbols", "table"):
         file = values["ids"][key]
         if isinstance(file, Path):
-            values["ids"][key] = read_json(folder / file, f"{origin}: key ids.{key}")
+            values["ids"][key] = read_json(folder / file.expanduser(), VoiceError, f"{origin}: key ids.{key}: ")
     for name, given in declaration.inputs.items():
         if isinstance(given, Given) and given.file is not None:
-            array = read_array(folder / given.file, given.shape, f"{origin}: key inputs.{name}")
+            array = read_array(folder / given.file.expanduser(), given.shape, f"{origin}: key inputs.{name}")
             values["inputs"][name] = {"row": given.row, "array": Array.of(array).model_dump()}
     if declaration.vocoder or declaration.ids.function:
-        values["code"] = code = (folder / (declaration.code or "")).absolute()
+        values["code"] = code = (folder / (declaration.code or Path()).expanduser()).absolute()
         # so that what was made, timed and scored with them is made again when they change
         files = {name: file_of(name, code) for name in (declaration.vocoder, declaration.ids.function) if name}
         values["modules"] = {name: file_sha256(file) for name, file in files.items() if file}
@@ -256,29 +259,22 @@ def imported(name: str, code: Path | None, key: str) -> Callable[..., Any]:
 
 def package_folder(package: str, key: str) -> Path:
     """Where an installed Python package lies. Raises `VoiceError`, which begins with `key`."""
-    spec = find_spec(package)
+    try:
+        spec = find_spec(package)  # imports what the package is in
+    except (Exception, SystemExit):
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise VoiceError(f"{key}: {package}: no such Python package is installed")
     return Path(spec.submodule_search_locations[0])
 
 
-def read_json(path: Path, key: str) -> dict[str, Any]:
-    """The JSON object in a file. Raises `VoiceError`, which begins with `key`."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise VoiceError(f"{key}: {path}: no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise VoiceError(f"{key}: {path}: not valid JSON ({error})") from None
-    if not isinstance(found, Mapping):
-        raise VoiceError(f"{key}: {path}: should hold one JSON object, not a {type(found).__name__}")
-    return dict(found)
-
-
 def read_array(path: Path, shape: tuple[int, ...] | None, key: str) -> np.ndarray:
-    """The numbers in a .npy file, or in one of float32 of this shape. Raises `VoiceError`, which begins with `key`."""
+    """The numbers in a .npy, or a .bin of float32 of this shape. Raises `VoiceError`, which begins with `key`."""
+    kind = path.suffix.lower()
+    if kind not in (".npy", ".bin"):
+        raise VoiceError(f"{key}: {path}: should be a .npy file, or a .bin file of float32, little-endian")
     try:
-        if path.suffix == ".npy":
+        if kind == ".npy":
             found = np.load(path, allow_pickle=False)
             if shape not in (None, found.shape):
                 raise VoiceError(f"{key}: {path}: numbers of shape {list(found.shape)}; leave 'shape' out")

@@ -40,7 +40,7 @@ def file_of(name: str, folder: Path | None) -> Path | None:
         return _own_file(module, folder)
     try:
         spec = find_spec(module)
-    except (ImportError, ValueError):
+    except (Exception, SystemExit):  # of the package that it is in
         return None
     return Path(spec.origin) if spec is not None and spec.has_location and spec.origin else None
 

@@ -14,13 +14,13 @@ import numpy as np
 from ttsopt_lib.files import atomic_path, file_sha256
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import KokoroSource
+from ttsopt_lib.text_files import read_json
 from ttsopt_lib.voices.adapters.declaration import (
     Array,
     Declaration,
     checked,
     package_folder,
     read_array,
-    read_json,
 )
 from ttsopt_lib.voices.onnx_file import VoiceError
 
@@ -89,7 +89,7 @@ def _package(module: str) -> Path:
 def _vocabulary(given: Path | None) -> dict[str, int]:
     """Phoneme -> id; Kokoro's own config has that under `vocab`."""
     path = resolve(given) if given else _package(PACKAGE) / "data" / "vocab.json"
-    found = read_json(path, "voice.kokoro.symbols")
+    found = read_json(path, VoiceError, "voice.kokoro.symbols: ")
     return found.get("vocab", found)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from onnx import ModelProto, load
 
 from ttsopt_lib.records.quality import MissingSymbol
-from ttsopt_lib.voices.onnx_file import VoiceError
+from ttsopt_lib.voices.onnx_file import VoiceError, all_nodes
 from ttsopt_lib.voices.piper import PiperVoice
 from ttsopt_lib.voices.vits_graph import NORMAL, UNIFORM
 
@@ -115,7 +115,8 @@ class TtsModel(ABC):
     @property
     def has_noise(self) -> bool:
         """Whether the graph draws random numbers, without which it speaks a text the same each time."""
-        return any(node.op_type in NORMAL + UNIFORM for node in load(self.path, load_external_data=False).graph.node)
+        model = load(self.path, load_external_data=False)
+        return any(node.op_type in NORMAL + UNIFORM for node in all_nodes(model))
 
     def speaker(self, asked: int | None) -> int | None:
         """Number of the speaker: whom a study asks for, or the model's own default. Raises `VoiceError`."""

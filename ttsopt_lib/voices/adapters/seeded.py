@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, helper
+from onnx import ModelProto, NodeProto, helper, inliner
 
 from ttsopt_lib.voices.adapters.model import Feed
 from ttsopt_lib.voices.graph_part import as_inputs, part_of
@@ -35,6 +35,8 @@ class SeededSession:
             VoiceError: it draws noise in a way that cannot be handed in.
             RuntimeFailure: ONNX Runtime cannot load it.
         """
+        if model.functions:  # a function may draw, too
+            model = inliner.inline_local_functions(model)
         graph = VitsGraph(model)
         makers = [graph.producers[name] for name in outputs if name in graph.producers]
         needed: set[str] = set().union(*(graph.ancestors(node) for node in makers))
