@@ -47,8 +47,9 @@ def piper_feeds(scales: list[float], speaker: int | None) -> Callable[[np.ndarra
 def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
     """A session on the row's ONNX file, which may be its bytes.
 
-    With `profile`, the beginning of a file name, it keeps a profile. Raises RuntimeError where onnxruntime cannot load
-    the file, or silently left the accelerator aside.
+    With `profile`, the beginning of a file name, it keeps a profile. On an accelerator it never goes on with the
+    processor alone: what fails there fails. Raises RuntimeError where onnxruntime cannot load the file, or silently
+    left the accelerator aside.
     """
     import onnxruntime
 
@@ -57,12 +58,15 @@ def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
         options.enable_profiling = True
         options.profile_file_prefix = profile
     wanted: list[Any] = []
+    more: dict[str, Any] = {}
     if row["accelerator"] == "cuda":
         if hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # CUDA's libraries where pip has put them
         # The default tries every algorithm for every new length of a text, for seconds.
         wanted = [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})]
-    session = onnxruntime.InferenceSession(row["model"], options, [*wanted, "CPUExecutionProvider"])
+        # The default opens it anew on the processor where the GPU fails, also in the middle of timing.
+        more = {"enable_fallback": 0}
+    session = onnxruntime.InferenceSession(row["model"], options, [*wanted, "CPUExecutionProvider"], **more)
     if wanted and session.get_providers()[0] != wanted[0][0]:
         raise RuntimeError("onnxruntime fell back to the CPU: its CUDA provider could not be started")
     return session
