@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from timed_study import study_of
@@ -14,6 +15,7 @@ from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure import devices
 from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.plan import PlannedRow, plan_rows, torch_recipe
+from ttsopt_lib.measure.runtimes.onnx_runtime import DOUBLE
 from ttsopt_lib.measure.runtimes.stopwatch import DeviceEvents, WallClock
 from ttsopt_lib.measure.runtimes.torch_runtime import open_pytorch
 from ttsopt_lib.measure.session import gpu_warnings
@@ -242,10 +244,38 @@ def test_modes_that_cannot_be_compared_are_refused(values: dict, message: str):
 
 def test_a_gpu_is_measured_by_whatever_runtime_reaches_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(nvidia, "gpu_names", lambda: ["NVIDIA T4"])
-    monkeypatch.setattr(devices, "torch_reaches_cuda", lambda: True)
+    monkeypatch.setattr(devices, "why_not_on_gpu", lambda ask: None)
     found = devices.probe(GPU)
     assert found.reason is None and "pytorch" in found.runtimes and found.accelerator_name == "NVIDIA T4"
     assert "onnxruntime" in found.runtimes or "onnxruntime-gpu" in found.notes[0]
+
+
+def test_a_runtime_that_lists_a_gpu_and_cannot_compute_there_leaves_it_to_the_other(monkeypatch: pytest.MonkeyPatch):
+    """As where cuDNN is missing for ONNX Runtime, or PyTorch was built before the GPU was."""
+    monkeypatch.setattr(nvidia, "gpu_names", lambda: ["NVIDIA T4"])
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    why = {devices.ASK_ONNXRUNTIME: "no libcudnn.so.9", devices.ASK_TORCH: None}
+    monkeypatch.setattr(devices, "why_not_on_gpu", why.get)
+    found = devices.probe(GPU)
+    assert found.reason is None and found.runtimes == ("pytorch",) and "no libcudnn.so.9" in found.notes[0]
+    why = {devices.ASK_ONNXRUNTIME: None, devices.ASK_TORCH: "no kernel image"}
+    monkeypatch.setattr(devices, "why_not_on_gpu", why.get)
+    found = devices.probe(GPU)
+    assert found.reason is None and found.runtimes == ("onnxruntime",) and "no kernel image" in found.notes[0]
+    monkeypatch.setattr(devices, "why_not_on_gpu", lambda ask: "it is lost")
+    reason = devices.probe(GPU).reason
+    assert reason and reason.count("it is lost") == 2
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_what_a_runtime_says_of_a_gpu_is_its_own_words():
+    assert "fell back to the CPU" in (devices.why_not_on_gpu(devices.ASK_ONNXRUNTIME) or "")
+    said = devices.why_not_on_gpu("raise RuntimeError('CUDA error: \\nno kernel image')")
+    assert said == "CUDA error: no kernel image"
+    assert devices.why_not_on_gpu("pass") is None
+    assert devices.why_not_on_gpu("__import__('os').abort()") == "exit code -6"
+    session = onnxruntime.InferenceSession(DOUBLE, providers=["CPUExecutionProvider"])
+    assert session.run(None, {"x": np.full(1, 2.0, np.float32)})[0].tolist() == [4.0]
 
 
 def test_what_nvidia_smi_says_is_read_and_what_it_does_not_is_unknown():
