@@ -15,6 +15,7 @@ from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure import devices
 from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.plan import PlannedRow, plan_rows, torch_recipe
+from ttsopt_lib.measure.process import MeasureError, Worker
 from ttsopt_lib.measure.runtimes.onnx_runtime import DOUBLE
 from ttsopt_lib.measure.runtimes.stopwatch import DeviceEvents, WallClock
 from ttsopt_lib.measure.runtimes.torch_runtime import open_pytorch
@@ -276,6 +277,18 @@ def test_what_a_runtime_says_of_a_gpu_is_its_own_words():
     assert devices.why_not_on_gpu("__import__('os').abort()") == "exit code -6"
     session = onnxruntime.InferenceSession(DOUBLE, providers=["CPUExecutionProvider"])
     assert session.run(None, {"x": np.full(1, 2.0, np.float32)})[0].tolist() == [4.0]
+
+
+@pytest.mark.parametrize(("accelerator", "blamed"), [("cuda", False), (None, True)])
+def test_what_fails_on_a_gpu_is_not_blamed_on_the_file(accelerator, blamed: bool, monkeypatch: pytest.MonkeyPatch):
+    worker = Worker.__new__(Worker)
+    worker.row = PlannedRow(
+        variant="pruned", runtime="onnxruntime", threads=1, model=Path("pruned.onnx"), accelerator=accelerator
+    )
+    monkeypatch.setattr(worker, "_read_line", lambda: b'{"error": "out of memory", "no_speech": false}')
+    with pytest.raises(MeasureError, match="out of memory") as error:
+        worker.wait()
+    assert ("ttsopt optimize" in str(error.value)) is blamed
 
 
 def test_what_nvidia_smi_says_is_read_and_what_it_does_not_is_unknown():
