@@ -276,7 +276,7 @@ def test_what_a_runtime_says_of_a_gpu_is_its_own_words():
     assert devices.why_not_on_gpu("pass") is None
     assert devices.why_not_on_gpu("__import__('os').abort()") == "exit code -6"
     session = onnxruntime.InferenceSession(DOUBLE, providers=["CPUExecutionProvider"])
-    assert session.run(None, {"x": np.full(1, 2.0, np.float32)})[0].tolist() == [4.0]
+    assert np.array(session.run(None, {"x": np.full(1, 2.0, np.float32)})[0]).tolist() == [4.0]
 
 
 @pytest.mark.parametrize(("accelerator", "blamed"), [("cuda", False), (None, True)])

@@ -11,6 +11,7 @@ from onnxruntime.capi import _pybind_state
 from ttsopt_lib.measure.runtimes.onnx_runtime import onnxruntime_session, speaker_of
 
 CUDA = "CUDAExecutionProvider"
+FAILED: type[Exception] = _pybind_state.EPFail  # pyright: ignore[reportAttributeAccessIssue]
 NOTHING_ELSE = pytest.mark.filterwarnings("ignore:Specified provider")  # this build has no CUDA
 
 
@@ -29,7 +30,7 @@ def test_what_fails_there_does_not_go_on_with_the_processor_alone(
 
     class Failing:
         def run(self, *_: Any) -> None:
-            raise _pybind_state.EPFail("CUDA failure 2: out of memory")
+            raise FAILED("CUDA failure 2: out of memory")
 
         def __getattr__(self, name: str) -> Any:
             return getattr(inside, name)
@@ -37,7 +38,7 @@ def test_what_fails_there_does_not_go_on_with_the_processor_alone(
     monkeypatch.setattr(session, "_sess", Failing())
     opened_again: list[Any] = []
     monkeypatch.setattr(session, "set_providers", opened_again.append)
-    with pytest.raises(_pybind_state.EPFail, match="out of memory"):
+    with pytest.raises(FAILED, match="out of memory"):
         speaker_of(session, [0.0, 1.0, 0.0], None)(np.array([1, 0, 2]))
     assert opened_again == []
 
