@@ -302,6 +302,17 @@ def test_what_nvidia_smi_says_is_read_and_what_it_does_not_is_unknown():
     assert nvidia.parse_gpu("") is None
 
 
+@pytest.mark.parametrize("power, reasons", [("ERR!", "0x0"), ("70.1", "Active")])
+def test_what_cannot_be_read_of_a_gpu_is_unknown_and_ends_nothing(power, reasons, monkeypatch: pytest.MonkeyPatch):
+    def ask(*fields: str) -> str:
+        line = f"Tesla T4, 470.1, P0, 585, 5000, 1590, {power}, 70.0, 81, 15360"
+        return line if fields[-1] == "memory.total" else f"{line}, {reasons}"
+
+    monkeypatch.setattr(nvidia, "_ask", ask)
+    found = nvidia.look_at_gpu()
+    assert (found is None) if power == "ERR!" else (found is not None and found.held_back is None)
+
+
 def test_a_gpu_that_was_held_back_is_a_warning_with_or_without_its_clock():
     held = nvidia.parse_gpu("Tesla T4, 470.1, P0, 585, 5000, 1590, 70.1, 70.0, 81, 15360, 0x0000000000000004")
     silent = nvidia.parse_gpu("Tesla T4, 470.1, P0, [N/A], 5000, [N/A], 70.1, 70.0, 81, 15360, 0x0000000000000004")
