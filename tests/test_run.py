@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,7 @@ from small_study import study_values
 
 from ttsopt_lib import cli, doctor
 from ttsopt_lib.cli import tools
+from ttsopt_lib.code_hash import versions
 from ttsopt_lib.doctor import examine
 from ttsopt_lib.files import file_sha256
 from ttsopt_lib.optimize.calibration import calibration_texts
@@ -334,6 +336,20 @@ def test_doctor_says_how_to_install_what_is_missing(monkeypatch, wheel, command)
     found = {finding.what: finding for finding in examine()}
     assert command in found["distillmos"].found and found["distillmos"].needed
     assert ("pip install 'ttsopt[workstation]'" in found["torch"].found) is wheel
+
+
+def test_doctor_finds_onnxruntime_where_its_package_for_gpus_stands_in_its_place(monkeypatch):
+    """What doctor said to install then, the plain package, would have overwritten it."""
+
+    def version(package: str) -> str:
+        if package in ("onnxruntime", "torch"):
+            raise PackageNotFoundError(package)
+        return "1.32.0"
+
+    monkeypatch.setattr("ttsopt_lib.code_hash.version", version)
+    found = {finding.what: finding for finding in doctor._packages()}
+    assert found["onnxruntime"].ok and found["onnxruntime"].found == "1.32.0" and not found["torch"].ok
+    assert versions(("onnxruntime", "onnxruntime-gpu")) == {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.32.0"}
 
 
 def test_doctor_prints_a_command_as_it_is_typed(monkeypatch, capsys):

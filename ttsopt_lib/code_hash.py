@@ -24,6 +24,9 @@ BY_VALUE = {
     (PACKAGE, name) for name in ("code_hash", "errors", "files", "params", "paths", "records", "step_settings", "study")
 }
 
+# A package that brings the same modules as another, and is installed in its place.
+IN_PLACE_OF = {"onnxruntime": "onnxruntime-gpu"}
+
 
 @cache
 def code_digest(*modules: str) -> str:
@@ -39,14 +42,15 @@ def code_digest(*modules: str) -> str:
 
 
 def versions(packages: Sequence[str]) -> dict[str, str | None]:
-    """The installed version of each package; None for one that is not installed."""
-    found: dict[str, str | None] = {}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = None
-    return found
+    """The installed version of each package, or of what stands in its place; None for one that is not installed."""
+    return {package: _version(package) or _version(IN_PLACE_OF.get(package)) for package in packages}
+
+
+def _version(package: str | None) -> str | None:
+    try:
+        return version(package) if package else None
+    except PackageNotFoundError:
+        return None
 
 
 def imported(*modules: str) -> set[str]:

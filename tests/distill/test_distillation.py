@@ -123,6 +123,17 @@ def test_settings_that_a_run_went_on_with_are_in_its_record(new_trainer: NewTrai
 
 
 @pytest.mark.slow
+def test_trainings_of_one_process_may_have_different_precisions(new_trainer: NewTrainer) -> None:
+    plain, half = new_trainer("plain", precision="no"), new_trainer("half", precision="bf16")
+    for trainer in (plain, half):
+        for _ in range(3):
+            trainer.train_step()
+    pairs = list(zip(plain.student.parameters(), half.student.parameters(), strict=True))
+    assert any(not torch.equal(one, other) for one, other in pairs)
+    assert all(torch.allclose(one, other, atol=0.02) for one, other in pairs)
+
+
+@pytest.mark.slow
 def test_training_comes_nearer_to_the_teacher(new_trainer: NewTrainer) -> None:
     trainer = new_trainer(regression_steps=40, hint_steps=40, adversarial_steps=0, warmup_steps=5, learning_rate=3e-3)
     steps = [{name: float(v) for name, v in trainer.train_step().items()} for _ in range(trainer.config.steps)]

@@ -66,6 +66,21 @@ def test_without_a_gpu_the_record_says_not_measured_and_what_to_do(folder, monke
     assert current_measurement(STUDY, GPU, folder) == record
 
 
+@pytest.mark.slow
+def test_a_gpu_that_pytorch_alone_reaches_has_no_rows_of_a_voice_that_is_no_vits_voice(folder, monkeypatch):
+    monkeypatch.setattr(nvidia, "gpu_names", lambda: ["NVIDIA T4"])
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+    monkeypatch.setattr(devices, "why_not_on_gpu", lambda ask: None)
+    gpu = GPU.model_copy(update={"pytorch": ("fp32",)})
+    assert devices.probe(gpu).runtimes == ("pytorch",)
+    declared = SimpleNamespace(is_vits=False, kind="a declared model")
+    monkeypatch.setattr("ttsopt_lib.voices.adapters.opening.open_model", lambda path: declared)
+    record = measure_device(STUDY, gpu, folder, progress=False)
+    assert record.status == "not_measured" and record.reason
+    assert "a declared model" in record.reason and "onnxruntime-gpu" in record.reason
+    assert current_measurement(STUDY, gpu, folder) == record
+
+
 @pytest.fixture
 def on_a_workstation(monkeypatch):
     """Whatever machine the test runs on, the probe sees one that is no board."""

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 from timed_study import study_of
@@ -14,6 +15,8 @@ from ttsopt_lib.errors import StudyError
 from ttsopt_lib.measure import devices
 from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.plan import PlannedRow, plan_rows, torch_recipe
+from ttsopt_lib.measure.process import MeasureError, Worker
+from ttsopt_lib.measure.runtimes.onnx_runtime import DOUBLE
 from ttsopt_lib.measure.runtimes.stopwatch import DeviceEvents, WallClock
 from ttsopt_lib.measure.runtimes.torch_runtime import open_pytorch
 from ttsopt_lib.measure.session import gpu_warnings
@@ -242,10 +245,50 @@ def test_modes_that_cannot_be_compared_are_refused(values: dict, message: str):
 
 def test_a_gpu_is_measured_by_whatever_runtime_reaches_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(nvidia, "gpu_names", lambda: ["NVIDIA T4"])
-    monkeypatch.setattr(devices, "torch_reaches_cuda", lambda: True)
+    monkeypatch.setattr(devices, "why_not_on_gpu", lambda ask: None)
     found = devices.probe(GPU)
     assert found.reason is None and "pytorch" in found.runtimes and found.accelerator_name == "NVIDIA T4"
     assert "onnxruntime" in found.runtimes or "onnxruntime-gpu" in found.notes[0]
+
+
+def test_a_runtime_that_lists_a_gpu_and_cannot_compute_there_leaves_it_to_the_other(monkeypatch: pytest.MonkeyPatch):
+    """As where cuDNN is missing for ONNX Runtime, or PyTorch was built before the GPU was."""
+    monkeypatch.setattr(nvidia, "gpu_names", lambda: ["NVIDIA T4"])
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    why = {devices.ASK_ONNXRUNTIME: "no libcudnn.so.9", devices.ASK_TORCH: None}
+    monkeypatch.setattr(devices, "why_not_on_gpu", why.get)
+    found = devices.probe(GPU)
+    assert found.reason is None and found.runtimes == ("pytorch",) and "no libcudnn.so.9" in found.notes[0]
+    why = {devices.ASK_ONNXRUNTIME: None, devices.ASK_TORCH: "no kernel image"}
+    monkeypatch.setattr(devices, "why_not_on_gpu", why.get)
+    found = devices.probe(GPU)
+    assert found.reason is None and found.runtimes == ("onnxruntime",) and "no kernel image" in found.notes[0]
+    monkeypatch.setattr(devices, "why_not_on_gpu", lambda ask: "it is lost")
+    reason = devices.probe(GPU).reason
+    assert reason and reason.count("it is lost") == 2
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_what_a_runtime_says_of_a_gpu_is_its_own_words():
+    assert "fell back to the CPU" in (devices.why_not_on_gpu(devices.ASK_ONNXRUNTIME) or "")
+    said = devices.why_not_on_gpu("raise RuntimeError('CUDA error: \\nno kernel image')")
+    assert said == "CUDA error: no kernel image"
+    assert devices.why_not_on_gpu("pass") is None
+    assert devices.why_not_on_gpu("__import__('os').abort()") == "exit code -6"
+    session = onnxruntime.InferenceSession(DOUBLE, providers=["CPUExecutionProvider"])
+    assert np.array(session.run(None, {"x": np.full(1, 2.0, np.float32)})[0]).tolist() == [4.0]
+
+
+@pytest.mark.parametrize(("accelerator", "blamed"), [("cuda", False), (None, True)])
+def test_what_fails_on_a_gpu_is_not_blamed_on_the_file(accelerator, blamed: bool, monkeypatch: pytest.MonkeyPatch):
+    worker = Worker.__new__(Worker)
+    worker.row = PlannedRow(
+        variant="pruned", runtime="onnxruntime", threads=1, model=Path("pruned.onnx"), accelerator=accelerator
+    )
+    monkeypatch.setattr(worker, "_read_line", lambda: b'{"error": "out of memory", "no_speech": false}')
+    with pytest.raises(MeasureError, match="out of memory") as error:
+        worker.wait()
+    assert ("ttsopt optimize" in str(error.value)) is blamed
 
 
 def test_what_nvidia_smi_says_is_read_and_what_it_does_not_is_unknown():
@@ -257,6 +300,17 @@ def test_what_nvidia_smi_says_is_read_and_what_it_does_not_is_unknown():
     silent = nvidia.parse_gpu("Tesla T4, 470.1, P8, 300, 405, 1590, [N/A], [Not Supported], 33, 15360")
     assert silent is not None and silent.power_w is None and silent.power_limit_w is None and silent.held_back is None
     assert nvidia.parse_gpu("") is None
+
+
+@pytest.mark.parametrize("power, reasons", [("ERR!", "0x0"), ("70.1", "Active")])
+def test_what_cannot_be_read_of_a_gpu_is_unknown_and_ends_nothing(power, reasons, monkeypatch: pytest.MonkeyPatch):
+    def ask(*fields: str) -> str:
+        line = f"Tesla T4, 470.1, P0, 585, 5000, 1590, {power}, 70.0, 81, 15360"
+        return line if fields[-1] == "memory.total" else f"{line}, {reasons}"
+
+    monkeypatch.setattr(nvidia, "_ask", ask)
+    found = nvidia.look_at_gpu()
+    assert (found is None) if power == "ERR!" else (found is not None and found.held_back is None)
 
 
 def test_a_gpu_that_was_held_back_is_a_warning_with_or_without_its_clock():

@@ -11,6 +11,7 @@ import torch
 
 from ttsopt_lib.distill.decoder_speed import macs_per_frame
 from ttsopt_lib.distill.settings import DecoderSettings
+from ttsopt_lib.optimize import finetune
 from ttsopt_lib.optimize.channels import (
     PruningError,
     channel_sets,
@@ -174,6 +175,41 @@ def test_a_trained_decoder_is_put_in_and_one_that_lost_too_little_is_refused(med
         prune_and_train(loaded(medium_voice), other, None)
     with pytest.raises(FinetuneError, match="lost only"):
         prune_and_train(loaded(medium_voice), step(amount=0.8, trained=tmp_path / "trained"), None)
+
+
+def test_the_record_and_the_card_of_a_decoder_that_a_gpu_trained_name_the_gpu(medium_voice, tmp_path, monkeypatch):
+    began = {}
+
+    class Stopped(Exception):
+        pass
+
+    def begin(teacher, data, validation, run, settings, origin, decoder):
+        began.update(origin)
+        raise Stopped
+
+    class Spoken:
+        audio, pairs = range(22_050), range(1)
+
+        def __len__(self):
+            return 1
+
+        def sha256(self):
+            return "data"
+
+    monkeypatch.setattr(finetune, "teacher_shards", lambda *_: [tmp_path, tmp_path])
+    monkeypatch.setattr(finetune, "Utterances", lambda shards: Spoken())
+    monkeypatch.setattr(finetune, "Validation", lambda held_out, *_: held_out)
+    monkeypatch.setattr(finetune, "DecoderTrainer", begin)
+    monkeypatch.setattr(finetune, "accelerator_name", lambda: "NVIDIA T4")
+    with pytest.raises(Stopped):
+        finetune_decoder(medium_voice, loaded(medium_voice).decoder, medium_voice, tmp_path, tmp_path / "trained", 1.0)
+    assert began["machine"]["accelerator"] == "NVIDIA T4"
+    figures = {"step": 1, "minutes": 1.0, "teacher_predicted_mos": 4.0, "predicted_mos_change": 0.0}
+    best = figures | {"log_spectral_distance_db": 1.0}
+    record = began | {"best": best, "macs_per_frame": {"teacher": 2, "student": 1}, "parameters": 1}
+    assert "on\nNVIDIA T4 with " in finetune.pruned_card(record, {}, {})
+    record["machine"]["accelerator"] = None
+    assert f"on\n{began['torch_threads']} thread of " in finetune.pruned_card(record, {}, {})
 
 
 def test_without_sentences_only_a_trained_decoder_can_be_put_in(medium_voice):

@@ -109,7 +109,7 @@ class DecoderTrainer(TrainingRun):
         batch, rng = self.batches.take(self.step)
         batch = batch.to(self.accelerator.device)
         g = self.teacher.speaker(batch.speakers)
-        with self.accelerator.autocast():
+        with self.autocast():
             latents = self.speech.decoded_latents(batch.z_p if c.flow else batch.z, g)
             made = self.speech.decoder(latents, g)[:, 0].float()
         # At a cut edge the teacher's own samples stand in for the student's: nothing is learned from them.
@@ -137,7 +137,7 @@ class DecoderTrainer(TrainingRun):
             asked.append(terms["latent_error"])
             gradients.append(torch.full_like(terms["latent_error"], c.latent_weight))
         if self.hints is not None and self.step < c.hint_steps:
-            with self.accelerator.autocast():
+            with self.autocast():
                 terms["hint"] = self.hints(self.features, batch.z, g, c.margin_frames)
             asked.append(terms["hint"])
             gradients.append(torch.full_like(terms["hint"], c.hint_weight))
@@ -149,7 +149,7 @@ class DecoderTrainer(TrainingRun):
     def train_discriminators(self, teacher: Tensor, student: Tensor, terms: dict[str, Tensor]) -> None:
         """One step of the discriminators on samples [B, N] of both."""
         self.discriminators.requires_grad_(True)
-        with self.accelerator.autocast():
+        with self.autocast():
             loss = discriminator_loss(self.discriminators(teacher), self.discriminators(student))
         self.accelerator.backward(loss)
         self.update(self.discriminators, self.critic_optimizer, 10 * self.config.clip, 1.0)
@@ -167,7 +167,7 @@ class DecoderTrainer(TrainingRun):
         c = self.config
         self.discriminators.requires_grad_(False)
         student = student.requires_grad_(True)
-        with self.accelerator.autocast():
+        with self.autocast():
             with torch.no_grad():
                 heard = self.discriminators(teacher)
             terms["adversarial"], terms["features"] = adversarial_losses(heard, self.discriminators(student))

@@ -54,7 +54,7 @@ class FlowTrainer(TrainingRun):
         """One batch of segments; nothing is asked of the frames at a cut edge."""
         batch = self.batches.take(self.step).to(self.accelerator.device)
         g = self.teacher.speaker(batch.speakers)
-        with self.accelerator.autocast():
+        with self.autocast():
             made = self.flow(batch.z_p, g=g)
         error = latent_error(made, batch, self.latent_variance)
         self.accelerator.backward(error)

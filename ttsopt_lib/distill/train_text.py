@@ -89,7 +89,7 @@ class TextTrainer(TrainingRun):
         batch = self.batches.take(self.step).to(self.accelerator.device)
         g = self.teacher.speaker(batch.speakers)
         wanted = teacher_log_frames(self.teacher, batch, batch.noise, g)
-        with self.accelerator.autocast():
+        with self.autocast():
             made = speak_text(self.shipping, batch, batch.noise, g)
         terms = text_losses(batch, wanted, *made)
         self.accelerator.backward(text_error(terms, self.config))

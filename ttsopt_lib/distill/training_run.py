@@ -71,7 +71,7 @@ class TrainingRun(ABC):
         self.asked: Any = config  # before it was made shorter for a time
         self.out = out
         self.origin = origin or {}  # what the record says about where all this came from
-        self.accelerator = Accelerator(mixed_precision=config.precision, cpu=not torch.cuda.is_available())
+        self.accelerator = Accelerator(mixed_precision="no", cpu=not torch.cuda.is_available())
         check_shares(config, self.accelerator.num_processes)
         self.batches: BatchesAhead[Any] = BatchesAhead(self.draw, self.accelerator.device)
         self.validates_beside = helps(self.accelerator.device)
@@ -139,6 +139,10 @@ class TrainingRun(ABC):
         return True
 
     # --- one step -------------------------------------------------------------------------------------------------
+
+    def autocast(self) -> torch.autocast:
+        """In what the networks compute, as the settings say. Not accelerate's, which is one for the whole process."""
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
 
     def own(self, batch: Batch) -> Batch:
         """Of a batch that every process draws alike, what this one works on; ready to be copied to a GPU."""

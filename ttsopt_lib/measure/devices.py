@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
+import ttsopt_lib
 from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.machine.system import board_model
 from ttsopt_lib.measure.plan import Accelerator
@@ -17,6 +20,17 @@ from ttsopt_lib.study import Device
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 INSTALL_BROWSER = "apt install chromium chromium-driver"
+# A GPU that is there may be too new for a package's kernels, or miss the libraries that it was built for: the runtimes
+# compute something, each in a process of its own, because a driver that has started CUDA keeps some of the GPU.
+ASK_TORCH = "import torch; torch.ones(2, device='cuda').sum().item()"
+ASK_ONNXRUNTIME = "from ttsopt_lib.measure.runtimes.onnx_runtime import compute_on_gpu; compute_on_gpu()"
+ASK = """import sys
+try:
+    {}
+except Exception as error:
+    sys.exit(" ".join(str(error).split()) or type(error).__name__)
+"""
+ASK_SECONDS = 120  # importing a large package for the first time
 
 
 @dataclass(frozen=True)
@@ -30,14 +44,25 @@ class Probe:
     notes: tuple[str, ...] = ()  # what is not measured on it although it is there
 
 
-def torch_reaches_cuda() -> bool:
-    """Whether the PyTorch that is installed can use the GPU. Asked in a process of its own: importing it takes seconds
-    and memory, and a driver that has started CUDA would keep some of the GPU."""
-    asked = [sys.executable, "-c", "import torch, sys; sys.exit(not torch.cuda.is_available())"]
+def why_not_on_gpu(ask: str) -> str | None:
+    """Why a runtime computes nothing on the GPU, in its own words; None: it does.
+
+    Args:
+        ask: `ASK_TORCH` or `ASK_ONNXRUNTIME`.
+    """
+    path = filter(None, [str(Path(ttsopt_lib.__file__).parents[1]), os.environ.get("PYTHONPATH")])
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     try:
-        return subprocess.run(asked, capture_output=True, timeout=120).returncode == 0
-    except (OSError, subprocess.SubprocessError):
-        return False
+        words = [sys.executable, "-c", ASK.format(ask)]
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=ASK_SECONDS, env=env)
+    except subprocess.TimeoutExpired:
+        return f"no answer within {ASK_SECONDS} s"
+    except OSError as error:
+        return str(error)
+    if done.returncode == 0:
+        return None
+    said = done.stderr.strip().splitlines()
+    return said[-1][:300] if said and done.returncode == 1 else f"exit code {done.returncode}"
 
 
 def chromium() -> str | None:
@@ -78,15 +103,18 @@ def _probe_gpu(device: Device) -> Probe:
         )
     runtimes: list[Runtime] = []
     notes = []
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        runtimes.append("onnxruntime")
-    else:
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
         notes.append("this onnxruntime has no CUDA provider (install onnxruntime-gpu in its place)")
+    elif why := why_not_on_gpu(ASK_ONNXRUNTIME):
+        needs = "it needs the CUDA and the cuDNN that it was built for"
+        notes.append(f"this onnxruntime does not compute on the GPU ({why}); {needs}")
+    else:
+        runtimes.append("onnxruntime")
     if device.pytorch and device.runner == "local":
-        if torch_reaches_cuda():
-            runtimes.append("pytorch")
+        if why := why_not_on_gpu(ASK_TORCH):
+            notes.append(f"this PyTorch does not compute on the GPU ({why}); install a build for it")
         else:
-            notes.append("this PyTorch does not reach the GPU (install a CUDA build of it)")
+            runtimes.append("pytorch")
     if not runtimes:
         return Probe(f"there is a {names[0]}, but {' and '.join(notes)}; then measure again")
     missing = tuple(f"not measured on {names[0]}: {note}" for note in notes)

@@ -200,7 +200,9 @@ class Worker:
         if "error" in reply:
             if reply["no_speech"]:
                 raise NoSpeechError(f"{self.row.label} does not speak: {reply['error']}{what}")
-            raise self._error(f"{reply['error']}{what}", "; 'ttsopt optimize' makes the variant again")
+            # an accelerator has reasons of its own, such as its memory
+            advice = "" if self.row.accelerator else "; 'ttsopt optimize' makes the variant again"
+            raise self._error(f"{reply['error']}{what}", advice)
         return reply
 
     def _read_line(self) -> bytes:

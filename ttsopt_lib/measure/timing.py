@@ -124,7 +124,20 @@ def current_measurement(study: Study, device: Device, folder: StudyFolder) -> De
         return present if all((peer.name, peer.key) in timed for peer in read_peers(study, folder)) else None
     if device.runner == "ssh":
         return None  # whether it is there again is found out by going there
-    return present if probe(device).reason == present.reason else None
+    return present if _look_for(device, folder).reason == present.reason else None
+
+
+def _look_for(device: Device, folder: StudyFolder) -> Probe:
+    """What is found of a local device; it is not at hand for a voice that no runtime speaks on it."""
+    from ttsopt_lib.voices.adapters.opening import open_model
+
+    found, original = probe(device), folder.model(ORIGINAL)
+    if device.kind != "gpu" or found.reason or "onnxruntime" in found.runtimes or not original.is_file():
+        return found
+    voice = open_model(original)
+    if voice.is_vits:
+        return found
+    return Probe(f"PyTorch has no network of {voice.kind}, and {'; '.join(found.notes)}; then measure again")
 
 
 def _on_file(study: Study, device: Device, folder: StudyFolder) -> DeviceRecord | None:
@@ -156,7 +169,7 @@ def measure_device(
     host that cannot be reached; nothing is written then.
     """
     present = current_measurement(study, device, folder)
-    found = Probe() if device.runner == "ssh" else probe(device)
+    found = Probe() if device.runner == "ssh" else _look_for(device, folder)
     if present and (not again or found.reason):
         return present
     variants = read_variants(study, folder)

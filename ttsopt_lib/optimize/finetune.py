@@ -24,8 +24,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ttsopt_lib.distill.decoder_speed import macs_per_frame
-from ttsopt_lib.distill.distillation import teacher_shards
-from ttsopt_lib.distill.model_card import LICENCES, UNKNOWN_LICENCE
+from ttsopt_lib.distill.distillation import accelerator_name, teacher_shards
+from ttsopt_lib.distill.model_card import LICENCES, UNKNOWN_LICENCE, machine_words
 from ttsopt_lib.distill.settings import DecoderSettings, DistillSettings
 from ttsopt_lib.distill.train_decoder import DecoderTrainer
 from ttsopt_lib.distill.utterances import Utterances
@@ -151,7 +151,7 @@ def finetune_decoder(
         "teacher_hours": round(len(data.audio) / voice.config.sample_rate / 3600, 3),
         "teacher_data_sha256": data.sha256(),
         "held_out_utterances": len(validation.pairs),
-        "machine": describe_system().model_dump(mode="json"),
+        "machine": describe_system(accelerator_name()).model_dump(mode="json"),
         "torch_threads": torch.get_num_threads(),
     }
     decoder.requires_grad_(True)
@@ -224,7 +224,9 @@ def widths(decoder: HifiGanDecoder) -> dict[str, int]:
 
 def pruned_card(record: dict[str, Any], before: dict[str, int], after: dict[str, int]) -> str:
     """The model card, Markdown."""
-    best, macs = record["best"], record["macs_per_frame"]
+    best, macs, machine = record["best"], record["macs_per_frame"], record["machine"]
+    where = f"{record['torch_threads']} thread of {machine['cpu']}"
+    where = machine_words(machine) if machine.get("accelerator") else where
     error = best.get("predicted_mos_change_standard_error", 0.0)
     stages = [name for name in before if name == "conv_pre" or name.startswith("ups.")]
     sizes = "\n".join(f"| `{name}` | {before[name]} | {after[name]} |" for name in stages)
@@ -245,8 +247,8 @@ instead of {macs["teacher"] / 1e6:.2f} M). {record["parameters"] / 1e6:.2f} M pa
 
 {record["teacher_hours"]:.2f} hours that the whole voice itself spoke ({record["teacher_utterances"]} utterances): no
 recording was used. Channels were chosen by Fisher information, the remaining weights fitted by least squares, then
-trained for {best["step"]} steps, {best["minutes"]:.0f} minutes of wall time on {record["torch_threads"]} thread of
-{record["machine"]["cpu"]}, by the recipe in `docs/optimizing.md`. Hashes and the curve are in `record.json`.
+trained for {best["step"]} steps, {best["minutes"]:.0f} minutes of wall time on
+{where}, by the recipe in `docs/optimizing.md`. Hashes and the curve are in `record.json`.
 
 ## Results
 

@@ -51,11 +51,14 @@ def gpu_names() -> list[str]:
 
 
 def look_at_gpu() -> GpuRecord | None:
-    """The first visible GPU as it is now; None where there is none. A field that it does not tell is null."""
+    """The first visible GPU as it is now; None where there is none, or what is said of it cannot be read.
+
+    A field that it does not tell is null. Nothing that is timed depends on any of it.
+    """
     for reasons in (*REASONS, None):  # a driver refuses the whole question for one name that it does not know
         try:
             return parse_gpu(_ask(*FIELDS, *filter(None, [reasons])))
-        except NvidiaError:
+        except (NvidiaError, ValueError):
             continue
     return None
 
