@@ -18,7 +18,6 @@ from tests.voices.declared_graphs import HOP, READ, TONED, constant, declaration
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.paired import compare, make_reference
 from ttsopt_lib.evaluate.signal.waveform import as_float
-from ttsopt_lib.measure import timing
 from ttsopt_lib.measure.plan import PlannedSentence
 from ttsopt_lib.measure.side_by_side import read_feeds, write_feeds
 from ttsopt_lib.measure.timing import planned_sentences
@@ -102,16 +101,6 @@ def test_all_are_timed_scored_and_told_by_kinds_of_work(run: tuple[Study, StudyF
     assert summary["model"] == "Tiny" and "few-bits" in page
     for foreign in ("text encoder", "drop-in", "same noise and durations", "phoneme_id_map"):
         assert foreign not in page, foreign
-
-
-@pytest.mark.slow
-def test_a_gpu_that_only_pytorch_reaches_is_said_before_anything_is_opened(run: tuple[Study, StudyFolder], monkeypatch):
-    study, folder = run
-    gpu = Device(name="gpu", label="GPU", kind="gpu")
-    monkeypatch.setattr(timing, "probe", lambda device: timing.Probe(accelerator="cuda", runtimes=("pytorch",)))
-    assert Pipeline(study, folder).measure([gpu]) == ["GPU"]
-    record = json.loads(folder.device_record("gpu").read_text(encoding="utf-8"))
-    assert record["status"] == "not_measured" and "install onnxruntime-gpu" in record["reason"]
 
 
 @pytest.mark.slow

@@ -118,8 +118,8 @@ def test_a_voice_behind_a_link_keeps_the_config_that_lies_beside_the_link(tmp_pa
 
 
 def test_every_command_of_a_study_takes_a_voice_as_well():
-    commands = {one.callback: inspect.signature(one.callback).parameters for one in app.registered_commands}
-    of_studies = [found for found in commands.values() if "study" in found]
+    taken = [inspect.signature(one.callback).parameters for one in app.registered_commands if one.callback]
+    of_studies = [found for found in taken if "study" in found]
     assert len(of_studies) > 10 and all("voice" in found for found in of_studies)
 
 

@@ -142,8 +142,7 @@ def test_a_busy_neighbour_is_noticed(monkeypatch):
 @pytest.mark.slow
 def test_what_another_process_does_is_counted_as_its_own():
     code = "import time\nwhile time.process_time() < 0.5: pass\nprint(flush=True)\ninput()"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", code], **pipes) as neighbour:
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as neighbour:
         assert neighbour.stdout and neighbour.stdin
         neighbour.stdout.readline()
         seconds = {pid: spent for (pid, _), spent in conditions._process_seconds().items()}

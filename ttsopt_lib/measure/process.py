@@ -27,6 +27,7 @@ WHY_IT_DIED: dict[int, str] = {
     signal.SIGBUS: " (a file that could not be read on: is the disk full, or was the model replaced meanwhile?)",
 }
 PATIENCE_SECONDS = 600.0  # a reply later than this means that the worker hangs, even on a small board
+GONE_SECONDS = 10.0  # in which a killed process is gone, unless a driver holds it
 
 
 class MeasureError(TtsoptError, RuntimeError):
@@ -92,9 +93,10 @@ class Worker:
         self.close()
 
     def close(self) -> None:
-        """End the process and wait until it is gone."""
+        """End the process and wait until it is gone; one that hangs in a driver is not waited for."""
         self._process.kill()
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(GONE_SECONDS)
         for stream in (self._process.stdin, self._process.stdout, self._log):
             if stream is not None and not stream.closed:
                 with suppress(BrokenPipeError):  # a request that a dead worker never read

@@ -335,11 +335,6 @@ def _plan(
     if not voice.is_vits:
         runtimes = tuple(one for one in runtimes if one == "onnxruntime")
     rows = plan_rows(study, device, folder, variants, found.accelerator, runtimes)
-    if not rows:
-        raise MeasureError(
-            f"{device.label}: of the runtimes here only PyTorch reaches it, which times VITS voices alone: install "
-            "onnxruntime-gpu in place of onnxruntime"
-        )
     peer_rows, reasons = plan_peers(device, folder, peers, found.accelerator, runtimes)
     settings, only_timing = settings_for(study, device), study.stage == "first_look"
     streams = () if only_timing else plan_streams(study, device, folder, variants, found.accelerator)
