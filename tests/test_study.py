@@ -149,6 +149,13 @@ def test_what_the_own_folder_lacks_comes_with_the_package(tmp_path, monkeypatch)
         read_study(Path("params/none.yaml"))
 
 
+def test_a_home_that_is_not_there_is_a_path_that_is_not_found(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert resolve(Path("~/a.txt")) == Path("/home/me/a.txt")
+    with pytest.raises(StudyError, match="^~nosuchuser/mine.yaml: no such file"):
+        read_study(Path("~nosuchuser/mine.yaml"))
+
+
 def test_nothing_is_written_where_the_package_lies(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     student = Path("models/en_US-joe-medium/students")

@@ -41,9 +41,14 @@ def is_from_wheel() -> bool:
     return (Path(__file__).parent / "shipped").is_dir()
 
 
+def from_home(path: Path) -> Path:
+    """A path whose ~ is the home folder; one of a user who is not there stays as it is, and is not found."""
+    return Path(os.path.expanduser(path))
+
+
 def own_path(path: Path) -> Path:
     """A path of a study as an absolute path to write to: the user's own, never one inside the package."""
-    return project_root() / path.expanduser()
+    return project_root() / from_home(path)
 
 
 def resolve(path: Path) -> Path:
@@ -61,7 +66,7 @@ def resolve(path: Path) -> Path:
 
 def params_file(path: Path) -> Path:
     """A params file as a person names it: from the working directory, else as the paths in a study (`resolve`)."""
-    path = Path(path).expanduser()
+    path = from_home(path)
     return path if path.is_file() else resolve(path)
 
 

@@ -143,7 +143,7 @@ def clean(
     if yes or typer.confirm(f"remove {shown(folder)} ({size / 1e6:.0f} MB)?"):
         with working_on(files):  # no run works on it, and none begins
             for part in parts:
-                shutil.rmtree(part) if part.is_dir() else part.unlink()
+                shutil.rmtree(part) if part.is_dir() and not part.is_symlink() else part.unlink()
         left = f"; kept {shown(files.training)}" if files.training.exists() else ""
         if not left:
             shutil.rmtree(folder)

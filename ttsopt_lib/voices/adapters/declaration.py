@@ -28,6 +28,7 @@ import numpy as np
 from pydantic import Field, ValidationError, model_validator
 
 from ttsopt_lib.files import file_sha256
+from ttsopt_lib.paths import from_home
 from ttsopt_lib.step_settings import Strict
 from ttsopt_lib.text_files import parsed_yaml, read_json
 from ttsopt_lib.voices.adapters.functions import file_of, function_of
@@ -226,20 +227,20 @@ def whole(declaration: Declaration, folder: Path, origin: Path) -> Declaration:
     for key in ("symbols", "table"):
         file = values["ids"][key]
         if isinstance(file, Path):
-            values["ids"][key] = read_json(folder / file.expanduser(), VoiceError, f"{origin}: key ids.{key}: ")
+            values["ids"][key] = read_json(folder / from_home(file), VoiceError, f"{origin}: key ids.{key}: ")
     for name, given in declaration.inputs.items():
         if isinstance(given, Given) and given.file is not None:
-            array = read_array(folder / given.file.expanduser(), given.shape, f"{origin}: key inputs.{name}")
+            array = read_array(folder / from_home(given.file), given.shape, f"{origin}: key inputs.{name}")
             values["inputs"][name] = {"row": given.row, "array": Array.of(array).model_dump()}
     if declaration.vocoder or declaration.ids.function:
-        values["code"] = code = (folder / (declaration.code or Path()).expanduser()).absolute()
+        values["code"] = code = (folder / from_home(declaration.code or Path())).absolute()
         # so that what was made, timed and scored with them is made again when they change
         files = {name: file_of(name, code) for name in (declaration.vocoder, declaration.ids.function) if name}
         values["modules"] = {name: file_sha256(file) for name, file in files.items() if file}
     if declaration.package is not None:
         folder = package_folder(declaration.package, f"{origin}: key package")
     if declaration.model is not None:
-        values["model"] = model = folder / declaration.model.expanduser()
+        values["model"] = model = folder / from_home(declaration.model)
         if not model.is_file():
             raise VoiceError(f"{origin}: key model: {model}: no such file")
     return checked(values, origin)
