@@ -1,6 +1,7 @@
 """A study says exactly what was asked, or one line says what is wrong with it."""
 
 import copy
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 from ttsopt_lib import params
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.params import check, notebook_parameters, read_device, read_study
-from ttsopt_lib.paths import own_path, params_names, project_root, resolve, shipped_root
+from ttsopt_lib.paths import own_path, params_names, project_root, python_command, resolve, shipped_root
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 from ttsopt_lib.text_files import parsed_yaml
@@ -101,6 +102,7 @@ def test_asking_for_a_variant_that_is_not_there_lists_those_that_are(values):
         ("study: {a: [\n", "not valid YAML in line"),
         ("study:\n", "study"),
         ("study:\n  name: x\n  measure: {min_blocks: 9}\n  measure: {}\n", "in line 4: key measure stands there twice"),
+        ("a: &a {x: 1}\nb: &b {y: 2}\nstudy: {<<: *a, <<: *b}\n", "expected the one top-level key 'study:'"),
         ("study: {title: 2024-13-45}\n", "not valid YAML: month must be in 1..12"),
     ],
 )
@@ -147,6 +149,14 @@ def test_what_the_own_folder_lacks_comes_with_the_package(tmp_path, monkeypatch)
     assert {"cpu", "gpu", "raspberry_pi"} <= set(params_names("device"))
     with pytest.raises(StudyError, match=r"^params/none.yaml: no such file; study files .* params/mine.yaml"):
         read_study(Path("params/none.yaml"))
+
+
+def test_no_file_of_the_working_folder_stands_in_for_a_library_of_a_process_of_ours(tmp_path):
+    for name in ("random", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is no library')\n")
+    command = [*python_command("json.tool"), "--compact"]
+    done = subprocess.run(command, cwd=tmp_path, input="[1, 2]", capture_output=True, text=True)
+    assert done.stdout == "[1,2]\n", done.stderr
 
 
 def test_a_home_that_is_not_there_is_a_path_that_is_not_found(monkeypatch):

@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from ttsopt_lib.errors import StudyError, TtsoptError
 from ttsopt_lib.files import atomic_path
-from ttsopt_lib.paths import project_root, resolve
+from ttsopt_lib.paths import project_root, python_command, resolve
 
 if TYPE_CHECKING:
     from jupyter_client.manager import AsyncKernelManager
@@ -63,14 +63,13 @@ class Kernel:
 
             class ThisPython(KernelSpecManager):
                 def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
-                    # -P and ignore_cwd: a file of the user's folder must not stand in for a library of that name
-                    command = [sys.executable, "-P", "-m", "ttsopt_lib.plain_kernel", "-f", "{connection_file}"]
+                    command = [*python_command("ttsopt_lib.plain_kernel"), "-f", "{connection_file}"]
                     return KernelSpec(argv=command, display_name=kernel_name, language="python")
 
             self._files = TemporaryDirectory(prefix="ttsopt-", ignore_cleanup_errors=True)
             arguments = [
                 "--IPKernelApp.log_level=40",  # a note on TCP at every start helps nobody
-                "--IPKernelApp.ignore_cwd=True",
+                "--IPKernelApp.ignore_cwd=True",  # nor does this put it among the modules
                 f"--ProfileDir.location={self._files.name}",
                 "--HistoryManager.enabled=False",
             ]

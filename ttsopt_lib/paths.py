@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +40,17 @@ def user_cache() -> Path:
 def is_from_wheel() -> bool:
     """Whether the package was installed from a wheel, so that its user has no repository and no Makefile."""
     return (Path(__file__).parent / "shipped").is_dir()
+
+
+RUN = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), None, '__main__', True)"
+
+
+def python_command(module: str) -> list[str]:
+    """How a process is started that runs a module of this package: in this Python, with arguments after it.
+
+    No file of the working folder stands in for a library there (`-P`), and the package need not be installed.
+    """
+    return [sys.executable, "-P", "-c", RUN, str(Path(__file__).parents[1]), module]
 
 
 def from_home(path: Path) -> Path:

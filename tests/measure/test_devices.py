@@ -129,7 +129,8 @@ def test_machine_is_described_without_naming_it():
 
 def test_a_busy_neighbour_is_noticed(monkeypatch):
     work = {(1, "neighbour"): 0.0, (2, "idler"): 0.0}  # core seconds of all processes but ours
-    monkeypatch.setattr(conditions, "_busy_seconds", lambda: sum(os.times()[:4]) + sum(work.values()))
+    monkeypatch.setattr(conditions, "_busy_seconds", lambda: sum(work.values()))
+    monkeypatch.setattr(conditions, "_own_seconds", lambda: 0.0)
     monkeypatch.setattr(conditions, "_process_seconds", lambda: dict(work))
     with ConditionsWatch() as quiet:
         pass

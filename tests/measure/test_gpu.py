@@ -269,10 +269,13 @@ def test_a_runtime_that_lists_a_gpu_and_cannot_compute_there_leaves_it_to_the_ot
 
 
 @pytest.mark.filterwarnings("ignore:Specified provider")
-def test_what_a_runtime_says_of_a_gpu_is_its_own_words():
+def test_what_a_runtime_says_of_a_gpu_is_its_own_words(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # of one that is not there
     assert "fell back to the CPU" in (devices.why_not_on_gpu(devices.ASK_ONNXRUNTIME) or "")
     said = devices.why_not_on_gpu("raise RuntimeError('CUDA error: \\nno kernel image')")
     assert said == "CUDA error: no kernel image"
+    said = devices.why_not_on_gpu("raise RuntimeError('CUDA failure 100: no device ; GPU=0 ; hostname=mine')")
+    assert said == "CUDA failure 100: no device"
     assert devices.why_not_on_gpu("pass") is None
     assert devices.why_not_on_gpu("__import__('os').abort()") == "exit code -6"
     session = onnxruntime.InferenceSession(DOUBLE, providers=["CPUExecutionProvider"])

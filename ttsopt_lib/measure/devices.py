@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
-import ttsopt_lib
 from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.machine.system import board_model
 from ttsopt_lib.measure.plan import Accelerator
 from ttsopt_lib.records.device import Runtime
 from ttsopt_lib.study import Device
+from ttsopt_lib.voices.session import plain_words
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 INSTALL_BROWSER = "apt install chromium chromium-driver"
@@ -25,6 +25,7 @@ INSTALL_BROWSER = "apt install chromium chromium-driver"
 ASK_TORCH = "import torch; torch.ones(2, device='cuda').sum().item()"
 ASK_ONNXRUNTIME = "from ttsopt_lib.measure.runtimes.onnx_runtime import compute_on_gpu; compute_on_gpu()"
 ASK = """import sys
+sys.path.append(sys.argv[1])
 try:
     {}
 except Exception as error:
@@ -44,17 +45,16 @@ class Probe:
     notes: tuple[str, ...] = ()  # what is not measured on it although it is there
 
 
+@cache
 def why_not_on_gpu(ask: str) -> str | None:
     """Why a runtime computes nothing on the GPU, in its own words; None: it does.
 
     Args:
         ask: `ASK_TORCH` or `ASK_ONNXRUNTIME`.
     """
-    path = filter(None, [str(Path(ttsopt_lib.__file__).parents[1]), os.environ.get("PYTHONPATH")])
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
     try:
-        words = [sys.executable, "-c", ASK.format(ask)]
-        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=ASK_SECONDS, env=env)
+        words = [sys.executable, "-P", "-c", ASK.format(ask), str(Path(__file__).parents[2])]
+        done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=ASK_SECONDS)
     except subprocess.TimeoutExpired:
         return f"no answer within {ASK_SECONDS} s"
     except OSError as error:
@@ -62,7 +62,7 @@ def why_not_on_gpu(ask: str) -> str | None:
     if done.returncode == 0:
         return None
     said = done.stderr.strip().splitlines()
-    return said[-1][:300] if said and done.returncode == 1 else f"exit code {done.returncode}"
+    return plain_words(said[-1]) if said and done.returncode == 1 else f"exit code {done.returncode}"
 
 
 def chromium() -> str | None:

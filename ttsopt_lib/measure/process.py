@@ -7,17 +7,15 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
-import ttsopt_lib
 from ttsopt_lib.errors import TtsoptError
 from ttsopt_lib.measure.peers import TEXT_RUNTIMES
 from ttsopt_lib.measure.plan import PlannedRow, TimingPlan
+from ttsopt_lib.paths import python_command
 
 # What ends a worker from outside, and is no fault of the variant.
 WHY_IT_DIED: dict[int, str] = {
@@ -51,18 +49,15 @@ class Worker:
         self.row = row
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
         threads = str(row.threads)
-        package_parent = str(Path(ttsopt_lib.__file__).parent.parent)
-        path = os.pathsep.join(filter(None, [package_parent, os.environ.get("PYTHONPATH")]))
         # A new session: Ctrl-C in the terminal reaches the driver alone, which then ends its workers.
         self._process = subprocess.Popen(
-            [sys.executable, "-m", self.module, str(os.getpid())],
+            [*python_command(self.module), str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             start_new_session=True,
             env={
                 **os.environ,
-                "PYTHONPATH": path,
                 "OMP_NUM_THREADS": threads,
                 "MKL_NUM_THREADS": threads,
                 "OPENBLAS_NUM_THREADS": threads,

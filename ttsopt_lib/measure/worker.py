@@ -27,6 +27,7 @@ import psutil
 from ttsopt_lib.measure.runtimes.onnx_runtime import ORT_LOADS, Speak, open_onnxruntime
 from ttsopt_lib.measure.runtimes.stopwatch import DeviceEvents, Stopwatch, WallClock
 from ttsopt_lib.study import BUCKETS
+from ttsopt_lib.voices.session import runtime_words
 
 if TYPE_CHECKING:
     from ttsopt_lib.measure.runtimes.batches import Batches
@@ -287,8 +288,7 @@ def answer_requests(requests: TextIO, replies: TextIO) -> None:
 
                     reply["device_memory_mb"] = torch.cuda.max_memory_allocated() / 1e6  # the most so far
         except Exception as error:  # whatever a runtime raises: the driver turns it into one line
-            message = " ".join(str(error).split()) or type(error).__name__
-            reply = {"error": message[:500], "no_speech": isinstance(error, BadAudioError)}
+            reply = {"error": runtime_words(error), "no_speech": isinstance(error, BadAudioError)}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
 

@@ -52,8 +52,13 @@ def in_words(what: str) -> Iterator[None]:
 
 def runtime_words(error: Exception) -> str:
     """What a runtime says of an error, in one line of at most 300 characters, without lines of its own source."""
-    words = re.sub(r"/onnxruntime_src/\S+ .*?\) (?:.*? was false\. )?", "", " ".join(str(error).split()))
-    return words[:300] or type(error).__name__
+    return plain_words(str(error)) or type(error).__name__
+
+
+def plain_words(said: str) -> str:
+    """The same of what it printed; of a GPU without the name of this machine, which ONNX Runtime adds."""
+    words = re.sub(r"/onnxruntime_src/\S+ .*?\) (?:.*? was false\. )?", "", " ".join(said.split()))
+    return re.sub(r" ; GPU=.*", "", words)[:300]
 
 
 def open_session(model: ModelProto | bytes | Path, threads: int = 1, profile: Path | None = None) -> Session:

@@ -252,12 +252,14 @@ def test_a_record_from_before_ssh_still_loads():
 def test_what_was_sent_and_nobody_used_for_a_month_is_removed_from_the_device(tmp_path: Path):
     old, new = "a" * 24, "b" * 24
     there = (f"voices/{old}.onnx", f"voices/{new}.onnx", f"runs/{old}/blocks.jsonl", f"environments/{new}/.ready")
+    there = (*there, f"voices/.partial/{old}.onnx", f"packages/{old}/a.whl")
     for name in (*there, "code/thesis/draft.txt"):  # the device's `folder:` may be somebody's home
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     month_ago = time.time() - 31 * 86400
-    for name in (f"voices/{old}.onnx", f"runs/{old}", "code/thesis"):
+    for name in (f"voices/{old}.onnx", f"voices/.partial/{old}.onnx", f"runs/{old}", f"packages/{old}", "code/thesis"):
         os.utime(tmp_path / name, (month_ago, month_ago))
     tidy(tmp_path)
     left = {str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*")}
-    assert left == {f"voices/{new}.onnx", f"environments/{new}", "code/thesis"}
+    assert left == {f"voices/{new}.onnx", "voices/.partial", f"environments/{new}", "code/thesis"}
+    assert not list((tmp_path / "voices/.partial").iterdir())

@@ -37,7 +37,7 @@ from ttsopt_lib.study import ORIGINAL
 
 TICK_SECONDS = 0.5
 KEEP_SECONDS = 30 * 86400.0  # what nobody has used for so long is removed
-KINDS = ("voices", "runs", "code", "environments")
+KINDS = ("voices", "voices/.partial", "runs", "code", "environments", "packages")
 OURS = re.compile(r"[0-9a-f]{24,}(\..*)?")  # names of what is sent: hashes
 
 

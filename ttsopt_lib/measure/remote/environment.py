@@ -59,7 +59,7 @@ def main() -> None:
         make_environment(folder, requirements, wheels[0] if wheels else None)
     except subprocess.CalledProcessError as error:
         said = [line for line in error.output.splitlines() if line.strip()]
-        if any("ensurepip" in line for line in said):
+        if any("ensurepip is not" in line for line in said):
             sys.exit("no virtual environment can be made there: sudo apt install python3-venv")
         errors = [line for line in said if "No space left" in line or line.startswith("ERROR:")]
         reason = errors[-1] if errors else " after: ".join([f"exit code {error.returncode}", *said[-1:]])

@@ -79,7 +79,7 @@ def _carry_out(
         heard("")
         connection.run([*words, packages] if bundle.wheels else words, heard)
     bars.doing("starting")
-    settings = [f"PYTHONPATH={root}/code/{bundle.code}", "PYTHONDONTWRITEBYTECODE=1"]
+    settings = [f"PYTHONPATH={root}/code/{bundle.code}", "PYTHONSAFEPATH=1", "PYTHONDONTWRITEBYTECODE=1"]
     words = ["env", *settings, python, "-m", "ttsopt_lib.measure.remote.device_side", root, bundle.run]
     return _talk(connection, [*words, "--again"] if again else words, bars)
 

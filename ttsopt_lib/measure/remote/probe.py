@@ -3,9 +3,13 @@
 Standard library only, and written so that a Python too old for the rest can still say its version.
 """
 
-import json
-import os
 import sys
+
+if __name__ == "__main__":  # no file of the home folder stands in for a library
+    sys.path[:] = [path for path in sys.path if path]
+
+import json  # noqa: E402
+import os  # noqa: E402
 
 
 def describe(root):
