@@ -4,13 +4,17 @@ import inspect
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from ttsopt_lib import cli
 from ttsopt_lib.cli.app import app
 from ttsopt_lib.errors import TtsoptError
+from ttsopt_lib.files import file_sha256
 from ttsopt_lib.own_voice import claim, plain_name, study_on
 from ttsopt_lib.params import check, read_study
 from ttsopt_lib.paths import resolve
@@ -159,15 +163,24 @@ def test_a_hugging_face_folder_is_a_voice_too(hf):
     assert named(other) != named(hf)
 
 
-def test_students_of_a_hugging_face_voice_learned_from_its_export(hf):
+def test_students_of_a_hugging_face_voice_stay_its_own_without_its_reports(hf):
     name = named(hf)
-    export, student = Path("reports") / name / "variants/original/variant.json", Path("models") / name / "student"
-    for record, said in ((export, "source_sha256"), (student / "record.json", "voice_sha256")):
-        record.parent.mkdir(parents=True)
-        record.write_text(json.dumps({said: "of the export"}))
+    student = Path("models") / name / "student/record.json"
+    student.parent.mkdir(parents=True)
+    for source, its_own in (("of another", False), (file_sha256(hf / "model.safetensors"), True)):
+        student.write_text(json.dumps({"voice_sha256": "of the export", "source_sha256": source}))
+        assert on(hf).name == name and ("distilled" in on(hf).variant_names) is its_own
+    shutil.rmtree("reports")
     assert on(hf).name == name and "distilled" in on(hf).variant_names
-    export.write_text(json.dumps({"source_sha256": "of another"}))
-    assert "distilled" not in on(hf).variant_names
+
+
+def test_a_message_that_names_a_command_says_that_it_takes_the_voice(voices, monkeypatch, capsys):
+    for arguments, hint in ((["--voice", "a/voice.onnx"], True), ([], False)):
+        monkeypatch.setattr(sys, "argv", ["ttsopt", "report", *arguments])
+        with pytest.raises(SystemExit, match="2"):
+            cli.main()
+        said = capsys.readouterr().err
+        assert "run 'ttsopt optimize' first" in said and ("; give it the same --voice" in said) is hint
 
 
 def test_what_is_no_voice_is_said_in_one_line(hf):
@@ -190,4 +203,9 @@ def test_a_study_is_not_made_wider_on_a_voice_without_students(voices):
         )
         found = study_on(voices[0], narrow, path).study
         left = None if asked is None else tuple(name for name in asked if name != "distilled")
-        assert found.measure.more_threads == left and found.listening_test.variants == ()
+        assert found.measure.more_threads == left and found.heard_names == ("original",)
+
+
+def test_a_voice_of_a_users_own_is_looked_at_without_pytorch():
+    code = "import sys, ttsopt_lib.own_voice; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

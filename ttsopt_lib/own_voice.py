@@ -23,7 +23,6 @@ from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.variant import VoiceRecord
 from ttsopt_lib.study import ORIGINAL, Study, Variant, VoiceSource
 from ttsopt_lib.voices.adapters.declaration import is_declaration, read_declaration
-from ttsopt_lib.voices.huggingface import weights_of
 from ttsopt_lib.voices.onnx_file import model_sha256
 
 LONGEST_NAME = 61  # of a study, in characters
@@ -64,7 +63,7 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
     declared = is_declaration(voice)
     source = "declared" if declared else "huggingface" if voice.is_dir() else "path"
     name = study_name(voice)
-    student, known = students_of(name), _hashes(voice, name)
+    student, sha256 = students_of(name), _sha256(voice)
     variants, left_out = [], []
     for variant in study.variants:
         trained = {step.needs_trained for step in variant.recipe} - {None}
@@ -72,7 +71,7 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
             left_out.append(variant.name)
         elif not trained:
             variants.append(_as_far_as_it_fits(variant) if declared else variant)
-        elif study.training and trained == {study.training.student} and teacher_of(student) in known:
+        elif study.training and trained == {study.training.student} and sha256 in teachers_of(student):
             recipe = tuple(step.with_student(student) for step in variant.recipe)
             variants.append(variant.model_copy(update={"recipe": recipe}))
         else:
@@ -85,7 +84,8 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
         if (asked := getattr(study.measure, key)) is not None
     }
     confirmed = tuple(variant for variant in study.evaluate.confirmed if variant in there)
-    heard = tuple(variant for variant in study.listening_test.variants if variant in there)
+    heard = study.listening_test.variants
+    heard = None if heard is None else tuple(name for name in heard if name in there)
     further = study.sentences.confirmation if confirmed else None
     changes = {
         "name": name,
@@ -118,9 +118,13 @@ def students_of(name: str) -> Path:
     return Path("models") / name / "student"
 
 
-def teacher_of(student: Path) -> str | None:
-    """Hash of the voice that the students in a folder learned from; None where there are none, or nothing says so."""
-    return _said(resolve(student) / "record.json").get("voice_sha256")
+def teachers_of(student: Path) -> set[str]:
+    """Hashes of the voice that the students in a folder learned from: of its file, and of what that was exported from.
+
+    Empty where there are none, or nothing says so.
+    """
+    said = _said(resolve(student) / "record.json")
+    return {said[key] for key in ("voice_sha256", "source_sha256") if key in said}
 
 
 def claim(folder: StudyFolder, voice: Path) -> None:
@@ -141,17 +145,11 @@ def _as_far_as_it_fits(variant: Variant) -> Variant:
     return variant.model_copy(update={"recipe": recipe})
 
 
-def _hashes(voice: Path, name: str) -> set[str | None]:
-    """By what the records of this name's study know a voice: its hash, and that of our export of a folder."""
-    own, folder = _sha256(voice), project_root() / "reports" / name
-    if voice.is_dir() and _said(folder / "voice.json").get("sha256") == own:
-        return {own, _said(folder / "variants/original/variant.json").get("source_sha256")} - {None}
-    return {own}
-
-
 def _sha256(voice: Path) -> str:
     """Hash of a model, by its own file, its folder's weights or the file that declares it. Raises `VoiceError`."""
     if voice.is_dir():
+        from ttsopt_lib.voices.huggingface import weights_of  # imports PyTorch
+
         return file_sha256(weights_of(voice))
     model = read_declaration(voice).model if is_declaration(voice) else voice
     assert model is not None
@@ -167,7 +165,7 @@ def _is_of_another(name: str, voice: Path) -> bool:
     """Whether what lies under a study's name was made of other voices, and nothing of it of this one."""
     folder = project_root() / "reports" / name
     named, original = _said(folder / "voice.json"), _said(folder / "variants/original/variant.json")
-    known = {teacher_of(students_of(name)), named.get("sha256"), original.get("source_sha256")} - {None}
+    known = {*teachers_of(students_of(name)), named.get("sha256"), original.get("source_sha256")} - {None}
     return bool(known) and named.get("path") != os.path.abspath(voice) and _sha256(voice) not in known
 
 

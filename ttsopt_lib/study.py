@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.paths import resolve
@@ -256,8 +256,8 @@ class ListeningTest(Strict):
     """The listening test that `ttsopt listen` makes: who hears what. See docs/listening.md."""
 
     tests: tuple[Literal["acr", "ccr", "mushra"], ...] = Field(default=("acr",), min_length=1)
-    variants: tuple[Name, ...] = Field(
-        default=(), description="variants that are heard beside the original; empty: all of the study"
+    variants: tuple[Name, ...] | None = Field(
+        default=None, description="variants that are heard beside the original; default: all of the study"
     )
     sentences: int = Field(default=12, ge=2, description="how many evaluation sentences are heard, from the first on")
     raters: int = Field(default=60, ge=1, le=1000, description="how many different orders to prepare")
@@ -271,7 +271,7 @@ class ListeningTest(Strict):
 
     @model_validator(mode="after")
     def _usable(self) -> ListeningTest:
-        for key, names in (("tests", self.tests), ("variants", self.variants)):
+        for key, names in (("tests", self.tests), ("variants", self.variants or ())):
             if len(set(names)) != len(names):
                 raise ValueError(f"{key}: {', '.join(names)} has the same name twice")
         if "{label}" not in self.trap_sentence:
@@ -362,6 +362,12 @@ class Study(Strict):
         return self.model_copy(update={"measure": self.measure.model_copy(update={"peers": PEERS})})
 
     @property
+    def heard_names(self) -> tuple[str, ...]:
+        """What the listening test lets hear: the baseline and its variants."""
+        asked = self.listening_test.variants
+        return (ORIGINAL, *(self.variant_names[1:] if asked is None else asked))
+
+    @property
     def variant_names(self) -> tuple[str, ...]:
         """The baseline and every variant, in the order of the tables."""
         return (ORIGINAL, *(variant.name for variant in self.variants))
@@ -372,7 +378,17 @@ Host = Annotated[
     str, StringConstraints(pattern=r"^([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=255)
 ]
 FarFolder = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_./][A-Za-z0-9_./-]*$", max_length=255)]
-FarPython = Annotated[str, StringConstraints(pattern=r"^[^-\s][^\x00\n]*$", max_length=255)]
+
+
+def _without_home(python: str) -> str:
+    if python.startswith("~"):
+        raise ValueError("~ is not read on the device: write the whole path, or one from the home folder there")
+    return python
+
+
+FarPython = Annotated[
+    str, StringConstraints(pattern=r"^[^-\s][^\x00\n]*$", max_length=255), AfterValidator(_without_home)
+]
 
 
 # How PyTorch speaks on a GPU: arithmetic of the flow and the decoder (text encoder and durations stay in float32, so
@@ -421,7 +437,9 @@ class Device(Strict):
     identity: Path | None = Field(default=None, description="private key; default: whatever ssh itself would use")
     known_hosts: Path | None = Field(default=None, description="host keys; default: ssh's own file")
     folder: FarFolder = Field(default=".cache/ttsopt", description="folder on the device, absolute or below its home")
-    python: FarPython = Field(default="python3", description="interpreter on the device, 3.11 to 3.13")
+    python: FarPython = Field(
+        default="python3", description="interpreter on the device, 3.11 to 3.13: a name, or a path from its home"
+    )
     venv: bool = Field(default=True, description="make a virtual environment there; false: python has the packages")
     wheels: Path | None = Field(default=None, description="folder of wheels to send where the device has no network")
 

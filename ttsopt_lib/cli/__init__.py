@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gc
 import io
+import re
 import sys
 import tempfile
 import traceback
@@ -48,17 +49,19 @@ def main() -> None:
     try:
         app()
     except TtsoptError as error:
-        err.print(f"ttsopt: {error}", markup=False)
+        # A message names a command, and does not know that the study was asked for on a voice.
+        same = "; give it the same --voice" if "--voice" in sys.argv and re.search(r"'?ttsopt \w+", str(error)) else ""
+        err.print(f"ttsopt: {error}{'' if '--voice' in str(error) else same}")
         sys.exit(2)
     except OSError as error:
-        err.print(f"ttsopt: {system_words(error)}", markup=False)
+        err.print(f"ttsopt: {system_words(error)}")
         sys.exit(2)
     except Exception as error:
         if isinstance(error, ModuleNotFoundError) and not (error.name or "ttsopt_lib").startswith("ttsopt_lib"):
-            err.print(f"ttsopt: {error}; 'ttsopt doctor' says what is missing and how to install it", markup=False)
+            err.print(f"ttsopt: {error}; 'ttsopt doctor' says what is missing and how to install it")
             sys.exit(2)
         what = " ".join([f"{type(error).__name__}:", *str(error).split()])[:200]
-        err.print(f"ttsopt: a defect of ttsopt: {what}; please report it with {_saved_traceback()}", markup=False)
+        err.print(f"ttsopt: a defect of ttsopt: {what}; please report it with {_saved_traceback()}")
         sys.exit(DEFECT)
     except SystemExit as ended:  # typer has made an exit code of the interrupt, and says nothing
         if ended.code == INTERRUPTED:

@@ -150,6 +150,9 @@ def distill(
         torch.set_num_threads(threads)
     folder = StudyFolder(asked)
     if estimate:
+        if asked.voice.huggingface:
+            with working_on(folder, voice):
+                build_original(asked, folder)
         _say_estimate(asked, folder, minutes, stages)
         return
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts

@@ -86,11 +86,14 @@ def new_student(stage: str, sizes: dict[str, Any], source: Path) -> nn.Module:
         raise DistillError(f"{source}: {stage}: {error}") from error
 
 
-def publish_student(voice_onnx: Path, run: Path, target: Path, measure_speed: bool = True) -> dict[str, Any]:
+def publish_student(
+    voice_onnx: Path, run: Path, target: Path, measure_speed: bool = True, source_sha256: str | None = None
+) -> dict[str, Any]:
     """Copy the best students of a run to where they ship, whole or not at all, and return their record.
 
     They are those of all stages, once flow and decoder were trained together, and the decoder's alone before that.
-    Refuses to replace published students of the same stages and teacher data that validated better.
+    Refuses to replace published students of the same stages and teacher data that validated better. `source_sha256` is
+    the hash of what the voice's file was exported from.
     """
     whole = (run / "speech" / "best.json").is_file()
     main = "speech" if whole else "decoder"
@@ -118,6 +121,8 @@ def publish_student(voice_onnx: Path, run: Path, target: Path, measure_speed: bo
     record |= {
         "students": list(sizes), "training": main, "trainings": records, "total_minutes": round(minutes, 1)
     }  # fmt: skip
+    if source_sha256:
+        record["source_sha256"] = source_sha256
     refuse_others(target)
     refuse_to_worsen(target, record)
     with atomic_folder(target) as folder:

@@ -16,10 +16,12 @@ from ttsopt_lib.distill.published import WEIGHTS, has_students, publish_student,
 from ttsopt_lib.distill.settings import DistillSettings
 from ttsopt_lib.distill.teacher.short_sentences import with_short_sentences
 from ttsopt_lib.errors import StudyError
+from ttsopt_lib.files import file_sha256
 from ttsopt_lib.paths import own_path, resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.step_settings import Distill
 from ttsopt_lib.study import Study, Training
+from ttsopt_lib.voices.huggingface import weights_of
 from ttsopt_lib.voices.language import refuse_other_language
 from ttsopt_lib.voices.source import source_model
 from ttsopt_lib.workers import cluster_workers
@@ -119,7 +121,9 @@ def train_students(
         whole -= SHARES[stage]
     record = {}
     if PartialState().is_main_process and has_students(folder.training):
-        record = publish_student(voice.path, folder.training, own_path(plan.student))
+        source = study.voice.huggingface
+        exported = None if source is None else file_sha256(weights_of(resolve(source)))
+        record = publish_student(voice.path, folder.training, own_path(plan.student), source_sha256=exported)
     (record,) = broadcast_object_list([record])
     return record
 

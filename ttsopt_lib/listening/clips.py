@@ -54,7 +54,7 @@ def speak_all(study: Study, folder: StudyFolder, trap_answers: dict[str, list[tu
     """
     asked = study.listening_test
     texts = evaluation_texts(study)[: asked.sentences]
-    names = [ORIGINAL, *(asked.variants or study.variant_names[1:])]
+    names = study.heard_names
     voices = {name: open_model(folder.model(name)) for name in names}
 
     rate = voices[ORIGINAL].sample_rate

@@ -55,9 +55,9 @@ def make_listening_test(study: Study, folder: StudyFolder) -> tuple[dict[str, in
         StudyError: fewer evaluation sentences than the test asks for, or none to compare with.
     """
     asked = study.listening_test
-    names = [ORIGINAL, *(asked.variants or study.variant_names[1:])]
+    names = study.heard_names
     if len(names) < 2:
-        raise StudyError("variants: the study has none beside the original, so there is nothing to compare")
+        raise StudyError("variants: none is heard beside the original, so there is nothing to compare")
     if asked.sentences > study.sentences.evaluation.count:
         raise StudyError(
             f"listening_test.sentences: {asked.sentences} is more than "
