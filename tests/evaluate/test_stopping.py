@@ -72,7 +72,8 @@ def longer(study, folder, sentences, monkeypatch):
         return Scored(UtteranceScores({"dnsmos_p808": 4.0 + change}, 2.0, -60.0, None, compared), kept)
 
     monkeypatch.setattr(scores, "score_utterance", score)
-    return changed(study, sentences={"evaluation": {"count": SENTENCES}}), folder, scored
+    parts = {"evaluation": {"count": SENTENCES}, "calibration": {"start": SENTENCES}}
+    return changed(study, sentences=parts), folder, scored
 
 
 @pytest.mark.slow

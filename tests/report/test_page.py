@@ -316,6 +316,14 @@ def test_players_stop_at_their_budget_and_links_go_on(case, summary):
     assert base64.b64decode(source.split(",")[1])
 
 
+def test_audio_of_an_earlier_file_of_a_voice_is_not_played(case, summary):
+    _, _, folder = case("good")
+    names = ["original", "fp32"]
+    table = Players(folder, outdated=["fp32"]).table(summary("good"), names, "x", "x")
+    first, second = table.split("<tbody>")[1].split("</tr>")[:2]
+    assert "<audio" in first and "<audio" not in second and "made by an earlier file of this voice" in second
+
+
 def test_audio_that_was_not_made_is_said_to_be_missing(case, summary):
     _, _, folder = case("unmeasured")
     assert "not made" in Players(folder).table(summary("unmeasured"), ["original"], "x", "x")

@@ -34,6 +34,11 @@ def write_examples(
         write_record(temporary / "listening.json", record)
 
 
+def spoke_before(study: Study, folder: StudyFolder, variant: str) -> bool:
+    """Whether a variant's listening examples are those of another file than its present model."""
+    return (folder.audio(variant) / "listening.json").is_file() and not examples_current(study, folder, variant)
+
+
 def examples_current(study: Study, folder: StudyFolder, variant: str) -> bool:
     """Whether a variant's listening examples are all there and made from its present model."""
     audio = folder.audio(variant)

@@ -130,6 +130,7 @@ class QualityRecord(Record):
     peers: list[QualityRow] = []
     ratings: list[RatingsRow] | None  # null: no ratings file, a MOS was not measured
     ratings_reason: str | None
+    ratings_left_out: list[str] = []  # which of them say nothing here, and why
     comparisons: list[ComparisonRow] = []
     screened: list[ScreenedRater] = []
     not_scored: list[NotScored] = []

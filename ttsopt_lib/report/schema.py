@@ -325,6 +325,7 @@ class Facts(Part):
     asr_language: str | None = "en"  # that the recognizer was told to hear
     asr_against: Literal["text", "original"] = "text"  # "original": error rates are relative to what that one gives
     ratings_reason: str | None
+    ratings_left_out: list[str] = []
     comparisons: list[ComparisonSummary] = []
     screened_raters: int = 0
     screened: list[ScreenedRater] = Field(default=[], exclude=True)  # `ratings_reason` names them

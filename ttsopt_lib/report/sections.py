@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ttsopt_lib.evaluate.examples import spoke_before
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.chapters import (
@@ -95,8 +96,10 @@ class Report:
     def __init__(self, summary: Summary, folder: StudyFolder, study: Study | None = None):
         self.summary = summary
         self.folder = folder
-        self.players = Players(folder)
-        self.players.prepare(summary, [variant.name for variant in summary.variants])
+        names = [variant.name for variant in summary.variants]
+        outdated = [name for name in names if study and spoke_before(study, folder, name)]
+        self.players = Players(folder, outdated=outdated)
+        self.players.prepare(summary, names)
         drawn = (
             sizes.size_chart,
             sizes.sensitivity_chart,
@@ -206,6 +209,7 @@ class Report:
             bullets(listeners.optimized_first(self.summary, ratings), printed=RATINGS_PRINTED),
             *listeners.tables_of_comparisons(self.summary),
             bullets(listeners.what_comparisons_could_show(self.summary)),
+            paragraphs([f"Left out: {'; '.join(left_out)}."] if (left_out := self.summary.ratings_left_out) else []),
         )
 
     def quality(self) -> Html:

@@ -28,11 +28,11 @@ def not_measured(summary: Decided) -> Iterator[Advice]:
     """Without speed or quality there is nothing to decide on."""
     made = len(candidates(summary))
     if not summary.measured_devices:
-        timed = "timed as it is now" if summary.timed_devices else "timed"
+        none = "no device timed all of them as they are now" if summary.timed_devices else "none was timed"
         yield Advice(
             rule="not_measured",
             text="Time the voices: run `ttsopt measure`, on this machine or on a device that ssh reaches.",
-            because=f"{made} variants were made and none was {timed}, so none can be chosen.",
+            because=f"{made} variants were made and {none}, so none can be chosen.",
             figures={"variants": made, "devices_measured": 0},
         )
     if not summary.predictors:

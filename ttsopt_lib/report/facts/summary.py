@@ -108,6 +108,7 @@ def measured_facts(study: Study, devices: Sequence[Device], folder: StudyFolder)
         asr_language=None if quality_reason else quality.asr_language,
         asr_against=quality.asr_against,
         ratings_reason=ratings_reason(quality),
+        ratings_left_out=quality.ratings_left_out,
         comparisons=_comparisons(quality),
         screened_raters=len(quality.screened),
         screened=quality.screened,

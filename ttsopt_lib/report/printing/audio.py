@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -48,8 +48,9 @@ def data_uri(mime: str, data: bytes) -> str:
 class Players:
     """Makes players until the page's budget for audio is used up; from then on only links to the WAV files."""
 
-    def __init__(self, folder: StudyFolder, budget: int = BUDGET):
-        self.folder = folder
+    def __init__(self, folder: StudyFolder, budget: int = BUDGET, outdated: Collection[str] = ()):
+        """`outdated`: the voices whose examples an earlier file of theirs spoke."""
+        self.folder, self.outdated = folder, outdated
         self.left = budget
         self._sources: dict[Path, Future[str]] = {}
         self._encoders = ThreadPoolExecutor(1)  # libsndfile works beside Python: on another core
@@ -59,7 +60,7 @@ class Players:
         for path in (
             self.folder.audio(name) / f"{index}.wav" for name in names for index in range(len(summary.listening))
         ):
-            if path.is_file():
+            if path.is_file() and path.parent not in map(self.folder.audio, self.outdated):
                 self._begun(path)
 
     def table(self, summary: Summary, names: Sequence[str], caption: str, name: str) -> str:
@@ -89,6 +90,8 @@ class Players:
         path = self.folder.audio(name) / f"{index}.wav"
         if not path.is_file():
             return '<span class="none">not made</span>'
+        if name in self.outdated:
+            return '<span class="none">made by an earlier file of this voice (ttsopt evaluate)</span>'
         label = f"{escape(name)}, sentence {index + 1}"
         address = path.relative_to(self.folder.path).as_posix()
         link = f'<a href="{address}" aria-label="WAV file of {label}">WAV</a>'
