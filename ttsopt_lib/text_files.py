@@ -10,6 +10,8 @@ import yaml
 
 from ttsopt_lib.errors import TtsoptError
 
+MERGE = "tag:yaml.org,2002:merge"  # of the key <<, which may stand there several times
+
 
 class _Loader(yaml.SafeLoader):
     """A key that stands twice is an error: the first one would be ignored without a word."""
@@ -18,7 +20,7 @@ class _Loader(yaml.SafeLoader):
         node = super().compose_mapping_node(anchor)
         seen = set()
         for key, _ in node.value:
-            if (key.tag, str(key.value)) in seen:
+            if (key.tag, str(key.value)) in seen and key.tag != MERGE:
                 raise yaml.MarkedYAMLError(problem=f"key {key.value} stands there twice", problem_mark=key.start_mark)
             seen.add((key.tag, str(key.value)))
         return node
@@ -48,7 +50,9 @@ def read_json(path: Path, error: type[TtsoptError], begin: str = "", remedy: str
         found = json.loads(path.read_text(encoding="utf-8-sig"))  # as editors on Windows write it
     except FileNotFoundError:
         raise error(f"{begin}{path}: no such file{remedy}") from None
-    except (OSError, ValueError, RecursionError) as problem:
+    except OSError as problem:
+        raise error(f"{begin}{path}: cannot be read ({problem.strerror})") from None
+    except (ValueError, RecursionError) as problem:
         raise error(f"{begin}{path}: not valid JSON ({problem}){remedy}") from None
     if not isinstance(found, dict):
         raise error(f"{begin}{path}: should hold one JSON object, not a {type(found).__name__}{remedy}")

@@ -3,6 +3,7 @@
 `paired.py` and `adapters/seeded.py` turn noise into inputs by it, `seam.py` cuts a voice in two.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, shape_inference
@@ -62,8 +63,11 @@ def as_inputs(model: ModelProto, names: Sequence[str], rank: int | None = None) 
         names: of the tensors.
         rank: how many axes each has; None: that is not said.
     """
-    types = _types(model, names)
+    types = _types(model, names) if names else {}
     return [helper.make_tensor_value_info(name, types[name], None if rank is None else [None] * rank) for name in names]
+
+
+A_SHAPE = 1000  # elements that a tensor has at most which says of what shape others are
 
 
 def _types(model: ModelProto, names: Iterable[str]) -> dict[str, int]:
@@ -75,7 +79,7 @@ def _types(model: ModelProto, names: Iterable[str]) -> dict[str, int]:
     bare.graph.node.extend(model.graph.node)
     bare.graph.input.extend(model.graph.input)
     for tensor in model.graph.initializer:
-        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        if tensor.data_type in (TensorProto.FLOAT, TensorProto.FLOAT16) or math.prod(tensor.dims) > A_SHAPE:
             bare.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
         else:
             bare.graph.initializer.append(tensor)
