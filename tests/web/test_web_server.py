@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import shutil
 
 import pytest
 
@@ -53,6 +55,21 @@ def test_pages_are_isolated_and_scripts_are_scripts(server):
 def test_the_page_learns_that_it_can_send_records(server):
     about = json.loads(request(server, "GET", "/web.json")[1])
     assert about["study"] == "heard" and about["served"] == {"records": "records"}
+
+
+def test_a_file_of_another_study_is_never_taken_for_one_that_the_browser_has(server, tmp_path):
+    first, _ = request(server, "GET", "/page.js")
+    has = {"If_None_Match": first.headers["ETag"], "If_Modified_Since": first.headers["Last-Modified"]}
+    answer, said = request(server, "GET", "/page.js", **has)
+    assert (answer.status, said, answer.headers["ETag"]) == (304, b"", first.headers["ETag"])
+    another = tmp_path / "another" / "web"
+    shutil.copytree(tmp_path / "heard" / "web", another)  # dates as they are
+    (another / "page.js").write_text("2")
+    os.utime(another / "page.js", (0, 0))
+    with Server(another) as other:
+        assert request(other, "GET", "/page.js", **has)[1] == b"2"
+        del has["If_None_Match"]
+        assert request(other, "GET", "/page.js", **has)[1] == b"2"
 
 
 def test_a_record_is_stored_and_the_command_is_said(server):
