@@ -120,6 +120,28 @@ def test_a_whole_acr_test_by_clicking_with_a_reload_in_the_middle(made, browser,
     assert title(browser) == "Thank you"
 
 
+def test_an_invitation_of_another_listener_is_not_answered_in_the_name_of_the_first(made, browser):
+    browser.get(made.url)
+    begun = "state = {rater: 2, name: '2-test', at: 1, rows: [['acr', 's', 'v', '', '2-test', '3', '1.0', '']]}; save()"
+    browser.execute_script(begun)
+    browser.get(made.url + "?rater=3")
+    assert title(browser) == "Who are you?" and not browser.find_element(By.ID, "progress").is_displayed()
+    button(browser, "Go on as listener 2").click()
+    assert title(browser) == "Rate the quality"
+    assert browser.find_element(By.ID, "whose").text == "Listening test, listener 2"
+    browser.refresh()
+    button(browser, "Start as listener 3").click()
+    browser.switch_to.alert.dismiss()
+    assert title(browser) == "Who are you?"
+    button(browser, "Start as listener 3").click()
+    browser.switch_to.alert.accept()
+    assert title(browser) == "Volume and headphones"
+    rater, name, rows = browser.execute_script("return [load().rater, load().name, load().rows]")
+    assert rater == 3 and name.startswith("3-") and rows == []
+    browser.get(made.url + "?rater=99")  # no listener of this test
+    assert title(browser) == "Volume and headphones"
+
+
 def test_keyboard_only(tmp_path, browser):
     made = make(tmp_path / "listening", sentences=2, traps=0)
     browser.get(made.url + "?rater=1")
