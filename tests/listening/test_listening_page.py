@@ -142,6 +142,22 @@ def test_an_invitation_of_another_listener_is_not_answered_in_the_name_of_the_fi
     assert title(browser) == "Volume and headphones"
 
 
+def test_two_tabs_go_on_with_the_same_answers(made, browser):
+    browser.get(made.url)
+    older = browser.current_window_handle
+    browser.execute_script("begin(2); state.at = 1; save(); show()")
+    browser.switch_to.new_window("tab")
+    browser.get(made.url)
+    assert title(browser) == "Rate the quality"
+    button(browser, "Next").click()
+    answer(browser, 3)
+    assert where(browser) == "Example 2 of 3"
+    browser.switch_to.window(older)
+    wait(browser, lambda: where(browser) == "Example 2 of 3")
+    answer(browser, 3)
+    assert where(browser) == "Example 3 of 3"
+
+
 def test_keyboard_only(tmp_path, browser):
     made = make(tmp_path / "listening", sentences=2, traps=0)
     browser.get(made.url + "?rater=1")

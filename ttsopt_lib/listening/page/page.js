@@ -151,7 +151,8 @@ const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`)
 
 const SHOW = { welcome, who, sound, intro, trial, end };
 
-function show() {
+/** @param {boolean} [isFollowing] another tab got there: it also sends what is to be sent */
+function show(isFollowing = false) {
   stop();
   const all = screens();
   const screen = all[Math.min(state.at, all.length - 1)];
@@ -162,7 +163,7 @@ function show() {
   bar.value = state.at;
   document.getElementById("where").textContent =
     screen.kind === "trial" ? `${screen.practice ? "Example" : "Recording"} ${screen.number} of ${screen.of}` : "";
-  main.replaceChildren(...SHOW[screen.kind](screen));
+  main.replaceChildren(...SHOW[screen.kind](screen, isFollowing));
   const heading = main.querySelector("h1");
   heading.tabIndex = -1;
   heading.focus({ preventScroll: true });
@@ -322,7 +323,7 @@ function record(trial, variant, reference, score, began, answered) {
 
 const csv = () => [COLUMNS, ...state.rows].map((row) => row.join(",")).join("\n") + "\n";
 
-function end() {
+function end(_, isFollowing) {
   const status = element("p", { className: "message good", role: "status" });
   const link = element("a", { download: `ratings-${TEST.id}-${state.name}.csv`, href: URL.createObjectURL(new Blob([csv()], { type: "text/csv" })) });
   const download = element("button", { type: "button", className: "main", textContent: "Download my ratings" });
@@ -352,11 +353,21 @@ function end() {
     save();
     show();
   });
-  if (TEST.postUrl && !state.sent) send();
-  else if (state.sent) status.textContent = "Your ratings were sent. You may close this page.";
+  if (TEST.postUrl && !state.sent) {
+    if (isFollowing) again.hidden = false;
+    else send();
+  } else if (state.sent) status.textContent = "Your ratings were sent. You may close this page.";
   return [heading("Thank you"),
     text(TEST.postUrl ? "That was the last recording." : "That was the last recording. Download your ratings and send the file to the organizer."),
     status, element("div", { className: "actions" }, download, again, other)];
 }
+
+// a tab that is not the latest goes on with the latest answers, and does not write its own over them
+function follow() {
+  state = load() || state;
+  show(true);
+}
+addEventListener("storage", ({ key }) => { if (key === STORE) follow(); });
+addEventListener("pageshow", ({ persisted }) => { if (persisted) follow(); }); // it was told nothing meanwhile
 
 show();
