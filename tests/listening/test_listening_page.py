@@ -158,6 +158,13 @@ def test_two_tabs_go_on_with_the_same_answers(made, browser):
     assert where(browser) == "Example 3 of 3"
 
 
+@pytest.mark.parametrize("missing", ["test.js", "page.js"])
+def test_a_page_without_one_of_its_files_says_what_to_do(made, browser, missing):
+    (made.folder / missing).unlink()
+    browser.get(made.url)
+    assert "If nothing comes, load the page again" in browser.find_element(By.ID, "main").text
+
+
 def test_keyboard_only(tmp_path, browser):
     made = make(tmp_path / "listening", sentences=2, traps=0)
     browser.get(made.url + "?rater=1")

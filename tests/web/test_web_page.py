@@ -215,6 +215,17 @@ def check_record(record: dict, about: dict, voice: Path) -> None:
             assert len(figures) == blocks and all(len(block) == 2 and min(block) > 0 for block in figures)
 
 
+def test_a_page_that_cannot_begin_says_what_to_do(plain_voice, browser, tmp_path):
+    page = write_page(study_with(), plain_voice, tmp_path)
+    browser.get((page / "index.html").as_uri())
+    assert "needs a server" in browser.find_element(By.ID, "opening").text
+    with opened(browser, page) as (address, _):
+        assert not browser.find_element(By.ID, "opening").is_displayed()
+        (page / "player.js").unlink()
+        browser.get(f"{address}/index.html")
+        assert "load it again" in browser.find_element(By.ID, "opening").text
+
+
 def test_blocks_mirror_each_other(plain_voice, browser, tmp_path):
     page = write_page(study_with("small", "other"), plain_voice, tmp_path)
     with opened(browser, page):

@@ -452,4 +452,4 @@ function fail(text) {
 
 byId("reload").addEventListener("click", () => location.reload());
 api.ready = begin();
-api.ready.catch((error) => fail(error.message));
+api.ready.catch((error) => fail(error.message)).finally(() => { byId("opening").hidden = true; });
