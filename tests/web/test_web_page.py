@@ -43,6 +43,7 @@ from ttsopt_lib.voices.source import source_model
 from ttsopt_lib.voices.stream import write_streaming
 from ttsopt_lib.voices.text import phoneme_ids
 from ttsopt_lib.web.build import text_inputs, write_web
+from ttsopt_lib.web.records import MOST_BLOCKS
 
 pytestmark = pytest.mark.slow
 
@@ -243,6 +244,15 @@ def test_blocks_mirror_each_other(plain_voice, browser, tmp_path):
         assert backward == forward[::-1]
         assert len(set(forward)) == 6  # every voice, every sentence
         assert len({visit.split()[1] for visit in forward[:3]}) == 1  # all voices speak the first sentence
+
+
+def test_a_measurement_ends_with_as_many_blocks_as_a_record_may_have(plain_voice, browser, tmp_path):
+    page = write_page(study_with(), plain_voice, tmp_path)
+    assert json.loads((page / "web.json").read_text(encoding="utf-8"))["most_blocks"] == MOST_BLOCKS
+    change(page, most_blocks=4)
+    with opened(browser, page):
+        record = ask(browser, "await ttsopt.measure({seconds: 600})")
+    assert len(record["rows"][0]["seconds"]) == 4 and record["stopped_by"] == "max_blocks"
 
 
 def test_a_hidden_tab_pauses(plain_voice, browser, tmp_path):

@@ -72,10 +72,12 @@ export class Measurement {
 
   /**
    * @param {{seconds?: number, threads?: number | number[], variants?: string[], minBlocks?: number,
-   *   maxBlocks?: number}} asked `minBlocks` are taken even where the seconds are over
+   *   maxBlocks?: number}} asked `minBlocks` are taken even where the seconds are over; no record has more blocks than
+   *   `web.json` allows
    * @returns {Promise<object>} the record
    */
   async run({ seconds = 60, threads = 1, variants, minBlocks = 2, maxBlocks = Infinity }) {
+    const mostBlocks = Math.min(maxBlocks, this.about.most_blocks);
     const most = mostThreads(), asked = [threads].flat();
     const wanted = [...new Set(asked.map((count) => Math.min(count, most)))];
     const names = variants ?? this.about.variants.map(({ name }) => name);
@@ -94,7 +96,7 @@ export class Measurement {
         this.voices = new Voices(this.about, count, ({ doing }) => this.say(doing));
         const opened = await this.open(names, count);
         await this.warmUp(opened, (share / whole) * seconds);
-        reasons.push(await this.blocks(opened, (share / whole) * seconds, minBlocks, maxBlocks));
+        reasons.push(await this.blocks(opened, (share / whole) * seconds, minBlocks, mostBlocks));
         rows.push(...opened);
         this.voices.end();
       }
