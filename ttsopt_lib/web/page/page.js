@@ -298,8 +298,10 @@ function showMeasure() {
     byId("threads").append(element("option", { value: choice.join(","), textContent: choice.join(" and then ") }));
   }
   for (const { name } of about.variants) {
-    const box = element("input", { type: "checkbox", value: name, checked: true });
-    byId("measured-voices").append(element("label", {}, box, name));
+    const isOriginal = name === ORIGINAL; // without which the library takes no record
+    const box = element("input", { type: "checkbox", value: name, checked: true, disabled: isOriginal });
+    const label = isOriginal ? `${name}, with which the others are compared` : name;
+    byId("measured-voices").append(element("label", {}, box, label));
   }
   byId("measured-voices").hidden = about.variants.length < 2;
   byId("measure-form").addEventListener("submit", (event) => {
@@ -326,7 +328,9 @@ async function startMeasuring() {
     const record = await measure({ seconds: byId("seconds").valueAsNumber || 60, threads, variants });
     const blocks = record.sittings.reduce((sum, sitting) => sum + sitting.blocks, 0);
     const done = `Done: ${blocks} blocks in ${record.elapsed_seconds.toFixed(0)} s.`;
-    byId("measure-state").textContent = [done, ...record.warnings.map((text) => `${text.replace(/\.$/, "")}.`)].join(" ");
+    const notes = record.warnings.map((text) => `${text.replace(/\.$/, "")}.`);
+    if (!isCompared(record)) notes.push(`There is no record to save: the report compares voices with the ${ORIGINAL}, which was not measured.`);
+    byId("measure-state").textContent = [done, ...notes].join(" ");
     showRecord(record);
   } catch (error) {
     byId("measure-state").textContent = error instanceof Stopped ? error.message : `Not measured: ${error.message}`;
@@ -361,6 +365,10 @@ function showPause(isPaused) {
   document.title = isPaused ? "Paused" : titleOf(state.about);
 }
 
+/** Whether each number of threads has the original, without which the library takes no record. */
+const isCompared = ({ threads, rows }) => threads.every((count) =>
+  rows.some((row) => row.variant === ORIGINAL && row.threads === count));
+
 function showRecord(record) {
   const baseline = record.rows.filter(({ variant }) => variant === ORIGINAL);
   byId("rows").replaceChildren(...record.rows.map((row) => {
@@ -379,7 +387,7 @@ function showRecord(record) {
   ].filter(Boolean).join(", ");
   byId("record-state").textContent = "";
   byId("command-box").hidden = true;
-  byId("record").hidden = false;
+  byId("record").hidden = !isCompared(record);
 }
 
 /** Seconds of computing for one second of audio: the median over the blocks. */
