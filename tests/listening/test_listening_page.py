@@ -158,6 +158,23 @@ def test_two_tabs_go_on_with_the_same_answers(made, browser):
     assert where(browser) == "Example 3 of 3"
 
 
+def test_a_recording_that_cannot_be_loaded_is_said_each_time_and_tried_again(made, browser):
+    browser.get(made.url)
+    volume = made.folder / "audio" / f"{browser.execute_script('return TEST.volume')}.wav"
+    hidden = volume.rename(made.folder / "hidden.wav")
+    browser.execute_script("begin(2)")
+    message = browser.find_element(By.CLASS_NAME, "message")
+    for _ in range(2):
+        wait(browser, lambda: "could not be loaded" in message.text)
+        browser.execute_script("arguments[0].textContent = ''", message)
+        button(browser, "Play").click()
+    wait(browser, lambda: "could not be loaded" in message.text)
+    hidden.rename(volume)
+    button(browser, "Play").click()
+    wait(browser, lambda: "heard" in button(browser, "Play").get_attribute("class"))
+    assert message.text == ""
+
+
 @pytest.mark.parametrize("missing", ["test.js", "page.js"])
 def test_a_page_without_one_of_its_files_says_what_to_do(made, browser, missing):
     (made.folder / missing).unlink()

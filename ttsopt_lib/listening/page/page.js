@@ -122,12 +122,14 @@ function player(clip, label, message, onPlay = () => {}) {
     playing = null;
   });
   audio.addEventListener("error", () => {
-    message.textContent = "This recording could not be loaded. Check your connection and load the page again: your answers are kept.";
+    button.classList.remove("playing");
+    message.textContent = "This recording could not be loaded. Check your connection and play it again: your answers are kept.";
   });
   button.addEventListener("click", () => {
     stop();
     onPlay();
     message.textContent = "";
+    if (audio.error) audio.load(); // which says so when it fails once more
     audio.currentTime = 0;
     button.classList.add("playing");
     playing = made;
