@@ -11,7 +11,7 @@ import pytest
 
 from ttsopt_lib.voices.text import TextError
 from ttsopt_lib.web.packages import WebError
-from ttsopt_lib.web.serve import MOST_BYTES, MOST_RECORDS, Server
+from ttsopt_lib.web.serve import MOST_BYTES, MOST_RECORDS, Server, hosts_of
 
 RECORD = {"format": "ttsopt browser record", "study": "heard"}
 
@@ -95,6 +95,11 @@ def test_other_pages_and_other_names_of_this_machine_are_refused(server):
     assert send(server, RECORD, Content_Type="text/plain")[0] == 400
     assert request(server, "GET", "/", Host="evil.example")[0].status == 421
     assert send(server, RECORD, Origin=server.address.rstrip("/"))[0] == 201
+
+
+def test_browsers_leave_out_the_port_of_http():
+    assert hosts_of("127.0.0.1", 80) == {"127.0.0.1", "127.0.0.1:80", "localhost", "localhost:80"}
+    assert hosts_of("192.168.1.2", 8021) == {"192.168.1.2:8021"}
 
 
 def test_a_record_that_is_too_long_is_not_read(server):

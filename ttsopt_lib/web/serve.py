@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
+from http.client import HTTP_PORT
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -86,9 +87,8 @@ class Server(ThreadingHTTPServer):
             raise WebError(
                 f"port {port} on {host}: {error.strerror}; --port takes another, 0 any that is free"
             ) from None
-        place = f"{host}:{self.server_address[1]}"
-        self.address = f"http://{place}/"
-        self.hosts = {place, place.replace("127.0.0.1", "localhost")}
+        self.address = f"http://{host}:{self.server_address[1]}/"
+        self.hosts = hosts_of(host, self.server_address[1])
         self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True)
 
     def __enter__(self) -> Server:
@@ -106,6 +106,12 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that closes a connection is no news."""
+
+
+def hosts_of(host: str, port: int) -> set[str]:
+    """What browsers call a server that has this address; they leave out the port that HTTP has anyway."""
+    names = {host, host.replace("127.0.0.1", "localhost")}
+    return {f"{name}:{port}" for name in names} | (names if port == HTTP_PORT else set())
 
 
 def lan_host() -> str:
