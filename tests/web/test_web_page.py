@@ -341,7 +341,7 @@ def test_missing_files_and_a_lack_of_memory_or_simd_have_a_sentence(plain_voice,
 def test_a_voice_whose_phonemes_no_page_can_make_speaks_what_is_stored_and_what_its_server_knows(
     plain_voice, browser, tmp_path
 ):
-    page = write_page(study_with(), plain_voice, tmp_path)
+    page = write_page(study_with(texts={"short": [f"{SENTENCE} "]}), plain_voice, tmp_path)  # as files have it
     about = json.loads((page / "web.json").read_text(encoding="utf-8"))
     change(page, voice={**about["voice"], "espeak_voice": None})
     model = open_model(plain_voice)

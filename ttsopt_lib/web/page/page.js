@@ -107,7 +107,7 @@ function storedInputs({ inputs }, scales = null) {
 async function inputsOf(text, { scales = null, phrases = false } = {}) {
   const { voice, sentences } = state.about;
   const said = text.trim();
-  const stored = sentences.find((sentence) => sentence.text === said);
+  const stored = sentences.find((sentence) => sentence.text.trim() === said);
   if (stored && !phrases) return [storedInputs(stored, scales ?? voice.scales)];
   if (!said) throw new NothingToSpeak();
   if (!state.phonemizer.works) return servedInputs(said, scales);
