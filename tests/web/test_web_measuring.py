@@ -42,6 +42,30 @@ def test_a_measurement_ends_with_as_many_blocks_as_a_record_may_have(plain_voice
     assert len(record["rows"][0]["seconds"]) == 4 and record["stopped_by"] == "max_blocks"
 
 
+def test_a_clock_that_tells_no_time_ends_the_measurement(plain_voice, browser, tmp_path):
+    page = write_page(study_with("small"), plain_voice, tmp_path)
+    worker = page / "voices-worker.js"
+    with opened(browser, page):
+        worker.write_text("performance.now = () => 0;" + worker.read_text(encoding="utf-8"), encoding="utf-8")
+        press(browser, "Start")
+        state = browser.find_element(By.ID, "measure-state")
+        wait(browser, lambda: state.text.startswith("Not measured: this browser's clock is too coarse"))
+
+
+def test_a_measurement_can_be_stopped_before_anything_is_loaded(plain_voice, browser, tmp_path):
+    page = write_page(study_with(), plain_voice, tmp_path)
+    with opened(browser, page) as (_, handler):
+        browser.execute_script(
+            "const asked = new Promise((resolve) => { window.answer = resolve; });"
+            "Object.defineProperty(navigator, 'gpu', {value: {requestAdapter: () => asked}});"
+        )
+        press(browser, "Start")
+        press(browser, "Stop")
+        browser.execute_script("answer(null)")
+        wait(browser, lambda: "was stopped" in browser.find_element(By.ID, "measure-state").text)
+        assert not [path for path in handler.asked if "voices-worker" in path]
+
+
 @pytest.mark.parametrize("is_there", [False, True])
 def test_what_has_no_original_to_be_compared_with_is_no_record(plain_voice, browser, tmp_path, is_there):
     page = write_page(study_with("small"), plain_voice, tmp_path, without_original=not is_there)
