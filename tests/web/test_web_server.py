@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shlex
 import shutil
 
 import pytest
@@ -78,6 +79,13 @@ def test_a_record_is_stored_and_the_command_is_said(server):
     assert status == 201 and json.loads(stored.read_text()) == RECORD
     assert said == {"stored": stored.name, "command": f"ttsopt measure params/heard.yaml --import {stored}"}
     assert not list((server.received.parents[1] / "web").glob("*records*"))
+
+
+def test_the_command_is_one_for_a_shell(server, tmp_path):
+    with Server(server.folder, study="params/my voice.yaml", received=tmp_path / "a & b") as other:
+        said = send(other, RECORD)[1]
+    stored = str(tmp_path / "a & b" / said["stored"])
+    assert shlex.split(said["command"]) == ["ttsopt", "measure", "params/my voice.yaml", "--import", stored]
 
 
 @pytest.mark.parametrize(

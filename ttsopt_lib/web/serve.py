@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import socket
 import threading
 from collections.abc import Callable
@@ -254,7 +255,7 @@ class _PageHandler(SimpleHTTPRequestHandler):
             name = f"{now().replace(':', '')}-{hashlib.sha256(content).hexdigest()[:8]}.json"
             with atomic_path(folder / name) as temporary:
                 temporary.write_bytes(content)
-        command = f"ttsopt measure {self.server.study} --import {folder / name}"
+        command = shlex.join(["ttsopt", "measure", self.server.study, "--import", str(folder / name)])
         self._say(HTTPStatus.CREATED, {"stored": name, "command": command})
 
     def _say(self, status: HTTPStatus, answer: dict[str, Any]) -> None:
