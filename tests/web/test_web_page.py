@@ -302,6 +302,15 @@ def test_a_voice_can_be_stopped_while_it_speaks_and_played_again(plain_voice, br
         wait(browser, lambda: "times real time" in said(browser, "original"))
 
 
+def test_texts_are_shown_in_their_language_and_direction(plain_voice, browser, tmp_path):
+    study = study_with(texts={"long": ["\u05e9\u05dc\u05d5\u05dd " + "\U0001d51e" * 100]})
+    page = write_page(study.model_copy(update={"language": "he_IL"}), plain_voice, tmp_path)
+    with opened(browser, page):
+        option = browser.find_element(By.CSS_SELECTOR, "#sentence option")
+        assert option.get_attribute("lang") == browser.find_element(By.ID, "text").get_attribute("lang") == "he-IL"
+        assert [option.value_of_css_property("direction"), option.text[-3:]] == ["rtl", "\U0001d51e" * 2 + "\u2026"]
+
+
 @pytest.mark.parametrize("ending", ["original.onnx", "onnxruntime.wasm"])
 def test_a_connection_that_is_cut_is_said_and_tried_again(plain_voice, browser, tmp_path, ending):
     page = write_page(study_with(), plain_voice, tmp_path)

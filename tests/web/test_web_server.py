@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import shutil
+from typing import Any
 
 import pytest
 
@@ -60,7 +61,7 @@ def test_the_page_learns_that_it_can_send_records(server):
 
 def test_a_file_of_another_study_is_never_taken_for_one_that_the_browser_has(server, tmp_path):
     first, _ = request(server, "GET", "/page.js")
-    has = {"If_None_Match": first.headers["ETag"], "If_Modified_Since": first.headers["Last-Modified"]}
+    has: dict[str, Any] = {"If_None_Match": first.headers["ETag"], "If_Modified_Since": first.headers["Last-Modified"]}
     answer, said = request(server, "GET", "/page.js", **has)
     assert (answer.status, said, answer.headers["ETag"]) == (304, b"", first.headers["ETag"])
     another = tmp_path / "another" / "web"

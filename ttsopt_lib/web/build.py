@@ -84,6 +84,7 @@ def write_web(
             "schema_version": 1,
             "study": study.name,
             "title": study.title,
+            "language": (study.language or "").replace("_", "-"),  # of the sentences; empty: not said
             "commit": git_state()[0],
             "onnxruntime_web": ONNXRUNTIME_WEB.version,
             "most_blocks": MOST_BLOCKS,  # of a measurement

@@ -156,14 +156,15 @@ function element(tag, properties = {}, ...children) {
 const cards = new Map(); // variant -> its parts on the page
 
 function showVoices() {
-  const { variants, sentences } = state.about;
+  const { variants, sentences, language } = state.about;
   byId("typing").hidden = !takesTexts();
   byId("phrasing").hidden = !state.phonemizer.works;
   const shown = Math.max(0, sentences.findIndex(({ use }) => use === "listening"));
   byId("text").value = sentences[shown]?.text ?? "";
+  byId("text").lang = language;
   sentences.forEach(({ text }, number) => {
-    const shortened = text.length > 90 ? `${text.slice(0, 90)}…` : text;
-    byId("sentence").append(element("option", { value: number, textContent: shortened }));
+    const signs = [...text], shortened = signs.length > 90 ? `${signs.slice(0, 90).join("")}…` : text;
+    byId("sentence").append(element("option", { value: number, textContent: shortened, lang: language, dir: "auto" }));
   });
   byId("sentence").value = shown;
   byId("sentence").addEventListener("change", ({ target }) => {
