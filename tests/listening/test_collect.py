@@ -75,7 +75,7 @@ def test_a_wrong_answer_to_a_trap_that_only_the_key_knows_screens_a_rater_out(fo
 def test_bad_rows_of_every_file_are_named_and_nothing_is_written(folder, key, tmp_path):
     unknown = sent(tmp_path / "a.csv", key, "1-a", change=lambda row: [*row[:2], "feedbeef", *row[3:]])
     twice = sent(tmp_path / "b.csv", key, "2-b")
-    copy = sent(tmp_path / "c.csv", key, "2-b")
+    copy = sent(tmp_path / "c.csv", key, "2-b", lambda clip: 3)
     moved = sent(tmp_path / "d.csv", key, "4-d", change=lambda row: [row[0], "000000", *row[2:]])
     with pytest.raises(RatingsError) as caught:
         collect_ratings([unknown, twice, copy, moved], STUDY, folder)
@@ -88,6 +88,13 @@ def test_bad_rows_of_every_file_are_named_and_nothing_is_written(folder, key, tm
         said = message[message.index(file) :].splitlines()[0]
         assert wrong in said and known in said
     assert not folder.ratings.exists()
+
+
+def test_a_file_that_arrived_twice_counts_once(folder, key, tmp_path):
+    files = [sent(tmp_path / f"{name}.csv", key, name) for name in ("1-a", "2-b")]
+    once = collect_ratings(files, STUDY, folder)
+    copy = sent(tmp_path / "1-a (1).csv", key, "1-a")
+    assert collect_ratings([*files, copy, files[1]], STUDY, folder) == once
 
 
 def test_a_study_with_a_ratings_file_of_its_own_says_so(folder, tmp_path):

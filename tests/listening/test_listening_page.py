@@ -120,6 +120,68 @@ def test_a_whole_acr_test_by_clicking_with_a_reload_in_the_middle(made, browser,
     assert title(browser) == "Thank you"
 
 
+def test_an_invitation_of_another_listener_is_not_answered_in_the_name_of_the_first(made, browser):
+    browser.get(made.url)
+    begun = "state = {rater: 2, name: '2-test', at: 1, rows: [['acr', 's', 'v', '', '2-test', '3', '1.0', '']]}; save()"
+    browser.execute_script(begun)
+    browser.get(made.url + "?rater=3")
+    assert title(browser) == "Who are you?" and not browser.find_element(By.ID, "progress").is_displayed()
+    button(browser, "Go on as listener 2").click()
+    assert title(browser) == "Rate the quality"
+    assert browser.find_element(By.ID, "whose").text == "Listening test, listener 2"
+    browser.refresh()
+    button(browser, "Start as listener 3").click()
+    browser.switch_to.alert.dismiss()
+    assert title(browser) == "Who are you?"
+    button(browser, "Start as listener 3").click()
+    browser.switch_to.alert.accept()
+    assert title(browser) == "Volume and headphones"
+    rater, name, rows = browser.execute_script("return [load().rater, load().name, load().rows]")
+    assert rater == 3 and name.startswith("3-") and rows == []
+    browser.get(made.url + "?rater=99")  # no listener of this test
+    assert title(browser) == "Volume and headphones"
+
+
+def test_two_tabs_go_on_with_the_same_answers(made, browser):
+    browser.get(made.url)
+    older = browser.current_window_handle
+    browser.execute_script("begin(2); state.at = 1; save(); show()")
+    browser.switch_to.new_window("tab")
+    browser.get(made.url)
+    assert title(browser) == "Rate the quality"
+    button(browser, "Next").click()
+    answer(browser, 3)
+    assert where(browser) == "Example 2 of 3"
+    browser.switch_to.window(older)
+    wait(browser, lambda: where(browser) == "Example 2 of 3")
+    answer(browser, 3)
+    assert where(browser) == "Example 3 of 3"
+
+
+def test_a_recording_that_cannot_be_loaded_is_said_each_time_and_tried_again(made, browser):
+    browser.get(made.url)
+    volume = made.folder / "audio" / f"{browser.execute_script('return TEST.volume')}.wav"
+    hidden = volume.rename(made.folder / "hidden.wav")
+    browser.execute_script("begin(2)")
+    message = browser.find_element(By.CLASS_NAME, "message")
+    for _ in range(2):
+        wait(browser, lambda: "could not be loaded" in message.text)
+        browser.execute_script("arguments[0].textContent = ''", message)
+        button(browser, "Play").click()
+    wait(browser, lambda: "could not be loaded" in message.text)
+    hidden.rename(volume)
+    button(browser, "Play").click()
+    wait(browser, lambda: "heard" in button(browser, "Play").get_attribute("class"))
+    assert message.text == ""
+
+
+@pytest.mark.parametrize("missing", ["test.js", "page.js"])
+def test_a_page_without_one_of_its_files_says_what_to_do(made, browser, missing):
+    (made.folder / missing).unlink()
+    browser.get(made.url)
+    assert "If nothing comes, load the page again" in browser.find_element(By.ID, "main").text
+
+
 def test_keyboard_only(tmp_path, browser):
     made = make(tmp_path / "listening", sentences=2, traps=0)
     browser.get(made.url + "?rater=1")

@@ -311,6 +311,7 @@ def test_players_stop_at_their_budget_and_links_go_on(case, summary):
     _, _, folder = case("good")
     table = Players(folder, budget=0).table(summary("good"), ["original"], "x", "x")
     assert "<audio" not in table and table.count(".wav") == 2
+    assert '<q dir="auto">' in table  # a text in another script than the page's
     table = Players(folder).table(summary("good"), ["original"], "x", "x")
     source = Page(table).of("audio")[0]["src"]
     assert base64.b64decode(source.split(",")[1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import time
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,19 +16,21 @@ from onnx import TensorProto, helper
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 from web_pages import (
     LAPTOP,
     PHONE,
     SENTENCE,
     ask,
+    card,
     change,
     files_of,
     folder_of,
     open_page,
     opened,
+    press,
     served,
     study_with,
+    wait,
     write_page,
 )
 
@@ -52,23 +53,8 @@ HOSTILE = (
 )
 
 
-def wait(browser, condition, seconds: float = 60):
-    return WebDriverWait(browser, seconds, poll_frequency=0.05).until(lambda _: condition())
-
-
-def card(browser, name: str):
-    (found,) = [one for one in browser.find_elements(By.CSS_SELECTOR, ".voices li") if one.text.startswith(name)]
-    return found
-
-
 def said(browser, name: str) -> str:
     return card(browser, name).find_element(By.CLASS_NAME, "said").text
-
-
-def press(browser, label: str) -> None:
-    found = [one for one in browser.find_elements(By.TAG_NAME, "button") if one.accessible_name == label]
-    assert found, f"no button {label!r}"
-    found[0].click()
 
 
 def type_text(browser, text: str) -> None:
@@ -215,65 +201,15 @@ def check_record(record: dict, about: dict, voice: Path) -> None:
             assert len(figures) == blocks and all(len(block) == 2 and min(block) > 0 for block in figures)
 
 
-def test_blocks_mirror_each_other(plain_voice, browser, tmp_path):
-    page = write_page(study_with("small", "other"), plain_voice, tmp_path)
-    with opened(browser, page):
-        browser.execute_script(
-            "const post = Worker.prototype.postMessage; window.visits = [];"
-            "Worker.prototype.postMessage = function (asked) {"
-            " if (asked.task === 'run') visits.push(`${asked.name} ${asked.inputs.input.shape[1]}`);"
-            " return post.call(this, asked); };"
-        )
-        record = ask(browser, "await ttsopt.measure({seconds: 1, minBlocks: 4, maxBlocks: 4})")
-        visits = browser.execute_script("return window.visits")[-24:]
-    assert [len(row["seconds"]) for row in record["rows"]] == [4, 4, 4]
-    blocks = [visits[at : at + 6] for at in range(0, 24, 6)]
-    for forward, backward in (blocks[:2], blocks[2:]):
-        assert backward == forward[::-1]
-        assert len(set(forward)) == 6  # every voice, every sentence
-        assert len({visit.split()[1] for visit in forward[:3]}) == 1  # all voices speak the first sentence
-
-
-def test_a_hidden_tab_pauses(plain_voice, browser, tmp_path):
-    page = write_page(study_with("small"), plain_voice, tmp_path)
-    with opened(browser, page):
-        hide = (
-            "Object.defineProperty(document, 'hidden', {configurable: true, get: () => arguments[0]});"
-            "document.dispatchEvent(new Event('visibilitychange'));"
-        ).replace("arguments[0]", "window.isHidden")
-        browser.execute_script(
-            "window.result = null; window.isHidden = false;"
-            "ttsopt.measure({seconds: 6, threads: [1, 4]}).then(record => { window.result = record; },"
-            " error => { window.result = {error: error.message}; });"
-        )
-        wait(browser, lambda: "block" in browser.execute_script("return ttsopt.progress.doing"))
-        browser.execute_script(f"window.isHidden = true; {hide}")
-        wait(browser, lambda: "Paused" in browser.find_element(By.ID, "measure-state").text)
-        time.sleep(0.5)
-        assert browser.execute_script("return window.result") is None
-        browser.execute_script(f"window.isHidden = false; {hide}")
-        record = wait(browser, lambda: browser.execute_script("return window.result"))
-        assert record.get("error") is None and record["pauses"] == 1
-        assert record["threads"] == [1]  # from a plain server of files a page has one thread
-        assert any("fewer threads" in text for text in record["warnings"])
-        assert any("hidden" in text for text in record["warnings"])
-        assert all(len(block) == 2 for row in record["rows"] for block in row["seconds"])
-
-
-def test_a_measurement_can_be_stopped_and_more_threads_are_measured_where_there_are_some(
-    plain_voice, browser, tmp_path
-):
+def test_a_page_that_cannot_begin_says_what_to_do(plain_voice, browser, tmp_path):
     page = write_page(study_with(), plain_voice, tmp_path)
-    with served(browser, page):
-        press(browser, "Start")
-        wait(browser, lambda: browser.find_element(By.ID, "stop").is_displayed())
-        press(browser, "Stop")
-        wait(browser, lambda: "was stopped" in browser.find_element(By.ID, "measure-state").text)
-        assert not browser.find_element(By.ID, "record").is_displayed()
-        cores = browser.execute_script("return navigator.hardwareConcurrency")
-        record = ask(browser, "await ttsopt.measure({seconds: 1, threads: [1, 2], maxBlocks: 2})")
-        assert record["threads"] == ([1, 2] if cores > 1 else [1]) and record["stopped_by"] == "max_blocks"
-        assert [row["threads"] for row in record["rows"]] == record["threads"]
+    browser.get((page / "index.html").as_uri())
+    assert "needs a server" in browser.find_element(By.ID, "opening").text
+    with opened(browser, page) as (address, _):
+        assert not browser.find_element(By.ID, "opening").is_displayed()
+        (page / "player.js").unlink()
+        browser.get(f"{address}/index.html")
+        assert "load it again" in browser.find_element(By.ID, "opening").text
 
 
 def test_a_page_works_below_any_path_and_asks_for_nothing_outside_its_folder(plain_voice, tmp_path, chromium):
@@ -366,6 +302,15 @@ def test_a_voice_can_be_stopped_while_it_speaks_and_played_again(plain_voice, br
         wait(browser, lambda: "times real time" in said(browser, "original"))
 
 
+def test_texts_are_shown_in_their_language_and_direction(plain_voice, browser, tmp_path):
+    study = study_with(texts={"long": ["\u05e9\u05dc\u05d5\u05dd " + "\U0001d51e" * 100]})
+    page = write_page(study.model_copy(update={"language": "he_IL"}), plain_voice, tmp_path)
+    with opened(browser, page):
+        option = browser.find_element(By.CSS_SELECTOR, "#sentence option")
+        assert option.get_attribute("lang") == browser.find_element(By.ID, "text").get_attribute("lang") == "he-IL"
+        assert [option.value_of_css_property("direction"), option.text[-3:]] == ["rtl", "\U0001d51e" * 2 + "\u2026"]
+
+
 @pytest.mark.parametrize("ending", ["original.onnx", "onnxruntime.wasm"])
 def test_a_connection_that_is_cut_is_said_and_tried_again(plain_voice, browser, tmp_path, ending):
     page = write_page(study_with(), plain_voice, tmp_path)
@@ -405,7 +350,7 @@ def test_missing_files_and_a_lack_of_memory_or_simd_have_a_sentence(plain_voice,
 def test_a_voice_whose_phonemes_no_page_can_make_speaks_what_is_stored_and_what_its_server_knows(
     plain_voice, browser, tmp_path
 ):
-    page = write_page(study_with(), plain_voice, tmp_path)
+    page = write_page(study_with(texts={"short": [f"{SENTENCE} "]}), plain_voice, tmp_path)  # as files have it
     about = json.loads((page / "web.json").read_text(encoding="utf-8"))
     change(page, voice={**about["voice"], "espeak_voice": None})
     model = open_model(plain_voice)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
+import shlex
+import shutil
+from typing import Any
 
 import pytest
 
 from ttsopt_lib.voices.text import TextError
 from ttsopt_lib.web.packages import WebError
-from ttsopt_lib.web.serve import MOST_BYTES, MOST_RECORDS, Server
+from ttsopt_lib.web.serve import MOST_BYTES, MOST_RECORDS, Server, hosts_of
 
 RECORD = {"format": "ttsopt browser record", "study": "heard"}
 
@@ -55,12 +59,34 @@ def test_the_page_learns_that_it_can_send_records(server):
     assert about["study"] == "heard" and about["served"] == {"records": "records"}
 
 
+def test_a_file_of_another_study_is_never_taken_for_one_that_the_browser_has(server, tmp_path):
+    first, _ = request(server, "GET", "/page.js")
+    has: dict[str, Any] = {"If_None_Match": first.headers["ETag"], "If_Modified_Since": first.headers["Last-Modified"]}
+    answer, said = request(server, "GET", "/page.js", **has)
+    assert (answer.status, said, answer.headers["ETag"]) == (304, b"", first.headers["ETag"])
+    another = tmp_path / "another" / "web"
+    shutil.copytree(tmp_path / "heard" / "web", another)  # dates as they are
+    (another / "page.js").write_text("2")
+    os.utime(another / "page.js", (0, 0))
+    with Server(another) as other:
+        assert request(other, "GET", "/page.js", **has)[1] == b"2"
+        del has["If_None_Match"]
+        assert request(other, "GET", "/page.js", **has)[1] == b"2"
+
+
 def test_a_record_is_stored_and_the_command_is_said(server):
     status, said = send(server, RECORD)
     (stored,) = server.received.glob("*.json")
     assert status == 201 and json.loads(stored.read_text()) == RECORD
     assert said == {"stored": stored.name, "command": f"ttsopt measure params/heard.yaml --import {stored}"}
     assert not list((server.received.parents[1] / "web").glob("*records*"))
+
+
+def test_the_command_is_one_for_a_shell(server, tmp_path):
+    with Server(server.folder, study="params/my voice.yaml", received=tmp_path / "a & b") as other:
+        said = send(other, RECORD)[1]
+    stored = str(tmp_path / "a & b" / said["stored"])
+    assert shlex.split(said["command"]) == ["ttsopt", "measure", "params/my voice.yaml", "--import", stored]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +104,11 @@ def test_other_pages_and_other_names_of_this_machine_are_refused(server):
     assert send(server, RECORD, Content_Type="text/plain")[0] == 400
     assert request(server, "GET", "/", Host="evil.example")[0].status == 421
     assert send(server, RECORD, Origin=server.address.rstrip("/"))[0] == 201
+
+
+def test_browsers_leave_out_the_port_of_http():
+    assert hosts_of("127.0.0.1", 80) == {"127.0.0.1", "127.0.0.1:80", "localhost", "localhost:80"}
+    assert hosts_of("192.168.1.2", 8021) == {"192.168.1.2:8021"}
 
 
 def test_a_record_that_is_too_long_is_not_read(server):

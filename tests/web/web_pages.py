@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
 
 from ttsopt_lib.params import check
 from ttsopt_lib.records.folder import StudyFolder
@@ -114,6 +117,24 @@ def open_page(browser: Any, address: str) -> dict[str, Any]:
     browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": watch})
     browser.get(address)
     return ask(browser, "await window.ttsopt.ready, (await fetch('web.json')).json()")
+
+
+def wait(browser: Any, condition: Callable[[], Any], seconds: float = 60) -> Any:
+    """What a condition gives as soon as that is true."""
+    return WebDriverWait(browser, seconds, poll_frequency=0.05).until(lambda _: condition())
+
+
+def card(browser: Any, name: str) -> Any:
+    """The part of the page that is about a voice."""
+    (found,) = [one for one in browser.find_elements(By.CSS_SELECTOR, ".voices li") if one.text.startswith(name)]
+    return found
+
+
+def press(browser: Any, label: str) -> None:
+    """Press the button of this name."""
+    found = [one for one in browser.find_elements(By.TAG_NAME, "button") if one.accessible_name == label]
+    assert found, f"no button {label!r}"
+    found[0].click()
 
 
 def change(page: Path, **values: Any) -> None:

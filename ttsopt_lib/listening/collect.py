@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ttsopt_lib.errors import StudyError
-from ttsopt_lib.evaluate.ratings.file import Rating, RatingsError, Row, read_ratings, write_ratings
+from ttsopt_lib.evaluate.ratings.file import Rating, RatingsError, Row, Seen, read_ratings, write_ratings
 from ttsopt_lib.evaluate.ratings.means import Rated, rate_variants
 from ttsopt_lib.listening.key import ListeningKey
 from ttsopt_lib.records.base import read_record
@@ -45,7 +45,7 @@ def collect_ratings(
     known = read_record(path, ListeningKey, "listen") if key or path.is_file() else None
     ratings: list[Rating] = []
     errors: list[str] = []
-    seen: dict[tuple[str, ...], str] = {}
+    seen: Seen = {}
     for one in paths:
         try:
             ratings += read_ratings(one, study.variant_names, lambda row: _named(row, known, study.variant_names), seen)

@@ -32,6 +32,7 @@ from ttsopt_lib.voices.stream import MOST_PHONEMES
 from ttsopt_lib.voices.text import phoneme_ids
 from ttsopt_lib.web.espeak import has_espeak_data, write_espeak_data
 from ttsopt_lib.web.packages import ESPEAK, ONNXRUNTIME_WEB, NpmPackage, WebError, package_files
+from ttsopt_lib.web.records import MOST_BLOCKS
 
 FORMAT = "ttsopt web page"
 TASHKEEL = "ar"  # `piper` first writes the vowels of Arabic, with a network that the page does not have
@@ -83,8 +84,10 @@ def write_web(
             "schema_version": 1,
             "study": study.name,
             "title": study.title,
+            "language": (study.language or "").replace("_", "-"),  # of the sentences; empty: not said
             "commit": git_state()[0],
             "onnxruntime_web": ONNXRUNTIME_WEB.version,
+            "most_blocks": MOST_BLOCKS,  # of a measurement
             "runtime_bytes": (page / "onnxruntime.wasm").stat().st_size,
             "variants": [
                 {**_copy_voice(folder.model(name), name, page), "pieces": _copy_halves(folder, name, page)}

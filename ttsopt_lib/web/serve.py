@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import socket
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
+from http.client import HTTP_PORT
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -86,9 +88,8 @@ class Server(ThreadingHTTPServer):
             raise WebError(
                 f"port {port} on {host}: {error.strerror}; --port takes another, 0 any that is free"
             ) from None
-        place = f"{host}:{self.server_address[1]}"
-        self.address = f"http://{place}/"
-        self.hosts = {place, place.replace("127.0.0.1", "localhost")}
+        self.address = f"http://{host}:{self.server_address[1]}/"
+        self.hosts = hosts_of(host, self.server_address[1])
         self._thread = threading.Thread(target=self.serve_forever, args=(0.1,), daemon=True)
 
     def __enter__(self) -> Server:
@@ -106,6 +107,12 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that closes a connection is no news."""
+
+
+def hosts_of(host: str, port: int) -> set[str]:
+    """What browsers call a server that has this address; they leave out the port that HTTP has anyway."""
+    names = {host, host.replace("127.0.0.1", "localhost")}
+    return {f"{name}:{port}" for name in names} | (names if port == HTTP_PORT else set())
 
 
 def lan_host() -> str:
@@ -126,6 +133,7 @@ class _PageHandler(SimpleHTTPRequestHandler):
     server_version, sys_version = "ttsopt", ""
     timeout = 60
     server: Server
+    etag: str | None = None
     extensions_map = {
         "": "application/octet-stream",
         ".html": "text/html; charset=utf-8",
@@ -168,9 +176,24 @@ class _PageHandler(SimpleHTTPRequestHandler):
         else:
             self._store(content)
 
+    def send_head(self) -> Any:
+        """A browser keeps a file only if it is this very one: another study's, served here before, has its name."""
+        del self.headers["If-Modified-Since"]
+        self.etag = self._tag()
+        try:
+            if self.etag is None or self.headers.get("If-None-Match") != self.etag:
+                return super().send_head()
+            self.send_response(HTTPStatus.NOT_MODIFIED)
+            self.end_headers()
+            return None
+        finally:
+            self.etag = None  # the connection may ask for more
+
     def end_headers(self) -> None:
         for name, value in HEADERS.items():
             self.send_header(name, value)
+        if self.etag:
+            self.send_header("ETag", self.etag)
         super().end_headers()
 
     def list_directory(self, path: Any) -> None:
@@ -178,6 +201,15 @@ class _PageHandler(SimpleHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Requests are no news."""
+
+    def _tag(self) -> str | None:
+        """What tells the file that is asked for from every other; None where there is none."""
+        path = Path(self.translate_path(self.path))
+        if not path.is_file():
+            return None
+        file = path.stat()
+        facts = f"{path} {file.st_ino} {file.st_size} {file.st_mtime_ns}"
+        return f'"{hashlib.sha256(facts.encode()).hexdigest()[:32]}"'
 
     def _about(self) -> dict[str, Any]:
         return json.loads((self.server.folder / "web.json").read_text(encoding="utf-8"))
@@ -223,7 +255,7 @@ class _PageHandler(SimpleHTTPRequestHandler):
             name = f"{now().replace(':', '')}-{hashlib.sha256(content).hexdigest()[:8]}.json"
             with atomic_path(folder / name) as temporary:
                 temporary.write_bytes(content)
-        command = f"ttsopt measure {self.server.study} --import {folder / name}"
+        command = shlex.join(["ttsopt", "measure", self.server.study, "--import", str(folder / name)])
         self._say(HTTPStatus.CREATED, {"stored": name, "command": command})
 
     def _say(self, status: HTTPStatus, answer: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Read a CSV of listeners' ratings; every bad row is named by file and line, none is dropped silently.
 
+A row that comes again, the same in every column, counts once: a file may have arrived twice.
+
 Columns, in any order, one row per rating:
 
 * `test`: `acr` (absolute category rating, ITU-T P.800/P.808, 1 to 5), `ccr` (comparison, -3 to 3) or
@@ -48,11 +50,14 @@ class Rating:
     trap: int | None  # the answer that a trap question asked for; None: an ordinary rating
 
 
+Seen = dict[Rating | tuple[str, ...], tuple[Rating, str]]  # question -> its answer, and the file and line of that
+
+
 def read_ratings(
     path: Path,
     variants: Collection[str],
     translate: Callable[[Row], Row] | None = None,
-    seen: dict[tuple[str, ...], str] | None = None,
+    seen: Seen | None = None,
 ) -> list[Rating]:
     """All rows of a ratings file.
 
@@ -60,7 +65,7 @@ def read_ratings(
         path: the CSV, UTF-8 with a header line.
         variants: names that may be rated.
         translate: from a row as it stands there to one with the study's names; raises ValueError for a bad one.
-        seen: questions answered in other files, to which this one's are added.
+        seen: answers in other files, to which this one's are added.
 
     Raises:
         RatingsError: a missing or unknown column, or bad rows: the first is explained, the others are named.
@@ -84,11 +89,10 @@ def read_ratings(
                     continue  # an empty line, as editors leave at the end
                 try:
                     rating = _rating(header, fields, variants, translate)
-                    _check_new(rating, path, reader.line_num, seen)
+                    if _is_new(rating, path, reader.line_num, seen):
+                        ratings.append(rating)
                 except ValueError as error:
                     bad.append((reader.line_num, str(error)))
-                else:
-                    ratings.append(rating)
     except FileNotFoundError:
         raise RatingsError(f"{path}: no such file; give a CSV with the columns {', '.join(COLUMNS)}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -174,16 +178,24 @@ def _comma(text: str) -> str:
     return ", with a point and no comma before its decimals" if re.fullmatch(r"\d+,\d+", text) else ""
 
 
-def _check_new(rating: Rating, path: Path, line: int, seen: dict[tuple[str, ...], str]) -> None:
-    """Refuse a second answer to the same question: which of the two counts is not ours to choose."""
-    if rating.trap is not None:
-        return
-    question = (rating.test, rating.rater, rating.sentence, rating.variant, rating.reference)
-    here = f"{path}:{line}"
-    first = seen.setdefault(question, here)
-    if first != here:
-        before = f"line {first.rpartition(':')[2]}" if first.startswith(f"{path}:") else first
-        raise ValueError(f"rater {rating.rater!r} rated this sentence and variant already in {before}")
+def _is_new(rating: Rating, path: Path, line: int, seen: Seen) -> bool:
+    """Whether a row is not one that was read before. Raises ValueError for another answer to the same question.
+
+    Which of two answers counts is not ours to choose; a trap question may be asked again.
+    """
+    names = (rating.test, rating.rater, rating.sentence, rating.variant, rating.reference)
+    question = names if rating.trap is None else rating
+    if question not in seen:
+        seen[question] = (rating, f"{path}:{line}")
+        return True
+    first, where = seen[question]
+    if first != rating:
+        before = f"line {where.rpartition(':')[2]}" if where.startswith(f"{path}:") else where
+        raise ValueError(
+            f"rater {rating.rater!r} gave this sentence and variant another answer already in {before}: "
+            f"take out the one that does not count"
+        )
+    return False
 
 
 def write_ratings(path: Path, ratings: Sequence[Rating]) -> None:

@@ -44,10 +44,28 @@ function load() {
 function save() {
   try { localStorage.setItem(STORE, JSON.stringify(state)); } catch { /* private window: the test still works */ }
 }
-let state = load() || { rater: 0, name: "", at: 0, rows: [], sent: false };
+const nobody = () => ({ rater: 0, name: "", at: 0, rows: [], sent: false });
+let state = load() || nobody();
+
+const isRater = (number) => Number.isInteger(number) && number >= 1 && number <= TEST.orders.length;
+const invited = Number(new URLSearchParams(location.search).get("rater")); // by the address; 0: not said
+let isSettled = false; // who it is, where this browser holds the test of somebody else
+
+/** Begin a test, in the place of the one that this browser holds. */
+function begin(rater) {
+  const random = crypto.getRandomValues(new Uint32Array(1))[0].toString(36).padStart(4, "0").slice(0, 4);
+  state = { ...nobody(), rater, name: `${rater}-${random}` };
+  isSettled = true;
+  save();
+  show();
+}
+
+const mayRemove = () => !state.rows.length
+  || confirm("Remove these ratings from this browser? Only do so when they were sent or downloaded.");
 
 function screens() {
   if (!state.rater) return [{ kind: "welcome" }];
+  if (isRater(invited) && invited !== state.rater && !isSettled) return [{ kind: "who" }];
   const found = [{ kind: "sound" }];
   const order = TEST.orders[state.rater - 1];
   for (const test of TEST.tests) {
@@ -104,12 +122,14 @@ function player(clip, label, message, onPlay = () => {}) {
     playing = null;
   });
   audio.addEventListener("error", () => {
-    message.textContent = "This recording could not be loaded. Check your connection and load the page again: your answers are kept.";
+    button.classList.remove("playing");
+    message.textContent = "This recording could not be loaded. Check your connection and play it again: your answers are kept.";
   });
   button.addEventListener("click", () => {
     stop();
     onPlay();
     message.textContent = "";
+    if (audio.error) audio.load(); // which says so when it fails once more
     audio.currentTime = 0;
     button.classList.add("playing");
     playing = made;
@@ -131,19 +151,21 @@ const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`)
 
 // --- screens
 
-const SHOW = { welcome, sound, intro, trial, end };
+const SHOW = { welcome, who, sound, intro, trial, end };
 
-function show() {
+/** @param {boolean} [isFollowing] another tab got there: it also sends what is to be sent */
+function show(isFollowing = false) {
   stop();
   const all = screens();
   const screen = all[Math.min(state.at, all.length - 1)];
   const bar = document.getElementById("progress");
-  bar.hidden = !state.rater;
+  bar.hidden = all.length === 1;
+  document.getElementById("whose").textContent = state.rater ? `Listening test, listener ${state.rater}` : "Listening test";
   bar.max = all.length - 1;
   bar.value = state.at;
   document.getElementById("where").textContent =
     screen.kind === "trial" ? `${screen.practice ? "Example" : "Recording"} ${screen.number} of ${screen.of}` : "";
-  main.replaceChildren(...SHOW[screen.kind](screen));
+  main.replaceChildren(...SHOW[screen.kind](screen, isFollowing));
   const heading = main.querySelector("h1");
   heading.tabIndex = -1;
   heading.focus({ preventScroll: true });
@@ -157,8 +179,7 @@ function welcome() {
   const message = messageLine();
   const trials = TEST.orders[0].length;
   const field = element("input", { type: "number", id: "rater", min: 1, max: TEST.orders.length, required: true, inputMode: "numeric" });
-  const given = new URLSearchParams(location.search).get("rater");
-  if (given) field.value = given;
+  if (invited) field.value = invited;
   const form = element("form", { noValidate: true },
     element("label", { className: "field", htmlFor: "rater", textContent: "Your listener number" }),
     field,
@@ -167,15 +188,12 @@ function welcome() {
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const rater = Number(field.value);
-    if (!Number.isInteger(rater) || rater < 1 || rater > TEST.orders.length) {
+    if (!isRater(rater)) {
       message.textContent = `Enter your listener number: a whole number from 1 to ${TEST.orders.length}.`;
       field.focus();
       return;
     }
-    const random = crypto.getRandomValues(new Uint32Array(1))[0].toString(36).padStart(4, "0").slice(0, 4);
-    state = { rater, name: `${rater}-${random}`, at: 0, rows: [], sent: false };
-    save();
-    show();
+    begin(rater);
   });
   return [heading("How good does it sound?"),
     text(`You will listen to short sentences and say how good they sound: ${trials} in all, about ${Math.max(1, Math.round(trials / 6))} minutes.`),
@@ -188,6 +206,17 @@ function welcome() {
       ? "Recorded are your listener number, your answers and how long they took. They are sent to the organizer when you finish."
       : "Recorded are your listener number, your answers and how long they took. They stay in this browser until you send the file that you get at the end." }),
     form];
+}
+
+/** The address invites another listener than the one whose test this browser holds. */
+function who() {
+  const same = element("button", { type: "button", className: "main", textContent: `Go on as listener ${state.rater}` });
+  same.addEventListener("click", () => { isSettled = true; show(); });
+  const other = element("button", { type: "button", textContent: `Start as listener ${invited}` });
+  other.addEventListener("click", () => { if (mayRemove()) begin(invited); });
+  return [heading("Who are you?"),
+    element("p", { textContent: `This browser holds the test of listener ${state.rater}, and you were invited as listener ${invited}. Starting as listener ${invited} removes the answers of listener ${state.rater} from this browser.` }),
+    element("div", { className: "actions" }, same, other)];
 }
 
 function sound() {
@@ -296,7 +325,7 @@ function record(trial, variant, reference, score, began, answered) {
 
 const csv = () => [COLUMNS, ...state.rows].map((row) => row.join(",")).join("\n") + "\n";
 
-function end() {
+function end(_, isFollowing) {
   const status = element("p", { className: "message good", role: "status" });
   const link = element("a", { download: `ratings-${TEST.id}-${state.name}.csv`, href: URL.createObjectURL(new Blob([csv()], { type: "text/csv" })) });
   const download = element("button", { type: "button", className: "main", textContent: "Download my ratings" });
@@ -321,16 +350,26 @@ function end() {
   again.addEventListener("click", send);
   const other = element("button", { type: "button", textContent: "Start for another listener" });
   other.addEventListener("click", () => {
-    if (!confirm("Remove these ratings from this browser? Only do so when they were sent or downloaded.")) return;
-    state = { rater: 0, name: "", at: 0, rows: [], sent: false };
+    if (!mayRemove()) return;
+    state = nobody();
     save();
     show();
   });
-  if (TEST.postUrl && !state.sent) send();
-  else if (state.sent) status.textContent = "Your ratings were sent. You may close this page.";
+  if (TEST.postUrl && !state.sent) {
+    if (isFollowing) again.hidden = false;
+    else send();
+  } else if (state.sent) status.textContent = "Your ratings were sent. You may close this page.";
   return [heading("Thank you"),
     text(TEST.postUrl ? "That was the last recording." : "That was the last recording. Download your ratings and send the file to the organizer."),
     status, element("div", { className: "actions" }, download, again, other)];
 }
+
+// a tab that is not the latest goes on with the latest answers, and does not write its own over them
+function follow() {
+  state = load() || state;
+  show(true);
+}
+addEventListener("storage", ({ key }) => { if (key === STORE) follow(); });
+addEventListener("pageshow", ({ persisted }) => { if (persisted) follow(); }); // it was told nothing meanwhile
 
 show();

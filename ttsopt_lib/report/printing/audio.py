@@ -68,7 +68,7 @@ class Players:
         if not any((self.folder.audio(one) / "0.wav").is_file() for one in names):
             return '<p class="missing">Nothing to hear: the examples were not made yet (ttsopt evaluate).</p>'
         heads = "".join(
-            f'<th scope="col">Sentence {number} <br><q>{escape(text)}</q></th>'
+            f'<th scope="col">Sentence {number} <br><q dir="auto">{escape(text)}</q></th>'
             for number, text in enumerate(summary.listening, 1)
         )
         rows = "".join(self._row(name, summary) for name in names)

@@ -12,6 +12,13 @@ const FIRST_SHARE = 4; // the first number of threads is what targets refer to: 
 /** The measurement was ended by the reader. */
 export class Stopped extends Error {}
 
+/** A time of zero is no sample, and one that is not zero there says little. */
+class CoarseClock extends Error {
+  constructor() {
+    super("this browser's clock is too coarse: measure in another browser, or switch off what protects from fingerprinting.");
+  }
+}
+
 /** Whether the tab is seen; a hidden one is slowed down by the browser, and what it times is worth nothing. */
 class Visibility {
   constructor() {
@@ -72,10 +79,12 @@ export class Measurement {
 
   /**
    * @param {{seconds?: number, threads?: number | number[], variants?: string[], minBlocks?: number,
-   *   maxBlocks?: number}} asked `minBlocks` are taken even where the seconds are over
+   *   maxBlocks?: number}} asked `minBlocks` are taken even where the seconds are over; no record has more blocks than
+   *   `web.json` allows
    * @returns {Promise<object>} the record
    */
   async run({ seconds = 60, threads = 1, variants, minBlocks = 2, maxBlocks = Infinity }) {
+    const mostBlocks = Math.min(maxBlocks, this.about.most_blocks);
     const most = mostThreads(), asked = [threads].flat();
     const wanted = [...new Set(asked.map((count) => Math.min(count, most)))];
     const names = variants ?? this.about.variants.map(({ name }) => name);
@@ -83,8 +92,11 @@ export class Measurement {
     this.began = performance.now();
     this.warnings = [];
     this.sittings = [];
-    const created = now(), browser = await describeDevice(), rows = [], reasons = [];
+    const created = now(), rows = [], reasons = [];
+    let browser;
     try {
+      browser = await describeDevice();
+      if (this.isStopped) throw new Stopped();
       this.sit();
       const shares = wanted.map((_, number) => (number ? 1 : FIRST_SHARE));
       const whole = shares.reduce((sum, share) => sum + share, 0);
@@ -94,7 +106,7 @@ export class Measurement {
         this.voices = new Voices(this.about, count, ({ doing }) => this.say(doing));
         const opened = await this.open(names, count);
         await this.warmUp(opened, (share / whole) * seconds);
-        reasons.push(await this.blocks(opened, (share / whole) * seconds, minBlocks, maxBlocks));
+        reasons.push(await this.blocks(opened, (share / whole) * seconds, minBlocks, mostBlocks));
         rows.push(...opened);
         this.voices.end();
       }
@@ -143,6 +155,13 @@ export class Measurement {
     this.sittings.push({ started: now(), ended: null, blocks: 0 });
   }
 
+  /** What a voice speaks, and the seconds that it took. */
+  async spoken(name, inputs) {
+    const spoken = await this.voices.run(name, inputs);
+    if (!spoken.seconds) throw new CoarseClock();
+    return spoken;
+  }
+
   /** Speak all sentences until a further pass is not faster, for half of the time at most. */
   async warmUp(rows, budget) {
     let before = rows.reduce((sum, row) => sum + row.first_seconds.reduce((all, one) => all + one, 0), 0);
@@ -150,7 +169,7 @@ export class Measurement {
       let now = 0;
       for (const { variant } of rows) {
         this.say(`warming up ${variant}`, pass, MOST_PASSES);
-        for (const { inputs } of this.sentences) now += (await this.voices.run(variant, inputs)).seconds;
+        for (const { inputs } of this.sentences) now += (await this.spoken(variant, inputs)).seconds;
       }
       if (now > FASTER * before || this.elapsed + now > budget / 2) return;
       before = now;
@@ -163,10 +182,11 @@ export class Measurement {
     for (const name of names) {
       try {
         const { seconds } = await this.voices.open(name);
+        if (!seconds) throw new CoarseClock();
         const first = [];
         for (const [number, { inputs }] of this.sentences.entries()) {
           this.say(`warming up ${name}`, number, this.sentences.length);
-          first.push((await this.voices.run(name, inputs)).seconds);
+          first.push((await this.spoken(name, inputs)).seconds);
         }
         const { sha256 } = this.about.variants.find((one) => one.name === name);
         rows.push({
@@ -174,7 +194,7 @@ export class Measurement {
           seconds: [], audio_seconds: [],
         });
       } catch (error) {
-        if (this.isStopped) throw error;
+        if (this.isStopped || error instanceof CoarseClock) throw error;
         this.warnings.push(`not measured: ${name}: ${error.message}`);
         if (names.length === 1) throw error;
       }
@@ -213,7 +233,7 @@ export class Measurement {
         if (this.visibility.wasHidden) break;
         if (this.isStopped) throw new Stopped();
         this.say(`block ${done + 1}, ${row.variant}`, Math.min(this.elapsed, budget), budget);
-        const spoken = await this.voices.run(row.variant, this.sentences[sentence].inputs);
+        const spoken = await this.spoken(row.variant, this.sentences[sentence].inputs);
         seconds.get(row)[sentence] = spoken.seconds;
         audio.get(row)[sentence] = spoken.samples.length / this.about.voice.sample_rate;
       }

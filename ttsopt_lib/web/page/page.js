@@ -107,7 +107,7 @@ function storedInputs({ inputs }, scales = null) {
 async function inputsOf(text, { scales = null, phrases = false } = {}) {
   const { voice, sentences } = state.about;
   const said = text.trim();
-  const stored = sentences.find((sentence) => sentence.text === said);
+  const stored = sentences.find((sentence) => sentence.text.trim() === said);
   if (stored && !phrases) return [storedInputs(stored, scales ?? voice.scales)];
   if (!said) throw new NothingToSpeak();
   if (!state.phonemizer.works) return servedInputs(said, scales);
@@ -156,14 +156,15 @@ function element(tag, properties = {}, ...children) {
 const cards = new Map(); // variant -> its parts on the page
 
 function showVoices() {
-  const { variants, sentences } = state.about;
+  const { variants, sentences, language } = state.about;
   byId("typing").hidden = !takesTexts();
   byId("phrasing").hidden = !state.phonemizer.works;
   const shown = Math.max(0, sentences.findIndex(({ use }) => use === "listening"));
   byId("text").value = sentences[shown]?.text ?? "";
+  byId("text").lang = language;
   sentences.forEach(({ text }, number) => {
-    const shortened = text.length > 90 ? `${text.slice(0, 90)}…` : text;
-    byId("sentence").append(element("option", { value: number, textContent: shortened }));
+    const signs = [...text], shortened = signs.length > 90 ? `${signs.slice(0, 90).join("")}…` : text;
+    byId("sentence").append(element("option", { value: number, textContent: shortened, lang: language, dir: "auto" }));
   });
   byId("sentence").value = shown;
   byId("sentence").addEventListener("change", ({ target }) => {
@@ -298,8 +299,10 @@ function showMeasure() {
     byId("threads").append(element("option", { value: choice.join(","), textContent: choice.join(" and then ") }));
   }
   for (const { name } of about.variants) {
-    const box = element("input", { type: "checkbox", value: name, checked: true });
-    byId("measured-voices").append(element("label", {}, box, name));
+    const isOriginal = name === ORIGINAL; // without which the library takes no record
+    const box = element("input", { type: "checkbox", value: name, checked: true, disabled: isOriginal });
+    const label = isOriginal ? `${name}, with which the others are compared` : name;
+    byId("measured-voices").append(element("label", {}, box, label));
   }
   byId("measured-voices").hidden = about.variants.length < 2;
   byId("measure-form").addEventListener("submit", (event) => {
@@ -326,7 +329,9 @@ async function startMeasuring() {
     const record = await measure({ seconds: byId("seconds").valueAsNumber || 60, threads, variants });
     const blocks = record.sittings.reduce((sum, sitting) => sum + sitting.blocks, 0);
     const done = `Done: ${blocks} blocks in ${record.elapsed_seconds.toFixed(0)} s.`;
-    byId("measure-state").textContent = [done, ...record.warnings.map((text) => `${text.replace(/\.$/, "")}.`)].join(" ");
+    const notes = record.warnings.map((text) => `${text.replace(/\.$/, "")}.`);
+    if (!isCompared(record)) notes.push(`There is no record to save: the report compares voices with the ${ORIGINAL}, which was not measured.`);
+    byId("measure-state").textContent = [done, ...notes].join(" ");
     showRecord(record);
   } catch (error) {
     byId("measure-state").textContent = error instanceof Stopped ? error.message : `Not measured: ${error.message}`;
@@ -361,6 +366,10 @@ function showPause(isPaused) {
   document.title = isPaused ? "Paused" : titleOf(state.about);
 }
 
+/** Whether each number of threads has the original, without which the library takes no record. */
+const isCompared = ({ threads, rows }) => threads.every((count) =>
+  rows.some((row) => row.variant === ORIGINAL && row.threads === count));
+
 function showRecord(record) {
   const baseline = record.rows.filter(({ variant }) => variant === ORIGINAL);
   byId("rows").replaceChildren(...record.rows.map((row) => {
@@ -379,7 +388,7 @@ function showRecord(record) {
   ].filter(Boolean).join(", ");
   byId("record-state").textContent = "";
   byId("command-box").hidden = true;
-  byId("record").hidden = false;
+  byId("record").hidden = !isCompared(record);
 }
 
 /** Seconds of computing for one second of audio: the median over the blocks. */
@@ -452,4 +461,4 @@ function fail(text) {
 
 byId("reload").addEventListener("click", () => location.reload());
 api.ready = begin();
-api.ready.catch((error) => fail(error.message));
+api.ready.catch((error) => fail(error.message)).finally(() => { byId("opening").hidden = true; });
