@@ -32,7 +32,7 @@ STEAL = 0.02
 SAMPLE_SECONDS = 2.0
 CPUS = Path("/sys/devices/system/cpu")
 # A worker's peak in MB (10^6 bytes): Python, its runtime and what a sentence takes, and so much for a byte of the file.
-# Fitted to the peaks of the default study; their sum is within 5 %, a single row may be far off.
+# Fitted to the peaks of the default study; their sum is within 10 %, a single row may be far off.
 WORKER_MB, TORCH_WORKER_MB = 250.0, 600.0
 WORKER_MB_PER_FILE_MB = 1.5
 ACCELERATED_WORKER_MB = 2000.0  # with CUDA's libraries; assumed, nobody has measured it here
