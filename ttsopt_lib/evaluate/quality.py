@@ -184,7 +184,7 @@ def _quality_row(record: QualityRecord, row: PlannedRow, original: PlannedRow) -
         wer=word_error_rate(spoken, hypotheses, language) if hypotheses else None,
         word_errors=errors or None,
         paired=_paired(record, [score.compared for score in scores if score.compared]),
-        model_sha256=None if row.name in PEERS else row.sentences[0].task.utterance.model_sha256,
+        model_sha256=row.sentences[0].task.utterance.model_sha256,
         stopped=row.stopped,
     )
 

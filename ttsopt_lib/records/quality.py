@@ -51,7 +51,7 @@ class QualityRow(Record):
     wer: float | None  # word error rate over those sentences; relative where `asr_against` is the original
     word_errors: list[int] | None = None  # per transcribed sentence: words substituted, deleted and inserted
     paired: PairedScores | None = None  # of the first paired_sentences; null: this is the original
-    model_sha256: str | None = None  # of the voice that spoke; null: an older record, or a peer
+    model_sha256: str | None = None  # of the voice that spoke, of a peer its record's key; null: an older record
     stopped: bool = False  # whether its first sentences decided, and it was scored on no others
 
 

@@ -46,7 +46,7 @@ def add_peers(folder: StudyFolder) -> None:
             ),
         )  # fmt: skip
         if not reason:
-            scores = quality.rows[0].model_copy(deep=True, update={"variant": name})
+            scores = quality.rows[0].model_copy(deep=True, update={"variant": name, "model_sha256": key})
             scores.scores = {
                 key: [value - 0.39 - 0.02 * (number % 2) for number, value in enumerate(values)]
                 for key, values in scores.scores.items()
@@ -75,13 +75,17 @@ def test_a_peer_is_compared_with_the_original_in_onnxruntime_and_never_chosen(su
     assert not names & set(PEERS) and all(choice.variant == "distilled-int8" for choice in summary.choices)
 
 
-def test_a_peer_that_was_made_anew_has_no_time_of_before(tmp_path):
+def test_a_peer_that_was_made_anew_has_no_time_and_no_scores_of_before(tmp_path):
     study, devices, folder = records.good(tmp_path)
     add_peers(folder)
     path = folder.peer_record("piper-tts")
     anew = read_record(path, PeerRecord, "measure --peers").model_copy(update={"key": "another"})
     write_record(path, anew)
-    timed = {peer.name: peer.timings[0] for peer in summarize(study, devices, folder).peers}
+    summary = summarize(study, devices, folder)
+    timed = {peer.name: peer.timings[0] for peer in summary.peers}
+    scored = {peer.name: bool(peer.quality) for peer in summary.peers}
+    assert not scored["piper-tts"] and scored["ort-int8-dynamic"]
+    assert [one.variant for one in summary.not_scored] == ["piper-tts"]
     assert timed["piper-tts"].row is None and "made anew since it was timed" in (timed["piper-tts"].reason or "")
     assert timed["ort-int8-dynamic"].row is not None
 

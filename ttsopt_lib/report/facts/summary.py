@@ -13,7 +13,7 @@ from ttsopt_lib.records.base import RecordError, now, read_record
 from ttsopt_lib.records.device import DeviceRecord
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.records.quality import NotScored, QualityRecord, QualityRow, RatingsRow
-from ttsopt_lib.records.variant import SensitivityRecord, VariantRecord
+from ttsopt_lib.records.variant import PeerRecord, SensitivityRecord, VariantRecord
 from ttsopt_lib.report.error_rates import WORDS, rates_of
 from ttsopt_lib.report.estimates import ZERO
 from ttsopt_lib.report.facts import verdict
@@ -246,15 +246,23 @@ def _quality_record(folder: StudyFolder, variants: Mapping[str, VariantRecord]) 
     others = other_files([(name, row.model_sha256) for name, row in scored.items()], variants)
     if ORIGINAL in others:
         return _nothing_scored("the original's voice file is another than was scored (ttsopt evaluate)")
+    scored |= {row.variant: row for row in record.peers}
+    others += [row.variant for row in record.peers if row.model_sha256 and _made_anew(folder, row)]
     if not others:
         return record, None
     reason = "its voice file is another than was scored; run 'ttsopt evaluate' again"
-    rows, confirmation = (
-        [row for row in part if row.variant not in others] for part in (record.rows, record.confirmation)
-    )
+    changes = {
+        part: [row for row in getattr(record, part) if row.variant not in others]
+        for part in ("rows", "confirmation", "peers")
+    }
     not_scored = [NotScored(variant=name, key=scored[name].key, reason=reason) for name in others]
-    changes = {"rows": rows, "confirmation": confirmation, "not_scored": [*record.not_scored, *not_scored]}
-    return record.model_copy(update=changes), None
+    return record.model_copy(update={**changes, "not_scored": [*record.not_scored, *not_scored]}), None
+
+
+def _made_anew(folder: StudyFolder, row: QualityRow) -> bool:
+    """Whether a peer was made again since it spoke. One that was scored elsewhere has no record here."""
+    path = folder.peer_record(row.variant)
+    return path.is_file() and read_record(path, PeerRecord, "measure --peers").key != row.model_sha256
 
 
 def _nothing_scored(reason: str) -> tuple[QualityRecord, str]:
