@@ -5,6 +5,7 @@ from small_study import changed, study_values
 from tone_test import VARIANTS, make
 
 from ttsopt_lib.errors import StudyError
+from ttsopt_lib.evaluate.keys import present_voices
 from ttsopt_lib.evaluate.ratings.file import COLUMNS, RatingsError, read_ratings
 from ttsopt_lib.listening.collect import collect_ratings
 from ttsopt_lib.records.base import write_record
@@ -60,6 +61,28 @@ def test_clips_become_variants_and_the_sentences_their_numbers(folder, key, tmp_
     assert read_ratings(folder.ratings, STUDY.variant_names) == ratings
     again, _ = collect_ratings([folder.ratings], STUDY, folder)  # a file with names is read as it is
     assert again == ratings
+
+
+def test_ratings_of_a_voice_that_was_made_anew_since_are_left_out_and_named(folder, key, tmp_path):
+    for name in STUDY.variant_names:
+        model = folder.model(name)
+        model.parent.mkdir(parents=True)
+        model.write_bytes(name.encode())
+        model.with_name(model.name + ".json").write_text("{}")
+    write_record(folder.listening_key, key.model_copy(update={"voices": present_voices(STUDY, folder)}))
+    files = [sent(tmp_path / f"{r}.csv", key, r) for r in ("1-a", "2-b")]
+    _, heard = collect_ratings(files, STUDY, folder)
+    assert not heard.left_out
+    assert heard.rows is not None and [row.variant for row in heard.rows] == ["original", "fp32", "int8"]
+
+    folder.model("int8").write_bytes(b"made anew")
+    for given in (files, [folder.ratings]):  # the collected file knows what was heard, without the key
+        _, rated = collect_ratings(given, STUDY, folder)
+        assert len(heard.kept) == len(rated.kept) + 12
+        assert rated.rows is not None and [row.variant for row in rated.rows] == ["original", "fp32"]
+        assert [row.variant for row in rated.comparisons] == ["fp32"]
+        (left_out,) = rated.left_out
+        assert left_out.startswith("int8 (12 ratings): what was heard was made before today's file of int8")
 
 
 def test_a_wrong_answer_to_a_trap_that_only_the_key_knows_screens_a_rater_out(folder, key, tmp_path):

@@ -38,7 +38,6 @@ def ratings(
     """Check and screen listeners' ratings and print their means; `ttsopt report` then shows them."""
     from ttsopt_lib.evaluate.quality import current_evaluation
     from ttsopt_lib.evaluate.ratings.monitor import standings
-    from ttsopt_lib.evaluate.ratings.screening import screen
     from ttsopt_lib.listening.collect import collect_ratings
 
     asked = asked_study(study, voice)
@@ -53,7 +52,7 @@ def ratings(
         if rated.rows is None and rated.reason:
             say("ratings", f"no mean opinion score: {rated.reason}")
         margin = abs(asked.targets.mos_change)
-        so_far = standings(screen(collected)[0], asked.variant_names, margin)
+        so_far = standings(rated.kept, asked.variant_names, margin)
         if so_far:
             say("ratings", f"against the original, margin {margin:g} points; holds however often you look:")
             out.print(standings_table(so_far))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from ttsopt_lib.code_hash import code_digest, versions
@@ -29,6 +30,15 @@ def voice_key(study: Study, folder: StudyFolder, variant: str) -> str:
         if not path.is_file():
             raise RecordError(f"{path}: not there yet; run 'ttsopt optimize' first")
     return content_key([file_sha256(path) for path in paths], study.voice.speaker)
+
+
+def present_voices(study: Study, folder: StudyFolder) -> dict[str, str]:
+    """Variant -> its `voice_key`, of those whose files are there."""
+    found = {}
+    for name in study.variant_names:
+        with suppress(RecordError):
+            found[name] = voice_key(study, folder, name)
+    return found
 
 
 def scorer_key(study: Study) -> str:

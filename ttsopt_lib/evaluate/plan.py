@@ -141,8 +141,8 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
     """
     key = quality_key(study, folder)
     sentences = evaluation_texts(study)
-    rated = _ratings(study, folder)
     keys = {name: voice_key(study, folder, name) for name in study.variant_names}
+    rated = _ratings(study, folder, keys)
     predictors, unavailable = _predictors(study)
     voices = {name: open_model(folder.model(name)) for name in study.variant_names}
     recognizer = _recognizer(study, voices[ORIGINAL])
@@ -283,11 +283,11 @@ def peer_key(study: Study, peer: PeerRecord, asr: str | None) -> str:
     return content_key([scoring_key(study), asr], peer.key)
 
 
-def _ratings(study: Study, folder: StudyFolder) -> Rated:
-    """What listeners said, or the reason why there is nothing."""
+def _ratings(study: Study, folder: StudyFolder, voices: dict[str, str]) -> Rated:
+    """What listeners said of these voices (variant -> its key), or the reason why there is nothing."""
     path = ratings_path(study, folder)
     if path is None:
         return Rated(reason="no ratings file was given (evaluate.ratings), so no listener's opinion was measured")
     if not path.is_file():
         raise StudyError(f"{path}: evaluate.ratings: no such file; give a CSV with ratings, or leave the key out")
-    return rate_variants(read_ratings(path, study.variant_names), study.variant_names)
+    return rate_variants(read_ratings(path, study.variant_names), study.variant_names, voices)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ttsopt_lib.errors import StudyError
+from ttsopt_lib.evaluate.keys import present_voices
 from ttsopt_lib.evaluate.ratings.file import Rating, RatingsError, Row, Seen, read_ratings, write_ratings
 from ttsopt_lib.evaluate.ratings.means import Rated, rate_variants
 from ttsopt_lib.listening.key import ListeningKey
@@ -54,7 +55,7 @@ def collect_ratings(
     if errors:
         raise RatingsError("; ".join(errors))
     write_ratings(folder.ratings, ratings)
-    return ratings, rate_variants(ratings, study.variant_names)
+    return ratings, rate_variants(ratings, study.variant_names, present_voices(study, folder))
 
 
 def _named(row: Row, key: ListeningKey | None, variants: Sequence[str]) -> Row:
@@ -87,5 +88,7 @@ def _named(row: Row, key: ListeningKey | None, variants: Sequence[str]) -> Row:
         "sentence": clip.sentence if clip.use == "rated" else f"trap-{clip.sentence}",
         "variant": clip.variant,
         "reference": reference,
+        "variant_voice": key.voices.get(clip.variant, ""),
+        "reference_voice": key.voices.get(reference, ""),
         "trap": "" if clip.trap is None else str(clip.trap),
     }

@@ -35,4 +35,5 @@ class ListeningKey(Record):
     target_lufs: float
     sentences: dict[str, str]  # the page's name of a sentence -> its number among the evaluation sentences
     texts: dict[str, str]  # that number -> the text
+    voices: dict[str, str] = {}  # variant -> hash of the voice that speaks (`voice_key`); empty: an older key
     clips: dict[str, Clip]  # file name without ending -> what it is

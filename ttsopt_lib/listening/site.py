@@ -63,12 +63,13 @@ def make_listening_test(study: Study, folder: StudyFolder) -> tuple[dict[str, in
             f"listening_test.sentences: {asked.sentences} is more than "
             f"the {study.sentences.evaluation.count} evaluation sentences"
         )
+    voices = {name: voice_key(study, folder, name) for name in names}
     content = content_key(
         asked,
         study.sentences,
         study.evaluate.seed,
         study.title,
-        [(name, voice_key(study, folder, name)) for name in names],
+        list(voices.items()),
         code_digest("ttsopt_lib.listening"),
         [file_sha256(PAGE / name) for name in PAGE_FILES],
     )
@@ -80,7 +81,7 @@ def make_listening_test(study: Study, folder: StudyFolder) -> tuple[dict[str, in
     if done and all((folder.listening / "audio" / f"{name}.wav").is_file() for name in done.clips):
         return trials, False
     sounds = speak_all(study, folder, trap_answers(asked))
-    key = write_site(folder.listening, sounds, asked, content)
+    key = write_site(folder.listening, sounds, asked, content, voices)
     if folder.listening_key.is_file():
         old = folder.listening_key
         old.rename(old.with_name(f"listening_key.{now().replace(':', '')}.{secrets.token_hex(2)}.json"))
@@ -98,8 +99,13 @@ def trap_answers(asked: ListeningTest) -> dict[str, list[tuple[int, str]]]:
     return found
 
 
-def write_site(target: Path, sounds: Sounds, asked: ListeningTest, content: str = "") -> ListeningKey:
-    """Write the page, its audio and its data to `target`, whole or not at all; gives the key."""
+def write_site(
+    target: Path, sounds: Sounds, asked: ListeningTest, content: str = "", voices: dict[str, str] | None = None
+) -> ListeningKey:
+    """Write the page, its audio and its data to `target`, whole or not at all; gives the key.
+
+    `content` is the hash of what it is made from, `voices` that of each variant.
+    """
     variants = [name for name in sounds.spoken if name not in (ORIGINAL, LOWPASS)]
     sentence_names = {secrets.token_hex(3): number for number in range(len(sounds.texts))}
     everything = [clip for clips in sounds.spoken.values() for clip in clips]
@@ -120,6 +126,7 @@ def write_site(target: Path, sounds: Sounds, asked: ListeningTest, content: str 
         target_lufs=round(writer.target, 2),
         sentences={name: str(number) for name, number in sentence_names.items()},
         texts={str(number): text for number, text in enumerate(sounds.texts)},
+        voices=voices or {},
         clips=writer.clips,
     )
 

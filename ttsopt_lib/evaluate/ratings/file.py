@@ -12,7 +12,9 @@ Columns, in any order, one row per rating:
 * `rater`: any name of the listener;
 * `score`: on the scale of the test;
 * `seconds`: from the first play to the answer; may be empty;
-* `trap`: empty for a rating. For a trap question, the score that the listener was told to give.
+* `trap`: empty for a rating. For a trap question, the score that the listener was told to give;
+* `variant_voice`, `reference_voice`: what the two voices were when they were heard (`voice_key`), as `ttsopt ratings`
+  writes it; may be empty or missing.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ttsopt_lib.errors import TtsoptError
@@ -28,6 +30,7 @@ from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.files import atomic_path
 
 COLUMNS = ("test", "sentence", "variant", "reference", "rater", "score", "seconds", "trap")
+VOICES = ("variant_voice", "reference_voice")  # columns that may be missing
 Row = dict[str, str]
 SCALES = {"acr": (1, 5), "ccr": (-3, 3), "mushra": (0, 100)}
 
@@ -48,6 +51,8 @@ class Rating:
     score: int
     seconds: float | None
     trap: int | None  # the answer that a trap question asked for; None: an ordinary rating
+    variant_voice: str = field(default="", compare=False)  # hash of the voice that was heard; empty: not known
+    reference_voice: str = field(default="", compare=False)
 
 
 Seen = dict[Rating | tuple[str, ...], tuple[Rating, str]]  # question -> its answer, and the file and line of that
@@ -107,7 +112,7 @@ def read_ratings(
 
 def _check_header(path: Path, header: list[str]) -> None:
     missing = [name for name in COLUMNS if name not in header]
-    unknown = [name for name in header if name not in COLUMNS]
+    unknown = [name for name in header if name not in COLUMNS + VOICES]
     doubled = sorted({name for name in header if header.count(name) > 1})
     for what, names in (("missing", missing), ("unknown", unknown), ("doubled", doubled)):
         if names:
@@ -143,6 +148,8 @@ def _rating(
         score=_on_scale("score", row["score"], test),
         seconds=_seconds(row["seconds"]),
         trap=trap,
+        variant_voice=row.get("variant_voice", ""),
+        reference_voice=row.get("reference_voice", ""),
     )
 
 
@@ -202,7 +209,7 @@ def write_ratings(path: Path, ratings: Sequence[Rating]) -> None:
     """Write ratings as a CSV that `read_ratings` reads, whole or not at all."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        writer.writerow(COLUMNS + VOICES)
         for rating in ratings:
-            values = [getattr(rating, column) for column in COLUMNS]
+            values = [getattr(rating, column) for column in COLUMNS + VOICES]
             writer.writerow(["" if value is None else value for value in values])

@@ -13,7 +13,7 @@ Raters are screened first (`evaluate/ratings/screening.py`); the intervals respe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -42,21 +42,29 @@ class Rated:
     comparisons: list[ComparisonRow] = field(default_factory=list)  # CCR and MUSHRA
     screened: list[ScreenedRater] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # which ratings say nothing here, and why
+    kept: list[Rating] = field(default_factory=list)  # of listeners who count, of the voices as they are
 
 
-def rate_variants(ratings: Sequence[Rating], variants: Sequence[str]) -> Rated:
-    """Everything that can be said from a ratings file, variants in the order of `variants`."""
+def rate_variants(ratings: Sequence[Rating], variants: Sequence[str], voices: Mapping[str, str] | None = None) -> Rated:
+    """Everything that can be said from a ratings file.
+
+    Args:
+        ratings: of all listeners.
+        variants: in this order the rows are.
+        voices: variant -> what it is today (`voice_key`). Ratings of what it was before say nothing of it.
+    """
     kept, screened = screen(ratings)
+    kept, earlier = _of_today(kept, voices or {})
     tables = rating_tables(kept, "acr", variants)
     raters, sentences = next(iter(tables.values())).shape if tables else (0, 0)
-    rated = Rated(screened=screened, comparisons=_comparisons(kept, variants), left_out=_left_out(kept))
+    rated = Rated(None, None, _comparisons(kept, variants), screened, earlier + _left_out(kept), kept)
     if min(raters, sentences) >= LEAST:
         counts = Counter(rating.variant for rating in kept if rating.test == "acr")
         rated.rows = [_row(name, table, counts[name], tables.get(ORIGINAL)) for name, table in tables.items()]
     else:
         rated.reason = (
-            f"the ratings have {raters} raters and {sentences} sentences in their ACR test; "
-            f"an interval needs {LEAST} of each"
+            f"the ratings{' of the voices as they are' if earlier else ''} have {raters} raters and "
+            f"{sentences} sentences in their ACR test; an interval needs {LEAST} of each"
         )
     return rated
 
@@ -144,6 +152,22 @@ def _comparisons(kept: Sequence[Rating], variants: Sequence[str]) -> list[Compar
                 )
             )
     return rows
+
+
+def _of_today(ratings: Sequence[Rating], voices: Mapping[str, str]) -> tuple[list[Rating], list[str]]:
+    """The ratings of the voices as they are, and words on those of what they were."""
+
+    def heard_before(one: Rating) -> list[str]:
+        heard = ((one.variant, one.variant_voice), (one.reference, one.reference_voice))
+        return [name for name, voice in heard if voice and voices.get(name, voice) != voice]
+
+    before = {one: names for one in ratings if (names := heard_before(one))}
+    counts = Counter(name for names in before.values() for name in dict.fromkeys(names))
+    return [one for one in ratings if one not in before], [
+        f"{name} ({count} ratings): what was heard was made before today's file of {name}; 'ttsopt listen' makes a "
+        "test of that"
+        for name, count in counts.items()
+    ]
 
 
 def _left_out(kept: Sequence[Rating]) -> list[str]:
