@@ -71,6 +71,10 @@ def test_students_are_not_published_over_what_is_no_student(asked, tmp_path: Pat
     study = asked().model_copy(update={"training": training})
     with pytest.raises(DistillError, match=r"mine: holds thesis\.txt, which publishing students would remove"):
         train_students(study, StudyFolder(study, tmp_path / "reports"), minutes=1)
+    training = training.model_copy(update={"student": tmp_path / "mine" / "thesis.txt"})
+    with pytest.raises(DistillError, match=r"thesis\.txt: is a file; name a folder"):
+        study = study.model_copy(update={"training": training})
+        train_students(study, StudyFolder(study, tmp_path / "reports"), minutes=1)
     assert not (tmp_path / "reports").exists()
 
 

@@ -79,6 +79,19 @@ def test_a_trained_decoder_that_lost_too_little_is_refused(with_recipe, joe):
         check_recipes(with_recipe(joe, **trained, decoder_widths=[256, 128, 48, 16]), ["small"])
 
 
+@pytest.mark.parametrize("stands", ["a file", "an empty folder", "a folder of others"])
+def test_a_place_for_a_trained_decoder_that_is_taken_is_refused_before_it_trains(with_recipe, tmp_path, stands):
+    place = tmp_path / "decoder"
+    if stands == "a file":
+        place.write_text("notes")
+    else:
+        place.mkdir()
+    if stands == "a folder of others":
+        (place / "notes.txt").write_text("keep")
+    with pytest.raises(StudyError, match=r"variant 'small': .*decoder\.safetensors: no such file"):
+        check_recipes(with_recipe(step="prune_structured", trained=place), ["small"])
+
+
 @pytest.mark.parametrize("content", ["", "[]", "<html>"])
 def test_a_damaged_record_is_named(with_recipe, tmp_path, content):
     for file in (MODELS / "students").iterdir():

@@ -155,6 +155,8 @@ def has_students(run: Path) -> bool:
 
 def refuse_others(target: Path) -> None:
     """Raises `DistillError` where a folder holds something that is not of published students: publishing removes it."""
+    if target.exists() and not target.is_dir():
+        raise DistillError(f"{target}: is a file; name a folder, which publishing students makes")
     files = sorted(path.name for path in target.iterdir()) if target.is_dir() else []
     others = [name for name in files if name not in (WEIGHTS, SIZES, RECORD, CARD)]
     if others:

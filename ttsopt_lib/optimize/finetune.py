@@ -79,7 +79,7 @@ def prune_and_train(model: StagedVits, step: PruneStructured, context: BuildCont
     """
     trained = None if step.trained is None else resolve(step.trained)
     whole = copy.deepcopy(model.decoder)
-    if trained is None or not trained.is_dir():
+    if trained is None or not trained.exists():
         if context is None:
             raise FinetuneError("prune_structured: for PyTorch it needs a decoder trained before (key: trained)")
         pruned = prune_structured(model, step, context.calibration)

@@ -50,7 +50,7 @@ class PruneStructuredWork(NetworkWork[PruneStructured]):
                 refuse_widths(whole, step)
 
     def trains(self, step: PruneStructured) -> bool:
-        return not self.files(step)
+        return step.trained is None or not resolve(step.trained).exists()
 
     def corpus(self, step: PruneStructured) -> Path | None:
         return step.corpus if step.trained is not None and self.trains(step) else None
