@@ -11,6 +11,8 @@ from small_study import study_values
 from typer.testing import CliRunner
 
 from ttsopt_lib.cli.app import app
+from ttsopt_lib.errors import StudyError
+from ttsopt_lib.listening.site import make_listening_test
 from ttsopt_lib.params import check
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, Study
@@ -63,3 +65,17 @@ def test_power_asks_for_more_raters_where_there_are_fewer_sentences(listen):
     said, _ = listen("power", "--effect", "0.2")
     needed = [int(count) for count in re.findall(r"\b(?:6|12|24|48|96) \D*(\d+) \D*\d+", said)]
     assert len(needed) >= 3 and needed == sorted(needed, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"listening_test": ASKED | {"variants": []}}, "listening_test.variants: is empty; leave the key out"),
+        ({"variants": []}, "variants: the study has none beside the original"),
+    ],
+)
+def test_a_test_of_the_original_alone_is_refused_by_the_key_that_asks_for_it(tmp_path, changes, words):
+    study = check(Study, study_values("heard", listening_test=ASKED) | changes, "study")
+    with pytest.raises(StudyError) as refused:
+        make_listening_test(study, StudyFolder(study, tmp_path))
+    assert str(refused.value).startswith(words)

@@ -57,7 +57,9 @@ def make_listening_test(study: Study, folder: StudyFolder) -> tuple[dict[str, in
     asked = study.listening_test
     names = study.heard_names
     if len(names) < 2:
-        raise StudyError("variants: none is heard beside the original, so there is nothing to compare")
+        none = "variants: the study has none beside the original, so there is nothing to compare"
+        empty = "listening_test.variants: is empty; leave the key out, and all variants of the study are heard"
+        raise StudyError(none if asked.variants is None else empty)
     if asked.sentences > study.sentences.evaluation.count:
         raise StudyError(
             f"listening_test.sentences: {asked.sentences} is more than "
