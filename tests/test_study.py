@@ -1,6 +1,7 @@
 """A study says exactly what was asked, or one line says what is wrong with it."""
 
 import copy
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,14 @@ def test_no_file_of_the_working_folder_stands_in_for_a_library_of_a_process_of_o
     command = [*python_command("json.tool"), "--compact"]
     done = subprocess.run(command, cwd=tmp_path, input="[1, 2]", capture_output=True, text=True)
     assert done.stdout == "[1,2]\n", done.stderr
+
+
+def test_another_version_that_is_installed_does_not_run_in_a_process_of_ours(tmp_path):
+    (tmp_path / "ttsopt_lib").mkdir()
+    (tmp_path / "ttsopt_lib" / "__init__.py").write_text("raise SystemExit('another version')\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(python_command("ttsopt_lib.errors"), env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_home_that_is_not_there_is_a_path_that_is_not_found(monkeypatch):

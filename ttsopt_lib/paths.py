@@ -42,7 +42,13 @@ def is_from_wheel() -> bool:
     return (Path(__file__).parent / "shipped").is_dir()
 
 
-RUN = "import runpy, sys; sys.path.append(sys.argv.pop(1)); runpy.run_module(sys.argv.pop(1), None, '__main__', True)"
+# This package is found first, whatever other version is installed, and nothing else that lies beside it.
+RUN = """import importlib.metadata, runpy, sys
+sys.path.insert(0, sys.argv.pop(1))
+import ttsopt_lib
+sys.path.append(sys.path.pop(0))
+runpy.run_module(sys.argv.pop(1), None, '__main__', True)
+"""
 
 
 def python_command(module: str) -> list[str]:

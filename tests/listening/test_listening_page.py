@@ -284,6 +284,24 @@ def test_ccr_and_mushra_are_taken_and_posted(tmp_path, browser):
     assert heard == {"original", *VARIANTS, "lowpass-3.5khz"}
 
 
+def test_a_send_that_is_answered_late_does_not_say_that_the_next_listener_sent(browser, made: Made):
+    browser.get(made.url)
+    sent = browser.execute_async_script("""
+        const done = arguments[arguments.length - 1];
+        TEST.postUrl = "https://example.org/ratings";
+        let answer;
+        window.fetch = () => new Promise((resolve) => { answer = resolve; });
+        state = {...nobody(), rater: 1, name: "1-first"};
+        state.at = screens().length - 1;
+        show();
+        state = {...nobody(), rater: 2, name: "2-second"};
+        show();
+        answer({ok: true});
+        setTimeout(() => done([state.name, state.sent]), 0);
+    """)
+    assert sent == ["2-second", False]
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_screen_scrolls_sideways(tmp_path, browser, width):
     made = make(tmp_path / "listening", tests=("acr", "ccr", "mushra"))

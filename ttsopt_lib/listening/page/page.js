@@ -334,10 +334,12 @@ function end(_, isFollowing) {
   again.hidden = true;
   const send = async () => {
     status.textContent = "Sending your ratings …";
+    const whose = state.name; // another listener may begin, here or in another tab, before the server answers
     try {
       // text/plain needs no preflight request, so a plain server that stores the body is enough
       const reply = await fetch(TEST.postUrl, { method: "POST", headers: { "Content-Type": "text/plain;charset=utf-8" }, body: csv() });
       if (!reply.ok) throw new Error(`the server answered ${reply.status}`);
+      if (state.name !== whose) return;
       state.sent = true;
       save();
       status.textContent = "Your ratings were sent. You may close this page.";
