@@ -35,9 +35,12 @@ def local_workers(count: int) -> Iterator[Parallel]:
     if count == 1:
         yield Parallel(n_jobs=1, return_as="generator")
         return
-    # An interrupt ends them, and Python's tracker warns of semaphores that it then removes: it is told not to.
-    warnings = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (warnings, "ignore:resource_tracker")))
+    # An interrupt ends them, and Python's tracker warns of semaphores that it then removes: it is told not to. And no
+    # file of the working folder stands in for a library there.
+    warnings = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker")))
+    asked = {"PYTHONWARNINGS": warnings, "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in asked}
+    os.environ.update(asked)
     with parallel_config(backend="loky", inner_max_num_threads=1, initializer=_begin):
         try:
             with Parallel(n_jobs=count, return_as="generator") as parallel:
@@ -50,9 +53,10 @@ def local_workers(count: int) -> Iterator[Parallel]:
         finally:
             # reuse=True: the executor that is there, whatever it was made with, and no new one only to end it
             get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=False)  # pyright: ignore[reportArgumentType]
-            os.environ.pop("PYTHONWARNINGS")
-            if warnings is not None:
-                os.environ["PYTHONWARNINGS"] = warnings
+            for name, value in before.items():
+                os.environ.pop(name)
+                if value is not None:
+                    os.environ[name] = value
 
 
 @contextmanager

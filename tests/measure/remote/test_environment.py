@@ -56,6 +56,12 @@ def test_an_installation_that_failed_says_why_and_one_that_was_killed_says_that(
     assert f"be installed: {reason}" in str(raised.value)
 
 
+def test_no_file_of_the_home_folder_stands_in_for_a_library_of_the_installer(tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise SystemExit('this is no library')\n")
+    monkeypatch.chdir(tmp_path)
+    environment.run([sys.executable, "-m", "json.tool", "--help"])
+
+
 @pytest.mark.slow
 def test_an_environment_is_made_from_wheels_once_and_used(loopback: Loopback, tmp_path: Path, small_folder, capsys):
     wheels = tmp_path / "wheels"

@@ -8,6 +8,7 @@ without it is what an interrupted installation left, and is made anew.
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -31,8 +32,9 @@ def make_environment(folder: Path, requirements: Path, wheels: Path | None) -> N
 def run(command: list[str]) -> None:
     """Run an installer and say what it does, as it says so. Raises OSError and subprocess.CalledProcessError."""
     said = []
+    safe = {**os.environ, "PYTHONSAFEPATH": "1"}  # no file of the home folder stands in for a library
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=safe
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
