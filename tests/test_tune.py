@@ -223,8 +223,8 @@ def test_a_voice_is_tuned_and_what_is_done_is_not_done_again(plain_voice, tmp_pa
 
 
 @pytest.mark.slow
-def test_what_the_first_sentences_leave_open_further_ones_decide(plain_voice, tmp_path, monkeypatch):
-    """A candidate that is open on few sentences stands or falls on the further ones alone."""
+def test_further_sentences_decide_about_the_candidate_that_is_taken(plain_voice, tmp_path, monkeypatch):
+    """On the first sentences, which chose it, a candidate is flattered: it stands or falls on the further ones."""
     work = tuning._Tuning(plain_voice, tmp_path, Asks(max_loss=0.05), None, "distillmos", None)
     work._records = {name: None for name in work._recipes}  # type: ignore[assignment]
     work._rows = {
@@ -243,18 +243,20 @@ def test_what_the_first_sentences_leave_open_further_ones_decide(plain_voice, tm
         rows = [
             spoken("original", original),
             spoken("int8-weights", [3.99] * 8),
-            spoken("rearranged-int8-weights", [3.8, 4.2, 3.7, 4.3, 3.9, 4.1, 3.9, 4.1]),
+            spoken("rearranged-int8-weights", [4.1] * 8),
         ]
         worse = spoken("rearranged-int8-weights", [3.5] * 8)
-        further = [spoken("original", original), worse] if study.evaluate.confirmed else []
+        further = [spoken("original", original), worse, spoken("int8-weights", [3.98] * 8)]
         return SimpleNamespace(not_scored=[], rows=rows, confirmation=further)
 
     monkeypatch.setattr(tuning, "evaluate_study", scored)
     chosen = work.choose()
-    assert asked == [(), ("rearranged-int8-weights",)]
-    open_one = work._rows["rearranged-int8-weights"]
-    assert open_one.confirmed and open_one.change == pytest.approx(-0.5) and open_one.missed
-    assert chosen is not None and chosen.name == "int8-weights" and not chosen.confirmed
+    assert asked == [(), ("rearranged-int8-weights",), ("rearranged-int8-weights", "int8-weights")]
+    lucky = work._rows["rearranged-int8-weights"]
+    assert lucky.confirmed and lucky.change == pytest.approx(-0.5) and lucky.missed
+    assert lucky.on_front  # by what all candidates spoke
+    assert chosen is not None and chosen.name == "int8-weights" and chosen.confirmed
+    assert chosen.change == pytest.approx(-0.02)
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ class Candidate(Record):
     change: float | None = None  # of predicted MOS
     change_ci: Interval | None = None
     sentences: int | None = None  # that the change rests on
-    confirmed: bool = False  # whether these are further ones, because the first left it open
+    confirmed: bool = False  # whether these are further ones, on which nothing was chosen
     note: str = ""  # what its last search found
     refused: str = ""
     missed: list[str] = []  # of what was asked, in words

@@ -60,7 +60,7 @@ def _shortfall(row: Candidate, asks: Asks) -> float:
 
 
 def on_front(rows: Sequence[Candidate]) -> set[str]:
-    """Names of the candidates that no other one beats: in size, speed and predicted MOS, and clearly in one of them."""
+    """Names of the candidates that no other one beats: as small, fast and good in predicted MOS, and better in one."""
     figures = {
         row.name: (-row.size_bytes, row.speedup, row.change)
         for row in rows

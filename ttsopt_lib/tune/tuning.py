@@ -226,8 +226,9 @@ class _Tuning:
     def choose(self) -> Candidate | None:
         """Score every candidate, and find the one to take.
 
-        The first sentences decide most. A candidate that they leave open speaks further ones, on which it then
-        stands or falls alone.
+        The first sentences decide about large losses, and which candidates no other one beats. The one to take has
+        passed on further ones, on which nothing was chosen: what the first ones say of a voice that they chose flatters
+        it.
         """
         study = self._study({name: self._recipes[name] for name in self._made()})
         say("tune", f"scoring {len(self._made())} candidates on {study.sentences.evaluation.count} sentences")
@@ -235,15 +236,15 @@ class _Tuning:
         original = record.rows[0]
         for row in record.rows[1:]:
             self._score(self._rows[row.variant], row, original)
+        front = on_front(list(self._rows.values()))
         asked: list[str] = []
         chosen = None
         for row in preference(list(self._rows.values())):
-            if row.change is None or size_and_speed_missed(row, self._asks):
+            if row.change is None or row.change < -self._asks.max_loss or size_and_speed_missed(row, self._asks):
                 continue
-            open_ = missed(row, self._asks) and row.change >= -self._asks.max_loss
-            if open_ and (further := confirming(study, [*asked, row.name])):
+            if further := confirming(study, [*asked, row.name]):
                 asked.append(row.name)
-                say("tune", f"{row.name}: undecided; it speaks {_further_count(further)} further sentences")
+                say("tune", f"{row.name}: {_further_count(further)} further sentences decide about it")
                 spoken = {one.variant: one for one in self._evaluated(further).confirmation}
                 if row.refused:
                     continue
@@ -252,9 +253,8 @@ class _Tuning:
             if not missed(row, self._asks):
                 chosen = row
                 break
-        front = on_front(list(self._rows.values()))
         for row in self._rows.values():
-            row.missed, row.on_front = missed(row, self._asks), row.name in front
+            row.missed, row.on_front = missed(row, self._asks), row.name in front and not row.refused
         return chosen
 
     def _evaluated(self, study: Study) -> QualityRecord:
