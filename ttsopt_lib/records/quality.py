@@ -60,12 +60,12 @@ class RatingsRow(Record):
 
     variant: str
     mean: float
-    ci: tuple[float, float]
+    ci: tuple[float, float] | None  # null: too few raters or sentences, or all say the same
     raters: int
     ratings: int
     change: float | None  # against the original, paired by sentence; null for the original
     change_ci: tuple[float, float] | None
-    change_error: float | None = None  # standard error of the change, and its degrees of freedom
+    change_error: float | None = None  # standard error of the change (0: all say the same), and its degrees of freedom
     change_dof: float | None = None
 
 
@@ -75,7 +75,7 @@ class ComparisonRow(Record):
     test: Literal["ccr", "mushra"]
     variant: str
     mean: float
-    ci: tuple[float, float] | None  # null: too few raters or sentences
+    ci: tuple[float, float] | None  # null: too few raters or sentences, or all say the same
     error: float | None
     dof: float | None
     raters: int

@@ -24,7 +24,7 @@ from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.ratings.file import Rating
 from ttsopt_lib.evaluate.ratings.screening import screen
 from ttsopt_lib.records.quality import ComparisonRow, RatingsRow, ScreenedRater
-from ttsopt_lib.statistics.crossed import Components, components, table_change, table_mean
+from ttsopt_lib.statistics.crossed import Components, components, paired_table, table_change, table_mean
 from ttsopt_lib.study import ORIGINAL
 
 LEAST = 2  # raters and sentences without which no interval can be given
@@ -74,9 +74,9 @@ def change_components(ratings: Sequence[Rating], variants: Sequence[str]) -> Com
     tables = rating_tables(screen(ratings)[0], "acr", variants)
     if ORIGINAL not in tables:
         return None
-    changes = [table - tables[ORIGINAL] for name, table in tables.items() if name != ORIGINAL]
-    found = [components(change) for change in changes if min(_size(change)) >= LEAST_TO_PLAN]
-    if not found:
+    changes = [paired_table(table, tables[ORIGINAL]) for name, table in tables.items() if name != ORIGINAL]
+    found = [components(change) for change in changes if change is not None and min(_size(change)) >= LEAST_TO_PLAN]
+    if not any(one.rest for one in found):  # none could be paired, or all of them say the same
         return None
     pooled = [
         float(np.sqrt(np.mean([getattr(one, part) ** 2 for one in found]))) for part in ("rater", "sentence", "rest")
@@ -110,11 +110,11 @@ def _row(name: str, table: Array, ratings: int, original: Array | None) -> Ratin
     raters, _ = _size(table)
     mean = table_mean(table) if min(_size(table)) >= LEAST else None
     change = table_change(table, original) if original is not None and name != ORIGINAL else None
-    low, high = mean.interval() if mean else (1.0, 5.0)  # too few say nothing
+    ci = mean.interval() if mean else None
     return RatingsRow(
         variant=name,
         mean=float(np.nanmean(table)),
-        ci=(max(1, low), min(5, high)),
+        ci=ci and (max(1, ci[0]), min(5, ci[1])),
         raters=raters,
         ratings=ratings,
         change=change.value if change else None,
