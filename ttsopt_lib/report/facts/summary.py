@@ -437,8 +437,9 @@ def _crossed(row: RatingsRow) -> CrossedMean | None:
 
 def _equivalence(record: QualityRecord, margin: float) -> dict[str, float]:
     """For every rated variant the p-value of "listeners will not hear it", corrected for their number."""
-    found = {row.variant: crossed for row in record.ratings or [] if (crossed := _crossed(row))}
-    return dict(zip(found, holm([one.equivalence_p(margin) for one in found.values()]), strict=True))
+    crossed = {row.variant: one for row in record.ratings or [] if (one := _crossed(row))}
+    found = {name: p for name, one in crossed.items() if (p := one.equivalence_p(margin)) is not None}
+    return dict(zip(found, holm(list(found.values())), strict=True))
 
 
 def _comparisons(record: QualityRecord) -> list[ComparisonSummary]:
