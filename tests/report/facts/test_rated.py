@@ -8,6 +8,7 @@ from pathlib import Path
 import invented_records as records
 import pytest
 
+from ttsopt_lib.evaluate.anchors import LOWPASS
 from ttsopt_lib.records.base import read_record, write_record
 from ttsopt_lib.records.quality import QualityRecord
 from ttsopt_lib.report.chapters import listeners, quality_words
@@ -68,3 +69,19 @@ def test_ratings_that_cannot_be_paired_are_not_called_none(rated):
     assert row.status == "not_measured" and "compared with the original" in row.reason
     said = " ".join(listeners.what_ratings_could_show(found))
     assert f"`{CHOSEN}`: too few" in said and "`original`" not in said
+
+
+@pytest.mark.parametrize("how", ["made anew since", "no longer in the study"])
+def test_ratings_and_comparisons_of_another_voice_count_for_nothing(rated, how):
+    def change(record: QualityRecord) -> None:
+        record.comparisons += [records.comparison(name, "mushra", 40.0) for name in (LOWPASS, "gone")]
+        if how == "made anew since":
+            next(row for row in record.rows if row.variant == CHOSEN).model_sha256 = "f" * 64
+        else:
+            for row in (*record.comparisons, *(record.ratings or [])):
+                row.variant = "gone" if row.variant == CHOSEN else row.variant
+
+    before, found = rated(), rated(change)
+    assert [row.variant for row in found.comparisons] == [LOWPASS]
+    p_before, p = (one.quality_of("int8-weights").human_mos.equivalence_p for one in (before, found))
+    assert p < p_before  # it is tested with one voice fewer

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ttsopt_lib.code_hash import git_state
+from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.intelligibility import character_error_rate
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.base import RecordError, now, read_record
@@ -248,6 +249,10 @@ def _quality_record(folder: StudyFolder, variants: Mapping[str, VariantRecord]) 
         return _nothing_scored("the original's voice file is another than was scored (ttsopt evaluate)")
     scored |= {row.variant: row for row in record.peers}
     others += [row.variant for row in record.peers if row.model_sha256 and _made_anew(folder, row)]
+    heard = {*variants, *ANCHORS} - {*others}
+    comparisons = [row for row in record.comparisons if row.variant in heard]
+    ratings = record.ratings and [row for row in record.ratings if row.variant in heard]
+    record = record.model_copy(update={"comparisons": comparisons, "ratings": ratings})
     if not others:
         return record, None
     reason = "its voice file is another than was scored; run 'ttsopt evaluate' again"
