@@ -67,6 +67,15 @@ class RatingsRow(Record):
     change_ci: tuple[float, float] | None
     change_error: float | None = None  # standard error of the change (0: all say the same), and its degrees of freedom
     change_dof: float | None = None
+    sentences: int | None = None  # null: an older record
+
+
+class RatingSpread(Record):
+    """Standard deviations of what raters, sentences and the rest add to a change (`statistics/crossed.py`)."""
+
+    rater: float
+    sentence: float
+    rest: float
 
 
 class ComparisonRow(Record):
@@ -130,6 +139,7 @@ class QualityRecord(Record):
     peers: list[QualityRow] = []
     ratings: list[RatingsRow] | None  # null: no ratings file, a MOS was not measured
     ratings_reason: str | None
+    ratings_spread: RatingSpread | None = None  # of the changes; null: too few to know it
     ratings_left_out: list[str] = []  # which of them say nothing here, and why
     comparisons: list[ComparisonRow] = []
     screened: list[ScreenedRater] = []

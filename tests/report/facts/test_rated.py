@@ -85,3 +85,9 @@ def test_ratings_and_comparisons_of_another_voice_count_for_nothing(rated, how):
     assert [row.variant for row in found.comparisons] == [LOWPASS]
     p_before, p = (one.quality_of("int8-weights").human_mos.equivalence_p for one in (before, found))
     assert p < p_before  # it is tested with one voice fewer
+
+
+def test_a_target_of_no_change_at_all_gives_a_report(rated):
+    found = rated(mos_change=0.0, predicted_mos_change=0.0, latency_reduction=0.0, size_reduction=0.0)
+    assert found.quality_of(CHOSEN).human_mos.equivalence_p > 0.05
+    assert all("0.00 points" not in one for one in listeners.what_ratings_could_show(found))

@@ -43,6 +43,7 @@ class Rated:
     screened: list[ScreenedRater] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # which ratings say nothing here, and why
     kept: list[Rating] = field(default_factory=list)  # of listeners who count, of the voices as they are
+    spread: Components | None = None  # of the changes of the mean opinion score; None: too few to know it
 
 
 def rate_variants(ratings: Sequence[Rating], variants: Sequence[str], voices: Mapping[str, str] | None = None) -> Rated:
@@ -61,6 +62,7 @@ def rate_variants(ratings: Sequence[Rating], variants: Sequence[str], voices: Ma
     if min(raters, sentences) >= LEAST:
         counts = Counter(rating.variant for rating in kept if rating.test == "acr")
         rated.rows = [_row(name, table, counts[name], tables.get(ORIGINAL)) for name, table in tables.items()]
+        rated.spread = _spread(tables)
     else:
         rated.reason = (
             f"the ratings{' of the voices as they are' if earlier else ''} have {raters} raters and "
@@ -71,7 +73,10 @@ def rate_variants(ratings: Sequence[Rating], variants: Sequence[str], voices: Ma
 
 def change_components(ratings: Sequence[Rating], variants: Sequence[str]) -> Components | None:
     """Spread of ACR changes over raters and sentences, pooled over the variants; None where too few can be paired."""
-    tables = rating_tables(screen(ratings)[0], "acr", variants)
+    return _spread(rating_tables(screen(ratings)[0], "acr", variants))
+
+
+def _spread(tables: Mapping[str, Array]) -> Components | None:
     if ORIGINAL not in tables:
         return None
     changes = [paired_table(table, tables[ORIGINAL]) for name, table in tables.items() if name != ORIGINAL]
@@ -107,8 +112,8 @@ def rating_tables(ratings: Sequence[Rating], test: str, variants: Sequence[str])
 
 
 def _row(name: str, table: Array, ratings: int, original: Array | None) -> RatingsRow:
-    raters, _ = _size(table)
-    mean = table_mean(table) if min(_size(table)) >= LEAST else None
+    raters, sentences = _size(table)
+    mean = table_mean(table) if min(raters, sentences) >= LEAST else None
     change = table_change(table, original) if original is not None and name != ORIGINAL else None
     ci = mean.interval() if mean else None
     return RatingsRow(
@@ -121,6 +126,7 @@ def _row(name: str, table: Array, ratings: int, original: Array | None) -> Ratin
         change_ci=change.interval() if change else None,
         change_error=change.error if change else None,
         change_dof=change.dof if change else None,
+        sentences=sentences,
     )
 
 

@@ -108,6 +108,8 @@ def what_ratings_could_show(summary: Summary) -> list[str]:
             heard = "listeners heard that it is worse"
         elif human.change.ci[0] > 0:
             heard = "listeners rated it higher than the original"
+        elif not summary.targets.mos_change:  # no ratings rule out every change
+            heard = "no measurable difference"
         elif human.equivalence_p is not None and human.equivalence_p < 0.05:
             heard = f"no measurable difference, and none as large as {margin} points"
         else:

@@ -109,6 +109,7 @@ def measured_facts(study: Study, devices: Sequence[Device], folder: StudyFolder)
         asr_language=None if quality_reason else quality.asr_language,
         asr_against=quality.asr_against,
         ratings_reason=ratings_reason(quality),
+        ratings_spread=quality.ratings_spread,
         ratings_left_out=quality.ratings_left_out,
         comparisons=_comparisons(quality),
         screened_raters=len(quality.screened),
@@ -430,6 +431,7 @@ def _human(row: RatingsRow | None) -> HumanMos | None:
         ratings=row.ratings,
         change=change,
         detectable=found.detectable() if found else None,
+        sentences=row.sentences,
     )
 
 
