@@ -68,5 +68,8 @@ def test_a_verdict_while_ratings_come_in():
     assert list(found) == ["same", "worse"]
     assert found["worse"].verdict == "different" and found["worse"].ci is not None and found["worse"].ci[1] < 0
     assert found["same"].verdict in ("equivalent", "more raters", "more sentences", "more raters and sentences")
+    names = ("original", "same")
     early = standings([r for r in ratings if r.rater == "r0"], ("original", "worse"), margin=0.3)
     assert [one.verdict for one in early] == ["too early to say"]
+    tied = [Rating("acr", f"s{s}", n, "", f"r{r}", 4, 3.0, None) for r in range(24) for s in range(40) for n in names]
+    assert [one.verdict for one in standings(tied, names, margin=0.3)] == ["too early to say"]
