@@ -146,6 +146,7 @@ class PairedSummary(Part):
     f0_error_cents: Estimate | None
     voicing_disagreement: Estimate | None  # fraction of frames
     duration_change: Estimate | None
+    sentences: dict[str, int] = {}  # on how many each figure stands: some may have no speech, or no voiced frame
 
 
 class WerSummary(Part):
