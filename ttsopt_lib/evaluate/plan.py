@@ -222,6 +222,7 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
         ratings=rated.rows,
         ratings_reason=rated.reason,
         ratings_spread=rated.spread and RatingSpread(**asdict(rated.spread)),
+        ratings_unknown_files=rated.unknown_files,
         ratings_left_out=rated.left_out,
         comparisons=rated.comparisons,
         screened=rated.screened,

@@ -140,6 +140,7 @@ class QualityRecord(Record):
     ratings: list[RatingsRow] | None  # null: no ratings file, a MOS was not measured
     ratings_reason: str | None
     ratings_spread: RatingSpread | None = None  # of the changes; null: too few to know it
+    ratings_unknown_files: int = 0  # how many do not say which voice files were heard
     ratings_left_out: list[str] = []  # which of them say nothing here, and why
     comparisons: list[ComparisonRow] = []
     screened: list[ScreenedRater] = []

@@ -335,6 +335,7 @@ class Facts(Part):
     asr_against: Literal["text", "original"] = "text"  # "original": error rates are relative to what that one gives
     ratings_reason: str | None
     ratings_spread: RatingSpread | None = None  # of the changes; null: too few to know it
+    ratings_unknown_files: int = 0  # how many do not say which voice files were heard
     ratings_left_out: list[str] = []
     comparisons: list[ComparisonSummary] = []
     screened_raters: int = 0

@@ -14,6 +14,7 @@ from ttsopt_lib.records.quality import QualityRecord
 from ttsopt_lib.report.chapters import listeners, quality_words
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.schema import Summary
+from ttsopt_lib.report.sections import Report
 from ttsopt_lib.study import ORIGINAL
 
 CHOSEN = "distilled-int8"
@@ -91,3 +92,12 @@ def test_a_target_of_no_change_at_all_gives_a_report(rated):
     found = rated(mos_change=0.0, predicted_mos_change=0.0, latency_reduction=0.0, size_reduction=0.0)
     assert found.quality_of(CHOSEN).human_mos.equivalence_p > 0.05
     assert all("0.00 points" not in one for one in listeners.what_ratings_could_show(found))
+
+
+def test_ratings_that_do_not_say_which_files_were_heard_are_counted_once(rated, case):
+    def unknown(record: QualityRecord) -> None:
+        record.ratings_unknown_files = 144
+
+    said = "Which voice files were heard is not known for"
+    assert said not in Report(rated(), case("good")[2]).mos().text
+    assert Report(rated(unknown), case("good")[2]).mos().text.count(f"{said} 144 ratings.") == 1

@@ -43,6 +43,7 @@ class Rated:
     screened: list[ScreenedRater] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # which ratings say nothing here, and why
     kept: list[Rating] = field(default_factory=list)  # of listeners who count, of the voices as they are
+    unknown_files: int = 0  # how many of those do not say which voice files were heard
     spread: Components | None = None  # of the changes of the mean opinion score; None: too few to know it
 
 
@@ -58,7 +59,8 @@ def rate_variants(ratings: Sequence[Rating], variants: Sequence[str], voices: Ma
     kept, earlier = _of_today(kept, voices or {})
     tables = rating_tables(kept, "acr", variants)
     raters, sentences = next(iter(tables.values())).shape if tables else (0, 0)
-    rated = Rated(None, None, _comparisons(kept, variants), screened, earlier + _left_out(kept), kept)
+    unknown = sum(any(name in (voices or {}) and not voice for name, voice in _heard(one)) for one in kept)
+    rated = Rated(None, None, _comparisons(kept, variants), screened, earlier + _left_out(kept), kept, unknown)
     if min(raters, sentences) >= LEAST:
         counts = Counter(rating.variant for rating in kept if rating.test == "acr")
         rated.rows = [_row(name, table, counts[name], tables.get(ORIGINAL)) for name, table in tables.items()]
@@ -164,8 +166,7 @@ def _of_today(ratings: Sequence[Rating], voices: Mapping[str, str]) -> tuple[lis
     """The ratings of the voices as they are, and words on those of what they were."""
 
     def heard_before(one: Rating) -> list[str]:
-        heard = ((one.variant, one.variant_voice), (one.reference, one.reference_voice))
-        return [name for name, voice in heard if voice and voices.get(name, voice) != voice]
+        return [name for name, voice in _heard(one) if voice and voices.get(name, voice) != voice]
 
     before = {one: names for one in ratings if (names := heard_before(one))}
     counts = Counter(name for names in before.values() for name in dict.fromkeys(names))
@@ -174,6 +175,11 @@ def _of_today(ratings: Sequence[Rating], voices: Mapping[str, str]) -> tuple[lis
         "test of that"
         for name, count in counts.items()
     ]
+
+
+def _heard(one: Rating) -> tuple[tuple[str, str], ...]:
+    """The voices of a rating, and what they were; empty: not known."""
+    return (one.variant, one.variant_voice), (one.reference, one.reference_voice)
 
 
 def _left_out(kept: Sequence[Rating]) -> list[str]:

@@ -110,6 +110,7 @@ def measured_facts(study: Study, devices: Sequence[Device], folder: StudyFolder)
         asr_against=quality.asr_against,
         ratings_reason=ratings_reason(quality),
         ratings_spread=quality.ratings_spread,
+        ratings_unknown_files=quality.ratings_unknown_files,
         ratings_left_out=quality.ratings_left_out,
         comparisons=_comparisons(quality),
         screened_raters=len(quality.screened),
