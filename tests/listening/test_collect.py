@@ -72,9 +72,15 @@ def test_ratings_of_a_voice_that_was_made_anew_since_are_left_out_and_named(fold
     write_record(folder.listening_key, key.model_copy(update={"voices": present_voices(STUDY, folder)}))
     files = [sent(tmp_path / f"{r}.csv", key, r) for r in ("1-a", "2-b")]
     _, heard = collect_ratings(files, STUDY, folder)
-    assert not heard.left_out
+    assert not heard.left_out and not heard.unknown_files
     assert heard.rows is not None and [row.variant for row in heard.rows] == ["original", "fp32", "int8"]
 
+    write_record(folder.listening_key, key)  # an older one, which does not say what was heard
+    _, unknown = collect_ratings(files, STUDY, folder)
+    assert unknown.unknown_files == len(unknown.kept) > 0
+
+    write_record(folder.listening_key, key.model_copy(update={"voices": present_voices(STUDY, folder)}))
+    collect_ratings(files, STUDY, folder)
     folder.model("int8").write_bytes(b"made anew")
     for given in (files, [folder.ratings]):  # the collected file knows what was heard, without the key
         _, rated = collect_ratings(given, STUDY, folder)

@@ -20,8 +20,8 @@ def test_the_power_that_is_promised_is_the_power_that_simulated_tests_have(rater
     promised = power(0.1, raters, sentences, ASSUMED)
     found, trials = 0, 400
     for seed in range(trials):
-        low, high = table_mean(differences(seed, raters, sentences, 0.1, ASSUMED)).interval()
-        found += not low <= 0 <= high
+        ends = table_mean(differences(seed, raters, sentences, 0.1, ASSUMED)).interval()
+        found += ends is not None and not ends[0] <= 0 <= ends[1]
     assert found / trials == pytest.approx(promised, abs=0.07)
 
 
@@ -49,11 +49,11 @@ def test_the_spread_is_found_again_in_ratings():
 
 def test_what_could_be_detected_and_what_is_equivalent():
     exact = table_mean(differences(0, 60, 60, 0.0, Components(0.05, 0.05, 0.5)))
-    assert exact.detectable() < 0.1 and exact.equivalence_p(0.1) < 0.05
+    assert (exact.detectable() or 1) < 0.1 and (exact.equivalence_p(0.1) or 1) < 0.05
     vague = table_mean(differences(0, 8, 8, 0.0, Components(0.3, 0.3, 1.0)))
-    assert vague.detectable() > 0.3 and vague.equivalence_p(0.1) > 0.05
+    assert (vague.detectable() or 0) > 0.3 and (vague.equivalence_p(0.1) or 0) > 0.05
     worse = table_mean(differences(0, 60, 60, -0.5, Components(0.05, 0.05, 0.5)))
-    assert worse.equivalence_p(0.1) > 0.99
+    assert (worse.equivalence_p(0.1) or 0) > 0.99
 
 
 def test_a_verdict_while_ratings_come_in():
@@ -68,5 +68,8 @@ def test_a_verdict_while_ratings_come_in():
     assert list(found) == ["same", "worse"]
     assert found["worse"].verdict == "different" and found["worse"].ci is not None and found["worse"].ci[1] < 0
     assert found["same"].verdict in ("equivalent", "more raters", "more sentences", "more raters and sentences")
+    names = ("original", "same")
     early = standings([r for r in ratings if r.rater == "r0"], ("original", "worse"), margin=0.3)
     assert [one.verdict for one in early] == ["too early to say"]
+    tied = [Rating("acr", f"s{s}", n, "", f"r{r}", 4, 3.0, None) for r in range(24) for s in range(40) for n in names]
+    assert [one.verdict for one in standings(tied, names, margin=0.3)] == ["too early to say"]

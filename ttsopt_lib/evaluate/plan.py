@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.evaluate.anchors import ANCHORS
@@ -36,7 +36,7 @@ from ttsopt_lib.evaluate.speak import (
 from ttsopt_lib.files import content_key
 from ttsopt_lib.records.base import RecordError
 from ttsopt_lib.records.folder import StudyFolder
-from ttsopt_lib.records.quality import PredictorRecord, QualityRecord, UnavailablePredictor
+from ttsopt_lib.records.quality import PredictorRecord, QualityRecord, RatingSpread, UnavailablePredictor
 from ttsopt_lib.records.variant import PeerRecord
 from ttsopt_lib.statistics.stopping import LOOK, is_decided
 from ttsopt_lib.study import ORIGINAL, PEERS, Study
@@ -221,6 +221,8 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
         anchors=[],
         ratings=rated.rows,
         ratings_reason=rated.reason,
+        ratings_spread=rated.spread and RatingSpread(**asdict(rated.spread)),
+        ratings_unknown_files=rated.unknown_files,
         ratings_left_out=rated.left_out,
         comparisons=rated.comparisons,
         screened=rated.screened,

@@ -60,13 +60,22 @@ class RatingsRow(Record):
 
     variant: str
     mean: float
-    ci: tuple[float, float]
+    ci: tuple[float, float] | None  # null: too few raters or sentences, or all say the same
     raters: int
     ratings: int
     change: float | None  # against the original, paired by sentence; null for the original
     change_ci: tuple[float, float] | None
-    change_error: float | None = None  # standard error of the change, and its degrees of freedom
+    change_error: float | None = None  # standard error of the change (0: all say the same), and its degrees of freedom
     change_dof: float | None = None
+    sentences: int | None = None  # null: an older record
+
+
+class RatingSpread(Record):
+    """Standard deviations of what raters, sentences and the rest add to a change (`statistics/crossed.py`)."""
+
+    rater: float
+    sentence: float
+    rest: float
 
 
 class ComparisonRow(Record):
@@ -75,7 +84,7 @@ class ComparisonRow(Record):
     test: Literal["ccr", "mushra"]
     variant: str
     mean: float
-    ci: tuple[float, float] | None  # null: too few raters or sentences
+    ci: tuple[float, float] | None  # null: too few raters or sentences, or all say the same
     error: float | None
     dof: float | None
     raters: int
@@ -130,6 +139,8 @@ class QualityRecord(Record):
     peers: list[QualityRow] = []
     ratings: list[RatingsRow] | None  # null: no ratings file, a MOS was not measured
     ratings_reason: str | None
+    ratings_spread: RatingSpread | None = None  # of the changes; null: too few to know it
+    ratings_unknown_files: int = 0  # how many do not say which voice files were heard
     ratings_left_out: list[str] = []  # which of them say nothing here, and why
     comparisons: list[ComparisonRow] = []
     screened: list[ScreenedRater] = []

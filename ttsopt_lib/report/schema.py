@@ -12,7 +12,14 @@ from typing import Any, Literal
 from pydantic import ConfigDict, Field
 
 from ttsopt_lib.records.device import SystemRecord
-from ttsopt_lib.records.quality import MissingSymbol, NotScored, PredictorRecord, ScreenedRater, UnavailablePredictor
+from ttsopt_lib.records.quality import (
+    MissingSymbol,
+    NotScored,
+    PredictorRecord,
+    RatingSpread,
+    ScreenedRater,
+    UnavailablePredictor,
+)
 from ttsopt_lib.records.variant import Coverage, StepKind
 from ttsopt_lib.report.device_schema import DeviceSummary, TimingSummary
 from ttsopt_lib.report.estimates import Estimate, Interval, Part
@@ -112,6 +119,7 @@ class HumanMos(Part):
     change: Estimate | None
     detectable: float | None = None  # the smallest true change that ratings like these find in 8 of 10 tests
     equivalence_p: float | None = None  # of "the change is smaller than the target margin" (TOST, Holm-corrected)
+    sentences: int | None = None
 
 
 class ComparisonSummary(Part):
@@ -138,6 +146,7 @@ class PairedSummary(Part):
     f0_error_cents: Estimate | None
     voicing_disagreement: Estimate | None  # fraction of frames
     duration_change: Estimate | None
+    sentences: dict[str, int] = {}  # on how many each figure stands: some may have no speech, or no voiced frame
 
 
 class WerSummary(Part):
@@ -325,6 +334,8 @@ class Facts(Part):
     asr_language: str | None = "en"  # that the recognizer was told to hear
     asr_against: Literal["text", "original"] = "text"  # "original": error rates are relative to what that one gives
     ratings_reason: str | None
+    ratings_spread: RatingSpread | None = None  # of the changes; null: too few to know it
+    ratings_unknown_files: int = 0  # how many do not say which voice files were heard
     ratings_left_out: list[str] = []
     comparisons: list[ComparisonSummary] = []
     screened_raters: int = 0

@@ -31,6 +31,7 @@ from ttsopt_lib.report.error_rates import rates_of
 from ttsopt_lib.report.facts.findings import chosen_or_closest
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.facts.verdict import HELD_OUT
+from ttsopt_lib.report.numbers import counted
 from ttsopt_lib.report.printing.audio import Players
 from ttsopt_lib.report.printing.html import bullets, escape, figure, note, paragraphs, reasoned
 from ttsopt_lib.report.printing.plot_style import Chart, svg_text, with_narrow
@@ -210,6 +211,11 @@ class Report:
             *listeners.tables_of_comparisons(self.summary),
             bullets(listeners.what_comparisons_could_show(self.summary)),
             paragraphs([f"Left out: {'; '.join(left_out)}."] if (left_out := self.summary.ratings_left_out) else []),
+            paragraphs(
+                [f"Which voice files were heard is not known for {counted(unknown, 'rating')}."]
+                if (unknown := self.summary.ratings_unknown_files)
+                else []
+            ),
         )
 
     def quality(self) -> Html:

@@ -9,6 +9,8 @@ Three questions about a variant, all on differences paired by sentence:
 * *Is it small?* No measurable change is no proof that there is none. Two one-sided tests (TOST; Schuirmann, 1987) ask
   whether the change is shown to be nearer to zero than a margin.
 * *How large is it?* For figures of any distribution (cosines, cents) the bootstrap's interval (BCa; Efron, 1987).
+  Where all sentences say the same there is none, because they do not tell how far others may differ; nor of fewer than
+  `FEWEST` sentences, of which it covers too little.
 
 Random numbers are drawn from a fixed seed: the same scores give the same figures.
 """
@@ -23,17 +25,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
-from ttsopt_lib.statistics.intervals import WithInterval
-
 RESAMPLES = 1999
 ALPHA = 0.05
+FEWEST = 10  # sentences of a bootstrap; the interval of 3 covers 75 %
+
+
+class Bootstrapped(NamedTuple):
+    """A figure and the bootstrap's 95 % interval, where there is one."""
+
+    value: float
+    ci: tuple[float, float] | None
 
 
 class ErrorRateChange(NamedTuple):
     """Change of an error rate against the baseline on the same sentences, as a fraction of what was spoken."""
 
     value: float
-    ci: tuple[float, float]
+    ci: tuple[float, float] | None
     p: float  # two-sided, of no change
 
 
@@ -75,15 +83,15 @@ def _statistic(differences: ArrayLike, null: float) -> tuple[float, int]:
     return ratio * float(np.sqrt(count)), count - 1
 
 
-def bootstrap_mean(values: Sequence[float]) -> WithInterval | None:
+def bootstrap_mean(values: Sequence[float]) -> Bootstrapped | None:
     """Mean of figures of any distribution with the bootstrap's 95 % interval; None for fewer than two."""
     array = np.asarray(values, dtype=np.float64)
     if array.size < 2:
         return None
-    return WithInterval(float(array.mean()), _bootstrap((array,), lambda x, axis: np.mean(x, axis=axis)))
+    return Bootstrapped(float(array.mean()), _bootstrap((array,), lambda x, axis: np.mean(x, axis=axis)))
 
 
-def error_rate(errors: Sequence[int], words: Sequence[int]) -> WithInterval | None:
+def error_rate(errors: Sequence[int], words: Sequence[int]) -> Bootstrapped | None:
     """Errors per word spoken over all sentences, with the bootstrap's interval over sentences; None for too few.
 
     `words` are the characters spoken where characters are counted.
@@ -109,21 +117,20 @@ def error_rate_change(errors: Sequence[int], baseline: Sequence[int], words: Seq
     return ErrorRateChange(found.value, found.ci, float(test.pvalue))
 
 
-def _rate(errors: NDArray[np.float64], words: NDArray[np.float64]) -> WithInterval | None:
+def _rate(errors: NDArray[np.float64], words: NDArray[np.float64]) -> Bootstrapped | None:
     if errors.size < 2 or errors.shape != words.shape or not words.sum():
         return None
 
     def rate(e: NDArray[np.float64], w: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
         return e.sum(axis=axis) / np.maximum(1, w.sum(axis=axis))  # some draws may have no sentence with words
 
-    return WithInterval(float(rate(errors, words, -1)), _bootstrap((errors, words), rate))
+    return Bootstrapped(float(rate(errors, words, -1)), _bootstrap((errors, words), rate))
 
 
-def _bootstrap(samples: tuple[NDArray[np.float64], ...], statistic: object) -> tuple[float, float]:
-    """The BCa interval over sentences; where all of them say the same, that value."""
-    if not samples[0].any() or all(np.ptp(one) == 0 for one in samples):
-        value = float(statistic(*samples, axis=-1))  # type: ignore[operator]
-        return value, value
+def _bootstrap(samples: tuple[NDArray[np.float64], ...], statistic: object) -> tuple[float, float] | None:
+    """The BCa interval over sentences; None for fewer than `FEWEST`, and where all of them say the same."""
+    if samples[0].size < FEWEST or not samples[0].any() or all(np.ptp(one) == 0 for one in samples):
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # where nearly all are the same BCa has no interval: then the percentiles'
         for method in ("BCa", "percentile"):

@@ -271,6 +271,20 @@ def test_figures_beside_the_original_have_intervals_and_the_same_is_among_them(s
     assert "`int8-static`" in quality_words.worse_than_noise(summary("good"))[0]
 
 
+def test_a_figure_that_some_sentences_did_not_give_says_on_how_many_it_stands(record, summarized):
+    noise = record.other_noise
+    assert noise and noise.paired
+    noise.paired.f0_error_cents = [None] * 32 + [12.0, 14.0, 11.0, 13.0] * 2
+    noise.paired.voicing_disagreement = [0.0] * 40
+    made = summarized(record)
+    (row,) = (one for one in quality.paired(made).rows if one.variant == noise.variant)
+    cells = {column.field: column.html(row) for column in quality.paired(made).columns if column.heading}
+    assert "n = 8" in cells["f0_error_cents"] and "n =" not in cells["speaker_similarity"]
+    assert row.paired.f0_error_cents.ci is None and row.paired.voicing_disagreement.ci is None
+    said = "No interval: all sentences say the same, or they are fewer than 10."
+    assert said in quality_page(made)
+
+
 def test_a_predictor_that_is_not_there_is_a_row_with_its_reason(summary):
     changed = summary("good")
     changed.unavailable_predictors = [UnavailablePredictor(name="utmos", label="UTMOS", reason="no hub is reached")]

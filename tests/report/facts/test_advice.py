@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 from traced_numbers import named
 
+from ttsopt_lib.records.quality import RatingSpread
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts.advice import advice
 from ttsopt_lib.report.facts.verdict import HELD_OUT
 from ttsopt_lib.report.schema import Advice, Estimate, StepSummary, Summary
+from ttsopt_lib.statistics.power import ASSUMED, raters_needed
 
 
 def by_rule(summary: Summary) -> dict[str, Advice]:
@@ -293,10 +297,31 @@ def test_a_voice_that_nobody_heard_is_to_be_heard(summary):
 
 def test_too_few_raters_are_told_how_many_it_takes(calm, golden):
     human = calm.quality_of("distilled-int8-weights").human_mos
-    human.detectable, human.equivalence_p = 0.2, 0.4
+    human.detectable, human.equivalence_p, human.sentences = 0.2, 0.4, 48
+    unknown = by_rule(calm)["more_raters"]
+    assert "needed" not in unknown.figures
+    calm.ratings_spread = RatingSpread(**asdict(ASSUMED))
     found = by_rule(calm)["more_raters"]
-    assert found.figures["needed"] == 4 * human.raters and f" {4 * human.raters} " in found.text
+    needed = raters_needed(abs(calm.targets.mos_change), 48, ASSUMED)
+    assert found.figures["needed"] == needed and f" {needed} " in found.text
     assert numbers.number(0.2, 2) in found.because
+    human.sentences = 8
+    too_few = by_rule(calm)["more_sentences"]
+    assert raters_needed(abs(calm.targets.mos_change), 8, ASSUMED) is None and "8 no number" in too_few.text
+    golden(said(unknown), said(found), said(too_few))
+
+
+@pytest.mark.parametrize("sentences", [None, 12, 48])
+def test_raters_who_would_settle_a_target_are_those_whom_the_power_of_the_test_asks_for(calm, sentences, golden):
+    row = next(one for one in calm.verdict if one.claim == "mos_change")
+    row.variant, row.status, row.target = "distilled-int8-weights", "fail", -0.2
+    row.measured, row.ci = -0.1, (-0.25, 0.05)
+    calm.quality_of(row.variant).human_mos.sentences = sentences
+    calm.ratings_spread = RatingSpread(**asdict(ASSUMED))
+    (found,) = [one for one in advice(calm) if f"target of {numbers.CHANGE.value(-0.2)} " in one.because]
+    needed = sentences and raters_needed(0.1, sentences, ASSUMED)
+    assert found.figures.get("needed") == needed
+    assert found.rule == ("more_sentences" if sentences == 12 else "more_raters")
     golden(said(found))
 
 

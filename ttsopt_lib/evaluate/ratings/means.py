@@ -24,7 +24,7 @@ from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.ratings.file import Rating
 from ttsopt_lib.evaluate.ratings.screening import screen
 from ttsopt_lib.records.quality import ComparisonRow, RatingsRow, ScreenedRater
-from ttsopt_lib.statistics.crossed import Components, components, table_change, table_mean
+from ttsopt_lib.statistics.crossed import Components, components, paired_table, table_change, table_mean
 from ttsopt_lib.study import ORIGINAL
 
 LEAST = 2  # raters and sentences without which no interval can be given
@@ -43,6 +43,8 @@ class Rated:
     screened: list[ScreenedRater] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)  # which ratings say nothing here, and why
     kept: list[Rating] = field(default_factory=list)  # of listeners who count, of the voices as they are
+    unknown_files: int = 0  # how many of those do not say which voice files were heard
+    spread: Components | None = None  # of the changes of the mean opinion score; None: too few to know it
 
 
 def rate_variants(ratings: Sequence[Rating], variants: Sequence[str], voices: Mapping[str, str] | None = None) -> Rated:
@@ -57,10 +59,12 @@ def rate_variants(ratings: Sequence[Rating], variants: Sequence[str], voices: Ma
     kept, earlier = _of_today(kept, voices or {})
     tables = rating_tables(kept, "acr", variants)
     raters, sentences = next(iter(tables.values())).shape if tables else (0, 0)
-    rated = Rated(None, None, _comparisons(kept, variants), screened, earlier + _left_out(kept), kept)
+    unknown = sum(any(name in (voices or {}) and not voice for name, voice in _heard(one)) for one in kept)
+    rated = Rated(None, None, _comparisons(kept, variants), screened, earlier + _left_out(kept), kept, unknown)
     if min(raters, sentences) >= LEAST:
         counts = Counter(rating.variant for rating in kept if rating.test == "acr")
         rated.rows = [_row(name, table, counts[name], tables.get(ORIGINAL)) for name, table in tables.items()]
+        rated.spread = _spread(tables)
     else:
         rated.reason = (
             f"the ratings{' of the voices as they are' if earlier else ''} have {raters} raters and "
@@ -71,12 +75,15 @@ def rate_variants(ratings: Sequence[Rating], variants: Sequence[str], voices: Ma
 
 def change_components(ratings: Sequence[Rating], variants: Sequence[str]) -> Components | None:
     """Spread of ACR changes over raters and sentences, pooled over the variants; None where too few can be paired."""
-    tables = rating_tables(screen(ratings)[0], "acr", variants)
+    return _spread(rating_tables(screen(ratings)[0], "acr", variants))
+
+
+def _spread(tables: Mapping[str, Array]) -> Components | None:
     if ORIGINAL not in tables:
         return None
-    changes = [table - tables[ORIGINAL] for name, table in tables.items() if name != ORIGINAL]
-    found = [components(change) for change in changes if min(_size(change)) >= LEAST_TO_PLAN]
-    if not found:
+    changes = [paired_table(table, tables[ORIGINAL]) for name, table in tables.items() if name != ORIGINAL]
+    found = [components(change) for change in changes if change is not None and min(_size(change)) >= LEAST_TO_PLAN]
+    if not any(one.rest for one in found):  # none could be paired, or all of them say the same
         return None
     pooled = [
         float(np.sqrt(np.mean([getattr(one, part) ** 2 for one in found]))) for part in ("rater", "sentence", "rest")
@@ -107,20 +114,21 @@ def rating_tables(ratings: Sequence[Rating], test: str, variants: Sequence[str])
 
 
 def _row(name: str, table: Array, ratings: int, original: Array | None) -> RatingsRow:
-    raters, _ = _size(table)
-    mean = table_mean(table) if min(_size(table)) >= LEAST else None
+    raters, sentences = _size(table)
+    mean = table_mean(table) if min(raters, sentences) >= LEAST else None
     change = table_change(table, original) if original is not None and name != ORIGINAL else None
-    low, high = mean.interval() if mean else (1.0, 5.0)  # too few say nothing
+    ci = mean.interval() if mean else None
     return RatingsRow(
         variant=name,
         mean=float(np.nanmean(table)),
-        ci=(max(1, low), min(5, high)),
+        ci=ci and (max(1, ci[0]), min(5, ci[1])),
         raters=raters,
         ratings=ratings,
         change=change.value if change else None,
         change_ci=change.interval() if change else None,
         change_error=change.error if change else None,
         change_dof=change.dof if change else None,
+        sentences=sentences,
     )
 
 
@@ -158,8 +166,7 @@ def _of_today(ratings: Sequence[Rating], voices: Mapping[str, str]) -> tuple[lis
     """The ratings of the voices as they are, and words on those of what they were."""
 
     def heard_before(one: Rating) -> list[str]:
-        heard = ((one.variant, one.variant_voice), (one.reference, one.reference_voice))
-        return [name for name, voice in heard if voice and voices.get(name, voice) != voice]
+        return [name for name, voice in _heard(one) if voice and voices.get(name, voice) != voice]
 
     before = {one: names for one in ratings if (names := heard_before(one))}
     counts = Counter(name for names in before.values() for name in dict.fromkeys(names))
@@ -168,6 +175,11 @@ def _of_today(ratings: Sequence[Rating], voices: Mapping[str, str]) -> tuple[lis
         "test of that"
         for name, count in counts.items()
     ]
+
+
+def _heard(one: Rating) -> tuple[tuple[str, str], ...]:
+    """The voices of a rating, and what they were; empty: not known."""
+    return (one.variant, one.variant_voice), (one.reference, one.reference_voice)
 
 
 def _left_out(kept: Sequence[Rating]) -> list[str]:

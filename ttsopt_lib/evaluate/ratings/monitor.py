@@ -42,9 +42,9 @@ def standings(ratings: Sequence[Rating], variants: Sequence[str], margin: float)
 
 def _standing(decision, name: str) -> Standing:
     """The package's words in ours; of two ways on, the one that takes fewer."""
-    if decision.verdict == "WAIT":
-        return Standing(name, "too early to say", None, None, None)
     ends = (decision.ci_lo, decision.ci_hi)
+    if decision.verdict == "WAIT" or (None not in ends and ends[0] == ends[1]):  # ratings that all say the same
+        return Standing(name, "too early to say", None, None, None)
     ci = None if None in ends else (float(ends[0]), float(ends[1]))
     change = float(decision.diff_mean)
     words = {"STOP": "different", "STOP_SEP": "different", "STOP_EQUIV": "equivalent"}

@@ -8,6 +8,7 @@ from typing import Any
 
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts.findings import chosen, chosen_or_closest
+from ttsopt_lib.report.facts.verdict import SAME_RATINGS, no_interval
 from ttsopt_lib.report.numbers import CHANGE, COUNT, SCORE
 from ttsopt_lib.report.printing.html import escape
 from ttsopt_lib.report.printing.table import NONE, Column, Table, name_of, printed
@@ -96,6 +97,9 @@ def what_ratings_could_show(summary: Summary) -> list[str]:
     margin = numbers.number(abs(summary.targets.mos_change), 2)
     rated = {row.variant: row.human_mos for row in summary.quality if row.human_mos}
     for name, human in rated.items():
+        if why := no_interval(human):
+            change = f" {numbers.CHANGE.figure(human.change)}:" if human.change else ""
+            found.append(f"`{name}`:{change} {why}, so nothing was tested.")
         if human.change is None or human.change.ci is None or human.detectable is None:
             continue
         smallest = numbers.number(human.detectable, 2)
@@ -104,6 +108,8 @@ def what_ratings_could_show(summary: Summary) -> list[str]:
             heard = "listeners heard that it is worse"
         elif human.change.ci[0] > 0:
             heard = "listeners rated it higher than the original"
+        elif not summary.targets.mos_change:  # no ratings rule out every change
+            heard = "no measurable difference"
         elif human.equivalence_p is not None and human.equivalence_p < 0.05:
             heard = f"no measurable difference, and none as large as {margin} points"
         else:
@@ -123,9 +129,16 @@ def optimized_first(summary: Summary, sentences: list[str]) -> list[str]:
 
 
 def what_comparisons_could_show(summary: Summary) -> list[str]:
-    """For every variant that listeners compared with the original (CCR): what they heard, or could have missed."""
+    """For every variant that listeners compared with the original (CCR): what they heard, or could have missed.
+
+    In MUSHRA as well: which voices have no interval, and why.
+    """
     found = []
     for row in summary.comparisons:
+        if row.score.ci is None:
+            few = min(row.raters, row.sentences) < 2
+            why = "an interval needs two raters and two sentences" if few else SAME_RATINGS
+            found.append(f"`{row.variant}` ({row.test.upper()}): {why}.")
         if row.test != "ccr" or row.score.ci is None or row.detectable is None:
             continue
         low, high = row.score.ci

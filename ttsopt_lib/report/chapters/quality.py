@@ -30,7 +30,8 @@ from ttsopt_lib.report.printing.plot_style import (
     target_line,
 )
 from ttsopt_lib.report.printing.table import BASELINE, NONE, Column, Table, figure_cell, name_of, printed, row_of
-from ttsopt_lib.report.schema import PredictorSummary, QualitySummary, Summary
+from ttsopt_lib.report.schema import Estimate, PredictorSummary, QualitySummary, Summary
+from ttsopt_lib.statistics.significance import FEWEST
 from ttsopt_lib.study import ORIGINAL
 from ttsopt_lib.voices.text import missing_words
 
@@ -119,15 +120,18 @@ def _rows(summary: Summary) -> list[Any]:
     variants = {row.variant for row in summary.quality}
     anchors = [row for row in summary.anchors if row.variant not in variants]
     groups = zip(GROUPS, (summary.other_noise, summary.quality, anchors), strict=True)
-    return [row_of(row, group=group) for group, rows in groups for row in rows]
+    return [row_of(row, group=group, compared=summary.paired_sentences) for group, rows in groups for row in rows]
 
 
 def _beside(field: str, heading: str, unit: Unit) -> Column:
-    """A figure of a voice beside the original, which has none itself."""
+    """A figure of a voice beside the original, which has none itself; with its sentences where some gave none."""
 
     def cell(row: Any) -> str:
         value = row.paired and getattr(row.paired, field)
-        return BASELINE if value is None and row.variant == ORIGINAL else printed(value, unit)
+        if value is None:
+            return BASELINE if row.variant == ORIGINAL else NONE
+        count = row.paired.sentences.get(field, row.compared)
+        return printed(value, unit) + (_count(count) if count < row.compared else "")
 
     return Column(field, heading, unit, f"paired.{field}", cell, interval=True)
 
@@ -220,7 +224,8 @@ def confirmation(
     """One row per voice that spoke the further sentences, with a column of change for each predictor."""
     rows: dict[str, SimpleNamespace] = {}
     for row in scored:
-        rows.setdefault(row.variant, row_of(row, changes={})).changes[row.predictor] = row.predicted_mos.change
+        shown = rows.setdefault(row.variant, row_of(row, changes={}, compared=row.sentences))
+        shown.changes[row.predictor] = row.predicted_mos.change
 
     def change_by(name: str) -> Callable[[Any], Any]:
         return lambda row: row.changes.get(name)
@@ -263,7 +268,7 @@ def section(summary: Summary) -> list[str]:
         paragraphs([_how_tested(summary)], "small"),
         paired(summary).html,
         bullets([*quality_words.what_same_means(summary), *quality_words.worse_than_noise(summary)]),
-        paragraphs([_recognizer(summary), *_encoder(summary)], "small"),
+        paragraphs([_recognizer(summary), *_encoder(summary), *_no_interval(summary)], "small"),
     ]
 
 
@@ -358,8 +363,23 @@ def _encoder(summary: Summary) -> list[str]:
     return [
         f"Speaker similarity: cosine of the speaker vectors of {summary.speaker_encoder}. F0 error: median over frames "
         "voiced in both, 100 cents are a semitone. Spectral distance counts every difference, heard or not. Duration: "
-        "of the variant's own. Intervals: bootstrap over sentences."
+        "of the variant's own, over all evaluation sentences. Intervals: bootstrap over sentences."
     ]
+
+
+def _no_interval(summary: Summary) -> list[str]:
+    """Why a figure of the bootstrap has none, where one has none."""
+    rows = [*summary.quality, *summary.anchors, *summary.other_noise, *summary.confirmation]
+    beside = [value for row in rows if row.paired for value in dict(row.paired).values()]
+    figures = [value for value in beside if isinstance(value, Estimate)]
+    name = rates_of(summary).main
+    for row in rows:
+        rate = figures_of(row, name)
+        if rate and not (rates_of(summary).relative and row.variant == ORIGINAL):  # that one has no errors
+            figures += [Estimate(value=rate.value, ci=rate.ci), *([rate.change] if rate.change else [])]
+    if all(figure.ci for figure in figures):
+        return []
+    return [f"No interval: all sentences say the same, or they are fewer than {FEWEST}."]
 
 
 def quality_chart(summary: Summary, width: float = WIDTH) -> Chart | None:

@@ -155,8 +155,9 @@ def unheard(summary: Summary, name: str) -> str:
     if mos is None or mos.equivalence_p_held_out is None:
         return ""
     margin = numbers.number(abs(summary.targets.predicted_mos_change), 2)
+    why = "its ratings allow no test" if human else "nobody rated it"
     shown = "is shown to stay" if mos.equivalence_p_held_out < ALPHA else "is not shown to stay"
     return (
-        f"That listeners will not hear `{name}` is not shown: nobody rated it. Its predicted MOS {shown} within "
+        f"That listeners will not hear `{name}` is not shown: {why}. Its predicted MOS {shown} within "
         f"{margin} on the sentences that had no part in the choice {test}."
     )

@@ -210,7 +210,7 @@ def _error_rate(value: float | None, found: WerSummary | None) -> Estimate | Non
 
 
 def _wide(figure: Estimate | None) -> Estimate | None:
-    """A bootstrap's figure. Where all sentences say the same its interval has no width.
+    """A bootstrap's figure. An older report has an interval without width where all sentences say the same.
 
     That is no certainty, so it counts as no interval.
     """

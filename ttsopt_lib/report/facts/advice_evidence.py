@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts import findings
-from ttsopt_lib.report.facts.verdict import HELD_OUT, candidates
-from ttsopt_lib.report.schema import Advice, Decided, Estimate
+from ttsopt_lib.report.facts.verdict import HELD_OUT, candidates, no_interval
+from ttsopt_lib.report.schema import Advice, Decided, Estimate, HumanMos
+from ttsopt_lib.statistics.crossed import Components
+from ttsopt_lib.statistics.power import raters_needed
 from ttsopt_lib.study import ORIGINAL_COPY
 
 NOTICED = 0.1  # points: a predictor whose score moves less than this on known damage is deaf to it
 HISS_DB = 3.0  # a doubling of the power above 8 kHz, where predictors that work at 16 kHz hear nothing
+ASK_MORE = "ask more people (`ttsopt power`)"
 PATIENCE = 25  # times the samples: the largest multiple that is worth advising
 
 
@@ -90,9 +93,8 @@ def undecided(summary: Decided) -> Iterator[Advice]:
                 # what was heard and missed can be no second test
                 where = "move `sentences.confirmation` to others, which it has not spoken"
                 count, available = _held_out(summary, row.variant or ""), _unspoken(summary)
-        elif row.claim == "mos_change":
-            human = next((q.human_mos for q in summary.quality if q.variant == row.variant and q.human_mos), None)
-            what, where, count = "raters", "ask more people (`ttsopt power`)", human.raters if human else 0
+        elif row.claim == "mos_change" and (human := _human(summary, row.variant or "")):
+            what, where, count = "raters", ASK_MORE, human.raters
         else:
             continue
         unit = numbers.unit_of(row.claim)
@@ -101,12 +103,20 @@ def undecided(summary: Decided) -> Iterator[Advice]:
         distance = abs(row.measured - row.target)
         side = row.measured - row.ci[0] if row.measured >= row.target else row.ci[1] - row.measured
         times = (side / distance) ** 2 if distance else math.inf
-        needed = math.ceil(count * times) if times <= PATIENCE else None
+        on_target, sentences = times > PATIENCE, None
+        needed = None if on_target else math.ceil(count * times)
+        if what == "raters" and not on_target:
+            needed, sentences = _raters(summary, row.variant or "", distance)
         short = needed is not None and available is not None and needed > available
-        enough = f"about {needed} in place of {count} would settle it" if needed else "no number of them will settle it"
+        enough = "no number of them will settle it" if on_target else "how many would settle it is not known"
+        if needed:
+            enough = f"about {needed} in place of {count} would settle it"
+        elif sentences:
+            what, where, count = "sentences", "raise `listening_test.sentences` (`ttsopt power`)", sentences
+            enough = f"with {sentences} sentences no number of raters will settle it"
         if needed and what == "sentences":
             enough += f", and {_in_file(available, short)}"
-        if needed is None:
+        if on_target:
             text = f"Treat `{row.variant}` as exactly on the target: more {what} will not tell."
         elif short:
             text = (
@@ -125,6 +135,25 @@ def undecided(summary: Decided) -> Iterator[Advice]:
             | ({"needed": needed} if needed else {})
             | ({"available": available} if needed and available is not None else {}),
         )
+
+
+def _human(summary: Decided, variant: str) -> HumanMos | None:
+    row = summary.quality_of(variant)
+    return row.human_mos if row else None
+
+
+def _raters(summary: Decided, variant: str, effect: float) -> tuple[int | None, int | None]:
+    """How many raters find such a change of a variant's MOS in 8 of 10 tests, and the sentences that are too few.
+
+    The first is None where no number is known, or none is enough; the second where it is not the sentences that limit.
+    """
+    human, spread = _human(summary, variant), summary.ratings_spread
+    if human is None or not human.sentences or spread is None:
+        return None, None
+    needed = raters_needed(effect, human.sentences, Components(**spread.model_dump()))
+    if needed is None:
+        return None, human.sentences
+    return (needed if needed > human.raters else None), None
 
 
 def _held_out(summary: Decided, variant: str) -> int:
@@ -166,14 +195,28 @@ def listeners(summary: Decided) -> Iterator[Advice]:
                 figures=as_figures("predicted_mos_change", change)
                 | as_figures("predicted_mos_change_held_out", held_out),
             )
-        elif reach is not None and reach > margin and (human.equivalence_p or 0.0) >= 0.05:
-            needed = math.ceil(human.raters * (reach / margin) ** 2)
+        elif why := no_interval(human):
             yield Advice(
                 rule="more_raters",
-                text=f"More raters are needed for `{name}`: about {needed} in place of {human.raters}.",
+                text=f"More raters are needed for `{name}`: {ASK_MORE}.",
+                because=f"Nothing could be tested: {why}.",
+                figures={"raters": human.raters},
+            )
+        elif reach is not None and reach > margin > 0 and (human.equivalence_p or 0.0) >= 0.05:
+            needed, sentences = _raters(summary, name, margin)
+            how = f"about {needed} in place of {human.raters}" if needed else ASK_MORE
+            text = f"More raters are needed for `{name}`: {how}."
+            if sentences:
+                text = f"More sentences are needed for `{name}`: with {sentences} no number of raters is enough."
+            figures: dict[str, float] = {"detectable": reach, "target": margin, "raters": human.raters}
+            yield Advice(
+                rule="more_sentences" if sentences else "more_raters",
+                text=text,
                 because=f"Ratings like these find a change of {numbers.number(reach, 2)} points; the target is "
                 f"{numbers.number(margin, 2)}.",
-                figures={"detectable": reach, "target": margin, "raters": human.raters, "needed": needed},
+                figures=figures
+                | ({"needed": needed} if needed else {})
+                | ({"sentences": sentences} if sentences else {}),
             )
         hiss = row.level_above_8khz_change_db
         if human is None and hiss and abs(hiss.value) >= HISS_DB:

@@ -32,7 +32,9 @@ def paired_summary(row: QualityRow, original: QualityRow) -> PairedSummary | Non
     if scores is None:
         return None
     lengths = zip(row.audio_seconds, original.audio_seconds, strict=True)
+    figures = scores.model_dump()
     return PairedSummary(
+        sentences={name: sum(value is not None for value in values) for name, values in figures.items()},
         speaker_similarity=_mean(scores.speaker_similarity),
         log_spectral_distance_db=_mean(scores.log_spectral_distance_db),
         log_spectral_distance_above_8khz_db=_mean(scores.log_spectral_distance_above_8khz_db),

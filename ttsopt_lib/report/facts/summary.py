@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ttsopt_lib.code_hash import git_state
+from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.intelligibility import character_error_rate
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.base import RecordError, now, read_record
@@ -108,6 +109,8 @@ def measured_facts(study: Study, devices: Sequence[Device], folder: StudyFolder)
         asr_language=None if quality_reason else quality.asr_language,
         asr_against=quality.asr_against,
         ratings_reason=ratings_reason(quality),
+        ratings_spread=quality.ratings_spread,
+        ratings_unknown_files=quality.ratings_unknown_files,
         ratings_left_out=quality.ratings_left_out,
         comparisons=_comparisons(quality),
         screened_raters=len(quality.screened),
@@ -248,6 +251,10 @@ def _quality_record(folder: StudyFolder, variants: Mapping[str, VariantRecord]) 
         return _nothing_scored("the original's voice file is another than was scored (ttsopt evaluate)")
     scored |= {row.variant: row for row in record.peers}
     others += [row.variant for row in record.peers if row.model_sha256 and _made_anew(folder, row)]
+    heard = {*variants, *ANCHORS} - {*others}
+    comparisons = [row for row in record.comparisons if row.variant in heard]
+    ratings = record.ratings and [row for row in record.ratings if row.variant in heard]
+    record = record.model_copy(update={"comparisons": comparisons, "ratings": ratings})
     if not others:
         return record, None
     reason = "its voice file is another than was scored; run 'ttsopt evaluate' again"
@@ -425,6 +432,7 @@ def _human(row: RatingsRow | None) -> HumanMos | None:
         ratings=row.ratings,
         change=change,
         detectable=found.detectable() if found else None,
+        sentences=row.sentences,
     )
 
 
@@ -437,8 +445,9 @@ def _crossed(row: RatingsRow) -> CrossedMean | None:
 
 def _equivalence(record: QualityRecord, margin: float) -> dict[str, float]:
     """For every rated variant the p-value of "listeners will not hear it", corrected for their number."""
-    found = {row.variant: crossed for row in record.ratings or [] if (crossed := _crossed(row))}
-    return dict(zip(found, holm([one.equivalence_p(margin) for one in found.values()]), strict=True))
+    crossed = {row.variant: one for row in record.ratings or [] if (one := _crossed(row))}
+    found = {name: p for name, one in crossed.items() if (p := one.equivalence_p(margin)) is not None}
+    return dict(zip(found, holm(list(found.values())), strict=True))
 
 
 def _comparisons(record: QualityRecord) -> list[ComparisonSummary]:

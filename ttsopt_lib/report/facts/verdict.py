@@ -16,11 +16,22 @@ from typing import NamedTuple
 
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts.first_sound import slowest
-from ttsopt_lib.report.schema import Choice, Claim, DeviceSummary, Estimate, Facts, QualitySummary, Status, VerdictRow
+from ttsopt_lib.report.schema import (
+    Choice,
+    Claim,
+    DeviceSummary,
+    Estimate,
+    Facts,
+    HumanMos,
+    QualitySummary,
+    Status,
+    VerdictRow,
+)
 from ttsopt_lib.study import ORIGINAL, ORIGINAL_COPY
 
 NOT_STREAMED = ("gpu", "browser")  # kinds of devices on which no first sound is timed
 CHOOSING = "on the sentences that choose"  # the even-numbered ones; of a confirmed variant, all that are evaluated
+SAME_RATINGS = "all ratings say the same, which gives no interval"
 HELD_OUT = "on the sentences that did not choose"  # the odd-numbered ones; of a confirmed variant, the further ones
 
 
@@ -193,16 +204,24 @@ def _measured_claims(facts: Facts, device: DeviceSummary, choice: Choice) -> lis
     quality = facts.quality_of(choice.variant)
     size = Estimate(value=variant.size_reduction, ci=None)
     held_out = quality.predicted_mos.change_held_out if quality else None
-    human = quality.human_mos.change if quality and quality.human_mos else None
+    human = quality.human_mos if quality else None
+    untested = no_interval(human) if human else _no_ratings(facts)
     first = slowest(device.first_sound, variant.name)
     figures: dict[Claim, tuple[Estimate | None, str]] = {
         "size_reduction": (size, "exact: sizes of the files"),
         "latency_reduction": (timing and timing.latency_reduction, ""),
         "first_sound_ms": (first, "" if first else _no_first_sound(facts, device, variant.name)),
         "predicted_mos_change": (held_out, f"{HELD_OUT} ({held_out_words(facts, quality)})"),
-        "mos_change": (human, "" if human else _no_ratings(facts)),
+        "mos_change": (None, untested) if untested else (human and human.change, ""),
     }
     return [_row(facts, claim, name, variant.name, *figures[claim]) for claim in _asked(facts, device)]
+
+
+def no_interval(human: HumanMos) -> str:
+    """Why the change of a voice's ratings has no interval, and so no test; empty where it has one."""
+    if human.change is None:
+        return "too few of its ratings can be compared with the original's"
+    return "" if human.change.ci else SAME_RATINGS
 
 
 def _no_first_sound(facts: Facts, device: DeviceSummary, name: str) -> str:
