@@ -87,6 +87,16 @@ def test_peak_memory_does_not_include_the_process_that_started_the_worker(quick_
     assert ballast[-1] == 1
 
 
+def test_a_worker_finds_nothing_that_an_earlier_measurement_compiled_and_leaves_nothing(quick_voice: Path):
+    with Worker(plan_of(rows_of(quick_voice)).rows[0]) as worker:
+        worker.prepare()
+        worker.wait()
+        asked = psutil.Process(worker.pid).environ()
+        caches = [Path(asked[name]) for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")]
+        assert caches[0].is_dir() and not any(caches[0].iterdir()) and not caches[1].exists()
+    assert not caches[0].exists()
+
+
 def test_waiting_worker_leaves_the_processor_alone(quick_voice: Path):
     plan = plan_of(rows_of(quick_voice))
     row = plan.rows[0].model_copy(update={"threads": 2})

@@ -18,6 +18,7 @@ import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -54,6 +55,8 @@ STUDENTS: dict[Stage, tuple[str, ...]] = {
     "speech": ("flow", "decoder"),
 }
 """Whose weights each training ships."""
+
+LONGEST_WAIT = timedelta(hours=12)  # of the processes that wait for the one that speaks
 LEAST_SHARE = 0.5
 """Of a new student's weights, which another voice's students must have in its sizes to be a better beginning."""
 
@@ -94,7 +97,7 @@ class Distillation:
             stage: which.
             minutes: train for about so long, on a schedule that fits (the run can go on later); None trains to the
                 last step.
-            resume: go on from `state.pt`, bit for bit; False begins anew with the same teacher data.
+            resume: go on from `state.pt`, on a processor bit for bit; False begins anew with the same teacher data.
             start: a published student to begin a new run with, where its run folder is gone; None begins from the
                 teacher (`speech`: from the best of the run's own `flow` and `decoder`).
             similar: published students of another voice. A new run of the text encoder, the flow or the decoder begins
@@ -248,7 +251,7 @@ def check_discriminators(config: Any, before: dict[str, Any], folder: Path) -> N
 
 def one_process_first():
     """One process speaks or reads; the others wait and find everything done."""
-    return PartialState(cpu=not torch.cuda.is_available()).main_process_first()
+    return PartialState(cpu=not torch.cuda.is_available(), timeout=LONGEST_WAIT).main_process_first()
 
 
 def teacher_shards(

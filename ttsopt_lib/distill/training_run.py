@@ -1,9 +1,10 @@
 """What every training of a student shares: the loop, the average that ships, what is kept and how a run goes on.
 
-A run is a folder. `state.pt` is everything a resumed run needs to go on bit for bit (weights, average,
-optimizers, random state, step); `best.safetensors` holds the averaged weights with the best validation so far
-and is never replaced by worse or non-finite ones; `record.json` is the training record. Batches are drawn
-from (seed, step), so the position in the data is the step.
+A run is a folder. `state.pt` is everything a resumed run needs to go on (weights, average, optimizers, random state,
+step), on a processor bit for bit; a GPU adds up gradients in varying order, so that two runs of one seed drift apart
+there. `best.safetensors` holds the averaged weights with the best validation so far and is never replaced by worse or
+non-finite ones; `record.json` is the training record. Batches are drawn from (seed, step), so the position in the data
+is the step.
 
 A step asks nothing of the device that it would have to wait for: its batch is there, its losses stay there until
 `RunningLosses` reads those of many steps, and a gradient that is not finite is skipped where it is found. So a GPU has
@@ -393,7 +394,7 @@ class TrainingRun(ABC):
             torch.save(state, partial)
 
     def load(self) -> None:
-        """Go on from `state.pt`, bit for bit."""
+        """Go on from `state.pt`."""
         state = torch.load(self.out / "state.pt", map_location="cpu", weights_only=True)
         self.step, self.seconds = state["step"], state["seconds"]
         self.broken_steps.fill_(state["skipped"])

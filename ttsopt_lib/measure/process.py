@@ -48,6 +48,8 @@ class Worker:
     def __init__(self, row: PlannedRow):
         self.row = row
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (closed by close)
+        # What an earlier measurement compiled would make a first run at a length look fast.
+        self._compiled = tempfile.TemporaryDirectory(prefix="ttsopt-", ignore_cleanup_errors=True)
         threads = str(row.threads)
         # A new session: Ctrl-C in the terminal reaches the driver alone, which then ends its workers.
         self._process = subprocess.Popen(
@@ -62,6 +64,8 @@ class Worker:
                 "MKL_NUM_THREADS": threads,
                 "OPENBLAS_NUM_THREADS": threads,
                 "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # so that the first GPU is nvidia-smi's first
+                "TORCHINDUCTOR_CACHE_DIR": self._compiled.name,
+                "TRITON_CACHE_DIR": f"{self._compiled.name}/triton",
                 "TORCHINDUCTOR_COMPILE_THREADS": "1",  # no helpers that stay and take the cores from the others
             },
         )
@@ -96,6 +100,7 @@ class Worker:
             if stream is not None and not stream.closed:
                 with suppress(BrokenPipeError):  # a request that a dead worker never read
                     stream.close()
+        self._compiled.cleanup()
 
     def kill(self) -> None:
         """End the process without waiting: whoever waits for its answer learns that it is gone."""
