@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from ttsopt_lib.errors import plain_words
 from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.machine.system import board_model
 from ttsopt_lib.measure.plan import Accelerator
 from ttsopt_lib.records.device import Runtime
 from ttsopt_lib.study import Device
-from ttsopt_lib.voices.session import plain_words
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 INSTALL_BROWSER = "apt install chromium chromium-driver"
