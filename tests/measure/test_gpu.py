@@ -36,6 +36,13 @@ GPU = check(
     {"name": "gpu", "label": "GPU", "kind": "gpu", "pytorch": ["fp32", "fp16", "fp16-graphs"]},
     "gpu",
 )
+NOT_LOADED = (
+    "\x1b[1;31m2026-11-28 12:00:00 [E:onnxruntime:Default, provider_bridge_ort.cc:2251 TryGetProviderInfo_CUDA] "
+    "/onnxruntime_src/onnxruntime/core/session/provider_bridge_ort.cc:1844 onnxruntime::Provider& "
+    "onnxruntime::ProviderLibrary::Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library "
+    "libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open shared object file: "
+    "No such file or directory\x1b[m\n"
+)
 SCALES = [0.667, 1.0, 0.0]
 IDS = np.array([1, 5, 0, 6, 0, 7, 0, 2] * 4, dtype=np.int64)
 
@@ -276,6 +283,8 @@ def test_what_a_runtime_says_of_a_gpu_is_its_own_words(monkeypatch: pytest.Monke
     assert said == "CUDA error: no kernel image"
     said = devices.why_not_on_gpu("raise RuntimeError('CUDA failure 100: no device ; GPU=0 ; hostname=mine')")
     assert said == "CUDA failure 100: no device"
+    said = devices.why_not_on_gpu(f"sys.stderr.write({NOT_LOADED!r}); raise RuntimeError('it fell back to the CPU')")
+    assert said == NOT_LOADED.partition(" : FAIL : ")[2].removesuffix("\x1b[m\n")
     assert devices.why_not_on_gpu("pass") is None
     assert devices.why_not_on_gpu("__import__('os').abort()") == "exit code -6"
     session = onnxruntime.InferenceSession(DOUBLE, providers=["CPUExecutionProvider"])

@@ -31,6 +31,7 @@ try:
 except Exception as error:
     sys.exit(" ".join(str(error).split()) or type(error).__name__)
 """
+NOT_LOADED = "Failed to load library"  # which ONNX Runtime prints before it goes on without its provider
 ASK_SECONDS = 120  # importing a large package for the first time
 
 
@@ -62,7 +63,10 @@ def why_not_on_gpu(ask: str) -> str | None:
     if done.returncode == 0:
         return None
     said = done.stderr.strip().splitlines()
-    return plain_words(said[-1]) if said and done.returncode == 1 else f"exit code {done.returncode}"
+    if not said or done.returncode != 1:
+        return f"exit code {done.returncode}"
+    reasons = [line[line.index(NOT_LOADED) :].split("\x1b")[0] for line in said if NOT_LOADED in line]
+    return plain_words((reasons or said)[-1])
 
 
 def chromium() -> str | None:
