@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -16,7 +17,7 @@ from ttsopt_lib.measure import devices
 from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.plan import PlannedRow, plan_rows, torch_recipe
 from ttsopt_lib.measure.process import MeasureError, Worker
-from ttsopt_lib.measure.runtimes.onnx_runtime import DOUBLE
+from ttsopt_lib.measure.runtimes.onnx_runtime import CONVOLUTION
 from ttsopt_lib.measure.runtimes.stopwatch import DeviceEvents, WallClock
 from ttsopt_lib.measure.runtimes.torch_runtime import open_pytorch
 from ttsopt_lib.measure.session import gpu_warnings
@@ -287,8 +288,14 @@ def test_what_a_runtime_says_of_a_gpu_is_its_own_words(monkeypatch: pytest.Monke
     assert said == NOT_LOADED.partition(" : FAIL : ")[2].removesuffix("\x1b[m\n")
     assert devices.why_not_on_gpu("pass") is None
     assert devices.why_not_on_gpu("__import__('os').abort()") == "exit code -6"
-    session = onnxruntime.InferenceSession(DOUBLE, providers=["CPUExecutionProvider"])
-    assert np.array(session.run(None, {"x": np.full(1, 2.0, np.float32)})[0]).tolist() == [4.0]
+
+
+def test_a_gpu_is_tried_with_a_convolution_which_needs_cudnn():
+    """ONNX Runtime computes other operators without it."""
+    (node,) = onnx.load_from_string(CONVOLUTION).graph.node
+    assert node.op_type == "Conv"
+    session = onnxruntime.InferenceSession(CONVOLUTION, providers=["CPUExecutionProvider"])
+    assert np.array(session.run(None, {"x": np.full((1, 1, 1), 2.0, np.float32)})[0]).tolist() == [[[4.0]]]
 
 
 @pytest.mark.parametrize(("accelerator", "blamed"), [("cuda", False), (None, True)])

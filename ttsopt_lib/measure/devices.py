@@ -20,6 +20,7 @@ from ttsopt_lib.study import Device
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 INSTALL_BROWSER = "apt install chromium chromium-driver"
+INSTALL_GPU = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 # A GPU that is there may be too new for a package's kernels, or miss the libraries that it was built for: the runtimes
 # compute something, each in a process of its own, because a driver that has started CUDA keeps some of the GPU.
 ASK_TORCH = "import torch; torch.ones(2, device='cuda').sum().item()"
@@ -108,9 +109,9 @@ def _probe_gpu(device: Device) -> Probe:
     runtimes: list[Runtime] = []
     notes = []
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        notes.append("this onnxruntime has no CUDA provider (install onnxruntime-gpu in its place)")
+        notes.append(f"this onnxruntime has no CUDA provider ({INSTALL_GPU} in its place)")
     elif why := why_not_on_gpu(ASK_ONNXRUNTIME):
-        needs = "it needs the CUDA and the cuDNN that it was built for"
+        needs = f"it needs the CUDA and the cuDNN that it was built for ({INSTALL_GPU})"
         notes.append(f"this onnxruntime does not compute on the GPU ({why}); {needs}")
     else:
         runtimes.append("onnxruntime")
