@@ -21,6 +21,11 @@ CONVOLUTION = bytes.fromhex(
     "100801120c0a0208010a0208010a02080162170a017912120a100801120c0a0208010a0208010a02080142040a00100d"
 )
 
+CUDA_OPTIONS = {
+    "cudnn_conv_algo_search": "HEURISTIC",  # the default tries every algorithm for every new length, for seconds
+    "use_tf32": "1",  # the default, which users have, whatever a later version's is
+}
+
 
 def session_options(threads: int) -> Any:
     """ONNX Runtime's options for a worker that computes with so many threads."""
@@ -67,8 +72,7 @@ def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
     if row["accelerator"] == "cuda":
         if hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # CUDA's libraries where pip has put them
-        # The default tries every algorithm for every new length of a text, for seconds.
-        wanted = [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})]
+        wanted = [("CUDAExecutionProvider", CUDA_OPTIONS)]
         # The default opens it anew on the processor where the GPU fails, also in the middle of timing.
         more = {"enable_fallback": 0}
     session = onnxruntime.InferenceSession(row["model"], options, [*wanted, "CPUExecutionProvider"], **more)
