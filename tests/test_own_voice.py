@@ -183,6 +183,32 @@ def test_a_message_that_names_a_command_says_that_it_takes_the_voice(voices, mon
         assert "run 'ttsopt optimize' first" in said and ("; give it the same --voice" in said) is hint
 
 
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        ("run 'ttsopt evaluate' again", True),
+        ("not run yet (ttsopt run --peers)", True),
+        ("another ttsopt works on this study; wait for it", False),
+        ("with the package; install ttsopt again", False),
+        ("'ttsopt doctor' says what is missing", False),
+        ("my/ttsopt report/joe.yaml: no such file", False),
+        ("ttsopt run.yaml: no such file", False),
+        ("ttsopt distill params/joe.yaml --voice voice.onnx trains students", False),
+    ],
+)
+def test_only_a_message_that_names_a_command_with_that_option_says_so(monkeypatch, capsys, message, hint):
+    def refused(path: Path, voice: Path) -> Study:
+        raise TtsoptError(message)
+
+    monkeypatch.setattr("ttsopt_lib.cli.report.asked_study", refused)
+    for spelling in (["--voice", "voice.onnx"], ["--voice=voice.onnx"]):
+        monkeypatch.setattr(sys, "argv", ["ttsopt", "report", *spelling])
+        with pytest.raises(SystemExit, match="2"):
+            cli.main()
+        said = " ".join(capsys.readouterr().err.split())
+        assert message in said and ("; give it the same --voice" in said) is hint
+
+
 def test_what_is_no_voice_is_said_in_one_line(hf):
     (hf / "config.json").unlink()
     for path, said in ((hf, "of a Piper voice give the .onnx file"), (Path("none"), "no such file")):

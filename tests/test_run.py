@@ -327,6 +327,27 @@ def test_a_package_that_is_not_installed_is_one_line(monkeypatch, capsys):
     assert gpu.found == "not looked for: onnxruntime is missing" and not gpu.ok
 
 
+BROKEN = """
+import sys
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "onnxruntime":
+            raise ImportError("libonnxruntime.so.1: cannot open shared object file")
+sys.meta_path.insert(0, Broken())
+from ttsopt_lib.doctor import examine
+for finding in examine():
+    print(finding.what, finding.found, sep=": ")
+"""
+
+
+def test_doctor_prints_its_whole_table_where_onnxruntime_is_broken():
+    done = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert done.returncode == 0, done.stderr
+    assert "GPU: not looked for: libonnxruntime.so.1: cannot open shared object file" in lines
+    assert lines[0].startswith("Python: ") and lines[-1].startswith("peers ")
+
+
 @pytest.mark.parametrize(
     ("wheel", "command"), [(True, "pip install --no-deps distillmos==0.9.1"), (False, "make install")]
 )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ttsopt_lib.code_hash import versions
+from ttsopt_lib.errors import runtime_words
 from ttsopt_lib.measure.devices import chromium, probe, why_no_browser
 from ttsopt_lib.measure.peers import CATALOGUE, versions_of
 from ttsopt_lib.paths import SHIPPED, is_from_wheel, project_root, shipped_root
@@ -113,8 +114,9 @@ def _devices() -> list[Finding]:
         gpu = probe(Device(name="gpu", label="GPU", kind="gpu", threads=(1,), pytorch=("fp32",)))
         there = gpu.reason is None
         found = f"{gpu.accelerator_name} ({' and '.join(gpu.runtimes)})" if there else f"none: {gpu.reason}"
-    except ModuleNotFoundError as error:
-        there, found = False, f"not looked for: {error.name} is missing"
+    except ImportError as error:
+        gone = isinstance(error, ModuleNotFoundError)
+        there, found = False, f"not looked for: {f'{error.name} is missing' if gone else runtime_words(error)}"
     board = Path("/proc/device-tree/model")
     model = board.read_text(errors="replace").strip("\0\n") if board.is_file() else ""
     pi = "Raspberry Pi" in model

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class TtsoptError(Exception):
     """An error whose one-line message tells a person what to do: the command line shows it without a traceback."""
@@ -12,6 +14,17 @@ def system_words(error: OSError) -> str:
     said = error.strerror or str(error) or type(error).__name__
     files = [str(name) for name in (error.filename, error.filename2) if name]
     return f"{' -> '.join(files)}: {said}" if files else said
+
+
+def runtime_words(error: Exception) -> str:
+    """What a runtime says of an error, in one line of at most 300 characters, without lines of its own source."""
+    return plain_words(str(error)) or type(error).__name__
+
+
+def plain_words(said: str) -> str:
+    """The same of what it printed; of a GPU without the name of this machine, which ONNX Runtime adds."""
+    words = re.sub(r"/onnxruntime_src/\S+ .*?\) (?:.*? was false\. )?", "", " ".join(said.split()))
+    return re.sub(r" ; GPU=.*", "", words)[:300]
 
 
 class StudyError(TtsoptError, ValueError):

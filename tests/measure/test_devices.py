@@ -57,6 +57,13 @@ def test_measuring_imports_without_pytorch_transformers_pandas_onnx_yaml():
     assert int(done.stdout) >= 8
 
 
+def test_a_worker_loads_no_runtime_but_that_of_its_row():
+    """Or the memory of every row would count ONNX Runtime's."""
+    code = "import sys, ttsopt_lib.measure.worker; print({'onnxruntime', 'torch', 'openvino'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
 @pytest.mark.slow
 def test_without_a_gpu_the_record_says_not_measured_and_what_to_do(folder, monkeypatch):
     monkeypatch.setattr(nvidia, "gpu_names", list)  # whatever machine the test runs on

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -16,7 +17,7 @@ from ttsopt_lib.measure import devices
 from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.plan import PlannedRow, plan_rows, torch_recipe
 from ttsopt_lib.measure.process import MeasureError, Worker
-from ttsopt_lib.measure.runtimes.onnx_runtime import DOUBLE
+from ttsopt_lib.measure.runtimes.onnx_runtime import CONVOLUTION
 from ttsopt_lib.measure.runtimes.stopwatch import DeviceEvents, WallClock
 from ttsopt_lib.measure.runtimes.torch_runtime import open_pytorch
 from ttsopt_lib.measure.session import gpu_warnings
@@ -35,6 +36,13 @@ GPU = check(
     Device,
     {"name": "gpu", "label": "GPU", "kind": "gpu", "pytorch": ["fp32", "fp16", "fp16-graphs"]},
     "gpu",
+)
+NOT_LOADED = (
+    "\x1b[1;31m2026-11-28 12:00:00 [E:onnxruntime:Default, provider_bridge_ort.cc:2251 TryGetProviderInfo_CUDA] "
+    "/onnxruntime_src/onnxruntime/core/session/provider_bridge_ort.cc:1844 onnxruntime::Provider& "
+    "onnxruntime::ProviderLibrary::Get() [ONNXRuntimeError] : 1 : FAIL : Failed to load library "
+    "libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open shared object file: "
+    "No such file or directory\x1b[m\n"
 )
 SCALES = [0.667, 1.0, 0.0]
 IDS = np.array([1, 5, 0, 6, 0, 7, 0, 2] * 4, dtype=np.int64)
@@ -276,10 +284,18 @@ def test_what_a_runtime_says_of_a_gpu_is_its_own_words(monkeypatch: pytest.Monke
     assert said == "CUDA error: no kernel image"
     said = devices.why_not_on_gpu("raise RuntimeError('CUDA failure 100: no device ; GPU=0 ; hostname=mine')")
     assert said == "CUDA failure 100: no device"
+    said = devices.why_not_on_gpu(f"sys.stderr.write({NOT_LOADED!r}); raise RuntimeError('it fell back to the CPU')")
+    assert said == NOT_LOADED.partition(" : FAIL : ")[2].removesuffix("\x1b[m\n")
     assert devices.why_not_on_gpu("pass") is None
     assert devices.why_not_on_gpu("__import__('os').abort()") == "exit code -6"
-    session = onnxruntime.InferenceSession(DOUBLE, providers=["CPUExecutionProvider"])
-    assert np.array(session.run(None, {"x": np.full(1, 2.0, np.float32)})[0]).tolist() == [4.0]
+
+
+def test_a_gpu_is_tried_with_a_convolution_which_needs_cudnn():
+    """ONNX Runtime computes other operators without it."""
+    (node,) = onnx.load_from_string(CONVOLUTION).graph.node
+    assert node.op_type == "Conv"
+    session = onnxruntime.InferenceSession(CONVOLUTION, providers=["CPUExecutionProvider"])
+    assert np.array(session.run(None, {"x": np.full((1, 1, 1), 2.0, np.float32)})[0]).tolist() == [[[4.0]]]
 
 
 @pytest.mark.parametrize(("accelerator", "blamed"), [("cuda", False), (None, True)])

@@ -41,6 +41,19 @@ def test_an_example_too_large_for_git_is_refused(case, rendered, tmp_path, monke
         example.write_example(study, rendered("good"), tmp_path / "example", explore=False)
 
 
+def test_audio_that_the_page_does_not_play_is_no_part_of_an_example(case, tmp_path):
+    study, _, _ = case("good")
+    folder = StudyFolder(study, tmp_path / "whole")
+    for path in (folder.tables, folder.figures, folder.audio("original"), folder.audio("fp32")):
+        path.mkdir(parents=True)
+    for name in ("original", "fp32"):
+        (folder.audio(name) / "0.wav").write_bytes(b"RIFF")
+    folder.html.write_text('<a href="variants/original/audio/0.wav">WAV</a>', encoding="utf-8")
+    folder.summary.write_text("{}", encoding="utf-8")
+    files = example.write_example(study, folder, tmp_path / "example", explore=False)
+    assert [path.parts[-3] for path in files if path.suffix == ".wav"] == ["original"]
+
+
 def test_without_a_report_the_step_is_named(case, tmp_path):
     study, _, _ = case("good")
     with pytest.raises(RecordError, match="ttsopt report"):

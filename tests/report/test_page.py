@@ -10,6 +10,7 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
+import invented_records as records
 import numpy as np
 import pandas as pd
 import pdf_reading
@@ -17,6 +18,9 @@ import pytest
 import soundfile
 from PIL import Image
 
+from ttsopt_lib.evaluate.examples import ListeningRecord
+from ttsopt_lib.evaluate.keys import voice_key
+from ttsopt_lib.records.base import write_record
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report import render
 from ttsopt_lib.report.chapters.quality import quality_chart
@@ -26,6 +30,7 @@ from ttsopt_lib.report.printing import pdf
 from ttsopt_lib.report.printing.audio import Players, encoded
 from ttsopt_lib.report.printing.plot_style import svg_text
 from ttsopt_lib.report.schema import SensitivitySummary
+from ttsopt_lib.report.sections import Report
 
 LOADING = {"src", "srcset", "poster", "data", "background", "action", "formaction", "xlink:href"}
 
@@ -322,7 +327,41 @@ def test_audio_of_an_earlier_file_of_a_voice_is_not_played(case, summary):
     names = ["original", "fp32"]
     table = Players(folder, outdated=["fp32"]).table(summary("good"), names, "x", "x")
     first, second = table.split("<tbody>")[1].split("</tr>")[:2]
-    assert "<audio" in first and "<audio" not in second and "made by an earlier file of this voice" in second
+    assert "<audio" in first and "<audio" not in second and "made before this voice was changed" in second
+
+
+def test_audio_is_played_where_the_models_are_not_and_not_after_a_model_has_changed(case, summary, tmp_path):
+    study, _, _ = case("unmeasured")
+    folder = StudyFolder(study, tmp_path)
+    records.write_audio(folder, "original")
+    model = folder.model("original")
+    for path in (model, model.with_name(model.name + ".json")):
+        path.write_text("a voice")
+    spoken = ListeningRecord(
+        key="", voice=voice_key(study, folder, "original"), sentences=list(study.sentences.listening)
+    )
+    write_record(folder.audio("original") / "listening.json", spoken)
+
+    def players() -> int:
+        return Report(summary("unmeasured"), folder, study).listening().text.count("<audio")
+
+    assert players() == 2
+    model.write_text("another voice")
+    assert players() == 0
+    model.unlink()
+    assert players() == 2
+
+
+def test_a_sentence_that_was_edited_since_is_not_shown_with_the_audio_of_another(case, summary, tmp_path):
+    study, _, _ = case("unmeasured")
+    folder = StudyFolder(study, tmp_path)
+    records.write_audio(folder, "original")
+    second = study.sentences.listening[1]
+    write_record(
+        folder.audio("original") / "listening.json", ListeningRecord(key="", sentences=["An earlier text.", second])
+    )
+    row = Players(folder).table(summary("unmeasured"), ["original"], "x", "x").split("<tbody>")[1]
+    assert "not made" in row.split("</td>")[0] and 'audio/1.wav"' in row.split("</td>")[1]
 
 
 def test_audio_that_was_not_made_is_said_to_be_missing(case, summary):

@@ -20,6 +20,8 @@ import sys
 import tempfile
 import traceback
 
+import typer
+
 from ttsopt_lib.cli import listening, report, tools, tune, web
 from ttsopt_lib.cli.app import app
 from ttsopt_lib.errors import TtsoptError, system_words
@@ -41,6 +43,15 @@ def _saved_traceback() -> str:
     return file.name
 
 
+def _same_voice(message: str) -> str:
+    """What a message lacks that names a command, and does not know that the study was asked for on a voice."""
+    asked = any(word == "--voice" or word.startswith("--voice=") for word in sys.argv)
+    commands = typer.main.get_group(app).commands
+    taking = [name for name, one in commands.items() if any("--voice" in option.opts for option in one.params)]
+    named = re.search(rf"(?<![\w/.-])ttsopt ({'|'.join(taking)})(?![\w/.-])", message)
+    return "; give it the same --voice" if asked and named and "--voice" not in message else ""
+
+
 def main() -> None:
     """Entry point: errors are one line on stderr, never a traceback."""
     for stream in (sys.stdout, sys.stderr):
@@ -49,9 +60,7 @@ def main() -> None:
     try:
         app()
     except TtsoptError as error:
-        # A message names a command, and does not know that the study was asked for on a voice.
-        same = "; give it the same --voice" if "--voice" in sys.argv and re.search(r"'?ttsopt \w+", str(error)) else ""
-        err.print(f"ttsopt: {error}{'' if '--voice' in str(error) else same}")
+        err.print(f"ttsopt: {error}{_same_voice(str(error))}")
         sys.exit(2)
     except OSError as error:
         err.print(f"ttsopt: {system_words(error)}")

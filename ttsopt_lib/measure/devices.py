@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from ttsopt_lib.errors import plain_words
 from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.machine.system import board_model
 from ttsopt_lib.measure.plan import Accelerator
 from ttsopt_lib.records.device import Runtime
 from ttsopt_lib.study import Device
-from ttsopt_lib.voices.session import plain_words
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 INSTALL_BROWSER = "apt install chromium chromium-driver"
+INSTALL_GPU = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 # A GPU that is there may be too new for a package's kernels, or miss the libraries that it was built for: the runtimes
 # compute something, each in a process of its own, because a driver that has started CUDA keeps some of the GPU.
 ASK_TORCH = "import torch; torch.ones(2, device='cuda').sum().item()"
@@ -31,6 +32,7 @@ try:
 except Exception as error:
     sys.exit(" ".join(str(error).split()) or type(error).__name__)
 """
+NOT_LOADED = "Failed to load library"  # which ONNX Runtime prints before it goes on without its provider
 ASK_SECONDS = 120  # importing a large package for the first time
 
 
@@ -62,7 +64,10 @@ def why_not_on_gpu(ask: str) -> str | None:
     if done.returncode == 0:
         return None
     said = done.stderr.strip().splitlines()
-    return plain_words(said[-1]) if said and done.returncode == 1 else f"exit code {done.returncode}"
+    if not said or done.returncode != 1:
+        return f"exit code {done.returncode}"
+    reasons = [line[line.index(NOT_LOADED) :].split("\x1b")[0] for line in said if NOT_LOADED in line]
+    return plain_words((reasons or said)[-1])
 
 
 def chromium() -> str | None:
@@ -104,9 +109,9 @@ def _probe_gpu(device: Device) -> Probe:
     runtimes: list[Runtime] = []
     notes = []
     if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
-        notes.append("this onnxruntime has no CUDA provider (install onnxruntime-gpu in its place)")
+        notes.append(f"this onnxruntime has no CUDA provider ({INSTALL_GPU} in its place)")
     elif why := why_not_on_gpu(ASK_ONNXRUNTIME):
-        needs = "it needs the CUDA and the cuDNN that it was built for"
+        needs = f"it needs the CUDA and the cuDNN that it was built for ({INSTALL_GPU})"
         notes.append(f"this onnxruntime does not compute on the GPU ({why}); {needs}")
     else:
         runtimes.append("onnxruntime")

@@ -24,10 +24,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 import numpy as np
 import psutil
 
+from ttsopt_lib.errors import runtime_words
 from ttsopt_lib.measure.runtimes.onnx_runtime import ORT_LOADS, Speak, open_onnxruntime
 from ttsopt_lib.measure.runtimes.stopwatch import DeviceEvents, Stopwatch, WallClock
 from ttsopt_lib.study import BUCKETS
-from ttsopt_lib.voices.session import runtime_words
 
 if TYPE_CHECKING:
     from ttsopt_lib.measure.runtimes.batches import Batches

@@ -10,11 +10,11 @@ import numpy as np
 from onnx import ModelProto, helper
 from onnxruntime.quantization import CalibrationDataReader
 
-from ttsopt_lib.errors import StudyError
+from ttsopt_lib.errors import StudyError, runtime_words
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.study import SentenceRange
 from ttsopt_lib.voices.adapters.model import Feed, TtsModel
-from ttsopt_lib.voices.session import RuntimeFailure, in_words, open_session, runtime_words
+from ttsopt_lib.voices.session import RuntimeFailure, in_words, open_session
 from ttsopt_lib.voices.text import read_sentences
 
 

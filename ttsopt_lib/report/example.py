@@ -37,8 +37,10 @@ def write_example(study: Study, folder: StudyFolder, target: Path, explore: bool
         RecordError: there is no finished report.
         ExampleError: it is too large, or a text in it holds a path of this machine.
     """
-    if not folder.summary.is_file():
-        raise RecordError(f"{folder.summary}: not there yet; run 'ttsopt report' first")
+    for path in (folder.html, folder.summary):
+        if not path.is_file():
+            raise RecordError(f"{path}: not there yet; run 'ttsopt report' first")
+    report = folder.html.read_text(encoding="utf-8")
     page = explore_page(study, folder) if explore else ""
     with atomic_folder(target) as copy:
         for path in (folder.html, folder.pdf, folder.summary):
@@ -47,8 +49,9 @@ def write_example(study: Study, folder: StudyFolder, target: Path, explore: bool
         for path in (folder.tables, folder.figures):
             shutil.copytree(path, copy / path.name)
         for name in study.variant_names:
-            if folder.audio(name).is_dir():
-                shutil.copytree(folder.audio(name), copy / folder.audio(name).relative_to(folder.path))
+            audio = folder.audio(name).relative_to(folder.path)
+            if f'"{audio.as_posix()}/' in report and folder.audio(name).is_dir():  # what its page has links to
+                shutil.copytree(folder.audio(name), copy / audio)
         if page:
             (copy / "explore.html").write_text(page, encoding="utf-8")
         _refuse_paths(copy)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import onnxruntime
 from numpy.typing import NDArray
 
-from ttsopt_lib.errors import TtsoptError
+from ttsopt_lib.errors import TtsoptError, runtime_words
 
 if TYPE_CHECKING:  # a board that times files does without it
     from onnx import ModelProto
@@ -48,17 +47,6 @@ def in_words(what: str) -> Iterator[None]:
         yield
     except Exception as error:
         raise RuntimeFailure(f"{what}: {runtime_words(error)}") from None
-
-
-def runtime_words(error: Exception) -> str:
-    """What a runtime says of an error, in one line of at most 300 characters, without lines of its own source."""
-    return plain_words(str(error)) or type(error).__name__
-
-
-def plain_words(said: str) -> str:
-    """The same of what it printed; of a GPU without the name of this machine, which ONNX Runtime adds."""
-    words = re.sub(r"/onnxruntime_src/\S+ .*?\) (?:.*? was false\. )?", "", " ".join(said.split()))
-    return re.sub(r" ; GPU=.*", "", words)[:300]
 
 
 def open_session(model: ModelProto | bytes | Path, threads: int = 1, profile: Path | None = None) -> Session:

@@ -47,3 +47,18 @@ def test_what_fails_there_does_not_go_on_with_the_processor_alone(
 def test_a_processor_does_not_stand_in_for_a_gpu(medium_voice: Path) -> None:
     with pytest.raises(RuntimeError, match="fell back to the CPU"):
         onnxruntime_session(row(medium_voice))
+
+
+def test_what_decides_how_the_gpu_computes_is_said_and_left_to_no_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    class Session:
+        def __init__(self, model: str, options: Any, providers: list[Any], **more: Any) -> None:
+            asked.extend(providers)
+
+        def get_providers(self) -> list[str]:
+            return [CUDA]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    onnxruntime_session(row(Path("model.onnx")))
+    assert asked == [(CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "1"}), "CPUExecutionProvider"]

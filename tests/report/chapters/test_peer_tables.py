@@ -86,6 +86,7 @@ def test_a_peer_that_was_made_anew_has_no_time_and_no_scores_of_before(tmp_path)
     scored = {peer.name: bool(peer.quality) for peer in summary.peers}
     assert not scored["piper-tts"] and scored["ort-int8-dynamic"]
     assert [one.variant for one in summary.not_scored] == ["piper-tts"]
+    assert summary.not_scored[0].reason == "made anew since it was scored (ttsopt evaluate --peers)"
     assert timed["piper-tts"].row is None and "made anew since it was timed" in (timed["piper-tts"].reason or "")
     assert timed["ort-int8-dynamic"].row is not None
 

@@ -15,11 +15,16 @@ from ttsopt_lib.voices.adapters.functions import function_of
 Speak = Callable[[Any], Any]
 
 ORT_LOADS = 3  # session creation is short and noisy: a few samples are cheap
-# y = x + x of one number, as a serialized ONNX file
-DOUBLE = bytes.fromhex(
-    "080812003a350a0e0a01780a01781201792203416464120167"
-    "5a0f0a0178120a0a08080112040a020801620f0a0179120a0a08080112040a02080142040a00100d"
+# A convolution, y = 2 x of one number, as a serialized ONNX file
+CONVOLUTION = bytes.fromhex(
+    "080812003a590a0f0a01780a01771201792204436f6e761201672a1108010801080110012204000000404201775a170a017812120a"
+    "100801120c0a0208010a0208010a02080162170a017912120a100801120c0a0208010a0208010a02080142040a00100d"
 )
+
+CUDA_OPTIONS = {
+    "cudnn_conv_algo_search": "HEURISTIC",  # the default tries every algorithm for every new length, for seconds
+    "use_tf32": "1",  # the default, which users have, whatever a later version's is
+}
 
 
 def session_options(threads: int) -> Any:
@@ -67,8 +72,7 @@ def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
     if row["accelerator"] == "cuda":
         if hasattr(onnxruntime, "preload_dlls"):
             onnxruntime.preload_dlls()  # CUDA's libraries where pip has put them
-        # The default tries every algorithm for every new length of a text, for seconds.
-        wanted = [("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"})]
+        wanted = [("CUDAExecutionProvider", CUDA_OPTIONS)]
         # The default opens it anew on the processor where the GPU fails, also in the middle of timing.
         more = {"enable_fallback": 0}
     session = onnxruntime.InferenceSession(row["model"], options, [*wanted, "CPUExecutionProvider"], **more)
@@ -78,9 +82,12 @@ def onnxruntime_session(row: dict[str, Any], profile: str | None = None) -> Any:
 
 
 def compute_on_gpu() -> None:
-    """Find out whether onnxruntime reaches the GPU. Raises whatever it raises, or RuntimeError, where it does not."""
-    session = onnxruntime_session({"model": DOUBLE, "threads": 1, "accelerator": "cuda"})
-    session.run(None, {"x": np.ones(1, np.float32)})
+    """Find out whether onnxruntime reaches the GPU, and cuDNN, without which it computes no convolution there.
+
+    Raises whatever it raises, or RuntimeError, where it does not.
+    """
+    session = onnxruntime_session({"model": CONVOLUTION, "threads": 1, "accelerator": "cuda"})
+    session.run(None, {"x": np.ones((1, 1, 1), np.float32)})
 
 
 def speaker_of(session: Any, scales: list[float], speaker: int | None, row: dict[str, Any] | None = None) -> Speak:

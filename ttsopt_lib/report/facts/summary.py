@@ -250,19 +250,23 @@ def _quality_record(folder: StudyFolder, variants: Mapping[str, VariantRecord]) 
     if ORIGINAL in others:
         return _nothing_scored("the original's voice file is another than was scored (ttsopt evaluate)")
     scored |= {row.variant: row for row in record.peers}
-    others += [row.variant for row in record.peers if row.model_sha256 and _made_anew(folder, row)]
-    heard = {*variants, *ANCHORS} - {*others}
+    reasons = dict.fromkeys(others, "its voice file is another than was scored; run 'ttsopt evaluate' again")
+    reasons |= {
+        row.variant: "made anew since it was scored (ttsopt evaluate --peers)"
+        for row in record.peers
+        if row.model_sha256 and _made_anew(folder, row)
+    }
+    heard = {*variants, *ANCHORS} - {*reasons}
     comparisons = [row for row in record.comparisons if row.variant in heard]
     ratings = record.ratings and [row for row in record.ratings if row.variant in heard]
     record = record.model_copy(update={"comparisons": comparisons, "ratings": ratings})
-    if not others:
+    if not reasons:
         return record, None
-    reason = "its voice file is another than was scored; run 'ttsopt evaluate' again"
     changes = {
-        part: [row for row in getattr(record, part) if row.variant not in others]
+        part: [row for row in getattr(record, part) if row.variant not in reasons]
         for part in ("rows", "confirmation", "peers")
     }
-    not_scored = [NotScored(variant=name, key=scored[name].key, reason=reason) for name in others]
+    not_scored = [NotScored(variant=name, key=scored[name].key, reason=reason) for name, reason in reasons.items()]
     return record.model_copy(update={**changes, "not_scored": [*record.not_scored, *not_scored]}), None
 
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from ttsopt_lib.evaluate.examples import examples_of
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.report.printing.html import escape
 from ttsopt_lib.report.schema import Summary
@@ -49,7 +50,7 @@ class Players:
     """Makes players until the page's budget for audio is used up; from then on only links to the WAV files."""
 
     def __init__(self, folder: StudyFolder, budget: int = BUDGET, outdated: Collection[str] = ()):
-        """`outdated`: the voices whose examples an earlier file of theirs spoke."""
+        """`outdated`: the voices that were others when they spoke their examples."""
         self.folder, self.outdated = folder, outdated
         self.left = budget
         self._sources: dict[Path, Future[str]] = {}
@@ -57,42 +58,41 @@ class Players:
 
     def prepare(self, summary: Summary, names: Sequence[str]) -> None:
         """Begin to encode what `table` will ask for, while something else is done."""
-        for path in (
-            self.folder.audio(name) / f"{index}.wav" for name in names for index in range(len(summary.listening))
-        ):
-            if path.is_file() and path.parent not in map(self.folder.audio, self.outdated):
-                self._begun(path)
+        for name in names:
+            for path in examples_of(self.folder, name, summary.listening):
+                if path and name not in self.outdated:
+                    self._begun(path)
 
     def table(self, summary: Summary, names: Sequence[str], caption: str, name: str) -> str:
         """A table of players: a row per voice, a column per sentence; a sentence where there is no audio at all."""
-        if not any((self.folder.audio(one) / "0.wav").is_file() for one in names):
+        examples = {one: examples_of(self.folder, one, summary.listening) for one in names}
+        if not any(path for paths in examples.values() for path in paths):
             return '<p class="missing">Nothing to hear: the examples were not made yet (ttsopt evaluate).</p>'
         heads = "".join(
             f'<th scope="col">Sentence {number} <br><q dir="auto">{escape(text)}</q></th>'
             for number, text in enumerate(summary.listening, 1)
         )
-        rows = "".join(self._row(name, summary) for name in names)
+        rows = "".join(self._row(*row) for row in examples.items())
         return (
             f'<div class="scroll" role="region" tabindex="0" aria-labelledby="table-{name}">'
             f'<table class="audio stack"><caption id="table-{name}"><span>{escape(caption)}</span></caption>'
             f'<thead><tr><th scope="col">Voice</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
         )
 
-    def _row(self, name: str, summary: Summary) -> str:
+    def _row(self, name: str, paths: Sequence[Path | None]) -> str:
         cells = "".join(
-            f'<td data-label="Sentence {index + 1}">{self._cell(name, index)}</td>'
-            for index in range(len(summary.listening))
+            f'<td data-label="Sentence {number}">{self._cell(name, number, path)}</td>'
+            for number, path in enumerate(paths, 1)
         )
         before = " <br><span class='interval'>before</span>" if name == ORIGINAL else ""
         return f'<tr><th scope="row"><code>{escape(name)}</code>{before}</th>{cells}</tr>'
 
-    def _cell(self, name: str, index: int) -> str:
-        path = self.folder.audio(name) / f"{index}.wav"
-        if not path.is_file():
+    def _cell(self, name: str, number: int, path: Path | None) -> str:
+        if path is None:
             return '<span class="none">not made</span>'
         if name in self.outdated:
-            return '<span class="none">made by an earlier file of this voice (ttsopt evaluate)</span>'
-        label = f"{escape(name)}, sentence {index + 1}"
+            return '<span class="none">made before this voice was changed (ttsopt evaluate)</span>'
+        label = f"{escape(name)}, sentence {number}"
         address = path.relative_to(self.folder.path).as_posix()
         link = f'<a href="{address}" aria-label="WAV file of {label}">WAV</a>'
         source = self._begun(path).result()
