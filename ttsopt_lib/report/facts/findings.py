@@ -161,7 +161,9 @@ def quality_title(summary: Decided) -> str:
     elif len(kept) == len(names):
         many = "Every variant keeps its"
     target = numbers.signed(summary.targets.predicted_mos_change)
-    return f"{many} predicted MOS within {target} of the original ({summary.evaluation_sentences} sentences)"
+    counts = [row.sentences for name in names if (row := summary.quality_of(name))]
+    most = "up to " if min(counts, default=0) < max(counts, default=0) else ""
+    return f"{many} predicted MOS within {target} of the original ({most}{summary.evaluation_sentences} sentences)"
 
 
 def tradeoff_title(summary: Decided, device: DeviceSummary) -> str:
@@ -171,9 +173,9 @@ def tradeoff_title(summary: Decided, device: DeviceSummary) -> str:
         choice = choice_on(summary, device)
         closest = f"; {choice.closest} came closest" if choice and choice.closest else ""
         return f"No variant qualifies on {device.label}{closest}"
-    latency, change = latency_of(summary, device, name), change_of(summary, name)
+    latency, change, row = latency_of(summary, device, name), change_of(summary, name), summary.quality_of(name)
     gain = less(latency.value, "less", "more") if latency else ""
-    cost = f"{signed(change.value)} ({summary.evaluation_sentences} sentences)" if change else "not measured"
+    cost = f"{signed(change.value)} ({row.sentences} sentences)" if row and change else "not measured"
     return f"{name}: {gain} time on {device.label}, predicted MOS {cost}"
 
 
