@@ -7,6 +7,9 @@ from rich.console import Console
 from test_advice import set_latency
 
 from ttsopt_lib.report import numbers
+from ttsopt_lib.report.chapters import first_page
+from ttsopt_lib.report.chapters.choice import choice_notes
+from ttsopt_lib.report.chapters.conclusion import conclusion
 from ttsopt_lib.report.facts import verdict
 from ttsopt_lib.report.schema import Estimate, Summary
 from ttsopt_lib.terminal import verdict_table
@@ -124,6 +127,22 @@ def test_without_quality_figures_a_study_with_no_small_variant_fails(study):
     study.quality = []
     study.targets = study.targets.model_copy(update={"size_reduction": 0.99})
     assert decide(study)["size_reduction"].status == "fail"
+
+
+@pytest.mark.parametrize("why", ["with 3 threads", "no variant to choose", "predicted MOS was not measured"])
+def test_why_no_variant_could_be_chosen_is_said_as_it_is(study, why):
+    if "threads" in why:  # that were asked for since
+        study.devices[0].threads = 3
+    elif "variant" in why:
+        study.variants = [one for one in study.variants if one.name == "original"]
+    else:
+        study.quality = []
+    rows = decide(study)
+    asked = [row for claim, row in rows.items() if claim != "mos_change"]
+    assert asked and all(row.status == "not_measured" and row.reason.endswith(why) for row in asked)
+    said = [first_page.closest_words(study), choice_notes(study)[0], conclusion(study)[0]]
+    assert all(why in text for text in said) and "No conclusion can be drawn yet" in said[-1]
+    assert ("MOS" in said[0]) == ("MOS" in why)
 
 
 def test_a_device_that_was_not_there_has_one_claim_only(summary):

@@ -5,7 +5,15 @@ from __future__ import annotations
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.chapters.speed.timings import RUNTIMES, conditions
 from ttsopt_lib.report.facts.findings import change_of, choice_on, code, fastest_row, latency_of, listed
-from ttsopt_lib.report.facts.verdict import Judged, candidates, change_beside, faster_not_chosen, judge, worse_end
+from ttsopt_lib.report.facts.verdict import (
+    Judged,
+    candidates,
+    change_beside,
+    faster_not_chosen,
+    judge,
+    why_undecided,
+    worse_end,
+)
 from ttsopt_lib.report.schema import DeviceSummary, Summary, TimingSummary
 from ttsopt_lib.study import ORIGINAL
 
@@ -53,7 +61,7 @@ def choice_notes(summary: Summary) -> list[str]:
         elif choice.closest:
             notes.append(f"none. `{choice.closest}` came closest, but {listed(choice.failed)}.")
         elif not choice.decided:
-            notes.append("the rule could not be applied, a figure it needs was not measured.")
+            notes.append(f"the rule could not be applied: {why_undecided(summary, device)}.")
         faster = faster_not_chosen(summary, device, choice)
         for one in faster[:PASSED_OVER]:
             notes.append(_passed_over(summary, one))

@@ -11,10 +11,10 @@ from ttsopt_lib.report.chapters.speed import first_sound
 from ttsopt_lib.report.estimates import Estimate, estimate
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import code, listed
-from ttsopt_lib.report.facts.verdict import HELD_OUT, candidates, meets
+from ttsopt_lib.report.facts.verdict import HELD_OUT, candidates, meets, why_undecided
 from ttsopt_lib.report.printing.html import escape, mark
 from ttsopt_lib.report.printing.table import Column, Table, name_of, printed, reason
-from ttsopt_lib.report.schema import Choice, DeviceSummary, Summary
+from ttsopt_lib.report.schema import DeviceSummary, Summary
 from ttsopt_lib.study import ORIGINAL
 
 CLAIMS = {
@@ -214,11 +214,10 @@ def _met(summary: Summary) -> str:
 
 def closest_words(summary: Summary) -> str:
     """What came closest and why it failed, on the first device where nothing qualified."""
-    choice: Choice | None = next((choice for choice in summary.choices if choice.variant is None), None)
-    if choice is None or (choice.closest is None and choice.decided):
-        return "there is no variant to choose from"
-    if choice.closest is None:
-        return f"the choice needs a predicted MOS, and {reason_words(summary.quality_reason)}"
+    device = next(device for device in summary.measured_devices if summary.optimized[device.device] is None)
+    choice = findings.choice_on(summary, device)
+    if choice is None or choice.closest is None:
+        return why_undecided(summary, device)
     return f"`{choice.closest}` came closest, but {listed(choice.failed)}"
 
 

@@ -186,7 +186,7 @@ def _measured_claims(facts: Facts, device: DeviceSummary, choice: Choice) -> lis
     name = device.device
     if choice.variant is None:
         return [
-            _row(facts, claim, name, None, None, _why_none(facts, choice, claim), decided=choice.decided)
+            _row(facts, claim, name, None, None, _why_none(facts, device, choice, claim), decided=choice.decided)
             for claim in _asked(facts, device)
         ]
     variant, timing = facts.variant(choice.variant), facts.timing_of(device, choice.variant)
@@ -244,13 +244,20 @@ def _row(
     )
 
 
-def _why_none(facts: Facts, choice: Choice, claim: Claim) -> str:
+def why_undecided(facts: Facts, device: DeviceSummary) -> str:
+    """Why the rule could be applied to no variant on a device."""
+    if not candidates(facts):
+        return "the study has no variant to choose"
+    if not _reductions(facts, device):
+        return f"no variant was timed beside the original with {numbers.counted(device.threads, 'thread')}"
+    return (facts.quality_reason or "predicted MOS was not measured").rstrip(".")
+
+
+def _why_none(facts: Facts, device: DeviceSummary, choice: Choice, claim: Claim) -> str:
     if claim == "mos_change" and not any(row.human_mos for row in facts.quality):
         return _no_ratings(facts)
     if not choice.decided:
-        return "no variant could be chosen: " + (facts.quality_reason or "predicted MOS was not measured")
-    if choice.closest is None:
-        return "the study has no variant to choose"
+        return f"no variant could be chosen: {why_undecided(facts, device)}"
     return f"no variant qualifies; {choice.closest} came closest, but {' and '.join(choice.failed)}"
 
 
