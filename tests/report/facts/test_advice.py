@@ -238,7 +238,7 @@ def test_int8_that_saves_nothing_is_blamed_on_the_processor_only_where_it_lacks_
     unable = by_rule(calm)["int8_without_gain"]
     assert "no VNNI" in unable.because and unable.figures["dot_product_instruction_sets"] == 0
     assert unable.text == able.text
-    set_latency(calm, computing[0], 0.3)
+    set_latency(calm, computing[0], 0.04, half=0.05)  # it may gain 9 %
     assert "int8_without_gain" not in by_rule(calm)
     golden(said(able), unable.because)
 
@@ -306,6 +306,8 @@ def test_a_variant_that_costs_quality_and_gives_nothing_is_left_out(calm, golden
     found = by_rule(calm)["useless"]
     assert named(found.text, calm) == {"pruned-30"} and numbers.signed(-0.5) in found.because
     golden(said(found))
+    set_latency(calm, "pruned-30", 0.04, half=0.05)
+    assert "useless" not in by_rule(calm)
 
 
 def test_hiss_where_predictors_are_deaf_is_to_be_heard(summary, golden):

@@ -85,7 +85,7 @@ def fastest_notes(summary: Summary) -> list[str]:
     for device in summary.measured_devices:
         found = fastest_row(summary, device)
         if found is None:
-            notes.append(f"{device.label}: no row within the limit of quality is faster than the original.")
+            notes.append(f"{device.label}: no row within the limit of quality is measurably faster than the original.")
             continue
         row, saved = found
         reasons = _why_fast(summary, row)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import bits_of, code, listed
-from ttsopt_lib.report.facts.verdict import candidates, worse_end
+from ttsopt_lib.report.facts.verdict import candidates, why_undecided, worse_end
 from ttsopt_lib.report.printing.label_places import Point, place_labels
 from ttsopt_lib.report.printing.plot_style import (
     GREY,
@@ -211,11 +211,13 @@ def _smallest(summary: Summary) -> str:
 
 def _speed(summary: Summary, device: DeviceSummary) -> str:
     best = findings.fastest(summary, device)
-    slow = findings.no_faster(summary, device)
+    slow = findings.not_shown_faster(summary, device)
     copy = findings.latency_of(summary, device, ORIGINAL_COPY)
     same = f" (the original timed against itself differs by {numbers.REDUCTION.figure(copy)})" if copy else ""
+    if best is None and not slow:
+        return f"On {device.label} nothing is known of speed: {why_undecided(summary, device)}."
     if best is None:
-        return f"On {device.label} no variant is faster than the original beyond its interval{same}."
+        return f"On {device.label} no variant is measurably faster than the original{same}."
     target = numbers.percent(summary.targets.latency_reduction)
     enough = "which meets" if worse_end(best[1]) >= summary.targets.latency_reduction else "which misses"
     text = (
@@ -223,24 +225,26 @@ def _speed(summary: Summary, device: DeviceSummary) -> str:
         f"second of audio, {enough} the target of {target}"
     )
     if slow:
-        text += f"; {code(slow)} {'is' if len(slow) == 1 else 'are'} not faster than the original{same}"
+        text += f"; {code(slow)} {'is' if len(slow) == 1 else 'are'} not measurably faster than the original{same}"
     return text + "."
 
 
 def _small_but_not_fast(summary: Summary) -> list[str]:
-    """Size is not speed: variants that are much smaller and yet no faster."""
+    """Size is not speed: variants that are much smaller and yet not measurably faster, or shown to be no faster."""
     sentences = []
     for variant in findings.of_variants(summary):
-        where = [d.label for d in summary.measured_devices if variant.name in findings.no_faster(summary, d)]
+        where = [d for d in summary.measured_devices if variant.name in findings.not_shown_faster(summary, d)]
         if not where or variant.size_reduction < MUCH_SMALLER:
             continue
         why = ""
         if not summary.model and {step.kind for step in variant.steps} - {"packing"} == {"stored weights"}:
             bits = f"its weights are stored in {bits_of(variant)} bits"
             why = f": {bits} but every product is still computed in 32-bit floating point"
-        smaller = numbers.percent(variant.size_reduction)
+        smaller, labels = numbers.percent(variant.size_reduction), [device.label for device in where]
+        shown = all(findings.no_faster(findings.latency_of(summary, device, variant.name)) for device in where)
+        faster = "no faster" if shown else "not measurably faster"
         sentences.append(
-            f"Size is not speed: `{variant.name}` is {smaller} smaller and no faster on {listed(where)}{why}."
+            f"Size is not speed: `{variant.name}` is {smaller} smaller and {faster} on {listed(labels)}{why}."
         )
     return sentences
 

@@ -22,14 +22,13 @@ from ttsopt_lib.report.facts.advice_evidence import (
     untrusted_predictors,
 )
 from ttsopt_lib.report.facts.browsers import browsers, computes_in_int8, lost_in, processor_beside
-from ttsopt_lib.report.facts.findings import bits_of, listed
+from ttsopt_lib.report.facts.findings import NO_GAIN, bits_of, listed, no_faster
 from ttsopt_lib.report.facts.verdict import CHOOSING, change_beside, worse_end
 from ttsopt_lib.report.schema import Advice, Decided, DeviceSummary, Estimate, TimingSummary, VariantSummary
 from ttsopt_lib.study import ORIGINAL
 
 LARGE_SHARE = 0.5  # of the time: a stage that takes more decides how fast the voice can become
 LITTLE_GAIN = 0.15  # of the time: threads that save less are better given to another sentence
-NO_GAIN = 0.05  # of the time: what int8 arithmetic has to save to be worth its noise
 NEAR = 0.15  # points of predicted MOS: a variant that misses by less is worth another attempt
 DOT_PRODUCTS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}  # what makes int8 faster than float32
 STAGE_REMEDIES = {
@@ -149,7 +148,7 @@ def int8_without_gain(summary: Decided) -> Iterator[Advice]:
         if device.kind in ("gpu", "browser") or device.system is None or not timed:
             continue
         best, gain = max(timed, key=lambda pair: pair[1].value)
-        if gain.value >= NO_GAIN:
+        if not no_faster(gain):
             continue
         has = sorted(DOT_PRODUCTS & set(device.system.instruction_sets))
         why = (
@@ -273,7 +272,7 @@ def useless(summary: Decided) -> Iterator[Advice]:
             continue
         saved = [findings.latency_of(summary, device, variant.name) for device in summary.measured_devices]
         known = [one for one in saved if one]
-        if not known or variant.size_reduction >= NO_GAIN or any(worse_end(one) >= NO_GAIN for one in known):
+        if not known or variant.size_reduction >= NO_GAIN or not all(no_faster(one) for one in known):
             continue
         best = max(known, key=lambda one: one.value)
         yield Advice(
