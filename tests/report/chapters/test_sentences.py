@@ -395,7 +395,7 @@ def test_what_all_sentences_say_is_left_out_where_they_agree_and_kept_where_only
 
 def test_a_faster_variant_whose_file_is_too_large_says_so(summary, golden):
     one = passed_over(summary, choosing=-0.09, everywhere=-0.05)
-    target = numbers.percent(one.targets.size_reduction, 1)
+    target = numbers.percent(one.targets.size_reduction)
     one.variant("distilled-int8").size_reduction = one.targets.size_reduction - 0.002
     note = about(choice.choice_notes(one))
     short = numbers.percent(one.targets.size_reduction - 0.002, 1)

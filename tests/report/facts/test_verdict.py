@@ -109,6 +109,38 @@ def test_by_how_much_a_target_is_missed_never_reads_as_nothing(study, short, sai
 
 
 @pytest.mark.parametrize(
+    "target, low, said",
+    [
+        (0.625, 0.6224, "[62, 66]"),
+        (0.618, 0.6175, "[61.75, 66]"),
+        (0.62, 0.6197, "[61.97, 66]"),
+        (0.6, 0.601, "[60.1, 66]"),
+    ],
+)
+def test_a_row_of_the_verdict_never_contradicts_itself(study, target, low, said):
+    study.targets = study.targets.model_copy(update={"latency_reduction": target})
+    row = study.timing_of(study.devices[0], "distilled-int8")
+    row.latency_reduction = Estimate(value=0.64, ci=(low, 0.66))
+    decide(study)
+    study.verdict = verdict.verdict(study, study.choices)
+    table = first_page.verdict(study)
+    (shown,) = [row for row in table.rows if row.claim == "latency_reduction" and row.variant == "distilled-int8"]
+    cells = {column.field: column.html(shown) for column in table.columns}
+    assert said in cells["measured"] and f"at least {100 * target:g}" in cells["target"]
+
+
+@pytest.mark.parametrize(
+    "unit, target, said",
+    [
+        (numbers.REDUCTION, 0.625, "62.5"), (numbers.REDUCTION, 0.07, "7"), (numbers.CHANGE, -0.1, "−0.10"),
+        (numbers.CHANGE, -0.125, "−0.125"), (numbers.MS, 200.0, "200"), (numbers.MS, 87.25, "87.25"),
+    ],
+)  # fmt: skip
+def test_a_target_has_all_its_digits(unit, target, said):
+    assert unit.exact(target) == said + unit.name
+
+
+@pytest.mark.parametrize(
     "low, said", [(-0.12, "−0.12"), (-0.104, "−0.104"), (-0.1002, "−0.1002"), (-0.0996, "−0.0996"), (-0.10004, "−0.10")]
 )
 def test_only_the_end_that_is_judged_has_more_digits_and_no_more_than_it_needs(low, said):

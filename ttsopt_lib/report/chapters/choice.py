@@ -22,8 +22,8 @@ PASSED_OVER = 3  # faster variants of a device that are told apart; the others a
 
 def rule(summary: Summary) -> str:
     """The rule of the choice, with this study's targets."""
-    smaller = numbers.percent(summary.targets.size_reduction)
-    limit = numbers.signed(summary.targets.predicted_mos_change)
+    smaller = numbers.REDUCTION.exact(summary.targets.size_reduction)
+    limit = numbers.CHANGE.exact(summary.targets.predicted_mos_change)
     return (
         "The optimized variant of a device is chosen by rule, not by hand: it is the fastest one whose file is at "
         f"least {smaller} smaller and whose predicted MOS changes by no worse than {limit} at the lower end of its "

@@ -353,7 +353,7 @@ def _tests(summary: Summary, predictor: PredictorSummary) -> str:
 
 
 def _how_tested(summary: Summary) -> str:
-    margin = numbers.number(abs(summary.targets.predicted_mos_change), 2)
+    margin = numbers.SCORE.exact(abs(summary.targets.predicted_mos_change))
     return (
         "p, no change: the probability of a change as large as this if there were none. p, beyond the margin: two "
         f"one-sided tests (TOST); below 0.05 the change of predicted MOS is shown to be smaller than {margin}, either "
@@ -426,7 +426,7 @@ def quality_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     target = summary.targets.predicted_mos_change
     ends = [end for one in changes.values() if one for end in one.ends]
     axes.set_xlim(min([target, *ends]) - 0.08, max([0.0, *ends]) + 0.12)
-    target_line(axes, target, f"target {numbers.signed(target)}")
+    target_line(axes, target, f"target {numbers.CHANGE.exact(target)}")
     label = f"change of the predicted MOS against the original ({primary.label}, points on a scale of 1 to 5)"
     axes.set_xlabel(axis_label(figure, label))
     set_title(figure, findings.quality_title(summary))

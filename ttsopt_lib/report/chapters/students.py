@@ -65,7 +65,7 @@ def training_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     for (colour, marker), student in zip(looks, students, strict=False):
         _curve(axes, student, colour, marker, named=len(students) > 1)
     target = summary.targets.predicted_mos_change
-    target_line(axes, target, f"target {numbers.signed(target)}", vertical=False)
+    target_line(axes, target, f"target {numbers.CHANGE.exact(target)}", vertical=False)
     axes.axhline(0, color="#666666", linewidth=0.8)
     axes.grid(axis="y")
     axes.set_xlim(left=0)

@@ -74,7 +74,7 @@ def near_misses(summary: Decided) -> Iterator[Advice]:
         text=f"Work on `{first.variant.name}` first: {_remedy(first.variant)}.",
         because=f"It is {numbers.percent(first.variant.size_reduction)} smaller and takes "
         f"{numbers.REDUCTION.figure(first.saved)} less time on {first.device.label}, both as asked; only its predicted "
-        f"MOS, {change_beside(first.change, limit)} {CHOOSING}, misses {numbers.signed(limit)} at its lower end."
+        f"MOS, {change_beside(first.change, limit)} {CHOOSING}, misses {numbers.CHANGE.exact(limit)} at its lower end."
         + (f" Next, on the same sentences: {others}." if rest else ""),
         figures={"size_reduction": first.variant.size_reduction}
         | as_figures("latency_reduction", first.saved)
@@ -135,7 +135,7 @@ def largest_stages(summary: Decided) -> Iterator[Advice]:
             rule="largest_stage",
             text=f"The {stage} takes most of the time of `{name}`: {remedy}.",
             because=f"Its share is {shares}, the most that a {stage} without cost could save; the target for the whole "
-            f"voice is {numbers.percent(summary.targets.latency_reduction)}.",
+            f"voice is {numbers.REDUCTION.exact(summary.targets.latency_reduction)}.",
             figures={f"share_{device.device}": share for device, share in where},
         )
 
@@ -220,13 +220,13 @@ def missing_size(summary: Decided) -> Iterator[Advice]:
         if whole
         else "8 bits are used up, so take weights away: a smaller student in place of the largest stage"
     )
-    size = small.size_reduction if small else 0.0
+    size, target = small.size_reduction if small else 0.0, summary.targets.size_reduction
+    smaller, _ = numbers.REDUCTION.beside(Estimate(value=size, ci=None), target)
     yield Advice(
         rule="missing_size",
         text=f"No file is as small as asked: {remedy}.",
-        because=f"The smallest is {numbers.percent(size)} smaller, the target is "
-        f"{numbers.percent(summary.targets.size_reduction)}; at most {numbers.percent(stored)} of the parameters are "
-        f"quantized in any variant.{lives}",
+        because=f"The smallest is {smaller} smaller, the target is {numbers.REDUCTION.exact(target)}; at most "
+        f"{numbers.percent(stored)} of the parameters are quantized in any variant.{lives}",
         figures={"size_reduction": size, "quantized_parameters": stored}
         | {f"weights_{stage.replace(' ', '_')}": held[stage] for stage in largest},
     )

@@ -118,7 +118,7 @@ def undecided(summary: Decided) -> Iterator[Advice]:
         yield Advice(
             rule=f"more_{what}",
             text=text,
-            because=f"The target of {unit.value(row.target)} lies inside the interval of what was measured, "
+            because=f"The target of {unit.exact(row.target)} lies inside the interval of what was measured, "
             f"{unit.figure(measured)}{part}; {enough}.",
             figures=as_figures("measured", measured)
             | {"target": row.target, "have": count}

@@ -166,7 +166,7 @@ def quality_title(summary: Decided) -> str:
         many = "No variant keeps its"
     elif len(kept) == len(names):
         many = "Every variant keeps its"
-    target = numbers.signed(summary.targets.predicted_mos_change)
+    target = numbers.CHANGE.exact(summary.targets.predicted_mos_change)
     counts = [row.sentences for name in names if (row := summary.quality_of(name))]
     most = "up to " if min(counts, default=0) < max(counts, default=0) else ""
     return f"{many} predicted MOS within {target} of the original ({most}{summary.evaluation_sentences} sentences)"

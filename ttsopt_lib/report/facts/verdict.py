@@ -51,16 +51,7 @@ def meets(claim: Claim, measured: Estimate, target: float) -> bool:
 
 def change_beside(change: Estimate, target: float) -> str:
     """A change of the predicted MOS whose lower end has more digits where two cannot tell it from the target."""
-    digits = _digits_beside(worse_end(change), target)
-    if change.ci is None:
-        return numbers.CHANGE._replace(digits=digits).figure(change)
-    low, high = change.ci
-    return f"{numbers.signed(change.value)} [{numbers.signed(low, digits)}, {numbers.signed(high)}]"
-
-
-def _digits_beside(low: float, target: float) -> int:
-    """The fewest digits that tell the two apart; where even four do not, two, as everywhere else."""
-    return next((d for d in (2, 3, 4) if numbers.signed(low, d) != numbers.signed(target, d)), 2)
+    return " ".join(numbers.CHANGE.beside(change, target)).rstrip()
 
 
 def _missed(amount: float, digits: int) -> str:
@@ -87,11 +78,11 @@ def judge(facts: Facts, name: str) -> Judged:
     size = facts.variant(name).size_reduction
     if size < targets.size_reduction:
         gap += targets.size_reduction - size
-        digits = 1 if numbers.percent(size) == numbers.percent(targets.size_reduction) else 0
-        smaller = f"{numbers.percent(size, 1)} smaller" if digits else numbers.less(size, "smaller", "larger")
+        digits = numbers.REDUCTION.digits_beside(size, targets.size_reduction)
+        smaller = f"{numbers.percent(size, digits)} smaller" if digits else numbers.less(size, "smaller", "larger")
         missing = _missed(100 * (targets.size_reduction - size), digits)
         failed.append(
-            f"its file is {smaller} (target: {numbers.percent(targets.size_reduction, digits)} smaller, missed by "
+            f"its file is {smaller} (target: {numbers.REDUCTION.exact(targets.size_reduction)} smaller, missed by "
             f"{missing} percentage point{'' if missing == '1' else 's'})"
         )
     quality = facts.quality_of(name)
@@ -101,10 +92,10 @@ def judge(facts: Facts, name: str) -> Judged:
     if worse_end(change) < targets.predicted_mos_change:
         gap += targets.predicted_mos_change - worse_end(change)
         limit, low = targets.predicted_mos_change, worse_end(change)
-        missing = _missed(limit - low, _digits_beside(low, limit))
+        missing = _missed(limit - low, numbers.CHANGE.digits_beside(low, limit))
         failed.append(
             f"its predicted MOS changes by {change_beside(change, limit)} {CHOOSING} (target: no worse than "
-            f"{numbers.signed(limit)} at the interval's lower end, missed by {missing})"
+            f"{numbers.CHANGE.exact(limit)} at the interval's lower end, missed by {missing})"
         )
     return Judged(name, failed, gap, unknown=False)
 
