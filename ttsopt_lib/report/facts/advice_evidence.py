@@ -11,8 +11,8 @@ from ttsopt_lib.report.facts.verdict import HELD_OUT, candidates
 from ttsopt_lib.report.schema import Advice, Decided, Estimate
 from ttsopt_lib.study import ORIGINAL_COPY
 
-NOTICED = 0.1  # points: a predictor whose score moves less than this on known damage is deaf to it
 HISS_DB = 3.0  # a doubling of the power above 8 kHz, where predictors that work at 16 kHz hear nothing
+EVEN = "have about an even chance of settling it"  # their interval is as wide as the target is far
 PATIENCE = 25  # times the samples: the largest multiple that is worth advising
 
 
@@ -59,11 +59,11 @@ def unsteady(summary: Decided) -> Iterator[Advice]:
 
 
 def untrusted_predictors(summary: Decided) -> Iterator[Advice]:
-    """A predictor that does not mind known damage says nothing about unknown damage."""
+    """A predictor that does not measurably mind known damage says nothing about unknown damage."""
     for predictor in summary.predictors:
         for row in summary.anchors:
             change = row.predicted_mos.change
-            if row.predictor == predictor.name and change and (change.ci or (0, change.value))[1] > -NOTICED:
+            if row.predictor == predictor.name and row.variant in predictor.missed_anchors and change:
                 yield Advice(
                     rule="untrusted_predictor",
                     text=f"Do not decide by {predictor.label} here: judge by another predictor, or by listeners.",
@@ -84,12 +84,12 @@ def undecided(summary: Decided) -> Iterator[Advice]:
             what, count = "blocks", device.blocks
             where = f"raise `budget_seconds` ({device.label}: in its own file, or in the study's `measure`)"
         elif row.claim == "predicted_mos_change":
-            what, where, count = "sentences", "raise `sentences.evaluation.count`", summary.evaluation_sentences
-            available = summary.evaluation_sentences_available
-            if any(one.variant == row.variant for one in summary.confirmation):
-                # what was heard and missed can be no second test
-                where = "move `sentences.confirmation` to others, which it has not spoken"
-                count, available = _held_out(summary, row.variant or ""), _unspoken(summary)
+            # what was heard and missed can be no second test
+            what, count = "sentences", _held_out(summary, row.variant or "")
+            confirmed = any(one.variant == row.variant for one in summary.confirmation)
+            todo = "move `sentences.confirmation` to others" if confirmed else "name it in `evaluate.confirmed`"
+            where = f"{todo}{',' if confirmed else ', with `sentences.confirmation`'} which it has not spoken"
+            available = _unspoken(summary, confirmed)
         elif row.claim == "mos_change":
             human = next((q.human_mos for q in summary.quality if q.variant == row.variant and q.human_mos), None)
             what, where, count = "raters", "ask more people (`ttsopt power`)", human.raters if human else 0
@@ -103,7 +103,7 @@ def undecided(summary: Decided) -> Iterator[Advice]:
         times = (side / distance) ** 2 if distance else math.inf
         needed = math.ceil(count * times) if times <= PATIENCE else None
         short = needed is not None and available is not None and needed > available
-        enough = f"about {needed} in place of {count} would settle it" if needed else "no number of them will settle it"
+        enough = f"about {needed} in place of {count} {EVEN}" if needed else "no number of them will settle it"
         if needed and what == "sentences":
             enough += f", and {_in_file(available, short)}"
         if needed is None:
@@ -133,10 +133,10 @@ def _held_out(summary: Decided, variant: str) -> int:
     return row.predicted_mos.sentences_held_out if row else 0
 
 
-def _unspoken(summary: Decided) -> int | None:
-    """How many further sentences there are that no variant has spoken; None where that is not known."""
+def _unspoken(summary: Decided, confirmed: bool) -> int | None:
+    """How many further sentences a variant has not spoken; None where that is not known."""
     room = summary.confirmation_sentences_available
-    return None if room is None else room - summary.confirmation_sentences
+    return room - summary.confirmation_sentences if room is not None and confirmed else room
 
 
 def _in_file(available: int | None, short: bool) -> str:
