@@ -1,6 +1,7 @@
 """What a student's validation says of few utterances, without a voice."""
 
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ def test_one_utterance_has_no_standard_error(count, monkeypatch):
     monkeypatch.setattr(validation, "missing_pitch_tracker", lambda: "not here")
     level = SimpleNamespace(score=lambda samples: float(np.abs(samples).mean()))
     monkeypatch.setattr(validation, "load_predictor", lambda name: level)
-    judge = object.__new__(validation.Validation)
+    judge: Any = object.__new__(validation.Validation)
     generator = torch.Generator().manual_seed(0)
     judge.pairs = [SimpleNamespace(samples=0.1 * torch.randn(22050, generator=generator)) for _ in range(count)]
     judge.sample_rate, judge.teacher_mos, judge.teacher_f0 = 22050, {}, []

@@ -60,7 +60,8 @@ def _panel(axes: Axes, stage: str, record: dict[str, Any]) -> None:
     errors, count = [entry.get(f"{name}_standard_error", 0.0) for entry in curve], record["held_out_utterances"]
     if any(errors):
         ends = [from_standard_error(*pair, count) or pair[:1] * 2 for pair in zip(values, errors, strict=True)]
-        axes.fill_between(minutes, *zip(*ends, strict=True), color=BLUE, alpha=0.15, linewidth=0)
+        low, high = zip(*ends, strict=True)
+        axes.fill_between(minutes, low, high, color=BLUE, alpha=0.15, linewidth=0)
         axes.axhline(0, color="#888888", linewidth=0.7, linestyle=":")
     best = record["best"]
     axes.set_title(f"{title}; best {best[name]:.3f} at step {best['step']}", fontsize=7.5, loc="left", pad=3)
