@@ -170,7 +170,8 @@ class Targets(Strict):
     first_sound_ms: float | None = Field(
         default=None,
         gt=0,
-        description="the longest that a text's first sound may take (docs/streaming.md); none: no target",
+        description="the longest that the slowest text's first sound may take, judged by its median over blocks "
+        "(docs/streaming.md); none: no target",
     )
 
 

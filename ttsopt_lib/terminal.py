@@ -52,8 +52,8 @@ def verdict_table(summary: Summary) -> Table:
     for row in summary.verdict:
         unit, measured = unit_of(row.claim), estimate(row.measured, row.ci)
         claim, status = row.claim.removesuffix("_ms").replace("_", " "), row.status.upper().replace("_", " ")
-        found = unit.figure(measured) if measured else "-"
-        table.add_row(claim, row.device or "-", unit.value(row.target), found, status)
+        found = unit.beside(measured, row.target, low=row.claim != "first_sound_ms") if measured else ("-",)
+        table.add_row(claim, row.device or "-", unit.exact(row.target), " ".join(found).rstrip(), status)
     return table
 
 

@@ -56,6 +56,7 @@ KINDS = {  # key of summary.json -> kind of its figure, and what it is multiplie
     "confirmation_sentences": ("sentences", 1),
     "confirmation_sentences_available": ("sentences", 1),
     "timing_sentences": ("sentences", 1),
+    "have": ("samples", 1),
     "needed": ("samples", 1),
 }
 # what the prose never prints, some of it under the keys of other kinds

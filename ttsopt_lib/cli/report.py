@@ -168,8 +168,9 @@ def distill(
         if not record:
             say("distill", "nothing is published before the decoder's student is trained")
             return
-        change, error = (record["best"][f"predicted_mos_change{part}"] for part in ("", "_standard_error"))
-        say("distill", f"{plan.student}: predicted MOS {change:+.3f} (standard error {error:.3f})")
+        from ttsopt_lib.distill.model_card import change_words
+
+        say("distill", f"{plan.student}: predicted MOS {change_words(record, 'predicted_mos_change')}")
 
 
 def _say_estimate(study: Study, folder: StudyFolder, minutes: float | None, stages: Sequence[str]) -> None:

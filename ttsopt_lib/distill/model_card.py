@@ -16,6 +16,8 @@ LICENCES = {
         "this voice or anything made from it."
     )
 }
+FLATTERED = """The weights kept are those with the best predicted MOS on these same
+utterances, which flatters its change."""
 UNKNOWN_LICENCE = "A student is made from its teacher: whatever terms the teacher voice has hold for this student too."
 
 
@@ -55,7 +57,7 @@ Steps skipped for a non-finite gradient: {"not kept" if best["skipped"] is None 
 ## Results
 
 On {record["held_out_utterances"]} utterances that were held out; teacher and student were given the same {given},
-noise and durations.
+noise and durations. {FLATTERED}
 
 | | |
 |---|---|
@@ -78,9 +80,7 @@ def results(record: dict[str, Any]) -> list[tuple[str, str]]:
         rows.append(("predicted MOS of the teacher (DistillMOS)", f"{best['teacher_predicted_mos']:.2f}"))
     for name, key in (("predicted MOS", "predicted_mos_change"), ("DNSMOS P.808", "p808_change")):
         if key in best:
-            error = best.get(f"{key}_standard_error")
-            words = f"standard error {error:.3f}" if error is not None else "standard error not kept"
-            rows.append((f"change of {name}", f"{best[key]:+.3f} ({words})"))
+            rows.append((f"change of {name}", change_words(record, key)))
     rows.append(("log-spectral distance", f"{best['log_spectral_distance_db']:.1f} dB"))
     if "log_spectral_distance_above_8khz_db" in best:
         rows.append(("log-spectral distance above 8 kHz", f"{best['log_spectral_distance_above_8khz_db']:.1f} dB"))
@@ -108,6 +108,13 @@ def results(record: dict[str, Any]) -> list[tuple[str, str]]:
             )
         )
     return rows
+
+
+def change_words(record: dict[str, Any], key: str) -> str:
+    """'-0.030 (standard error 0.023)'; one utterance has none."""
+    error = record["best"].get(f"{key}_standard_error")
+    known = f"standard error {error:.3f}" if error is not None else "standard error not kept"
+    return f"{record['best'][key]:+.3f} ({'of one utterance' if record['held_out_utterances'] == 1 else known})"
 
 
 def stage_row(stage: str, student: nn.Module) -> str:

@@ -78,8 +78,8 @@ class Validation:
         for name, figure in FIGURES.items():
             change = np.array([load_predictor(name).score(self.heard(m)) for m in made]) - self.teacher_mos[name]
             figures[figure] = float(change.mean())
-            spread = float(change.std(ddof=1)) if len(change) > 1 else 0.0
-            figures[f"{figure}_standard_error"] = spread / math.sqrt(len(change))
+            if len(change) > 1:
+                figures[f"{figure}_standard_error"] = float(change.std(ddof=1)) / math.sqrt(len(change))
         losses = [
             spectral_loss(torch.from_numpy(m)[None], pair.samples[None])
             for m, pair in zip(made, self.pairs, strict=True)

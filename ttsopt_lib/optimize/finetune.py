@@ -25,7 +25,7 @@ from torch import nn
 
 from ttsopt_lib.distill.decoder_speed import macs_per_frame
 from ttsopt_lib.distill.distillation import accelerator_name, teacher_shards
-from ttsopt_lib.distill.model_card import LICENCES, UNKNOWN_LICENCE, machine_words
+from ttsopt_lib.distill.model_card import FLATTERED, LICENCES, UNKNOWN_LICENCE, change_words, machine_words
 from ttsopt_lib.distill.settings import DecoderSettings, DistillSettings
 from ttsopt_lib.distill.train_decoder import DecoderTrainer
 from ttsopt_lib.distill.utterances import Utterances
@@ -227,7 +227,6 @@ def pruned_card(record: dict[str, Any], before: dict[str, int], after: dict[str,
     best, macs, machine = record["best"], record["macs_per_frame"], record["machine"]
     where = f"{record['torch_threads']} thread of {machine['cpu']}"
     where = machine_words(machine) if machine.get("accelerator") else where
-    error = best.get("predicted_mos_change_standard_error", 0.0)
     stages = [name for name in before if name == "conv_pre" or name.startswith("ups.")]
     sizes = "\n".join(f"| `{name}` | {before[name]} | {after[name]} |" for name in stages)
     above = ""
@@ -253,11 +252,12 @@ trained for {best["step"]} steps, {best["minutes"]:.0f} minutes of wall time on
 ## Results
 
 On {record["held_out_utterances"]} utterances that were held out; both decoders were given the same latents.
+{FLATTERED}
 
 | | |
 |---|---|
 | predicted MOS of the whole decoder (DistillMOS) | {best["teacher_predicted_mos"]:.2f} |
-| change of predicted MOS | {best["predicted_mos_change"]:+.3f} (standard error {error:.3f}) |
+| change of predicted MOS | {change_words(record, "predicted_mos_change")} |
 | log-spectral distance | {best["log_spectral_distance_db"]:.1f} dB |
 {above}
 A predicted MOS is what a network guesses listeners would say; no listener rated this decoder.

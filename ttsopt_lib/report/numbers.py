@@ -48,7 +48,11 @@ def signed(value: float, digits: int = 2) -> str:
 
 def milliseconds(value: float) -> str:
     """Three significant digits at most: 4.31, 43.1, 431."""
-    return number(value, 2 if value < 10 else 1 if value < 100 else 0)
+    return number(value, _three(value))
+
+
+def _three(value: float) -> int:
+    return 2 if value < 10 else 1 if value < 100 else 0
 
 
 def millions(count: float) -> str:
@@ -94,12 +98,14 @@ class Unit(NamedTuple):
         """The unit as it is printed below a heading that names it."""
         return self._replace(name="")
 
-    def number(self, value: float) -> str:
-        """'−0.10', without the unit."""
+    def number(self, value: float, digits: int | None = None) -> str:
+        """'−0.10', without the unit; with the unit's digits unless others are given."""
         value = self.scale * value / self.per
-        if self.digits is None:
-            return milliseconds(value)
-        return (signed if self.signed else number)(value, self.digits)
+        digits = self._least(value) if digits is None else digits
+        return (signed if self.signed else number)(value, digits)
+
+    def _least(self, scaled: float) -> int:
+        return _three(scaled) if self.digits is None else self.digits
 
     def value(self, value: float) -> str:
         """'12.3 ms'."""
@@ -112,6 +118,33 @@ class Unit(NamedTuple):
     def figure(self, estimate: Estimate | None) -> str:
         """'12.3 ms [12.1, 12.6]'."""
         return f"{self.value(estimate.value)} {self.interval(estimate.ci)}".rstrip() if estimate else "not measured"
+
+    def exact(self, target: float) -> str:
+        """A target with all the digits that the study wrote: '62.5 %', and '−0.10' with no fewer than any figure."""
+        scaled = self.scale * target / self.per
+        least = self._least(scaled)
+        digits = next((d for d in range(least, 10) if abs(round(scaled, d) - scaled) < 1e-9), least)
+        return self.number(target, digits) + self.name
+
+    def digits_beside(self, end: float, target: float) -> int:
+        """The fewest digits that print `end` on its own side of a target; where even four do not, the unit's."""
+        end, target = (self.scale * one / self.per for one in (end, target))
+        target, least = round(target, 9), self._least(end)
+
+        def apart(digits: int) -> bool:
+            shown = round(end, digits)
+            return shown != target and (shown < target) == (end < target)
+
+        return next((digits for digits in range(least, 5) if apart(digits)), least)
+
+    def beside(self, estimate: Estimate, target: float, *, low: bool = True) -> tuple[str, str]:
+        """A figure and its interval as they stand beside a target, which the `low` end or the other has to meet."""
+        judged = estimate.ends[0 if low else 1]
+        judged_number = self.number(judged, self.digits_beside(judged, target))
+        if estimate.ci is None:
+            return judged_number + self.name, ""
+        ends = (judged_number, self.number(estimate.ci[1])) if low else (self.number(estimate.ci[0]), judged_number)
+        return self.value(estimate.value), f"[{', '.join(ends)}]"
 
     def difference(self, change: Estimate) -> str:
         """'+1.5 % [+1.0, +2.0]', '+0.10 dB'; the `change` of a ratio is a fraction of the figure before."""

@@ -157,6 +157,12 @@ class WerSummary(Part):
     change: Estimate | None
     change_p: float | None = None  # of "no change" (permutation test), Holm-corrected over the rows it is judged with
     finding: Finding | None = None
+    sentences: int | None = None  # that were transcribed; null: an earlier version did not keep it
+
+    @property
+    def beside(self) -> float | None:
+        """The rate that it is compared with, on the same sentences."""
+        return self.value - self.change.value if self.change else None
 
 
 class QualitySummary(Part):

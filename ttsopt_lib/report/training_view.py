@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.report.printing.plot_style import BLUE, new_figure
+from ttsopt_lib.statistics.intervals import from_standard_error
 
 PANELS = {
     "text_encoder": ("text_error", "text encoder and durations: held-out error"),
@@ -38,7 +39,7 @@ def training_records(run: Path) -> dict[str, dict[str, Any]]:
 
 
 def training_curves(run: Path) -> Figure:
-    """One panel for each stage: the deciding figure over the minutes, with the standard error where it has one."""
+    """One panel for each stage: the deciding figure over the minutes, with its 95 % interval where it has one."""
     records = training_records(run)
     figure, grid = new_figure(1.5 * len(records), nrows=len(records), squeeze=False)
     for axes, (stage, record) in zip(grid[:, 0], records.items(), strict=True):
@@ -56,9 +57,10 @@ def _panel(axes: Axes, stage: str, record: dict[str, Any]) -> None:
         )
     minutes, values = ([entry[key] for entry in curve] for key in ("minutes", name))
     axes.plot(minutes, values, marker="o", markersize=2.5, color=BLUE)
-    errors = [entry.get(f"{name}_standard_error", 0.0) for entry in curve]
+    errors, count = [entry.get(f"{name}_standard_error", 0.0) for entry in curve], record["held_out_utterances"]
     if any(errors):
-        low, high = ([v + sign * 1.96 * e for v, e in zip(values, errors, strict=True)] for sign in (-1, 1))
+        ends = [from_standard_error(*pair, count) or pair[:1] * 2 for pair in zip(values, errors, strict=True)]
+        low, high = zip(*ends, strict=True)
         axes.fill_between(minutes, low, high, color=BLUE, alpha=0.15, linewidth=0)
         axes.axhline(0, color="#888888", linewidth=0.7, linestyle=":")
     best = record["best"]

@@ -150,6 +150,14 @@ def mean_interval(scores: ArrayLike, level: float = 0.95) -> WithInterval:
     return WithInterval(mean, (float(low), float(high)))
 
 
+def from_standard_error(value: float, error: float, count: int) -> tuple[float, float] | None:
+    """Student's 95 % interval of a mean over `count` samples with this standard error; None for one sample."""
+    if count < 2:
+        return None
+    half = float(stats.t.ppf(0.975, count - 1)) * error
+    return value - half, value + half
+
+
 def paired_change(scores: ArrayLike, baseline_scores: ArrayLike, level: float = 0.95) -> WithInterval:
     """Mean change against the baseline on the same sentences, with its interval. Raises ValueError."""
     changed, baseline = np.asarray(scores, dtype=np.float64), np.asarray(baseline_scores, dtype=np.float64)

@@ -102,6 +102,7 @@ def test_a_target_is_met_by_the_text_that_takes_longest(summary, target, status)
     rows = [row for row in verdict(found, found.choices) if row.claim == "first_sound_ms"]
     assert [row.status for row in rows if row.device == found.devices[0].device] == [status]
     assert rows[0].measured == pytest.approx(12.0) and rows[0].variant == chosen
+    assert "slowest of the timed texts is typically heard after 12.0 ms" in chapter.lead(found)
     untargeted = with_record(plain, record(variant=chosen))
     assert not [row for row in verdict(untargeted, untargeted.choices) if row.claim == "first_sound_ms"]
     assert np.isclose(rows[0].target, target)

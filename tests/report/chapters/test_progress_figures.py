@@ -175,6 +175,20 @@ def test_the_curve_of_students_trained_together_goes_on_where_flow_and_decoder_s
     golden(title(chart), chart.caption)
 
 
+@pytest.mark.parametrize(("count", "half"), [(1, None), (2, 12.706), (20, 2.093)])
+def test_the_interval_of_a_curve_s_point_is_student_s(count, half, tmp_path):
+    point = {"step": 1, "minutes": 1.0, "predicted_mos_change": 0.0, "predicted_mos_change_standard_error": 1.0}
+    record = {
+        "steps": 1, "wall_minutes": 1.0, "curve": [point], "best": point, "machine": {"cpu": "a"},
+        "teacher_hours": 2.0, "held_out_utterances": count, "parameters": 10,
+    }  # fmt: skip
+    (tmp_path / "record.json").write_text(json.dumps(record), encoding="utf-8")
+    found = student_summary(tmp_path, ["distilled"])
+    assert found
+    ci = found.curve[0].predicted_mos_change.ci
+    assert ci is None if half is None else ci == pytest.approx((-half, half), abs=1e-3)
+
+
 def test_a_student_without_a_record_has_no_curve_and_a_broken_record_is_named(tmp_path):
     assert student_summary(tmp_path, ["x"]) is None
     (tmp_path / "record.json").write_text(json.dumps({"steps": 1}))

@@ -6,7 +6,9 @@ import pytest
 from ttsopt_lib.records.base import read_record, write_record
 from ttsopt_lib.records.quality import QualityRecord, QualityRow
 from ttsopt_lib.report.chapters import quality, quality_words
+from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.summary import summarize
+from ttsopt_lib.report.numbers import PERCENT
 from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.statistics.intervals import paired_change
 from ttsopt_lib.statistics.stopping import LEVEL, LOOK
@@ -49,6 +51,17 @@ def test_its_changes_are_paired_on_its_own_sentences_at_the_level_of_the_look(de
         assert row.paired.duration_change.value == pytest.approx(change)
 
 
+def test_its_error_rate_stands_beside_the_original_s_on_the_same_sentences(decided):
+    record, early = decided
+    row = next(row for row in early.quality if row.variant == record.rows[1].variant)
+    expected = sum(record.rows[0].word_errors[:LOOK]) / sum(record.words[:LOOK])
+    assert row.wer_figures.sentences == LOOK and row.wer_figures.beside == pytest.approx(expected)
+    table = quality.quality([row])
+    cell = next(one for one in table.columns if one.field == "wer").html(row)
+    assert f"n = {LOOK}, original {PERCENT.value(expected)}" in cell
+    assert table.frame.loc[0, "wer_sentences"] == LOOK and table.frame.loc[0, "wer_beside"] == pytest.approx(expected)
+
+
 def test_other_voices_are_as_they_were(decided, summary):
     record, early = decided
     whole = summary("good")
@@ -60,10 +73,18 @@ def test_other_voices_are_as_they_were(decided, summary):
 
 def test_the_page_says_on_how_many_sentences_and_at_which_level(decided, summary, golden):
     _, early = decided
-    column = next(one for one in quality.quality([]).columns if one.field == "change")
-    assert [f"n = {LOOK}" in column.html(row) for row in early.quality] == [
-        row.predicted_mos.level == LEVEL for row in early.quality
+    columns = {one.heading: one for one in quality.quality([]).columns if one.heading}
+    shown = {"Predicted MOS": LOOK, "Change, evaluation": LOOK, "Change, held out": LOOK // 2, "WER / CER": LOOK}
+    for heading, count in (shown | {"Level above 8 kHz, dB": LOOK}).items():
+        for row in early.quality:
+            stopped = row.predicted_mos.level == LEVEL
+            assert (f"n = {count}" in columns[heading].html(row)) == stopped, (heading, row.variant)
+    voice = next(one for one in quality.paired(early).columns if one.field == "variant")
+    assert [f"n = {LOOK}" in voice.html(row) for row in quality.paired(early).rows] == [
+        row.predicted_mos.level == LEVEL for row in quality.paired(early).rows
     ]
+    assert "n of its cell" in quality.section(early)[-1] and "n of its cell" not in quality.section(summary("good"))[-1]
+    assert "up to" in findings.quality_title(early) and "up to" not in findings.quality_title(summary("good"))
     (sentence,) = quality_words.decided(early)
     assert quality_words.decided(summary("good")) == []
     golden(sentence)

@@ -7,6 +7,9 @@ from rich.console import Console
 from test_advice import set_latency
 
 from ttsopt_lib.report import numbers
+from ttsopt_lib.report.chapters import first_page
+from ttsopt_lib.report.chapters.choice import choice_notes
+from ttsopt_lib.report.chapters.conclusion import conclusion
 from ttsopt_lib.report.facts import verdict
 from ttsopt_lib.report.schema import Estimate, Summary
 from ttsopt_lib.terminal import verdict_table
@@ -106,6 +109,38 @@ def test_by_how_much_a_target_is_missed_never_reads_as_nothing(study, short, sai
 
 
 @pytest.mark.parametrize(
+    "target, low, said",
+    [
+        (0.625, 0.6224, "[62, 66]"),
+        (0.618, 0.6175, "[61.75, 66]"),
+        (0.62, 0.6197, "[61.97, 66]"),
+        (0.6, 0.601, "[60.1, 66]"),
+    ],
+)
+def test_a_row_of_the_verdict_never_contradicts_itself(study, target, low, said):
+    study.targets = study.targets.model_copy(update={"latency_reduction": target})
+    row = study.timing_of(study.devices[0], "distilled-int8")
+    row.latency_reduction = Estimate(value=0.64, ci=(low, 0.66))
+    decide(study)
+    study.verdict = verdict.verdict(study, study.choices)
+    table = first_page.verdict(study)
+    (shown,) = [row for row in table.rows if row.claim == "latency_reduction" and row.variant == "distilled-int8"]
+    cells = {column.field: column.html(shown) for column in table.columns}
+    assert said in cells["measured"] and f"at least {100 * target:g}" in cells["target"]
+
+
+@pytest.mark.parametrize(
+    "unit, target, said",
+    [
+        (numbers.REDUCTION, 0.625, "62.5"), (numbers.REDUCTION, 0.07, "7"), (numbers.CHANGE, -0.1, "−0.10"),
+        (numbers.CHANGE, -0.125, "−0.125"), (numbers.MS, 200.0, "200"), (numbers.MS, 87.25, "87.25"),
+    ],
+)  # fmt: skip
+def test_a_target_has_all_its_digits(unit, target, said):
+    assert unit.exact(target) == said + unit.name
+
+
+@pytest.mark.parametrize(
     "low, said", [(-0.12, "−0.12"), (-0.104, "−0.104"), (-0.1002, "−0.1002"), (-0.0996, "−0.0996"), (-0.10004, "−0.10")]
 )
 def test_only_the_end_that_is_judged_has_more_digits_and_no_more_than_it_needs(low, said):
@@ -124,6 +159,22 @@ def test_without_quality_figures_a_study_with_no_small_variant_fails(study):
     study.quality = []
     study.targets = study.targets.model_copy(update={"size_reduction": 0.99})
     assert decide(study)["size_reduction"].status == "fail"
+
+
+@pytest.mark.parametrize("why", ["with 3 threads", "no variant to choose", "predicted MOS was not measured"])
+def test_why_no_variant_could_be_chosen_is_said_as_it_is(study, why):
+    if "threads" in why:  # that were asked for since
+        study.devices[0].threads = 3
+    elif "variant" in why:
+        study.variants = [one for one in study.variants if one.name == "original"]
+    else:
+        study.quality = []
+    rows = decide(study)
+    asked = [row for claim, row in rows.items() if claim != "mos_change"]
+    assert asked and all(row.status == "not_measured" and row.reason.endswith(why) for row in asked)
+    said = [first_page.closest_words(study), choice_notes(study)[0], conclusion(study)[0]]
+    assert all(why in text for text in said) and "No conclusion can be drawn yet" in said[-1]
+    assert ("MOS" in said[0]) == ("MOS" in why)
 
 
 def test_a_device_that_was_not_there_has_one_claim_only(summary):

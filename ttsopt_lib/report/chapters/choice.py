@@ -5,17 +5,27 @@ from __future__ import annotations
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.chapters.speed.timings import RUNTIMES, conditions
 from ttsopt_lib.report.facts.findings import change_of, choice_on, code, fastest_row, latency_of, listed
-from ttsopt_lib.report.facts.verdict import Judged, candidates, change_beside, faster_not_chosen, judge, worse_end
+from ttsopt_lib.report.facts.verdict import (
+    Judged,
+    candidates,
+    change_beside,
+    faster_not_chosen,
+    judge,
+    why_undecided,
+    worse_end,
+)
 from ttsopt_lib.report.schema import DeviceSummary, Summary, TimingSummary
 from ttsopt_lib.study import ORIGINAL
 
+# Of integer products its CUDA provider has signed times signed matrices only; ranges found anew are unsigned.
+NO_KERNELS = "ONNX Runtime has no kernels for them on a GPU and computes them in floating point, or on the processor"
 PASSED_OVER = 3  # faster variants of a device that are told apart; the others are only named
 
 
 def rule(summary: Summary) -> str:
     """The rule of the choice, with this study's targets."""
-    smaller = numbers.percent(summary.targets.size_reduction)
-    limit = numbers.signed(summary.targets.predicted_mos_change)
+    smaller = numbers.REDUCTION.exact(summary.targets.size_reduction)
+    limit = numbers.CHANGE.exact(summary.targets.predicted_mos_change)
     return (
         "The optimized variant of a device is chosen by rule, not by hand: it is the fastest one whose file is at "
         f"least {smaller} smaller and whose predicted MOS changes by no worse than {limit} at the lower end of its "
@@ -53,7 +63,7 @@ def choice_notes(summary: Summary) -> list[str]:
         elif choice.closest:
             notes.append(f"none. `{choice.closest}` came closest, but {listed(choice.failed)}.")
         elif not choice.decided:
-            notes.append("the rule could not be applied, a figure it needs was not measured.")
+            notes.append(f"the rule could not be applied: {why_undecided(summary, device)}.")
         faster = faster_not_chosen(summary, device, choice)
         for one in faster[:PASSED_OVER]:
             notes.append(_passed_over(summary, one))
@@ -77,14 +87,14 @@ def fastest_notes(summary: Summary) -> list[str]:
     for device in summary.measured_devices:
         found = fastest_row(summary, device)
         if found is None:
-            notes.append(f"{device.label}: no row within the limit of quality is faster than the original.")
+            notes.append(f"{device.label}: no row within the limit of quality is measurably faster than the original.")
             continue
         row, saved = found
-        reasons = _why_fast(summary, row)
+        reasons = _why_fast(summary, device, row)
         why = f": {listed(reasons)}" if reasons else ""
         where = conditions(row, "" if row.mode == "fp32" else row.mode)
         slow = _slow_products(summary, device) if device.kind == "gpu" else ""
-        beside = f" Int8 products do not run faster there ({slow})." if slow else ""
+        beside = f" Int8 products are not measurably faster there ({slow}): {NO_KERNELS}." if slow else ""
         notes.append(
             f"{device.label}: the fastest row within the limit of quality is `{row.variant}` in {where}, with "
             f"{numbers.REDUCTION.figure(saved)} less time per second of audio than the original in "
@@ -93,7 +103,7 @@ def fastest_notes(summary: Summary) -> list[str]:
     return notes
 
 
-def _why_fast(summary: Summary, row: TimingSummary) -> list[str]:
+def _why_fast(summary: Summary, device: DeviceSummary, row: TimingSummary) -> list[str]:
     """What of a row makes it fast, as its steps and its mode say."""
     steps, why = summary.variant(row.variant).steps, []
     if stages := [stage.replace("_", " ") for step in steps for stage in step.stages]:
@@ -101,7 +111,7 @@ def _why_fast(summary: Summary, row: TimingSummary) -> list[str]:
     kinds = {step.kind for step in steps}
     why += ["fewer channels"] if "removal" in kinds else []
     if row.runtime != "pytorch":
-        why += ["int8 products"] if "int8 products" in kinds else []
+        why += ["int8 products"] if "int8 products" in kinds and device.kind != "gpu" else []
         why += ["the same work in another order"] if "order" in kinds else []
     why += ["half precision in flow and decoder"] if "fp16" in row.mode else []
     why += ["a decoder that is replayed from graphs"] if "graphs" in row.mode else []
@@ -110,7 +120,7 @@ def _why_fast(summary: Summary, row: TimingSummary) -> list[str]:
 
 
 def _slow_products(summary: Summary, device: DeviceSummary) -> str:
-    """The variants with int8 products that take no less time than the original, with their figures; empty: none."""
+    """The variants with int8 products that are not shown to take less time, with their figures; empty: none."""
     names = [one.name for one in summary.variants if any(step.kind == "int8 products" for step in one.steps)]
     timed = [(name, one) for name in names if (one := latency_of(summary, device, name)) and worse_end(one) <= 0]
     return listed([f"`{name}`: {numbers.REDUCTION.figure(one)} less time" for name, one in timed]) if timed else ""

@@ -42,6 +42,8 @@ def conclusion(summary: Summary) -> list[str]:
         sentences.append(
             f"No conclusion can be drawn yet: {missing} {'were' if ' ' in missing else 'was'} not measured."
         )
+    elif not any(choice.decided for choice in summary.choices):
+        sentences.append(f"No conclusion can be drawn yet: {closest_words(summary)}.")
     elif not names:
         sentences.append(f"The optimization did not reach its targets: {closest_words(summary)}.")
     elif failed:

@@ -11,10 +11,10 @@ from ttsopt_lib.report.chapters.speed import first_sound
 from ttsopt_lib.report.estimates import Estimate, estimate
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import code, listed
-from ttsopt_lib.report.facts.verdict import HELD_OUT, candidates, meets
+from ttsopt_lib.report.facts.verdict import HELD_OUT, candidates, meets, why_undecided
 from ttsopt_lib.report.printing.html import escape, mark
-from ttsopt_lib.report.printing.table import Column, Table, name_of, printed, reason
-from ttsopt_lib.report.schema import Choice, DeviceSummary, Summary
+from ttsopt_lib.report.printing.table import Column, Table, figure_cell, name_of, reason
+from ttsopt_lib.report.schema import DeviceSummary, Summary
 from ttsopt_lib.study import ORIGINAL
 
 CLAIMS = {
@@ -78,13 +78,9 @@ def _claims(summary: Summary) -> list[SimpleNamespace]:
 
 
 def _target(row: Any) -> str:
-    if row.claim == "first_sound_ms":
-        text = f"at most {numbers.MS.value(row.target)}"
-    elif row.claim.endswith("change"):
-        text = f"no worse than {numbers.signed(row.target)}"
-    else:
-        text = f"at least {numbers.percent(row.target)}"
-    return f'<span class="figure-text">{text}</span>'
+    limit = "no worse than" if row.claim.endswith("change") else "at least"
+    words = "at most" if row.claim == "first_sound_ms" else limit
+    return f'<span class="figure-text">{words} {numbers.unit_of(row.claim).exact(row.target)}</span>'
 
 
 def _measured(row: Any) -> str:
@@ -92,7 +88,8 @@ def _measured(row: Any) -> str:
         return reason(f"no variant qualifies; `{row.closest}` came closest" if row.closest else row.reason)
     near = row.status == "fail" and meets(row.claim, Estimate(value=row.measured.value, ci=None), row.target)
     why = "<br>" + reason("the interval's worse end misses the target") if near else ""
-    return f"{printed(row.measured, numbers.unit_of(row.claim), row.variant)} {name_of(row)}{why}"
+    figure = numbers.unit_of(row.claim).beside(row.measured, row.target, low=row.claim != "first_sound_ms")
+    return f"{figure_cell(*figure)} {name_of(row)}{why}"
 
 
 def stage_note(summary: Summary) -> str | None:
@@ -170,7 +167,7 @@ def _cost(summary: Summary) -> str:
             body = "changes: " + listed([f"that of `{name}` by {change}" for name, change in changes.items()])
         return f"Its predicted quality (a model's guess at the mean opinion score, 1 to 5) {body} {HELD_OUT}; {heard}."
     kept = findings.keeps_quality(summary)
-    target = numbers.signed(summary.targets.predicted_mos_change)
+    target = numbers.CHANGE.exact(summary.targets.predicted_mos_change)
     if kept:
         would = f"Of all variants, {code(kept)} would keep the predicted quality"
         return f"{would} within {target} over all evaluation sentences; {heard}."
@@ -214,11 +211,10 @@ def _met(summary: Summary) -> str:
 
 def closest_words(summary: Summary) -> str:
     """What came closest and why it failed, on the first device where nothing qualified."""
-    choice: Choice | None = next((choice for choice in summary.choices if choice.variant is None), None)
-    if choice is None or (choice.closest is None and choice.decided):
-        return "there is no variant to choose from"
-    if choice.closest is None:
-        return f"the choice needs a predicted MOS, and {reason_words(summary.quality_reason)}"
+    device = next(device for device in summary.measured_devices if summary.optimized[device.device] is None)
+    choice = findings.choice_on(summary, device)
+    if choice is None or choice.closest is None:
+        return why_undecided(summary, device)
     return f"`{choice.closest}` came closest, but {listed(choice.failed)}"
 
 

@@ -94,7 +94,7 @@ def tables_of_comparisons(summary: Summary) -> list[str]:
 def what_ratings_could_show(summary: Summary) -> list[str]:
     """For every rated variant: what listeners heard, or what they could have missed."""
     found = []
-    margin = numbers.number(abs(summary.targets.mos_change), 2)
+    margin = numbers.SCORE.exact(abs(summary.targets.mos_change))
     rated = {row.variant: row.human_mos for row in summary.quality if row.human_mos}
     for name, human in rated.items():
         if why := no_interval(human):

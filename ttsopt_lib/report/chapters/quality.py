@@ -36,6 +36,7 @@ from ttsopt_lib.study import ORIGINAL
 from ttsopt_lib.voices.text import missing_words
 
 LONG = 10  # variants in a table of which there is one for each predictor
+LEVEL = "Level above 8 kHz, dB"
 GROUPS = ("What “the same” means", "Variants", "Anchors: known-bad conditions")
 
 
@@ -55,14 +56,14 @@ def quality(scored: Sequence[Any], name: str = "quality", rates: Rates = WORDS) 
             Column("variant", "Variant", cell=name_of),
             Column("predictor"),
             Column("sentences"),
-            Column("predicted_mos", "Predicted MOS", SCORE, interval=True),
+            Column("predicted_mos", "Predicted MOS", SCORE, cell=_scored, interval=True),
             Column("change", "Change, evaluation", CHANGE, change, cell=_evaluation, interval=True),
             Column("change_held_out", "Change, held out", CHANGE, f"{change}_held_out", cell=_held_out, interval=True),
             Column("sentences_held_out", of="predicted_mos.sentences_held_out"),
             Column("change_level", of="predicted_mos.level"),
             *_rates(rates),
             Column("level_above_8khz_db", of="level_above_8khz_db.value"),
-            Column("level_above_8khz_change_db", "Level above 8 kHz, dB", LEVEL_CHANGE.bare, interval=True),
+            Column("level_above_8khz_change_db", LEVEL, LEVEL_CHANGE.bare, cell=_level, interval=True),
         ],
         scored,
         missing="No variant has a score by this predictor.",
@@ -70,32 +71,60 @@ def quality(scored: Sequence[Any], name: str = "quality", rates: Rates = WORDS) 
     )
 
 
+def _stopped(row: Any) -> bool:
+    """Whether the first sentences decided, so that its figures rest on fewer than the caption says."""
+    return row.predicted_mos.level != 0.95
+
+
+def _with_count(cell: str, row: Any) -> str:
+    """A cell with the number of its sentences where the first ones decided."""
+    return cell + _count(row.sentences) if _stopped(row) and NONE not in cell else cell
+
+
+def _scored(row: Any) -> str:
+    return _with_count(printed(row.predicted_mos, SCORE), row)
+
+
 def _evaluation(row: Any) -> str:
-    """The change on the evaluation sentences; with their number where the first ones decided."""
-    cell = printed(row.predicted_mos.change, CHANGE, row.variant)
-    return cell if row.predicted_mos.level == 0.95 else cell + _count(numbers.number(row.sentences))
+    return _with_count(printed(row.predicted_mos.change, CHANGE, row.variant), row)
+
+
+def _level(row: Any) -> str:
+    return _with_count(printed(row.level_above_8khz_change_db, LEVEL_CHANGE.bare, row.variant), row)
 
 
 def _held_out(row: Any) -> str:
-    """The change on the sentences that did not choose; with their number where they are not the odd-numbered ones."""
+    """The change on the sentences that did not choose; with their number where they are not half of the caption's."""
     count = row.predicted_mos.sentences_held_out
     cell = printed(row.predicted_mos.change_held_out, CHANGE, row.variant)
-    return cell + _count(count) if row.variant != ORIGINAL and count != row.sentences // 2 else cell
+    other = row.variant != ORIGINAL and (_stopped(row) or count != row.sentences // 2)
+    return cell + _count(count) if other and NONE not in cell else cell
 
 
-def _count(sentences: Any) -> str:
-    return f' <span class="interval">n = {sentences}</span>'
+def _count(sentences: int, more: str = "") -> str:
+    return f'<br><span class="interval">n = {numbers.number(sentences)}{more}</span>'
 
 
 def _rates(rates: Rates) -> list[Column]:
     """The rate of a report, and beside one of words that of characters."""
 
     def cell(row: Any) -> str:
-        if rates is WORDS:
-            return _error_rates(row)
-        return BASELINE if rates.relative and row.variant == ORIGINAL else printed(rate_of(row, rates.main), PERCENT)
+        if rates.relative and row.variant == ORIGINAL:
+            return BASELINE
+        rate = _error_rates(row) if rates is WORDS else printed(rate_of(row, rates.main), PERCENT)
+        figures = figures_of(row, rates.main)
+        if not _stopped(row) or figures is None or figures.sentences is None:
+            return rate
+        who = "other noise" if rates.relative else ORIGINAL
+        beside = f", {who} {PERCENT.value(figures.beside)}" if figures.beside is not None else ""
+        return rate + _count(figures.sentences, beside)
 
-    columns = [Column(rates.main, rates.heading, PERCENT, partial(rate_of, name=rates.main), cell, interval=True)]
+    figures = figures_field(rates.main)
+    columns = [
+        Column(rates.main, rates.heading, PERCENT, partial(rate_of, name=rates.main), cell, interval=True),
+        Column(f"{rates.main}_sentences", of=f"{figures}.sentences"),
+        Column(f"{rates.main}_beside", of=f"{figures}.beside"),
+    ]
     if rates.fine:
         columns.append(Column(rates.fine, of=partial(rate_of, name=rates.fine), interval=True))
     return columns
@@ -143,12 +172,17 @@ PITCH = _beside("f0_error_cents", "F0 error, cents", CENTS.bare)
 def paired(summary: Summary) -> Table:
     """One row per voice: speaker, spectrum, F0 and duration beside the original's."""
     decibels = DECIBELS._replace(name="", digits=1)
+    most = summary.paired_sentences or 0
+
+    def voice(row: Any) -> str:
+        return name_of(row) + (_count(row.sentences) if row.sentences < most else "")
+
     return Table(
         "compared",
         f"Beside the original: {summary.paired_sentences or 'no'} sentences with the same {summary.same}",
         [
             Column("group"),
-            Column("variant", "Voice", cell=name_of),
+            Column("variant", "Voice", cell=voice),
             SPEAKER,
             _beside("log_spectral_distance_db", "Spectral distance, dB", decibels),
             _beside("log_spectral_distance_above_8khz_db", "above 8 kHz, dB", decibels),
@@ -240,7 +274,7 @@ def confirmation(
             *_confirmed_rates(rates),
             SPEAKER,
             PITCH,
-            Column("level_above_8khz_change_db", "Level above 8 kHz, dB", LEVEL_CHANGE.bare, interval=True),
+            Column("level_above_8khz_change_db", LEVEL, LEVEL_CHANGE.bare, interval=True),
             *(
                 Column(f"change_{name}", of=change_by(name), interval=True)
                 for name in dict.fromkeys(row.predictor for row in scored)
@@ -324,7 +358,7 @@ def _tests(summary: Summary, predictor: PredictorSummary) -> str:
 
 
 def _how_tested(summary: Summary) -> str:
-    margin = numbers.number(abs(summary.targets.predicted_mos_change), 2)
+    margin = numbers.SCORE.exact(abs(summary.targets.predicted_mos_change))
     return (
         "p, no change: the probability of a change as large as this if there were none. p, beyond the margin: two "
         f"one-sided tests (TOST); below 0.05 the change of predicted MOS is shown to be smaller than {margin}, either "
@@ -335,7 +369,8 @@ def _how_tested(summary: Summary) -> str:
 
 def _recognizer(summary: Summary) -> str:
     if summary.asr:
-        heard = f"the first {summary.wer_sentences} evaluation sentences"
+        fewer = any(map(_stopped, (*summary.quality, *summary.anchors)))
+        heard = f"the first {summary.wer_sentences} evaluation sentences{' (or the n of its cell)' if fewer else ''}"
         if _is_confirmed(summary):
             heard += f" and on all {summary.confirmation_sentences} further sentences"
         changes, rates = "changes and tests: `tables/quality_tests.csv`", rates_of(summary)
@@ -363,7 +398,7 @@ def _encoder(summary: Summary) -> list[str]:
     return [
         f"Speaker similarity: cosine of the speaker vectors of {summary.speaker_encoder}. F0 error: median over frames "
         "voiced in both, 100 cents are a semitone. Spectral distance counts every difference, heard or not. Duration: "
-        "of the variant's own, over all evaluation sentences. Intervals: bootstrap over sentences."
+        "of the variant's own, over every sentence it spoke. Intervals: bootstrap over sentences."
     ]
 
 
@@ -411,7 +446,7 @@ def quality_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     target = summary.targets.predicted_mos_change
     ends = [end for one in changes.values() if one for end in one.ends]
     axes.set_xlim(min([target, *ends]) - 0.08, max([0.0, *ends]) + 0.12)
-    target_line(axes, target, f"target {numbers.signed(target)}")
+    target_line(axes, target, f"target {numbers.CHANGE.exact(target)}")
     label = f"change of the predicted MOS against the original ({primary.label}, points on a scale of 1 to 5)"
     axes.set_xlabel(axis_label(figure, label))
     set_title(figure, findings.quality_title(summary))

@@ -27,7 +27,7 @@ def mos_finding(mos: PredictedMos, margin: float) -> str:
     """What the two tests say about a predicted MOS: whether it changed, and whether the change is shown to be small."""
     if mos.finding is None or mos.equivalence_p is None:
         return "not tested"
-    limit = numbers.number(margin, 2)
+    limit = numbers.SCORE.exact(margin)
     small = mos.equivalence_p < ALPHA
     if mos.finding != "no_difference":
         side = "lower" if mos.finding == "worse" else "higher"
@@ -147,14 +147,14 @@ def unheard(summary: Summary, name: str) -> str:
     human = row.human_mos if row and name != ORIGINAL else None
     test = "(two one-sided tests)"
     if human and human.equivalence_p is not None:
-        margin = numbers.number(abs(summary.targets.mos_change), 2)
+        margin = numbers.SCORE.exact(abs(summary.targets.mos_change))
         if human.equivalence_p < ALPHA:
             return f"Listeners' ratings support that `{name}` is heard as good within {margin} MOS {test}."
         return f"Listeners' ratings do not show that `{name}` is as good within {margin} MOS {test}."
     mos = row.predicted_mos if row else None
     if mos is None or mos.equivalence_p_held_out is None:
         return ""
-    margin = numbers.number(abs(summary.targets.predicted_mos_change), 2)
+    margin = numbers.SCORE.exact(abs(summary.targets.predicted_mos_change))
     why = "its ratings allow no test" if human else "nobody rated it"
     shown = "is shown to stay" if mos.equivalence_p_held_out < ALPHA else "is not shown to stay"
     return (

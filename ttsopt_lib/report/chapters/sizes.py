@@ -235,7 +235,7 @@ def size_chart(summary: Summary, width: float = WIDTH) -> Chart:
     axes.set_xlim(0, longest * (1.32 if width == WIDTH else 1.8))
     axes.set_xlabel(axis_label(figure, "size of model.onnx (MB = 10⁶ bytes); the black tick: after compression"))
     target = summary.targets.size_reduction
-    target_line(axes, base * (1 - target), f"target: {numbers.percent(target)} smaller")
+    target_line(axes, base * (1 - target), f"target: {numbers.REDUCTION.exact(target)} smaller")
     axes.tick_params(axis="y", length=0)
     set_title(figure, findings.size_title(summary))
     alt = "Bar chart of file sizes. " + "; ".join(

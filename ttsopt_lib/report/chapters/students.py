@@ -65,7 +65,7 @@ def training_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     for (colour, marker), student in zip(looks, students, strict=False):
         _curve(axes, student, colour, marker, named=len(students) > 1)
     target = summary.targets.predicted_mos_change
-    target_line(axes, target, f"target {numbers.signed(target)}", vertical=False)
+    target_line(axes, target, f"target {numbers.CHANGE.exact(target)}", vertical=False)
     axes.axhline(0, color="#666666", linewidth=0.8)
     axes.grid(axis="y")
     axes.set_xlim(left=0)
@@ -93,7 +93,8 @@ def training_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     known = any(point.predicted_mos_change.ci for student in students for point in student.curve)
     caption = (
         f"Predicted MOS of the students against their teacher's, given {given}, on {counts} held-out utterances"
-        f"{'; bars are 95 % intervals' if known else ''}. The filled marker is the step whose weights were kept."
+        f"{'; bars are 95 % intervals' if known else ''}. The filled marker is the step whose weights were kept; "
+        "where it is the best one on these same utterances, its figure is flattered."
     )
     return Chart("training", figure, alt, caption)
 

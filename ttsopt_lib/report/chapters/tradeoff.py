@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import bits_of, code, listed
-from ttsopt_lib.report.facts.verdict import candidates, worse_end
+from ttsopt_lib.report.facts.verdict import candidates, change_beside, why_undecided, worse_end
 from ttsopt_lib.report.printing.label_places import Point, place_labels
 from ttsopt_lib.report.printing.plot_style import (
     GREY,
@@ -155,8 +155,8 @@ def _frame(axes: Axes, summary: Summary, points: Sequence[Position]) -> None:
     axes.set_xlim(x_low - x_pad, x_high + 1.6 * x_pad)
     axes.set_ylim(y_low - y_pad, y_high + y_pad)
     axes.fill_between([goal_x, x_high + 1.6 * x_pad], goal_y, y_high + y_pad, color="#E8F3EE", zorder=0.5)
-    target_line(axes, goal_y, f"target {numbers.signed(goal_y)}", vertical=False)
-    target_line(axes, goal_x, f"target {numbers.percent(goal_x / 100)}")
+    target_line(axes, goal_y, f"target {numbers.CHANGE.exact(goal_y)}", vertical=False)
+    target_line(axes, goal_x, f"target {numbers.REDUCTION.exact(targets.latency_reduction)}")
 
 
 def tradeoff(summary: Summary) -> list[str]:
@@ -174,7 +174,7 @@ def tradeoff(summary: Summary) -> list[str]:
 
 def _size_against_quality(summary: Summary) -> str:
     small, total = findings.meets_size(summary), len(candidates(summary))
-    target = numbers.percent(summary.targets.size_reduction)
+    target = numbers.REDUCTION.exact(summary.targets.size_reduction)
     verb = "is" if len(small) == 1 else "are"
     size = (
         f"{len(small)} of {total} variants {verb} at least {target} smaller ({code(small)})"
@@ -185,7 +185,7 @@ def _size_against_quality(summary: Summary) -> str:
         return f"{size}. What that costs in quality was not measured."
     kept = findings.keeps_quality(summary)
     both = [name for name in small if name in kept]
-    limit = f"{numbers.signed(summary.targets.predicted_mos_change)} over all evaluation sentences"
+    limit = f"{numbers.CHANGE.exact(summary.targets.predicted_mos_change)} over all evaluation sentences"
     if both:
         return (
             f"{size}; {code(both)} also {'keeps its' if len(both) == 1 else 'keep their'} predicted MOS within {limit}."
@@ -195,7 +195,7 @@ def _size_against_quality(summary: Summary) -> str:
         quality = f"{code(kept)} {verb} predicted MOS" if kept else "None keeps its predicted MOS"
         return f"{size}. {quality} within {limit}."
     losses = [
-        f"`{name}` changes by {numbers.CHANGE.figure(change)}"
+        f"`{name}` changes by {change_beside(change, summary.targets.predicted_mos_change)}"
         for name in small
         if (change := findings.change_of(summary, name))
     ]
@@ -206,41 +206,48 @@ def _smallest(summary: Summary) -> str:
     found = findings.smallest(summary)
     if found is None:
         return "none is smaller than the original at all"
-    return f"the smallest, `{found.name}`, is {numbers.percent(found.size_reduction)} smaller"
+    size = Estimate(value=found.size_reduction, ci=None)
+    smaller, _ = numbers.REDUCTION.beside(size, summary.targets.size_reduction)
+    return f"the smallest, `{found.name}`, is {smaller} smaller"
 
 
 def _speed(summary: Summary, device: DeviceSummary) -> str:
     best = findings.fastest(summary, device)
-    slow = findings.no_faster(summary, device)
+    slow = findings.not_shown_faster(summary, device)
     copy = findings.latency_of(summary, device, ORIGINAL_COPY)
     same = f" (the original timed against itself differs by {numbers.REDUCTION.figure(copy)})" if copy else ""
+    if best is None and not slow:
+        return f"On {device.label} nothing is known of speed: {why_undecided(summary, device)}."
     if best is None:
-        return f"On {device.label} no variant is faster than the original beyond its interval{same}."
-    target = numbers.percent(summary.targets.latency_reduction)
+        return f"On {device.label} no variant is measurably faster than the original{same}."
+    target = numbers.REDUCTION.exact(summary.targets.latency_reduction)
+    figure = " ".join(numbers.REDUCTION.beside(best[1], summary.targets.latency_reduction)).rstrip()
     enough = "which meets" if worse_end(best[1]) >= summary.targets.latency_reduction else "which misses"
     text = (
-        f"On {device.label} the fastest is `{best[0]}` with {numbers.REDUCTION.figure(best[1])} less time per "
+        f"On {device.label} the fastest is `{best[0]}` with {figure} less time per "
         f"second of audio, {enough} the target of {target}"
     )
     if slow:
-        text += f"; {code(slow)} {'is' if len(slow) == 1 else 'are'} not faster than the original{same}"
+        text += f"; {code(slow)} {'is' if len(slow) == 1 else 'are'} not measurably faster than the original{same}"
     return text + "."
 
 
 def _small_but_not_fast(summary: Summary) -> list[str]:
-    """Size is not speed: variants that are much smaller and yet no faster."""
+    """Size is not speed: variants that are much smaller and yet not measurably faster, or shown to be no faster."""
     sentences = []
     for variant in findings.of_variants(summary):
-        where = [d.label for d in summary.measured_devices if variant.name in findings.no_faster(summary, d)]
+        where = [d for d in summary.measured_devices if variant.name in findings.not_shown_faster(summary, d)]
         if not where or variant.size_reduction < MUCH_SMALLER:
             continue
         why = ""
         if not summary.model and {step.kind for step in variant.steps} - {"packing"} == {"stored weights"}:
             bits = f"its weights are stored in {bits_of(variant)} bits"
             why = f": {bits} but every product is still computed in 32-bit floating point"
-        smaller = numbers.percent(variant.size_reduction)
+        smaller, labels = numbers.percent(variant.size_reduction), [device.label for device in where]
+        shown = all(findings.no_faster(findings.latency_of(summary, device, variant.name)) for device in where)
+        faster = "no faster" if shown else "not measurably faster"
         sentences.append(
-            f"Size is not speed: `{variant.name}` is {smaller} smaller and no faster on {listed(where)}{why}."
+            f"Size is not speed: `{variant.name}` is {smaller} smaller and {faster} on {listed(labels)}{why}."
         )
     return sentences
 

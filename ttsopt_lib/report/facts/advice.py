@@ -22,14 +22,13 @@ from ttsopt_lib.report.facts.advice_evidence import (
     untrusted_predictors,
 )
 from ttsopt_lib.report.facts.browsers import browsers, computes_in_int8, lost_in, processor_beside
-from ttsopt_lib.report.facts.findings import bits_of, listed
+from ttsopt_lib.report.facts.findings import NO_GAIN, bits_of, listed, no_faster
 from ttsopt_lib.report.facts.verdict import CHOOSING, change_beside, worse_end
 from ttsopt_lib.report.schema import Advice, Decided, DeviceSummary, Estimate, TimingSummary, VariantSummary
 from ttsopt_lib.study import ORIGINAL
 
 LARGE_SHARE = 0.5  # of the time: a stage that takes more decides how fast the voice can become
 LITTLE_GAIN = 0.15  # of the time: threads that save less are better given to another sentence
-NO_GAIN = 0.05  # of the time: what int8 arithmetic has to save to be worth its noise
 NEAR = 0.15  # points of predicted MOS: a variant that misses by less is worth another attempt
 DOT_PRODUCTS = {"avx_vnni", "avx512_vnni", "amx_int8", "asimddp", "i8mm"}  # what makes int8 faster than float32
 STAGE_REMEDIES = {
@@ -75,7 +74,7 @@ def near_misses(summary: Decided) -> Iterator[Advice]:
         text=f"Work on `{first.variant.name}` first: {_remedy(first.variant)}.",
         because=f"It is {numbers.percent(first.variant.size_reduction)} smaller and takes "
         f"{numbers.REDUCTION.figure(first.saved)} less time on {first.device.label}, both as asked; only its predicted "
-        f"MOS, {change_beside(first.change, limit)} {CHOOSING}, misses {numbers.signed(limit)} at its lower end."
+        f"MOS, {change_beside(first.change, limit)} {CHOOSING}, misses {numbers.CHANGE.exact(limit)} at its lower end."
         + (f" Next, on the same sentences: {others}." if rest else ""),
         figures={"size_reduction": first.variant.size_reduction}
         | as_figures("latency_reduction", first.saved)
@@ -136,7 +135,7 @@ def largest_stages(summary: Decided) -> Iterator[Advice]:
             rule="largest_stage",
             text=f"The {stage} takes most of the time of `{name}`: {remedy}.",
             because=f"Its share is {shares}, the most that a {stage} without cost could save; the target for the whole "
-            f"voice is {numbers.percent(summary.targets.latency_reduction)}.",
+            f"voice is {numbers.REDUCTION.exact(summary.targets.latency_reduction)}.",
             figures={f"share_{device.device}": share for device, share in where},
         )
 
@@ -149,7 +148,7 @@ def int8_without_gain(summary: Decided) -> Iterator[Advice]:
         if device.kind in ("gpu", "browser") or device.system is None or not timed:
             continue
         best, gain = max(timed, key=lambda pair: pair[1].value)
-        if gain.value >= NO_GAIN:
+        if not no_faster(gain):
             continue
         has = sorted(DOT_PRODUCTS & set(device.system.instruction_sets))
         why = (
@@ -221,13 +220,13 @@ def missing_size(summary: Decided) -> Iterator[Advice]:
         if whole
         else "8 bits are used up, so take weights away: a smaller student in place of the largest stage"
     )
-    size = small.size_reduction if small else 0.0
+    size, target = small.size_reduction if small else 0.0, summary.targets.size_reduction
+    smaller, _ = numbers.REDUCTION.beside(Estimate(value=size, ci=None), target)
     yield Advice(
         rule="missing_size",
         text=f"No file is as small as asked: {remedy}.",
-        because=f"The smallest is {numbers.percent(size)} smaller, the target is "
-        f"{numbers.percent(summary.targets.size_reduction)}; at most {numbers.percent(stored)} of the parameters are "
-        f"quantized in any variant.{lives}",
+        because=f"The smallest is {smaller} smaller, the target is {numbers.REDUCTION.exact(target)}; at most "
+        f"{numbers.percent(stored)} of the parameters are quantized in any variant.{lives}",
         figures={"size_reduction": size, "quantized_parameters": stored}
         | {f"weights_{stage.replace(' ', '_')}": held[stage] for stage in largest},
     )
@@ -273,7 +272,7 @@ def useless(summary: Decided) -> Iterator[Advice]:
             continue
         saved = [findings.latency_of(summary, device, variant.name) for device in summary.measured_devices]
         known = [one for one in saved if one]
-        if not known or variant.size_reduction >= NO_GAIN or any(worse_end(one) >= NO_GAIN for one in known):
+        if not known or variant.size_reduction >= NO_GAIN or not all(no_faster(one) for one in known):
             continue
         best = max(known, key=lambda one: one.value)
         yield Advice(

@@ -13,9 +13,10 @@ from ttsopt_lib.statistics.crossed import Components
 from ttsopt_lib.statistics.power import raters_needed
 from ttsopt_lib.study import ORIGINAL_COPY
 
-NOTICED = 0.1  # points: a predictor whose score moves less than this on known damage is deaf to it
 HISS_DB = 3.0  # a doubling of the power above 8 kHz, where predictors that work at 16 kHz hear nothing
 ASK_MORE = "ask more people (`ttsopt power`)"
+IN_MOST_TESTS = "settle it in 8 of 10 tests"
+EVEN = "have about an even chance of settling it"  # their interval is as wide as the target is far
 PATIENCE = 25  # times the samples: the largest multiple that is worth advising
 
 
@@ -62,11 +63,11 @@ def unsteady(summary: Decided) -> Iterator[Advice]:
 
 
 def untrusted_predictors(summary: Decided) -> Iterator[Advice]:
-    """A predictor that does not mind known damage says nothing about unknown damage."""
+    """A predictor that does not measurably mind known damage says nothing about unknown damage."""
     for predictor in summary.predictors:
         for row in summary.anchors:
             change = row.predicted_mos.change
-            if row.predictor == predictor.name and change and (change.ci or (0, change.value))[1] > -NOTICED:
+            if row.predictor == predictor.name and row.variant in predictor.missed_anchors and change:
                 yield Advice(
                     rule="untrusted_predictor",
                     text=f"Do not decide by {predictor.label} here: judge by another predictor, or by listeners.",
@@ -87,12 +88,12 @@ def undecided(summary: Decided) -> Iterator[Advice]:
             what, count = "blocks", device.blocks
             where = f"raise `budget_seconds` ({device.label}: in its own file, or in the study's `measure`)"
         elif row.claim == "predicted_mos_change":
-            what, where, count = "sentences", "raise `sentences.evaluation.count`", summary.evaluation_sentences
-            available = summary.evaluation_sentences_available
-            if any(one.variant == row.variant for one in summary.confirmation):
-                # what was heard and missed can be no second test
-                where = "move `sentences.confirmation` to others, which it has not spoken"
-                count, available = _held_out(summary, row.variant or ""), _unspoken(summary)
+            # what was heard and missed can be no second test
+            what, count = "sentences", _held_out(summary, row.variant or "")
+            confirmed = any(one.variant == row.variant for one in summary.confirmation)
+            todo = "move `sentences.confirmation` to others" if confirmed else "name it in `evaluate.confirmed`"
+            where = f"{todo}{',' if confirmed else ', with `sentences.confirmation`'} which it has not spoken"
+            available = _unspoken(summary, confirmed)
         elif row.claim == "mos_change" and (human := _human(summary, row.variant or "")):
             what, where, count = "raters", ASK_MORE, human.raters
         else:
@@ -110,7 +111,7 @@ def undecided(summary: Decided) -> Iterator[Advice]:
         short = needed is not None and available is not None and needed > available
         enough = "no number of them will settle it" if on_target else "how many would settle it is not known"
         if needed:
-            enough = f"about {needed} in place of {count} would settle it"
+            enough = f"about {needed} in place of {count} {IN_MOST_TESTS if what == 'raters' else EVEN}"
         elif sentences:
             what, where, count = "sentences", "raise `listening_test.sentences` (`ttsopt power`)", sentences
             enough = f"with {sentences} sentences no number of raters will settle it"
@@ -128,7 +129,7 @@ def undecided(summary: Decided) -> Iterator[Advice]:
         yield Advice(
             rule=f"more_{what}",
             text=text,
-            because=f"The target of {unit.value(row.target)} lies inside the interval of what was measured, "
+            because=f"The target of {unit.exact(row.target)} lies inside the interval of what was measured, "
             f"{unit.figure(measured)}{part}; {enough}.",
             figures=as_figures("measured", measured)
             | {"target": row.target, "have": count}
@@ -162,10 +163,10 @@ def _held_out(summary: Decided, variant: str) -> int:
     return row.predicted_mos.sentences_held_out if row else 0
 
 
-def _unspoken(summary: Decided) -> int | None:
-    """How many further sentences there are that no variant has spoken; None where that is not known."""
+def _unspoken(summary: Decided, confirmed: bool) -> int | None:
+    """How many further sentences a variant has not spoken; None where that is not known."""
     room = summary.confirmation_sentences_available
-    return None if room is None else room - summary.confirmation_sentences
+    return room - summary.confirmation_sentences if room is not None and confirmed else room
 
 
 def _in_file(available: int | None, short: bool) -> str:

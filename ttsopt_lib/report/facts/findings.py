@@ -10,6 +10,7 @@ from ttsopt_lib.report.numbers import less, signed
 from ttsopt_lib.report.schema import Choice, Decided, DeviceSummary, Estimate, TimingSummary, VariantSummary
 from ttsopt_lib.study import ORIGINAL
 
+NO_GAIN = 0.05  # of the time: what int8 arithmetic has to save to be worth its noise
 SMALLER = 0.005  # a file has to shrink by half a per cent to be called smaller
 
 
@@ -91,10 +92,15 @@ def fastest_row(summary: Decided, device: DeviceSummary) -> tuple[TimingSummary,
     return max(faster, key=lambda pair: pair[1].value, default=None)
 
 
-def no_faster(summary: Decided, device: DeviceSummary) -> list[str]:
-    """Variants whose interval reaches zero or lies below it."""
+def not_shown_faster(summary: Decided, device: DeviceSummary) -> list[str]:
+    """Variants whose interval reaches zero or lies below it: that they are no faster is shown by `no_faster` alone."""
     timed = [(name, latency_of(summary, device, name)) for name in candidates(summary)]
     return [name for name, estimate in timed if estimate and worse_end(estimate) <= 0]
+
+
+def no_faster(reduction: Estimate | None) -> bool:
+    """Whether a reduction is shown to be none that counts: the interval's better end is below `NO_GAIN`."""
+    return reduction is not None and reduction.ends[1] < NO_GAIN
 
 
 def keeps_quality(summary: Decided) -> list[str]:
@@ -137,7 +143,7 @@ def latency_title(summary: Decided) -> str:
     best = {device.label: fastest(summary, device) for device in devices}
     names = {found[0] for found in best.values() if found}
     if not names:
-        return f"No variant is faster than the original on {listed(list(best))}"
+        return f"No variant is measurably faster than the original on {listed(list(best))}"
     if len(names) == 1 and all(best.values()):
         values = [found[1].value for found in best.values() if found]
         low, high = numbers.percent(min(values)), numbers.percent(max(values))
@@ -160,8 +166,10 @@ def quality_title(summary: Decided) -> str:
         many = "No variant keeps its"
     elif len(kept) == len(names):
         many = "Every variant keeps its"
-    target = numbers.signed(summary.targets.predicted_mos_change)
-    return f"{many} predicted MOS within {target} of the original ({summary.evaluation_sentences} sentences)"
+    target = numbers.CHANGE.exact(summary.targets.predicted_mos_change)
+    counts = [row.sentences for name in names if (row := summary.quality_of(name))]
+    most = "up to " if min(counts, default=0) < max(counts, default=0) else ""
+    return f"{many} predicted MOS within {target} of the original ({most}{summary.evaluation_sentences} sentences)"
 
 
 def tradeoff_title(summary: Decided, device: DeviceSummary) -> str:
@@ -171,9 +179,9 @@ def tradeoff_title(summary: Decided, device: DeviceSummary) -> str:
         choice = choice_on(summary, device)
         closest = f"; {choice.closest} came closest" if choice and choice.closest else ""
         return f"No variant qualifies on {device.label}{closest}"
-    latency, change = latency_of(summary, device, name), change_of(summary, name)
+    latency, change, row = latency_of(summary, device, name), change_of(summary, name), summary.quality_of(name)
     gain = less(latency.value, "less", "more") if latency else ""
-    cost = f"{signed(change.value)} ({summary.evaluation_sentences} sentences)" if change else "not measured"
+    cost = f"{signed(change.value)} ({row.sentences} sentences)" if row and change else "not measured"
     return f"{name}: {gain} time on {device.label}, predicted MOS {cost}"
 
 

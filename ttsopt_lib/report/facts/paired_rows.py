@@ -80,14 +80,14 @@ def rate_summary(count: Counting, row: QualityRow, original: QualityRow, record:
     """A row's error rate and its change; None where fewer than two sentences were counted one by one."""
     errors = count(row, record)
     rate = error_rate(*errors) if errors else None
-    if rate is None:
+    if errors is None or rate is None:
         return None
     change = None
     if row.variant == ORIGINAL and record.asr_against == "text":
         change = Estimate(value=0.0, ci=(0.0, 0.0))
     elif found := _rate_change(count, row, original, record):
         change = Estimate(value=found.value, ci=found.ci)
-    return WerSummary(value=rate.value, ci=rate.ci, change=change)
+    return WerSummary(value=rate.value, ci=rate.ci, change=change, sentences=len(errors.counts))
 
 
 def _rate_change(

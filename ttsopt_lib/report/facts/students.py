@@ -9,10 +9,9 @@ from typing import Any
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.records.base import RecordError
 from ttsopt_lib.report.schema import CurvePoint, Estimate, StudentSummary
+from ttsopt_lib.statistics.intervals import from_standard_error
 from ttsopt_lib.step_settings import Distill
 from ttsopt_lib.study import Study
-
-NORMAL = 1.96  # a mean over 20 and more held-out utterances: its 95 % interval in standard errors
 
 
 def students(study: Study) -> list[StudentSummary]:
@@ -42,9 +41,10 @@ def student_summary(folder: Path, variants: list[str]) -> StudentSummary | None:
         together = record.get("training") == "voice"
         before = record.get("trainings", {}).get("speech") if together else None
         steps, minutes = (before["steps"], before["wall_minutes"]) if before else (0, 0.0)
-        curve = [_point(point) for point in before["curve"]] if before else []
+        count = record["held_out_utterances"]
+        curve = [_point(point, count) for point in before["curve"]] if before else []
         joined = len(curve) if together else None
-        curve += [_point(point, steps, minutes) for point in record["curve"] if "predicted_mos_change" in point]
+        curve += [_point(point, count, steps, minutes) for point in record["curve"] if "predicted_mos_change" in point]
         return StudentSummary(
             variants=variants,
             student=folder.as_posix(),
@@ -54,7 +54,7 @@ def student_summary(folder: Path, variants: list[str]) -> StudentSummary | None:
             accelerator=record["machine"].get("accelerator"),
             teacher_hours=record["teacher_hours"],
             earlier_minutes=record.get("started_from_minutes", 0.0),
-            held_out_utterances=record["held_out_utterances"],
+            held_out_utterances=count,
             parameters=record["parameters"],
             published_step=steps + best["step"],
             teacher_ms=speed.get("teacher_ms"),
@@ -68,10 +68,10 @@ def student_summary(folder: Path, variants: list[str]) -> StudentSummary | None:
         ) from None
 
 
-def _point(point: dict[str, Any], steps: int = 0, minutes: float = 0.0) -> CurvePoint:
-    """A validation of a training that began after so many steps and minutes of another."""
+def _point(point: dict[str, Any], count: int, steps: int = 0, minutes: float = 0.0) -> CurvePoint:
+    """A validation on so many utterances, of a training that began after so many steps and minutes of another."""
     value, error = point["predicted_mos_change"], point.get("predicted_mos_change_standard_error")
-    ci = (value - NORMAL * error, value + NORMAL * error) if error is not None else None
+    ci = from_standard_error(value, error, count) if error is not None else None
     return CurvePoint(
         step=steps + point["step"],
         minutes=minutes + point["minutes"],

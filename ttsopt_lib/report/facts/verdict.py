@@ -62,16 +62,7 @@ def meets(claim: Claim, measured: Estimate, target: float) -> bool:
 
 def change_beside(change: Estimate, target: float) -> str:
     """A change of the predicted MOS whose lower end has more digits where two cannot tell it from the target."""
-    digits = _digits_beside(worse_end(change), target)
-    if change.ci is None:
-        return numbers.CHANGE._replace(digits=digits).figure(change)
-    low, high = change.ci
-    return f"{numbers.signed(change.value)} [{numbers.signed(low, digits)}, {numbers.signed(high)}]"
-
-
-def _digits_beside(low: float, target: float) -> int:
-    """The fewest digits that tell the two apart; where even four do not, two, as everywhere else."""
-    return next((d for d in (2, 3, 4) if numbers.signed(low, d) != numbers.signed(target, d)), 2)
+    return " ".join(numbers.CHANGE.beside(change, target)).rstrip()
 
 
 def _missed(amount: float, digits: int) -> str:
@@ -98,11 +89,11 @@ def judge(facts: Facts, name: str) -> Judged:
     size = facts.variant(name).size_reduction
     if size < targets.size_reduction:
         gap += targets.size_reduction - size
-        digits = 1 if numbers.percent(size) == numbers.percent(targets.size_reduction) else 0
-        smaller = f"{numbers.percent(size, 1)} smaller" if digits else numbers.less(size, "smaller", "larger")
+        digits = numbers.REDUCTION.digits_beside(size, targets.size_reduction)
+        smaller = f"{numbers.percent(size, digits)} smaller" if digits else numbers.less(size, "smaller", "larger")
         missing = _missed(100 * (targets.size_reduction - size), digits)
         failed.append(
-            f"its file is {smaller} (target: {numbers.percent(targets.size_reduction, digits)} smaller, missed by "
+            f"its file is {smaller} (target: {numbers.REDUCTION.exact(targets.size_reduction)} smaller, missed by "
             f"{missing} percentage point{'' if missing == '1' else 's'})"
         )
     quality = facts.quality_of(name)
@@ -112,10 +103,10 @@ def judge(facts: Facts, name: str) -> Judged:
     if worse_end(change) < targets.predicted_mos_change:
         gap += targets.predicted_mos_change - worse_end(change)
         limit, low = targets.predicted_mos_change, worse_end(change)
-        missing = _missed(limit - low, _digits_beside(low, limit))
+        missing = _missed(limit - low, numbers.CHANGE.digits_beside(low, limit))
         failed.append(
             f"its predicted MOS changes by {change_beside(change, limit)} {CHOOSING} (target: no worse than "
-            f"{numbers.signed(limit)} at the interval's lower end, missed by {missing})"
+            f"{numbers.CHANGE.exact(limit)} at the interval's lower end, missed by {missing})"
         )
     return Judged(name, failed, gap, unknown=False)
 
@@ -197,7 +188,7 @@ def _measured_claims(facts: Facts, device: DeviceSummary, choice: Choice) -> lis
     name = device.device
     if choice.variant is None:
         return [
-            _row(facts, claim, name, None, None, _why_none(facts, choice, claim), decided=choice.decided)
+            _row(facts, claim, name, None, None, _why_none(facts, device, choice, claim), decided=choice.decided)
             for claim in _asked(facts, device)
         ]
     variant, timing = facts.variant(choice.variant), facts.timing_of(device, choice.variant)
@@ -263,13 +254,20 @@ def _row(
     )
 
 
-def _why_none(facts: Facts, choice: Choice, claim: Claim) -> str:
+def why_undecided(facts: Facts, device: DeviceSummary) -> str:
+    """Why the rule could be applied to no variant on a device."""
+    if not candidates(facts):
+        return "the study has no variant to choose"
+    if not _reductions(facts, device):
+        return f"no variant was timed beside the original with {numbers.counted(device.threads, 'thread')}"
+    return (facts.quality_reason or "predicted MOS was not measured").rstrip(".")
+
+
+def _why_none(facts: Facts, device: DeviceSummary, choice: Choice, claim: Claim) -> str:
     if claim == "mos_change" and not any(row.human_mos for row in facts.quality):
         return _no_ratings(facts)
     if not choice.decided:
-        return "no variant could be chosen: " + (facts.quality_reason or "predicted MOS was not measured")
-    if choice.closest is None:
-        return "the study has no variant to choose"
+        return f"no variant could be chosen: {why_undecided(facts, device)}"
     return f"no variant qualifies; {choice.closest} came closest, but {' and '.join(choice.failed)}"
 
 

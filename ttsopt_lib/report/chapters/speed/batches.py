@@ -85,8 +85,8 @@ def _gain(rows: Sequence[BatchSummary]) -> list[str]:
         return []
     who = f"`{best.variant}` ({conditions(best, _mode(best))})"
     if best is smallest or best.audio_per_second.ends[0] <= smallest.audio_per_second.ends[1]:
-        before = AUDIO_PER_SECOND.figure(smallest.audio_per_second)
-        return [f"{who} makes no more with several at once than with {smallest.batch_size}: {before} in a second."]
+        before = f"with {smallest.batch_size}: {AUDIO_PER_SECOND.figure(smallest.audio_per_second)} in a second"
+        return [f"{who} does not make measurably more with several at once than {before}."]
     made, before = (AUDIO_PER_SECOND.figure(row.audio_per_second) for row in (best, smallest))
     beside = f"beside {before} with {smallest.batch_size}"
     return [f"{who} makes most with {best.batch_size} at once: {made} in a second, {beside}."]

@@ -131,8 +131,8 @@ def lead(summary: Summary) -> str:
         slowest = facts.slowest(device.first_sound, name) if name else None
         if slowest:
             where = f" on {device.label}" if len(summary.measured_devices) > 1 else ""
-            said.append(f"after {MS.figure(slowest)} at most{where}")
-    return f"Spoken piece by piece, each of the timed texts is heard {listed(said)}." if said else ""
+            said.append(f"after {MS.figure(slowest)}{where}")
+    return f"Spoken piece by piece, the slowest of the timed texts is typically heard {listed(said)}." if said else ""
 
 
 def _beside_whole(field: str, heading: str, unit: Unit) -> Column:

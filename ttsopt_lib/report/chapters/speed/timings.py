@@ -393,6 +393,6 @@ def _latency_panel(axes: Axes, summary: Summary, device: DeviceSummary, names: l
     target = summary.targets.latency_reduction
     ends = [100 * end for one in estimates if one for end in one.ends]
     axes.set_xlim(min([-5.0, *ends]) - 3, max([100 * target, *ends]) + 5)
-    target_line(axes, 100 * target, f"target {numbers.percent(target)}")
+    target_line(axes, 100 * target, f"target {numbers.REDUCTION.exact(target)}")
     if not alone:
         axes.set_title(f"{device.label}, {counted(device.threads, 'thread')}", fontsize=7.5, pad=13)
