@@ -7,10 +7,12 @@ import json
 import os
 import shlex
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ttsopt_lib.cli.app import as_typed
 from ttsopt_lib.voices.text import TextError
 from ttsopt_lib.web.packages import WebError
 from ttsopt_lib.web.serve import MOST_BYTES, MOST_RECORDS, Server, hosts_of
@@ -83,10 +85,11 @@ def test_a_record_is_stored_and_the_command_is_said(server):
 
 
 def test_the_command_is_one_for_a_shell(server, tmp_path):
-    with Server(server.folder, study="params/my voice.yaml", received=tmp_path / "a & b") as other:
+    study = as_typed(Path("my study.yaml"), Path("my voice.onnx"))
+    with Server(server.folder, study=study, received=tmp_path / "a & b") as other:
         said = send(other, RECORD)[1]
-    stored = str(tmp_path / "a & b" / said["stored"])
-    assert shlex.split(said["command"]) == ["ttsopt", "measure", "params/my voice.yaml", "--import", stored]
+    words = ["my study.yaml", "--voice", "my voice.onnx", "--import", str(tmp_path / "a & b" / said["stored"])]
+    assert shlex.split(said["command"]) == ["ttsopt", "measure", *words]
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,7 @@ class Server(ThreadingHTTPServer):
             lan: for the local network, not for this machine alone.
             port: 0 for any that is free.
             received: folder for records; by default `records/received` beside the page's folder.
-            study: what the command is given that takes a record, as in `params/joe.yaml`.
+            study: what the command that takes a record is given, as it is typed in a shell: `params/joe.yaml`.
             inputs: what a voice is fed for a text, for a page that cannot make phonemes; it may raise `TtsoptError`.
 
         Raises:
@@ -255,7 +255,7 @@ class _PageHandler(SimpleHTTPRequestHandler):
             name = f"{now().replace(':', '')}-{hashlib.sha256(content).hexdigest()[:8]}.json"
             with atomic_path(folder / name) as temporary:
                 temporary.write_bytes(content)
-        command = shlex.join(["ttsopt", "measure", self.server.study, "--import", str(folder / name)])
+        command = f"ttsopt measure {self.server.study} --import {shlex.quote(str(folder / name))}"
         self._say(HTTPStatus.CREATED, {"stored": name, "command": command})
 
     def _say(self, status: HTTPStatus, answer: dict[str, Any]) -> None:
