@@ -284,6 +284,17 @@ def test_ccr_and_mushra_are_taken_and_posted(tmp_path, browser):
     assert heard == {"original", *VARIANTS, "lowpass-3.5khz"}
 
 
+def test_only_the_listener_whose_ratings_were_sent_is_marked_as_sent(tmp_path, browser):
+    made = make(tmp_path / "listening", post_url="http://127.0.0.1:9/ratings")
+    browser.get(made.url)
+    browser.execute_script("window.fetch = () => new Promise((done) => { window.answered = () => done({ok: true}); })")
+    at_the_end = "state = {rater: 2, name: '2-test', at: 1e6, rows: [], sent: false}; save(); show(); "
+    sent = "answered(); setTimeout(() => arguments[0]([state.name, state.sent, load().sent]));"
+    assert browser.execute_async_script(at_the_end + sent) == ["2-test", True, True]
+    another = "state = {...state, rater: 3, name: '3-test'}; save(); "
+    assert browser.execute_async_script(at_the_end + another + sent) == ["3-test", False, False]
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_screen_scrolls_sideways(tmp_path, browser, width):
     made = make(tmp_path / "listening", tests=("acr", "ccr", "mushra"))
