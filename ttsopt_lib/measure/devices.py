@@ -14,6 +14,7 @@ from pathlib import Path
 from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.machine.system import board_model
 from ttsopt_lib.measure.plan import Accelerator
+from ttsopt_lib.paths import OWN_PACKAGE
 from ttsopt_lib.records.device import Runtime
 from ttsopt_lib.study import Device
 from ttsopt_lib.voices.session import plain_words
@@ -24,9 +25,7 @@ INSTALL_BROWSER = "apt install chromium chromium-driver"
 # compute something, each in a process of its own, because a driver that has started CUDA keeps some of the GPU.
 ASK_TORCH = "import torch; torch.ones(2, device='cuda').sum().item()"
 ASK_ONNXRUNTIME = "from ttsopt_lib.measure.runtimes.onnx_runtime import compute_on_gpu; compute_on_gpu()"
-ASK = """import sys
-sys.path.append(sys.argv[1])
-try:
+ASK = """try:
     {}
 except Exception as error:
     sys.exit(" ".join(str(error).split()) or type(error).__name__)
@@ -53,7 +52,7 @@ def why_not_on_gpu(ask: str) -> str | None:
         ask: `ASK_TORCH` or `ASK_ONNXRUNTIME`.
     """
     try:
-        words = [sys.executable, "-P", "-c", ASK.format(ask), str(Path(__file__).parents[2])]
+        words = [sys.executable, "-P", "-c", OWN_PACKAGE + ASK.format(ask), str(Path(__file__).parents[2])]
         done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=ASK_SECONDS)
     except subprocess.TimeoutExpired:
         return f"no answer within {ASK_SECONDS} s"
