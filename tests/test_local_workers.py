@@ -48,6 +48,16 @@ def test_a_process_that_is_killed_is_one_line(monkeypatch):
         assert list(parallel(delayed(abs)(-number) for number in range(4))) == [0, 1, 2, 3]  # pyright: ignore[reportArgumentType]
 
 
+@pytest.mark.slow
+def test_no_file_of_the_working_folder_stands_in_for_a_library_of_a_worker(tmp_path, monkeypatch):
+    (tmp_path / "joblib.py").write_text("raise SystemExit('this is no library')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    with local_workers(2) as parallel:
+        assert list(parallel(delayed(abs)(-number) for number in range(2))) == [0, 1]  # pyright: ignore[reportArgumentType]
+    assert "PYTHONSAFEPATH" not in os.environ
+
+
 def test_one_worker_is_this_process():
     with local_workers(1) as parallel:
         assert list(parallel([delayed(os.getpid)()])) == [os.getpid()]  # pyright: ignore[reportArgumentType]

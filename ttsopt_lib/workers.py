@@ -36,8 +36,10 @@ def local_workers(count: int) -> Iterator[Parallel]:
         yield Parallel(n_jobs=1, return_as="generator")
         return
     # An interrupt ends them, and Python's tracker warns of semaphores that it then removes: it is told not to.
-    warnings = os.environ.get("PYTHONWARNINGS")
-    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (warnings, "ignore:resource_tracker")))
+    # And no file of the working folder stands in for a library there.
+    before = {name: os.environ.get(name) for name in ("PYTHONWARNINGS", "PYTHONSAFEPATH")}
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before["PYTHONWARNINGS"], "ignore:resource_tracker")))
+    os.environ["PYTHONSAFEPATH"] = "1"
     with parallel_config(backend="loky", inner_max_num_threads=1, initializer=_begin):
         try:
             with Parallel(n_jobs=count, return_as="generator") as parallel:
@@ -50,9 +52,10 @@ def local_workers(count: int) -> Iterator[Parallel]:
         finally:
             # reuse=True: the executor that is there, whatever it was made with, and no new one only to end it
             get_reusable_executor(reuse=True).shutdown(wait=True, kill_workers=False)  # pyright: ignore[reportArgumentType]
-            os.environ.pop("PYTHONWARNINGS")
-            if warnings is not None:
-                os.environ["PYTHONWARNINGS"] = warnings
+            for name, value in before.items():
+                os.environ.pop(name)
+                if value is not None:
+                    os.environ[name] = value
 
 
 @contextmanager
