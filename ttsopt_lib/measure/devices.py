@@ -109,7 +109,7 @@ def _probe_gpu(device: Device) -> Probe:
         notes.append(f"this onnxruntime does not compute on the GPU ({why}); {needs}")
     else:
         runtimes.append("onnxruntime")
-    if device.pytorch and device.runner == "local":
+    if device.pytorch:
         if why := why_not_on_gpu(ASK_TORCH):
             notes.append(f"this PyTorch does not compute on the GPU ({why}); install a build for it")
         else:
