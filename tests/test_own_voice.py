@@ -174,6 +174,23 @@ def test_students_of_a_hugging_face_voice_stay_its_own_without_its_reports(hf):
     assert on(hf).name == name and "distilled" in on(hf).variant_names
 
 
+def test_students_of_before_are_known_by_the_export_that_the_reports_hold(hf):
+    reports, student = Path("reports") / named(hf), Path("models/mms-0.1/student/record.json")
+    original = reports / "variants/original/variant.json"
+    for record, said in (
+        (student, {"voice_sha256": "of the export"}),
+        (original, {"source_sha256": "of the export"}),
+    ):
+        record.parent.mkdir(parents=True)
+        record.write_text(json.dumps(said))
+    assert "distilled" in on(hf).variant_names
+    original.write_text(json.dumps({"source_sha256": "of another"}))
+    assert "distilled" not in on(hf).variant_names
+    original.write_text(json.dumps({"source_sha256": "of the export"}))
+    student.write_text(json.dumps({"voice_sha256": "of the export", "source_sha256": "of another"}))
+    assert "distilled" not in on(hf).variant_names
+
+
 def test_a_message_that_names_a_command_says_that_it_takes_the_voice(voices, monkeypatch, capsys):
     for arguments, hint in ((["--voice", "a/voice.onnx"], True), ([], False)):
         monkeypatch.setattr(sys, "argv", ["ttsopt", "report", *arguments])

@@ -3,6 +3,7 @@
 import copy
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from ttsopt_lib import params
 from ttsopt_lib.errors import StudyError
 from ttsopt_lib.params import check, notebook_parameters, read_device, read_study
-from ttsopt_lib.paths import own_path, params_names, project_root, python_command, resolve, shipped_root
+from ttsopt_lib.paths import RUN, own_path, params_names, project_root, python_command, resolve, shipped_root
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import Study
 from ttsopt_lib.text_files import parsed_yaml
@@ -160,12 +161,17 @@ def test_no_file_of_the_working_folder_stands_in_for_a_library_of_a_process_of_o
     assert done.stdout == "[1,2]\n", done.stderr
 
 
-def test_another_version_that_is_installed_does_not_run_in_a_process_of_ours(tmp_path):
-    (tmp_path / "ttsopt_lib").mkdir()
-    (tmp_path / "ttsopt_lib" / "__init__.py").write_text("raise SystemExit('another version')\n")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    done = subprocess.run(python_command("ttsopt_lib.errors"), env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_a_process_of_ours_runs_this_package_and_no_library_from_beside_it(tmp_path):
+    for folder in ("own", "installed"):
+        package = tmp_path / folder / "ttsopt_lib"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text("import logging")
+        (package / "told.py").write_text("import ttsopt_lib; print(ttsopt_lib.__file__, ttsopt_lib.logging.INFO)")
+    (tmp_path / "own/logging.py").write_text("raise SystemExit('this is no library')\n")
+    command = [sys.executable, "-P", "-c", RUN, str(tmp_path / "own"), "ttsopt_lib.told"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.stdout == f"{tmp_path / 'own/ttsopt_lib/__init__.py'} 20\n", done.stderr
 
 
 def test_a_home_that_is_not_there_is_a_path_that_is_not_found(monkeypatch):

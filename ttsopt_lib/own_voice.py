@@ -71,7 +71,7 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
             left_out.append(variant.name)
         elif not trained:
             variants.append(_as_far_as_it_fits(variant) if declared else variant)
-        elif study.training and trained == {study.training.student} and sha256 in teachers_of(student):
+        elif study.training and trained == {study.training.student} and _are_of(name, voice, sha256):
             recipe = tuple(step.with_student(student) for step in variant.recipe)
             variants.append(variant.model_copy(update={"recipe": recipe}))
         else:
@@ -137,6 +137,18 @@ def plain_name(voice: Path) -> str:
     given = Path(os.path.abspath(voice)).name if voice.is_dir() else voice.stem
     plain = re.sub(r"[^a-z0-9+._-]+", "-", given.lower()).strip("-._+")
     return plain if plain == given.lower() and len(plain) <= LONGEST_NAME else _with_hash(plain or "voice", given)
+
+
+def _are_of(name: str, voice: Path, sha256: str) -> bool:
+    """Whether the students under a study's name learned from a voice.
+
+    An older version wrote down of a Hugging Face voice what it was exported as; its reports say of which voice that is.
+    """
+    teachers, reports = teachers_of(students_of(name)), project_root() / "reports" / name
+    if sha256 in teachers or not voice.is_dir() or len(teachers) != 1:
+        return sha256 in teachers
+    exported = _said(reports / "variants/original/variant.json").get("source_sha256")
+    return exported in teachers and _said(reports / "voice.json").get("sha256") == sha256
 
 
 def _as_far_as_it_fits(variant: Variant) -> Variant:

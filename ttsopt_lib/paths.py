@@ -42,13 +42,15 @@ def is_from_wheel() -> bool:
     return (Path(__file__).parent / "shipped").is_dir()
 
 
-# This package is found first, whatever other version is installed, and nothing else that lies beside it.
-RUN = """import importlib.metadata, runpy, sys
-sys.path.insert(0, sys.argv.pop(1))
-import ttsopt_lib
-sys.path.append(sys.path.pop(0))
-runpy.run_module(sys.argv.pop(1), None, '__main__', True)
+# This very package, also where another is installed; nothing else that lies beside it stands in for a library.
+OWN_PACKAGE = """import sys
+from importlib import machinery, util
+sys.path.append(sys.argv.pop(1))
+own = machinery.PathFinder.find_spec("ttsopt_lib", sys.path[-1:])
+sys.modules["ttsopt_lib"] = util.module_from_spec(own)
+own.loader.exec_module(sys.modules["ttsopt_lib"])
 """
+RUN = f"{OWN_PACKAGE}import runpy; runpy.run_module(sys.argv.pop(1), None, '__main__', True)"
 
 
 def python_command(module: str) -> list[str]:

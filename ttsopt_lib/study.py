@@ -460,6 +460,8 @@ class Device(Strict):
             raise ValueError("onnxruntime: only for kind: gpu (a processor gains nothing by rounded lengths)")
         if self.onnxruntime not in (("plain",), ("plain", BUCKETS)):
             raise ValueError("onnxruntime: must be [plain] or [plain, buckets]; the plain rows are the baseline")
+        if self.runner == "ssh" and (self.pytorch or BUCKETS in self.onnxruntime):
+            raise ValueError("pytorch and onnxruntime: [plain, buckets]: only for runner: local; leave both out")
         if self.kind == "browser" and self.runner != "local":
             raise ValueError("kind: browser needs runner: local; the page measures other devices, see docs/devices.md")
         if self.runner == "ssh" and self.host is None:

@@ -12,13 +12,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 from joblib import Parallel, parallel_config
 from joblib.externals.loky import get_reusable_executor, process_executor
 
 from ttsopt_lib.errors import TtsoptError
+from ttsopt_lib.paths import OWN_PACKAGE
 
 TIMEOUT_SECONDS = 20  # for a scheduler to answer
+# What each process does before it reads a task, which names functions of this package.
+BEGIN = f"""import sys
+sys.argv.insert(1, {str(Path(__file__).parents[1])!r})
+{OWN_PACKAGE}
+from ttsopt_lib.workers import _begin
+_begin()
+"""
 
 
 class WorkerError(TtsoptError, RuntimeError):
@@ -35,13 +44,12 @@ def local_workers(count: int) -> Iterator[Parallel]:
     if count == 1:
         yield Parallel(n_jobs=1, return_as="generator")
         return
-    # An interrupt ends them, and Python's tracker warns of semaphores that it then removes: it is told not to. And no
-    # file of the working folder stands in for a library there.
-    warnings = ",".join(filter(None, (os.environ.get("PYTHONWARNINGS"), "ignore:resource_tracker")))
-    asked = {"PYTHONWARNINGS": warnings, "PYTHONSAFEPATH": "1"}
-    before = {name: os.environ.get(name) for name in asked}
-    os.environ.update(asked)
-    with parallel_config(backend="loky", inner_max_num_threads=1, initializer=_begin):
+    # An interrupt ends them, and Python's tracker warns of semaphores that it then removes: it is told not to.
+    # And no file of the working folder stands in for a library there.
+    before = {name: os.environ.get(name) for name in ("PYTHONWARNINGS", "PYTHONSAFEPATH")}
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, (before["PYTHONWARNINGS"], "ignore:resource_tracker")))
+    os.environ["PYTHONSAFEPATH"] = "1"
+    with parallel_config(backend="loky", inner_max_num_threads=1, initializer=exec, initargs=(BEGIN, {})):
         try:
             with Parallel(n_jobs=count, return_as="generator") as parallel:
                 yield parallel
@@ -78,7 +86,7 @@ def cluster_workers(address: str) -> Iterator[Parallel]:
 
 
 def _begin() -> None:
-    """What each process does first."""
+    """What each process of this machine has to be told."""
     os.environ["TQDM_DISABLE"] = "1"  # one progress bar, of the process that a person started; read at the import
     # A process that has grown by 300 MB is taken for leaking, and replaced. Here it has opened its models.
     process_executor._MAX_MEMORY_LEAK_SIZE = sys.maxsize

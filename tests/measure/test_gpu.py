@@ -44,6 +44,7 @@ NOT_LOADED = (
     "libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open shared object file: "
     "No such file or directory\x1b[m\n"
 )
+FAR = {"kind": "gpu", "runner": "ssh", "host": "far"}
 SCALES = [0.667, 1.0, 0.0]
 IDS = np.array([1, 5, 0, 6, 0, 7, 0, 2] * 4, dtype=np.int64)
 
@@ -244,6 +245,8 @@ def test_pytorch_on_a_gpu_has_every_mode_of_the_networks_that_differ(tmp_path: P
         ({"kind": "gpu", "pytorch": ["fp32", "fp32"]}, "no mode twice"),
         ({"kind": "cpu", "onnxruntime": ["plain", "buckets"]}, "only for kind: gpu"),
         ({"kind": "gpu", "onnxruntime": ["buckets"]}, "plain rows are the baseline"),
+        ({**FAR, "onnxruntime": ["plain", "buckets"]}, "only for runner: local"),
+        ({**FAR, "pytorch": ["fp32"]}, "only for runner: local"),
     ],
 )
 def test_modes_that_cannot_be_compared_are_refused(values: dict, message: str):

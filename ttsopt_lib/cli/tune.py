@@ -81,9 +81,11 @@ def _reasons(record: TuneRecord) -> list[str]:
     """What stands below the table: what its signs mean, and why a candidate does not hold what was asked."""
     counts = sorted({row.sentences for row in record.candidates if row.sentences and not row.confirmed})
     first = f" on {' or '.join(map(str, counts))} sentences" if counts else ""
-    lines = [f"With 95 % intervals; {record.predictor}{first}. * No other is smaller, faster and better at once."]
+    lines = [f"With 95 % intervals; {record.predictor}{first}. * No other was smaller, faster and better there."]
     for row in record.candidates:
         further = f"scored on {row.sentences} further sentences" if row.confirmed else ""
+        if row.name == record.chosen and not row.confirmed:
+            further = "scored on the sentences that chose it, which flatters it (there were too few for further ones)"
         why = "; ".join(filter(None, [further, row.refused, *row.missed]))
         lines += [f"{row.name}: {why}"] if why else []
     return lines

@@ -15,6 +15,7 @@ from ttsopt_lib.errors import plain_words
 from ttsopt_lib.measure.machine import nvidia
 from ttsopt_lib.measure.machine.system import board_model
 from ttsopt_lib.measure.plan import Accelerator
+from ttsopt_lib.paths import OWN_PACKAGE
 from ttsopt_lib.records.device import Runtime
 from ttsopt_lib.study import Device
 
@@ -25,9 +26,7 @@ INSTALL_GPU = "pip install 'onnxruntime-gpu[cuda,cudnn]'"
 # compute something, each in a process of its own, because a driver that has started CUDA keeps some of the GPU.
 ASK_TORCH = "import torch; torch.ones(2, device='cuda').sum().item()"
 ASK_ONNXRUNTIME = "from ttsopt_lib.measure.runtimes.onnx_runtime import compute_on_gpu; compute_on_gpu()"
-ASK = """import sys
-sys.path.append(sys.argv[1])
-try:
+ASK = """try:
     {}
 except Exception as error:
     sys.exit(" ".join(str(error).split()) or type(error).__name__)
@@ -55,7 +54,7 @@ def why_not_on_gpu(ask: str) -> str | None:
         ask: `ASK_TORCH` or `ASK_ONNXRUNTIME`.
     """
     try:
-        words = [sys.executable, "-P", "-c", ASK.format(ask), str(Path(__file__).parents[2])]
+        words = [sys.executable, "-P", "-c", OWN_PACKAGE + ASK.format(ask), str(Path(__file__).parents[2])]
         done = subprocess.run(words, capture_output=True, text=True, errors="replace", timeout=ASK_SECONDS)
     except subprocess.TimeoutExpired:
         return f"no answer within {ASK_SECONDS} s"
@@ -115,7 +114,7 @@ def _probe_gpu(device: Device) -> Probe:
         notes.append(f"this onnxruntime does not compute on the GPU ({why}); {needs}")
     else:
         runtimes.append("onnxruntime")
-    if device.pytorch and device.runner == "local":
+    if device.pytorch:
         if why := why_not_on_gpu(ASK_TORCH):
             notes.append(f"this PyTorch does not compute on the GPU ({why}); install a build for it")
         else:

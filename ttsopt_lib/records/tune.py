@@ -47,11 +47,11 @@ class Candidate(Record):
     change: float | None = None  # of predicted MOS
     change_ci: Interval | None = None
     sentences: int | None = None  # that the change rests on
-    confirmed: bool = False  # whether these are further ones, on which nothing was chosen
+    confirmed: bool = False  # whether these are further ones, which did not help to choose it
     note: str = ""  # what its last search found
     refused: str = ""
     missed: list[str] = []  # of what was asked, in words
-    on_front: bool = False  # no other candidate is smaller, faster and better at once
+    on_front: bool = False  # on the first sentences no other candidate is smaller, faster and better at once
 
 
 class TuneRecord(Record):

@@ -146,6 +146,7 @@ class DeviceSummary(Part):
     created: str | None
     blocks: int
     scales: list[float]
+    sentences_sha256: str | None = None  # of the texts that were timed; null: none, or an older summary
     stopped_by: str | None
     elapsed_seconds: float
     runtime_changes: list[RuntimeChange]

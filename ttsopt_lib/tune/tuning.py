@@ -130,6 +130,7 @@ class _Tuning:
         integers = has_integers(read_model(source.path)) and not study.voice.as_float
         self._recipes: Recipes = stored_in_int8(source.is_vits, integers)
         self._rows: dict[str, Candidate] = {}
+        self._first_look: list[Candidate] = []  # as they were on the first sentences
         self._records: dict[str, VariantRecord] = {}
         self.folder = StudyFolder(self._study(self._recipes), out.absolute())
 
@@ -226,9 +227,8 @@ class _Tuning:
     def choose(self) -> Candidate | None:
         """Score every candidate, and find the one to take.
 
-        The first sentences decide about large losses, and which candidates no other one beats. The one to take has
-        passed on further ones, on which nothing was chosen: what the first ones say of a voice that they chose flatters
-        it.
+        The first sentences say which come into question, which are on the front and which is the nearest. A candidate
+        is taken by what it does on further ones, where the file has some: the first flatter what was chosen on them.
         """
         study = self._study({name: self._recipes[name] for name in self._made()})
         say("tune", f"scoring {len(self._made())} candidates on {study.sentences.evaluation.count} sentences")
@@ -236,15 +236,17 @@ class _Tuning:
         original = record.rows[0]
         for row in record.rows[1:]:
             self._score(self._rows[row.variant], row, original)
-        front = on_front(list(self._rows.values()))
+        rows = list(self._rows.values())
+        self._first_look = [row.model_copy() for row in rows]
+        front = on_front(rows)
         asked: list[str] = []
         chosen = None
-        for row in preference(list(self._rows.values())):
+        for row in preference(rows):
             if row.change is None or row.change < -self._asks.max_loss or size_and_speed_missed(row, self._asks):
                 continue
             if further := confirming(study, [*asked, row.name]):
                 asked.append(row.name)
-                say("tune", f"{row.name}: {_further_count(further)} further sentences decide about it")
+                say("tune", f"{row.name} speaks {_further_count(further)} further sentences, on which it has to hold")
                 spoken = {one.variant: one for one in self._evaluated(further).confirmation}
                 if row.refused:
                     continue
@@ -253,7 +255,7 @@ class _Tuning:
             if not missed(row, self._asks):
                 chosen = row
                 break
-        for row in self._rows.values():
+        for row in rows:
             row.missed, row.on_front = missed(row, self._asks), row.name in front and not row.refused
         return chosen
 
@@ -282,7 +284,8 @@ class _Tuning:
                 with atomic_path(self._out / name) as temporary:
                     shutil.copyfile(self.folder.variant(chosen.name) / name, temporary)
                 files[name] = file_sha256(self._out / name)
-        near = None if chosen else nearest(rows, self._asks)
+        speaking = [row for row in self._first_look if not self._rows[row.name].refused]
+        near = None if chosen else nearest(speaking, self._asks)
         commit, dirty = git_state()
         original = self._records[ORIGINAL]
         record = TuneRecord(

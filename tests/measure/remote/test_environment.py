@@ -35,6 +35,13 @@ def test_the_command_that_fills_the_wheels_folder_asks_for_what_is_installed_and
     assert command.split() in [line.split() for line in manual.splitlines()]
 
 
+def test_no_file_of_the_home_stands_in_for_a_library_of_the_installer(tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("raise SystemExit('this is no library')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    environment.run([sys.executable, "-m", "json.tool", "--help"])
+
+
 @pytest.mark.parametrize(
     "code, said, reason",
     [
@@ -54,12 +61,6 @@ def test_an_installation_that_failed_says_why_and_one_that_was_killed_says_that(
     with pytest.raises(SystemExit) as raised:
         environment.main()
     assert f"be installed: {reason}" in str(raised.value)
-
-
-def test_no_file_of_the_home_folder_stands_in_for_a_library_of_the_installer(tmp_path, monkeypatch):
-    (tmp_path / "json.py").write_text("raise SystemExit('this is no library')\n")
-    monkeypatch.chdir(tmp_path)
-    environment.run([sys.executable, "-m", "json.tool", "--help"])
 
 
 @pytest.mark.slow

@@ -136,6 +136,20 @@ def test_time_to_first_audio_is_judged_for_the_same_first_sentence(summary):
     assert row(compare(before, after), FIRST_AUDIO).note.endswith("first sentence")
 
 
+def test_times_and_energy_are_judged_for_the_same_timing_sentences(summary):
+    before, after = spoken(summary("good")), spoken(summary("good"), joules=3.0)
+    timed = (TIME, "latency reduction", ENERGY, "energy reduction", "peak memory")
+    assert all(row(compare(before, after), what).outcome != "not compared" for what in timed)
+    after.devices[0].sentences_sha256 = "0" * 64
+    found = compare(before, after)
+    assert {row(found, what).note for what in timed} == {"other timing sentences"}
+    assert row(found, "load time").outcome == "same"
+    before.devices[0].sentences_sha256 = None  # of an older version
+    assert row(compare(before, after), ENERGY).outcome == "worse"
+    after.devices[0].scales = [0.667, 2.0, 0.8]
+    assert row(compare(before, after), TIME).note == "another noise or speaking rate"
+
+
 def test_energy_is_judged_where_the_same_counter_counted(summary):
     before, after = spoken(summary("good")), spoken(summary("good"), joules=3.0)
     found = compare(before, after)

@@ -30,11 +30,13 @@ def make_environment(folder: Path, requirements: Path, wheels: Path | None) -> N
 
 
 def run(command: list[str]) -> None:
-    """Run an installer and say what it does, as it says so. Raises OSError and subprocess.CalledProcessError."""
-    said = []
-    safe = {**os.environ, "PYTHONSAFEPATH": "1"}  # no file of the home folder stands in for a library
+    """Run an installer and say what it does, as it says so. Raises OSError and subprocess.CalledProcessError.
+
+    No file of the working folder, the home there, stands in for a library.
+    """
+    said, environment = [], {**os.environ, "PYTHONSAFEPATH": "1"}
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=safe
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:

@@ -165,11 +165,11 @@ def _logarithm(estimate: Estimate) -> Estimate:
 
 
 def _reason(before: Figure, after: Figure) -> str:
-    """Why two figures must not be compared; empty where they may."""
+    """Why two figures must not be compared; empty where they may. What one report does not say forbids nothing."""
     if before.device and after.device and (reason := not_comparable(before.device, after.device)):
         return reason
     pairs = zip(before.conditions, after.conditions, strict=True)
-    return next((words for (words, value), (_, other) in pairs if value != other), "")
+    return next((words for (words, value), (_, other) in pairs if value != other and None not in (value, other)), "")
 
 
 def not_comparable(one: DeviceSummary, other: DeviceSummary) -> str:

@@ -104,21 +104,24 @@ def _timing(device: DeviceSummary, row: TimingSummary) -> Figures:
 
     speed: Group = "Size and speed"
     rest: Group = "Memory, start and energy"
-    yield from one(speed, "time per second of audio", MS_PER_SECOND, Estimate(value=row.rtf, ci=row.rtf_ci))
+    scales = ("another noise or speaking rate", device.scales)
+    spoken = ("other timing sentences", device.sentences_sha256), scales
+    rtf = Estimate(value=row.rtf, ci=row.rtf_ci)
+    yield from one(speed, "time per second of audio", MS_PER_SECOND, rtf, False, *spoken)
     if row.variant == ORIGINAL_COPY:  # timed again to see what chance does to a time: nothing else of it is of use
         return
     baseline = row.variant == ORIGINAL
-    counter = ("another energy counter", device.energy_source)
-    yield from one(speed, "latency reduction", PERCENT, None if baseline else row.latency_reduction, True)
+    energy = ("another energy counter", device.energy_source), *spoken
+    yield from one(speed, "latency reduction", PERCENT, None if baseline else row.latency_reduction, True, *spoken)
     yield from one(
         speed, "time to first audio", MILLISECONDS, row.first_audio_ms and row.first_audio_ms.estimate, False,
-        ("another first sentence", device.first_audio_sentence), ("another noise or speaking rate", device.scales),
+        ("another first sentence", device.first_audio_sentence), scales,
     )  # fmt: skip
-    yield from one(rest, "peak memory", MEMORY, estimate(row.peak_memory_mb))
-    yield from one(rest, "peak GPU memory", MEMORY, estimate(row.device_memory_mb))
+    yield from one(rest, "peak memory", MEMORY, estimate(row.peak_memory_mb), False, *spoken)
+    yield from one(rest, "peak GPU memory", MEMORY, estimate(row.device_memory_mb), False, *spoken)
     yield from one(rest, "load time", MILLISECONDS, estimate(row.load_ms))
-    yield from one(rest, "energy per second of audio", JOULES, row.energy_j_per_audio_second, False, counter)
-    yield from one(rest, "energy reduction", PERCENT, None if baseline else row.energy_reduction, True, counter)
+    yield from one(rest, "energy per second of audio", JOULES, row.energy_j_per_audio_second, False, *energy)
+    yield from one(rest, "energy reduction", PERCENT, None if baseline else row.energy_reduction, True, *energy)
 
 
 def _runtime_words(row: TimingSummary, device: DeviceSummary) -> str:

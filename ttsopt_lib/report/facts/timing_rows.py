@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import mean, median
 
+from ttsopt_lib.files import content_key
 from ttsopt_lib.records.device import DeviceRecord, Runtime, TimingRow
 from ttsopt_lib.report.device_schema import ClassSummary, DeviceSummary, LatencyMs, RuntimeChange, TimingSummary
 from ttsopt_lib.report.estimates import ZERO, Estimate
@@ -29,6 +30,7 @@ def summarize_device(device: Device, record: DeviceRecord | None) -> DeviceSumma
         created=record.created or None,
         blocks=min((len(row.seconds) for row in rows), default=0),
         scales=record.scales,
+        sentences_sha256=content_key([one.text for one in record.sentences]) if record.sentences else None,
         stopped_by=record.stopped_by,
         elapsed_seconds=record.elapsed_seconds,
         runtime_changes=_runtime_changes(rows),
