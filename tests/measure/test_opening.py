@@ -24,6 +24,7 @@ from ttsopt_lib.measure.timing import settings_for
 from ttsopt_lib.params import read_device, read_study
 from ttsopt_lib.paths import resolve
 from ttsopt_lib.pipeline import schedule
+from ttsopt_lib.records.device import GpuRecord
 from ttsopt_lib.records.folder import StudyFolder
 from ttsopt_lib.study import ORIGINAL, MeasureSettings
 
@@ -283,14 +284,24 @@ def test_the_times_of_31_rows_fit_eight_minutes(tmp_path: Path):
     assert 480 - most - reserve > 15
 
 
+# power and what holds the clock back: before, and in looks between the work of which one alone is held back
+LOOKS = [(90, []), (300, []), (250, ["power limit"]), (100, [])]
+
+
 def test_31_rows_are_opened_timed_and_their_energy_counted_within_the_limit(tmp_path: Path, monkeypatch):
     scale = 1 / 30  # 0.5 s in place of 15
 
     monkeypatch.setattr(energy, "find_counter", lambda *_: Counter())
     monkeypatch.setattr(energy, "ROUND_SECONDS", 1.0 * scale)
     monkeypatch.setattr(session, "measure_energy", partial(energy.measure_energy, round_seconds=1.0 * scale))
+    looks = [GpuRecord(name="GPU", power_w=power, held_back=held) for power, held in LOOKS]
+    monkeypatch.setattr(session, "look_at_gpu", lambda: looks.pop(0) if len(looks) > 1 else looks[0])
     found = time_plan(default_plan(tmp_path, ROWS, scale))
     assert len(found.rows) == ROWS and not found.left_out
+    before, at_work = found.system.gpu or (None, None)
+    assert before is not None and before.power_w == 90 and before.held_back == []
+    assert at_work is not None and at_work.power_w == 300 and at_work.held_back == ["power limit"]
+    assert any("held back while timing (power limit)" in doubt.text for doubt in found.warnings)
     assert len(found.rows[0].seconds) >= 8
     (sitting,) = found.sittings
     assert sitting.opened_at_once == 4

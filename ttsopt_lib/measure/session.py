@@ -11,7 +11,7 @@ from ttsopt_lib.measure.blocks import Timing, time_rows
 from ttsopt_lib.measure.journal import Journal, StoppedBy
 from ttsopt_lib.measure.machine.conditions import ConditionsWatch, memory_warnings
 from ttsopt_lib.measure.machine.energy import measure_energy
-from ttsopt_lib.measure.machine.nvidia import look_at_gpu
+from ttsopt_lib.measure.machine.nvidia import busier, look_at_gpu
 from ttsopt_lib.measure.machine.system import describe_system
 from ttsopt_lib.measure.opening import Opened, Step, open_rows
 from ttsopt_lib.measure.plan import LeftOut, TimingPlan
@@ -86,14 +86,19 @@ def time_plan(
         sitting.warnings = [*short_memory, *watch.warnings]
         journal.note_sitting(number, sitting)
 
+    def look_again() -> None:
+        nonlocal gpu_at_work
+        if accelerated:  # between two pieces of work: nothing may run beside what is timed
+            gpu_at_work = busier(gpu_at_work, look_at_gpu())
+
     def tick_and_look(elapsed: float) -> None:
-        nonlocal seen, gpu_at_work
+        nonlocal seen
         watch.sample()
         if len(journal.pairs) > seen:  # persist now: after a kill this is lost
             seen = len(journal.pairs)
             watch.look()
             note_sitting()
-            gpu_at_work = look_at_gpu() if accelerated else None
+            look_again()
         tick(elapsed)
 
     with ExitStack() as kept:
@@ -104,12 +109,15 @@ def time_plan(
         finally:
             note_sitting()
         system.temperature_c, system.throttling = watch.temperature_c, watch.throttling
-        system.gpu = (gpu_before, gpu_at_work)
         sittings = journal.counted_sittings()
-        found = [*_warnings(sittings, timing), *gpu_warnings(gpu_at_work)]
+        look_again()
         plan = plan.without(timing.left_out)
         energy = _energy(plan, timing, end - batch_reserve(plan), step)
+        look_again()
         batches = _batches(plan, timing, end, step)
+        look_again()
+        system.gpu = (gpu_before, gpu_at_work)
+        found = [*_warnings(sittings, timing), *gpu_warnings(gpu_at_work)]
     profiles: list[ProfileRecord] = []
     first_sound = None
     if not plan.only_timing:

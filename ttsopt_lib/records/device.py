@@ -86,7 +86,10 @@ class SystemRecord(Record):
     packages: dict[str, str]
     temperature_c: BeforeAfter = (None, None)  # of the processor, before and after timing
     throttling: tuple[list[str] | None, list[str] | None] = (None, None)  # what a Raspberry Pi's firmware reports
-    gpu: tuple[GpuRecord | None, GpuRecord | None] = (None, None)  # before timing, and at work
+    gpu: tuple[GpuRecord | None, GpuRecord | None] = (
+        None,
+        None,
+    )  # before timing, and in breaks of the work: at most power
     browser: BrowserRecord | None = None  # null: not timed in a browser
 
 

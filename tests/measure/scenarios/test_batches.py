@@ -201,11 +201,12 @@ class Paced(Actor):
 
     is_open = True
 
-    def __init__(self, row: PlannedRow, clock: SimpleNamespace, seconds: float):
+    def __init__(self, row: PlannedRow, clock: SimpleNamespace, seconds: float, new_shapes: float = 0.0):
         super().__init__(row)
-        self._clock, self._seconds = clock, seconds
+        self._clock, self._seconds, self._new_shapes = clock, seconds, new_shapes
 
     def open_batches(self, plan: TimingPlan) -> dict[str, float]:
+        self._clock.now += self._new_shapes
         return {"seconds": self.speak_batches(1, 0.0)["seconds"]}
 
     def speak_batches(self, size: int, seconds: float) -> dict[str, float]:
@@ -214,10 +215,15 @@ class Paced(Actor):
         return {"seconds": spent, "audio_seconds": 1.0, "padding": 0.1}
 
 
-def paced(clock: SimpleNamespace, end: float, accelerator: str | None, **seconds: float) -> list[BatchRow]:
-    """What rows of that speed leave behind, at sizes 1 and 2, measured on the invented clock until `end`."""
+def paced(
+    clock: SimpleNamespace, end: float, accelerator: str | None, new_shapes: float = 0.0, **seconds: float
+) -> list[BatchRow]:
+    """What rows of that speed leave behind, at sizes 1 and 2, measured on the invented clock until `end`.
+
+    The shapes that are new to the original take `new_shapes` seconds.
+    """
     rows = [row.model_copy(update={"accelerator": accelerator}) for row in rows_of(Path("no.onnx"), *seconds)]
-    workers = [Paced(row, clock, seconds[row.variant]) for row in rows]
+    workers = [Paced(row, clock, seconds[row.variant], new_shapes * (row.variant == ORIGINAL)) for row in rows]
     plan = batched(tuple(worker.row for worker in workers), (1, 2))
     return measure_batches(plan, opened=lambda _: workers, end=end)  # type: ignore[arg-type]
 
@@ -241,6 +247,12 @@ def test_a_slow_row_does_not_take_the_others_time(clock: SimpleNamespace):
     reasons = {(row.variant, row.batch_size): row.reason for row in found}
     assert all(reasons[name, size] is None for name in (ORIGINAL, "good") for size in (1, 2))
     assert NO_TIME in (reasons["slow", 1], reasons["slow", 2])
+
+
+@pytest.mark.usefixtures("_short")
+def test_on_an_accelerator_the_original_has_the_time_that_its_new_shapes_take(clock: SimpleNamespace):
+    found = paced(clock, 30.0, "cuda", new_shapes=11.0, original=0.002, **{f"v{n}": 0.002 for n in range(7)})
+    assert clock.now <= 30 and not [row.reason for row in found if row.reason]
 
 
 def test_on_an_accelerator_pytorch_speaks_in_its_plain_modes_and_no_peer_or_copy_takes_part(tmp_path: Path):

@@ -63,6 +63,16 @@ def look_at_gpu() -> GpuRecord | None:
     return None
 
 
+def busier(before: GpuRecord | None, now: GpuRecord | None) -> GpuRecord | None:
+    """Of two looks at a GPU the one at more power, with what held its clock back in either."""
+    if before is None or now is None:
+        return now or before
+    known = [look.held_back for look in (before, now) if look.held_back is not None]
+    held_back = list(dict.fromkeys(reason for reasons in known for reason in reasons)) if known else None
+    harder = max(before, now, key=lambda look: look.power_w or 0.0)
+    return harder.model_copy(update={"held_back": held_back})
+
+
 def free_memory_mb() -> float | None:
     """Free memory of the first visible GPU, MB (10^6 bytes); None where it does not tell."""
     try:
