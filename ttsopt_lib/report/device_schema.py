@@ -144,6 +144,7 @@ class DeviceSummary(Part):
     kind: str
     threads: int  # the number that targets refer to
     created: str | None
+    commit: str | None = None  # with which it was measured; null: not known, or an older summary
     blocks: int
     scales: list[float]
     sentences_sha256: str | None = None  # of the texts that were timed; null: none, or an older summary

@@ -69,6 +69,16 @@ def test_an_import_of_the_same_files_is_judged_like_what_was_measured_here(impor
     assert list(machines.frame["imported"].fillna("")) == ["", "h200.json"] and "commit c0ffee1234" in machines.html
 
 
+def test_a_machine_is_shown_with_the_commit_that_measured_it_and_not_with_the_reports(imported):
+    summary, _ = imported()
+    cpu = summary.devices[0]
+    for commit in ("badc0de123456789", summary.commit):
+        cpu.commit = commit
+        machines = provenance.machines(summary)
+        assert machines.frame["commit"][0] == commit
+        assert ("commit badc0de123" in machines.html) == (commit != summary.commit)
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [

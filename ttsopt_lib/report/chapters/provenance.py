@@ -46,7 +46,8 @@ def machines(summary: Summary) -> Table:
                 measured=device.created,
                 seconds=device.elapsed_seconds,
                 imported=device.imported.file if device.imported else None,
-                commit=device.imported.commit if device.imported else summary.commit,
+                commit=device.commit,
+                earlier=device.commit != summary.commit,
             )
             for device, system in timed
         ],
@@ -56,9 +57,9 @@ def machines(summary: Summary) -> Table:
 
 
 def _device(row: Any) -> str:
+    commit = f", commit {row.commit[:10]}" if row.commit and (row.imported or row.earlier) else ""
     if not row.imported:
-        return escape(row.device)
-    commit = f", commit {row.commit[:10]}" if row.commit else ""
+        return escape(row.device) + (f"<br>{reason(f'measured on {row.measured}{commit}')}" if commit else "")
     return f"{escape(row.device)}<br>{reason(f'imported, measured on {row.measured}{commit}')}"
 
 

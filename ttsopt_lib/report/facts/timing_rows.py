@@ -28,6 +28,7 @@ def summarize_device(device: Device, record: DeviceRecord | None) -> DeviceSumma
         kind=device.kind,
         threads=device.threads[0],
         created=record.created or None,
+        commit=record.commit,
         blocks=min((len(row.seconds) for row in rows), default=0),
         scales=record.scales,
         sentences_sha256=content_key([one.text for one in record.sentences]) if record.sentences else None,
