@@ -75,7 +75,7 @@ def test_a_machine_is_shown_with_the_commit_that_measured_it_and_not_with_the_re
     for commit in ("badc0de123456789", summary.commit):
         cpu.commit = commit
         machines = provenance.machines(summary)
-        assert machines.frame["commit"][0] == commit
+        assert list(machines.frame["commit"])[0] == commit
         assert ("commit badc0de123" in machines.html) == (commit != summary.commit)
 
 
