@@ -45,11 +45,12 @@ def _saved_traceback() -> str:
 
 def _same_voice(message: str) -> str:
     """What a message lacks that names a command, and does not know that the study was asked for on a voice."""
-    asked = any(word == "--voice" or word.startswith("--voice=") for word in sys.argv)
+    if "--voice" in message or not any(word.split("=")[0] == "--voice" for word in sys.argv):
+        return ""
     commands = typer.main.get_group(app).commands
     taking = [name for name, one in commands.items() if any("--voice" in option.opts for option in one.params)]
     named = re.search(rf"(?<![\w/.-])ttsopt ({'|'.join(taking)})(?![\w/.-])", message)
-    return "; give it the same --voice" if asked and named and "--voice" not in message else ""
+    return "; give it the same --voice" if named else ""
 
 
 def main() -> None:
