@@ -60,7 +60,7 @@ def _shortfall(row: Candidate, asks: Asks) -> float:
 
 
 def on_front(rows: Sequence[Candidate]) -> set[str]:
-    """Names of the candidates that no other one beats or equals in size, speed and predicted MOS, all three.
+    """Names of the candidates that no other one beats: as small, fast and good in predicted MOS, and better in one.
 
     Like `nearest`, for figures on the same sentences.
     """
