@@ -320,6 +320,9 @@ class Study(Strict):
         default=None, description="how students are trained; None: only those that are there are used"
     )
     stage: Stage = Field(default="complete", description="`ttsopt run` sets this: a first look comes before the rest")
+    few_sentences: int | None = Field(
+        default=None, ge=2, description="set by a first look: on how many sentences it hears most variants"
+    )
 
     @model_validator(mode="after")
     def _names_fit(self) -> Study:

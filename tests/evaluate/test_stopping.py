@@ -7,9 +7,13 @@ import pytest
 from small_study import changed
 
 from ttsopt_lib.evaluate import scores
+from ttsopt_lib.evaluate.anchors import ANCHORS
 from ttsopt_lib.evaluate.paired import Compared
 from ttsopt_lib.evaluate.quality import current_evaluation, evaluate_study
 from ttsopt_lib.evaluate.scores import Scored, UtteranceScores
+from ttsopt_lib.first_look import SENTENCES as FEW
+from ttsopt_lib.first_look import first_look
+from ttsopt_lib.report.facts.summary import scored as summarized
 from ttsopt_lib.statistics.intervals import paired_change
 from ttsopt_lib.statistics.stopping import LEVEL, LOOK, is_decided
 
@@ -94,6 +98,37 @@ def test_a_voice_that_the_first_sentences_decide_is_scored_no_further(longer):
     del scored[:]
     folder.quality_record.unlink()
     assert evaluate_study(study, folder, processes=1).rows == record.rows and scored == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size_reduction", "confirmed"), [(0.0, ()), (0.99, ()), (0.99, ("fp32",))])
+def test_a_first_look_hears_more_of_the_variants_that_its_verdict_is_about(longer, size_reduction, confirmed):
+    study, folder, scored = longer
+    evaluation = study.sentences.evaluation
+    further = evaluation.model_copy(update={"start": 26, "count": 4}) if confirmed else None
+    study = changed(
+        study,
+        targets={"size_reduction": size_reduction},
+        sentences={"evaluation": {"count": 26}, "confirmation": further},
+        evaluate={"confirmed": confirmed, "paired_sentences": 2},
+    )
+    record = evaluate_study(first_look(study), folder, processes=1)
+    rows = {row.variant: len(row.audio_seconds) for row in (*record.rows, *record.anchors)}
+    noise = record.other_noise
+    assert noise and len(noise.audio_seconds) == FEW and len(record.confirmation) == 2 * len(confirmed)
+    judged = 26 if confirmed or not size_reduction else FEW
+    assert rows == {"original": 26, "fp32": judged, **dict.fromkeys(ANCHORS, FEW)}
+    assert not any(row.stopped for row in (*record.rows, *record.anchors)), "few sentences have decided nothing"
+
+    fp32 = next(row for row in summarized(record, record.rows) if row.variant == "fp32")
+    assert (fp32.sentences, fp32.fewer, fp32.predicted_mos.level) == (judged, judged == FEW, 0.95)
+    differences = np.subtract(*(row.scores["dnsmos_p808"][:judged] for row in reversed(record.rows)))
+    change = fp32.predicted_mos.change
+    assert change and change.value == pytest.approx(differences.mean()), "beside the original's same sentences"
+
+    before, complete = len(scored), evaluate_study(study, folder, processes=1)
+    assert {row.variant: len(row.audio_seconds) for row in complete.rows} == {"original": 26, "fp32": 26}
+    assert "fp32" not in scored[before:] or judged == FEW, "what the first look scored is not scored again"
 
 
 @pytest.mark.slow

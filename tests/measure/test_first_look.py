@@ -12,7 +12,7 @@ from timed_study import CPU, study_of
 
 from ttsopt_lib import cli
 from ttsopt_lib.evaluate import quality
-from ttsopt_lib.first_look import SENTENCES, SHARE, first_look, first_look_device
+from ttsopt_lib.first_look import JUDGED, SENTENCES, SHARE, first_look, first_look_device
 from ttsopt_lib.measure.journal import Journal
 from ttsopt_lib.measure.timing import current_measurement, measure_device
 from ttsopt_lib.params import read_study
@@ -28,9 +28,12 @@ def test_a_first_look_asks_for_fewer_sentences_and_blocks_of_the_same_variants()
     quick = first_look(study)
     assert quick.stage == "first_look" and study.stage == "complete"
     assert quick.variant_names == study.variant_names and quick.targets == study.targets
-    asked = quick.sentences.evaluation
-    assert (asked.file, asked.start, asked.count) == (study.sentences.evaluation.file, 0, SENTENCES)
-    assert quick.evaluate.wer_sentences <= SENTENCES
+    for asked, of in (
+        (quick.sentences.evaluation, study.sentences.evaluation),
+        (quick.sentences.confirmation, study.sentences.confirmation),
+    ):
+        assert asked and of and (asked.file, asked.start, asked.count) == (of.file, of.start, JUDGED)
+    assert quick.few_sentences == quick.evaluate.wer_sentences == quick.evaluate.paired_sentences == SENTENCES
     assert quick.measure.budget_seconds == SHARE * study.measure.budget_seconds
     assert Study.model_validate(quick.model_dump(mode="json")) == quick  # as the notebooks read it
     slow = CPU.model_copy(update={"budget_seconds": 2400.0})

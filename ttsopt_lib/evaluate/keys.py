@@ -81,7 +81,7 @@ def quality_key(study: Study, folder: StudyFolder) -> str:
     """Of the whole record. Reads every model once (some tenths of a second). Raises `RecordError`."""
     ratings = ratings_path(study, folder)
     return content_key(
-        [scoring_key(study), study.stage],
+        [scoring_key(study), study.stage, study.few_sentences, study.few_sentences and study.targets.size_reduction],
         [study.evaluate.stop_decided, study.evaluate.primary, study.targets.predicted_mos_change],
         [(name, voice_key(study, folder, name)) for name in study.variant_names],
         [list(study.evaluate.confirmed), list(spoken_texts(study).values()), study.language],

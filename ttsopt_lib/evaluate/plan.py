@@ -73,14 +73,15 @@ class PlannedRow:
     key: str  # of the whole row
     sentences: list[PlannedSentence]
     examples: Sequence[Utterance] = ()  # listening examples that are still to be made
+    few: int | None = None  # so many of the first sentences are enough; None: all are asked for
     may_stop: bool = False  # whether the first sentences may decide
     stopped: bool = False  # they did
     failed: str | None = None  # why it cannot be scored: the sentence, and the runtime's words
 
     @property
     def needed(self) -> list[PlannedSentence]:
-        """The sentences that are to be scored: the first ones where those decided."""
-        return self.sentences[:LOOK] if self.stopped else self.sentences
+        """The sentences that are to be scored: the first ones where those decided, or are enough."""
+        return self.sentences[: LOOK if self.stopped else self.few]
 
     @property
     def left(self) -> list[PlannedSentence]:
@@ -195,16 +196,22 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
         row.key = peer_key(study, made, asr.label if asr else None)
         if peer in asked or not row.left:  # scored before, and still as it was: what is there stays there
             rows.append(row)
+    judged = _judged(study, folder)
+    for row in rows:
+        row.few = None if row.name in judged else study.few_sentences
     if study.evaluate.stop_decided and len(sentences) > LOOK:
         for row in rows:
-            row.may_stop = row.name not in (ORIGINAL, OTHER_NOISE_ROW, *study.evaluate.confirmed, *PEERS)
+            never = (ORIGINAL, OTHER_NOISE_ROW, *study.evaluate.confirmed, *PEERS)
+            row.may_stop = row.few is None and row.name not in never
             row.stop_if_decided(rows[0], study.evaluate.primary, study.targets.predicted_mos_change)
 
     further = confirmation_texts(study)
     confirmation: list[PlannedRow] = []
     for name in dict.fromkeys((ORIGINAL, *study.evaluate.confirmed)) if further else ():
         spoken = utterances(study, voices[name], further, confirmation_origin(study), CONFIRMATION)
-        confirmation.append(planned(confirmation, name, keys[name], further, spoken, len(further)))
+        confirmation.append(
+            planned(confirmation, name, keys[name], further, spoken, study.few_sentences or len(further))
+        )
     _keep_originals(rows)
     _keep_originals(confirmation)
     texts = [text for texts in spoken_texts(study).values() for text in texts]
@@ -239,6 +246,13 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
     return Plan(rows, confirmation, record)
 
 
+def _judged(study: Study, folder: StudyFolder) -> tuple[str, ...]:
+    """The original, and the variants that a verdict is about, most likely: those confirmed, else all small enough."""
+    most = (1 - study.targets.size_reduction) * folder.model(ORIGINAL).stat().st_size
+    small = [name for name in study.variant_names if folder.model(name).stat().st_size <= most]
+    return (ORIGINAL, *(study.evaluate.confirmed or small))
+
+
 def _predictors(study: Study) -> tuple[list[PredictorRecord], list[UnavailablePredictor]]:
     """Those that are there, and those that are not with the reason; the primary one has to be there."""
     found, unavailable = [], []
@@ -258,7 +272,8 @@ def expected_seconds(study: Study) -> float:
     That is the most: rows that stop early spare some utterances, and not every voice has another noise.
     """
     rows = len(study.variant_names) + len(study.measure.peers) + len(ANCHORS) + 1  # and the other noise
-    count = study.sentences.evaluation.count * rows
+    whole = len(study.evaluate.confirmed or study.variants) + 1 if study.few_sentences else rows
+    count = study.sentences.evaluation.count * whole + (study.few_sentences or 0) * (rows - whole)
     if further := study.sentences.confirmation:
         count += further.count * (len(study.evaluate.confirmed) + 1)
     return START_SECONDS + SECONDS_PER_UTTERANCE * count

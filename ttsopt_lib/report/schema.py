@@ -185,6 +185,7 @@ class QualitySummary(Part):
     relative_wer: WerSummary | None = None
     relative_cer: WerSummary | None = None
     paired: PairedSummary | None = None
+    fewer: bool = False  # whether it was scored on the first evaluation sentences only
 
 
 class PredictorSummary(PredictorRecord):

@@ -97,10 +97,12 @@ def stage_note(summary: Summary) -> str | None:
     if summary.stage == "complete":
         return None
     blocks = min((device.blocks for device in summary.measured_devices), default=0)
+    few = min((row.sentences for row in summary.quality if row.fewer), default=None)
+    others = f" ({few} of most variants)" if few else ""
     return (
-        f"First look: {blocks} blocks, {summary.evaluation_sentences} sentences; still measuring, unless the run was "
-        "stopped or asked for no more (`--quick`). Every interval is as wide as so few make it; the complete report "
-        "takes the place of this page."
+        f"First look: {blocks} blocks, {summary.evaluation_sentences} sentences{others}; still measuring, unless the "
+        "run was stopped or asked for no more (`--quick`). Every interval is as wide as so few make it; the complete "
+        "report takes the place of this page."
     )
 
 

@@ -71,14 +71,9 @@ def quality(scored: Sequence[Any], name: str = "quality", rates: Rates = WORDS) 
     )
 
 
-def _stopped(row: Any) -> bool:
-    """Whether the first sentences decided, so that its figures rest on fewer than the caption says."""
-    return row.predicted_mos.level != 0.95
-
-
 def _with_count(cell: str, row: Any) -> str:
-    """A cell with the number of its sentences where the first ones decided."""
-    return cell + _count(row.sentences) if _stopped(row) and NONE not in cell else cell
+    """A cell with the number of its sentences where they are fewer than the caption says."""
+    return cell + _count(row.sentences) if row.fewer and NONE not in cell else cell
 
 
 def _scored(row: Any) -> str:
@@ -97,7 +92,7 @@ def _held_out(row: Any) -> str:
     """The change on the sentences that did not choose; with their number where they are not half of the caption's."""
     count = row.predicted_mos.sentences_held_out
     cell = printed(row.predicted_mos.change_held_out, CHANGE, row.variant)
-    other = row.variant != ORIGINAL and (_stopped(row) or count != row.sentences // 2)
+    other = row.variant != ORIGINAL and (row.fewer or count != row.sentences // 2)
     return cell + _count(count) if other and NONE not in cell else cell
 
 
@@ -113,7 +108,7 @@ def _rates(rates: Rates) -> list[Column]:
             return BASELINE
         rate = _error_rates(row) if rates is WORDS else printed(rate_of(row, rates.main), PERCENT)
         figures = figures_of(row, rates.main)
-        if not _stopped(row) or figures is None or figures.sentences is None:
+        if not row.fewer or figures is None or figures.sentences is None:
             return rate
         who = "other noise" if rates.relative else ORIGINAL
         beside = f", {who} {PERCENT.value(figures.beside)}" if figures.beside is not None else ""
@@ -149,7 +144,8 @@ def _rows(summary: Summary) -> list[Any]:
     variants = {row.variant for row in summary.quality}
     anchors = [row for row in summary.anchors if row.variant not in variants]
     groups = zip(GROUPS, (summary.other_noise, summary.quality, anchors), strict=True)
-    return [row_of(row, group=group, compared=summary.paired_sentences) for group, rows in groups for row in rows]
+    most = summary.paired_sentences or 0
+    return [row_of(row, group=group, compared=min(most, row.sentences)) for group, rows in groups for row in rows]
 
 
 def _beside(field: str, heading: str, unit: Unit) -> Column:
@@ -369,11 +365,14 @@ def _how_tested(summary: Summary) -> str:
 
 def _recognizer(summary: Summary) -> str:
     if summary.asr:
-        fewer = any(map(_stopped, (*summary.quality, *summary.anchors)))
+        fewer = any(row.fewer for row in (*summary.quality, *summary.anchors))
         heard = f"the first {summary.wer_sentences} evaluation sentences{' (or the n of its cell)' if fewer else ''}"
-        if _is_confirmed(summary):
-            heard += f" and on all {summary.confirmation_sentences} further sentences"
         changes, rates = "changes and tests: `tables/quality_tests.csv`", rates_of(summary)
+        if _is_confirmed(summary):
+            figures = figures_of(next(row for row in summary.confirmation if row.variant != ORIGINAL), rates.main)
+            further, count = summary.confirmation_sentences, figures and figures.sentences
+            first = f"the first {count} of" if count and count < further else "all"
+            heard += f" and on {first} {further} further sentences"
         if rates.relative:
             beside = (
                 "An equal voice has some as well, as the original with other noise shows, beside which the tests hold "
@@ -455,7 +454,8 @@ def quality_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
         f"{name} {numbers.CHANGE.figure(one)}" for name, one in zip(names, estimates, strict=True)
     )
     caption = (
-        f"Change of the predicted MOS against the original, paired by sentence, with 95 % intervals: {primary.label}"
+        "Change of the predicted MOS against the original, paired by sentence, with "
+        f"{quality_words.intervals(summary)}: {primary.label}"
         + (f"; small open dots: {others}" if others else "")
         + ". Anchors are known-bad conditions that show what the scale is worth. Dashed: the target, which the "
         "interval's lower end has to meet."

@@ -82,15 +82,35 @@ def trusted(summary: Summary) -> list[str]:
     return found
 
 
-def decided(summary: Summary) -> list[str]:
-    """Which voices were scored on the first sentences only, because those decided."""
+def _decided(summary: Summary) -> list[str]:
+    """Names of the voices that were scored on the first sentences only, because those decided."""
     rows = [row for row in (*summary.quality, *summary.anchors) if row.predicted_mos.level == LEVEL]
-    if not rows:
-        return []
-    names = list(dict.fromkeys(row.variant for row in rows))
+    return list(dict.fromkeys(row.variant for row in rows))
+
+
+def intervals(summary: Summary) -> str:
+    """What the intervals of changes of predicted MOS are: '95 % intervals', and wider ones where those decided."""
+    wider = f" ({numbers.percent(LEVEL, 1)} where the first sentences decided)" if _decided(summary) else ""
+    return f"95 % intervals{wider}"
+
+
+def decided(summary: Summary) -> list[str]:
+    """Which voices were scored on the first sentences only, because those decided, or in a first look."""
+    few = list(dict.fromkeys(row.variant for row in summary.quality if row.fewer and row.predicted_mos.level != LEVEL))
+    found = []
+    if few:
+        count = min(row.sentences for row in summary.quality if row.fewer)
+        found.append(
+            f"The first look hears {code(few)} on the first {count} sentences only (n = {count}); the complete report "
+            "hears them on all."
+        )
+    if not (names := _decided(summary)):
+        return found
     return [
+        *found,
         f"{code(names)}: the first {LOOK} sentences decided, so no others were scored (n = {LOOK}). The intervals of "
-        f"their changes of predicted MOS hold {numbers.percent(LEVEL, 1)} in place of 95 %, because of this early look."
+        f"their changes of predicted MOS hold {numbers.percent(LEVEL, 1)} in place of 95 %, because of this early "
+        "look.",
     ]
 
 

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ttsopt_lib.report import numbers
+from ttsopt_lib.report.chapters import quality_words
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import bits_of, code, listed
 from ttsopt_lib.report.facts.verdict import candidates, change_beside, why_undecided, worse_end
@@ -91,8 +92,8 @@ def tradeoff_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     caption = (
         "Up and to the right is better; the area of a mark is the size of the file. The shaded corner meets both "
         "targets; the grey line joins the variants that no other one beats in both (the Pareto front). "
-        "Crosses are 95 % intervals. Changes of the predicted MOS are over all evaluation sentences here; the verdict "
-        "reports those that had no part in the choice."
+        f"Crosses are {quality_words.intervals(summary)}. Changes of the predicted MOS are over all evaluation "
+        "sentences here; the verdict reports those that had no part in the choice."
     )
     if peers:
         caption += " Grey hexagons are peers: the same voice by other tools, no candidates and not in the front."

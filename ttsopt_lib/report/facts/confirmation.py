@@ -31,9 +31,9 @@ def on_further_sentences(record: QualityRecord) -> QualityRecord | None:
 def original_beside(row: QualityRow, record: QualityRecord) -> QualityRow:
     """The original's row, on the same sentences where `row` was scored on the first of them only."""
     original = next(one for one in record.rows if one.variant == ORIGINAL)
-    if not row.stopped:
-        return original
     count = len(row.audio_seconds)
+    if count == len(original.audio_seconds):
+        return original
     return original.model_copy(
         update={
             "scores": {name: scores[:count] for name, scores in original.scores.items()},
@@ -41,7 +41,6 @@ def original_beside(row: QualityRow, record: QualityRecord) -> QualityRow:
             "level_above_8khz_db": original.level_above_8khz_db[:count],
             "hypotheses": original.hypotheses and original.hypotheses[:count],
             "word_errors": original.word_errors and original.word_errors[:count],
-            "stopped": True,
         }
     )
 

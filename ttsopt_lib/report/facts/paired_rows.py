@@ -61,7 +61,7 @@ Counting = Callable[[QualityRow, QualityRecord], Errors | None]
 
 def word_errors(row: QualityRow, record: QualityRecord) -> Errors | None:
     """None where they were not kept sentence by sentence."""
-    if not row.word_errors or (len(row.word_errors) != len(record.words) and not row.stopped):
+    if not row.word_errors or len(row.word_errors) > len(record.words):
         return None
     return Errors(row.word_errors, record.words[: len(row.word_errors)])
 

@@ -336,6 +336,7 @@ def confirmed(record: QualityRecord) -> list[QualitySummary]:
 def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary]:
     """One summary per row and predictor, each change paired by sentence with the original's."""
     ratings, rates = {row.variant: row for row in record.ratings or []}, rates_of(record)
+    asked = max((len(row.audio_seconds) for row in record.rows), default=0)
     found = []
     for row in rows:
         itself, original = row.variant == ORIGINAL, original_beside(row, record)
@@ -374,6 +375,7 @@ def scored(record: QualityRecord, rows: list[QualityRow]) -> list[QualitySummary
                     relative_wer=wer if rates.relative else None,
                     relative_cer=cer if rates.relative else None,
                     paired=paired,
+                    fewer=len(row.audio_seconds) < asked,
                 )
             )
     return found
