@@ -1,6 +1,7 @@
-"""A declared model: a YAML file that says what any single-graph ONNX text-to-speech model is fed.
+"""A declared model: a YAML file that says what any text-to-speech model in ONNX is fed.
 
     model: my-tts.onnx          # beside this file
+    then: [vocoder.onnx]        # where it goes on in further files (`joined.py`)
     sample_rate: 24000
     language: en
     audio: waveform             # the output with the samples; the first if left out
@@ -25,13 +26,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from ttsopt_lib.files import file_sha256
-from ttsopt_lib.paths import from_home
+from ttsopt_lib.paths import from_home, user_cache
 from ttsopt_lib.step_settings import Strict
 from ttsopt_lib.text_files import parsed_yaml, read_json
 from ttsopt_lib.voices.adapters.functions import file_of, function_of
+from ttsopt_lib.voices.adapters.joined import Further, join
 from ttsopt_lib.voices.onnx_file import VoiceError
 
 Scalar = bool | int | float
@@ -117,6 +119,7 @@ class Declaration(Strict):
     """What a model is fed and what its audio is."""
 
     model: Path | None = Field(default=None, description="the .onnx file; relative to the declaration's")
+    then: tuple[Further, ...] = Field(default=(), description="further .onnx files, each fed with what is before it")
     package: str | None = Field(default=None, description="Python package that the model's path is relative to")
     name: str = "a declared model"
     sample_rate: int = Field(ge=8000, le=192000, description="of the audio, Hz")
@@ -130,6 +133,12 @@ class Declaration(Strict):
     ids: Ids
     inputs: dict[str, Literal["ids", "length", "mask"] | Given] = Field(min_length=1)
     licence_chain: tuple[str, ...] = ()
+
+    @field_validator("then", mode="before")
+    @classmethod
+    def _files(cls, value: Any) -> Any:
+        """A file may be named alone."""
+        return [{"model": one} if isinstance(one, str) else one for one in value] if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _fed_with_ids(self) -> Declaration:
@@ -243,6 +252,13 @@ def whole(declaration: Declaration, folder: Path, origin: Path) -> Declaration:
         values["model"] = model = folder / from_home(declaration.model)
         if not model.is_file():
             raise VoiceError(f"{origin}: key model: {model}: no such file")
+        further = [one.model_copy(update={"model": folder / from_home(one.model)}) for one in declaration.then]
+        for number, one in enumerate(further):
+            if not one.model.is_file():
+                raise VoiceError(f"{origin}: key then.{number}: {one.model}: no such file")
+        if further:
+            fed, audio, values["then"] = declaration.inputs, declaration.outputs, ()
+            values["model"] = join(model, further, fed, audio, user_cache(), str(origin))
     return checked(values, origin)
 
 
