@@ -230,8 +230,10 @@ def test_weights_in_float16_are_pruned_and_where_there_are_none_the_step_says_so
 
 def test_the_default_study_runs_on_it_without_what_needs_a_vits(tmp_path: Path) -> None:
     on = study_on(declare(tmp_path), read_study(resolve(Path("params/joe.yaml"))), Path("params/joe.yaml"))
-    names = {variant.name for variant in on.study.variants}
-    assert {"int8-weights", "int8-static"} <= names and "distilled" in on.left_out and "fp32-rearranged" in on.left_out
+    recipes = {variant.name: [step.step for step in variant.recipe] for variant in on.study.variants}
+    assert {"int8-weights", "int8-static"} <= {*recipes} and not on.left_out, "nothing can be trained for it"
+    assert {"distilled", "pruned-structured", "fp32-rearranged"} <= {*on.of_vits}
+    assert recipes["int8-mixed"] == ["quantize_mixed"] and on.shortened == {"int8-mixed": ["rearrange_decoder"]}
     assert on.study.measure.pytorch == () and on.study.measure.first_sound == ()
     check_inputs(on.study)
 

@@ -34,6 +34,8 @@ class OwnVoice(NamedTuple):
 
     study: Study
     left_out: list[str]  # variants whose students were trained for another voice
+    of_vits: list[str]  # variants that need a VITS, which the voice is not
+    shortened: dict[str, list[str]]  # variants without steps that need one and change no arithmetic -> these steps
     namesake: str | None  # the study that another voice file of this name has
 
 
@@ -64,23 +66,29 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
     source = "declared" if declared else "huggingface" if voice.is_dir() else "path"
     name = study_name(voice)
     student, sha256 = students_of(name), _sha256(voice)
-    variants, left_out = [], []
+    variants, left_out, of_vits, shortened = [], [], [], {}
     for variant in study.variants:
         trained = {step.needs_trained for step in variant.recipe} - {None}
-        if declared and not all(step.any_model for step in variant.recipe):
-            left_out.append(variant.name)
+        if declared:
+            fitting = _as_far_as_it_fits(variant)
+            if fitting is None:
+                of_vits.append(variant.name)
+                continue
+            variants.append(fitting)
+            if without := [step.step for step in variant.recipe if not step.any_model]:
+                shortened[variant.name] = without
         elif not trained:
-            variants.append(_as_far_as_it_fits(variant) if declared else variant)
+            variants.append(variant)
         elif study.training and trained == {study.training.student} and _are_of(name, voice, sha256):
             recipe = tuple(step.with_student(student) for step in variant.recipe)
             variants.append(variant.model_copy(update={"recipe": recipe}))
         else:
             left_out.append(variant.name)
     there = {ORIGINAL, *(variant.name for variant in variants)}
-    of_vits = set() if declared else there  # no other model is timed in PyTorch, or spoken piece by piece
+    only_vits = set() if declared else there  # no other model is timed in PyTorch, or spoken piece by piece
     measure = {
         key: tuple(name for name in asked if name in names)
-        for key, names in {"pytorch": of_vits, "first_sound": of_vits, "more_threads": there}.items()
+        for key, names in {"pytorch": only_vits, "first_sound": only_vits, "more_threads": there}.items()
         if (asked := getattr(study.measure, key)) is not None
     }
     confirmed = tuple(variant for variant in study.evaluate.confirmed if variant in there)
@@ -98,7 +106,8 @@ def study_on(voice: Path, study: Study, origin: Path) -> OwnVoice:
         "sentences": study.sentences.model_copy(update={"confirmation": further}),
     }
     other = None if name == plain_name(voice) else plain_name(voice)
-    return OwnVoice(check(Study, {**dict(study), **changes}, f"{origin} on {voice}"), left_out, other)
+    found = check(Study, {**dict(study), **changes}, f"{origin} on {voice}")
+    return OwnVoice(found, left_out, of_vits, shortened, other)
 
 
 def study_name(voice: Path) -> str:
@@ -151,10 +160,14 @@ def _are_of(name: str, voice: Path, sha256: str) -> bool:
     return exported in teachers and _said(reports / "voice.json").get("sha256") == sha256
 
 
-def _as_far_as_it_fits(variant: Variant) -> Variant:
-    """A variant whose steps may find nothing to do in a model of another kind."""
-    recipe = tuple(step.model_copy(update={"reaches_nothing": "expected"}) for step in variant.recipe)
-    return variant.model_copy(update={"recipe": recipe})
+def _as_far_as_it_fits(variant: Variant) -> Variant | None:
+    """A variant for a model that is no VITS, whose steps may find nothing to do; None where it needs a VITS.
+
+    It does not where the steps that do change no arithmetic, and others are left.
+    """
+    recipe = [step.model_copy(update={"reaches_nothing": "expected"}) for step in variant.recipe if step.any_model]
+    needs = any(not step.any_model and step.changes_arithmetic for step in variant.recipe)
+    return None if needs or variant.recipe and not recipe else variant.model_copy(update={"recipe": tuple(recipe)})
 
 
 def _sha256(voice: Path) -> str:

@@ -14,7 +14,6 @@ from tests.voices.declared_graphs import INPUTS, constant, declare, tiny_tts
 from ttsopt_lib.voices.adapters.declaration import read_declaration
 from ttsopt_lib.voices.adapters.declared import DeclaredModel, open_declared
 from ttsopt_lib.voices.adapters.opening import open_model
-from ttsopt_lib.voices.graph_part import part_of
 from ttsopt_lib.voices.onnx_file import VoiceError
 from ttsopt_lib.voices.session import open_session
 
@@ -146,6 +145,4 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
     known = {"model": "vocoder.onnx", "inputs": {"mels": FRAMES}}
     model = opened(declared(tmp_path / "two", vocoder, more, then=[known]))
     ids = model.utterance_ids(TEXT)
-    np.testing.assert_array_equal(
-        model.open().speak(ids)[0], one_after_another(tmp_path / "two", model, list(ids))
-    )
+    np.testing.assert_array_equal(model.open().speak(ids)[0], one_after_another(tmp_path / "two", model, list(ids)))

@@ -62,6 +62,10 @@ def asked_study(path: Path, voice: Path | None, training: bool = False) -> Study
     if own.left_out and not training:
         names, how = ", ".join(own.left_out), f"ttsopt distill {as_typed(path, voice)}"
         say("study", f"left out, trained for another voice: {names} ({how} trains students of this one)")
+    if own.of_vits:
+        say("study", f"left out, for VITS voices only: {', '.join(own.of_vits)}")
+    for name, steps in own.shortened.items():
+        say("study", f"{name}: without {' and '.join(steps)}, which is for VITS voices only")
     return own.study
 
 
