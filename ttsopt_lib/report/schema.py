@@ -158,6 +158,7 @@ class WerSummary(Part):
     change_p: float | None = None  # of "no change" (permutation test), Holm-corrected over the rows it is judged with
     finding: Finding | None = None
     sentences: int | None = None  # that were transcribed; null: an earlier version did not keep it
+    fewer: bool = False  # whether these are fewer than the original's
 
     @property
     def beside(self) -> float | None:

@@ -13,6 +13,8 @@ from ttsopt_lib.report.schema import Summary
 from ttsopt_lib.statistics.intervals import paired_change
 from ttsopt_lib.statistics.stopping import LEVEL, LOOK
 
+HEARD_MORE = 10  # sentences, beside the LOOK that the invented records have
+
 
 def cut(row: QualityRow, count: int) -> QualityRow:
     """A row as if its first sentences had decided."""
@@ -28,6 +30,11 @@ def decided(tmp_path_factory) -> tuple[QualityRecord, Summary]:
     """The study `good`, where one variant and the first anchor stopped."""
     study, devices, folder = records.good(tmp_path_factory.mktemp("reports"))
     early = read_record(folder.quality_record, QualityRecord, "evaluate")
+    early.words += early.words[:HEARD_MORE]
+    for row in (*early.rows, *early.anchors):
+        if row.hypotheses and row.word_errors:
+            row.hypotheses += row.hypotheses[:HEARD_MORE]
+            row.word_errors += row.word_errors[:HEARD_MORE]
     early.rows[1], early.anchors[0] = cut(early.rows[1], LOOK), cut(early.anchors[0], LOOK)
     write_record(folder.quality_record, early)
     return early, summarize(study, devices, folder)
@@ -56,6 +63,7 @@ def test_its_error_rate_stands_beside_the_original_s_on_the_same_sentences(decid
     row = next(row for row in early.quality if row.variant == record.rows[1].variant)
     expected = sum(record.rows[0].word_errors[:LOOK]) / sum(record.words[:LOOK])
     assert row.wer_figures.sentences == LOOK and row.wer_figures.beside == pytest.approx(expected)
+    assert row.wer_figures.fewer and not any(one.wer_figures.fewer for one in early.quality if not one.fewer)
     table = quality.quality([row])
     cell = next(one for one in table.columns if one.field == "wer").html(row)
     assert f"n = {LOOK}, original {PERCENT.value(expected)}" in cell

@@ -108,7 +108,7 @@ def _rates(rates: Rates) -> list[Column]:
             return BASELINE
         rate = _error_rates(row) if rates is WORDS else printed(rate_of(row, rates.main), PERCENT)
         figures = figures_of(row, rates.main)
-        if not row.fewer or figures is None or figures.sentences is None:
+        if figures is None or figures.sentences is None or not figures.fewer:
             return rate
         who = "other noise" if rates.relative else ORIGINAL
         beside = f", {who} {PERCENT.value(figures.beside)}" if figures.beside is not None else ""
@@ -365,9 +365,10 @@ def _how_tested(summary: Summary) -> str:
 
 def _recognizer(summary: Summary) -> str:
     if summary.asr:
-        fewer = any(row.fewer for row in (*summary.quality, *summary.anchors))
-        heard = f"the first {summary.wer_sentences} evaluation sentences{' (or the n of its cell)' if fewer else ''}"
         changes, rates = "changes and tests: `tables/quality_tests.csv`", rates_of(summary)
+        found = [figures_of(row, rates.main) for row in (*summary.quality, *summary.anchors)]
+        fewer = any(figures and figures.fewer for figures in found)
+        heard = f"the first {summary.wer_sentences} evaluation sentences{' (or the n of its cell)' if fewer else ''}"
         if _is_confirmed(summary):
             figures = figures_of(next(row for row in summary.confirmation if row.variant != ORIGINAL), rates.main)
             further, count = summary.confirmation_sentences, figures and figures.sentences

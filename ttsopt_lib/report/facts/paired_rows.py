@@ -87,7 +87,9 @@ def rate_summary(count: Counting, row: QualityRow, original: QualityRow, record:
         change = Estimate(value=0.0, ci=(0.0, 0.0))
     elif found := _rate_change(count, row, original, record):
         change = Estimate(value=found.value, ci=found.ci)
-    return WerSummary(value=rate.value, ci=rate.ci, change=change, sentences=len(errors.counts))
+    asked = max((len(one.word_errors or one.hypotheses or ()) for one in record.rows), default=0)
+    heard = len(errors.counts)
+    return WerSummary(value=rate.value, ci=rate.ci, change=change, sentences=heard, fewer=heard < asked)
 
 
 def _rate_change(
