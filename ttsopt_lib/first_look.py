@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from ttsopt_lib.study import Device, SentenceRange, Study
 
-SENTENCES = 8  # of every row, for predicted MOS, word errors, and what stands beside the original
+SENTENCES = 8  # of most rows
 # Evaluation sentences, and as many further ones, of the original and the variants that the verdict is about, most
 # likely (`evaluate.plan`). With 8 the interval of a change is +-0.15 wide, so a voice without any loss met a target of
-# 0.10 in one of ten first looks; with 40 it does in nineteen of twenty (docs/notes/quality.md).
+# 0.10 in one of ten first looks; with 40 of each it does in nineteen of twenty (docs/notes/quality.md).
 JUDGED = 40
 SHARE = 0.2  # of the time that timing may take
 BLOCKS = 4  # timed even where that is not enough for them: two mirrored pairs
@@ -24,15 +24,13 @@ def first_look(study: Study) -> Study:
         "budget_seconds": SHARE * study.measure.budget_seconds,
         "min_blocks": min(study.measure.min_blocks, BLOCKS),
     }
-    compared = ("wer_sentences", "paired_sentences")
-    fewer = {name: min(getattr(study.evaluate, name), SENTENCES) for name in compared}
+    few = SENTENCES if evaluation.count > SENTENCES else None
     return study.model_copy(
         update={
             "stage": "first_look",
             "sentences": study.sentences.model_copy(update=sentences),
             "measure": study.measure.model_copy(update=budget),
-            "evaluate": study.evaluate.model_copy(update=fewer),
-            "few_sentences": SENTENCES,
+            "few_sentences": few,
         }
     )
 

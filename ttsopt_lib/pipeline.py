@@ -152,7 +152,8 @@ class Pipeline:
             what = f"{len(study.variant_names)} variants" + (", and peers" if study.measure.peers else "")
             further, confirmed = study.sentences.confirmation, ", ".join(study.evaluate.confirmed)
             more = f", {further.count} further ones of {confirmed}" if further else ""
-            few = f" ({study.few_sentences} of most)" if study.few_sentences else ""
+            longer = confirmed or "what meets the size target"
+            few = f" ({study.few_sentences} of all but original and {longer})" if study.few_sentences else ""
             about = duration(expected_seconds(study))
             say("evaluate", f"{study.sentences.evaluation.count} sentences{few}, {what}{more}: about {about}")
             for one in evaluate_study(study, self.folder, again=again, dask=dask).not_scored:

@@ -99,3 +99,14 @@ def test_peers_are_scored_beside_the_variants_and_stay_there(study, folder, scor
     assert current_evaluation(asked, folder) == current_evaluation(study, folder) == record
     assert evaluate_study(study, folder, again=False, processes=1).peers == record.peers
     assert Path(folder.quality_record).is_file()
+
+
+@pytest.mark.slow
+def test_a_first_look_keeps_peers_that_are_scored(study, folder):
+    make_ready(folder, "hibari-tts")
+    looked = study.model_copy(update={"few_sentences": 1, "stage": "first_look"})
+    asked = changed(looked, measure={"peers": ("hibari-tts",)})
+    record = evaluate_study(asked, folder, processes=1)
+    assert [len(row.audio_seconds) for row in record.peers] == [1]
+    folder.quality_record.unlink()
+    assert [row.variant for row in evaluate_study(looked, folder, processes=1).peers] == ["hibari-tts"]

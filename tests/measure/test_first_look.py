@@ -33,7 +33,7 @@ def test_a_first_look_asks_for_fewer_sentences_and_blocks_of_the_same_variants()
         (quick.sentences.confirmation, study.sentences.confirmation),
     ):
         assert asked and of and (asked.file, asked.start, asked.count) == (of.file, of.start, JUDGED)
-    assert quick.few_sentences == quick.evaluate.wer_sentences == quick.evaluate.paired_sentences == SENTENCES
+    assert quick.few_sentences == SENTENCES and quick.evaluate == study.evaluate, "what is scored is used again"
     assert quick.measure.budget_seconds == SHARE * study.measure.budget_seconds
     assert Study.model_validate(quick.model_dump(mode="json")) == quick  # as the notebooks read it
     slow = CPU.model_copy(update={"budget_seconds": 2400.0})
@@ -46,6 +46,7 @@ def test_a_small_study_is_not_made_larger():
     few = study.sentences.evaluation.model_copy(update={"count": 4})
     quick = first_look(study.model_copy(update={"sentences": study.sentences.model_copy(update={"evaluation": few})}))
     assert quick.sentences.evaluation.count == 4 and quick.sentences.confirmation is None
+    assert quick.few_sentences is None
 
 
 @pytest.mark.slow

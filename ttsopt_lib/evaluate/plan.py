@@ -152,7 +152,7 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
     loaded = tuple((one.name, weights_file(one.name, study.evaluate.weights_of(one.name))) for one in predictors)
     hearing = (asr.label, asr.language) if asr else None
     shared = [scorer_key(study), hearing, predictors, isinstance(encoder, str), pitch_reason]
-    original, heard = keys[ORIGINAL], study.evaluate.wer_sentences
+    original, heard, judged = keys[ORIGINAL], study.evaluate.wer_sentences, _judged(study, folder)
 
     def planned(
         part: list[PlannedRow],
@@ -175,7 +175,8 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
             key = content_key([shared, voice, compared_with], [text, one.seed, anchor, bool(task.recognizer)])
             by_original = part[0].sentences[number] if task.compared or anchor else None
             its.append(PlannedSentence(number, text, key, task, store.get(key), by_original))
-        return PlannedRow(name, content_key([one.key for one in its]), its)
+        few = None if name in judged else study.few_sentences
+        return PlannedRow(name, content_key([one.key for one in its]), its, few=few)
 
     rows: list[PlannedRow] = []
     for name, voice in voices.items():
@@ -196,9 +197,6 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
         row.key = peer_key(study, made, asr.label if asr else None)
         if peer in asked or not row.left:  # scored before, and still as it was: what is there stays there
             rows.append(row)
-    judged = _judged(study, folder)
-    for row in rows:
-        row.few = None if row.name in judged else study.few_sentences
     if study.evaluate.stop_decided and len(sentences) > LOOK:
         for row in rows:
             never = (ORIGINAL, OTHER_NOISE_ROW, *study.evaluate.confirmed, *PEERS)
@@ -209,9 +207,7 @@ def plan_evaluation(study: Study, folder: StudyFolder, store: ScoreStore, again:
     confirmation: list[PlannedRow] = []
     for name in dict.fromkeys((ORIGINAL, *study.evaluate.confirmed)) if further else ():
         spoken = utterances(study, voices[name], further, confirmation_origin(study), CONFIRMATION)
-        confirmation.append(
-            planned(confirmation, name, keys[name], further, spoken, study.few_sentences or len(further))
-        )
+        confirmation.append(planned(confirmation, name, keys[name], further, spoken, len(further)))
     _keep_originals(rows)
     _keep_originals(confirmation)
     texts = [text for texts in spoken_texts(study).values() for text in texts]

@@ -1,8 +1,8 @@
 """The schema of summary.json: what scripts read, and the only source of the numbers that the report prints.
 
 Reductions are fractions of the baseline (0.6 = 60 % less), latency reductions per second of audio made; changes are
-in points of the score's scale; every `ci` is the 95 % interval, [low, high]. The baseline's own reduction and
-change are zero by definition, so every row has the same shape.
+in points of the score's scale; every `ci` is the 95 % interval, [low, high] (99.9 % where `level` says so). The
+baseline's own reduction and change are zero by definition, so every row has the same shape.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from ttsopt_lib.report.chapters import (
 from ttsopt_lib.report.chapters.spectrograms import study_spectrograms
 from ttsopt_lib.report.chapters.speed import batches, browser, energy, first_runs, first_sound, peers, profiles, timings
 from ttsopt_lib.report.error_rates import rates_of
-from ttsopt_lib.report.facts.findings import chosen_or_closest
+from ttsopt_lib.report.facts.findings import chosen_or_closest, over_all
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.facts.verdict import HELD_OUT
 from ttsopt_lib.report.numbers import counted
@@ -39,9 +39,6 @@ from ttsopt_lib.report.printing.table import Table
 from ttsopt_lib.report.schema import FILES_MIME, SUMMARY_MIME, Summary
 from ttsopt_lib.study import ORIGINAL, Device, Study
 
-SENTENCES_SHOWN = (
-    f" The predicted MOS change in this table is {HELD_OUT}; in the figure below it is over all evaluation sentences."
-)
 RATINGS_PRINTED = 4  # variants of which the PDF says what their ratings could show
 
 
@@ -129,17 +126,16 @@ class Report:
         summary = self.summary
         compared = [ORIGINAL, *chosen_or_closest(summary)]
         stage = first_page.stage_note(summary)
+        judged = "Where a figure has an interval, its worse end has to meet the target, not its middle."
+        if "tradeoff" in self.charts:
+            judged += (
+                f" The predicted MOS change in this table is {HELD_OUT}; in the figure below it is {over_all(summary)}."
+            )
         return Html(
             paragraphs([stage], "first-look") if stage else "",
             '<div class="lead">' + paragraphs(first_page.manager_summary(summary)) + "</div>",
             first_page.verdict(summary).html,
-            paragraphs(
-                [
-                    "Where a figure has an interval, its worse end has to meet the target, not its middle."
-                    + (SENTENCES_SHOWN if "tradeoff" in self.charts else "")
-                ],
-                "small",
-            ),
+            paragraphs([judged], "small"),
             figure(self.charts.get("tradeoff"), "No picture of the trade-off: nothing was both timed and scored."),
             note("In the corner of both targets, and not chosen", choice.corner_notes(summary)),
             self.players.table(summary, compared, "Before and after, to hear (levels untouched)", "before-after"),

@@ -105,6 +105,14 @@ def test_a_target_inside_the_interval_asks_for_more_blocks_and_says_how_many(cal
     golden(said(found))
 
 
+def test_a_first_look_asks_for_nothing_that_the_complete_report_brings(calm):
+    calm.stage = "first_look"
+    assert missed(calm, "latency_reduction", 0.62, (0.58, 0.66)) is None
+    assert missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04)) is None
+    calm.stage = "complete"
+    assert missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))
+
+
 def test_more_sentences_are_asked_for_only_where_the_study_s_files_have_them(calm, golden):
     calm.confirmation_sentences_available = 300
     enough = missed(calm, "predicted_mos_change", -0.08, (-0.12, -0.04))  # 0.04 wide, 0.02 away: four times as many

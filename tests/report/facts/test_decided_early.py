@@ -5,7 +5,7 @@ import pytest
 
 from ttsopt_lib.records.base import read_record, write_record
 from ttsopt_lib.records.quality import QualityRecord, QualityRow
-from ttsopt_lib.report.chapters import quality, quality_words
+from ttsopt_lib.report.chapters import first_page, quality, quality_words
 from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.summary import summarize
 from ttsopt_lib.report.numbers import PERCENT
@@ -96,3 +96,27 @@ def test_the_page_says_on_how_many_sentences_and_at_which_level(decided, summary
     (sentence,) = quality_words.decided(early)
     assert quality_words.decided(summary("good")) == []
     golden(sentence)
+
+
+def test_a_first_look_says_which_variants_it_heard_less_of(decided, tmp_path):
+    study, devices, folder = records.good(tmp_path)
+    record = read_record(folder.quality_record, QualityRecord, "evaluate")
+    names = [row.variant for row in record.rows[1:3]]
+    record.rows[1:3] = [cut(row, 8).model_copy(update={"stopped": False}) for row in record.rows[1:3]]
+    record.stage = "first_look"
+    write_record(folder.quality_record, record)
+    looked = summarize(study, devices, folder)
+    assert findings.heard_on_few(looked) == dict.fromkeys(names, 8)
+    note = first_page.stage_note(looked)
+    assert note and f"{looked.evaluation_sentences} sentences (8 of 2 variants)" in note
+    assert findings.over_all(looked) == "over all evaluation sentences (the first 8 of variants with n = 8)"
+    assert f"The first look hears `{names[0]}` and `{names[1]}` on the first 8 sentences only" in " ".join(
+        quality_words.decided(looked)
+    )
+    row = next(row for row in looked.quality if row.variant == names[0])
+    scores, baseline = record.rows[1].scores[row.predictor], record.rows[0].scores[row.predictor][:8]
+    assert row.predicted_mos.change and row.predicted_mos.change.ci == paired_change(scores, baseline, 0.95).ci
+
+    _, early = decided  # scored completely, and timed anew: only the look of 99.9 % stopped anything
+    early = early.model_copy(update={"stage": "first_look"})
+    assert findings.heard_on_few(early) == {} and "variant" not in (first_page.stage_note(early) or "")

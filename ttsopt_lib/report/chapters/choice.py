@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.chapters.speed.timings import RUNTIMES, conditions
-from ttsopt_lib.report.facts.findings import change_of, choice_on, code, fastest_row, latency_of, listed
+from ttsopt_lib.report.facts.findings import change_of, choice_on, code, fastest_row, latency_of, listed, over_all
 from ttsopt_lib.report.facts.verdict import (
     Judged,
     candidates,
@@ -174,4 +174,4 @@ def _over_all_sentences(summary: Summary, name: str) -> str:
     if not (choosing and change and worse_end(choosing) < limit <= change.value) or choosing == change:
         return ""
     meets = "which meets the target" if worse_end(change) >= limit else "whose lower end misses the target too"
-    return f" Over all evaluation sentences the change is {change_beside(change, limit)}, {meets}."
+    return f" {over_all(summary).capitalize()} the change is {change_beside(change, limit)}, {meets}."

@@ -97,8 +97,8 @@ def stage_note(summary: Summary) -> str | None:
     if summary.stage == "complete":
         return None
     blocks = min((device.blocks for device in summary.measured_devices), default=0)
-    few = min((row.sentences for row in summary.quality if row.fewer), default=None)
-    others = f" ({few} of most variants)" if few else ""
+    few = findings.heard_on_few(summary)
+    others = f" ({min(few.values())} of {numbers.counted(len(few), 'variant')})" if few else ""
     return (
         f"First look: {blocks} blocks, {summary.evaluation_sentences} sentences{others}; still measuring, unless the "
         "run was stopped or asked for no more (`--quick`). Every interval is as wide as so few make it; the complete "
@@ -172,8 +172,8 @@ def _cost(summary: Summary) -> str:
     target = numbers.CHANGE.exact(summary.targets.predicted_mos_change)
     if kept:
         would = f"Of all variants, {code(kept)} would keep the predicted quality"
-        return f"{would} within {target} over all evaluation sentences; {heard}."
-    of_original = f"within {target} of the original over all evaluation sentences"
+        return f"{would} within {target} {findings.over_all(summary)}; {heard}."
+    of_original = f"within {target} of the original {findings.over_all(summary)}"
     return f"No variant keeps the predicted quality {of_original}; {heard}."
 
 

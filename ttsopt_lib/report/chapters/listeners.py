@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from ttsopt_lib.report import numbers
-from ttsopt_lib.report.facts.findings import chosen, chosen_or_closest
+from ttsopt_lib.report.facts.findings import chosen, chosen_or_closest, over_all
 from ttsopt_lib.report.facts.verdict import SAME_RATINGS, no_interval
 from ttsopt_lib.report.numbers import CHANGE, COUNT, SCORE
 from ttsopt_lib.report.printing.html import escape
@@ -38,7 +38,7 @@ def mos(summary: Summary) -> Table:
         )
     return Table(
         "mos",
-        "Mean opinion score before and after optimization; the predicted MOS change is over all evaluation sentences",
+        f"Mean opinion score before and after optimization; the predicted MOS change is {over_all(summary)}",
         [
             Column("variant"),
             Column("condition", "Condition", cell=lambda row: f"{escape(row.condition)} <br>{name_of(row)}"),

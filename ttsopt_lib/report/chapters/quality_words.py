@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ttsopt_lib.report import numbers
 from ttsopt_lib.report.error_rates import Rates
+from ttsopt_lib.report.facts import findings
 from ttsopt_lib.report.facts.findings import code, listed
 from ttsopt_lib.report.facts.verdict import candidates
 from ttsopt_lib.report.schema import Estimate, PredictedMos, QualitySummary, Summary, WerSummary
@@ -96,13 +97,12 @@ def intervals(summary: Summary) -> str:
 
 def decided(summary: Summary) -> list[str]:
     """Which voices were scored on the first sentences only, because those decided, or in a first look."""
-    few = list(dict.fromkeys(row.variant for row in summary.quality if row.fewer and row.predicted_mos.level != LEVEL))
     found = []
-    if few:
-        count = min(row.sentences for row in summary.quality if row.fewer)
+    if few := findings.heard_on_few(summary):
+        count = min(few.values())
         found.append(
-            f"The first look hears {code(few)} on the first {count} sentences only (n = {count}); the complete report "
-            "hears them on all."
+            f"The first look hears {code([*few])} on the first {count} sentences only (n = {count}); the complete "
+            "report hears them on all."
         )
     if not (names := _decided(summary)):
         return found

@@ -92,8 +92,8 @@ def tradeoff_chart(summary: Summary, width: float = WIDTH) -> Chart | None:
     caption = (
         "Up and to the right is better; the area of a mark is the size of the file. The shaded corner meets both "
         "targets; the grey line joins the variants that no other one beats in both (the Pareto front). "
-        f"Crosses are {quality_words.intervals(summary)}. Changes of the predicted MOS are over all evaluation "
-        "sentences here; the verdict reports those that had no part in the choice."
+        f"Crosses are {quality_words.intervals(summary)}. Changes of the predicted MOS are "
+        f"{findings.over_all(summary)} here; the verdict reports those that had no part in the choice."
     )
     if peers:
         caption += " Grey hexagons are peers: the same voice by other tools, no candidates and not in the front."
@@ -186,7 +186,7 @@ def _size_against_quality(summary: Summary) -> str:
         return f"{size}. What that costs in quality was not measured."
     kept = findings.keeps_quality(summary)
     both = [name for name in small if name in kept]
-    limit = f"{numbers.CHANGE.exact(summary.targets.predicted_mos_change)} over all evaluation sentences"
+    limit = f"{numbers.CHANGE.exact(summary.targets.predicted_mos_change)} {findings.over_all(summary)}"
     if both:
         return (
             f"{size}; {code(both)} also {'keeps its' if len(both) == 1 else 'keep their'} predicted MOS within {limit}."

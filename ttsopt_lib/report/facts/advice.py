@@ -278,8 +278,8 @@ def useless(summary: Decided) -> Iterator[Advice]:
         yield Advice(
             rule="useless",
             text=f"Leave `{variant.name}` out: it costs quality and gives nothing back.",
-            because=f"Its predicted MOS changes by {numbers.CHANGE.figure(change)} over all evaluation sentences, its "
-            f"file is {numbers.less(variant.size_reduction, 'smaller', 'larger')}, and at best it takes "
+            because=f"Its predicted MOS changes by {numbers.CHANGE.figure(change)} {findings.over_all(summary)}, "
+            f"its file is {numbers.less(variant.size_reduction, 'smaller', 'larger')}, and at best it takes "
             f"{numbers.less(best.value, 'less', 'more')} time{_interval(best)}.",
             figures=as_figures("predicted_mos_change", change)
             | {"size_reduction": variant.size_reduction}

@@ -78,10 +78,15 @@ def untrusted_predictors(summary: Decided) -> Iterator[Advice]:
 
 
 def undecided(summary: Decided) -> Iterator[Advice]:
-    """A target that lies inside the interval: more samples can settle it, and about how many."""
+    """A target that lies inside the interval: more samples can settle it, and about how many.
+
+    Of a first look nothing but raters: the complete report has more blocks and sentences.
+    """
     labels = {device.device: device for device in summary.devices}
     for row in summary.verdict:
         if row.status != "fail" or row.measured is None or row.ci is None or not row.ci[0] < row.target <= row.ci[1]:
+            continue
+        if summary.stage == "first_look" and row.claim != "mos_change":
             continue
         device, available = labels.get(row.device or ""), None
         if row.claim == "latency_reduction" and device:
@@ -191,8 +196,8 @@ def listeners(summary: Decided) -> Iterator[Advice]:
                 rule="ask_listeners",
                 text=f"Let people hear `{name}` before it is shipped: `ttsopt listen` makes the test, `ttsopt power` "
                 "says how many listeners it takes.",
-                because=f"{primary.label} guesses a change of {numbers.CHANGE.figure(change)} over all evaluation "
-                f"sentences, {numbers.CHANGE.figure(held_out)} {HELD_OUT}; nobody has heard it.",
+                because=f"{primary.label} guesses a change of {numbers.CHANGE.figure(change)} "
+                f"{findings.over_all(summary)}, {numbers.CHANGE.figure(held_out)} {HELD_OUT}; nobody has heard it.",
                 figures=as_figures("predicted_mos_change", change)
                 | as_figures("predicted_mos_change_held_out", held_out),
             )

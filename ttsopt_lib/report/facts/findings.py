@@ -8,6 +8,7 @@ from ttsopt_lib.report import numbers
 from ttsopt_lib.report.facts.verdict import candidates, worse_end
 from ttsopt_lib.report.numbers import less, signed
 from ttsopt_lib.report.schema import Choice, Decided, DeviceSummary, Estimate, TimingSummary, VariantSummary
+from ttsopt_lib.statistics.stopping import LEVEL
 from ttsopt_lib.study import ORIGINAL
 
 NO_GAIN = 0.05  # of the time: what int8 arithmetic has to save to be worth its noise
@@ -56,6 +57,18 @@ def latency_of(summary: Decided, device: DeviceSummary, name: str) -> Estimate |
     """A variant's latency reduction where the targets look."""
     row = summary.timing_of(device, name)
     return row.latency_reduction if row else None
+
+
+def heard_on_few(summary: Decided) -> dict[str, int]:
+    """Variants of which a first look hears fewer sentences than of others -> how many; nothing of a complete report."""
+    rows = [row for row in summary.quality if row.fewer and row.predicted_mos.level != LEVEL]
+    return {row.variant: row.sentences for row in rows}
+
+
+def over_all(summary: Decided) -> str:
+    """On which sentences changes rest where no half of them chose."""
+    few = min(heard_on_few(summary).values(), default=None)
+    return "over all evaluation sentences" + (f" (the first {few} of variants with n = {few})" if few else "")
 
 
 def change_of(summary: Decided, name: str) -> Estimate | None:

@@ -169,6 +169,8 @@ def _peer(summary: Summary, device: DeviceSummary | None, peer: PeerSummary) -> 
 
 def _name(row: Any) -> str:
     small = f"{row.compared}; not measured: {row.reason}" if row.reason else row.compared
+    if row.quality and row.quality.fewer:  # a first look hears more of the original
+        small += f"; n = {row.quality.sentences}"
     return f"{name_of(row)}<br>{reason(small)}"
 
 
