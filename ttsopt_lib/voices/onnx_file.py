@@ -116,6 +116,20 @@ def _known_operators() -> frozenset[tuple[str, str]]:
     return frozenset((one.domain, one.name) for one in tell())
 
 
+def is_numbers(value: onnx.ValueInfoProto) -> bool:
+    """Whether an input or output is a tensor of numbers."""
+    return value.type.tensor_type.elem_type not in (onnx.TensorProto.UNDEFINED, onnx.TensorProto.STRING)
+
+
+def describe(value: onnx.ValueInfoProto) -> str:
+    """A tensor's type and shape as messages name it: `float32 [1, 256]`; of what is none, what it is."""
+    kind = value.type.tensor_type
+    if not is_numbers(value):
+        return "text" if kind.elem_type else f"no tensor ({value.type.WhichOneof('value') or 'of no type'})"
+    dims = [str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in kind.shape.dim]
+    return f"{onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type).name} [{', '.join(dims)}]"
+
+
 def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Every node of a model, with those of its branches and loops and of the functions that it brings along."""
     return _nodes(itertools.chain(model.graph.node, *(one.node for one in model.functions)))

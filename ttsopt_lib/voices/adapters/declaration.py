@@ -33,7 +33,7 @@ from ttsopt_lib.paths import from_home, user_cache
 from ttsopt_lib.step_settings import Strict
 from ttsopt_lib.text_files import parsed_yaml, read_json
 from ttsopt_lib.voices.adapters.functions import file_of, function_of
-from ttsopt_lib.voices.adapters.joined import Further, join
+from ttsopt_lib.voices.adapters.joined import Further, join, output_name
 from ttsopt_lib.voices.onnx_file import VoiceError
 
 Scalar = bool | int | float
@@ -259,6 +259,8 @@ def whole(declaration: Declaration, folder: Path, origin: Path) -> Declaration:
         if further:
             fed, audio, values["then"] = declaration.inputs, declaration.outputs, ()
             values["model"] = join(model, further, fed, audio, user_cache(), str(origin))
+            renamed = tuple(output_name(name, fed) for name in audio)
+            values["audio"] = renamed[0] if isinstance(declaration.audio, str) else renamed or None
     return checked(values, origin)
 
 

@@ -16,7 +16,15 @@ from ttsopt_lib.voices.adapters.declaration import Declaration, Given, checked, 
 from ttsopt_lib.voices.adapters.model import Feed, Ids, TtsModel
 from ttsopt_lib.voices.adapters.seeded import SeededSession
 from ttsopt_lib.voices.language import other_language
-from ttsopt_lib.voices.onnx_file import DECLARED, VoiceError, check_operators, model_sha256, read_model
+from ttsopt_lib.voices.onnx_file import (
+    DECLARED,
+    VoiceError,
+    check_operators,
+    describe,
+    is_numbers,
+    model_sha256,
+    read_model,
+)
 from ttsopt_lib.voices.session import RuntimeFailure, in_words
 from ttsopt_lib.voices.text import TextError, counted, espeak_phonemes
 from ttsopt_lib.voices.vits_graph import attribute
@@ -341,13 +349,13 @@ def _check(model: DeclaredModel, graph: ModelProto) -> None:
             ways = [*(["ids", "length", "mask"] if whole else []), "{value: ...}", "{file: ...}", "{each: ...}"]
             ways += [] if declaration.ids.espeak else [f"{{given: {name}}}"]
             raise VoiceError(
-                f"{origin}: key inputs: says nothing of {name}, which {path.name} asks for ({_said(value)}): add "
+                f"{origin}: key inputs: says nothing of {name}, which {path.name} asks for ({describe(value)}): add "
                 f"'{name}: ' and one of {', '.join(ways)} (docs/models.md)"
             )
     for name, given in declaration.inputs.items():
         key = f"{origin}: key inputs.{name}"
-        if not _is_numbers(inputs[name]):
-            raise VoiceError(f"{key}: it takes {_said(inputs[name])}: export the model so that it takes numbers")
+        if not is_numbers(inputs[name]):
+            raise VoiceError(f"{key}: it takes {describe(inputs[name])}: export the model so that it takes numbers")
         if given in ("ids", "mask") or isinstance(given, Given) and given.each is not None:
             _check_any_length(inputs[name], key)
         if isinstance(given, Given) and given.given is None:
@@ -366,8 +374,8 @@ def _check(model: DeclaredModel, graph: ModelProto) -> None:
         TensorProto.FLOAT16,
     ):
         raise VoiceError(
-            f"{origin}: key audio: the output {audio} of {path.name} is no sound ({_said(outputs[audio])}): name the "
-            "output that holds the samples as float numbers, or a vocoder that makes such numbers of it"
+            f"{origin}: key audio: the output {audio} of {path.name} is no sound ({describe(outputs[audio])}): name "
+            "the output that holds the samples as float numbers, or a vocoder that makes such numbers of it"
         )
 
 
@@ -398,15 +406,15 @@ def _misfit(numbers: Any, value: ValueInfoProto, rows: int | None) -> str | None
         plain = np.asarray(numbers).reshape(-1)
         whole = array.dtype.kind not in "iub" or not (array.reshape(-1) != plain).any()
     except (ValueError, TypeError, OverflowError, RuntimeError) as error:  # the last: tensors of PyTorch with gradients
-        return f"does not fit the input ({_said(value)}): {' '.join(str(error).split())}"
+        return f"does not fit the input ({describe(value)}): {' '.join(str(error).split())}"
     if not whole:
-        return f"does not fit the input ({_said(value)}): give whole numbers"
+        return f"does not fit the input ({describe(value)}): give whole numbers"
     if array.dtype.kind == "f" and np.isnan(array).any():
         return "does not fit the input: NaN is among the numbers"
     wanted = [dim.dim_value if dim.HasField("dim_value") else None for dim in value.type.tensor_type.shape.dim]
     fits = len(wanted) == array.ndim and all(one in (None, size) for one, size in zip(wanted, array.shape, strict=True))
     if value.type.tensor_type.HasField("shape") and not fits:
-        return f"numbers of shape {list(array.shape)}, where the input is {_said(value)}"
+        return f"numbers of shape {list(array.shape)}, where the input is {describe(value)}"
     if rows is not None and array.size:
         wrong = next((one for one in (array.min(), array.max()) if not -rows <= one < rows), None)
         if wrong is not None:
@@ -418,22 +426,9 @@ def _check_any_length(value: ValueInfoProto, key: str) -> None:
     dims = value.type.tensor_type.shape.dim
     if dims and all(dim.HasField("dim_value") for dim in dims):
         raise VoiceError(
-            f"{key}: the input is always {_said(value)}, and texts have different lengths: export the model with a "
+            f"{key}: the input is always {describe(value)}, and texts have different lengths: export the model with a "
             "dynamic axis for the ids"
         )
-
-
-def _is_numbers(value: ValueInfoProto) -> bool:
-    return value.type.tensor_type.elem_type not in (TensorProto.UNDEFINED, TensorProto.STRING)
-
-
-def _said(value: ValueInfoProto) -> str:
-    """A tensor's type and shape as messages name it: `float32 [1, 256]`; of what is none, what it is."""
-    kind = value.type.tensor_type
-    if not _is_numbers(value):
-        return "text" if kind.elem_type else f"no tensor ({value.type.WhichOneof('value') or 'of no type'})"
-    dims = [str(dim.dim_value) if dim.HasField("dim_value") else dim.dim_param or "?" for dim in kind.shape.dim]
-    return f"{helper.tensor_dtype_to_np_dtype(kind.elem_type).name} [{', '.join(dims)}]"
 
 
 def _decomposed(text: str) -> str:
