@@ -1,14 +1,19 @@
 """Records are whole, bound to their inputs, and never half-written."""
 
+import errno
 import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ttsopt_lib import files
-from ttsopt_lib.files import atomic_folder, atomic_path, content_key, file_sha256
+from ttsopt_lib.errors import system_words
+from ttsopt_lib.evaluate import score_store
+from ttsopt_lib.evaluate.scores import UtteranceScores
+from ttsopt_lib.files import atomic_folder, atomic_path, content_key, file_sha256, replaced_together
 from ttsopt_lib.records.base import RecordError, read_if_current, read_record, write_record
 from ttsopt_lib.records.variant import Coverage, StepRecord, VariantRecord, read_variant_if_current
 from ttsopt_lib.study import Targets
@@ -171,3 +176,20 @@ def test_the_hash_of_a_settled_file_is_read_once_and_follows_every_change(tmp_pa
     other.write_text("two")
     os.replace(other, path)
     assert file_sha256(path) == hashlib.sha256(b"two").hexdigest()
+
+
+def test_a_full_disk_names_the_file_that_was_written(tmp_path, monkeypatch):
+    def full(*_, **__) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device")  # a failed write names no file
+
+    for writing in (atomic_path(tmp_path / "model.onnx"), replaced_together(tmp_path, [])):
+        with pytest.raises(OSError) as caught, writing:
+            full()
+        assert str(tmp_path) in system_words(caught.value) and "make room there" in system_words(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+    monkeypatch.setattr(score_store, "open", full, raising=False)
+    with pytest.raises(OSError) as caught:
+        store = score_store.ScoreStore(tmp_path / "scores.jsonl")
+        store.add("key", UtteranceScores({"dnsmos_p808": 4.0}, 2.0, -60.0, None, None))
+    assert system_words(caught.value).startswith(f"{tmp_path / 'scores.jsonl'}: No space left")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 
 
@@ -12,6 +13,8 @@ class TtsoptError(Exception):
 def system_words(error: OSError) -> str:
     """An error of the system in one line: which file (or from which to which), and what is wrong with it."""
     said = error.strerror or str(error) or type(error).__name__
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        said += "; make room there and run the same command again"
     files = [str(name) for name in (error.filename, error.filename2) if name]
     return f"{' -> '.join(files)}: {said}" if files else said
 

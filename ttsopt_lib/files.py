@@ -54,6 +54,17 @@ def content_key(*parts: Any) -> str:
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Have an error of a full disk name the file or folder that was written: of a failed write the system does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; moved into place when the block ends well, else removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +73,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:
@@ -98,7 +110,8 @@ def replaced_together(folder: Path, targets: Sequence[Path], prefix: str = ".new
     made.mkdir()
     earlier.mkdir()
     try:
-        yield lambda target: made / target.name
+        with naming(folder):
+            yield lambda target: made / target.name
         try:
             for target in targets:
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from ttsopt_lib.evaluate.scores import UtteranceScores
-from ttsopt_lib.files import atomic_path
+from ttsopt_lib.files import atomic_path, naming
 
 _SCORES = TypeAdapter(UtteranceScores)
 
@@ -48,7 +48,7 @@ class ScoreStore:
     def add(self, key: str, scores: UtteranceScores) -> None:
         """Keep the scores of one utterance. Raises OSError where they cannot be written."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path, self._mode, encoding="utf-8") as file:
+        with naming(self._path), open(self._path, self._mode, encoding="utf-8") as file:
             file.write(_line(key, scores))
         self._mode = "a"
         self._scores[key] = scores

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from ttsopt_lib.files import atomic_path
+from ttsopt_lib.files import atomic_path, naming
 from ttsopt_lib.measure.plan import LeftOut
 from ttsopt_lib.records.base import Record, now
 from ttsopt_lib.records.device import SittingRecord, TimingRow
@@ -104,7 +104,7 @@ class Journal:
 
     def _append(self, line: str) -> None:
         if self._path is not None:
-            with open(self._path, "a", encoding="utf-8") as file:
+            with naming(self._path), open(self._path, "a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
 
