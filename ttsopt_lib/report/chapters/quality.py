@@ -370,10 +370,7 @@ def _recognizer(summary: Summary) -> str:
         fewer = any(figures and figures.fewer for figures in found)
         heard = f"the first {summary.wer_sentences} evaluation sentences{' (or the n of its cell)' if fewer else ''}"
         if _is_confirmed(summary):
-            figures = figures_of(next(row for row in summary.confirmation if row.variant != ORIGINAL), rates.main)
-            further, count = summary.confirmation_sentences, figures and figures.sentences
-            first = f"the first {count} of" if count and count < further else "all"
-            heard += f" and on {first} {further} further sentences"
+            heard += f" and on all {summary.confirmation_sentences} further sentences"
         if rates.relative:
             beside = (
                 "An equal voice has some as well, as the original with other noise shows, beside which the tests hold "
