@@ -70,7 +70,11 @@ def test_a_disk_too_full_for_the_failure_itself_is_still_one_device_that_failed(
     monkeypatch.setattr(parallel_devices, "measure_device", lambda *_, **__: no_room())
     monkeypatch.setattr(timing, "write_record", no_room)
     (outcome,) = measure_devices(STUDY, [CPU], folder, progress=False)
-    assert str(outcome.error) == "cpu.json: No space left on device" == outcome.record.reason
+    assert (
+        str(outcome.error)
+        == "cpu.json: No space left on device; make room there and run the same command again"
+        == outcome.record.reason
+    )
     assert not folder.device_record("cpu").exists()
 
 
