@@ -120,7 +120,7 @@ class Declaration(Strict):
 
     model: Path | None = Field(default=None, description="the .onnx file; relative to the declaration's")
     then: tuple[Further, ...] = Field(default=(), description="further .onnx files, each fed with what is before it")
-    package: str | None = Field(default=None, description="Python package that the model's path is relative to")
+    package: str | None = Field(default=None, description="Python package that the paths of the files are relative to")
     name: str = "a declared model"
     sample_rate: int = Field(ge=8000, le=192000, description="of the audio, Hz")
     language: str = Field(default="", description="what it speaks, as in en")

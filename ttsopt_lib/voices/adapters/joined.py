@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import onnx
@@ -38,7 +39,7 @@ class Further(Strict):
 
 @dataclass
 class _Stage:
-    """One file: its graph, and where each of its inputs comes from."""
+    """One file: its graph, and where each of its inputs comes from. Nothing is asked of it before it is converted."""
 
     path: Path
     model: ModelProto
@@ -46,12 +47,12 @@ class _Stage:
     operator_set: int  # that the file has
     wired: dict[str, str] = field(default_factory=dict)  # input -> value in the joined graph; others stay inputs
 
-    @property
+    @cached_property
     def inputs(self) -> dict[str, ValueInfoProto]:
         weights = {tensor.name for tensor in self.model.graph.initializer}
         return {value.name: value for value in self.model.graph.input if value.name not in weights}
 
-    @property
+    @cached_property
     def outputs(self) -> dict[str, ValueInfoProto]:
         return {value.name: value for value in self.model.graph.output}
 
